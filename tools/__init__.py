@@ -1,0 +1,1 @@
+"""The `aurum` command and the libraries behind it."""
