@@ -22,7 +22,9 @@ from tools.training.detection_scrfd import ByteArray, Detections, FloatArray, Ra
 SOURCES = ("fairface_val_144px", "utkface_128px", "mebeauty_336px")
 SCENES = "scenes_320px"
 FACE_SIZE = 256  # the padded photo is letterboxed to this for the teacher
-FACE_FREE_BELOW = 0.15  # a scene whose best score stays below has no face
+SCENE_THRESHOLD = 0.15  # what the teacher sees in a scene is stored from here on
+FACE_FREE_BELOW = 0.35  # a scene whose best score stays below has no face
+SURE_ABOVE = 0.6  # at or above a face is a label, below it is neither face nor background
 HELD_OUT_SHARE = 0.05  # of FairFace and UTKFace, by hash of the file's name
 HELD_OUT_SCENES = 0.35
 
@@ -58,21 +60,28 @@ class FacePhotos:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene ``[h,w,3]`` uint8 RGB, the teacher's faces in it, and whether it is held out.
-
-    doubtful: faces that the teacher saw at a score between 0.15 and 0.5.
-    """
+    """A scene ``[h,w,3]`` uint8 RGB, what the teacher saw in it, and whether it is held out."""
 
     name: str
     image: ByteArray
-    faces: Detections
-    doubtful: Detections
+    seen: Detections
     held_out: bool
 
     @property
+    def faces(self) -> Detections:
+        """What is a face for sure."""
+        return self.seen.select(self.seen.scores >= SURE_ABOVE)
+
+    @property
+    def doubtful(self) -> Detections:
+        """What may be a face: no label, and no background either."""
+        scores = self.seen.scores
+        return self.seen.select((scores >= FACE_FREE_BELOW) & (scores < SURE_ABOVE))
+
+    @property
     def face_free(self) -> bool:
-        """Whether the teacher saw nothing, even at a low threshold."""
-        return len(self.faces) == 0 and len(self.doubtful) == 0
+        """Whether the teacher saw no face, even at a low threshold."""
+        return bool(np.all(self.seen.scores < FACE_FREE_BELOW))
 
 
 def read_images(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -192,14 +201,12 @@ def label_scenes(tar: Path, teacher: RawDetector) -> list[Scene]:
         image = decode_image(data)
         if image is None:
             continue
-        seen = teacher.detect_twice(image, threshold=FACE_FREE_BELOW)
-        sure = seen.scores >= 0.5
+        seen = teacher.detect_twice(image, threshold=SCENE_THRESHOLD)
         scenes.append(
             Scene(
                 name=name,
                 image=image,
-                faces=seen.select(sure),
-                doubtful=seen.select(~sure),
+                seen=seen,
                 held_out=hash_share(name) < HELD_OUT_SCENES,
             )
         )
@@ -214,10 +221,10 @@ def save_scenes(scenes: list[Scene], path: Path) -> None:
     }
     for index, scene in enumerate(scenes):
         arrays[f"image{index}"] = scene.image
-        for kind, found in (("faces", scene.faces), ("doubtful", scene.doubtful)):
-            arrays[f"{kind}{index}"] = np.hstack(
-                [found.boxes, found.landmarks.reshape(-1, 10), found.scores[:, None]]
-            )
+        seen = scene.seen
+        arrays[f"seen{index}"] = np.hstack(
+            [seen.boxes, seen.landmarks.reshape(-1, 10), seen.scores[:, None]]
+        )
     np.savez(path, **arrays)
 
 
@@ -233,8 +240,7 @@ def load_scenes(path: Path) -> list[Scene]:
             Scene(
                 name=str(name),
                 image=arrays[f"image{index}"],
-                faces=unpack(arrays[f"faces{index}"]),
-                doubtful=unpack(arrays[f"doubtful{index}"]),
+                seen=unpack(arrays[f"seen{index}"]),
                 held_out=bool(arrays["held_out"][index]),
             )
             for index, name in enumerate(arrays["names"])

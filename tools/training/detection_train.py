@@ -1,0 +1,260 @@
+"""Training of the lite detector: composed scenes in, an averaged network out; resumable."""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from tools.training.common import (
+    LearningCurve,
+    load_checkpoint,
+    progress,
+    save_checkpoint,
+    seed_everything,
+)
+from tools.training.detection_compose import Composer
+from tools.training.detection_data import load_faces, load_scenes
+from tools.training.detection_loss import Losses, detection_loss
+from tools.training.detection_net import LiteDetector, NetConfig, flatten
+from tools.training.detection_targets import assign, make_rows
+
+BETAS = (0.9, 0.99)
+CURVE_EVERY = 100  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
+
+    phases: up to which share of the steps which image side; small images first, since the
+    first steps need many pictures more than large ones.
+    """
+
+    steps: int = 20_000
+    batch: int = 16
+    phases: tuple[tuple[float, int], ...] = ((0.6, 256), (1.0, 320))
+    peak_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 300
+    average: float = 0.999
+    seed: int = 7
+    workers: int = 1
+    save_every_s: float = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """images ``[B,3,S,S]`` uint8; weight ``[B,M]``; rows ``[P]`` into ``B * M``; their boxes
+    ``[P,4]`` and points ``[P,5,2]`` in strides."""
+
+    images: torch.Tensor
+    weight: torch.Tensor
+    rows: torch.Tensor
+    boxes: torch.Tensor
+    points: torch.Tensor
+
+
+class ComposedBatches(IterableDataset[Batch]):
+    """Endless batches of composed scenes, different for every seed."""
+
+    def __init__(self, composer: Composer, *, batch: int, size: int, seed: int) -> None:
+        self._composer = composer
+        self._batch = batch
+        self._size = size
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        info = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self._seed, info.id if info else 0])
+        while True:
+            yield self.make(rng)
+
+    def make(self, rng: np.random.Generator) -> Batch:
+        """One batch."""
+        rows = make_rows(self._size)
+        images, targets = [], []
+        for _ in range(self._batch):
+            sample = self._composer.sample(rng, self._size)
+            images.append(sample.image)
+            targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
+        total = len(rows.centres)
+        return Batch(
+            images=torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)),
+            weight=torch.from_numpy(np.stack([t.weight for t in targets])),
+            rows=torch.from_numpy(
+                np.concatenate([t.rows + i * total for i, t in enumerate(targets)])
+            ),
+            boxes=torch.from_numpy(np.concatenate([t.boxes for t in targets])),
+            points=torch.from_numpy(np.concatenate([t.points for t in targets])),
+        )
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth of the peak."""
+    if step < settings.warmup:
+        return settings.peak_rate * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return settings.peak_rate * (0.01 + 0.99 * cosine)
+
+
+def update_average(average: LiteDetector, model: LiteDetector, decay: float) -> None:
+    """Move `average` towards `model` (weights and batch-norm statistics)."""
+    with torch.no_grad():
+        source = model.state_dict()
+        for name, value in average.state_dict().items():
+            if value.dtype.is_floating_point:
+                value.lerp_(source[name], 1 - decay)
+            else:
+                value.copy_(source[name])
+
+
+class Trainer:
+    """The network, its average and optimiser, and how far they are."""
+
+    def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
+        self.settings = settings
+        self.config = config
+        self.model = LiteDetector(config).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval()
+        decay = [p for p in self.model.parameters() if p.ndim > 1]
+        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=settings.peak_rate, betas=BETAS, weight_decay=settings.weight_decay,
+        )
+        self.step = 0
+
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint; false where there is none."""
+        state = load_checkpoint(path)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+        return True
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint that `load` takes."""
+        save_checkpoint(
+            path,
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "config": asdict(self.config),
+                "settings": asdict(self.settings),
+            },
+        )
+
+    def train_batch(self, batch: Batch) -> Losses:
+        """One step of the optimiser; the losses before it."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
+        images = batch.images.to(torch.float32, memory_format=torch.channels_last)
+        outputs = flatten(self.model((images - 127.5) / 128.0))
+        losses = detection_loss(
+            outputs, weight=batch.weight, rows=batch.rows, boxes=batch.boxes, points=batch.points
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
+        self.optimiser.step()
+        self.step += 1
+        # early on the average must forget the random start
+        update_average(
+            self.average, self.model, min(self.settings.average, self.step / (self.step + 10))
+        )
+        return losses
+
+
+def load_average(path: Path) -> LiteDetector:
+    """The averaged network of a checkpoint, ready to infer."""
+    state = load_checkpoint(path)
+    if state is None:
+        raise FileNotFoundError(path)
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in state["config"].items()}
+    model = LiteDetector(NetConfig(**config))
+    model.load_state_dict(state["average"])
+    return model.eval()
+
+
+def train(
+    *, cache: Path, out: Path, settings: TrainSettings, config: NetConfig, resume: bool
+) -> Path:
+    """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path."""
+    torch.set_num_threads(1)
+    checkpoint = out / "checkpoint.pt"
+    seed_everything(settings.seed)
+    trainer = Trainer(settings, config)
+    curve = LearningCurve(out / "curve.json")
+    if resume and trainer.load(checkpoint):
+        curve.load(up_to_step=trainer.step)
+    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    with progress() as bar:
+        task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
+        for share, size in settings.phases:
+            # a resumed run draws other scenes than the ones it has seen
+            data = ComposedBatches(
+                composer, batch=settings.batch, size=size, seed=settings.seed + trainer.step
+            )
+            last = round(share * settings.steps)
+            for _ in run_phase(trainer, data, curve, checkpoint=checkpoint, last_step=last):
+                bar.update(task, completed=trainer.step)
+    trainer.save(checkpoint)
+    return checkpoint
+
+
+def run_phase(
+    trainer: Trainer,
+    data: ComposedBatches,
+    curve: LearningCurve,
+    *,
+    checkpoint: Path,
+    last_step: int,
+) -> Iterator[None]:
+    """Train until `last_step`, yielding after each step; curve and checkpoints on the way."""
+    settings = trainer.settings
+    if trainer.step >= last_step:
+        return
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=6 if settings.workers else None,
+    )
+    sums, saved, started = np.zeros(3), time.monotonic(), time.monotonic()
+    for batch in loader:
+        losses = trainer.train_batch(batch)
+        sums += [losses.score.item(), losses.box.item(), losses.point.item()]
+        if trainer.step % CURVE_EVERY == 0:
+            score, box, point = sums / CURVE_EVERY
+            seconds, started = time.monotonic() - started, time.monotonic()
+            curve.add(
+                step=trainer.step,
+                values={
+                    "score loss": score,
+                    "box loss": box,
+                    "landmark loss": point,
+                    "learning rate": learning_rate(trainer.step, settings),
+                    "images per second": CURVE_EVERY * settings.batch / seconds,
+                },
+            )
+            sums[:] = 0
+        if time.monotonic() - saved > settings.save_every_s:
+            trainer.save(checkpoint)
+            saved = time.monotonic()
+        yield
+        if trainer.step >= last_step:
+            return
