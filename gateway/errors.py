@@ -41,55 +41,55 @@ class ConfigurationError(Exception):
     """A setting that cannot be used; its text names the variable."""
 
 
-class InvalidRequest(AurumError):
+class InvalidRequestError(AurumError):
     """The request cannot be understood: a missing field, an unknown option, bad JSON."""
 
     code = "invalid_request"
 
 
-class NotFound(AurumError):
+class NotFoundError(AurumError):
     """No such route or thing."""
 
     code = "not_found"
 
 
-class MethodNotAllowed(AurumError):
+class MethodNotAllowedError(AurumError):
     """The route exists, its method does not."""
 
     code = "method_not_allowed"
 
 
-class ImageTooLarge(AurumError):
+class ImageTooLargeError(AurumError):
     """Too many bytes or pixels."""
 
     code = "image_too_large"
 
 
-class UnsupportedMediaType(AurumError):
+class UnsupportedMediaTypeError(AurumError):
     """Neither a supported image format nor a supported content type."""
 
     code = "unsupported_media_type"
 
 
-class InvalidImage(AurumError):
+class InvalidImageError(AurumError):
     """Bytes that claim to be an image and cannot be decoded."""
 
     code = "invalid_image"
 
 
-class NoFace(AurumError):
+class NoFaceError(AurumError):
     """The photo shows no face, and the route needs one."""
 
     code = "no_face"
 
 
-class InferenceUnavailable(AurumError):
+class InferenceUnavailableError(AurumError):
     """Triton does not answer, or too much is waiting for it."""
 
     code = "inference_unavailable"
 
 
-class RequestTimeout(AurumError):
+class RequestTimeoutError(AurumError):
     """The deadline of the request passed."""
 
     code = "timeout"
