@@ -48,6 +48,7 @@ def decode(data: bytes) -> Pixels:
     Raises:
         InvalidImageError: for anything else, also for a JPEG that ends before its image does,
             which OpenCV would fill up with grey.
+
     """
     if not data:
         raise InvalidImageError("no bytes")
