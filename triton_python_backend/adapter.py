@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from triton_python_backend import contract
 from triton_python_backend.preprocess import InvalidImageError
@@ -52,7 +53,7 @@ class Adapter:
         return {tensor.name: get(request, tensor.name).as_numpy() for tensor in self._stage.inputs}
 
     @staticmethod
-    def _typed(array: np.ndarray, tensor: contract.Tensor) -> np.ndarray:
+    def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:
         return np.ascontiguousarray(array, dtype=NUMPY_TYPES[tensor.dtype])
 
     def _refuse(self, message: str, code: Any) -> Any:

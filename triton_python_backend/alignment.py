@@ -22,5 +22,5 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
     crops = np.empty((len(landmarks), CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     for crop, points in zip(crops, landmarks, strict=True):
         matrix = similarity(points, ARCFACE_TEMPLATE)
-        cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE), dst=crop, borderValue=0)
+        crop[...] = cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE))
     return crops

@@ -83,14 +83,15 @@ def head_pose(landmarks: Floats) -> Floats:
     projection = np.swapaxes(points, 1, 2) @ np.linalg.pinv(model.T)
     across = _unit(projection[:, 0])
     down = projection[:, 1] - np.sum(projection[:, 1] * across, axis=1, keepdims=True) * across
-    down = _unit(down)
+    down = _unit(np.asarray(down, dtype=np.float32))
     roll = np.arctan2(down[:, 0], across[:, 0])
     # undo the roll: what is left of the forward axis (z) is yaw and pitch
     cosine, sine = np.cos(roll), np.sin(roll)
     yaw = np.arcsin(np.clip(cosine * across[:, 2] + sine * down[:, 2], -1, 1))
     pitch = -np.arcsin(np.clip(cosine * down[:, 2] - sine * across[:, 2], -1, 1))
-    return np.degrees(np.stack([yaw, pitch, roll], axis=1)).astype(np.float32)
+    return np.asarray(np.degrees(np.stack([yaw, pitch, roll], axis=1)), dtype=np.float32)
 
 
 def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-9), dtype=np.float32)

@@ -5,6 +5,7 @@ Triton takes this file as a backend when it lies in `<backend directory>/onnxrun
 
 import json
 from pathlib import Path
+from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
@@ -26,7 +27,7 @@ class TritonPythonModel:
             gpu=gpu if args["model_instance_kind"] == "GPU" else None,
         )
 
-    def execute(self, requests: list[object]) -> list[object]:
+    def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch with one run."""
         calls = [
             Call(
@@ -41,7 +42,7 @@ class TritonPythonModel:
         return [self._respond(answer) for answer in self._session.run(calls)]
 
     @staticmethod
-    def _respond(answer: object) -> object:
+    def _respond(answer: Any) -> Any:
         if isinstance(answer, Exception):
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer)))
         tensors = [pb_utils.Tensor(name, array) for name, array in answer.items()]
