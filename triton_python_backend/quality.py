@@ -81,7 +81,7 @@ def head_pose(landmarks: Floats) -> Floats:
     points = landmarks - landmarks.mean(axis=1, keepdims=True)
     # points.T = P model.T, P = scale * (first two rows of the rotation)
     projection = np.swapaxes(points, 1, 2) @ np.linalg.pinv(model.T)
-    across = _unit(projection[:, 0])
+    across = _unit(np.asarray(projection[:, 0], dtype=np.float32))
     down = projection[:, 1] - np.sum(projection[:, 1] * across, axis=1, keepdims=True) * across
     down = _unit(np.asarray(down, dtype=np.float32))
     roll = np.arctan2(down[:, 0], across[:, 0])
