@@ -22,7 +22,8 @@ LARGE_SOURCE = 2  # MEBeauty, the only source with pixels enough for large faces
 @dataclass(frozen=True, slots=True)
 class Sample:
     """image: ``[S,S,3]`` uint8 RGB; boxes ``[N,4]``, points ``[N,5,2]``, ignored ``[K,4]``
-    float32 in its pixels. Boxes may reach beyond the image, as the teacher's do."""
+    float32 in its pixels. Boxes may reach beyond the image, as the teacher's do.
+    """
 
     image: ByteArray
     boxes: FloatArray
@@ -45,9 +46,7 @@ def move_box(box: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatAr
     return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
 
-def move_points(
-    points: FloatArray, linear: FloatArray, offset: FloatArray
-) -> FloatArray:
+def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
     """Landmarks ``[5,2]`` after the transform, renamed where it mirrors."""
     moved = (points @ linear.T + offset).astype(np.float32)
     return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
@@ -70,9 +69,7 @@ class Canvas:
         self._boxes.append(box)
         self._points.append(points)
 
-    def paste(
-        self, patch: ByteArray, mask: FloatArray, matrix: FloatArray
-    ) -> None:
+    def paste(self, patch: ByteArray, mask: FloatArray, matrix: FloatArray) -> None:
         """Blend `patch` through `mask` (``[h,w]``, 0-1) by the 2x3 `matrix` into the canvas."""
         size_y, size_x = self.image.shape[:2]
         height, width = patch.shape[:2]
@@ -92,8 +89,13 @@ class Canvas:
         self._owner[y1:y2, x1:x2][alpha[..., 0] > 0.5] = len(self._boxes)
 
     def paste_face(
-        self, patch: ByteArray, mask: FloatArray, matrix: FloatArray, *,
-        box: FloatArray, points: FloatArray,
+        self,
+        patch: ByteArray,
+        mask: FloatArray,
+        matrix: FloatArray,
+        *,
+        box: FloatArray,
+        points: FloatArray,
     ) -> None:
         """`paste` a photo whose face has these labels in the photo's pixels."""
         self.paste(patch, mask, matrix)
@@ -138,9 +140,7 @@ class Composer:
     """Makes samples of ``size`` x ``size`` from labelled photos and scenes."""
 
     def __init__(self, faces: list[FacePhotos], scenes: list[Scene], *, held_out: bool) -> None:
-        self._sources = [
-            (photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces
-        ]
+        self._sources = [(photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces]
         chosen = [scene for scene in scenes if scene.held_out == held_out]
         self._empty = [scene for scene in chosen if scene.face_free]
         self._peopled = [scene for scene in chosen if not scene.face_free]
@@ -248,7 +248,8 @@ class Composer:
         shade = 0 if rng.random() < 0.7 else int(rng.integers(0, 256))
         canvas = Canvas(np.full((size, size, 3), shade, np.uint8))
         linear = similarity(
-            scale=scale, degrees=rng.normal(0, 8) if rng.random() < 0.4 else 0.0,
+            scale=scale,
+            degrees=rng.normal(0, 8) if rng.random() < 0.4 else 0.0,
             flip=bool(rng.random() < 0.5),
         )
         if linear[0, 0] < 0:
@@ -267,14 +268,17 @@ class Composer:
         height, width = scene.image.shape[:2]
         scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
         linear = similarity(
-            scale=scale, degrees=rng.normal(0, 6) if rng.random() < 0.3 else 0.0,
+            scale=scale,
+            degrees=rng.normal(0, 6) if rng.random() < 0.3 else 0.0,
             flip=bool(rng.random() < 0.5),
         )
         middle = rng.uniform(0.3, 0.7, 2) * [width, height]
         offset = np.full(2, size / 2) - linear @ middle
         matrix = np.hstack([linear, offset[:, None]]).astype(np.float32)
         image = cv2.warpAffine(
-            colour_jitter(scene.image, rng), matrix, (size, size),
+            colour_jitter(scene.image, rng),
+            matrix,
+            (size, size),
             flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
         )
         canvas = Canvas(image)  # type: ignore[arg-type]
@@ -295,7 +299,8 @@ class Composer:
             left = rng.integers(0, image.shape[1] - side + 1)
             reach = max(8, round(target * 1.4))
             patch = cv2.resize(
-                image[top : top + side, left : left + side], (reach, reach),
+                image[top : top + side, left : left + side],
+                (reach, reach),
                 interpolation=cv2.INTER_AREA,
             )
             box = np.array([0.15, 0.1, 0.85, 0.9], np.float32) * reach
@@ -303,13 +308,13 @@ class Composer:
             matrix = np.hstack([linear, rng.uniform(-0.1, 0.9, (2, 1)) * size])
             mask = paste_mask(rng, (reach, reach), box)
             canvas.paste_distractor(
-                colour_jitter(patch, rng), mask, matrix.astype(np.float32)  # type: ignore[arg-type]
+                colour_jitter(patch, rng),
+                mask,
+                matrix.astype(np.float32),  # type: ignore[arg-type]
             )
 
 
-def paste_mask(
-    rng: np.random.Generator, shape: tuple[int, int], box: FloatArray
-) -> FloatArray:
+def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
     """What of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
     height, width = shape
     kind = rng.random()

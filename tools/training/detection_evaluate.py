@@ -100,9 +100,7 @@ def compare(
     return agreement.report()
 
 
-def composed_images(
-    faces: list[FacePhotos], scenes: list[Scene], *, count: int
-) -> list[ByteArray]:
+def composed_images(faces: list[FacePhotos], scenes: list[Scene], *, count: int) -> list[ByteArray]:
     """Held-out composed scenes of 640 pixels, always the same ones."""
     composer = Composer(faces, scenes, held_out=True)
     rng = np.random.default_rng(COMPOSED_SEED)

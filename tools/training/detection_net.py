@@ -21,10 +21,10 @@ class NetConfig:
 
     stem: int = 24
     stem_kernel: int = 5
-    widths: tuple[int, int, int] = (48, 96, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
+    widths: tuple[int, int, int] = (40, 80, 128)
+    blocks: tuple[int, int, int] = (3, 3, 2)
     neck: int = 48
-    dense: tuple[bool, bool, bool] = (False, True, True)
+    dense: tuple[bool, bool, bool] = (False, False, True)
     kernel: int = 3
 
 
@@ -33,9 +33,7 @@ def conv(
 ) -> nn.Sequential:
     """Convolution, batch norm and, unless `act` is false, ReLU."""
     layers: list[nn.Module] = [
-        nn.Conv2d(
-            inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-        ),
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
     ]
     if act:
@@ -120,9 +118,7 @@ class LiteDetector(nn.Module):
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        p8, p16, p32 = (
-            lateral(f) for lateral, f in zip(self.lateral, features, strict=True)
-        )
+        p8, p16, p32 = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
         p16 = p16 + nn.functional.interpolate(p32, scale_factor=2.0, mode="nearest")
         p8 = p8 + nn.functional.interpolate(p16, scale_factor=2.0, mode="nearest")
         p16 = p16 + self.down[0](p8)

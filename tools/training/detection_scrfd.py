@@ -149,9 +149,7 @@ class RawDetector:
     ) -> Detections:
         """Faces of ``[H,W,3]`` uint8 RGB, letterboxed into `size`, in the image's own pixels."""
         canvas, scale = letterbox(image, size)
-        found = decode(
-            self.outputs(to_blob(canvas)), height=size, width=size, threshold=threshold
-        )
+        found = decode(self.outputs(to_blob(canvas)), height=size, width=size, threshold=threshold)
         return suppress(found).moved(scale=1 / scale, dx=0, dy=0)
 
     def detect_padded(
@@ -162,9 +160,7 @@ class RawDetector:
         found = self.detect(pad_by_half(image), size=size, threshold=threshold)
         return found.moved(scale=1, dx=-(width // 2), dy=-(height // 2))
 
-    def detect_twice(
-        self, image: ByteArray, *, threshold: float = DEFAULT_THRESHOLD
-    ) -> Detections:
+    def detect_twice(self, image: ByteArray, *, threshold: float = DEFAULT_THRESHOLD) -> Detections:
         """Both passes of the project's pipeline, merged: 640 as it is, 320 padded by half."""
         whole = self.detect(image, size=640, threshold=threshold)
         padded = self.detect_padded(image, size=320, threshold=threshold)

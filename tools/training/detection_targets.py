@@ -64,13 +64,17 @@ def assign(rows: Rows, boxes: FloatArray, points: FloatArray, ignored: FloatArra
     weight = np.ones(len(rows.centres), np.float32)
     for x1, y1, x2, y2 in ignored:
         inside = (
-            (rows.centres[:, 0] > x1) & (rows.centres[:, 0] < x2)
-            & (rows.centres[:, 1] > y1) & (rows.centres[:, 1] < y2)
+            (rows.centres[:, 0] > x1)
+            & (rows.centres[:, 0] < x2)
+            & (rows.centres[:, 1] > y1)
+            & (rows.centres[:, 1] < y2)
         )
         weight[inside] = 0
     if len(boxes) == 0:
         return Targets(
-            weight, np.zeros(0, np.int64), np.zeros((0, 4), np.float32),
+            weight,
+            np.zeros(0, np.int64),
+            np.zeros((0, 4), np.float32),
             np.zeros((0, 5, 2), np.float32),
         )
     sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))

@@ -52,7 +52,8 @@ class TrainSettings:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """images ``[B,3,S,S]`` uint8; weight ``[B,M]``; rows ``[P]`` into ``B * M``; their boxes
-    ``[P,4]`` and points ``[P,5,2]`` in strides."""
+    ``[P,4]`` and points ``[P,5,2]`` in strides.
+    """
 
     images: torch.Tensor
     weight: torch.Tensor
@@ -129,7 +130,9 @@ class Trainer:
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=settings.peak_rate, betas=BETAS, weight_decay=settings.weight_decay,
+            lr=settings.peak_rate,
+            betas=BETAS,
+            weight_decay=settings.weight_decay,
         )
         self.step = 0
 
