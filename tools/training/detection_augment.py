@@ -41,7 +41,7 @@ def degrade(image: ByteArray, rng: np.random.Generator) -> ByteArray:
     if rng.random() < 0.12:
         noise = np.empty(image.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(1 << 30)))
-        cv2.randn(noise, 0, float(rng.uniform(2, 14)))
+        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(2, 14)))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))]

@@ -21,8 +21,10 @@ LARGE_SOURCE = 2  # MEBeauty, the only source with pixels enough for large faces
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """image: ``[S,S,3]`` uint8 RGB; boxes ``[N,4]``, points ``[N,5,2]``, ignored ``[K,4]``
-    float32 in its pixels. Boxes may reach beyond the image, as the teacher's do.
+    """A scene and its labels.
+
+    image: ``[S,S,3]`` uint8 RGB; boxes ``[N,4]``, points ``[N,5,2]``, ignored ``[K,4]`` float32
+    in its pixels. Boxes may reach beyond the image, as the teacher's do.
     """
 
     image: ByteArray
@@ -32,24 +34,30 @@ class Sample:
 
 
 def similarity(*, scale: float, degrees: float, flip: bool) -> FloatArray:
-    """The 2x2 part of a similarity transform, mirrored left to right first where `flip`."""
+    """Return the 2x2 part of a similarity transform, mirrored left to right first where `flip`."""
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     turn = np.array([[cos, -sin], [sin, cos]], np.float32)
-    return turn * np.array([-1.0 if flip else 1.0, 1.0], np.float32)
+    mirror = np.array([-1.0 if flip else 1.0, 1.0], np.float32)
+    return np.asarray(turn * mirror, np.float32)
 
 
 def move_box(box: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
-    """The bounding box of the ellipse inscribed in `box` after ``p -> linear @ p + offset``."""
+    """Bound the ellipse inscribed in `box` after ``p -> linear @ p + offset``."""
     centre = linear @ ((box[:2] + box[2:]) / 2) + offset
     half = np.sqrt(((linear * ((box[2:] - box[:2]) / 2)) ** 2).sum(axis=1))
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+    return np.asarray(np.concatenate([centre - half, centre + half]), np.float32)
 
 
 def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
     """Landmarks ``[5,2]`` after the transform, renamed where it mirrors."""
     moved = (points @ linear.T + offset).astype(np.float32)
     return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
+
+
+def resized(image: ByteArray, width: int, height: int) -> ByteArray:
+    """Scale by area; the bilinear warp alone would alias where it shrinks."""
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Canvas:
@@ -63,7 +71,7 @@ class Canvas:
         self.ignored: list[FloatArray] = []
 
     def add_label(self, box: FloatArray, points: FloatArray) -> None:
-        """A face that is in the image already: it owns its box."""
+        """Note a face that is in the image already: it owns its box."""
         x1, y1, x2, y2 = np.maximum(box, 0).astype(int)
         self._owner[y1:y2, x1:x2] = len(self._boxes)
         self._boxes.append(box)
@@ -109,7 +117,7 @@ class Canvas:
         self._owner[self._owner == len(self._boxes)] = -1
 
     def _visible(self, index: int) -> float:
-        """The share of the middle of face `index` that is on the canvas and not covered."""
+        """Measure the share of the middle of face `index` that is on the canvas and not covered."""
         x1, y1, x2, y2 = self._boxes[index]
         dx, dy = (x2 - x1) * 0.15, (y2 - y1) * 0.15
         left, top = int(x1 + dx), int(y1 + dy)
@@ -118,7 +126,7 @@ class Canvas:
         return float((inside == index).sum()) / ((right - left) * (bottom - top))
 
     def finish(self) -> Sample:
-        """The labels that remain: visible faces, and regions to ignore for half-hidden ones."""
+        """Keep the labels that remain: visible faces; half-hidden ones are regions to ignore."""
         boxes, points, ignored = [], [], list(self.ignored)
         for index, (box, landmarks) in enumerate(zip(self._boxes, self._points, strict=True)):
             visible = self._visible(index)
@@ -161,7 +169,7 @@ class Composer:
         return Sample(degrade(sample.image, rng), sample.boxes, sample.points, sample.ignored)
 
     def _background(self, rng: np.random.Generator, size: int) -> ByteArray:
-        """A crop of a face-free scene, or (rarely) a plain or noisy field."""
+        """Crop a face-free scene, or (rarely) a plain or noisy field."""
         if rng.random() < 0.08:
             colour = rng.integers(0, 256, 3)
             noise = rng.normal(0, rng.uniform(0, 40), (size // 8, size // 8, 3))
@@ -180,7 +188,7 @@ class Composer:
     def _draw_photo(
         self, rng: np.random.Generator, target: float
     ) -> tuple[ByteArray, FloatArray, FloatArray]:
-        """A photo, its box and landmarks; large targets prefer the larger photos."""
+        """Draw a photo, its box and landmarks; large targets prefer the larger photos."""
         weights = np.array([1.0, 1.5, 3.0 if target > 110 else 0.25])[: len(self._sources)]
         photos, rows = self._sources[rng.choice(len(self._sources), p=weights / weights.sum())]
         index = int(rows[rng.integers(len(rows))])
@@ -189,7 +197,7 @@ class Composer:
         if shrink > 1.2:  # by area first: the bilinear warp alone would alias
             height, width = photo.shape[:2]
             new_w, new_h = max(8, round(width / shrink)), max(8, round(height / shrink))
-            photo = cv2.resize(photo, (new_w, new_h), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            photo = resized(photo, new_w, new_h)
             ratio = np.array([new_w / width, new_h / height], np.float32)
             box, points = box * np.tile(ratio, 2), points * ratio
         return photo, box, points
@@ -231,7 +239,7 @@ class Composer:
         return canvas
 
     def _portrait(self, rng: np.random.Generator, size: int) -> Canvas:
-        """A real photo as a whole: letterboxed at the top left, zoomed, or padded by half."""
+        """Take a real photo as a whole: letterboxed at the top left, zoomed, or padded by half."""
         photo, box, points = self._draw_photo(rng, size)
         height, width = photo.shape[:2]
         kind = rng.random()
@@ -263,7 +271,7 @@ class Composer:
         return canvas
 
     def _people(self, rng: np.random.Generator, size: int) -> Canvas:
-        """A real scene with people: cropped, scaled, mirrored; the teacher's labels."""
+        """Take a real scene with people: cropped, scaled, mirrored; the teacher's labels."""
         scene = self._peopled[rng.integers(len(self._peopled))]
         height, width = scene.image.shape[:2]
         scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
@@ -298,24 +306,17 @@ class Composer:
             top = rng.integers(0, image.shape[0] - side + 1)
             left = rng.integers(0, image.shape[1] - side + 1)
             reach = max(8, round(target * 1.4))
-            patch = cv2.resize(
-                image[top : top + side, left : left + side],
-                (reach, reach),
-                interpolation=cv2.INTER_AREA,
-            )
+            part = image[top : top + side, left : left + side]
+            patch = colour_jitter(resized(part, reach, reach), rng)
             box = np.array([0.15, 0.1, 0.85, 0.9], np.float32) * reach
             linear = similarity(scale=1.0, degrees=rng.uniform(-30, 30), flip=False)
             matrix = np.hstack([linear, rng.uniform(-0.1, 0.9, (2, 1)) * size])
             mask = paste_mask(rng, (reach, reach), box)
-            canvas.paste_distractor(
-                colour_jitter(patch, rng),
-                mask,
-                matrix.astype(np.float32),  # type: ignore[arg-type]
-            )
+            canvas.paste_distractor(patch, mask, matrix.astype(np.float32))
 
 
 def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
-    """What of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
+    """Choose what of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
     height, width = shape
     kind = rng.random()
     if kind < 0.35:
@@ -328,8 +329,8 @@ def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray
         mask[dy : height - dy, dx : width - dx] = 1
     else:
         grow = rng.uniform(1.05, 1.7)
-        centre = ((x1 + x2) / 2, (y1 + y2) / 2 - (y2 - y1) * 0.06 * grow)
-        axes = ((x2 - x1) / 2 * grow * 1.05, (y2 - y1) / 2 * grow)
-        cv2.ellipse(mask, (tuple(map(float, centre)), (2 * axes[0], 2 * axes[1]), 0.0), 1.0, -1)
+        centre = (float(x1 + x2) / 2, float(y1 + y2) / 2 - float(y2 - y1) * 0.06 * grow)
+        axes = (float(x2 - x1) * grow * 1.05, float(y2 - y1) * grow)
+        cv2.ellipse(mask, (centre, axes, 0.0), (1.0,), -1)
     feather = int(max(x2 - x1, 2) * rng.uniform(0, 0.25)) // 2 * 2 + 1
     return cv2.blur(mask, (feather, feather)) if feather > 1 else mask  # type: ignore[return-value]

@@ -13,9 +13,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from tools.training.detection_scrfd import ByteArray, Detections, FloatArray, RawDetector
 
@@ -40,13 +42,13 @@ class FacePhotos:
     """
 
     pixels: ByteArray
-    starts: np.ndarray[tuple[int], np.dtype[np.int64]]
-    shapes: np.ndarray[tuple[int, int], np.dtype[np.int32]]
+    starts: npt.NDArray[np.int64]
+    shapes: npt.NDArray[np.int32]
     boxes: FloatArray
     landmarks: FloatArray
     scores: FloatArray
-    source: np.ndarray[tuple[int], np.dtype[np.int8]]
-    held_out: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    source: npt.NDArray[np.int8]
+    held_out: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -101,7 +103,7 @@ def decode_image(data: bytes) -> ByteArray | None:
 
 
 def hash_share(name: str) -> float:
-    """A number in 0-1 that depends on the name alone."""
+    """Return a number in 0-1 that depends on the name alone."""
     return (zlib.crc32(name.encode()) % 10_000) / 10_000
 
 
@@ -116,7 +118,7 @@ def mebeauty_test_names(path: Path) -> frozenset[str]:
 
 
 def is_clean(found: Detections, shape: tuple[int, int]) -> int | None:
-    """The index of the photo's one face, or None where the label is not clear.
+    """Find the photo's one face; None where the label is not clear.
 
     Clear: score of 0.6 or more, no second face of a quarter of its area or more, and at least
     a tenth of the photo's height.
@@ -171,7 +173,7 @@ def label_source(tar: Path, teacher: RawDetector, cache: Path) -> None:
 
 
 def load_faces(cache: Path, sources: tuple[str, ...] = SOURCES) -> list[FacePhotos]:
-    """The labelled photos of every source that is in the cache; pixels stay on the disk."""
+    """Load the labelled photos of every source that is in the cache; pixels stay on the disk."""
     found = []
     for index, stem in enumerate(sources):
         if not (cache / f"{stem}.npz").exists():
@@ -215,7 +217,7 @@ def label_scenes(tar: Path, teacher: RawDetector) -> list[Scene]:
 
 def save_scenes(scenes: list[Scene], path: Path) -> None:
     """Write labelled scenes to one ``.npz``."""
-    arrays: dict[str, np.ndarray] = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "names": np.array([scene.name for scene in scenes]),
         "held_out": np.array([scene.held_out for scene in scenes]),
     }

@@ -7,6 +7,7 @@ half into 320. Faces count from 24 pixels (root of the box's area) in the 640 fr
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Agreement:
 def compare(
     images: Iterable[ByteArray], teacher: RawDetector, student: RawDetector
 ) -> dict[str, float]:
-    """The student against the teacher's faces, both with the pipeline's two passes."""
+    """Hold the student against the teacher's faces, both with the pipeline's two passes."""
     agreement = Agreement()
     for image in images:
         scale = FRAME / max(image.shape[:2])
@@ -115,7 +116,7 @@ def held_out_photos(photos: FacePhotos, *, at_most: int) -> list[ByteArray]:
 
 
 def false_alarms(scenes: list[Scene], detector: RawDetector) -> dict[str, float]:
-    """Detections in held-out scenes without faces, at the default threshold."""
+    """Count detections in held-out scenes without faces, at the default threshold."""
     empty = [scene for scene in scenes if scene.held_out and scene.face_free]
     counts = [len(detector.detect_twice(scene.image)) for scene in empty]
     return {
@@ -135,7 +136,7 @@ def alternate_times(
     for name, path in models.items():
         session = open_session(path)
         feed = {session.get_inputs()[0].name: blob}
-        calls[name] = lambda session=session, feed=feed: session.run(None, feed)
+        calls[name] = partial(session.run, None, feed)
     times: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(rounds + 5):
         for name, call in calls.items():

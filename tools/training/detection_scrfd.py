@@ -39,18 +39,18 @@ class Detections:
         return len(self.scores)
 
     def select(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Detections":
-        """The rows that `index` names, in its order."""
+        """Return the rows that `index` names, in its order."""
         return Detections(self.boxes[index], self.landmarks[index], self.scores[index])
 
     def moved(self, *, scale: float, dx: float, dy: float) -> "Detections":
-        """The same faces after ``x -> x * scale + dx``, ``y -> y * scale + dy``."""
+        """Return the same faces after ``x -> x * scale + dx``, ``y -> y * scale + dy``."""
         shift = np.array([dx, dy], np.float32)
         boxes = self.boxes * np.float32(scale) + np.tile(shift, 2)
         return Detections(boxes, self.landmarks * np.float32(scale) + shift, self.scores)
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on one thread of the CPU (warnings about fixed shapes muted)."""
+    """Open an ONNX Runtime session on one thread of the CPU (warnings about fixed shapes muted)."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -65,7 +65,7 @@ def to_blob(image: ByteArray) -> FloatArray:
 
 
 def letterbox(image: ByteArray, size: int) -> tuple[ByteArray, float]:
-    """The image scaled to fit ``size`` x ``size`` at the top left, black elsewhere; the scale."""
+    """Scale the image into ``size`` x ``size`` at the top left, black elsewhere; the scale, too."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
     new_w, new_h = max(1, round(width * scale)), max(1, round(height * scale))
@@ -76,7 +76,7 @@ def letterbox(image: ByteArray, size: int) -> tuple[ByteArray, float]:
 
 
 def pad_by_half(image: ByteArray) -> ByteArray:
-    """The image with half its height above and below and half its width at either side, black."""
+    """Add black: half the height above and below, half the width at either side."""
     height, width = image.shape[:2]
     top, left = height // 2, width // 2
     return cv2.copyMakeBorder(image, top, top, left, left, cv2.BORDER_CONSTANT)  # type: ignore[return-value]
@@ -141,7 +141,7 @@ class RawDetector:
         self._input = self._session.get_inputs()[0].name
 
     def outputs(self, blob: FloatArray) -> list[FloatArray]:
-        """The nine raw outputs for ``[1,3,H,W]`` (`to_blob`)."""
+        """Compute the nine raw outputs for ``[1,3,H,W]`` (`to_blob`)."""
         return [np.asarray(out) for out in self._session.run(None, {self._input: blob})]
 
     def detect(

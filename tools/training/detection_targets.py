@@ -46,7 +46,7 @@ class Targets:
 
 
 def make_rows(size: int) -> Rows:
-    """The rows for an image of ``size`` x ``size``, a multiple of 32."""
+    """List the rows for an image of ``size`` x ``size``, a multiple of 32."""
     centres, strides, bases = [], [], []
     for stride in STRIDES:
         cells = cell_centres(height=size, width=size, stride=stride, per_cell=PER_CELL)

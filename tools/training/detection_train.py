@@ -51,7 +51,9 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """images ``[B,3,S,S]`` uint8; weight ``[B,M]``; rows ``[P]`` into ``B * M``; their boxes
+    """One step's pictures and targets.
+
+    images ``[B,3,S,S]`` uint8; weight ``[B,M]``; rows ``[P]`` into ``B * M``; their boxes
     ``[P,4]`` and points ``[P,5,2]`` in strides.
     """
 
@@ -124,7 +126,7 @@ class Trainer:
     def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
         self.settings = settings
         self.config = config
-        self.model = LiteDetector(config).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = LiteDetector(config).to(memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.model).eval()
         decay = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -171,7 +173,7 @@ class Trainer:
             outputs, weight=batch.weight, rows=batch.rows, boxes=batch.boxes, points=batch.points
         )
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
         self.optimiser.step()
         self.step += 1
@@ -183,14 +185,14 @@ class Trainer:
 
 
 def load_average(path: Path) -> LiteDetector:
-    """The averaged network of a checkpoint, ready to infer."""
+    """Load the averaged network of a checkpoint, ready to infer."""
     state = load_checkpoint(path)
     if state is None:
         raise FileNotFoundError(path)
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in state["config"].items()}
-    model = LiteDetector(NetConfig(**config))
+    model = LiteDetector(NetConfig(**state["config"]))
     model.load_state_dict(state["average"])
-    return model.eval()
+    model.eval()
+    return model
 
 
 def train(
