@@ -16,7 +16,9 @@ from tools.training.detection_scrfd import ByteArray, FloatArray
 
 SMALLEST_FACE = 10.0  # pixels of the canvas; smaller ones are ignored
 MIRRORED = (1, 0, 2, 4, 3)  # landmarks after a flip
-LARGE_SOURCE = 2  # MEBeauty, the only source with pixels enough for large faces
+LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
+LARGE_SHARES = (1.0, 1.5, 3.0)  # how often each of `SOURCES` is drawn, relative
+SMALL_SHARES = (1.0, 1.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,13 @@ class Composer:
         self, rng: np.random.Generator, target: float
     ) -> tuple[ByteArray, FloatArray, FloatArray]:
         """Draw a photo, its box and landmarks; large targets prefer the larger photos."""
-        weights = np.array([1.0, 1.5, 3.0 if target > 110 else 0.25])[: len(self._sources)]
+        large = target > LARGE_FACE
+        weights = np.array(
+            [
+                (LARGE_SHARES if large else SMALL_SHARES)[int(photos.source[0])]
+                for photos, _ in self._sources
+            ]
+        )
         photos, rows = self._sources[rng.choice(len(self._sources), p=weights / weights.sum())]
         index = int(rows[rng.integers(len(rows))])
         photo, box, points = photos.photo(index), photos.boxes[index], photos.landmarks[index]

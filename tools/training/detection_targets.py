@@ -1,7 +1,7 @@
 """Which rows of the network answer for which face, and what they should say.
 
 Row order is SCRFD's: level (stride 8, 16, 32), row, column, anchor. The two anchors of a level
-stand for face sizes of 2 and 4 strides, so that the six span 16 to 512 pixels in octaves. A face
+stand for faces of two sizes, and the six span 16 to 512 pixels in octaves, as SCRFD's do. A face
 belongs to every anchor whose size is within `MATCH_OCTAVES` of its own, in the cells around its
 centre.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tools.training.detection_scrfd import STRIDES, FloatArray, cell_centres
 
 PER_CELL = 2
-ANCHOR_STRIDES = (2.0, 4.0)
+ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))  # pixels, per stride
 MATCH_OCTAVES = 0.6
 NEAR_OCTAVES = 0.9  # up to here the scores around the centre are not judged
 REACH_STRIDES = 0.75
@@ -48,11 +48,11 @@ class Targets:
 def make_rows(size: int) -> Rows:
     """List the rows for an image of ``size`` x ``size``, a multiple of 32."""
     centres, strides, bases = [], [], []
-    for stride in STRIDES:
+    for stride, sizes in zip(STRIDES, ANCHOR_SIZES, strict=True):
         cells = cell_centres(height=size, width=size, stride=stride, per_cell=PER_CELL)
         centres.append(cells)
         strides.append(np.full(len(cells), stride, np.float32))
-        bases.append(np.tile(np.array(ANCHOR_STRIDES, np.float32) * stride, len(cells) // 2))
+        bases.append(np.tile(np.array(sizes, np.float32), len(cells) // PER_CELL))
     return Rows(np.concatenate(centres), np.concatenate(strides), np.concatenate(bases))
 
 
