@@ -104,5 +104,5 @@ def curve(
     write_json(out, {"points": known.points})
     drawn.draw(
         title="face_detection lite",
-        panels=[["score loss"], ["box loss"], ["landmark loss"], ["learning rate"]],
+        panels=[["score loss"], ["box loss"], ["landmark loss"], ["rate (share of peak)"]],
     )

@@ -24,6 +24,7 @@ from tools.training.detection_data import load_faces, load_scenes
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
 from tools.training.detection_targets import assign, make_rows
+from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
@@ -40,8 +41,8 @@ class TrainSettings:
     steps: int = 20_000
     batch: int = 16
     phases: tuple[tuple[float, int], ...] = ((0.6, 256), (1.0, 320))
-    peak_rate: float = 2e-3
-    weight_decay: float = 0.02
+    muon_rate: float = 0.03
+    adam_rate: float = 2e-3
     warmup: int = 300
     average: float = 0.999
     seed: int = 7
@@ -53,8 +54,8 @@ class TrainSettings:
 class Batch:
     """One step's pictures and targets.
 
-    images ``[B,3,S,S]`` uint8; weight ``[B,M]``; rows ``[P]`` into ``B * M``; their boxes
-    ``[P,4]`` and points ``[P,5,2]`` in strides.
+    images ``[B,3,S,S]`` uint8, channels last in memory; weight ``[B,M]``; rows ``[P]`` into
+    ``B * M``; their boxes ``[P,4]`` and points ``[P,5,2]`` in strides.
     """
 
     images: torch.Tensor
@@ -90,7 +91,7 @@ class ComposedBatches(IterableDataset[Batch]):
             targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
         total = len(rows.centres)
         return Batch(
-            images=torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)),
+            images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             weight=torch.from_numpy(np.stack([t.weight for t in targets])),
             rows=torch.from_numpy(
                 np.concatenate([t.rows + i * total for i, t in enumerate(targets)])
@@ -100,24 +101,33 @@ class ComposedBatches(IterableDataset[Batch]):
         )
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth of the peak."""
+def rate_share(step: int, settings: TrainSettings) -> float:
+    """Share of the peak rates: linear up, then half a cosine down to a hundredth."""
     if step < settings.warmup:
-        return settings.peak_rate * (step + 1) / settings.warmup
+        return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return settings.peak_rate * (0.01 + 0.99 * cosine)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Sort the weights: convolutions that mix channels before a batch norm, and the rest."""
+    turned, plain = [], []
+    for name, weight in model.named_parameters():
+        mixes = weight.ndim == 4 and weight.shape[1] > 1
+        (turned if mixes and not name.endswith("out.weight") else plain).append(weight)
+    return turned, plain
 
 
 def update_average(average: LiteDetector, model: LiteDetector, decay: float) -> None:
     """Move `average` towards `model` (weights and batch-norm statistics)."""
     with torch.no_grad():
-        source = model.state_dict()
-        for name, value in average.state_dict().items():
-            if value.dtype.is_floating_point:
-                value.lerp_(source[name], 1 - decay)
+        for mine, theirs in zip(
+            average.state_dict().values(), model.state_dict().values(), strict=True
+        ):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
             else:
-                value.copy_(source[name])
+                mine.copy_(theirs)
 
 
 class Trainer:
@@ -128,13 +138,12 @@ class Trainer:
         self.config = config
         self.model = LiteDetector(config).to(memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.model).eval()
-        decay = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=settings.peak_rate,
-            betas=BETAS,
-            weight_decay=settings.weight_decay,
+        turned, plain = split_weights(self.model)
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(turned, lr=settings.muon_rate),
+            torch.optim.AdamW(
+                plain, lr=settings.adam_rate, betas=BETAS, weight_decay=0.0, fused=True
+            ),
         )
         self.step = 0
 
@@ -145,7 +154,8 @@ class Trainer:
             return False
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.step = int(state["step"])
         return True
 
@@ -156,7 +166,7 @@ class Trainer:
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
                 "config": asdict(self.config),
                 "settings": asdict(self.settings),
@@ -165,17 +175,19 @@ class Trainer:
 
     def train_batch(self, batch: Batch) -> Losses:
         """One step of the optimiser; the losses before it."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.settings)
-        images = batch.images.to(torch.float32, memory_format=torch.channels_last)
-        outputs = flatten(self.model((images - 127.5) / 128.0))
+        share = rate_share(self.step, self.settings)
+        rates = (self.settings.muon_rate, self.settings.adam_rate)
+        for optimiser, rate in zip(self.optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * share
+        images = batch.images.float().sub_(127.5).mul_(1 / 128.0)
+        outputs = flatten(self.model(images))
         losses = detection_loss(
             outputs, weight=batch.weight, rows=batch.rows, boxes=batch.boxes, points=batch.points
         )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.step += 1
         # early on the average must forget the random start
         update_average(
@@ -252,7 +264,7 @@ def run_phase(
                     "score loss": score,
                     "box loss": box,
                     "landmark loss": point,
-                    "learning rate": learning_rate(trainer.step, settings),
+                    "rate (share of peak)": rate_share(trainer.step, settings),
                     "images per second": CURVE_EVERY * settings.batch / seconds,
                 },
             )
