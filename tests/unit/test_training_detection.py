@@ -237,8 +237,9 @@ class TestNetwork:
     """What needs PyTorch."""
 
     @pytest.fixture(autouse=True)
-    def _needs_torch(self) -> None:
-        pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
+    def _one_thread(self) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
+        torch.set_num_threads(1)
 
     def test_overlap_of_distances_is_that_of_boxes(self) -> None:
         import torch
@@ -297,17 +298,19 @@ class TestNetwork:
         )
 
         config = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
-        settings = TrainSettings(steps=12, batch=2, warmup=2, workers=0)
+        settings = TrainSettings(steps=25, warmup=5, workers=0)
         composer = Composer([marked_photos()], scenes(), held_out=False)
-        batches = ComposedBatches(composer, batch=2, size=128, seed=1)
+        batches = ComposedBatches(composer, batch=3, size=96, seed=1)
         trainer = Trainer(settings, config)
         batch = batches.make(np.random.default_rng(0))
-        losses = [trainer.train_batch(batch).total.item() for _ in range(12)]
-        assert min(losses[-3:]) < losses[0]
+        losses = [trainer.train_batch(batch) for _ in range(25)]
+        # the scores' target moves, it is the overlap that the boxes reach
+        assert losses[-1].box < 0.8 * losses[0].box
+        assert losses[-1].point < losses[0].point
         trainer.save(tmp_path / "checkpoint.pt")
         again = Trainer(settings, config)
         assert again.load(tmp_path / "checkpoint.pt")
-        assert again.step == 12
+        assert again.step == 25
 
         model = load_average(tmp_path / "checkpoint.pt")
         export(model, tmp_path / "lite.onnx", shift=0.5)
