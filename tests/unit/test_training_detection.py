@@ -6,7 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.training.detection_compose import Canvas, Composer, move_box, move_points, similarity
+from tools.training.detection_compose import (
+    Canvas,
+    Composer,
+    mirrored,
+    move_box,
+    move_points,
+    similarity,
+)
 from tools.training.detection_data import (
     FacePhotos,
     Scene,
@@ -130,6 +137,20 @@ def test_a_covered_face_is_no_label() -> None:
     sample = canvas.finish()
     assert len(sample.boxes) == 1
     np.testing.assert_allclose(sample.ignored, photos.boxes[:1])
+
+
+def test_a_mirrored_sample_keeps_labels_on_their_pixels() -> None:
+    photos = marked_photos()
+    canvas = Canvas(np.zeros((SIZE, SIZE, 3), np.uint8))
+    matrix = np.array([[1, 0, 30], [0, 1, 70]], np.float32)
+    mask = np.ones((128, 120), np.float32)
+    canvas.paste_face(
+        photos.photo(0), mask, matrix, box=photos.boxes[0], points=photos.landmarks[0]
+    )
+    flipped = mirrored(canvas.finish())
+    for (x, y), colour in zip(flipped.points[0], DOTS[[1, 0, 2, 4, 3]], strict=True):
+        np.testing.assert_array_equal(flipped.image[round(y), round(x)], colour)
+    np.testing.assert_allclose(flipped.boxes[0], [255 - 125, 90, 255 - 55, 175])
 
 
 def test_samples_are_reproducible_and_within_bounds() -> None:

@@ -62,6 +62,26 @@ def resized(image: ByteArray, width: int, height: int) -> ByteArray:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def mirrored(sample: Sample) -> Sample:
+    """Flip a sample left to right, labels with it."""
+    width = sample.image.shape[1]
+    linear = similarity(scale=1.0, degrees=0.0, flip=True)
+    # pixel x goes to width - 1 - x
+    offset = np.array([width - 1, 0], np.float32)
+
+    def boxes(old: FloatArray) -> FloatArray:
+        moved = [move_box(box, linear, offset) for box in old]
+        return np.array(moved, np.float32).reshape(-1, 4)
+
+    points = [move_points(face, linear, offset) for face in sample.points]
+    return Sample(
+        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        boxes=boxes(sample.boxes),
+        points=np.array(points, np.float32).reshape(-1, 5, 2),
+        ignored=boxes(sample.ignored),
+    )
+
+
 class Canvas:
     """An image under composition, the faces pasted into it, and which face owns each pixel."""
 
@@ -93,10 +113,10 @@ class Canvas:
         local[:, 2] -= (x1, y1)
         shape = (int(x2 - x1), int(y2 - y1))
         warped = cv2.warpAffine(patch, local, shape, borderMode=cv2.BORDER_REPLICATE)
-        alpha = cv2.warpAffine(mask, local, shape)[..., None]
+        alpha = np.asarray(cv2.warpAffine(mask, local, shape), np.float32)
         region = self.image[y1:y2, x1:x2]
-        region[:] = (region + alpha * (warped.astype(np.float32) - region)).astype(np.uint8)
-        self._owner[y1:y2, x1:x2][alpha[..., 0] > 0.5] = len(self._boxes)
+        region[:] = cv2.blendLinear(warped, region, alpha, 1 - alpha)
+        self._owner[y1:y2, x1:x2][alpha > 0.5] = len(self._boxes)
 
     def paste_face(
         self,
@@ -151,18 +171,24 @@ class Composer:
 
     def __init__(self, faces: list[FacePhotos], scenes: list[Scene], *, held_out: bool) -> None:
         self._sources = [(photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces]
+        self._bounds = [self._shares(SMALL_SHARES), self._shares(LARGE_SHARES)]
         chosen = [scene for scene in scenes if scene.held_out == held_out]
         self._empty = [scene for scene in chosen if scene.face_free]
         self._peopled = [scene for scene in chosen if not scene.face_free]
 
+    def _shares(self, shares: tuple[float, ...]) -> FloatArray:
+        """Upper bounds in 0-1 of each source's share of the draws."""
+        weights = np.array([shares[int(photos.source[0])] for photos, _ in self._sources])
+        return np.asarray(np.cumsum(weights / weights.sum())[:-1], np.float32)
+
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
         """One scene of a kind drawn by chance, degraded as photos are."""
         kind = rng.random()
-        if kind < 0.50:
+        if kind < 0.54:
             canvas = self._crowd(rng, size)
-        elif kind < 0.72:
+        elif kind < 0.76:
             canvas = self._portrait(rng, size)
-        elif kind < 0.84:
+        elif kind < 0.86:
             canvas = self._people(rng, size)
         else:
             canvas = Canvas(self._background(rng, size))
@@ -191,14 +217,8 @@ class Composer:
         self, rng: np.random.Generator, target: float
     ) -> tuple[ByteArray, FloatArray, FloatArray]:
         """Draw a photo, its box and landmarks; large targets prefer the larger photos."""
-        large = target > LARGE_FACE
-        weights = np.array(
-            [
-                (LARGE_SHARES if large else SMALL_SHARES)[int(photos.source[0])]
-                for photos, _ in self._sources
-            ]
-        )
-        photos, rows = self._sources[rng.choice(len(self._sources), p=weights / weights.sum())]
+        bounds = self._bounds[target > LARGE_FACE]
+        photos, rows = self._sources[int(np.searchsorted(bounds, rng.random()))]
         index = int(rows[rng.integers(len(rows))])
         photo, box, points = photos.photo(index), photos.boxes[index], photos.landmarks[index]
         shrink = np.sqrt((box[2:] - box[:2]).prod()) / max(target, 1.0) / 1.4
@@ -227,6 +247,8 @@ class Composer:
         """One to thirty faces on a background, large ones first, so that small ones show."""
         canvas = Canvas(self._background(rng, size))
         count = int(np.exp(rng.uniform(0, np.log(30.99))))
+        if rng.random() < 0.5:
+            count = max(count, int(rng.integers(6, 20)))
         largest = size * (1.1 if count < 3 else 0.75 if count < 6 else 0.4)
         smallest = 12.0
         sizes = np.exp(rng.uniform(np.log(smallest), np.log(largest), count))

@@ -1,10 +1,9 @@
 """Training of the lite detector: composed scenes in, an averaged network out; resumable."""
 
 import copy
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,8 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.detection_compose import Composer
+from tools.training.detection_augment import colour_jitter
+from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
@@ -28,6 +28,8 @@ from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
+POOL = 400  # scenes
+REUSE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,11 @@ class TrainSettings:
 
     steps: int = 20_000
     batch: int = 16
-    phases: tuple[tuple[float, int], ...] = ((0.6, 256), (1.0, 320))
+    phases: tuple[tuple[float, int], ...] = ((0.85, 256), (1.0, 320))
     muon_rate: float = 0.03
     adam_rate: float = 2e-3
     warmup: int = 300
-    average: float = 0.999
+    average: float = 0.998
     seed: int = 7
     workers: int = 1
     save_every_s: float = 150.0
@@ -66,13 +68,18 @@ class Batch:
 
 
 class ComposedBatches(IterableDataset[Batch]):
-    """Endless batches of composed scenes, different for every seed."""
+    """Endless batches of composed scenes, different for every seed.
+
+    Composing costs a third of a training step, so a scene is used `REUSE` times on average, out
+    of a pool, each time mirrored or not and in other colours.
+    """
 
     def __init__(self, composer: Composer, *, batch: int, size: int, seed: int) -> None:
         self._composer = composer
         self._batch = batch
         self._size = size
         self._seed = seed
+        self._pool: list[Sample] = []
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -81,12 +88,26 @@ class ComposedBatches(IterableDataset[Batch]):
         while True:
             yield self.make(rng)
 
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        """Compose a new scene into the pool, or take one from it in another guise."""
+        if len(self._pool) < POOL or rng.random() < 1 / REUSE:
+            sample = self._composer.sample(rng, self._size)
+            if len(self._pool) < POOL:
+                self._pool.append(sample)
+            else:
+                self._pool[rng.integers(POOL)] = sample
+            return sample
+        sample = self._pool[rng.integers(POOL)]
+        if rng.random() < 0.5:
+            sample = mirrored(sample)
+        return replace(sample, image=colour_jitter(sample.image, rng))
+
     def make(self, rng: np.random.Generator) -> Batch:
         """One batch."""
         rows = make_rows(self._size)
         images, targets = [], []
         for _ in range(self._batch):
-            sample = self._composer.sample(rng, self._size)
+            sample = self._draw(rng)
             images.append(sample.image)
             targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
         total = len(rows.centres)
@@ -102,11 +123,11 @@ class ComposedBatches(IterableDataset[Batch]):
 
 
 def rate_share(step: int, settings: TrainSettings) -> float:
-    """Share of the peak rates: linear up, then half a cosine down to a hundredth."""
+    """Share of the peak rates: linear up, linear down to nearly nothing."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return max(0.005, 1 - done)
 
 
 def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
