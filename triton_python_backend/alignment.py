@@ -17,9 +17,10 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
 
     Returns:
         [N,112,112,3] uint8 RGB; black where a face reaches beyond the image.
+
     """
     crops = np.empty((len(landmarks), CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     for crop, points in zip(crops, landmarks, strict=True):
         matrix = similarity(points, ARCFACE_TEMPLATE)
-        cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE), dst=crop, borderValue=0)
+        crop[...] = cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE))
     return crops

@@ -1,9 +1,10 @@
 """Stage 2 of 7 is a network; here its answers for the two canvases become faces of the image."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from triton_python_backend.contract import MAX_FACES, NMS_IOU
 from triton_python_backend.geometry import Floats, Letterbox, areas, overlaps
@@ -24,8 +25,8 @@ class Detections:
     landmarks: Floats
     confidence: Floats
 
-    def take(self, rows: np.ndarray) -> "Detections":
-        """The faces at `rows` (indices or a mask), in that order."""
+    def take(self, rows: npt.NDArray[Any]) -> "Detections":
+        """Select the faces at `rows` (indices or a mask), in that order."""
         return Detections(self.boxes[rows], self.landmarks[rows], self.confidence[rows])
 
 

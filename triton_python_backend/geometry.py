@@ -54,6 +54,7 @@ def similarity(source: Floats, target: Floats) -> Floats:
 
     Raises:
         ValueError: if all source points coincide.
+
     """
     z = source.astype(np.float64) @ np.array([1, 1j])
     w = target.astype(np.float64) @ np.array([1, 1j])

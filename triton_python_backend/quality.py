@@ -41,6 +41,7 @@ def assess(crops: Pixels, boxes: Floats, landmarks: Floats) -> Floats:
         [N,Q] float32, columns as in `contract.QUALITY_COLUMNS`: size is the shorter edge of the
         box in image pixels; sharpness 0-1 and brightness 0-1 are taken on the crop; yaw, pitch
         and roll are degrees (see `head_pose`).
+
     """
     table = np.zeros((len(crops), len(QUALITY_COLUMNS)), dtype=np.float32)
     if not len(crops):
@@ -74,21 +75,23 @@ def head_pose(landmarks: Floats) -> Floats:
     Returns:
         [N,3] float32 degrees: yaw > 0 turns the nose to the right of the image, pitch > 0 looks
         up, roll > 0 is clockwise in the image.
+
     """
     model = _HEAD - _HEAD.mean(axis=0)
     points = landmarks - landmarks.mean(axis=1, keepdims=True)
     # points.T = P model.T, P = scale * (first two rows of the rotation)
     projection = np.swapaxes(points, 1, 2) @ np.linalg.pinv(model.T)
-    first = _unit(projection[:, 0])
-    second = projection[:, 1] - np.sum(projection[:, 1] * first, axis=1, keepdims=True) * first
-    second = _unit(second)
-    # where the head's forward axis (z) points in the image
-    yaw = np.arcsin(np.clip(first[:, 2], -1, 1))
-    pitch = -np.arcsin(np.clip(second[:, 2], -1, 1))
-    roll = np.arctan2(second[:, 0], second[:, 1]) * -1
-    roll = np.where(np.abs(roll) > np.pi / 2, np.arctan2(-first[:, 1], first[:, 0]), roll)
-    return np.degrees(np.stack([yaw, pitch, roll], axis=1)).astype(np.float32)
+    across = _unit(np.asarray(projection[:, 0], dtype=np.float32))
+    down = projection[:, 1] - np.sum(projection[:, 1] * across, axis=1, keepdims=True) * across
+    down = _unit(np.asarray(down, dtype=np.float32))
+    roll = np.arctan2(down[:, 0], across[:, 0])
+    # undo the roll: what is left of the forward axis (z) is yaw and pitch
+    cosine, sine = np.cos(roll), np.sin(roll)
+    yaw = np.arcsin(np.clip(cosine * across[:, 2] + sine * down[:, 2], -1, 1))
+    pitch = -np.arcsin(np.clip(cosine * down[:, 2] - sine * across[:, 2], -1, 1))
+    return np.asarray(np.degrees(np.stack([yaw, pitch, roll], axis=1)), dtype=np.float32)
 
 
 def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-9), dtype=np.float32)
