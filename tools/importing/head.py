@@ -57,7 +57,7 @@ def prepare(network: Network, *, space: int, dimension: int | None) -> Prepared:
 
 
 def require_head(network: Network) -> int:
-    """The width of embeddings that a head takes; raises WeightsError if the file is no head."""
+    """Read how wide a head's embeddings are; raises WeightsError if the file is no head."""
     shape, outputs = network.input_shape, network.model.graph.output
     width = shape[1] if len(shape) == 2 else None
     fits = len(outputs) == 1 and shape_of(outputs[0])[1:] in ((), (1,), (None,))

@@ -4,7 +4,7 @@ import hashlib
 
 
 def make_id(*parts: bytes | str) -> int:
-    """The first 8 bytes of the SHA-256 over the parts, one after the other, as signed INT64."""
+    """Take the first 8 bytes of the SHA-256 over the parts in a row, as signed INT64."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part)

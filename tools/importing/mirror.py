@@ -44,7 +44,7 @@ _HOW: Final = (
 
 
 def find_starter_weights(mirror: Path) -> dict[str, Path]:
-    """The starters that lie in a folder: path of the file by name of the stage.
+    """Find the starters that lie in a folder: path of the file by name of the stage.
 
     Raises:
         WeightsError: if a file has a starter's name and other bytes.

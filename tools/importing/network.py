@@ -39,7 +39,7 @@ class Network:
         return sum(_count(tensor) for tensor in self.model.graph.initializer)
 
     def metadata(self, key: str) -> str | None:
-        """A property that the exporter left in the file, if it did."""
+        """Read a property that the exporter left in the file, if it did."""
         return {entry.key: entry.value for entry in self.model.metadata_props}.get(key)
 
 
@@ -84,7 +84,7 @@ def load_network(path: Path) -> Network:
 
 
 def shape_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """The declared sizes of an input or output; None where a size is free."""
+    """Read the declared sizes of an input or output; None where a size is free."""
     return tuple(
         dim.dim_value if dim.HasField("dim_value") else None
         for dim in value.type.tensor_type.shape.dim
@@ -106,7 +106,7 @@ def _opset(path: Path, model: onnx.ModelProto) -> int:
         )
     for domain in foreign:
         versions.pop(domain)
-    opset = versions.get("", versions.get("ai.onnx", 0))
+    opset = int(versions.get("", versions.get("ai.onnx", 0)))
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise WeightsError(
             f"{path} was exported with opset {opset}; {MIN_OPSET} to {MAX_OPSET} can be imported"

@@ -57,12 +57,21 @@ class Parts:
         """Add an operator with one output, named `output` or anew."""
         result = output or self._name(kind)
         self.graph.node.append(
-            helper.make_node(kind, list(inputs), [result], name=result, **(attributes or {}))
+            onnx.NodeProto(
+                op_type=kind,
+                name=result,
+                input=inputs,
+                output=[result],
+                attribute=[
+                    helper.make_attribute(key, setting)
+                    for key, setting in (attributes or {}).items()
+                ],
+            )
         )
         return result
 
     def size(self, tensor: str, axis: int) -> str:
-        """The size of one axis as an INT64 vector [1]."""
+        """Read the size of one axis as an INT64 vector [1]."""
         return self.op("Gather", self.op("Shape", tensor), self.integers(axis))
 
     def reshape(self, tensor: str, *shape: int, output: str | None = None) -> str:
@@ -80,7 +89,7 @@ class Parts:
         return self.op("ReduceSum", tensor, self.integers(axis), attributes={"keepdims": 0})
 
     def repeat_id(self, value: int, *, like: str, output: str) -> str:
-        """The id as INT64 [N,1], N being the batch of `like`."""
+        """Make the id INT64 [N,1], N being the batch of `like`."""
         shape = self.join(0, self.size(like, 0), self.integers(1))
         return self.op("Expand", self.constant([[value]], np.int64), shape, output=output)
 

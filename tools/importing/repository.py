@@ -59,7 +59,7 @@ class ModelCard:
 
 
 def versions(stage: Path) -> list[int]:
-    """The version numbers of a stage that hold a network, ascending."""
+    """List the version numbers of a stage that hold a network, ascending."""
     found = [
         int(folder.name)
         for folder in stage.glob("[1-9]*")
@@ -69,7 +69,7 @@ def versions(stage: Path) -> list[int]:
 
 
 def newest_card(stage: Path) -> ModelCard | None:
-    """The sidecar of the version in service, the highest; None if there is no version.
+    """Read the sidecar of the version in service, the highest; None if there is no version.
 
     Raises:
         WeightsError: if that version has no readable sidecar.
@@ -208,5 +208,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def space_of(card: ModelCard) -> int:
-    """The id that an embedding's sidecar names, as its graph answers it."""
+    """Read the id that an embedding's sidecar names, as its graph answers it."""
     return parse_id(card.id)

@@ -216,7 +216,8 @@ def _flat_scores(parts: Parts, level: Level) -> str:
 def _decode(parts: Parts, heads: Heads) -> tuple[str, str]:
     # boxes [N,L,4], x2 and y2 one pixel too far, and landmarks [N,L,10], in canvas pixels.
     # Done on the feature maps, where rows are long; transposed after that.
-    boxes, landmarks = [], []
+    boxes: list[str] = []
+    landmarks: list[str] = []
     for level in heads.levels:
         columns = _ramp(parts, level, axis=3)
         lines = _ramp(parts, level, axis=2)
