@@ -36,10 +36,12 @@ class Parts:
         del self.graph.value_info[:]
         self.graph.doc_string = ""
 
-    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
-        """Add a constant tensor."""
-        name = self._name("constant")
-        array = np.ascontiguousarray(np.asarray(values, dtype=dtype))
+    def constant(
+        self, values: npt.ArrayLike, dtype: npt.DTypeLike, *, name: str | None = None
+    ) -> str:
+        """Add a constant tensor, named `name` or anew."""
+        name = name or self._name("constant")
+        array = np.asarray(values, dtype=dtype)
         self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 

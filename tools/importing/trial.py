@@ -11,7 +11,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from tools.importing.errors import WeightsError
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+Array = npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8]
+Arrays = Mapping[str, Array]
+Answers = dict[str, npt.NDArray[np.float32]]
+"""Outputs by name; ids are INT64 in truth, which no arithmetic here minds."""
 
 _FAILURES: Final = (
     failures.Fail,
@@ -42,7 +45,7 @@ class Trial:
         except _FAILURES as error:
             raise WeightsError(f"{path}: onnxruntime cannot load it: {_first(error)}") from error
 
-    def run(self, inputs: Arrays, outputs: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
+    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Answers:
         """Run once; raises WeightsError naming the input's shape if it fails."""
         try:
             results = self._session.run(list(outputs), dict(inputs))
@@ -53,9 +56,7 @@ class Trial:
         return dict(zip(outputs, results, strict=True))
 
 
-def require_shape(
-    array: npt.NDArray[np.generic], shape: Sequence[int], *, name: str, path: Path
-) -> None:
+def require_shape(array: Array, shape: Sequence[int], *, name: str, path: Path) -> None:
     """Raise WeightsError unless an output has this shape."""
     if array.shape != tuple(shape):
         raise WeightsError(
@@ -63,7 +64,7 @@ def require_shape(
         )
 
 
-def require_finite(array: npt.NDArray[np.generic], *, name: str, path: Path) -> None:
+def require_finite(array: Array, *, name: str, path: Path) -> None:
     """Raise WeightsError if an output holds NaN or infinity."""
     if not np.isfinite(array).all():
         raise WeightsError(f"{path}: {name} holds values that are no finite numbers")
