@@ -2,7 +2,10 @@
 
 import typer
 
+from tools import models
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Aurum: faces by Triton.")
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
