@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,7 +64,7 @@ def data_folder() -> Path:
 
 
 def group_photo() -> bytes:
-    """insightface's `t1.jpg` with its six faces, from the golden environment, or skip."""
+    """Insightface's `t1.jpg` with its six faces, from the golden environment, or skip."""
     python = Path(os.environ.get("AURUM_TEST_GOLDEN_PYTHON", CHECKOUT / ".venv-golden/bin/python"))
     found = sorted(
         python.parents[1].glob("lib/python*/site-packages/insightface/data/images/t1.jpg")
