@@ -1,4 +1,4 @@
-"""Rank 3: an SCRFD detector made a `face_detection` stage.
+"""Rank 4: an SCRFD detector made a `face_detection` stage.
 
 The source has one float image in and, for each stride, three flattened outputs: a score, four
 distances to the box edges and ten offsets of landmarks per anchor (Guo et al., Sample and
@@ -25,6 +25,7 @@ from tools.importing.errors import WeightsError
 from tools.importing.ids import make_id
 from tools.importing.network import Network, describe
 from tools.importing.onnx_parts import BATCH, Parts, finish, value
+from tools.importing.pixels import take_pixels
 from tools.importing.prepared import Prepared
 from tools.importing.trial import Answers, Trial, noise, require_finite, require_shape
 from triton_python_backend.contract import (
@@ -176,7 +177,7 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
 
 def _rebuild(network: Network, heads: Heads, identity: int) -> bytes:
     parts = Parts(network)
-    parts.pixels(CANVAS, mean=MEAN, std=STD, target=network.input_name)
+    take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
     logits = parts.join(1, *(_flat_scores(parts, level) for level in heads.levels))
     boxes, landmarks = _decode(parts, heads)
     # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
