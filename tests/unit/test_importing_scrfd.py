@@ -167,9 +167,7 @@ def test_a_first_convolution_reads_interleaved_pixels_alike(tmp_path):
 
 
 def test_the_id_names_the_file(tmp_path):
-    path = tiny_sources.save_detector(
-        tmp_path / "det.onnx", distances=DISTANCES, offsets=OFFSETS
-    )
+    path = tiny_sources.save_detector(tmp_path / "det.onnx", distances=DISTANCES, offsets=OFFSETS)
     prepared = scrfd.prepare(load_network(path))
     assert Detector(prepared.graph)(black(batch=2))[3].tolist() == [[prepared.identity]] * 2
     model = onnx.load_from_string(prepared.graph)
