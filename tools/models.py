@@ -59,14 +59,11 @@ def import_command(
 
 
 def _table(cards: list[ModelCard]) -> Table:
-    table = Table("stage", "version", "network", "id", "SHA-256", "made from")
+    table = Table(title="placed")
+    for heading in ("stage", "version", "id"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("network", "made from"):
+        table.add_column(heading, overflow="fold")
     for card in cards:
-        table.add_row(
-            card.stage,
-            str(card.version),
-            card.network,
-            card.id,
-            card.sha256[:12],
-            card.source.file,
-        )
+        table.add_row(card.stage, str(card.version), card.id, card.network, card.source.file)
     return table

@@ -1,4 +1,4 @@
-"""Rank 3: an ArcFace network made a `face_embedding` stage.
+"""Rank 4: an ArcFace network made a `face_embedding` stage.
 
 The source takes float crops [N,3,112,112] and answers with embeddings [N,D] of any length
 (Deng et al., ArcFace, CVPR 2019). The stage takes uint8 crops and answers with embeddings of
@@ -15,6 +15,7 @@ from tools.importing.errors import WeightsError
 from tools.importing.ids import make_id
 from tools.importing.network import Network, describe, shape_of
 from tools.importing.onnx_parts import BATCH, Parts, finish, make_batch_free, value
+from tools.importing.pixels import take_pixels
 from tools.importing.prepared import Prepared
 from tools.importing.trial import Trial, noise, require_finite, require_shape
 from triton_python_backend.contract import (
@@ -105,7 +106,9 @@ def _rebuild(network: Network, normalisation: Normalisation, space: int) -> byte
     if network.input_shape[0] is not None:
         make_batch_free(network)
     parts = Parts(network)
-    parts.pixels(CROPS, mean=normalisation.mean, std=normalisation.std, target=network.input_name)
+    take_pixels(
+        parts, CROPS, mean=normalisation.mean, std=normalisation.std, target=network.input_name
+    )
     parts.op("LpNormalization", source, attributes={"axis": -1, "p": 2}, output=EMBEDDING)
     parts.repeat_id(space, like=CROPS, output=SPACE)
     return finish(

@@ -1,4 +1,4 @@
-"""Rank 3: a scoring head made a `face_scoring` stage.
+"""Rank 4: a scoring head made a `face_scoring` stage.
 
 The source takes embeddings [N,D] and answers with scores [N] or [N,1]. It means something only
 in the embedding space that it was trained in, so the stage takes the id of the space beside the
@@ -75,20 +75,13 @@ def _rebuild(network: Network, width: int, *, space: int, identity: int) -> byte
     if network.input_shape[0] is not None:
         make_batch_free(network)
     parts = Parts(network)
-    old = list(parts.graph.node)
-    del parts.graph.node[:]
     # any width becomes the head's own: zeros behind, then cut; such rows answer NaN below
-    shape = parts.join(0, parts.size(EMBEDDING, 0), parts.integers(width))
-    zeros = parts.op("Expand", parts.constant([[0]], np.float32), shape)
-    parts.op(
-        "Slice",
-        parts.join(1, EMBEDDING, zeros),
-        parts.integers(0),
-        parts.integers(width),
-        parts.integers(1),
-        output=network.input_name,
-    )
-    parts.graph.node.extend(old)
+    with parts.before():
+        shape = parts.join(0, parts.size(EMBEDDING, 0), parts.integers(width))
+        zeros = parts.op("Expand", parts.constant([[0]], np.float32), shape)
+        wide = parts.join(1, EMBEDDING, zeros)
+        limits = (parts.integers(0), parts.integers(width), parts.integers(1))
+        parts.op("Slice", wide, *limits, output=network.input_name)
     fits = parts.op("Equal", SPACE, parts.constant(space, np.int64))
     scores = parts.reshape(source, -1, 1)
     parts.op("Where", fits, scores, parts.constant(np.nan, np.float32), output=SCORE)

@@ -1,4 +1,4 @@
-"""Rank 4: from files that a model owner has to versions that Triton serves."""
+"""Rank 5: from files that a model owner has to versions that Triton serves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

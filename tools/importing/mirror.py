@@ -1,4 +1,4 @@
-"""Rank 5: first weights for a repository that has none, from the folder AURUM_MODEL_MIRROR."""
+"""Rank 6: first weights for a repository that has none, from the folder AURUM_MODEL_MIRROR."""
 
 import hashlib
 from dataclasses import dataclass

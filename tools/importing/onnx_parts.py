@@ -1,6 +1,7 @@
 """Rank 2: building blocks of graph surgery: adding operators, new inputs, cutting dead parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -95,39 +96,19 @@ class Parts:
         shape = self.join(0, self.size(like, 0), self.integers(1))
         return self.op("Expand", self.constant([[value]], np.int64), shape, output=output)
 
-    def pixels(self, source: str, *, mean: float, std: float, target: str) -> None:
-        """Turn UINT8 NHWC pixels into `target`, the float NCHW input of the network.
+    def insert_axis(self, tensor: str, axis: int) -> str:
+        """Insert an axis of size 1; how axes are given changed with opset 13."""
+        if self.opset < 13:
+            return self.op("Unsqueeze", tensor, attributes={"axes": [axis]})
+        return self.op("Unsqueeze", tensor, self.integers(axis))
 
-        target = (source - mean) / std. The division moves into the weights of the first
-        convolution where there is one; the subtraction cannot, since the convolution's border
-        of zeros means a pixel of value `mean`.
-        """
-        # what was there must run after what is added here
+    @contextmanager
+    def before(self) -> Iterator[list[onnx.NodeProto]]:
+        """Let what is added inside run before what is there, which is yielded."""
         old = list(self.graph.node)
         del self.graph.node[:]
-        folded = std != 1 and self._divide_first_convolution(old, target, std)
-        planes = self.op("Transpose", source, attributes={"perm": [0, 3, 1, 2]})
-        floats = self.op("Cast", planes, attributes={"to": int(TensorProto.FLOAT)})
-        last = target if folded or std == 1 else None
-        shifted = self.op("Sub", floats, self.constant(mean, np.float32), output=last)
-        if last is None:
-            self.op("Div", shifted, self.constant(std, np.float32), output=target)
+        yield old
         self.graph.node.extend(old)
-
-    def _divide_first_convolution(
-        self, nodes: Sequence[onnx.NodeProto], target: str, std: float
-    ) -> bool:
-        readers = [node for node in nodes if target in node.input]
-        if len(readers) != 1 or readers[0].op_type != "Conv" or readers[0].input[0] != target:
-            return False
-        name = readers[0].input[1]
-        tensors = {tensor.name: tensor for tensor in self.graph.initializer}
-        if name not in tensors or sum(name in node.input for node in nodes) != 1:
-            return False
-        weights = numpy_helper.to_array(tensors[name])
-        scaled = (weights.astype(np.float64) / std).astype(weights.dtype)
-        tensors[name].CopyFrom(numpy_helper.from_array(scaled, name))
-        return True
 
     def _name(self, kind: str) -> str:
         self._count += 1

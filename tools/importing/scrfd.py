@@ -1,4 +1,4 @@
-"""Rank 3: an SCRFD detector made a `face_detection` stage.
+"""Rank 4: an SCRFD detector made a `face_detection` stage.
 
 The source has one float image in and, for each stride, three flattened outputs: a score, four
 distances to the box edges and ten offsets of landmarks per anchor (Guo et al., Sample and
@@ -25,6 +25,7 @@ from tools.importing.errors import WeightsError
 from tools.importing.ids import make_id
 from tools.importing.network import Network, describe
 from tools.importing.onnx_parts import BATCH, Parts, finish, value
+from tools.importing.pixels import take_pixels
 from tools.importing.prepared import Prepared
 from tools.importing.trial import Answers, Trial, noise, require_finite, require_shape
 from triton_python_backend.contract import (
@@ -176,7 +177,7 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
 
 def _rebuild(network: Network, heads: Heads, identity: int) -> bytes:
     parts = Parts(network)
-    parts.pixels(CANVAS, mean=MEAN, std=STD, target=network.input_name)
+    take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
     logits = parts.join(1, *(_flat_scores(parts, level) for level in heads.levels))
     boxes, landmarks = _decode(parts, heads)
     # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
@@ -296,7 +297,8 @@ def _try(graph: bytes, path: Path, identity: int) -> None:
     for tried, size in ((graph, FRAME_SIZE), (_permissive(graph), CLOSEUP_SIZE)):
         trial = Trial(tried, path)
         together = _detect(trial, noise(3, size, size, 3), path)
-        if (np.diff(together[CONFIDENCE], axis=1) > 0).any():
+        # the order is that before the sigmoid, which may round two neighbours the wrong way
+        if (np.diff(together[CONFIDENCE], axis=1) > 1e-6).any():
             raise WeightsError(f"{path}: faces do not come out sorted by confidence")
         if (together[DETECTOR] != identity).any():
             raise WeightsError(f"{path}: the id did not come out of the graph")
@@ -307,7 +309,7 @@ def _try(graph: bytes, path: Path, identity: int) -> None:
                 # rounding may swap a few rows of nearly the same confidence
                 if near.mean() < _SAME:
                     raise WeightsError(f"{path}: {name} depends on the rest of the batch")
-        if tried is not graph and not (together[CONFIDENCE] > 0).all():
+        if tried is not graph and not (together[CONFIDENCE][:, 0] > 0).all():
             raise WeightsError(f"{path}: finds nothing even without a threshold")
 
 
