@@ -16,12 +16,10 @@ up: ## serve in the background; returns when it answers
 	@exec $(PYTHON_IN_VENV) -m tools up
 
 down: ## stop what `make up` started
-	@tools/bootstrap.sh run
-	@exec $(PYTHON_IN_VENV) -m tools down
+	@if [ -x $(PYTHON_IN_VENV) ]; then exec $(PYTHON_IN_VENV) -m tools down; else echo "nothing was ever started here"; fi
 
 status: ## say what runs
-	@tools/bootstrap.sh run
-	@exec $(PYTHON_IN_VENV) -m tools status
+	@if [ -x $(PYTHON_IN_VENV) ]; then exec $(PYTHON_IN_VENV) -m tools status; else echo "nothing was ever started here"; fi
 
 test: ## run the test suite; ARGS="tests/unit -k name" for a part of it
 	@tools/bootstrap.sh dev

@@ -42,7 +42,8 @@ is_python_311() {
 find_python() {
     for candidate in ${PYTHON:-} python3.11 python3; do
         if is_python_311 "$candidate"; then
-            command -v "$candidate"
+            # the interpreter itself, not a wrapper on PATH
+            "$candidate" -c 'import sys; print(sys.executable)'
             return
         fi
     done
@@ -82,7 +83,7 @@ run | dev) folder=.venv sources="pyproject.toml constraints.txt" ;;
 golden) folder=.venv-golden sources="constraints-golden.txt" ;;
 *) fail "run, dev or golden, not $kind" ;;
 esac
-stamp=$(cat $sources tools/bootstrap.sh | cat - "$python" | sha256sum | cut -d' ' -f1)
+stamp=$(cat $sources tools/bootstrap.sh "$python" | sha256sum | cut -d' ' -f1)
 # the environment with the test tools serves for running, too
 is_current() {
     for made in "$kind" dev; do
@@ -91,8 +92,8 @@ is_current() {
     return 1
 }
 
-mkdir -p "$folder"
-exec 9>"$folder/lock"
+# one at a time, where util-linux is there
+exec 9<tools/bootstrap.sh
 if command -v flock >/dev/null; then
     flock 9
 fi
@@ -100,8 +101,9 @@ is_current && exit 0
 
 say "Installing Python packages into $folder (a minute or two; only when they change)"
 rm -f "$folder"/made-*
-"$folder/bin/python" -c 'import pip' 2>/dev/null || "$python" -m venv --clear "$folder"
-mkdir -p "$folder" # --clear took the lock's file; the lock itself is still held
+if ! "$folder/bin/python" -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    "$python" -m venv --clear "$folder"
+fi
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
 case $kind in
 run) $pip install --constraint constraints.txt --editable . ;;
