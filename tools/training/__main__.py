@@ -57,8 +57,6 @@ def embedding(
     import torch
 
     from tools.training import embedding as training
-    from tools.training.common import write_json
-    from tools.training.evaluation import measure_embedder
     from tools.training.student import Shape
 
     torch.set_num_threads(threads)
@@ -68,8 +66,25 @@ def embedding(
     checkpoint = training.train(cache=cache, folder=out, plan=plan, shape=Shape(), resume=resume)
     path = out / "lite_embedding.onnx"
     training.export(checkpoint=checkpoint, path=path, mirrored=mirrored)
-    metrics = measure_embedder(path, cache=cache, teacher=models / TEACHER)
-    write_json(out / "face_embedding.json", metrics)
+
+
+@app.command()
+def scoring(
+    out: Annotated[Path, typer.Option(help="Folder of the head's ONNX and metrics.")],
+    embedding: Annotated[str, typer.Option(help="`teacher`, or a raw ArcFace ONNX file.")],
+    cache: Cache = CACHE,
+    models: Models = SHARED_MODELS,
+) -> None:
+    """Fits the scoring head on an embedding and measures it on MEBeauty's test split."""
+    from tools.training import scoring as training
+
+    teacher = embedding == "teacher"
+    training.train(
+        cache=cache,
+        network=models / TEACHER if teacher else Path(embedding),
+        name="teacher" if teacher else "student",
+        out=out,
+    )
 
 
 if importlib.util.find_spec("tools.training.detection") is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 HELD_OUT = 1500
 """Faces kept for measuring, drawn from FairFace and UTKFace."""
 
-SAME_PERSON = 0.45
+SAME_PERSON = 0.6
 """Teacher similarity from which a training face counts as a person of the held-out part."""
 
 SPLIT_SEED = 20
