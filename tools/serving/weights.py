@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
-from tools.importing.mirror import import_missing
+from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
 
@@ -30,7 +30,7 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
         message = f"AURUM_MODEL_REPOSITORY names no folder: {repository}"
         raise ServingError(message)
     try:
-        import_missing(repository, settings.model_mirror, progress=report)
+        import_missing(repository, settings.model_mirror, head=STARTER_HEAD, progress=report)
     except ConfigurationError as error:
         raise ServingError(str(error)) from error
     missing = missing_weights(repository)
