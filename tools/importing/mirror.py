@@ -37,6 +37,9 @@ STARTERS: Final = (
     ),
 )
 
+STARTER_HEAD: Final = Path(__file__).with_name("starter_head.onnx")
+"""The scoring head that this project trained on the embedding of the starters."""
+
 _HOW: Final = (
     "put {names} into a folder, set AURUM_MODEL_MIRROR to it and start again; or import weights "
     "of your own: aurum models import --detection FILE --embedding FILE --scoring FILE"

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.serving.errors import ServingError
-from triton_python_backend.contract import ONNX_STAGES
+from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
+
+_OPTION = {DETECTION.name: "detection", EMBEDDING_STAGE.name: "embedding", SCORING.name: "scoring"}
 
 
 def missing_weights(repository: Path) -> list[str]:
@@ -25,13 +29,14 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
     if not repository.is_dir():
         message = f"AURUM_MODEL_REPOSITORY names no folder: {repository}"
         raise ServingError(message)
+    try:
+        import_missing(repository, settings.model_mirror, head=STARTER_HEAD, progress=report)
+    except ConfigurationError as error:
+        raise ServingError(str(error)) from error
     missing = missing_weights(repository)
-    if not missing:
-        return
-    names = ", ".join(missing)
-    message = (
-        f"no weights for {names} in {repository}; set AURUM_MODEL_MIRROR to a folder with "
-        "det_500m.onnx and mobilefacenet_arcface_128.onnx and start again, or import files of your "
-        "own: aurum models import --detection FILE --embedding FILE --scoring FILE"
-    )
-    raise ServingError(message)
+    if missing:
+        message = (
+            f"no weights for {', '.join(missing)} in {repository}; import some: "
+            f"aurum models import {' '.join(f'--{_OPTION[name]} FILE' for name in missing)}"
+        )
+        raise ServingError(message)
