@@ -89,6 +89,7 @@ def require(find: Callable[[], Found]) -> Found:
 
 def make_all_canvases() -> dict[str, np.ndarray]:
     """Canvases of both sizes: a group photo, the portrait and padded photos in the wild."""
+    interpreter()
     found = {}
     for name, data in (
         ("group", photos.group_photo()),
