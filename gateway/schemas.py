@@ -22,6 +22,7 @@ from gateway.models import (
     Face,
     Quality,
     QualityLimits,
+    StageVersion,
 )
 from gateway.pipeline import Comparison, Result, Timings
 from gateway.sidecars import Sidecar
@@ -368,19 +369,34 @@ def stages_out(
                 name=stage.name,
                 backend=backends[stage.name],
                 versions=[
-                    VersionOut(
-                        version=each.version,
-                        state=each.state,
-                        reason=each.reason,
-                        id=each.id,
-                        calibration=None,
-                        **(sidecars.get((stage.name, each.version)) or Sidecar()).model_dump(),
-                    )
+                    version_out(stage.name, each, sidecars.get((stage.name, each.version)))
                     for each in stage.versions
                 ],
             )
             for stage in status.stages
         ],
+    )
+
+
+def version_out(stage: str, version: StageVersion, sidecar: Sidecar | None) -> VersionOut:
+    """Shape a version; a sidecar of other weights than those that answer does not count."""
+    told = sidecar or Sidecar()
+    if told.id is not None and version.id is not None and told.id != version.id:
+        told = Sidecar()
+    is_space = stage == contract.EMBEDDING_STAGE.name
+    return VersionOut(
+        version=version.version,
+        state=version.state,
+        reason=version.reason,
+        id=version.id,
+        sha256=told.sha256,
+        source=None if told.source is None else SourceOut(**told.source.model_dump()),
+        network=told.network,
+        dimension=told.dimension,
+        space=version.id if is_space else told.space,
+        licence=told.licence,
+        imported_at=told.imported_at,
+        calibration=None,
     )
 
 
