@@ -7,6 +7,7 @@ for and is not known.
 import base64
 import io
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from gateway.models import (
     Face,
     Quality,
     QualityLimits,
+    StageStatus,
     StageVersion,
 )
 from gateway.pipeline import Comparison, Result, Timings
@@ -357,7 +359,10 @@ def took_out(timings: Timings, total_ms: float) -> TookOut:
 
 
 def stages_out(
-    status: EngineStatus, *, request_id: str, sidecars: dict[tuple[str, str], Sidecar | None]
+    stages: Sequence[StageStatus],
+    *,
+    request_id: str,
+    sidecars: dict[tuple[str, str], Sidecar | None],
 ) -> StagesOut:
     """Shape the stages; `sidecars` by name of stage and version."""
     backends = {stage.name: stage.backend for stage in contract.STAGES}
@@ -373,7 +378,7 @@ def stages_out(
                     for each in stage.versions
                 ],
             )
-            for stage in status.stages
+            for stage in stages
         ],
     )
 
