@@ -13,6 +13,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -295,3 +296,29 @@ def merge_embeddings(*, cache: Path, parts: int) -> None:
     for part, array in enumerate(arrays):
         whole[part::parts] = array
     np.save(cache / "teacher.npy", whole)
+
+
+def prepare(*, data: Path, detector: Path, teacher: Path, cache: Path, processes: int = 1) -> int:
+    """Builds the whole cache with several processes; returns the number of faces."""
+    share = range(processes)
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = [
+            pool.submit(
+                build_crops, data=data, detector=detector, cache=cache, part=part, parts=processes
+            )
+            for part in share
+        ]
+        for one in waiting:
+            one.result()
+        faces = merge_crops(cache=cache, parts=processes)
+        asked = [
+            pool.submit(build_embeddings, cache=cache, teacher=teacher, part=part, parts=processes)
+            for part in share
+        ]
+        for done in asked:
+            done.result()
+    merge_embeddings(cache=cache, parts=processes)
+    for part in share:
+        for name in (f"crops-{part}.npy", f"teacher-{part}.npy", f"photos-{part}.json"):
+            (cache / name).unlink()
+    return faces
