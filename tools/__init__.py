@@ -1,1 +1,1 @@
-"""The `aurum` command and the libraries behind it."""
+"""The `aurum` command: one module per subcommand, thin over the library beside it."""

@@ -1,0 +1,1 @@
+"""The HTTP service of Aurum: validates images, asks Triton, answers JSON."""

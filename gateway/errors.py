@@ -1,0 +1,95 @@
+"""Rank 0: the one family of errors, each with the stable code that clients see.
+
+Only `middleware.py` turns a code into an HTTP status.
+"""
+
+from typing import Final
+
+STATUS_OF_CODE: Final[dict[str, int]] = {
+    "invalid_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "image_too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid_image": 422,
+    "no_face": 422,
+    "low_quality": 422,
+    "rate_limited": 429,
+    "internal": 500,
+    "inference_unavailable": 503,
+    "jobs_unavailable": 503,
+    "timeout": 504,
+}
+"""HTTP status of each code (RFC 9457 problem details)."""
+
+
+class AurumError(Exception):
+    """Base of all errors that a client may see: a code, a sentence, when to come back."""
+
+    code = "internal"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ConfigurationError(Exception):
+    """A setting that cannot be used; its text names the variable."""
+
+
+class InvalidRequestError(AurumError):
+    """The request cannot be understood: a missing field, an unknown option, bad JSON."""
+
+    code = "invalid_request"
+
+
+class NotFoundError(AurumError):
+    """No such route or thing."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(AurumError):
+    """The route exists, its method does not."""
+
+    code = "method_not_allowed"
+
+
+class ImageTooLargeError(AurumError):
+    """Too many bytes or pixels."""
+
+    code = "image_too_large"
+
+
+class UnsupportedMediaTypeError(AurumError):
+    """Neither a supported image format nor a supported content type."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidImageError(AurumError):
+    """Bytes that claim to be an image and cannot be decoded."""
+
+    code = "invalid_image"
+
+
+class NoFaceError(AurumError):
+    """The photo shows no face, and the route needs one."""
+
+    code = "no_face"
+
+
+class InferenceUnavailableError(AurumError):
+    """Triton does not answer, or too much is waiting for it."""
+
+    code = "inference_unavailable"
+
+
+class RequestTimeoutError(AurumError):
+    """The deadline of the request passed."""
+
+    code = "timeout"

@@ -1,0 +1,18 @@
+"""Stage 1 of 7: encoded bytes to upright pixels and detector canvases."""
+
+import triton_python_backend_utils as pb_utils
+
+from triton_python_backend import contract, stages
+from triton_python_backend.adapter import Adapter
+
+
+class TritonPythonModel:
+    """Entry point that Triton's Python backend calls."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Connect the stage's function to Triton."""
+        self._adapter = Adapter(pb_utils, contract.PREPROCESS, stages.preprocess_image)
+
+    def execute(self, requests: list[object]) -> list[object]:
+        """Answer each request."""
+        return self._adapter.execute(requests)

@@ -1,0 +1,1 @@
+"""What the Python stages of the ensemble call: NumPy and OpenCV only, no Triton, no I/O."""

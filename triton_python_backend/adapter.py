@@ -1,0 +1,61 @@
+"""Rank 4: between Triton's requests and the stages' functions.
+
+`triton_python_backend_utils` exists only inside Triton's stub, so the `model.py` that runs there
+hands it in.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from triton_python_backend import contract
+from triton_python_backend.preprocess import InvalidImageError
+from triton_python_backend.stages import Arrays
+
+NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
+
+
+class Adapter:
+    """Answers each request of a batch on its own, so that a bad one spoils no other."""
+
+    def __init__(
+        self, pb_utils: Any, stage: contract.Stage, function: Callable[[Arrays], Arrays]
+    ) -> None:
+        self._pb_utils = pb_utils
+        self._stage = stage
+        self._function = function
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One `InferenceResponse` per request, in order."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        pb_utils = self._pb_utils
+        try:
+            outputs = self._function(self._unpack(request))
+            tensors = [
+                pb_utils.Tensor(tensor.name, self._typed(outputs[tensor.name], tensor))
+                for tensor in self._stage.outputs
+            ]
+        except InvalidImageError as error:
+            return self._refuse(
+                f"{contract.INVALID_IMAGE}: {error}", pb_utils.TritonError.INVALID_ARG
+            )
+        except Exception as error:  # noqa: BLE001 - one bad request answers with its own error
+            pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")
+            return self._refuse(f"{self._stage.name}: {error!r}", pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _unpack(self, request: Any) -> Arrays:
+        get = self._pb_utils.get_input_tensor_by_name
+        return {tensor.name: get(request, tensor.name).as_numpy() for tensor in self._stage.inputs}
+
+    @staticmethod
+    def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:
+        return np.ascontiguousarray(array, dtype=NUMPY_TYPES[tensor.dtype])
+
+    def _refuse(self, message: str, code: Any) -> Any:
+        pb_utils = self._pb_utils
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

@@ -1,0 +1,227 @@
+"""Rank 0: the names, types and shapes that stages, importer and gateway agree on.
+
+Every tensor name of the ensemble stands here once. `tests/contract/test_model_repository.py`
+holds each `config.pbtxt` against it. Shapes are written as in a `config.pbtxt`: -1 is any size;
+the batch axis of stages with a `max_batch_size` above 0 is left out, as Triton does.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+# Image in, faces out -----------------------------------------------------------------------
+
+MAX_FACES: Final = 32
+"""Faces per image in an answer; also the largest batch of the embedding stage."""
+
+CROP_SIZE: Final = 112
+"""Edge of an aligned face in pixels (ArcFace's template)."""
+
+FRAME_SIZE: Final = 640
+"""Edge in pixels of the canvas that holds the whole image, as SCRFD was trained for."""
+
+CLOSEUP_SIZE: Final = 320
+"""Edge in pixels of the canvas that holds the image padded by half its size on each side."""
+
+MAX_CANDIDATES: Final = 256
+"""Rows of the detector's outputs per canvas; rows beyond the found faces have confidence 0."""
+
+MIN_CONFIDENCE: Final = 0.5
+"""The detector reports nothing below this (insightface's default threshold)."""
+
+NMS_IOU: Final = 0.4
+"""Overlap above which the weaker of two boxes is dropped (insightface's default)."""
+
+QUALITY_COLUMNS: Final = ("size", "sharpness", "brightness", "yaw", "pitch", "roll")
+"""Columns of QUALITY: pixels (shorter edge of the box), 0-1, 0-1, then degrees."""
+
+INVALID_IMAGE: Final = "invalid_image"
+"""First word of the error text by which a stage says that the bytes are no image it can read."""
+
+
+# Tensors -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output: its name, Triton data type and dims (-1: any)."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+IMAGE: Final = "IMAGE"
+PIXELS: Final = "PIXELS"
+FRAME: Final = "FRAME"
+CLOSEUP: Final = "CLOSEUP"
+LETTERBOX: Final = "LETTERBOX"
+CANVAS: Final = "CANVAS"
+BOXES: Final = "BOXES"
+LANDMARKS: Final = "LANDMARKS"
+CONFIDENCE: Final = "CONFIDENCE"
+DETECTOR: Final = "DETECTOR"
+FRAME_BOXES: Final = "FRAME_BOXES"
+FRAME_LANDMARKS: Final = "FRAME_LANDMARKS"
+FRAME_CONFIDENCE: Final = "FRAME_CONFIDENCE"
+FRAME_DETECTOR: Final = "FRAME_DETECTOR"
+CLOSEUP_BOXES: Final = "CLOSEUP_BOXES"
+CLOSEUP_LANDMARKS: Final = "CLOSEUP_LANDMARKS"
+CLOSEUP_CONFIDENCE: Final = "CLOSEUP_CONFIDENCE"
+QUALITY: Final = "QUALITY"
+CROPS: Final = "CROPS"
+CROPS_OR_FILLER: Final = "CROPS_OR_FILLER"
+FACE_COUNT: Final = "FACE_COUNT"
+EMBEDDING: Final = "EMBEDDING"
+SPACE: Final = "SPACE"
+SCORE: Final = "SCORE"
+HEAD: Final = "HEAD"
+
+_ROWS = MAX_CANDIDATES
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One folder of `model_repository/`."""
+
+    name: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+PREPROCESS: Final = Stage(
+    "face_preprocess",
+    "python",
+    0,
+    (Tensor(IMAGE, "BYTES", (1,)),),
+    (
+        Tensor(PIXELS, "UINT8", (-1, -1, 3)),
+        Tensor(FRAME, "UINT8", (1, -1, -1, 3)),
+        Tensor(CLOSEUP, "UINT8", (1, -1, -1, 3)),
+        # rows: frame, closeup; columns: scale (canvas pixels per image pixel), pad x, pad y
+        Tensor(LETTERBOX, "FP32", (2, 3)),
+    ),
+)
+DETECTION: Final = Stage(
+    "face_detection",
+    "onnxruntime",
+    8,
+    (Tensor(CANVAS, "UINT8", (-1, -1, 3)),),
+    (
+        Tensor(BOXES, "FP32", (_ROWS, 4)),
+        Tensor(LANDMARKS, "FP32", (_ROWS, 5, 2)),
+        Tensor(CONFIDENCE, "FP32", (_ROWS,)),
+        Tensor(DETECTOR, "INT64", (1,)),
+    ),
+)
+ALIGNMENT: Final = Stage(
+    "face_alignment",
+    "python",
+    0,
+    (
+        Tensor(PIXELS, "UINT8", (-1, -1, 3)),
+        Tensor(LETTERBOX, "FP32", (2, 3)),
+        Tensor(FRAME_BOXES, "FP32", (1, _ROWS, 4)),
+        Tensor(FRAME_LANDMARKS, "FP32", (1, _ROWS, 5, 2)),
+        Tensor(FRAME_CONFIDENCE, "FP32", (1, _ROWS)),
+        Tensor(FRAME_DETECTOR, "INT64", (1, 1)),
+        Tensor(CLOSEUP_BOXES, "FP32", (1, _ROWS, 4)),
+        Tensor(CLOSEUP_LANDMARKS, "FP32", (1, _ROWS, 5, 2)),
+        Tensor(CLOSEUP_CONFIDENCE, "FP32", (1, _ROWS)),
+    ),
+    (
+        Tensor(BOXES, "FP32", (-1, 4)),
+        Tensor(LANDMARKS, "FP32", (-1, 5, 2)),
+        Tensor(CONFIDENCE, "FP32", (-1,)),
+        Tensor(QUALITY, "FP32", (-1, len(QUALITY_COLUMNS))),
+        Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
+        # the crops, or one black crop where there is no face: batching stages refuse zero rows
+        Tensor(CROPS_OR_FILLER, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
+        # for face_results alone. Not one of the ensemble's outputs: Triton 24.10 prunes a stage of
+        # which a single output is requested if another pruned stage reads an output, too
+        Tensor(FACE_COUNT, "INT64", (1,)),
+        Tensor(DETECTOR, "INT64", (1,)),
+    ),
+)
+EMBEDDING_STAGE: Final = Stage(
+    "face_embedding",
+    "onnxruntime",
+    MAX_FACES,
+    (Tensor(CROPS, "UINT8", (CROP_SIZE, CROP_SIZE, 3)),),
+    (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
+)
+SCORING: Final = Stage(
+    "face_scoring",
+    "onnxruntime",
+    MAX_FACES,
+    (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
+    (Tensor(SCORE, "FP32", (1,)), Tensor(HEAD, "INT64", (1,))),
+)
+RESULTS: Final = Stage(
+    "face_results",
+    "python",
+    0,
+    (
+        Tensor(FACE_COUNT, "INT64", (1,)),
+        Tensor(EMBEDDING, "FP32", (-1, -1)),
+        Tensor(SPACE, "INT64", (-1, 1)),
+        Tensor(SCORE, "FP32", (-1, 1)),
+        Tensor(HEAD, "INT64", (-1, 1)),
+    ),
+    (
+        Tensor(EMBEDDING, "FP32", (-1, -1)),
+        Tensor(SPACE, "INT64", (1,)),
+        Tensor(SCORE, "FP32", (-1,)),
+        Tensor(HEAD, "INT64", (1,)),
+    ),
+)
+PIPELINE: Final = Stage(
+    "face_pipeline",
+    "ensemble",
+    0,
+    (Tensor(IMAGE, "BYTES", (1,)),),
+    (
+        Tensor(BOXES, "FP32", (-1, 4)),
+        Tensor(LANDMARKS, "FP32", (-1, 5, 2)),
+        Tensor(CONFIDENCE, "FP32", (-1,)),
+        Tensor(EMBEDDING, "FP32", (-1, -1)),
+        Tensor(SPACE, "INT64", (1,)),
+        Tensor(SCORE, "FP32", (-1,)),
+        Tensor(QUALITY, "FP32", (-1, len(QUALITY_COLUMNS))),
+        Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
+        Tensor(DETECTOR, "INT64", (1,)),
+        Tensor(HEAD, "INT64", (1,)),
+    ),
+)
+
+STAGES: Final = (
+    PREPROCESS,
+    DETECTION,
+    ALIGNMENT,
+    EMBEDDING_STAGE,
+    SCORING,
+    RESULTS,
+    PIPELINE,
+)
+"""All folders of `model_repository/`, in the order in which an image passes them."""
+
+ONNX_STAGES: Final = (DETECTION, EMBEDDING_STAGE, SCORING)
+"""The stages whose weights are imported and swapped."""
+
+ID_OUTPUT: Final = {DETECTION.name: DETECTOR, EMBEDDING_STAGE.name: SPACE, SCORING.name: HEAD}
+"""The constant output by which each ONNX stage names the weights that answered."""
+
+
+def format_id(value: int) -> str:
+    """Write an id (INT64, two's complement) as the API shows it: 16 hexadecimal digits."""
+    return f"{value & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+
+def parse_id(text: str) -> int:
+    """Read what `format_id` wrote; raises ValueError on anything else."""
+    if len(text) != 16:
+        message = f"an id has 16 hexadecimal digits, not {len(text)}"
+        raise ValueError(message)
+    value = int(text, 16)
+    return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,0 +1,70 @@
+"""Stage 2 of 7 is a network; here its answers for the two canvases become faces of the image."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from triton_python_backend.contract import MAX_FACES, NMS_IOU
+from triton_python_backend.geometry import Floats, Letterbox, areas, overlaps
+
+CLOSEUP_MIN_EDGE: Final = 0.4
+"""A close-up face counts if its longer edge is at least this share of the image's longer edge;
+smaller ones are the frame's business, which sees them four times larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Faces found, row by row the same face.
+
+    boxes: [N,4] float32 x1 y1 x2 y2. landmarks: [N,5,2] float32. confidence: [N] float32, 0-1.
+    """
+
+    boxes: Floats
+    landmarks: Floats
+    confidence: Floats
+
+    def take(self, rows: npt.NDArray[Any]) -> "Detections":
+        """Select the faces at `rows` (indices or a mask), in that order."""
+        return Detections(self.boxes[rows], self.landmarks[rows], self.confidence[rows])
+
+
+def found(detections: Detections) -> Detections:
+    """Drop the filler rows, whose confidence is 0."""
+    return detections.take(detections.confidence > 0)
+
+
+def to_image(
+    detections: Detections, letterbox: Letterbox, *, width: int, height: int
+) -> Detections:
+    """Map detections from a canvas to the image and clip their boxes to it.
+
+    Faces whose box then has no area are dropped.
+    """
+    corners = letterbox.to_image(detections.boxes.reshape(-1, 2, 2))
+    corners = np.clip(corners, 0, np.array([width, height], dtype=np.float32))
+    mapped = Detections(
+        corners.reshape(-1, 4).astype(np.float32),
+        letterbox.to_image(detections.landmarks),
+        detections.confidence,
+    )
+    return mapped.take(areas(mapped.boxes) > 0)
+
+
+def merge(frame: Detections, closeup: Detections, *, width: int, height: int) -> Detections:
+    """Add the large faces that only the close-up shows; largest first, at most 32.
+
+    Both in image pixels. Where both see a face the frame's answer stands: its canvas is finer.
+    """
+    extent = closeup.boxes[:, 2:] - closeup.boxes[:, :2]
+    large = extent.max(axis=1, initial=0) >= CLOSEUP_MIN_EDGE * max(width, height)
+    new = overlaps(closeup.boxes, frame.boxes).max(axis=1, initial=0) <= NMS_IOU
+    extra = closeup.take(large & new)
+    everyone = Detections(
+        np.concatenate([frame.boxes, extra.boxes]),
+        np.concatenate([frame.landmarks, extra.landmarks]),
+        np.concatenate([frame.confidence, extra.confidence]),
+    )
+    by_area = np.argsort(-areas(everyone.boxes), kind="stable")
+    return everyone.take(by_area[:MAX_FACES])

@@ -1,0 +1,84 @@
+"""Rank 1: the plane geometry of faces: the alignment template, similarities, boxes.
+
+Frames: *image* is pixels of the upright source image, *canvas* pixels of a detector input,
+*crop* pixels of an aligned face. Pixel coordinates are x right, y down.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+ARCFACE_TEMPLATE: Final[Floats] = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+    dtype=np.float32,
+)
+"""Where the five landmarks lie in a 112 x 112 crop (Deng et al., ArcFace, CVPR 2019)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How an image lies in a canvas: canvas = image * scale + (pad_x, pad_y)."""
+
+    scale: float
+    pad_x: float
+    pad_y: float
+
+    def to_image(self, points: Floats) -> Floats:
+        """Map points [..., 2] from canvas to image pixels."""
+        offset = np.array([self.pad_x, self.pad_y], dtype=np.float32)
+        return ((points - offset) / np.float32(self.scale)).astype(np.float32)
+
+
+def similarity(source: Floats, target: Floats) -> Floats:
+    """Least-squares rotation, scale and shift that takes `source` to `target`.
+
+    In the complex plane the similarity is z -> a z + b, so the fit has a closed form; its
+    optimum is that of Umeyama (PAMI 1991), which insightface's `estimate_norm` uses.
+
+    Args:
+        source: [K,2] points, K >= 2, not all equal.
+        target: [K,2] where they shall go.
+
+    Returns:
+        [2,3] float32 matrix for `cv2.warpAffine`.
+
+    Raises:
+        ValueError: if all source points coincide.
+
+    """
+    z = source.astype(np.float64) @ np.array([1, 1j])
+    w = target.astype(np.float64) @ np.array([1, 1j])
+    z_mean, w_mean = z.mean(), w.mean()
+    spread = float(np.sum(np.abs(z - z_mean) ** 2))
+    if spread <= 0:
+        message = "a similarity needs at least two different points"
+        raise ValueError(message)
+    a = np.sum(np.conj(z - z_mean) * (w - w_mean)) / spread
+    b = w_mean - a * z_mean
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]], dtype=np.float32)
+
+
+def areas(boxes: Floats) -> Floats:
+    """Areas [N] of boxes [N,4] (x1 y1 x2 y2); negative extents count as 0."""
+    width = np.maximum(boxes[:, 2] - boxes[:, 0], 0)
+    height = np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    return np.asarray(width * height, dtype=np.float32)
+
+
+def overlaps(boxes: Floats, others: Floats) -> Floats:
+    """Intersection over union [N,M] of boxes [N,4] with others [M,4]."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    union = areas(boxes)[:, None] + areas(others)[None, :] - shared
+    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
