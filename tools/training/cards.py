@@ -10,7 +10,8 @@ Metrics = Mapping[str, Any]
 LICENCE = """## Licence
 
 Research, non-commercial use only. The teacher's weights and the photos (FairFace CC BY 4.0, UTKFace
-and MEBeauty for research) were given on such terms, and what was learnt from them stays under them."""
+and MEBeauty for research) were given on such terms, and what was learnt from them stays under
+them."""
 
 OFF = "`AURUM_SCORING=off`"
 
@@ -40,7 +41,9 @@ def interval(value: Mapping[str, float], *, digits: int = 3) -> str:
 
 def _facts(metrics: Metrics, extra: Sequence[tuple[str, str]]) -> str:
     rows = [
-        ("file", f"`{metrics['file']}`") if "file" in metrics else ("stage", f"`{metrics['stage']}`"),
+        ("file", f"`{metrics['file']}`")
+        if "file" in metrics
+        else ("stage", f"`{metrics['stage']}`"),
         ("SHA-256 of the trained network", f"`{metrics['sha256']}`"),
         ("size", f"{metrics['bytes'] / 1e6:.2f} MB"),
         *extra,
@@ -54,26 +57,41 @@ def embedding_card(metrics: Metrics) -> str:
     spent = metrics["milliseconds_per_face"]
     training = metrics.get("training", {})
     facts = [
-        ("input", "aligned faces, 112×112 RGB, ArcFace template"),
+        ("input", "aligned faces, 112 x 112 RGB, ArcFace template"),
         ("output", "128 numbers at unit length, a space of its own"),
         ("parameters", f"{metrics['parameters']:,}" if "parameters" in metrics else "not counted"),
-        ("time per face, one thread", f"{spent['student']:.2f} ms (teacher {spent['teacher']:.2f} ms)"),
+        (
+            "time per face, one thread",
+            f"{spent['student']:.2f} ms (teacher {spent['teacher']:.2f} ms)",
+        ),
     ]
     measured = table(
         ("measure", "this network", "teacher"),
         [
             ("cosine to the teacher, mean", interval(metrics["cosine_to_teacher"]), "1"),
-            ("correlation of similarities with the teacher's",
-             f"{metrics['similarity_correlation']:.3f}", "1"),
+            (
+                "correlation of similarities with the teacher's",
+                f"{metrics['similarity_correlation']:.3f}",
+                "1",
+            ),
             *(
-                (label, *(f"{100 * pairs[who][kind]['accuracy']:.2f} %" for who in ("student", "teacher")))
+                (
+                    label,
+                    *(
+                        f"{100 * pairs[who][kind]['accuracy']:.2f} %"
+                        for who in ("student", "teacher")
+                    ),
+                )
                 for kind, label in (
                     ("made_pairs", "made pairs: two degraded views against the hardest other face"),
-                    ("found_pairs", "found pairs: two photos that the teacher takes for one person"),
+                    (
+                        "found_pairs",
+                        "found pairs: two photos that the teacher takes for one person",
+                    ),
                 )
             ),
         ],
-    )  # fmt: skip
+    )
     per_source = ", ".join(
         f"{name} {value:.3f}" for name, value in metrics["cosine_by_source"].items()
     )
@@ -90,16 +108,17 @@ A small face embedder, so that a clone answers with nothing fetched. Larger pack
 
 ## Data
 
-{faces["train"]:,} aligned faces of FairFace (validation split), UTKFace and MEBeauty (without its test
-split). {faces["held_out"]:,} faces of FairFace and UTKFace were held out, and {faces["left_out"]:,} faces that the
-teacher finds similar to a held-out or test face were left out of training. No identity is labelled.
+{faces["train"]:,} aligned faces of FairFace (validation split), UTKFace and MEBeauty (without its
+test split). {faces["held_out"]:,} faces of FairFace and UTKFace were held out, and
+{faces["left_out"]:,} faces that the teacher finds similar to a held-out or test face were left
+out of training. No identity is labelled.
 
 ## Method
 
-Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual network
-of dense convolutions, learns the teacher's embedding of the clean face from degraded views (mirrored,
-jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the similarities within a
-batch.{steps} The graph adds the embeddings of a face and of its mirror image.
+Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
+network of dense convolutions, learns the teacher's embedding of the clean face from degraded
+views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
+similarities within a batch.{steps} The graph adds the embeddings of a face and of its mirror image.
 `python -m tools.training embedding` repeats it.
 
 ![learning curve](face_embedding.png)
@@ -110,19 +129,20 @@ On held-out faces; in brackets the 95 % bootstrap interval.
 
 {measured}
 
-Cosine by source: {per_source}. The pairs are stand-ins without labelled identities and chosen with the
-teacher's eyes, which favours the teacher.
+Cosine by source: {per_source}. The pairs are stand-ins without labelled identities and chosen
+with the teacher's eyes, which favours the teacher.
 
 ## Limits
 
 - It follows its teacher, whose errors it repeats and whose accuracy it does not reach.
-- Groups that the photos show seldom, children, the very old, profiles and faces under 40 px are worse.
+- Groups that the photos show seldom, children, the very old, profiles and faces under 40 px are
+worse.
 - A similarity is no proof of identity. Set the threshold on photos of your own use.
 
 ## Intended use
 
-Trying the program, tests, small collections of consenting people. Not for identifying people without
-their consent, surveillance, or any decision about a person.
+Trying the program, tests, small collections of consenting people. Not for identifying people
+without their consent, surveillance, or any decision about a person.
 
 {LICENCE}
 """
@@ -133,11 +153,15 @@ def scoring_card(metrics: Metrics) -> str:
     report, faces, recipe = metrics["test"], metrics["faces"], metrics["recipe"]
     rows = [
         (
-            name, str(entry["n"]), interval(entry["pearson"]), interval(entry["mae"], digits=2),
-            interval(entry["rmse"], digits=2), f"{entry['mean_error']:+.2f}",
+            name,
+            str(entry["n"]),
+            interval(entry["pearson"]),
+            interval(entry["mae"], digits=2),
+            interval(entry["rmse"], digits=2),
+            f"{entry['mean_error']:+.2f}",
         )
         for name, entry in report.items()
-    ]  # fmt: skip
+    ]
     facts = [
         ("input", "an embedding of the space named in the graph"),
         ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
@@ -146,43 +170,45 @@ def scoring_card(metrics: Metrics) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in recipe.items())
     return f"""# face_scoring lite
 
-**What the number is: the mean taste of one group of raters, about 300 people asked by the authors of
-MEBeauty. It is not a property of a person,** and says nothing of health, character, worth or ability.
+**What the number is: the mean taste of one group of raters, about 300 people asked by the authors
+of MEBeauty. It is not a property of a person,** and says nothing of health, character, worth or
+ability.
 
 {_facts(metrics, facts)}
 
 ## Data
 
-MEBeauty (Lebedeva, Guo, Ying 2021): portraits of six ethnic groups and two sexes, each with the mean
-rating of its raters, 1 to 10. {faces["train"]:,} faces of the train and val splits taught the head; the
-{faces["test"]:,} of the test split only measured it. 35 rows that name a photo the set does not hold were
-skipped.
+MEBeauty (Lebedeva, Guo, Ying 2021): portraits of six ethnic groups and two sexes, each with the
+mean rating of its raters, 1 to 10. {faces["train"]:,} faces of the train and val splits taught
+the head; the {faces["test"]:,} of the test split only measured it. 35 rows that name a photo the
+set does not hold were skipped.
 
 ## Method
 
-Support vector regression with a Gaussian kernel on the face embedding, as a small graph ({settings}).
-The settings were chosen by cross-validation on the train and val splits.
+Support vector regression with a Gaussian kernel on the face embedding, as a small graph
+({settings}). The settings were chosen by cross-validation on the train and val splits.
 `python -m tools.training scoring` repeats it.
 
 ## Measured
 
-On the test split; in brackets the 95 % bootstrap interval, which is wide for the small groups. The mean
-error is predicted less rated.
+On the test split; in brackets the 95 % bootstrap interval, which is wide for the small groups.
+The mean error is predicted less rated.
 
 {table(("group", "faces", "Pearson", "MAE", "RMSE", "mean error"), rows)}
 
 ## Limits
 
-- It repeats the taste and the prejudice of its raters, and errs differently between the groups above.
+- It repeats the taste and the prejudice of its raters, and errs differently between the groups
+above.
 - One rating hides how far raters disagree. Light, lens, expression and make-up move it.
 - It knows a face only through its embedding, which was made for telling people apart.
 - Children are no part of the data; a rating of a child means nothing and must not be asked for.
 
 ## Intended use
 
-Research on rating models and their bias, and demonstrations with consenting adults who are told what
-the number is. It must not be used to rank, select, admit, hire, match, price, moderate or advertise to
-people, to rate anyone without consent, or to rate children.
+Research on rating models and their bias, and demonstrations with consenting adults who are told
+what the number is. It must not be used to rank, select, admit, hire, match, price, moderate or
+advertise to people, to rate anyone without consent, or to rate children.
 
 ## How to switch it off
 

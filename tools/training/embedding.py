@@ -69,7 +69,9 @@ def to_tensor(views: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(views).permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, *, structure: float) -> tuple[Tensor, Tensor]:
+def distillation_loss(
+    student: Tensor, teacher: Tensor, *, structure: float
+) -> tuple[Tensor, Tensor]:
     """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
     unit = functional.normalize(student)
     cosine = (unit * teacher).sum(1).mean()
@@ -96,10 +98,11 @@ class Training:
         seed_everything(plan.seed)
         self.plan, self.folder, self.step = plan, folder, 0
         self.student = Student(shape).to(memory_format=torch.channels_last)
-        turned, plain = [], []
+        turned: list[Tensor] = []
+        plain: list[Tensor] = []
         for name, weight in self.student.named_parameters():
             dense = weight.ndim == 4 and weight.shape[1] > 3
-            (turned if dense and "body" in name or "widen.0.0" in name else plain).append(weight)
+            (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
             Muon(turned, lr=plan.muon_rate),
             torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
@@ -194,13 +197,22 @@ def measure(
 
 
 def train(
-    *, cache: Path, folder: Path, plan: Plan, shape: Shape, resume: bool, recipe: Recipe | None = None
+    *,
+    cache: Path,
+    folder: Path,
+    plan: Plan,
+    shape: Shape,
+    resume: bool,
+    recipe: Recipe | None = None,
 ) -> Path:
     """Trains to the end of the plan; returns the checkpoint's path.
 
     Args:
         cache: what `crops` prepared.
         folder: checkpoints, curve and log of this run.
+        plan: steps, rates and sides.
+        shape: the student's widths and depths.
+        recipe: how views are degraded.
         resume: go on from the folder's checkpoint, with this plan's rates and steps.
     """
     recipe = recipe or Recipe()
@@ -217,9 +229,7 @@ def train(
         for step, places in batches(len(faces.train), plan, training.step):
             rows = faces.train[places]
             rng = np.random.default_rng((plan.seed, 2, step))
-            views, _ = make_batch(
-                faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng
-            )
+            views, _ = make_batch(faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng)
             loss, cosine = training.learn(views, targets[rows])
             bar.advance(task)
             seen += len(rows)

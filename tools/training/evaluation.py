@@ -54,7 +54,9 @@ def hardest_others(teacher: Floats, photos: Sequence[dict[str, Any]]) -> NDArray
     return found
 
 
-def embed_rows(session: ort.InferenceSession, crops: NDArray[np.uint8], rows: NDArray[np.int64]) -> Floats:
+def embed_rows(
+    session: ort.InferenceSession, crops: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> Floats:
     """Unit-length embeddings [N,D] of the given rows' clean views."""
     parts = [
         embed(session, np.asarray(crops[rows[start : start + 32]]))
@@ -63,7 +65,9 @@ def embed_rows(session: ort.InferenceSession, crops: NDArray[np.uint8], rows: ND
     return np.concatenate(parts)
 
 
-def degraded(session: ort.InferenceSession, faces: Faces, rows: NDArray[np.int64], seed: int) -> Floats:
+def degraded(
+    session: ort.InferenceSession, faces: Faces, rows: NDArray[np.int64], seed: int
+) -> Floats:
     """Unit-length embeddings [N,D] of one degraded view of each row."""
     rng = np.random.default_rng(seed)
     parts = []
@@ -130,7 +134,9 @@ def measure_embedder(path: Path, *, cache: Path, teacher: Path) -> dict[str, Any
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "faces": {
-            "train": len(faces.train), "held_out": len(held), "left_out": len(faces.related),
+            "train": len(faces.train),
+            "held_out": len(held),
+            "left_out": len(faces.related),
         },
         "cosine_to_teacher": with_interval(lambda a, _: float(a.mean()), cosine, cosine),
         "cosine_by_source": {
@@ -145,6 +151,7 @@ def measure_embedder(path: Path, *, cache: Path, teacher: Path) -> dict[str, Any
             "teacher": verification(teaching, faces, target),
         },
         "milliseconds_per_face": {
-            "student": milliseconds(session), "teacher": milliseconds(teaching),
+            "student": milliseconds(session),
+            "teacher": milliseconds(teaching),
         },
-    }  # fmt: skip
+    }
