@@ -1,11 +1,13 @@
 """Stage 1 of 7: encoded bytes to upright RGB pixels and the two canvases of the detector."""
 
+import io
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from triton_python_backend.contract import CLOSEUP_SIZE, FRAME_SIZE
 from triton_python_backend.geometry import Letterbox
@@ -54,6 +56,8 @@ def decode(data: bytes) -> Pixels:
         raise InvalidImageError("no bytes")
     if data.startswith(_JPEG_START) and _is_cut_off(data):
         raise InvalidImageError("the JPEG ends before its image does")
+    if data[8:12] == b"WEBP" and b"EXIF" in data:
+        return _decode_webp_with_exif(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -62,6 +66,16 @@ def decode(data: bytes) -> Pixels:
     if pixels is None:
         raise InvalidImageError("not decodable as JPEG, PNG, WebP or BMP")
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def _decode_webp_with_exif(data: bytes) -> Pixels:
+    # OpenCV 4.11 applies the orientation of JPEG and PNG, but not of WebP
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InvalidImageError(str(error)) from error
+    return np.asarray(upright, dtype=np.uint8)
 
 
 def _is_cut_off(data: bytes) -> bool:

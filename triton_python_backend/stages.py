@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from triton_python_backend import alignment, contract, detection, preprocess, quality
+from triton_python_backend import alignment, contract, detection, preprocess, quality, results
 from triton_python_backend.geometry import Letterbox
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -65,16 +65,17 @@ def align_faces(inputs: Arrays) -> Arrays:
         contract.QUALITY: quality.assess(crops, faces.boxes, faces.landmarks),
         contract.CROPS: crops,
         contract.CROPS_OR_FILLER: crops if len(crops) else filler,
+        contract.FACE_COUNT: np.array([len(crops)], dtype=np.int64),
         contract.DETECTOR: inputs[contract.FRAME_DETECTOR].reshape(1),
     }
 
 
 def gather_results(inputs: Arrays) -> Arrays:
-    """Stage 6 of 7: drop the filler row and say each id once."""
-    faces = len(inputs[contract.CONFIDENCE])
+    """Stage 6 of 7: one row per face, and each id once."""
+    faces = int(inputs[contract.FACE_COUNT][0])
     return {
-        contract.EMBEDDING: inputs[contract.EMBEDDING][:faces],
-        contract.SPACE: inputs[contract.SPACE].reshape(-1)[:1],
-        contract.SCORE: inputs[contract.SCORE].reshape(-1)[:faces],
-        contract.HEAD: inputs[contract.HEAD].reshape(-1)[:1],
+        contract.EMBEDDING: results.drop_filler(inputs[contract.EMBEDDING], faces=faces),
+        contract.SPACE: results.said_once(inputs[contract.SPACE]),
+        contract.SCORE: results.drop_filler(inputs[contract.SCORE].reshape(-1), faces=faces),
+        contract.HEAD: results.said_once(inputs[contract.HEAD]),
     }

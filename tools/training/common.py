@@ -49,7 +49,7 @@ def progress() -> Progress:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a torch checkpoint beside `path` and renames it into place, so a kill loses nothing."""
+    """Writes a torch checkpoint and renames it into place, so that a kill loses nothing."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,3 +119,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes measured values, indented and sorted, with a final newline."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def log(message: str) -> None:
+    """A line with the time on stderr, beside the progress bar."""
+    Console(stderr=True, highlight=False, log_path=False, width=160).log(message, markup=False)

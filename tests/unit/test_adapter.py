@@ -1,0 +1,81 @@
+"""The adapter against a stand-in for Triton's module; the real one runs in tests/integration."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from triton_python_backend import contract, stages
+from triton_python_backend.adapter import Adapter
+
+
+@dataclass
+class Tensor:
+    name: str
+    array: np.ndarray
+
+    def as_numpy(self) -> np.ndarray:
+        return self.array
+
+
+@dataclass
+class TritonError:
+    message: str
+    code: str
+    INVALID_ARG = "invalid"
+    INTERNAL = "internal"
+
+
+@dataclass
+class Response:
+    output_tensors: list[Tensor] = field(default_factory=list)
+    error: TritonError | None = None
+
+
+def utils() -> SimpleNamespace:
+    return SimpleNamespace(
+        Tensor=Tensor,
+        TritonError=TritonError,
+        InferenceResponse=Response,
+        Logger=SimpleNamespace(log_error=lambda _: None),
+        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
+    )
+
+
+def request(data: bytes) -> dict[str, np.ndarray]:
+    return {contract.IMAGE: np.array([data], dtype=np.object_)}
+
+
+def png(size: int) -> bytes:
+    return cv2.imencode(".png", np.full((size, size, 3), 10, np.uint8))[1].tobytes()
+
+
+@pytest.fixture
+def adapter() -> Adapter:
+    return Adapter(utils(), contract.PREPROCESS, stages.preprocess_image)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_each_request_gets_its_own_answer(adapter, count):
+    answers = adapter.execute([request(png(10 + i)) for i in range(count)])
+    shapes = [answer.output_tensors[0].array.shape for answer in answers]
+    assert shapes == [(10 + i, 10 + i, 3) for i in range(count)]
+    names = [tensor.name for tensor in answers[0].output_tensors]
+    assert names == [tensor.name for tensor in contract.PREPROCESS.outputs]
+
+
+def test_one_corrupt_image_among_good_ones_fails_alone(adapter):
+    answers = adapter.execute([request(png(9)), request(b"corrupt"), request(png(11))])
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert answers[1].error.code == TritonError.INVALID_ARG
+    assert answers[1].error.message.startswith(contract.INVALID_IMAGE)
+
+
+def test_an_unexpected_failure_is_this_requests_own_error():
+    def fail(inputs):
+        raise KeyError("lost")
+
+    answer = Adapter(utils(), contract.PREPROCESS, fail).execute([request(png(9))])[0]
+    assert answer.error.code == TritonError.INTERNAL

@@ -1,0 +1,58 @@
+import numpy as np
+
+from triton_python_backend.contract import MAX_FACES
+from triton_python_backend.detection import Detections, found, merge, to_image
+from triton_python_backend.geometry import Letterbox, areas
+
+
+def faces(*boxes: tuple[float, float, float, float], confidence: float = 0.9) -> Detections:
+    table = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    centres = (table[:, None, :2] + table[:, None, 2:]) / 2
+    landmarks = np.repeat(centres, 5, axis=1).astype(np.float32)
+    return Detections(table, landmarks, np.full(len(table), confidence, np.float32))
+
+
+def test_filler_rows_are_not_faces():
+    detections = faces((0, 0, 10, 10), (0, 0, 0, 0))
+    detections.confidence[1] = 0
+    assert len(found(detections).boxes) == 1
+
+
+def test_boxes_are_mapped_and_clipped_landmarks_only_mapped():
+    mapped = to_image(faces((-10, 10, 50, 110)), Letterbox(0.5, 0, 10), width=90, height=150)
+    np.testing.assert_allclose(mapped.boxes, [[0, 0, 90, 150]])
+    np.testing.assert_allclose(mapped.landmarks[0, 0], [40, 100])
+
+
+def test_faces_outside_the_image_are_dropped():
+    mapped = to_image(faces((0, 700, 50, 750)), Letterbox(1, 0, 0), width=100, height=100)
+    assert mapped.boxes.shape == (0, 4)
+
+
+def test_closeup_adds_only_large_faces_that_the_frame_missed():
+    frame = faces((0, 0, 100, 100), confidence=0.8)
+    closeup = faces((5, 5, 105, 105), (500, 500, 900, 1000), (300, 0, 400, 100))
+    merged = merge(frame, closeup, width=1000, height=1000)
+    np.testing.assert_allclose(merged.boxes, [[500, 500, 900, 1000], [0, 0, 100, 100]])
+    np.testing.assert_allclose(merged.confidence, [0.9, 0.8])
+
+
+def test_where_both_see_a_face_the_frame_stands():
+    merged = merge(
+        faces((0, 0, 800, 800), confidence=0.6), faces((9, 9, 805, 805)), width=1000, height=1000
+    )
+    np.testing.assert_allclose(merged.boxes, [[0, 0, 800, 800]])
+
+
+def test_no_faces_stay_no_faces():
+    merged = merge(faces(), faces(), width=10, height=10)
+    assert merged.boxes.shape == (0, 4)
+    assert merged.landmarks.shape == (0, 5, 2)
+
+
+def test_the_largest_32_come_first():
+    sizes = np.random.default_rng(1).permutation(np.arange(1, 61))
+    many = faces(*[(0, 0, size, size) for size in sizes])
+    merged = merge(many, faces(), width=100, height=100)
+    assert len(merged.boxes) == MAX_FACES
+    np.testing.assert_allclose(areas(merged.boxes), np.arange(60, 28, -1) ** 2)

@@ -1,0 +1,18 @@
+import numpy as np
+import pytest
+
+from triton_python_backend.results import drop_filler, said_once
+
+
+def test_filler_goes_and_faces_stay():
+    assert drop_filler(np.ones((1, 128)), faces=0).shape == (0, 128)
+    assert drop_filler(np.arange(3), faces=3).tolist() == [0, 1, 2]
+
+
+def test_missing_rows_are_an_error():
+    with pytest.raises(ValueError, match="1 rows for 2 faces"):
+        drop_filler(np.ones((1, 4)), faces=2)
+
+
+def test_ids_are_said_once():
+    assert said_once(np.array([[7], [7]])).tolist() == [7]

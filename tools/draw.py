@@ -1,0 +1,47 @@
+"""`aurum draw`: post a photo to the gateway and draw its answer."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import cv2
+import numpy as np
+import typer
+from rich.console import Console
+
+from tools.drawing import draw_faces
+from triton_python_backend.preprocess import decode
+
+
+def draw(
+    photo: Annotated[Path, typer.Argument(help="A photo.", exists=True, dir_okay=False)],
+    picture: Annotated[Path, typer.Argument(help="Where the picture goes (.png, .jpg, .webp).")],
+    url: Annotated[str, typer.Option(help="Address of the gateway.")] = "http://127.0.0.1:8080",
+) -> None:
+    """Ask the gateway for the faces of PHOTO and draw them into PICTURE."""
+    data = photo.read_bytes()
+    try:
+        answer = asyncio.run(_score(url, data))
+    except aiohttp.ClientConnectionError as error:
+        Console(stderr=True).print(f"no gateway at {url}: {error}")
+        raise typer.Exit(1) from error
+    if "faces" not in answer:
+        Console(stderr=True).print(f"{answer['code']}: {answer['detail']}")
+        raise typer.Exit(1)
+    drawn = draw_faces(decode(data), answer["faces"])
+    encoded, bytes_ = cv2.imencode(picture.suffix, np.ascontiguousarray(drawn[..., ::-1]))
+    if not encoded:
+        raise typer.BadParameter(f"cannot write {picture.suffix} pictures")
+    picture.write_bytes(bytes_.tobytes())
+    Console().print(f"{len(answer['faces'])} face(s) drawn into {picture}")
+
+
+async def _score(url: str, data: bytes) -> dict[str, Any]:
+    form = aiohttp.FormData()
+    form.add_field("image", data, filename="photo")
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
+        session.post(f"{url}/api/ml/score", data=form) as answer,
+    ):
+        return dict(await answer.json(content_type=None))
