@@ -1,108 +1,91 @@
 """`python -m tools.training detection`: label, train, export and measure the lite detector.
 
-One command after the other, each of which goes on where it was interrupted:
-
-- `prepare`   the teacher labels photos and scenes (20 minutes on one core)
-- `train`     composed scenes; checkpoints and the learning curve in the work folder
-- `export`    raw ONNX in SCRFD's layout
-- `evaluate`  every goal of the model card, as JSON
+One command; every part goes on where it was interrupted, or is skipped where it is done.
 """
 
+from __future__ import annotations
+
+import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
 
-app = typer.Typer(help=__doc__, no_args_is_help=True)
-console = Console()
+TEACHER = "scrfd_2.5g_bnkps.onnx"
+"""Whose boxes and landmarks are learnt."""
 
-WorkOption = Annotated[Path, typer.Option(help="folder for cache, checkpoint and curve")]
+LIMIT = "det_500m.onnx"
+"""The detector that the built-in one stands in for: what is measured is agreement with it."""
+
+STEPS = 5800
 
 
-@app.command()
-def prepare(
-    data: Annotated[Path, typer.Option(help="folder with the four tar files")],
-    teacher: Annotated[Path, typer.Option(help="SCRFD network with landmarks, raw layout")],
-    work: WorkOption,
+def command(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint, curve, metrics, ONNX.")],
+    data: Annotated[Path, typer.Option(help="Folder of the photo tar files.")] = Path(
+        "../shared/data"
+    ),
+    models: Annotated[Path, typer.Option(help="Folder of the teachers' ONNX files.")] = Path(
+        "../shared/models"
+    ),
+    cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
+        ".aurum/training/detection"
+    ),
+    steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
+    seed: int = 7,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    shift: Annotated[
+        float, typer.Option(help="Added to every score's logit: sets where 0.5 lies.")
+    ] = 0.0,
+    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
+    composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
+    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
-    """Label every photo and scene with the teacher."""
+    """Distils the detection student, exports it and measures it."""
     from tools.training import detection_data
-
-    detection_data.prepare(data=data, teacher=teacher, cache=work / "cache")
-
-
-@app.command()
-def train(
-    work: WorkOption,
-    steps: Annotated[int, typer.Option(help="steps in all, over every resumption")] = 14_000,
-    resume: Annotated[bool, typer.Option(help="go on from the checkpoint, if any")] = True,
-) -> None:
-    """Train on what `prepare` labelled."""
+    from tools.training.detection_evaluate import evaluate
+    from tools.training.detection_export import export
     from tools.training.detection_net import NetConfig
-    from tools.training.detection_train import TrainSettings
-    from tools.training.detection_train import train as run
+    from tools.training.detection_train import TrainSettings, load_average, train
 
-    run(
-        cache=work / "cache",
-        out=work,
-        settings=TrainSettings(steps=steps),
-        config=NetConfig(),
-        resume=resume,
-    )
-
-
-@app.command()
-def export(
-    work: WorkOption,
-    out: Annotated[Path, typer.Option(help="the ONNX file to write")],
-    shift: Annotated[float, typer.Option(help="added to every score's logit")] = 0.0,
-) -> None:
-    """Write the averaged network as raw ONNX in SCRFD's layout."""
-    from tools.training.detection_export import export as write
-    from tools.training.detection_train import load_average
-
-    write(load_average(work / "checkpoint.pt"), out, shift=shift)
-
-
-@app.command()
-def evaluate(
-    work: WorkOption,
-    student: Annotated[Path, typer.Option(help="the raw ONNX file to measure")],
-    teacher: Annotated[Path, typer.Option(help="the network to compare with")],
-    report: Annotated[Path, typer.Option(help="JSON file to write")],
-    group_photo: Annotated[Path | None, typer.Option(help="photo whose faces to count")] = None,
-    composed: Annotated[int, typer.Option(help="composed scenes")] = 300,
-    photos: Annotated[int, typer.Option(help="held-out photos per source, at most")] = 600,
-) -> None:
-    """Measure every goal on held-out scenes and photos."""
-    from tools.training.detection_evaluate import evaluate as measure
-
-    measured = measure(
-        student=student,
-        teacher=teacher,
-        cache=work / "cache",
+    detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
+    settings = TrainSettings(steps=steps, seed=seed)
+    checkpoint = train(cache=cache, out=out, settings=settings, config=NetConfig(), resume=resume)
+    model = load_average(checkpoint)
+    network = out / "lite_detection.onnx"
+    export(model, network, shift=shift)
+    draw_curve(out / "curve.json", out / "face_detection.json")
+    metrics: dict[str, Any] = evaluate(
+        student=network,
+        teacher=models / LIMIT,
+        cache=cache,
         group_photo=group_photo,
         composed=composed,
         photos=photos,
     )
-    write_json(report, measured)
-    console.print_json(data=measured)
+    metrics |= {
+        "stage": "face_detection",
+        "file": network.name,
+        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "score_shift": shift,
+        "teacher": TEACHER,
+        "compared_with": LIMIT,
+        "training": {"steps": steps, "batch": settings.batch, "seed": seed},
+    }
+    write_json(out / "face_detection.json", metrics)
+    Console().print_json(data=metrics)
 
 
-@app.command()
-def curve(
-    work: WorkOption,
-    out: Annotated[Path, typer.Option(help="JSON file to write, the picture beside it")],
-) -> None:
-    """Write the learning curve and its picture."""
-    known = LearningCurve(work / "curve.json")
-    known.load(up_to_step=10**9)
-    drawn = LearningCurve(out, known.points)
-    write_json(out, {"points": known.points})
-    drawn.draw(
+def draw_curve(points: Path, beside: Path) -> Path:
+    """Draws the learning curve as a picture beside `beside`."""
+    curve = LearningCurve(points)
+    curve.load(up_to_step=10**9)
+    picture = LearningCurve(beside, curve.points).draw(
         title="face_detection lite",
         panels=[["score loss"], ["box loss"], ["landmark loss"], ["rate (share of peak)"]],
     )
+    return picture

@@ -132,7 +132,8 @@ def rate_share(step: int, settings: TrainSettings) -> float:
 
 def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Sort the weights: convolutions that mix channels before a batch norm, and the rest."""
-    turned, plain = [], []
+    turned: list[torch.Tensor] = []
+    plain: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         mixes = weight.ndim == 4 and weight.shape[1] > 1
         (turned if mixes and not name.endswith("out.weight") else plain).append(weight)
