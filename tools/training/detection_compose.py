@@ -14,7 +14,8 @@ from tools.training.detection_augment import colour_jitter, degrade
 from tools.training.detection_data import FacePhotos, Scene
 from tools.training.detection_scrfd import ByteArray, FloatArray
 
-SMALLEST_FACE = 10.0  # pixels of the canvas; smaller ones are ignored
+SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
+SMALLEST_PASTED = 16.0
 MIRRORED = (1, 0, 2, 4, 3)  # landmarks after a flip
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
 LARGE_SHARES = (1.0, 1.5, 3.0)  # how often each of `SOURCES` is drawn, relative
@@ -236,7 +237,7 @@ class Composer:
         photo, box, points = self._draw_photo(rng, target)
         photo = colour_jitter(photo, rng)
         scale = target / float(np.sqrt((box[2:] - box[:2]).prod()))
-        degrees = rng.uniform(-30, 30) if rng.random() < 0.6 else rng.normal(0, 4)
+        degrees = rng.uniform(-30, 30) if rng.random() < 0.5 else rng.normal(0, 6)
         linear = similarity(scale=scale, degrees=degrees, flip=bool(rng.random() < 0.5))
         offset = centre - linear @ ((box[:2] + box[2:]) / 2)
         matrix = np.hstack([linear, offset[:, None]]).astype(np.float32)
@@ -249,9 +250,8 @@ class Composer:
         count = int(np.exp(rng.uniform(0, np.log(30.99))))
         if rng.random() < 0.5:
             count = max(count, int(rng.integers(6, 20)))
-        largest = size * (1.1 if count < 3 else 0.75 if count < 6 else 0.4)
-        smallest = 12.0
-        sizes = np.exp(rng.uniform(np.log(smallest), np.log(largest), count))
+        largest = size * (0.9 if count < 3 else 0.6 if count < 6 else 0.4)
+        sizes = np.exp(rng.uniform(np.log(SMALLEST_PASTED), np.log(largest), count))
         if rng.random() < 0.3:  # a group photo: all about the same size
             sizes = sizes[0] * np.exp(rng.normal(0, 0.15, count))
         anchor = rng.uniform(0, size, 2)
@@ -273,13 +273,13 @@ class Composer:
         photo, box, points = self._draw_photo(rng, size)
         height, width = photo.shape[:2]
         kind = rng.random()
-        if kind < 0.35:
+        if kind < 0.25:
             scale, offset = size / max(height, width), np.zeros(2)
         elif kind < 0.7:
             scale = size / max(height, width) / 2
             offset = np.array([width // 2, height // 2]) * scale
         else:
-            scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.2), np.log(1.5)))
+            scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.15), np.log(1.2)))
             offset = rng.uniform(-0.2, 0.6, 2) * size
         if rng.random() < 0.3:
             scale *= rng.uniform(0.85, 1.15)

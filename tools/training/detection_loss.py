@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BOX_WEIGHT = 2.0
+BOX_WEIGHT = 1.0
 POINT_WEIGHT = 8.0
 POINT_BETA = 0.02  # of the face's size: quadratic below, linear above
 
