@@ -273,12 +273,13 @@ def run_phase(
         num_workers=settings.workers,
         prefetch_factor=6 if settings.workers else None,
     )
-    sums, saved, started = np.zeros(3), time.monotonic(), time.monotonic()
+    sums, count, saved, started = np.zeros(3), 0, time.monotonic(), time.monotonic()
     for batch in loader:
         losses = trainer.train_batch(batch)
         sums += [losses.score.item(), losses.box.item(), losses.point.item()]
+        count += 1
         if trainer.step % CURVE_EVERY == 0:
-            score, box, point = sums / CURVE_EVERY
+            score, box, point = sums / count
             seconds, started = time.monotonic() - started, time.monotonic()
             curve.add(
                 step=trainer.step,
@@ -287,10 +288,10 @@ def run_phase(
                     "box loss": box,
                     "landmark loss": point,
                     "rate (share of peak)": rate_share(trainer.step, settings),
-                    "images per second": CURVE_EVERY * settings.batch / seconds,
+                    "images per second": count * settings.batch / seconds,
                 },
             )
-            sums[:] = 0
+            sums[:], count = 0, 0
         if time.monotonic() - saved > settings.save_every_s:
             trainer.save(checkpoint)
             saved = time.monotonic()
