@@ -18,8 +18,8 @@ SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
 MIRRORED = (1, 0, 2, 4, 3)  # landmarks after a flip
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
-LARGE_SHARES = (1.0, 1.5, 3.0)  # how often each of `SOURCES` is drawn, relative
-SMALL_SHARES = (1.0, 1.5, 0.25)
+LARGE_SHARES = (2.0, 1.5, 1.5)  # how often each of `SOURCES` is drawn, relative
+SMALL_SHARES = (1.5, 1.5, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +273,15 @@ class Composer:
         photo, box, points = self._draw_photo(rng, size)
         height, width = photo.shape[:2]
         kind = rng.random()
-        if kind < 0.25:
+        if kind < 0.2:
             scale, offset = size / max(height, width), np.zeros(2)
         elif kind < 0.7:
-            scale = size / max(height, width) / 2
+            scale = size / max(height, width) / 2 * np.exp(rng.uniform(np.log(0.8), np.log(1.4)))
             offset = np.array([width // 2, height // 2]) * scale
         else:
             scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.15), np.log(1.2)))
             offset = rng.uniform(-0.2, 0.6, 2) * size
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             scale *= rng.uniform(0.85, 1.15)
         shade = 0 if rng.random() < 0.7 else int(rng.integers(0, 256))
         canvas = Canvas(np.full((size, size, 3), shade, np.uint8))
