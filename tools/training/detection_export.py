@@ -5,11 +5,33 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tools.training.detection_net import ANCHORS, LANDMARKS, LiteDetector
+from tools.training.detection_net import ANCHORS, LANDMARKS, Head, LiteDetector
 
 INPUT = "input.1"
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32))
 OPSET = 17
+WIDTHS = (1, 4, 2 * LANDMARKS)
+
+
+class SplitHead(nn.Module):
+    """A head whose scores, boxes and landmarks are feature maps of their own, as SCRFD's are."""
+
+    def __init__(self, head: Head, *, shift: float) -> None:
+        super().__init__()
+        self.tower = head.tower
+        sizes = [ANCHORS, 4 * ANCHORS, 2 * LANDMARKS * ANCHORS]
+        weights, biases = head.out.weight.split(sizes), head.out.bias.split(sizes)
+        self.parts = nn.ModuleList()
+        for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            part = nn.Conv2d(weight.shape[1], len(weight), 1)
+            part.weight = nn.Parameter(weight.detach().clone())
+            part.bias = nn.Parameter(bias.detach() + (shift if index == 0 else 0.0))
+            self.parts.append(part)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``[B,C,h,w]`` to score logits, distances and offsets, ``[B,2K,h,w]`` each."""
+        x = self.tower(x)
+        return [part(x) for part in self.parts]
 
 
 class RawLayout(nn.Module):
@@ -22,17 +44,19 @@ class RawLayout(nn.Module):
     def __init__(self, model: LiteDetector, *, shift: float) -> None:
         super().__init__()
         self.model = model
-        self.shift = shift
+        self.heads = nn.ModuleList(SplitHead(head, shift=shift) for head in model.heads)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Strides 8, 16, 32 of scores, then of boxes, then of landmarks."""
-        scores, boxes, points = [], [], []
-        for raw in self.model(x):
-            cells = raw.permute(0, 2, 3, 1)
-            scores.append((cells[..., :ANCHORS] + self.shift).sigmoid().reshape(-1, 1))
-            boxes.append(cells[..., ANCHORS : 5 * ANCHORS].reshape(-1, 4))
-            points.append(cells[..., 5 * ANCHORS :].reshape(-1, 2 * LANDMARKS))
-        return (*scores, *boxes, *points)
+        levels = [
+            [
+                part.permute(0, 2, 3, 1).reshape(-1, width)
+                for part, width in zip(head(level), WIDTHS, strict=True)
+            ]
+            for head, level in zip(self.heads, self.model.features(x), strict=True)
+        ]
+        scores, boxes, points = zip(*levels, strict=True)
+        return (*(score.sigmoid() for score in scores), *boxes, *points)
 
 
 def export(model: LiteDetector, path: Path, *, shift: float = 0.0) -> None:

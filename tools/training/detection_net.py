@@ -113,6 +113,10 @@ class LiteDetector(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Raw maps ``[B,30,H/s,W/s]`` for s = 8, 16, 32."""
+        return [head(level) for head, level in zip(self.heads, self.features(x), strict=True)]
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the heads look at: ``[B,neck,H/s,W/s]`` for s = 8, 16, 32."""
         features = []
         x = self.stem(x)
         for stage in self.stages:
@@ -123,7 +127,7 @@ class LiteDetector(nn.Module):
         p8 = p8 + nn.functional.interpolate(p16, scale_factor=2.0, mode="nearest")
         p16 = p16 + self.down[0](p8)
         p32 = p32 + self.down[1](p16)
-        return [head(p) for head, p in zip(self.heads, (p8, p16, p32), strict=True)]
+        return p8, p16, p32
 
 
 def flatten(maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
