@@ -37,6 +37,7 @@ def command(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
     seed: int = 7,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 1,
     shift: Annotated[
         float, typer.Option(help="Added to every score's logit: sets where 0.5 lies.")
     ] = 0.0,
@@ -52,7 +53,7 @@ def command(
     from tools.training.detection_train import TrainSettings, load_average, train
 
     detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
-    settings = TrainSettings(steps=steps, seed=seed)
+    settings = TrainSettings(steps=steps, seed=seed, workers=workers)
     checkpoint = train(cache=cache, out=out, settings=settings, config=NetConfig(), resume=resume)
     model = load_average(checkpoint)
     network = out / "lite_detection.onnx"

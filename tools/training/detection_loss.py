@@ -70,7 +70,7 @@ def detection_loss(
     logits, distances, offsets = outputs
     count = max(len(rows), 1)
     iou, diou = overlap(distances.reshape(-1, 4)[rows], boxes)
-    quality = torch.zeros(logits.numel())
+    quality = torch.zeros_like(logits).reshape(-1)
     quality[rows] = iou.detach().clamp(0, 1)
     score = (quality_focal(logits.reshape(-1), quality) * weight.reshape(-1)).sum() / count
     size = ((boxes[:, 0] + boxes[:, 2]) * (boxes[:, 1] + boxes[:, 3])).sqrt()

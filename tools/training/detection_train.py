@@ -66,6 +66,11 @@ class Batch:
     boxes: torch.Tensor
     points: torch.Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Move every tensor to `device`."""
+        parts = (self.images, self.weight, self.rows, self.boxes, self.points)
+        return Batch(*(part.to(device) for part in parts))
+
 
 class ComposedBatches(IterableDataset[Batch]):
     """Endless batches of composed scenes, different for every seed.
@@ -158,7 +163,9 @@ class Trainer:
     def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
         self.settings = settings
         self.config = config
-        self.model = LiteDetector(config).to(memory_format=torch.channels_last).train()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = LiteDetector(config).to(memory_format=torch.channels_last)
+        self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).eval()
         turned, plain = split_weights(self.model)
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
@@ -201,6 +208,7 @@ class Trainer:
         rates = (self.settings.muon_rate, self.settings.adam_rate)
         for optimiser, rate in zip(self.optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * share
+        batch = batch.to(self.device)
         images = batch.images.float().sub_(127.5).mul_(1 / 128.0)
         outputs = flatten(self.model(images))
         losses = detection_loss(
