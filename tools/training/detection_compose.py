@@ -185,15 +185,18 @@ class Composer:
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
         """One scene of a kind drawn by chance, degraded as photos are."""
         kind = rng.random()
-        if kind < 0.54:
+        if kind < 0.50:
             canvas = self._crowd(rng, size)
-        elif kind < 0.76:
+        elif kind < 0.70:
             canvas = self._portrait(rng, size)
-        elif kind < 0.86:
+        elif kind < 0.78:
             canvas = self._people(rng, size)
         else:
             canvas = Canvas(self._background(rng, size))
-            self._distract(rng, canvas, int(rng.integers(0, 6)))
+            if rng.random() < 0.3:
+                canvas = Canvas(framed(canvas.image, rng))
+            if rng.random() < 0.5:
+                self._distract(rng, canvas, int(rng.integers(1, 6)))
         sample = canvas.finish()
         return Sample(degrade(sample.image, rng), sample.boxes, sample.points, sample.ignored)
 
@@ -204,6 +207,15 @@ class Composer:
             noise = rng.normal(0, rng.uniform(0, 40), (size // 8, size // 8, 3))
             field = np.clip(noise + colour, 0, 255).astype(np.uint8)
             return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+        out = self._crop(rng, size)
+        if rng.random() < 0.2:  # few scenes have no face: two in one make more of them
+            shade = cv2.resize(rng.random((3, 3), np.float32), (size, size))
+            share = np.clip(shade * 3 - 1, 0, 1)
+            out = np.asarray(cv2.blendLinear(self._crop(rng, size), out, share, 1 - share))
+        return colour_jitter(out, rng)
+
+    def _crop(self, rng: np.random.Generator, size: int) -> ByteArray:
+        """Crop a face-free scene, mirrored or not, to the size of the canvas."""
         image = self._empty[rng.integers(len(self._empty))].image
         height, width = image.shape[:2]
         side = int(min(height, width) * rng.uniform(0.35, 1.0))
@@ -211,8 +223,7 @@ class Composer:
         crop = image[top : top + side, left : left + side]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        out = cv2.resize(np.ascontiguousarray(crop), (size, size))
-        return colour_jitter(out, rng)  # type: ignore[arg-type]
+        return np.asarray(cv2.resize(np.ascontiguousarray(crop), (size, size)), np.uint8)
 
     def _draw_photo(
         self, rng: np.random.Generator, target: float
@@ -343,6 +354,18 @@ class Composer:
             matrix = np.hstack([linear, rng.uniform(-0.1, 0.9, (2, 1)) * size])
             mask = paste_mask(rng, (reach, reach), box)
             canvas.paste_distractor(patch, mask, matrix.astype(np.float32))
+
+
+def framed(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """Show the picture smaller, in black, as the letterbox and the padding do."""
+    size = image.shape[0]
+    width, height = (int(size * rng.uniform(0.4, 1.0)) for _ in range(2))
+    left, top = (int(rng.integers(0, size - side + 1)) for side in (width, height))
+    if rng.random() < 0.4:
+        left, top = 0, 0
+    canvas = np.zeros_like(image)
+    canvas[top : top + height, left : left + width] = resized(image, width, height)
+    return canvas
 
 
 def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
