@@ -335,7 +335,7 @@ class TestNetwork:
 
         model, done = load_average(tmp_path / "checkpoint.pt")
         assert done == 25
-        export(model, tmp_path / "lite.onnx", shift=0.5)
+        export(model, tmp_path / "lite.onnx", shifts=(0.5, 0.0, -0.5))
         detector = RawDetector(tmp_path / "lite.onnx")
         blob = np.random.default_rng(2).normal(size=(1, 3, 160, 96)).astype(np.float32)
         outputs = detector.outputs(blob)
@@ -348,9 +348,8 @@ class TestNetwork:
 
         with torch.no_grad():
             logits, boxes, points = flatten(model(torch.from_numpy(blob)))
-        np.testing.assert_allclose(
-            np.concatenate(outputs[:3])[:, 0], (logits[0] + 0.5).sigmoid(), atol=1e-5
-        )
+        shifted = logits[0] + torch.from_numpy(np.repeat([0.5, 0.0, -0.5], cells))
+        np.testing.assert_allclose(np.concatenate(outputs[:3])[:, 0], shifted.sigmoid(), atol=1e-5)
         np.testing.assert_allclose(np.concatenate(outputs[3:6]), boxes[0], atol=1e-4)
         np.testing.assert_allclose(
             np.concatenate(outputs[6:]), points[0].reshape(-1, 10), atol=1e-4

@@ -12,6 +12,8 @@ OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stri
 OPSET = 17
 WIDTHS = (1, 4, 2 * LANDMARKS)
 
+Shifts = tuple[float, float, float]
+
 
 class SplitHead(nn.Module):
     """A head whose scores, boxes and landmarks are feature maps of their own, as SCRFD's are."""
@@ -37,14 +39,16 @@ class SplitHead(nn.Module):
 class RawLayout(nn.Module):
     """``[1,3,H,W]`` to nine tensors: scores ``[n,1]`` 0-1, boxes ``[n,4]``, landmarks ``[n,10]``.
 
-    `shift` is added to every score's logit, so that the default threshold of 0.5 lies where the
-    measurement wants it.
+    `shifts`, one per stride, are added to the scores' logits, so that the default threshold of
+    0.5 lies where the measurement wants it.
     """
 
-    def __init__(self, model: LiteDetector, *, shift: float) -> None:
+    def __init__(self, model: LiteDetector, *, shifts: Shifts) -> None:
         super().__init__()
         self.model = model
-        self.heads = nn.ModuleList(SplitHead(head, shift=shift) for head in model.heads)
+        self.heads = nn.ModuleList(
+            SplitHead(head, shift=shift) for head, shift in zip(model.heads, shifts, strict=True)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Strides 8, 16, 32 of scores, then of boxes, then of landmarks."""
@@ -59,12 +63,12 @@ class RawLayout(nn.Module):
         return (*(score.sigmoid() for score in scores), *boxes, *points)
 
 
-def export(model: LiteDetector, path: Path, *, shift: float = 0.0) -> None:
+def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0)) -> None:
     """Write `model` to `path`; height and width stay free (multiples of 32)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     axes = {INPUT: {2: "height", 3: "width"}} | {name: {0: "rows"} for name in OUTPUTS}
     torch.onnx.export(
-        RawLayout(model, shift=shift).eval(),
+        RawLayout(model, shifts=shifts).eval(),
         (torch.zeros(1, 3, 320, 320),),
         str(path),
         input_names=[INPUT],
