@@ -49,6 +49,7 @@ def command(
         typer.Option(help="Added to the scores' logits, per stride: sets where 0.5 lies."),
     ] = SHIFTS,
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
+    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
@@ -84,7 +85,7 @@ def command(
         "score_shifts": list(shift),
         "teacher": TEACHER,
         "compared_with": LIMIT,
-        "training": {"steps": done, "batch": settings.batch, "seed": seed},
+        "training": {"steps": done, "batch": settings.batch, "seed": seed, "note": note},
     }
     write_json(out / "face_detection.json", metrics)
     Console().print_json(data=metrics)
