@@ -21,7 +21,9 @@ STATUS_OF_CODE: Final[dict[str, int]] = {
     "internal": 500,
     "inference_unavailable": 503,
     "jobs_unavailable": 503,
+    "storage_unavailable": 503,
     "timeout": 504,
+    "insufficient_storage": 507,
 }
 """HTTP status of each code (RFC 9457 problem details)."""
 
