@@ -12,8 +12,6 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.errors import AurumError
-
 Vector = NDArray[np.float32]
 MetadataValue = str | int | float | bool
 
@@ -22,18 +20,6 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SEPARATOR = "~"
 _PREFIX = "aurum"
 _SPACE = re.compile(r"[0-9a-f]{16}")
-
-
-class VectorStoreUnavailableError(AurumError):
-    """The home of the vectors does not answer; nothing was acknowledged."""
-
-    code = "storage_unavailable"
-
-
-class InsufficientStorageError(AurumError):
-    """The disk is full; nothing was written. Searching and forgetting still work."""
-
-    code = "insufficient_storage"
 
 
 class UnknownVectorCollectionError(Exception):
@@ -150,7 +136,7 @@ class VectorStore(Protocol):
 
     A write is acknowledged once a killed process cannot lose it; `flush` returns once a power
     cut cannot. Methods raise UnknownVectorCollectionError, DimensionMismatchError,
-    InsufficientStorageError or VectorStoreUnavailableError.
+    InsufficientStorageError or StorageUnavailableError.
     """
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:

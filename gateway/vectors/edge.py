@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.errors import StorageUnavailableError
 from gateway.vectors.base import (
     NO_FILTER,
     FaceFilter,
@@ -19,7 +20,6 @@ from gateway.vectors.base import (
     VectorCollection,
     VectorInfo,
     VectorPage,
-    VectorStoreUnavailableError,
     VectorTuning,
 )
 from gateway.vectors.edge_frames import LENGTH, Reply, Request, pack
@@ -59,7 +59,7 @@ class EdgeVectorStore:
     async def open(
         cls, folder: Path, tuning: VectorTuning, *, min_free_bytes: int
     ) -> "EdgeVectorStore":
-        """Start the engine on `folder`; raises VectorStoreUnavailableError if it cannot."""
+        """Start the engine on `folder`; raises StorageUnavailableError if it cannot."""
         store = cls(folder, tuning, min_free_bytes=min_free_bytes)
         await store._ensure_started()
         return store
@@ -192,7 +192,7 @@ class EdgeVectorStore:
     async def _ensure_started(self) -> "Process":
         async with self._starting:
             if self._closed:
-                raise VectorStoreUnavailableError("the vector store is closed")
+                raise StorageUnavailableError("the vector store is closed")
             if self._process is not None and self._process.returncode is None:
                 return self._process
             if self._reader is not None:
@@ -206,7 +206,7 @@ class EdgeVectorStore:
                 # an engine whose gateway was killed still flushes and holds the lock
                 await asyncio.sleep(_LOCK_RETRY_SECONDS)
         log_file = self._folder / _LOG_FILE
-        raise VectorStoreUnavailableError(f"the vector engine does not start, see {log_file}")
+        raise StorageUnavailableError(f"the vector engine does not start, see {log_file}")
 
     async def _start(self) -> "Process | None":
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -248,13 +248,13 @@ class EdgeVectorStore:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(
-                    VectorStoreUnavailableError("the vector engine ended", retry_after_seconds=1)
+                    StorageUnavailableError("the vector engine ended", retry_after_seconds=1)
                 )
 
 
 def _write(process: "Process", message: object) -> None:
     if process.stdin is None:
-        raise VectorStoreUnavailableError("the vector engine has no input")
+        raise StorageUnavailableError("the vector engine has no input")
     process.stdin.write(pack(message))
 
 

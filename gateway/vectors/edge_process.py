@@ -22,18 +22,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
+from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     DimensionMismatchError,
     FaceFilter,
     FacePoint,
-    InsufficientStorageError,
     Match,
     UnknownVectorCollectionError,
     Vector,
     VectorCollection,
     VectorInfo,
     VectorPage,
-    VectorStoreUnavailableError,
     VectorTuning,
 )
 from gateway.vectors.edge_frames import LENGTH, Reply, Request, pack
@@ -208,12 +207,12 @@ def answer(engine: Engine, request: Request) -> Reply:
         return Reply(request.number, None, error)
     except OSError as error:
         full = error.errno == errno.ENOSPC
-        kind = InsufficientStorageError if full else VectorStoreUnavailableError
+        kind = InsufficientStorageError if full else StorageUnavailableError
         return Reply(request.number, None, kind(str(error)))
     except Exception as error:  # Edge raises plain Exception; the supervisor of this process
         log.exception("%s failed", request.method)
         full = "No space left" in str(error)
-        kind = InsufficientStorageError if full else VectorStoreUnavailableError
+        kind = InsufficientStorageError if full else StorageUnavailableError
         return Reply(request.number, None, kind(f"{request.method}: {error}"))
     return Reply(request.number, value, None)
 

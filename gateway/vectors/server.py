@@ -8,19 +8,18 @@ import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
     FaceFilter,
     FacePoint,
-    InsufficientStorageError,
     Match,
     UnknownVectorCollectionError,
     Vector,
     VectorCollection,
     VectorInfo,
     VectorPage,
-    VectorStoreUnavailableError,
     VectorTuning,
 )
 from gateway.vectors.payload import (
@@ -58,7 +57,7 @@ class QdrantVectorStore:
     async def open(
         cls, url: str, tuning: VectorTuning, *, api_key: str | None, timeout_seconds: float
     ) -> "QdrantVectorStore":
-        """Connect; raises VectorStoreUnavailableError where nothing answers.
+        """Connect; raises StorageUnavailableError where nothing answers.
 
         The URL names the HTTP port (6333 unless told otherwise); gRPC is the port after it.
         """
@@ -283,7 +282,7 @@ class QdrantVectorStore:
         params = answer.config.params.vectors
         if not isinstance(params, models.VectorParams):
             message = f"{collection.name} was not made by this program"
-            raise VectorStoreUnavailableError(message)
+            raise StorageUnavailableError(message)
         return params.size
 
 
@@ -325,7 +324,7 @@ async def _reach(call: Awaitable[_T]) -> _T:
         raise _unavailable(str(error)) from error
 
 
-def _unavailable(detail: str) -> InsufficientStorageError | VectorStoreUnavailableError:
+def _unavailable(detail: str) -> InsufficientStorageError | StorageUnavailableError:
     if "No space left" in detail or "disk" in detail.lower():
         return InsufficientStorageError(detail)
-    return VectorStoreUnavailableError(detail, retry_after_seconds=_RETRY_SECONDS)
+    return StorageUnavailableError(detail, retry_after_seconds=_RETRY_SECONDS)

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     FacePoint,
-    InsufficientStorageError,
     VectorCollection,
-    VectorStoreUnavailableError,
     VectorTuning,
 )
 from gateway.vectors.edge import EdgeVectorStore
@@ -160,7 +159,7 @@ async def test_a_killed_engine_loses_nothing_and_comes_back(tmp_path: Path) -> N
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         waiting = asyncio.create_task(store.count(PEOPLE))
-        with pytest.raises(VectorStoreUnavailableError):
+        with pytest.raises(StorageUnavailableError):
             await waiting
         assert await found_by_own_vector(store, points) == 150
         assert store.engine_pid != pid
