@@ -3,30 +3,6 @@
 Only `middleware.py` turns a code into an HTTP status.
 """
 
-from typing import Final
-
-STATUS_OF_CODE: Final[dict[str, int]] = {
-    "invalid_request": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "not_found": 404,
-    "method_not_allowed": 405,
-    "conflict": 409,
-    "image_too_large": 413,
-    "unsupported_media_type": 415,
-    "invalid_image": 422,
-    "no_face": 422,
-    "low_quality": 422,
-    "rate_limited": 429,
-    "internal": 500,
-    "inference_unavailable": 503,
-    "jobs_unavailable": 503,
-    "storage_unavailable": 503,
-    "timeout": 504,
-    "insufficient_storage": 507,
-}
-"""HTTP status of each code (RFC 9457 problem details)."""
-
 
 class AurumError(Exception):
     """Base of all errors that a client may see: a code, a sentence, when to come back."""

@@ -2,7 +2,12 @@
 
 import typer
 
+from tools import draw, models, serve
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Aurum: faces by Triton.")
+serve.register(app)
+app.add_typer(models.app, name="models")
+app.command()(draw.draw)
 
 
 def main() -> None:

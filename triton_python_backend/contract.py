@@ -70,6 +70,7 @@ CLOSEUP_CONFIDENCE: Final = "CLOSEUP_CONFIDENCE"
 QUALITY: Final = "QUALITY"
 CROPS: Final = "CROPS"
 CROPS_OR_FILLER: Final = "CROPS_OR_FILLER"
+FACE_COUNT: Final = "FACE_COUNT"
 EMBEDDING: Final = "EMBEDDING"
 SPACE: Final = "SPACE"
 SCORE: Final = "SCORE"
@@ -137,6 +138,9 @@ ALIGNMENT: Final = Stage(
         Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
         # the crops, or one black crop where there is no face: batching stages refuse zero rows
         Tensor(CROPS_OR_FILLER, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
+        # for face_results alone. Not one of the ensemble's outputs: Triton 24.10 prunes a stage of
+        # which a single output is requested if another pruned stage reads an output, too
+        Tensor(FACE_COUNT, "INT64", (1,)),
         Tensor(DETECTOR, "INT64", (1,)),
     ),
 )
@@ -159,7 +163,7 @@ RESULTS: Final = Stage(
     "python",
     0,
     (
-        Tensor(CONFIDENCE, "FP32", (-1,)),
+        Tensor(FACE_COUNT, "INT64", (1,)),
         Tensor(EMBEDDING, "FP32", (-1, -1)),
         Tensor(SPACE, "INT64", (-1, 1)),
         Tensor(SCORE, "FP32", (-1, 1)),

@@ -65,13 +65,14 @@ def align_faces(inputs: Arrays) -> Arrays:
         contract.QUALITY: quality.assess(crops, faces.boxes, faces.landmarks),
         contract.CROPS: crops,
         contract.CROPS_OR_FILLER: crops if len(crops) else filler,
+        contract.FACE_COUNT: np.array([len(crops)], dtype=np.int64),
         contract.DETECTOR: inputs[contract.FRAME_DETECTOR].reshape(1),
     }
 
 
 def gather_results(inputs: Arrays) -> Arrays:
     """Stage 6 of 7: one row per face, and each id once."""
-    faces = len(inputs[contract.CONFIDENCE])
+    faces = int(inputs[contract.FACE_COUNT][0])
     return {
         contract.EMBEDDING: results.drop_filler(inputs[contract.EMBEDDING], faces=faces),
         contract.SPACE: results.said_once(inputs[contract.SPACE]),

@@ -70,7 +70,7 @@ def test_no_face_gives_no_rows_but_one_filler_crop():
 def test_results_of_no_face_have_no_rows():
     outputs = stages.gather_results(
         {
-            contract.CONFIDENCE: np.zeros(0, np.float32),
+            contract.FACE_COUNT: np.array([0]),
             contract.EMBEDDING: np.ones((1, 128), np.float32),
             contract.SPACE: np.array([[5]]),
             contract.SCORE: np.array([[3.5]], np.float32),

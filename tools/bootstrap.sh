@@ -1,0 +1,113 @@
+#!/bin/sh
+# Makes the environments that the Makefile's targets need: bootstrap.sh run|dev|golden
+#
+#   run     .venv with what serving needs
+#   dev     the same with test and lint tools, and Debian packages the tests call
+#   golden  .venv-golden with insightface, the reference of the golden tests
+#
+# Needs Python 3.11 with pip. What is missing from Debian is installed when root, named when not.
+# An environment is made again when what it is made from has changed; otherwise this returns at once.
+set -eu
+
+cd "$(dirname "$0")/.."
+kind=${1:?run, dev or golden}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+    say "error: $*"
+    exit 1
+}
+
+# install_debian PACKAGE…: as root; otherwise names what to install and fails
+install_debian() {
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "missing on this machine: $*; on Debian, as root: apt-get install $*"
+    fi
+    say "Installing from Debian: $*"
+    log=$(mktemp)
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
+        >"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install $*"
+    fi
+    rm -f "$log"
+}
+
+is_python_311() {
+    command -v "$1" >/dev/null 2>&1 &&
+        "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3.11 python3; do
+        if is_python_311 "$candidate"; then
+            # the interpreter itself, not a wrapper on PATH
+            "$candidate" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+}
+
+has_libpython() {
+    "$1" - <<'EOF'
+import sys, sysconfig
+from pathlib import Path
+own = (sysconfig.get_config_var("LIBDIR") or "", sys.base_prefix + "/lib")
+system = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+sys.exit(not any((Path(f) / "libpython3.11.so.1.0").exists() for f in (*own, *system) if f))
+EOF
+}
+
+python=$(find_python)
+if [ -z "$python" ]; then
+    install_debian python3.11 python3.11-venv libpython3.11
+    python=$(find_python)
+    [ -n "$python" ] || fail "Python 3.11 is needed and was not found; name it with PYTHON=…"
+fi
+packages=""
+"$python" -c 'import ensurepip, venv' 2>/dev/null || packages="python3.11-venv"
+has_libpython "$python" || packages="$packages libpython3.11"
+if [ "$kind" = dev ] && ! command -v docker-compose >/dev/null; then
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        packages="$packages docker-compose"
+    else
+        say "note: docker-compose is not installed; the test of docker-compose.yml will say so"
+    fi
+fi
+# shellcheck disable=SC2086  # a list of names
+[ -z "${packages# }" ] || install_debian $packages
+
+case $kind in
+run | dev) folder=.venv sources="pyproject.toml constraints.txt" ;;
+golden) folder=.venv-golden sources="constraints-golden.txt" ;;
+*) fail "run, dev or golden, not $kind" ;;
+esac
+stamp=$(cat $sources tools/bootstrap.sh "$python" | sha256sum | cut -d' ' -f1)
+# the environment with the test tools serves for running, too
+is_current() {
+    for made in "$kind" dev; do
+        [ "$(cat "$folder/made-$made" 2>/dev/null)" = "$stamp" ] && return 0
+    done
+    return 1
+}
+
+# one at a time, where util-linux is there
+exec 9<tools/bootstrap.sh
+if command -v flock >/dev/null; then
+    flock 9
+fi
+is_current && exit 0
+
+say "Installing Python packages into $folder (a minute or two; only when they change)"
+rm -f "$folder"/made-*
+if ! "$folder/bin/python" -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    "$python" -m venv --clear "$folder"
+fi
+pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
+case $kind in
+run) $pip install --constraint constraints.txt --editable . ;;
+dev) $pip install --constraint constraints.txt --editable '.[dev]' ;;
+golden) $pip install --requirement constraints-golden.txt ;;
+esac
+printf '%s' "$stamp" >"$folder/made-$kind"

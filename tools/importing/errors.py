@@ -1,0 +1,5 @@
+"""Rank 0: why weights were not imported."""
+
+
+class WeightsError(Exception):
+    """A file that cannot be made a stage; its text says what was expected and what was found."""

@@ -1,0 +1,106 @@
+"""Rank 5: from files that a model owner has to versions that Triton serves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.importing import arcface, head, scrfd
+from tools.importing.arcface import Normalisation
+from tools.importing.errors import WeightsError
+from tools.importing.network import Network, load_network
+from tools.importing.prepared import Prepared
+from tools.importing.repository import (
+    SIDECAR_FILE,
+    ModelCard,
+    newest_card,
+    place,
+    read_sidecar,
+    space_of,
+)
+from triton_python_backend.contract import EMBEDDING_STAGE, format_id, parse_id
+
+ACTIVE: Final = "active"
+"""Says that a head was trained in the space of the embedding in service."""
+
+Progress = Callable[[str], None]
+"""Told what is being done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to import; at least one file."""
+
+    detection: Path | None = None
+    embedding: Path | None = None
+    scoring: Path | None = None
+    version: int | None = None
+    """Number for all files; unset, each stage's next free one."""
+    space: str | None = None
+    """The space a head was trained in: 16 hexadecimal digits, the number of a version of the
+    embedding, or `active`. Unset: what the head's file says, else the embedding of this order,
+    else `active`."""
+    normalisation: Normalisation | None = None
+    """Of the embedding network; unset, found as insightface does."""
+    licence: str | None = None
+
+
+def import_weights(
+    order: Order, repository: Path, progress: Progress = lambda _: None
+) -> list[ModelCard]:
+    """Check every file, then place all of them.
+
+    Raises:
+        WeightsError: if a file is refused; then nothing is placed.
+    """
+    prepared: list[Prepared] = []
+    embedding: Prepared | None = None
+    if order.detection is not None:
+        progress(f"checking {order.detection}")
+        prepared.append(scrfd.prepare(load_network(order.detection)))
+    if order.embedding is not None:
+        progress(f"checking {order.embedding}")
+        embedding = arcface.prepare(load_network(order.embedding), order.normalisation)
+        prepared.append(embedding)
+    if order.scoring is not None:
+        progress(f"checking {order.scoring}")
+        network = load_network(order.scoring)
+        head.require_head(network)
+        space, dimension = _space_of_head(order, network, embedding, repository)
+        prepared.append(head.prepare(network, space=space, dimension=dimension))
+    if not prepared:
+        raise WeightsError("no file given: name one for detection, embedding or scoring")
+    progress("placing")
+    return place(prepared, repository=repository, version=order.version, licence=order.licence)
+
+
+def _space_of_head(
+    order: Order, network: Network, embedding: Prepared | None, repository: Path
+) -> tuple[int, int | None]:
+    stage = repository / EMBEDDING_STAGE.name
+    told = order.space or network.metadata(head.SPACE_PROPERTY)
+    if told is None and embedding is not None:
+        return embedding.identity, embedding.dimension
+    if told is None or told == ACTIVE:
+        card = newest_card(stage)
+        if card is None:
+            raise WeightsError(
+                f"{network.path}: import an embedding first or with it, or name the space that "
+                "the head was trained in with --space"
+            )
+        return space_of(card), card.dimension
+    if told.isdecimal() and len(told) < 16:
+        card = read_sidecar(stage / told / SIDECAR_FILE)
+        return space_of(card), card.dimension
+    try:
+        space = parse_id(told)
+    except ValueError as error:
+        raise WeightsError(f"{told!r} names no space: {error}") from error
+    return space, _known_dimension(space, embedding, stage)
+
+
+def _known_dimension(space: int, embedding: Prepared | None, stage: Path) -> int | None:
+    if embedding is not None and embedding.identity == space:
+        return embedding.dimension
+    sidecars = [read_sidecar(path) for path in sorted(stage.glob(f"[1-9]*/{SIDECAR_FILE}"))]
+    return next((card.dimension for card in sidecars if card.id == format_id(space)), None)

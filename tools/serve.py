@@ -1,0 +1,84 @@
+"""`aurum serve`, `up`, `down`, `status`: run the stack in the foreground or behind."""
+
+from enum import StrEnum
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings, load_settings
+from tools.serving import background
+from tools.serving.errors import ServingError
+from tools.serving.home import Home, resolve
+from tools.serving.stack import Stack
+
+
+class What(StrEnum):
+    """What `aurum serve` runs."""
+
+    ALL = "all"
+    TRITON = "triton"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (serve, up, down, status):
+        app.command()(command)
+
+
+def serve(what: Annotated[What, typer.Argument(help="All, or Triton only.")] = What.ALL) -> None:
+    """Run in the foreground until Ctrl-C."""
+    stack = Stack(_settings(), "triton" if what is What.TRITON else "all")
+    try:
+        stack.serve(report=_say)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ServingError as error:
+        _fail(error)
+
+
+def up() -> None:
+    """Start everything in the background; return when it answers.
+
+    Where it already runs, this says so and succeeds.
+    """
+    try:
+        background.start(Stack(_settings(), "all"), report=_say)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ServingError as error:
+        _fail(error)
+
+
+def down() -> None:
+    """Stop what runs, and verify that nothing of it is left."""
+    home = Home(_settings().home)
+    try:
+        _say("Stopped" if background.stop(home) else f"{home.root} was not served")
+    except ServingError as error:
+        _fail(error)
+
+
+def status() -> None:
+    """Say what runs; the exit status is 0 only if it is ready."""
+    ready, lines = background.describe(Home(_settings().home))
+    for line in lines:
+        _say(line)
+    raise typer.Exit(0 if ready else 1)
+
+
+def _settings() -> Settings:
+    try:
+        return resolve(load_settings())
+    except ConfigurationError as error:
+        _fail(error)
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False, markup=False).print(line)
+
+
+def _fail(error: Exception) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+    raise typer.Exit(1)

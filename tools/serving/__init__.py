@@ -1,0 +1,1 @@
+"""What `aurum serve` is made of: installation, processes, supervision, state of a home."""

@@ -1,0 +1,92 @@
+"""Rank 5: the gateway process."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gateway.settings import CHECKOUT, PREFIX, Settings
+from tools.serving.home import Home
+from tools.serving.ports import gateway_listener, triton_listeners
+
+_START_SECONDS: Final = 60.0
+_LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
+_TAIL_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPart:
+    """The gateway of one home."""
+
+    settings: Settings
+    home: Home
+    name: str = "gateway"
+    start_timeout_seconds: float = _START_SECONDS
+
+    @property
+    def log(self) -> Path:
+        """File with all that the gateway writes."""
+        return self.home.log(self.name)
+
+    @property
+    def grace_seconds(self) -> float:
+        """Requests in flight are answered first."""
+        return self.settings.request_timeout_seconds + 5.0
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine find it."""
+        return f"http://{gateway_listener(self.settings).address}"
+
+    def command(self) -> Sequence[str]:
+        """Command line."""
+        return (sys.executable, "-m", "gateway")
+
+    def environment(self) -> Mapping[str, str]:
+        """Take over this process's variables, with absolute folders."""
+        variables = child_environment(self.settings)
+        if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
+            # Triton listens on that one address only
+            address = triton_listeners(self.settings)[1].address
+            variables[PREFIX + "TRITON_GRPC_URL"] = address
+        return variables
+
+    async def is_ready(self, *, first: bool) -> bool:
+        """Whether it answers 200 on its readiness route."""
+        del first  # it either answers in time or ends
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                session.get(f"{self.url}/api/health/ready") as response,
+            ):
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    def last_error(self) -> str:
+        """Return the last line of its log, where a start that fails says why."""
+        try:
+            tail = self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        lines = [line.strip() for line in tail.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+    def clean_up(self) -> None:
+        """Nothing is left by a killed gateway."""
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Variables for a child that reads settings: absolute folders, this checkout importable."""
+    folders = {
+        PREFIX + "HOME": str(settings.home),
+        PREFIX + "MODEL_REPOSITORY": str(settings.model_repository),
+    }
+    if settings.model_mirror is not None:
+        folders[PREFIX + "MODEL_MIRROR"] = settings.model_mirror
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

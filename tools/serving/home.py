@@ -1,0 +1,77 @@
+"""Rank 1: where things lie below `AURUM_HOME`, and settings with their folders made absolute."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.settings import Settings
+
+_KEPT_LOGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one `AURUM_HOME`; `root` is absolute and free of links."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """Lock and state of what runs now."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log for each part."""
+        return self.root / "logs"
+
+    @property
+    def triton(self) -> Path:
+        """Unpacked servers, one folder for each version."""
+        return self.root / "triton"
+
+    @property
+    def backends(self) -> Path:
+        """The backends folder that Triton is given; made anew at each start."""
+        return self.root / "backends"
+
+    @property
+    def interpreter(self) -> Path:
+        """The environment in which Triton's Python stages run; made anew at each start."""
+        return self.root / "interpreter"
+
+    @property
+    def shm_prefix(self) -> str:
+        """Start of the name of every shared memory file that this home's Triton makes."""
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()
+        return f"aurum_{digest[:12]}_"
+
+    def log(self, part: str) -> Path:
+        """Path of a part's log."""
+        return self.logs / f"{part}.log"
+
+
+def resolve(settings: Settings) -> Settings:
+    """Make relative folders absolute against the current folder, once and for all."""
+    mirror = settings.model_mirror
+    if mirror is not None and "://" not in mirror:
+        mirror = str(Path(mirror).expanduser().resolve())
+    return settings.model_copy(
+        update={
+            "home": settings.home.expanduser().resolve(),
+            "model_repository": settings.model_repository.expanduser().resolve(),
+            "model_mirror": mirror,
+        }
+    )
+
+
+def rotate_log(log: Path) -> None:
+    """Move a log of an earlier run aside, keeping the newest few."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not log.exists():
+        return
+    for number in range(_KEPT_LOGS - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{number}")
+        if older.exists():
+            older.replace(log.with_name(f"{log.name}.{number + 1}"))
+    log.replace(log.with_name(f"{log.name}.1"))

@@ -1,0 +1,128 @@
+"""Rank 4: one supervised process: its command, when it is ready, why it died."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from tools.serving.errors import ServingError
+from tools.serving.processes import kill_session, record
+from tools.serving.state import ProcessRecord
+
+_PROBE_EVERY_SECONDS: Final = 0.1
+_GRACE_BEFORE_READY_SECONDS: Final = 2.0
+
+
+class Part(Protocol):
+    """What the supervisor has to know about a program."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs, state and messages."""
+
+    @property
+    def log(self) -> Path:
+        """File that takes its output."""
+
+    @property
+    def start_timeout_seconds(self) -> float:
+        """How long it may take until it is ready."""
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long it may take to end after SIGTERM."""
+
+    def command(self) -> Sequence[str]:
+        """Command line."""
+
+    def environment(self) -> Mapping[str, str]:
+        """All environment variables."""
+
+    async def is_ready(self, *, first: bool) -> bool:
+        """Ask the running program.
+
+        On the `first` start, raise ServingError where waiting cannot help.
+        """
+
+    def last_error(self) -> str:
+        """Return the line of the log that says best why the program ended; empty without one."""
+
+    def clean_up(self) -> None:
+        """Remove what a killed program leaves behind."""
+
+
+class RunningPart:
+    """A started part."""
+
+    def __init__(self, part: Part, process: asyncio.subprocess.Process) -> None:
+        self.part = part
+        self.record: ProcessRecord = record(process.pid)
+        self._process = process
+        self._grace_seconds = _GRACE_BEFORE_READY_SECONDS
+
+    @classmethod
+    async def start(cls, part: Part) -> "RunningPart":
+        """Start the program in a session of its own, its output appended to its log."""
+        part.log.parent.mkdir(parents=True, exist_ok=True)
+        with part.log.open("ab") as log:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *part.command(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env=dict(part.environment()),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                message = f"{part.name} cannot be started: {error}"
+                raise ServingError(message) from error
+        return cls(part, process)
+
+    async def wait_ready(self, *, first: bool) -> None:
+        """Return when the part is ready; raise ServingError if it dies or takes too long."""
+        try:
+            async with asyncio.timeout(self.part.start_timeout_seconds):
+                while not await self.part.is_ready(first=first):
+                    if self._process.returncode is not None:
+                        raise ServingError(self.describe_end())
+                    await asyncio.sleep(_PROBE_EVERY_SECONDS)
+            # from now on it may have requests to answer before it ends
+            self._grace_seconds = self.part.grace_seconds
+        except TimeoutError:
+            message = (
+                f"{self.part.name} was not ready after {self.part.start_timeout_seconds:g} seconds"
+                f"{self._last_words()}; log: {self.part.log}"
+            )
+            raise ServingError(message) from None
+
+    async def wait_end(self) -> None:
+        """Return when the program has ended."""
+        await self._process.wait()
+
+    def describe_end(self) -> str:
+        """One line on how the program ended, its last error and its log."""
+        code = self._process.returncode
+        how = "still runs" if code is None else f"ended with code {code}"
+        if code is not None and code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        return f"{self.part.name} {how}{self._last_words()}; log: {self.part.log}"
+
+    async def stop(self) -> None:
+        """End the program and all it started, by force after the grace time, and clean up."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGTERM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._grace_seconds):
+                    await self._process.wait()
+        await asyncio.to_thread(kill_session, self.record)
+        await self._process.wait()
+        self.part.clean_up()
+
+    def _last_words(self) -> str:
+        words = self.part.last_error()
+        return f": {words}" if words else ""

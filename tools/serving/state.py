@@ -1,0 +1,116 @@
+"""Rank 2: who serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from tools.serving.errors import AlreadyRunningError
+from tools.serving.home import Home
+
+Phase = Literal["starting", "ready", "restarting"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """A process, told from a later one of the same number by when it started (seconds, epoch)."""
+
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What runs in a home."""
+
+    command: str
+    supervisor: ProcessRecord
+    address: str
+    phase: Phase = "starting"
+    parts: Mapping[str, ProcessRecord] = field(default_factory=dict)
+
+
+class HomeLock:
+    """The right to serve a home, held as long as this object's file is open."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock or raise AlreadyRunningError with the running one's address."""
+        self._home.run.mkdir(parents=True, exist_ok=True)
+        file = (self._home.run / "lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise AlreadyRunningError(self._refusal()) from None
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def is_held(self) -> bool:
+        """Whether any process, this one included, serves the home now."""
+        path = self._home.run / "lock"
+        if not path.exists():
+            return False
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _refusal(self) -> str:
+        state = read_state(self._home)
+        if state is None:
+            return f"{self._home.root} is being started by another process"
+        return (
+            f"{self._home.root} is already served at {state.address} by `aurum {state.command}` "
+            f"(pid {state.supervisor.pid}); stop it with `aurum down`, or set AURUM_HOME to "
+            "another folder"
+        )
+
+
+def read_state(home: Home) -> RunState | None:
+    """Return what the running or crashed server of this home wrote; None without one."""
+    try:
+        raw = json.loads(_path(home).read_text())
+        return RunState(
+            command=raw["command"],
+            supervisor=ProcessRecord(**raw["supervisor"]),
+            address=raw["address"],
+            phase=raw["phase"],
+            parts={name: ProcessRecord(**part) for name, part in raw["parts"].items()},
+        )
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+def write_state(home: Home, state: RunState) -> None:
+    """Replace what the file says in one step."""
+    path = _path(home)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        json.dump(asdict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def clear_state(home: Home) -> None:
+    """Say that nothing runs."""
+    _path(home).unlink(missing_ok=True)
+
+
+def _path(home: Home) -> Path:
+    return home.run / "state.json"

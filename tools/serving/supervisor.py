@@ -1,0 +1,124 @@
+"""Rank 6: start parts in order, start a died one again with back-off, stop all at the end."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tools.serving.errors import ServingError
+from tools.serving.part import Part, RunningPart
+from tools.serving.state import Phase, ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a died part is started again."""
+
+    first_delay_seconds: float = 0.5
+    """Before the first restart; doubled before each further one."""
+    longest_delay_seconds: float = 8.0
+    """Bound of the doubling."""
+    restarts: int = 5
+    """In a row, until the whole stack is given up."""
+    steady_seconds: float = 60.0
+    """A part that ran this long starts the row anew."""
+
+
+PATIENCE: Final = Patience()
+StateListener = Callable[[Phase, dict[str, ProcessRecord]], None]
+
+
+class Supervisor:
+    """Runs parts until it is told to stop or one of them cannot be kept alive."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        report: Callable[[str], None],
+        listener: StateListener,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self._parts = parts
+        self._report = report
+        self._listener = listener
+        self._patience = patience
+        self._running: dict[str, RunningPart] = {}
+        self._restarting: set[str] = set()
+
+    async def run(self, *, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        """Serve until `stop` is set; raise ServingError if a part cannot be started or kept.
+
+        Whatever the way out, no process of a part is left.
+        """
+        work = asyncio.create_task(self._serve(on_ready))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            work.cancel()
+            await asyncio.wait({work, stopped})
+            await self._stop_all()
+        if not work.cancelled():
+            work.result()
+
+    async def _serve(self, on_ready: Callable[[], None]) -> None:
+        for part in self._parts:
+            self._report(f"Starting {part.name} (log: {part.log})")
+            await self._start(part, first=True)
+        on_ready()
+        self._tell()
+        try:
+            async with asyncio.TaskGroup() as keepers:
+                for part in self._parts:
+                    keepers.create_task(self._keep(part))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _start(self, part: Part, *, first: bool) -> None:
+        running = await RunningPart.start(part)
+        self._running[part.name] = running
+        self._tell(starting=first)
+        await running.wait_ready(first=first)
+
+    async def _keep(self, part: Part) -> None:
+        """Start the part again whenever it ends; raise ServingError when that does not help."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            since = loop.time()
+            running = self._running[part.name]
+            await running.wait_end()
+            reason = running.describe_end()
+            if loop.time() - since > self._patience.steady_seconds:
+                failures = 0
+            self._restarting.add(part.name)
+            while True:
+                if failures >= self._patience.restarts:
+                    message = f"giving up after {failures} restarts: {reason}"
+                    raise ServingError(message)
+                self._report(f"{reason}; starting it again")
+                await self._running[part.name].stop()
+                await asyncio.sleep(self._delay_seconds(failures))
+                failures += 1
+                try:
+                    await self._start(part, first=False)
+                    break
+                except ServingError as error:
+                    reason = str(error)
+            self._restarting.discard(part.name)
+            self._tell()
+            self._report(f"{part.name} is ready again")
+
+    def _delay_seconds(self, failures: int) -> float:
+        doubled = self._patience.first_delay_seconds * 2.0**failures
+        return min(doubled, self._patience.longest_delay_seconds)
+
+    async def _stop_all(self) -> None:
+        for running in reversed(list(self._running.values())):
+            await running.stop()
+
+    def _tell(self, *, starting: bool = False) -> None:
+        phase: Phase = "starting" if starting else "restarting" if self._restarting else "ready"
+        self._listener(phase, {name: part.record for name, part in self._running.items()})

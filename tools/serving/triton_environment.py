@@ -1,0 +1,151 @@
+"""Rank 3: what the server needs around it: backends folder, interpreter, libraries.
+
+The Python backend's stub starts an isolated interpreter: it ignores `PYTHONPATH`, `PYTHONHOME` and
+`PYTHONDONTWRITEBYTECODE`, and takes its environment from the first `python3` on `PATH`, as a
+virtual environment does. So a small environment of its own is put there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from gateway.settings import CHECKOUT
+from tools.serving.errors import ServingError
+from tools.serving.home import Home
+from tools.serving.triton_install import PYTHON, Installation
+
+_ONNX_BACKEND: Final = CHECKOUT / "triton_python_backend" / "onnxruntime" / "model.py"
+_LIBPYTHON: Final = f"libpython{PYTHON}.so.1.0"
+_SYSTEM_LIBRARIES: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+_ONE_THREAD: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+def assemble_backends(home: Home, installation: Installation) -> Path:
+    """Fill the folder for `--backend-directory` and return it.
+
+    Files are copied: Triton refuses a backend library that is a link out of its folder.
+    """
+    shutil.rmtree(home.backends, ignore_errors=True)
+    python = home.backends / "python"
+    shutil.copytree(installation.python_backend, python)
+    shutil.copy2(installation.stub, python / installation.stub.name)
+    onnxruntime = home.backends / "onnxruntime"
+    onnxruntime.mkdir()
+    try:
+        shutil.copy2(_ONNX_BACKEND, onnxruntime / _ONNX_BACKEND.name)
+    except FileNotFoundError as error:
+        message = f"the onnxruntime backend is missing: {_ONNX_BACKEND}"
+        raise ServingError(message) from error
+    return home.backends
+
+
+def assemble_interpreter(home: Home) -> Path:
+    """Make the environment for the stages and return its `bin` folder.
+
+    It sees the packages of this interpreter and this checkout, and writes no bytecode: a
+    `__pycache__` in a version folder makes Triton's poll mode load the stage again.
+    """
+    shutil.rmtree(home.interpreter, ignore_errors=True)
+    binaries = home.interpreter / "bin"
+    packages = home.interpreter / "lib" / f"python{PYTHON}" / "site-packages"
+    binaries.mkdir(parents=True)
+    packages.mkdir(parents=True)
+    base = Path(sys._base_executable)  # type: ignore[attr-defined]
+    (binaries / "python3").symlink_to(base)
+    (home.interpreter / "pyvenv.cfg").write_text(
+        f"home = {base.parent}\ninclude-system-site-packages = false\n"
+    )
+    lines = [str(CHECKOUT), *_package_folders(), "import sys; sys.dont_write_bytecode = True"]
+    (packages / "aurum.pth").write_text("\n".join(lines) + "\n")
+    return binaries
+
+
+def environment(
+    home: Home, installation: Installation, *, max_image_pixels: int
+) -> Mapping[str, str]:
+    """Environment variables of the server; its stages inherit them."""
+    libraries = [str(installation.libraries)]
+    libpython = find_libpython()
+    if libpython is not None:
+        libraries.insert(0, str(libpython.parent))
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(home.interpreter / "bin"), os.environ.get("PATH", "")]),
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        "PYTHONUNBUFFERED": "1",
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(max_image_pixels),
+        **dict.fromkeys(_ONE_THREAD, "1"),
+    }
+
+
+def check(installation: Installation, backends: Path, variables: Mapping[str, str]) -> None:
+    """Raise ServingError naming what is missing before a server is started that cannot work."""
+    _check_numpy()
+    if find_libpython() is None:
+        message = (
+            f"{_LIBPYTHON} is missing, which Triton's Python stages need; "
+            f"on Debian: apt-get install libpython{PYTHON}"
+        )
+        raise ServingError(message)
+    python = backends / "python"
+    programs = [
+        installation.binary,
+        python / "libtriton_python.so",
+        python / installation.stub.name,
+    ]
+    for program in programs:
+        missing = _missing_libraries(program, variables)
+        if missing:
+            message = f"{program.name} needs libraries that are not installed: {', '.join(missing)}"
+            raise ServingError(message)
+
+
+def find_libpython() -> Path | None:
+    """Find the shared library of this Python: its own, else the system's; None without one."""
+    own = [str(sysconfig.get_config_var("LIBDIR") or ""), str(Path(sys.base_prefix) / "lib")]
+    for folder in [*own, *_SYSTEM_LIBRARIES]:
+        candidate = Path(folder) / _LIBPYTHON
+        if folder and candidate.exists():
+            return candidate
+    return None
+
+
+def _package_folders() -> list[str]:
+    names = ("site-packages", "dist-packages")
+    return [entry for entry in sys.path if Path(entry).name in names]
+
+
+def _check_numpy() -> None:
+    try:
+        found = version("numpy")
+    except PackageNotFoundError as error:
+        message = f"numpy is not installed for {sys.executable}"
+        raise ServingError(message) from error
+    if int(found.split(".")[0]) >= 2:
+        message = (
+            f"numpy {found} is installed, but Triton's Python stages can only hand over arrays of "
+            "numpy 1 (newer ones arrive empty): pip install 'numpy<2'"
+        )
+        raise ServingError(message)
+
+
+def _missing_libraries(program: Path, variables: Mapping[str, str]) -> list[str]:
+    ldd = shutil.which("ldd")
+    if ldd is None:
+        return []
+    result = subprocess.run(
+        [ldd, str(program)], env=dict(variables), capture_output=True, text=True, check=False
+    )
+    lines = result.stdout.splitlines()
+    return [line.split("=>")[0].strip() for line in lines if line.endswith("not found")]

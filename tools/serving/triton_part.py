@@ -1,0 +1,171 @@
+"""Rank 5: the tritonserver process: command line, readiness by stage, its errors in one line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.settings import Settings
+from tools.serving import triton_environment
+from tools.serving.errors import ServingError
+from tools.serving.home import Home
+from tools.serving.ports import triton_listeners
+from tools.serving.processes import remove_shared_memory
+from tools.serving.triton_install import Installation
+from triton_python_backend.contract import STAGES
+
+STAGE_NAMES: Final = tuple(stage.name for stage in STAGES)
+_EXIT_SECONDS: Final = 10
+_TAIL_BYTES: Final = 64 * 1024
+_ERROR_LINE: Final = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(?P<text>.*?)"?$')
+_CALM_LINE: Final = re.compile(r"^[IW]\d{4} |^[+|]")
+_POLL_FAILED: Final = "Poll failed for model directory '{}': "
+# said by every server without a GPU, or only the sum of what was said before
+_NO_CAUSE: Final = (
+    "CudaDriverHelper",
+    "CUDA driver",
+    "failed to load all models",
+    "NVML",
+    "Poll failed for",
+)
+_STATUS_WORD: Final = re.compile(r"^(Internal|Invalid argument|Not found|Unavailable|Unknown): ")
+
+
+@dataclass(frozen=True, slots=True)
+class TritonPart:
+    """Triton of one home, installed and its folders assembled."""
+
+    settings: Settings
+    home: Home
+    installation: Installation
+    stages: tuple[str, ...] = STAGE_NAMES
+    name: str = "triton"
+
+    @property
+    def log(self) -> Path:
+        """File with all that server and stages write."""
+        return self.home.log(self.name)
+
+    @property
+    def start_timeout_seconds(self) -> float:
+        """How long all stages may take to load."""
+        return self.settings.triton_start_timeout_seconds
+
+    @property
+    def grace_seconds(self) -> float:
+        """Requests in flight are waited for; then the stubs end."""
+        return _EXIT_SECONDS + 5.0
+
+    def prepare(self) -> None:
+        """Assemble folders and check libraries; raise ServingError naming what is missing."""
+        try:
+            backends = triton_environment.assemble_backends(self.home, self.installation)
+            triton_environment.assemble_interpreter(self.home)
+        except OSError as error:
+            message = f"Triton's folders below {self.home.root} cannot be written: {error}"
+            raise ServingError(message) from error
+        triton_environment.check(self.installation, backends, self.environment())
+
+    def command(self) -> Sequence[str]:
+        """Command line of the server."""
+        http, grpc, metrics = triton_listeners(self.settings)
+        return (
+            str(self.installation.binary),
+            f"--model-repository={self.settings.model_repository}",
+            f"--backend-directory={self.home.backends}",
+            f"--cache-directory={self.installation.caches}",
+            "--model-control-mode=poll",
+            "--repository-poll-secs=1",
+            "--disable-auto-complete-config",
+            # the supervisor decides: fatal at the first start, never while serving
+            "--exit-on-error=false",
+            f"--exit-timeout-secs={_EXIT_SECONDS}",
+            f"--http-address={http.host}",
+            f"--http-port={http.port}",
+            f"--grpc-address={grpc.host}",
+            f"--grpc-port={grpc.port}",
+            f"--metrics-address={metrics.host}",
+            f"--metrics-port={metrics.port}",
+            "--allow-gpu-metrics=false",
+            f"--backend-config=python,shm-region-prefix-name={self.home.shm_prefix}",
+            f"--backend-config=onnxruntime,shm-region-prefix-name={self.home.shm_prefix}",
+        )
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables for the server and its stages."""
+        pixels = int(self.settings.max_image_megapixels * 1_000_000)
+        return triton_environment.environment(self.home, self.installation, max_image_pixels=pixels)
+
+    async def is_ready(self, *, first: bool) -> bool:
+        """Whether every stage has a version that is ready."""
+        index = await self._index()
+        if index is None:
+            return False
+        for stage in self.stages:
+            entries = [entry for entry in index if entry["name"] == stage]
+            states = {entry.get("state", "") for entry in entries}
+            if "READY" in states:
+                continue
+            if first and not states & {"LOADING", "UNLOADING"}:
+                raise ServingError(self._why_not_loaded(stage, entries))
+            return False
+        return True
+
+    def last_error(self) -> str:
+        """Return the last error in the log that names a cause, else what it said at last."""
+        lines = [line for line in self._tail().splitlines() if line.strip()]
+        for line in reversed(lines):
+            match = _ERROR_LINE.match(line)
+            if match and not any(noise in match["text"] for noise in _NO_CAUSE):
+                return _first_line(match["text"])
+        said_something_else = bool(lines) and not _CALM_LINE.match(lines[-1])
+        return _first_line(lines[-1]) if said_something_else else ""
+
+    def clean_up(self) -> None:
+        """Remove the shared memory of stubs that were killed."""
+        remove_shared_memory(self.home)
+
+    async def _index(self) -> list[dict[str, Any]] | None:
+        http = triton_listeners(self.settings)[0]
+        timeout = aiohttp.ClientTimeout(total=5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(f"http://{http.address}/v2/repository/index") as response,
+            ):
+                response.raise_for_status()
+                index: list[dict[str, Any]] = await response.json(content_type=None)
+                return index
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    def _why_not_loaded(self, stage: str, entries: list[dict[str, Any]]) -> str:
+        reasons = [entry["reason"] for entry in entries if entry.get("reason")]
+        reason = _first_line(reasons[-1]) if reasons else self._poll_failure(stage)
+        if not reason:
+            reason = f"no such stage in {self.settings.model_repository}"
+        return f"Triton could not load {stage}: {reason}; log: {self.log}"
+
+    def _poll_failure(self, stage: str) -> str:
+        prefix = _POLL_FAILED.format(stage)
+        for line in reversed(self._tail().splitlines()):
+            if prefix in line:
+                return line.split(prefix, 1)[1].rstrip('"')
+        return ""
+
+    def _tail(self) -> str:
+        try:
+            with self.log.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - _TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+def _first_line(text: str) -> str:
+    line = text.replace("\\n", "\n").strip().splitlines()[0] if text.strip() else ""
+    return _STATUS_WORD.sub("", line).strip()

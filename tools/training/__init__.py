@@ -1,0 +1,11 @@
+"""Training of the built-in weights: distillation on CPUs, resumable, seeded, measured.
+
+One command per network, `python -m tools.training --help`:
+
+- `crops`      aligns the faces of FairFace, UTKFace and MEBeauty and asks the teacher about them
+- `embedding`  a small ArcFace student, 128-d
+- `scoring`    a regression head on an embedding, from MEBeauty's ratings
+- `detection`  a small SCRFD-like student
+
+Training needs the extra `train` (PyTorch); `scoring` needs scikit-learn alone.
+"""

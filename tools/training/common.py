@@ -1,0 +1,126 @@
+"""What every training shares: seeds, progress bars, resumable checkpoints, learning curves.
+
+Torch is imported only where a function needs it, so that heads train without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def seed_everything(seed: int) -> np.random.Generator:
+    """Seeds Python, NumPy and (where installed) torch; returns NumPy's own generator."""
+    random.seed(seed)
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def progress() -> Progress:
+    """A progress bar on stderr; into a file it writes its state once, at the end."""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a torch checkpoint beside `path` and renames it into place, so a kill loses nothing."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".partial")
+    torch.save(dict(state), partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint at `path` on the CPU, or None where there is none."""
+    if not path.exists():
+        return None
+    import torch
+
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    return state
+
+
+@dataclass(slots=True)
+class LearningCurve:
+    """Named series over steps, kept as JSON beside a picture of the same name."""
+
+    path: Path
+    """The JSON file; the picture is the same name with `.png`."""
+
+    points: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, *, step: int, values: Mapping[str, float]) -> None:
+        """Adds one point, and writes the JSON."""
+        self.points.append({"step": float(step)} | {k: float(v) for k, v in values.items()})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({"points": self.points}, indent=1) + "\n")
+
+    def load(self, *, up_to_step: int) -> None:
+        """Takes up what an interrupted run had written, up to its checkpoint's step."""
+        if self.path.exists():
+            points = json.loads(self.path.read_text())["points"]
+            self.points = [point for point in points if point["step"] <= up_to_step]
+
+    def draw(self, *, title: str, panels: Sequence[Sequence[str]]) -> Path:
+        """Draws one panel per group of series names; returns the PNG's path."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(
+            1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False
+        )
+        for axis, names in zip(axes[0], panels, strict=True):
+            for name in names:
+                known = [(p["step"], p[name]) for p in self.points if name in p]
+                if known:
+                    axis.plot(*zip(*known, strict=True), label=name)
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
+        figure.suptitle(title)
+        figure.tight_layout()
+        picture = self.path.with_suffix(".png")
+        figure.savefig(picture, dpi=80)
+        pyplot.close(figure)
+        return picture
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes measured values, indented and sorted, with a final newline."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def log(message: str) -> None:
+    """A line with the time on stderr, beside the progress bar."""
+    Console(stderr=True, highlight=False, log_path=False, width=160).log(message, markup=False)

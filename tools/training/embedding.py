@@ -1,0 +1,261 @@
+"""Distillation of the `face_embedding` lite student from a larger ArcFace network.
+
+The student learns the direction of the teacher's embedding of the clean face (mean of the clean and
+the mirrored view) from degraded views, and the similarities within each batch. Resolution rises in
+steps, the rate falls linearly to zero; everything random comes from the seed and the step's number,
+so that a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tools.training.common import (
+    LearningCurve,
+    load_checkpoint,
+    log,
+    progress,
+    save_checkpoint,
+    seed_everything,
+)
+from tools.training.crops import VIEW, normalise
+from tools.training.faces import Faces, load_faces
+from tools.training.muon import Muon
+from tools.training.student import Shape, Student, export_student
+from tools.training.views import Recipe, make_batch
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training run."""
+
+    steps: int = 5000
+    batch: int = 128
+    seed: int = 1
+    muon_rate: float = 0.03
+    """Relative length of a step of the convolutions at the peak."""
+    adam_rate: float = 2e-3
+    warm_up: float = 0.04
+    """Share of the steps in which the rate rises."""
+    structure: float = 4.0
+    """Weight of the squared error of similarities within a batch."""
+    sides: tuple[tuple[float, int], ...] = ((0.25, 64), (0.6, 80), (1.0, VIEW))
+    """Until which share of the steps views have which side, pixels; multiples of 16."""
+    save_every: int = 100
+    measure_every: int = 250
+
+    def side(self, step: int) -> int:
+        """Side of the views of a step, pixels."""
+        return next(side for share, side in self.sides if step < share * self.steps or share >= 1)
+
+    def rate(self, step: int) -> float:
+        """Share of the peak rate: linear up, linear down to zero."""
+        done = (step + 1) / self.steps
+        return min(done / self.warm_up, (1 - done) / (1 - self.warm_up)) if done < 1 else 0.0
+
+
+def to_tensor(views: NDArray[np.uint8]) -> Tensor:
+    """[N,S,S,3] uint8 -> [N,3,S,S] float32 in -1..1, channels last in memory."""
+    return torch.from_numpy(views).permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, *, structure: float) -> tuple[Tensor, Tensor]:
+    """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
+    unit = functional.normalize(student)
+    cosine = (unit * teacher).sum(1).mean()
+    others = ~torch.eye(len(unit), dtype=torch.bool)
+    gap = (unit @ unit.T - teacher @ teacher.T)[others]
+    return 1 - cosine + structure * gap.square().mean(), cosine
+
+
+def batches(count: int, plan: Plan, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Rows of each step from `first` on; every epoch is a shuffle of its own."""
+    per_epoch = max(1, count // plan.batch)
+    order: NDArray[np.int64] = np.empty(0, np.int64)
+    for step in range(first, plan.steps):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0 or step == first:
+            order = np.random.default_rng((plan.seed, 1, epoch)).permutation(count)
+        yield step, order[place * plan.batch : (place + 1) * plan.batch]
+
+
+class Training:
+    """A student with its optimisers, able to stop and go on."""
+
+    def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
+        seed_everything(plan.seed)
+        self.plan, self.folder, self.step = plan, folder, 0
+        self.student = Student(shape).to(memory_format=torch.channels_last)
+        turned, plain = [], []
+        for name, weight in self.student.named_parameters():
+            dense = weight.ndim == 4 and weight.shape[1] > 3
+            (turned if dense and "body" in name or "widen.0.0" in name else plain).append(weight)
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(turned, lr=plan.muon_rate),
+            torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
+        )
+        self.curve = LearningCurve(folder / "curve.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's latest state lies."""
+        return self.folder / "last.pt"
+
+    def save(self) -> None:
+        """Writes weights, optimisers and the step."""
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "step": self.step,
+                "plan": asdict(self.plan),
+                "shape": asdict(self.student.shape),
+                "student": self.student.state_dict(),
+                "optimisers": [one.state_dict() for one in self.optimisers],
+            },
+        )
+
+    def resume(self) -> bool:
+        """Takes up the latest checkpoint; False where there is none."""
+        state = load_checkpoint(self.checkpoint)
+        if state is None:
+            return False
+        self.student.load_state_dict(state["student"])
+        for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            one.load_state_dict(saved)
+        self.step = state["step"]
+        self.curve.load(up_to_step=self.step)
+        return True
+
+    def learn(self, views: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, float]:
+        """One step; returns loss and cosine."""
+        share = self.plan.rate(self.step)
+        for one, peak in zip(
+            self.optimisers, (self.plan.muon_rate, self.plan.adam_rate), strict=True
+        ):
+            for group in one.param_groups:
+                group["lr"] = peak * share
+        self.student.train()
+        loss, cosine = distillation_loss(
+            self.student(to_tensor(views)), torch.from_numpy(targets), structure=self.plan.structure
+        )
+        loss.backward()
+        for one in self.optimisers:
+            one.step()
+            one.zero_grad(set_to_none=True)
+        self.step += 1
+        return float(loss.detach()), float(cosine.detach())
+
+
+@torch.no_grad()
+def embed_clean(student: Student, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit-length [N,2,D] of the clean and the mirrored view of crops [N,S,S,3] uint8."""
+    student.eval()
+    rows = []
+    for start in range(0, len(crops), 64):
+        views = torch.from_numpy(normalise(crops[start : start + 64]))
+        both = torch.cat([views, views.flip(3)]).contiguous(memory_format=torch.channels_last)
+        rows.append(functional.normalize(student(both)).reshape(2, -1, student.shape.dimension))
+    return torch.cat(rows, 1).permute(1, 0, 2).numpy()
+
+
+def measure(student: Student, faces: Faces, rows: NDArray[np.int64]) -> dict[str, float]:
+    """Mean cosine to the teacher's clean view, single and with the mirrored view added."""
+    found = embed_clean(student, np.asarray(faces.crops[rows]))
+    teacher = faces.teacher[rows, 0]
+    both = found.sum(1)
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    above = np.triu_indices(len(rows), 1)
+    return {
+        "held_out_cosine": float((found[:, 0] * teacher).sum(1).mean()),
+        "held_out_cosine_mirrored": float((both * teacher).sum(1).mean()),
+        "similarity_correlation": float(
+            np.corrcoef((both @ both.T)[above], (teacher @ teacher.T)[above])[0, 1]
+        ),
+    }
+
+
+def train(
+    *, cache: Path, folder: Path, plan: Plan, shape: Shape, resume: bool, recipe: Recipe | None = None
+) -> Path:
+    """Trains to the end of the plan; returns the checkpoint's path.
+
+    Args:
+        cache: what `crops` prepared.
+        folder: checkpoints, curve and log of this run.
+        resume: go on from the folder's checkpoint, with this plan's rates and steps.
+    """
+    recipe = recipe or Recipe()
+    faces = load_faces(cache)
+    training = Training(plan, shape, folder=folder)
+    if resume and training.resume():
+        log(f"resumed at step {training.step}")
+    targets = faces.teacher.sum(1)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
+    started, seen, mean_loss, mean_cosine = time.monotonic(), 0, 0.0, 0.0
+    with progress() as bar:
+        task = bar.add_task("embedding", total=plan.steps, completed=training.step)
+        for step, places in batches(len(faces.train), plan, training.step):
+            rows = faces.train[places]
+            rng = np.random.default_rng((plan.seed, 2, step))
+            views, _ = make_batch(
+                faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng
+            )
+            loss, cosine = training.learn(views, targets[rows])
+            bar.advance(task)
+            seen += len(rows)
+            weight = 1 / min(50, seen / len(rows))
+            mean_loss += weight * (loss - mean_loss)
+            mean_cosine += weight * (cosine - mean_cosine)
+            done = step + 1
+            if done % plan.save_every == 0 or done == plan.steps:
+                training.save()
+                rate = seen / (time.monotonic() - started)
+                log(
+                    f"step {done}/{plan.steps} side {views.shape[1]} loss {mean_loss:.4f}"
+                    f" cosine {mean_cosine:.4f} {rate:.0f} faces/s"
+                )
+            if done % plan.measure_every == 0 or done == plan.steps:
+                values = measure(training.student, faces, probe)
+                log(json.dumps({name: round(value, 4) for name, value in values.items()}))
+                values |= {"loss": mean_loss, "train_cosine": mean_cosine}
+                training.curve.add(step=done, values=values)
+    training.save()
+    training.curve.draw(
+        title="face_embedding lite",
+        panels=(
+            ("loss",),
+            ("train_cosine", "held_out_cosine", "held_out_cosine_mirrored"),
+            ("similarity_correlation",),
+        ),
+    )
+    return training.checkpoint
+
+
+def load_student(checkpoint: Path) -> Student:
+    """The student of a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        raise FileNotFoundError(checkpoint)
+    student = Student(Shape(**state["shape"]))
+    student.load_state_dict(state["student"])
+    return student.eval()
+
+
+def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
+    """Writes the raw ONNX of a checkpoint."""
+    export_student(load_student(checkpoint), path, mirrored=mirrored)

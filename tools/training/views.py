@@ -1,0 +1,120 @@
+"""Views of aligned crops for training: one affine warp each, cheap degradations by chance.
+
+A view is the 112 px middle of a cached crop, jittered as a landmark error would jitter it, mirrored
+every second time, and now and then blurred, shrunk, compressed, recoloured or partly covered. It may
+be sampled at a lower resolution than 112, which the first part of a training uses to save time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.training.crops import CROP, VIEW
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Chances (0-1) and sizes of what happens to a view."""
+
+    flip: float = 0.5
+    rotation: float = 2.5
+    """Standard deviation, degrees."""
+    scale: float = 0.03
+    """Standard deviation of the relative size."""
+    shift: float = 1.2
+    """Standard deviation, pixels of the 112 px view."""
+    shrink: float = 0.15
+    blur: float = 0.06
+    jpeg: float = 0.12
+    colour: float = 0.4
+    grey: float = 0.08
+    cover: float = 0.1
+    backdrop: float = 0.7
+    """Chance that black beyond the photo's edge shows what another crop has there."""
+
+
+CLEAN = Recipe(flip=0, rotation=0, scale=0, shift=0, shrink=0, blur=0, jpeg=0, colour=0, grey=0, cover=0, backdrop=0)  # fmt: skip
+
+
+def make_view(crop: Image, *, flip: bool, side: int, recipe: Recipe, rng: np.random.Generator) -> Image:
+    """One view [side,side,3] uint8 RGB of a crop [CROP,CROP,3] uint8 RGB."""
+    angle, size, dx, dy = rng.standard_normal(4) * (
+        np.deg2rad(recipe.rotation), recipe.scale, recipe.shift, recipe.shift,
+    )  # fmt: skip
+    zoom = float(np.clip(1 + size, 0.88, 1.12)) * side / VIEW
+    cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    if flip:
+        linear[:, 0] *= -1
+    middle = (side - 1) / 2 + np.clip([dx, dy], -4, 4) * side / VIEW
+    matrix = np.hstack([linear, (middle - linear @ np.full(2, (CROP - 1) / 2))[:, None]])
+    view = cv2.warpAffine(crop, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    return _degrade(view, recipe=recipe, rng=rng)  # type: ignore[arg-type]
+
+
+def _degrade(view: Image, *, recipe: Recipe, rng: np.random.Generator) -> Image:
+    side = view.shape[0]
+    chance = rng.random(6)
+    image: Image = view
+    if chance[0] < recipe.colour:
+        gain = 1 + rng.normal(0, 0.18)
+        tint = 1 + rng.normal(0, 0.05, 3)
+        mean = float(image.mean())
+        lift = rng.normal(0, 18)
+        wide = (image.astype(np.float32) - mean) * gain * tint + mean + lift
+        image = np.clip(wide, 0, 255).astype(np.uint8)
+    if chance[1] < recipe.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)  # type: ignore[assignment]
+    if chance[2] < recipe.shrink:
+        small = max(12, int(side * rng.uniform(0.22, 0.7)))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if chance[3] < recipe.blur:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.0)) * side / VIEW)  # type: ignore[assignment]
+    if chance[4] < recipe.jpeg:
+        quality = int(rng.integers(15, 70))
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+    if chance[5] < recipe.cover:
+        height, width = (int(side * rng.uniform(0.15, 0.45)) for _ in range(2))
+        top, left = int(rng.integers(0, side - height)), int(rng.integers(0, side - width))
+        image = image.copy()
+        image[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    return image
+
+
+def fill_backdrop(crop: Image, other: Image, *, rng: np.random.Generator) -> Image:
+    """`crop` with its exactly black pixels, mostly those beyond the photo, taken from elsewhere.
+
+    Tightly cropped photos leave black corners after alignment; faces in the wild have none. The
+    filling is one colour or an enlarged part of `other`.
+    """
+    outside = cv2.inRange(crop, (0, 0, 0), (0, 0, 0))
+    if rng.random() < 0.3:
+        filling = np.empty_like(crop)
+        filling[:] = rng.integers(0, 256, 3)
+    else:
+        top, left = rng.integers(0, CROP // 2, 2)
+        part = other[top : top + CROP // 2, left : left + CROP // 2]
+        filling = cv2.resize(part, (CROP, CROP), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return cv2.copyTo(filling, outside, crop.copy())  # type: ignore[return-value]
+
+
+def make_batch(
+    crops: Image, rows: NDArray[np.int64], *, side: int, recipe: Recipe, rng: np.random.Generator
+) -> tuple[Image, NDArray[np.bool_]]:
+    """Views [B,side,side,3] uint8 of the given rows, and which of them are mirrored [B]."""
+    flips = rng.random(len(rows)) < recipe.flip
+    views = np.empty((len(rows), side, side, 3), np.uint8)
+    for place, (row, flip) in enumerate(zip(rows, flips, strict=True)):
+        crop = np.asarray(crops[row])
+        if rng.random() < recipe.backdrop:
+            crop = fill_backdrop(crop, np.asarray(crops[rng.choice(rows)]), rng=rng)
+        views[place] = make_view(crop, flip=bool(flip), side=side, recipe=recipe, rng=rng)
+    return views, flips
