@@ -133,9 +133,7 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
-def check_metadata(
-    metadata: Mapping[str, object], *, max_entries: int
-) -> dict[str, MetadataValue]:
+def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[str, MetadataValue]:
     """Refuse metadata that cannot be stored and filtered alike in every home."""
     if len(metadata) > max_entries:
         raise InvalidRequestError(f"metadata has {len(metadata)} entries, {max_entries} may be")

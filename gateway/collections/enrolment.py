@@ -54,7 +54,9 @@ class Enrolment:
         faces = [_face(collection, candidate, at=now) for candidate in candidates]
         copies = await self._copies(collection, candidates, deadline)
         try:
-            await self._stores.records.faces.begin(faces, self._sealed(collection, faces, candidates))
+            await self._stores.records.faces.begin(
+                faces, self._sealed(collection, faces, candidates)
+            )
         except IntegrityError as error:
             raise NotFoundError(f"collection {collection.name} was just deleted") from error
         try:
@@ -143,29 +145,43 @@ class Enrolment:
             point_of(face, candidate.vector, tenant=collection.tenant)
             for face, candidate in zip(faces, candidates, strict=True)
         ]
-        await self._put(home_of(collection, candidates[0].space), points)
+        await self._put(collection, candidates[0].space, points)
         if copies is not None:
             space, vectors = copies
             copied = [
                 replace(point, vector=vector) for point, vector in zip(points, vectors, strict=True)
             ]
-            await self._put(home_of(collection, space), copied)
+            await self._put(collection, space, copied)
             await self._stores.records.faces.mark_copied([face.id for face in faces], space)
 
-    async def _put(self, home: VectorCollection, points: Sequence[FacePoint]) -> None:
+    async def _put(
+        self, collection: CollectionRecord, space: str, points: Sequence[FacePoint]
+    ) -> None:
+        home = home_of(collection, space)
         vectors = self._stores.vectors
         try:
             if home not in self._made:
-                await vectors.create(home, dimension=len(points[0].vector))
-                self._made.add(home)
-            await vectors.upsert(home, points)
+                await self._make(collection, home, len(points[0].vector))
+            try:
+                await vectors.upsert(home, points)
+            except UnknownVectorCollectionError:
+                # one of this name was deleted since we made it, here or by another gateway
+                await self._make(collection, home, len(points[0].vector))
+                await vectors.upsert(home, points)
             await vectors.flush(home)
         except DimensionMismatchError as error:
             raise InvalidRequestError(str(error)) from error
         except UnknownVectorCollectionError as error:
-            # dropped behind our back, by a deletion or another gateway
-            self._made.discard(home)
-            raise ConflictError(f"collection {home.collection} is being changed") from error
+            raise ConflictError(f"collection {collection.name} is being deleted") from error
+
+    async def _make(
+        self, collection: CollectionRecord, home: VectorCollection, dimension: int
+    ) -> None:
+        record = await self._stores.records.collections.get(collection.id)
+        if record is None or record.state != "active":
+            raise NotFoundError(f"collection {collection.name} was just deleted")
+        await self._stores.vectors.create(home, dimension=dimension)
+        self._made.add(home)
 
     async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
         """Take back what was written; what cannot be is left to the repair."""
