@@ -1,12 +1,12 @@
 """Rank 2: grouping embeddings into identities, in a process of its own.
 
 The neighbour graph joins faces whose cosine reaches the threshold, each with its nearest ones at
-most. Its connected components (scipy) are then cut by agglomerative clustering with average
-linkage along the graph's edges (scikit-learn): single linkage, which the components alone would
-be, joins two people over one blurred face between them; average linkage asks how alike the groups
-are as a whole. It is deterministic, needs no number of groups, takes memory in proportion to the
-edges, and comes from libraries that are maintained and freely licensed (Leiden's and igraph's are
-GPL; HDBSCAN leaves out a third of small identities as noise).
+most. Its connected components are then cut by agglomerative clustering with average linkage (both
+of scipy). The components alone would be single linkage, which joins two people over one blurred
+face between them; average linkage asks how alike two groups are as a whole. It is deterministic
+and needs no number of groups; the graph spares it from comparing everybody with everybody. (Leiden
+and igraph are GPL; HDBSCAN calls small identities noise; scikit-learn's linkage along a graph
+averages over its edges only, which is single linkage again.)
 
 `python -m gateway.collections.clustering VECTORS.npy LABELS.npy THRESHOLD` prints how many faces
 have their neighbours, a line each, and ends with the labels written.
@@ -19,9 +19,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import AgglomerativeClustering
+from scipy.spatial.distance import squareform
 
 from gateway.vectors.base import Vector
 
@@ -30,6 +31,9 @@ Labels = npt.NDArray[np.int64]
 
 NEIGHBOURS: Final = 32
 """Edges of a face at most: groups of any size hold together over less."""
+MAX_LINKAGE: Final = 6000
+"""Faces of one component that linkage takes at once: its distances are 300 MB then."""
+_STEP: Final = 0.05
 _BLOCK: Final = 512
 _NICENESS: Final = 10
 
@@ -37,31 +41,39 @@ _NICENESS: Final = 10
 def group(graph: csr_matrix, vectors: Vector, *, threshold: float) -> Labels:
     """Cut the components of a symmetric graph by average linkage at cosine `threshold`.
 
-    vectors: [N,D] float32, unit length.
+    vectors: [N,D] float32, unit length. A component too large for linkage is first taken apart
+    at higher and higher cosines.
     """
-    number, components = connected_components(graph, directed=False)
     labels = np.zeros(len(vectors), dtype=np.int64)
     following = 0
-    order = np.argsort(components, kind="stable")
-    sizes = np.bincount(components, minlength=number)
-    for members in np.split(order, np.cumsum(sizes)[:-1]):
-        part = _cut(graph, vectors, members, threshold)
-        labels[members] = part + following
-        following += int(part.max()) + 1
+    waiting = [(np.arange(len(vectors), dtype=np.int64), threshold)]
+    while waiting:
+        faces, at_least = waiting.pop()
+        edges = graph[faces][:, faces]
+        edges.data[edges.data < at_least] = 0
+        edges.eliminate_zeros()
+        number, components = connected_components(edges, directed=False)
+        order = np.argsort(components, kind="stable")
+        sizes = np.bincount(components, minlength=number)
+        for part in np.split(order, np.cumsum(sizes)[:-1]):
+            members = faces[part]
+            if len(members) > MAX_LINKAGE and at_least < 1:
+                waiting.append((members, at_least + _STEP))
+                continue
+            found = _cut(vectors[members], threshold)
+            labels[members] = found + following
+            following += int(found.max()) + 1
     return labels
 
 
-def _cut(graph: csr_matrix, vectors: Vector, members: Labels, threshold: float) -> Labels:
-    if len(members) <= 2:
-        return np.zeros(len(members), dtype=np.int64)
-    linkage = AgglomerativeClustering(
-        n_clusters=None,
-        metric="cosine",
-        linkage="average",
-        distance_threshold=1 - threshold,
-        connectivity=graph[members][:, members],
-    )
-    return np.asarray(linkage.fit_predict(vectors[members]), dtype=np.int64)
+def _cut(vectors: Vector, threshold: float) -> Labels:
+    if len(vectors) <= 2:
+        return np.zeros(len(vectors), dtype=np.int64)
+    distances = np.clip(1 - vectors.astype(np.float64) @ vectors.T.astype(np.float64), 0, 2)
+    np.fill_diagonal(distances, 0)
+    tree = linkage(squareform(distances, checks=False), method="average")
+    cut = fcluster(tree, t=1 - threshold, criterion="distance")
+    return np.asarray(cut, dtype=np.int64) - 1
 
 
 def neighbour_rows(
