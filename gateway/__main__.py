@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -57,7 +58,8 @@ def main() -> int:
         uvloop.run(serve(settings))
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        sys.stderr.write(f"aurum: cannot listen on {where}: {error.strerror or error}\n")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        sys.stderr.write(f"aurum: cannot listen on {where}: {reason}\n")
         return 1
     return 0
 
