@@ -66,7 +66,10 @@ class Supervisor:
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         for part in self._parts:
             self._report(f"Starting {part.name} (log: {part.log})")
-            await self._start(part, first=True)
+            self._running[part.name] = await RunningPart.start(part)
+        self._tell(starting=True)
+        for part in self._parts:
+            await self._running[part.name].wait_ready(first=True)
         on_ready()
         self._tell()
         try:
@@ -76,11 +79,10 @@ class Supervisor:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _start(self, part: Part, *, first: bool) -> None:
-        running = await RunningPart.start(part)
-        self._running[part.name] = running
-        self._tell(starting=first)
-        await running.wait_ready(first=first)
+    async def _start_again(self, part: Part) -> None:
+        self._running[part.name] = await RunningPart.start(part)
+        self._tell()
+        await self._running[part.name].wait_ready(first=False)
 
     async def _keep(self, part: Part) -> None:
         """Start the part again whenever it ends; raise ServingError when that does not help."""
@@ -103,7 +105,7 @@ class Supervisor:
                 await asyncio.sleep(self._delay_seconds(failures))
                 failures += 1
                 try:
-                    await self._start(part, first=False)
+                    await self._start_again(part)
                     break
                 except ServingError as error:
                     reason = str(error)
