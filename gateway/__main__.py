@@ -11,15 +11,12 @@ import uvloop
 from aiohttp import web
 from PIL import Image
 
-from gateway.app import create_app
+from gateway.app import create_app, make_runner
 from gateway.errors import ConfigurationError
 from gateway.logs import configure_logging
 from gateway.settings import Settings, load_settings
 
 log = logging.getLogger("gateway")
-
-_GRACE_SECONDS = 2.0
-"""What a request in flight may take beyond its deadline when the process is told to stop."""
 
 
 async def serve(settings: Settings) -> None:
@@ -28,12 +25,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(
-        create_app(settings),
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
-    )
+    runner = make_runner(create_app(settings), settings)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()

@@ -1,6 +1,7 @@
 """What the gateway refuses over HTTP, with which code, and what it says."""
 
 import base64
+import gzip
 from http import HTTPStatus
 
 import pytest
@@ -213,3 +214,31 @@ async def test_unknown_paths_and_methods(client):
         body = await response.json(content_type=None)
         assert (response.status, body["code"]) == (405, "method_not_allowed")
         assert response.headers["Allow"] == "POST"
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'
+END = b"\r\n--b--\r\n"
+BROKEN_FORMS = {
+    "nothing": b"",
+    "no end": HEAD + b"\r\n" + photo(),
+    "a header that is none": b"--b\r\nfoo\r\n\r\nx" + END,
+    "a header too long": HEAD + b"X-A: " + b"a" * 20_000 + b"\r\n\r\n" + photo() + END,
+    "too many headers": HEAD + b"X-A: 1\r\n" * 1000 + b"\r\n" + photo() + END,
+    "a part without a name": b"--b\r\n\r\nx" + END,
+    "a form within": HEAD + b"Content-Type: multipart/mixed; boundary=c\r\n\r\n--c--" + END,
+    "encoded bytes": HEAD + b"Content-Transfer-Encoding: base64\r\n\r\nAAAA" + END,
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_FORMS)
+async def test_a_form_that_is_not_well_formed(client, fake, case):
+    await refused(client, "detect", "invalid_request", BROKEN_FORMS[case], headers=FORM)
+    assert fake.needs == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_packed_bodies_are_refused_unopened(client, fake, encoding):
+    headers = {"Content-Type": "image/png", "Content-Encoding": encoding}
+    packed = gzip.compress(bytes(10 * LIMIT))
+    await refused(client, "detect", "unsupported_media_type", packed, headers=headers)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
-from gateway.app import create_app
+from gateway.app import create_app, make_runner
 from gateway.inference.base import Inference
 from gateway.middleware import PROBLEMS
 from gateway.settings import Settings
@@ -24,8 +24,8 @@ async def serving(inference: Inference, **settings) -> AsyncIterator[ClientSessi
     async def open_inference(_: Settings) -> Inference:
         return inference
 
-    app = create_app(Settings(**settings), open_inference=open_inference)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    chosen = Settings(**settings)
+    runner = make_runner(create_app(chosen, open_inference=open_inference), chosen)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -4,9 +4,9 @@ import numpy as np
 import orjson
 import pytest
 
+from gateway.answers import face_out, models_out, version_out
 from gateway.models import Analysis, Face, Need, StageVersion, Weights
 from gateway.routes.context import dump_json
-from gateway.schemas import face_out, models_out, version_out
 from gateway.sidecars import Sidecar
 from tests.support.fake_inference import expected_face
 
