@@ -7,6 +7,7 @@ for and is not known.
 import base64
 import io
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ from gateway.models import (
     Face,
     Quality,
     QualityLimits,
+    StageStatus,
+    StageVersion,
 )
 from gateway.pipeline import Comparison, Result, Timings
 from gateway.sidecars import Sidecar
@@ -356,7 +359,10 @@ def took_out(timings: Timings, total_ms: float) -> TookOut:
 
 
 def stages_out(
-    status: EngineStatus, *, request_id: str, sidecars: dict[tuple[str, str], Sidecar | None]
+    stages: Sequence[StageStatus],
+    *,
+    request_id: str,
+    sidecars: dict[tuple[str, str], Sidecar | None],
 ) -> StagesOut:
     """Shape the stages; `sidecars` by name of stage and version."""
     backends = {stage.name: stage.backend for stage in contract.STAGES}
@@ -368,19 +374,34 @@ def stages_out(
                 name=stage.name,
                 backend=backends[stage.name],
                 versions=[
-                    VersionOut(
-                        version=each.version,
-                        state=each.state,
-                        reason=each.reason,
-                        id=each.id,
-                        calibration=None,
-                        **(sidecars.get((stage.name, each.version)) or Sidecar()).model_dump(),
-                    )
+                    version_out(stage.name, each, sidecars.get((stage.name, each.version)))
                     for each in stage.versions
                 ],
             )
-            for stage in status.stages
+            for stage in stages
         ],
+    )
+
+
+def version_out(stage: str, version: StageVersion, sidecar: Sidecar | None) -> VersionOut:
+    """Shape a version; a sidecar of other weights than those that answer does not count."""
+    told = sidecar or Sidecar()
+    if told.id is not None and version.id is not None and told.id != version.id:
+        told = Sidecar()
+    is_space = stage == contract.EMBEDDING_STAGE.name
+    return VersionOut(
+        version=version.version,
+        state=version.state,
+        reason=version.reason,
+        id=version.id,
+        sha256=told.sha256,
+        source=None if told.source is None else SourceOut(**told.source.model_dump()),
+        network=told.network,
+        dimension=told.dimension,
+        space=version.id if is_space else told.space,
+        licence=told.licence,
+        imported_at=told.imported_at,
+        calibration=None,
     )
 
 

@@ -25,6 +25,7 @@ class Sidecar(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    id: str | None = None
     sha256: str | None = None
     source: Source | None = None
     network: str | None = None

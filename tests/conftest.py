@@ -50,7 +50,10 @@ def triton(real_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def stack(real_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Run Triton and the gateway with real weights on free ports, for the whole session."""
-    settings = make_settings(tmp_path_factory.mktemp("stack"), real_repository)
+    # a busy machine shall make tests slow, not wrong
+    settings = make_settings(
+        tmp_path_factory.mktemp("stack"), real_repository, request_timeout_seconds=60.0
+    )
     with serving(settings) as served:
         served.wait_for("Aurum is ready")
         yield served

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gateway.deadline import Deadline
-from gateway.models import Analysis, EngineStatus, Need
+from gateway.models import Analysis, EngineStatus, Need, StageStatus
 
 
 class Inference(Protocol):
@@ -20,7 +20,13 @@ class Inference(Protocol):
         """
 
     async def status(self, *, deadline: Deadline) -> EngineStatus:
-        """Say which stages answer. An engine that is not there is a status, too, no error."""
+        """Say which stages answer, cheaply: without ids.
+
+        An engine that is not there is a status, too, no error.
+        """
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        """List the stages with the id of each version that answers. Raises as `analyse`."""
 
     async def close(self) -> None:
         """Let go of connections and tasks."""

@@ -8,7 +8,7 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.calls import Array, TritonCalls
 from gateway.inference.versions import VersionBook
-from gateway.models import Analysis, EngineStatus, Face, Need, Quality, Weights
+from gateway.models import Analysis, EngineStatus, Face, Need, Quality, StageStatus, Weights
 from triton_python_backend import contract
 
 _ALWAYS: Final = (
@@ -57,9 +57,12 @@ class TritonInference:
             stages = await self._calls.stages(deadline=deadline)
         except AurumError as error:
             return EngineStatus(False, f"{self._address}: {error.detail}", ())
-        return EngineStatus(
-            True, self._address, await self._versions.with_ids(stages, deadline=deadline)
-        )
+        return EngineStatus(True, self._address, stages)
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        """See `Inference.stages`."""
+        stages = await self._calls.stages(deadline=deadline)
+        return await self._versions.with_ids(stages, deadline=deadline)
 
     async def close(self) -> None:
         """See `Inference.close`."""

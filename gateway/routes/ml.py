@@ -5,7 +5,7 @@ from functools import partial
 from aiohttp import web
 from pydantic import ValidationError
 
-from gateway.errors import InferenceUnavailableError, InvalidRequestError, NoFaceError
+from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.models import Need
 from gateway.pipeline import Selection
 from gateway.routes.context import (
@@ -71,19 +71,15 @@ async def models(request: web.Request) -> web.Response:
     """List stages and versions."""
     context, services = context_of(request), services_of(request)
     read_options(request, NoOptions)
-    status = await services.inference.status(deadline=context.deadline)
-    if not status.reachable:
-        raise InferenceUnavailableError(
-            "inference is not available at the moment", retry_after_seconds=2
-        )
+    stages = await services.inference.stages(deadline=context.deadline)
     repository = services.settings.model_repository
-    keys = [(stage.name, each.version) for stage in status.stages for each in stage.versions]
+    keys = [(stage.name, each.version) for stage in stages for each in stage.versions]
 
     def read_all() -> dict[tuple[str, str], Sidecar | None]:
         return {key: read_sidecar(repository, *key) for key in keys}
 
     sidecars = await services.workers.run(read_all, deadline=context.deadline)
-    return json_answer(stages_out(status, request_id=context.request_id, sidecars=sidecars))
+    return json_answer(stages_out(stages, request_id=context.request_id, sidecars=sidecars))
 
 
 async def _answer_faces(

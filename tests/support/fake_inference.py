@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gateway.deadline import Deadline
-from gateway.errors import AurumError, InvalidImageError
+from gateway.errors import AurumError, InferenceUnavailableError, InvalidImageError
 from gateway.models import (
     Analysis,
     EngineStatus,
@@ -106,14 +106,15 @@ class FakeInference:
     async def status(self, *, deadline: Deadline) -> EngineStatus:
         if not self.reachable:
             return EngineStatus(False, "fake: not there", ())
+        return EngineStatus(True, "fake", await self.stages(deadline=deadline))
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        if not self.reachable:
+            raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
         ids = {"face_detection": DETECTOR, "face_embedding": SPACE, "face_scoring": HEAD}
-        return EngineStatus(
-            True,
-            "fake",
-            tuple(
-                StageStatus(stage.name, (self._version(stage.name, ids.get(stage.name)),))
-                for stage in contract.STAGES
-            ),
+        return tuple(
+            StageStatus(stage.name, (self._version(stage.name, ids.get(stage.name)),))
+            for stage in contract.STAGES
         )
 
     def _version(self, stage: str, identifier: str | None) -> StageVersion:

@@ -18,7 +18,7 @@ import psutil
 from gateway.settings import CHECKOUT, Settings
 from tests.support.weights import models_folder, write_linear_head
 from tools.importing.importer import Order, import_weights
-from tools.importing.mirror import import_missing
+from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.serving.home import Home
 from tools.serving.processes import SHARED_MEMORY
 from tools.serving.stack import Stack
@@ -59,7 +59,7 @@ def copy_repository(target: Path) -> Path:
 
 def add_real_weights(repository: Path, scratch: Path) -> None:
     """Import the real networks, and a linear head if no trained one is among them."""
-    import_missing(repository, str(models_folder()))
+    import_missing(repository, str(models_folder()), head=STARTER_HEAD)
     if missing_weights(repository):
         head = write_linear_head(scratch / "linear_head.onnx", width=128)
         import_weights(Order(scoring=head), repository)

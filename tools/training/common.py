@@ -49,7 +49,7 @@ def progress() -> Progress:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a torch checkpoint beside `path` and renames it into place, so a kill loses nothing."""
+    """Writes a torch checkpoint and renames it into place, so that a kill loses nothing."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Aligned face crops with the teacher's embeddings, cached once as memory-mapped arrays.
 
-Photos come from tar files (FairFace, UTKFace, MEBeauty). Most of their faces fill the frame, so each
-photo is padded by half its size before the teacher detector sees it at 320 px. Crops are larger than
-the 112 px the networks see: `CROP` pixels with the ArcFace template in the middle, so that a jittered
-view is made of real pixels.
+Photos come from tar files (FairFace, UTKFace, MEBeauty). Most of their faces fill the frame, so
+each photo is padded by half its size before the teacher detector sees it at 320 px. Crops are
+larger than the 112 px the networks see: `CROP` pixels with the ArcFace template in the middle, so
+that a jittered view is made of real pixels.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +33,13 @@ VIEW = 112
 MARGIN = (CROP - VIEW) // 2
 
 TEMPLATE: NDArray[np.float32] = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
     np.float32,
 )
 """[5,2] float32, pixels of the 112 px view (ArcFace, insightface's `arcface_dst`)."""
@@ -40,9 +47,14 @@ TEMPLATE: NDArray[np.float32] = np.array(
 FAIRFACE, UTKFACE, MEBEAUTY = "fairface_val_144px.tar", "utkface_128px.tar", "mebeauty_336px.tar"
 UTK_RACES = ("white", "black", "asian", "indian", "other")
 FAIR_RACES = {
-    "White": "white", "Black": "black", "Indian": "indian", "East Asian": "asian",
-    "Southeast Asian": "asian", "Middle Eastern": "other", "Latino_Hispanic": "other",
-}  # fmt: skip
+    "White": "white",
+    "Black": "black",
+    "Indian": "indian",
+    "East Asian": "asian",
+    "Southeast Asian": "asian",
+    "Middle Eastern": "other",
+    "Latino_Hispanic": "other",
+}
 
 Image = NDArray[np.uint8]
 
@@ -70,9 +82,7 @@ class TeacherDetector:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # the file declares the shapes of another input size
-        self._session = ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._side = side
         self._threshold = threshold
@@ -122,7 +132,7 @@ def _decode(
         distance = outputs[level + 3] * stride
         scores.append(outputs[level].reshape(-1))
         boxes.append(np.concatenate([anchor - distance[:, :2], anchor + distance[:, 2:]], 1))
-        points.append((anchor[:, None] + (outputs[level + 6] * stride).reshape(-1, 5, 2)))
+        points.append(anchor[:, None] + (outputs[level + 6] * stride).reshape(-1, 5, 2))
     return np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
 
 
@@ -147,9 +157,11 @@ def align(image: Image, landmarks: NDArray[np.float32]) -> Image:
     shrink = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if shrink < 0.5:
         factor = shrink * 2
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        shrunk = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        image = np.asarray(shrunk, np.uint8)
         matrix = similarity_transform(landmarks * factor, TEMPLATE + MARGIN)
-    return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    crop = cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR)
+    return np.asarray(crop, np.uint8)
 
 
 def read_photos(data: Path) -> Iterator[tuple[Photo, bytes]]:
@@ -187,9 +199,15 @@ def _fairface(archive: tarfile.TarFile) -> Iterator[tuple[Photo, bytes]]:
     for row in _rows(archive, "fairface_val/labels.csv"):
         name = "fairface_val/" + row["file"].rsplit("/", 1)[-1]
         photo = Photo(
-            "fairface", name, row["gender"].lower(), FAIR_RACES[row["race"]], row["age"], "",
-            float("nan"), "",
-        )  # fmt: skip
+            "fairface",
+            name,
+            row["gender"].lower(),
+            FAIR_RACES[row["race"]],
+            row["age"],
+            "",
+            float("nan"),
+            "",
+        )
         yield photo, _member(archive, name)
 
 
@@ -221,12 +239,13 @@ def build_crops(*, data: Path, detector: Path, cache: Path, part: int = 0, parts
             if index % parts != part:
                 continue
             bar.advance(task)
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-            points = None if image is None else teacher.landmarks(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
-            if image is None or points is None:
+            decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+            image = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+            points = teacher.landmarks(image)
+            if points is None:
                 missed += 1
                 continue
-            crops.append(align(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), points))  # type: ignore[arg-type]
+            crops.append(align(image, points))
             photos.append(asdict(photo) | {"index": index})
     np.save(cache / f"crops-{part}.npy", np.stack(crops))
     (cache / f"photos-{part}.json").write_text(json.dumps({"photos": photos, "missed": missed}))
@@ -234,7 +253,7 @@ def build_crops(*, data: Path, detector: Path, cache: Path, part: int = 0, parts
 
 
 def merge_crops(*, cache: Path, parts: int) -> int:
-    """Joins the parts in the photos' order: `crops.npy` [M,CROP,CROP,3] uint8 RGB, `photos.json`."""
+    """Joins the parts in the photos' order: `crops.npy` [M,CROP,CROP,3], `photos.json`."""
     told = [json.loads((cache / f"photos-{part}.json").read_text()) for part in range(parts)]
     arrays = [np.load(cache / f"crops-{part}.npy", mmap_mode="r") for part in range(parts)]
     entries = sorted(
@@ -243,7 +262,9 @@ def merge_crops(*, cache: Path, parts: int) -> int:
         for row, photo in enumerate(one["photos"])
     )
     shape = (len(entries), CROP, CROP, 3)
-    whole = np.lib.format.open_memmap(cache / "crops.npy", "w+", np.uint8, shape)
+    whole = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        cache / "crops.npy", "w+", np.uint8, shape
+    )
     for target, (_, part, row) in enumerate(entries):
         whole[target] = arrays[part][row]
     whole.flush()
@@ -295,3 +316,29 @@ def merge_embeddings(*, cache: Path, parts: int) -> None:
     for part, array in enumerate(arrays):
         whole[part::parts] = array
     np.save(cache / "teacher.npy", whole)
+
+
+def prepare(*, data: Path, detector: Path, teacher: Path, cache: Path, processes: int = 1) -> int:
+    """Builds the whole cache with several processes; returns the number of faces."""
+    share = range(processes)
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = [
+            pool.submit(
+                build_crops, data=data, detector=detector, cache=cache, part=part, parts=processes
+            )
+            for part in share
+        ]
+        for one in waiting:
+            one.result()
+        faces = merge_crops(cache=cache, parts=processes)
+        asked = [
+            pool.submit(build_embeddings, cache=cache, teacher=teacher, part=part, parts=processes)
+            for part in share
+        ]
+        for done in asked:
+            done.result()
+    merge_embeddings(cache=cache, parts=processes)
+    for part in share:
+        for name in (f"crops-{part}.npy", f"teacher-{part}.npy", f"photos-{part}.json"):
+            (cache / name).unlink()
+    return faces

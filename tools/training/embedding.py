@@ -49,7 +49,7 @@ class Plan:
     """Share of the steps in which the rate rises."""
     structure: float = 4.0
     """Weight of the squared error of similarities within a batch."""
-    sides: tuple[tuple[float, int], ...] = ((0.25, 64), (0.6, 80), (1.0, VIEW))
+    sides: tuple[tuple[float, int], ...] = ((0.3, 64), (0.65, 80), (1.0, VIEW))
     """Until which share of the steps views have which side, pixels; multiples of 16."""
     save_every: int = 100
     measure_every: int = 250
@@ -69,7 +69,9 @@ def to_tensor(views: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(views).permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, *, structure: float) -> tuple[Tensor, Tensor]:
+def distillation_loss(
+    student: Tensor, teacher: Tensor, *, structure: float
+) -> tuple[Tensor, Tensor]:
     """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
     unit = functional.normalize(student)
     cosine = (unit * teacher).sum(1).mean()
@@ -96,10 +98,11 @@ class Training:
         seed_everything(plan.seed)
         self.plan, self.folder, self.step = plan, folder, 0
         self.student = Student(shape).to(memory_format=torch.channels_last)
-        turned, plain = [], []
+        turned: list[Tensor] = []
+        plain: list[Tensor] = []
         for name, weight in self.student.named_parameters():
             dense = weight.ndim == 4 and weight.shape[1] > 3
-            (turned if dense and "body" in name or "widen.0.0" in name else plain).append(weight)
+            (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
             Muon(turned, lr=plan.muon_rate),
             torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
@@ -157,20 +160,29 @@ class Training:
 
 
 @torch.no_grad()
-def embed_clean(student: Student, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def embed_clean(
+    student: Student, crops: NDArray[np.uint8], *, side: int = VIEW
+) -> NDArray[np.float32]:
     """Unit-length [N,2,D] of the clean and the mirrored view of crops [N,S,S,3] uint8."""
     student.eval()
     rows = []
     for start in range(0, len(crops), 64):
         views = torch.from_numpy(normalise(crops[start : start + 64]))
+        if side != VIEW:
+            views = functional.interpolate(views, (side, side), mode="bilinear", antialias=True)
         both = torch.cat([views, views.flip(3)]).contiguous(memory_format=torch.channels_last)
         rows.append(functional.normalize(student(both)).reshape(2, -1, student.shape.dimension))
     return torch.cat(rows, 1).permute(1, 0, 2).numpy()
 
 
-def measure(student: Student, faces: Faces, rows: NDArray[np.int64]) -> dict[str, float]:
-    """Mean cosine to the teacher's clean view, single and with the mirrored view added."""
-    found = embed_clean(student, np.asarray(faces.crops[rows]))
+def measure(
+    student: Student, faces: Faces, rows: NDArray[np.int64], *, side: int = VIEW
+) -> dict[str, float]:
+    """Mean cosine to the teacher's clean view, single and with the mirrored view added.
+
+    The student sees views of `side` px, the ones it is trained on at the time.
+    """
+    found = embed_clean(student, np.asarray(faces.crops[rows]), side=side)
     teacher = faces.teacher[rows, 0]
     both = found.sum(1)
     both /= np.linalg.norm(both, axis=1, keepdims=True)
@@ -185,13 +197,22 @@ def measure(student: Student, faces: Faces, rows: NDArray[np.int64]) -> dict[str
 
 
 def train(
-    *, cache: Path, folder: Path, plan: Plan, shape: Shape, resume: bool, recipe: Recipe | None = None
+    *,
+    cache: Path,
+    folder: Path,
+    plan: Plan,
+    shape: Shape,
+    resume: bool,
+    recipe: Recipe | None = None,
 ) -> Path:
     """Trains to the end of the plan; returns the checkpoint's path.
 
     Args:
         cache: what `crops` prepared.
         folder: checkpoints, curve and log of this run.
+        plan: steps, rates and sides.
+        shape: the student's widths and depths.
+        recipe: how views are degraded.
         resume: go on from the folder's checkpoint, with this plan's rates and steps.
     """
     recipe = recipe or Recipe()
@@ -208,9 +229,7 @@ def train(
         for step, places in batches(len(faces.train), plan, training.step):
             rows = faces.train[places]
             rng = np.random.default_rng((plan.seed, 2, step))
-            views, _ = make_batch(
-                faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng
-            )
+            views, _ = make_batch(faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng)
             loss, cosine = training.learn(views, targets[rows])
             bar.advance(task)
             seen += len(rows)
@@ -226,7 +245,7 @@ def train(
                     f" cosine {mean_cosine:.4f} {rate:.0f} faces/s"
                 )
             if done % plan.measure_every == 0 or done == plan.steps:
-                values = measure(training.student, faces, probe)
+                values = measure(training.student, faces, probe, side=views.shape[1])
                 log(json.dumps({name: round(value, 4) for name, value in values.items()}))
                 values |= {"loss": mean_loss, "train_cosine": mean_cosine}
                 training.curve.add(step=done, values=values)

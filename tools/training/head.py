@@ -53,7 +53,8 @@ class Expansion:
 
 def unit(vectors: Floats) -> Floats:
     """Vectors along the last axis at length one."""
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+    lengths: Floats = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / lengths, np.float32)
 
 
 def fit_expansion(
@@ -62,7 +63,8 @@ def fit_expansion(
     """Fits the regression.
 
     Args:
-        embeddings: [N,D] or [N,V,D] float32, unit length; V views of one face (a mirrored crop, say)
+        embeddings: [N,D] or [N,V,D] float32, unit length; V views of one face (a mirrored crop,
+        say)
             become V training rows of one rating.
         ratings: [N] mean ratings, 1-10.
         recipe: the settings; the default is what cross-validation chose for the built-in head.

@@ -1,7 +1,8 @@
-"""Muon (Jordan 2024) for convolutions behind batch norm: orthogonalised momentum, fixed weight norm.
+"""Muon (Jordan 2024) for convolutions behind batch norm, at a fixed weight norm.
 
-Such a weight's length means nothing to the function, so a step is told relative to it and the length
-is restored after each step; the rate then is the angle by which the weight turns.
+Momentum is made orthogonal before each step. Such a weight's length means nothing to the function,
+so a step is told relative to it and the length is restored after each step; the rate then is the
+angle by which the weight turns.
 """
 
 from __future__ import annotations

@@ -56,10 +56,15 @@ def groups_of(photos: list[dict[str, Any]]) -> list[tuple[str, NDArray[np.bool_]
     return found
 
 
-def train(*, cache: Path, network: Path, name: str, out: Path, recipe: Recipe | None = None) -> dict[str, Any]:
+def train(
+    *, cache: Path, network: Path, name: str, out: Path, recipe: Recipe | None = None
+) -> dict[str, Any]:
     """Fits the head on train and val, writes its ONNX and its measured values on test.
 
     Args:
+        cache: what `crops` prepared.
+        out: where the files go.
+        recipe: the regression's settings.
         network: raw ONNX whose embedding the head is for.
         name: `student` or `teacher`; names the files `head_NAME.onnx` and `face_scoring_NAME.json`.
     """
@@ -74,9 +79,7 @@ def train(*, cache: Path, network: Path, name: str, out: Path, recipe: Recipe | 
     session = open_session(path)
     (predicted,) = session.run(None, {"embedding": embeddings[test, 0]})
     tested = [photo for photo, held in zip(photos, test, strict=True) if held]
-    report = regression_report(
-        predicted.astype(np.float64), ratings[test], groups_of(tested)
-    )
+    report = regression_report(predicted.astype(np.float64), ratings[test], groups_of(tested))
     metrics: dict[str, Any] = {
         "stage": "face_scoring",
         "embedding": name,

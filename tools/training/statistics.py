@@ -51,7 +51,11 @@ def with_interval(
 
 
 def regression_report(
-    predicted: Values, actual: Values, groups: Sequence[tuple[str, NDArray[np.bool_]]], *, seed: int = 0
+    predicted: Values,
+    actual: Values,
+    groups: Sequence[tuple[str, NDArray[np.bool_]]],
+    *,
+    seed: int = 0,
 ) -> dict[str, dict[str, object]]:
     """All measures overall and per group: name -> n, mean error and measures with intervals."""
     report: dict[str, dict[str, object]] = {}

@@ -1,9 +1,9 @@
 """The embedding student: a small residual network of dense convolutions.
 
-Dense convolutions and 1x1 bottlenecks run near the CPU's peak in training as well as in onnxruntime,
-where depthwise ones do not. Most of the work is at 28, 14 and 7 px. A global depthwise convolution
-(MobileFaceNet, Chen et al. 2018) gives every place of the face its own weight; its kernel is resized to
-the feature map, so that training may begin at low resolution.
+Dense convolutions and 1x1 bottlenecks run near the CPU's peak in training as well as in
+onnxruntime, where depthwise ones do not. Most of the work is at 28, 14 and 7 px. A global
+depthwise convolution (MobileFaceNet, Chen et al. 2018) gives every place of the face its own
+weight; its kernel is resized to the feature map, so that training may begin at low resolution.
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ class Bottleneck(nn.Module):
         super().__init__()
         half = width // 2
         self.body = nn.Sequential(
-            _convolution(width, half, 1), nn.ReLU(inplace=True),
-            _convolution(half, half, 3), nn.ReLU(inplace=True),
+            _convolution(width, half, 1),
+            nn.ReLU(inplace=True),
+            _convolution(half, half, 3),
+            nn.ReLU(inplace=True),
             _convolution(half, width, 1),
-        )  # fmt: skip
+        )
         # A block starts as the identity, which lets a deep net learn from the first step.
         nn.init.zeros_(self.body[-1][1].weight)
 
     def forward(self, features: Tensor) -> Tensor:
+        """[N,C,h,w] -> the same shape."""
         return functional.relu(features + self.body(features))
 
 
@@ -61,6 +64,7 @@ class GlobalDepthwise(nn.Module):
         self.weight = nn.Parameter(torch.randn(channels, 1, 7, 7) / 7)
 
     def forward(self, features: Tensor) -> Tensor:
+        """[N,C,h,w] -> [N,C,1,1]."""
         kernel = self.weight
         side = features.shape[-1]
         if side != 7:
@@ -75,9 +79,11 @@ class Student(nn.Module):
         super().__init__()
         self.shape = shape = shape or Shape()
         layers: list[nn.Module] = [
-            _convolution(3, shape.stem, 3, stride=2), nn.ReLU(inplace=True),
-            _convolution(shape.stem, shape.widths[0], 3, stride=2), nn.ReLU(inplace=True),
-        ]  # fmt: skip
+            _convolution(3, shape.stem, 3, stride=2),
+            nn.ReLU(inplace=True),
+            _convolution(shape.stem, shape.widths[0], 3, stride=2),
+            nn.ReLU(inplace=True),
+        ]
         for stage, (width, depth) in enumerate(zip(shape.widths, shape.depths, strict=True)):
             if stage:
                 before = shape.widths[stage - 1]
@@ -92,6 +98,7 @@ class Student(nn.Module):
         self.project = nn.Linear(shape.features, shape.dimension)
 
     def forward(self, views: Tensor) -> Tensor:
+        """[N,3,S,S] -> [N,dimension]."""
         gathered = self.gather(self.widen(self.body(views)))
         embedding: Tensor = self.project(self.settle(gathered).flatten(1))
         return embedding
@@ -105,6 +112,7 @@ class Mirrored(nn.Module):
         self.student = student
 
     def forward(self, views: Tensor) -> Tensor:
+        """[N,3,S,S] -> [N,dimension], sum of two unit vectors."""
         both = self.student(torch.cat([views, torch.flip(views, [3])]))
         unit = functional.normalize(both)
         halves = unit.reshape(2, -1, unit.shape[1])

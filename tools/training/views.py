@@ -1,8 +1,8 @@
 """Views of aligned crops for training: one affine warp each, cheap degradations by chance.
 
 A view is the 112 px middle of a cached crop, jittered as a landmark error would jitter it, mirrored
-every second time, and now and then blurred, shrunk, compressed, recoloured or partly covered. It may
-be sampled at a lower resolution than 112, which the first part of a training uses to save time.
+every second time, and now and then blurred, shrunk, compressed, recoloured or partly covered. It
+may be sampled at a lower resolution than 112, which the first part of a training uses to save time.
 """
 
 from __future__ import annotations
@@ -39,14 +39,31 @@ class Recipe:
     """Chance that black beyond the photo's edge shows what another crop has there."""
 
 
-CLEAN = Recipe(flip=0, rotation=0, scale=0, shift=0, shrink=0, blur=0, jpeg=0, colour=0, grey=0, cover=0, backdrop=0)  # fmt: skip
+CLEAN = Recipe(
+    flip=0,
+    rotation=0,
+    scale=0,
+    shift=0,
+    shrink=0,
+    blur=0,
+    jpeg=0,
+    colour=0,
+    grey=0,
+    cover=0,
+    backdrop=0,
+)
 
 
-def make_view(crop: Image, *, flip: bool, side: int, recipe: Recipe, rng: np.random.Generator) -> Image:
+def make_view(
+    crop: Image, *, flip: bool, side: int, recipe: Recipe, rng: np.random.Generator
+) -> Image:
     """One view [side,side,3] uint8 RGB of a crop [CROP,CROP,3] uint8 RGB."""
     angle, size, dx, dy = rng.standard_normal(4) * (
-        np.deg2rad(recipe.rotation), recipe.scale, recipe.shift, recipe.shift,
-    )  # fmt: skip
+        np.deg2rad(recipe.rotation),
+        recipe.scale,
+        recipe.shift,
+        recipe.shift,
+    )
     zoom = float(np.clip(1 + size, 0.88, 1.12)) * side / VIEW
     cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
     linear = np.array([[cosine, -sine], [sine, cosine]])
@@ -55,7 +72,12 @@ def make_view(crop: Image, *, flip: bool, side: int, recipe: Recipe, rng: np.ran
     middle = (side - 1) / 2 + np.clip([dx, dy], -4, 4) * side / VIEW
     matrix = np.hstack([linear, (middle - linear @ np.full(2, (CROP - 1) / 2))[:, None]])
     view = cv2.warpAffine(crop, matrix, (side, side), flags=cv2.INTER_LINEAR)
-    return _degrade(view, recipe=recipe, rng=rng)  # type: ignore[arg-type]
+    return _degrade(_pixels(view), recipe=recipe, rng=rng)
+
+
+def _pixels(array: object) -> Image:
+    """What OpenCV returns, under the type that it has."""
+    return np.asarray(array, np.uint8)
 
 
 def _degrade(view: Image, *, recipe: Recipe, rng: np.random.Generator) -> Image:
@@ -70,17 +92,18 @@ def _degrade(view: Image, *, recipe: Recipe, rng: np.random.Generator) -> Image:
         wide = (image.astype(np.float32) - mean) * gain * tint + mean + lift
         image = np.clip(wide, 0, 255).astype(np.uint8)
     if chance[1] < recipe.grey:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)  # type: ignore[assignment]
+        image = _pixels(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
     if chance[2] < recipe.shrink:
         small = max(12, int(side * rng.uniform(0.22, 0.7)))
-        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = _pixels(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR))
     if chance[3] < recipe.blur:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.0)) * side / VIEW)  # type: ignore[assignment]
+        width = float(rng.uniform(0.5, 2.0)) * side / VIEW
+        image = _pixels(cv2.GaussianBlur(image, (0, 0), width))
     if chance[4] < recipe.jpeg:
         quality = int(rng.integers(15, 70))
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[assignment]
+        image = _pixels(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     if chance[5] < recipe.cover:
         height, width = (int(side * rng.uniform(0.15, 0.45)) for _ in range(2))
         top, left = int(rng.integers(0, side - height)), int(rng.integers(0, side - width))
@@ -95,15 +118,16 @@ def fill_backdrop(crop: Image, other: Image, *, rng: np.random.Generator) -> Ima
     Tightly cropped photos leave black corners after alignment; faces in the wild have none. The
     filling is one colour or an enlarged part of `other`.
     """
-    outside = cv2.inRange(crop, (0, 0, 0), (0, 0, 0))
+    black = np.zeros(3, np.uint8)
+    outside = cv2.inRange(crop, black, black)
     if rng.random() < 0.3:
         filling = np.empty_like(crop)
         filling[:] = rng.integers(0, 256, 3)
     else:
         top, left = rng.integers(0, CROP // 2, 2)
         part = other[top : top + CROP // 2, left : left + CROP // 2]
-        filling = cv2.resize(part, (CROP, CROP), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    return cv2.copyTo(filling, outside, crop.copy())  # type: ignore[return-value]
+        filling = _pixels(cv2.resize(part, (CROP, CROP), interpolation=cv2.INTER_LINEAR))
+    return _pixels(cv2.copyTo(filling, outside, crop.copy()))
 
 
 def make_batch(

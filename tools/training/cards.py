@@ -1,0 +1,224 @@
+"""Model cards rendered from measured JSON: no number in a card is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Metrics = Mapping[str, Any]
+
+LICENCE = """## Licence
+
+Research, non-commercial use only. The teacher's weights and the photos (FairFace CC BY 4.0, UTKFace
+and MEBeauty for research) were given on such terms, and what was learnt from them stays under
+them."""
+
+OFF = "`AURUM_SCORING=off`"
+
+
+def render_card(metrics: Metrics) -> str:
+    """The Markdown card of a stage's measured values.
+
+    Raises:
+        ValueError: there is no card for the stage that the metrics name.
+    """
+    stage = metrics.get("stage")
+    if stage not in CARDS:
+        raise ValueError(f"no card for stage {stage!r}; known: {', '.join(sorted(CARDS))}")
+    return CARDS[str(stage)](metrics).rstrip() + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def interval(value: Mapping[str, float], *, digits: int = 3) -> str:
+    """A value with its 95 % interval."""
+    return f"{value['value']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+def _facts(metrics: Metrics, extra: Sequence[tuple[str, str]]) -> str:
+    rows = [
+        ("file", f"`{metrics['file']}`")
+        if "file" in metrics
+        else ("stage", f"`{metrics['stage']}`"),
+        ("SHA-256 of the trained network", f"`{metrics['sha256']}`"),
+        ("size", f"{metrics['bytes'] / 1e6:.2f} MB"),
+        *extra,
+    ]
+    return table(("fact", "value"), rows)
+
+
+def embedding_card(metrics: Metrics) -> str:
+    """The card of `face_embedding` lite, from what `evaluation.measure_embedder` measured."""
+    faces, pairs = metrics["faces"], metrics["verification"]
+    spent = metrics["milliseconds_per_face"]
+    training = metrics.get("training", {})
+    facts = [
+        ("input", "aligned faces, 112 x 112 RGB, ArcFace template"),
+        ("output", "128 numbers at unit length, a space of its own"),
+        ("parameters", f"{metrics['parameters']:,}" if "parameters" in metrics else "not counted"),
+        (
+            "time per face, one thread",
+            f"{spent['student']:.2f} ms (teacher {spent['teacher']:.2f} ms)",
+        ),
+    ]
+    measured = table(
+        ("measure", "this network", "teacher"),
+        [
+            ("cosine to the teacher, mean", interval(metrics["cosine_to_teacher"]), "1"),
+            (
+                "correlation of similarities with the teacher's",
+                f"{metrics['similarity_correlation']:.3f}",
+                "1",
+            ),
+            *(
+                (
+                    label,
+                    *(
+                        f"{100 * pairs[who][kind]['accuracy']:.2f} %"
+                        for who in ("student", "teacher")
+                    ),
+                )
+                for kind, label in (
+                    ("made_pairs", "made pairs: two degraded views against the hardest other face"),
+                    (
+                        "found_pairs",
+                        "found pairs: two photos that the teacher takes for one person",
+                    ),
+                )
+            ),
+        ],
+    )
+    per_source = ", ".join(
+        f"{name} {value:.3f}" for name, value in metrics["cosine_by_source"].items()
+    )
+    steps = (
+        f" {training['steps']:,} steps of {training['batch']} faces, seed {training['seed']}."
+        if training
+        else ""
+    )
+    return f"""# face_embedding lite
+
+A small face embedder, so that a clone answers with nothing fetched. Larger packs replace it.
+
+{_facts(metrics, facts)}
+
+## Data
+
+{faces["train"]:,} aligned faces of FairFace (validation split), UTKFace and MEBeauty (without its
+test split). {faces["held_out"]:,} faces of FairFace and UTKFace were held out, and
+{faces["left_out"]:,} faces that the teacher finds similar to a held-out or test face were left
+out of training. No identity is labelled.
+
+## Method
+
+Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
+network of dense convolutions, learns the teacher's embedding of the clean face from degraded
+views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
+similarities within a batch.{steps} The graph adds the embeddings of a face and of its mirror image.
+`python -m tools.training embedding` repeats it.
+
+![learning curve](face_embedding.png)
+
+## Measured
+
+On held-out faces; in brackets the 95 % bootstrap interval.
+
+{measured}
+
+Cosine by source: {per_source}. The pairs are stand-ins without labelled identities and chosen
+with the teacher's eyes, which favours the teacher.
+
+## Limits
+
+- It follows its teacher, whose errors it repeats and whose accuracy it does not reach.
+- Groups that the photos show seldom, children, the very old, profiles and faces under 40 px are
+worse.
+- A similarity is no proof of identity. Set the threshold on photos of your own use.
+
+## Intended use
+
+Trying the program, tests, small collections of consenting people. Not for identifying people
+without their consent, surveillance, or any decision about a person.
+
+{LICENCE}
+"""
+
+
+def scoring_card(metrics: Metrics) -> str:
+    """The card of `face_scoring` lite, from what `scoring.train` measured."""
+    report, faces, recipe = metrics["test"], metrics["faces"], metrics["recipe"]
+    rows = [
+        (
+            name,
+            str(entry["n"]),
+            interval(entry["pearson"]),
+            interval(entry["mae"], digits=2),
+            interval(entry["rmse"], digits=2),
+            f"{entry['mean_error']:+.2f}",
+        )
+        for name, entry in report.items()
+    ]
+    facts = [
+        ("input", "an embedding of the space named in the graph"),
+        ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
+        ("support vectors", str(metrics["support_vectors"])),
+    ]
+    settings = ", ".join(f"{name} {value}" for name, value in recipe.items())
+    return f"""# face_scoring lite
+
+**What the number is: the mean taste of one group of raters, about 300 people asked by the authors
+of MEBeauty. It is not a property of a person,** and says nothing of health, character, worth or
+ability.
+
+{_facts(metrics, facts)}
+
+## Data
+
+MEBeauty (Lebedeva, Guo, Ying 2021): portraits of six ethnic groups and two sexes, each with the
+mean rating of its raters, 1 to 10. {faces["train"]:,} faces of the train and val splits taught
+the head; the {faces["test"]:,} of the test split only measured it. 35 rows that name a photo the
+set does not hold were skipped.
+
+## Method
+
+Support vector regression with a Gaussian kernel on the face embedding, as a small graph
+({settings}). The settings were chosen by cross-validation on the train and val splits.
+`python -m tools.training scoring` repeats it.
+
+## Measured
+
+On the test split; in brackets the 95 % bootstrap interval, which is wide for the small groups.
+The mean error is predicted less rated.
+
+{table(("group", "faces", "Pearson", "MAE", "RMSE", "mean error"), rows)}
+
+## Limits
+
+- It repeats the taste and the prejudice of its raters, and errs differently between the groups
+above.
+- One rating hides how far raters disagree. Light, lens, expression and make-up move it.
+- It knows a face only through its embedding, which was made for telling people apart.
+- Children are no part of the data; a rating of a child means nothing and must not be asked for.
+
+## Intended use
+
+Research on rating models and their bias, and demonstrations with consenting adults who are told
+what the number is. It must not be used to rank, select, admit, hire, match, price, moderate or
+advertise to people, to rate anyone without consent, or to rate children.
+
+## How to switch it off
+
+{OFF}: scores are absent from every answer, and everything else works.
+
+{LICENCE}
+"""
+
+
+CARDS: Mapping[str, Callable[[Metrics], str]] = {
+    "face_embedding": embedding_card,
+    "face_scoring": scoring_card,
+}
