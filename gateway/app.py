@@ -23,6 +23,8 @@ InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens an engine within the running event loop."""
 
 _NO_VERSION: Final = "0.0.0"
+_GRACE_SECONDS: Final = 2.0
+"""What a request in flight may take beyond its deadline when the process is told to stop."""
 
 
 async def open_triton(settings: Settings) -> Inference:
@@ -58,6 +60,19 @@ def create_app(
         # no silent HEAD: the table names all that is answered
         app.router.add_route(route.method, route.path, route.handler)
     return app
+
+
+def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    """Wrap the application for serving; `cleanup` lets requests in flight finish."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        # a client that hangs up gives its place to others
+        handler_cancellation=True,
+        # images do not shrink; what unpacks to a hundred times its size stays packed
+        auto_decompress=False,
+        shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
+    )
 
 
 def _version() -> str:

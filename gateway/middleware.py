@@ -10,11 +10,10 @@ from typing import Final
 
 import orjson
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.typedefs import Middleware
 
 from gateway.deadline import Deadline
-from gateway.errors import AurumError, MethodNotAllowedError, NotFoundError
+from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
 from gateway.models import Caller
 from gateway.routes.context import (
     CONTEXT,
@@ -33,6 +32,8 @@ _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _LOCAL_CALLER: Final = Caller(tenant="default", name="anonymous")
 _CLIENT_GONE: Final = 499
 """Status, in logs and metrics only, of a request whose client hung up (nginx's number for it)."""
+_COME_BACK: Final = frozenset({429, 503})
+"""Statuses whose answers say when to come back."""
 _CODE: Final = web.ResponseKey("code", str)
 
 
@@ -116,7 +117,9 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         response = problem(request, MethodNotAllowedError(f"allowed: {', '.join(allowed)}"))
         response.headers["Allow"] = ", ".join(allowed)
         return response
-    except (ConnectionError, ClientPayloadError):
+    except web.RequestPayloadError:
+        return problem(request, InvalidRequestError("the body is no well-formed HTTP"))
+    except ConnectionError:
         # the client hung up while its body was being read: nobody is left to be answered
         raise asyncio.CancelledError from None
     except Exception:
@@ -140,8 +143,8 @@ def problem(request: web.Request, error: AurumError) -> web.Response:
         "request_id": context_of(request).request_id,
     }
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if known.status in _COME_BACK:
+        response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
     response[_CODE] = error.code
     return response
 

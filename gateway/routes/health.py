@@ -5,9 +5,10 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.answers import ready_out
 from gateway.deadline import Deadline
 from gateway.routes.context import json_answer, read_options, services_of
-from gateway.schemas import LiveOut, NoOptions, ready_out
+from gateway.schemas import LiveOut, NoOptions
 
 _PATIENCE_SECONDS: Final = 2.0
 """How long readiness waits for Triton: probes come every few seconds."""

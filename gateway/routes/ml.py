@@ -5,6 +5,7 @@ from functools import partial
 from aiohttp import web
 from pydantic import ValidationError
 
+from gateway.answers import faces_out, stages_out, verify_out
 from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.models import Need
 from gateway.pipeline import Selection
@@ -15,14 +16,7 @@ from gateway.routes.context import (
     services_of,
 )
 from gateway.routes.uploads import Fields, read_upload
-from gateway.schemas import (
-    FaceOptions,
-    NoOptions,
-    VerifyOptions,
-    faces_out,
-    stages_out,
-    verify_out,
-)
+from gateway.schemas import FaceOptions, NoOptions, VerifyOptions
 from gateway.sidecars import Sidecar, read_sidecar
 
 IMAGE_FIELDS = Fields(images=("image",))

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 from aiohttp import BodyPartReader, web
-from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import (
     ImageTooLargeError,
@@ -71,6 +71,8 @@ async def read_upload(request: web.Request, fields: Fields) -> Upload:
 
 
 async def _read(request: web.Request, fields: Fields, limit: int) -> Upload:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("send the body without a content encoding")
     kind = request.content_type if "Content-Type" in request.headers else ""
     if kind == _FORM:
         _refuse_announced(request, limit * len(fields.images) + _OVERHEAD_BYTES, limit)
@@ -128,9 +130,7 @@ async def _read_form(request: web.Request, fields: Fields, limit: int) -> Upload
                 images[name] = await _collect(_part_chunks(part), limit, limit)
             else:
                 texts[name] = await _read_text(part, name)
-    except ClientPayloadError:
-        raise
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:
         # what aiohttp raises for a body that is no form, e.g. without a boundary
         raise InvalidRequestError("the body is no well-formed multipart/form-data") from error
     _check_complete(images, "form field", fields)

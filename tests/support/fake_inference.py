@@ -67,6 +67,7 @@ class FakeInference:
         self.spaces: list[str] = []
         self.needs: list[Need] = []
         self.active = 0
+        self.started, self.idle = asyncio.Event(), asyncio.Event()
         self.most_active = 0
         self.closed = False
         self.cancelled = 0
@@ -76,6 +77,8 @@ class FakeInference:
     async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
         self.needs.append(need)
         self.active += 1
+        self.started.set()
+        self.idle.clear()
         self.most_active = max(self.most_active, self.active)
         try:
             await asyncio.sleep(self.seconds)
@@ -88,6 +91,8 @@ class FakeInference:
             raise
         finally:
             self.active -= 1
+            if not self.active:
+                self.idle.set()
 
     def _analysis(self, image: bytes, need: Need) -> Analysis:
         try:

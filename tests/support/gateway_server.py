@@ -1,13 +1,20 @@
 """The gateway as it runs in production, on a free port of this process."""
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
-from gateway.app import create_app
+from gateway.app import create_app, make_runner
 from gateway.inference.base import Inference
+from gateway.middleware import PROBLEMS
 from gateway.settings import Settings
+
+LIMIT = 100_000
+"""Bytes of an image that `client` takes."""
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 
 
 @asynccontextmanager
@@ -17,8 +24,8 @@ async def serving(inference: Inference, **settings) -> AsyncIterator[ClientSessi
     async def open_inference(_: Settings) -> Inference:
         return inference
 
-    app = create_app(Settings(**settings), open_inference=open_inference)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    chosen = Settings(**settings)
+    runner = make_runner(create_app(chosen, open_inference=open_inference), chosen)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -38,3 +45,28 @@ def form(**fields: bytes | str) -> FormData:
         else:
             data.add_field(name, value)
     return data
+
+
+async def post(
+    client: ClientSession, route: str, data: object = None, **more: object
+) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    """Post to `/api/ml/<route>`; returns status, JSON body and headers."""
+    async with client.post(f"/api/ml/{route}", data=data, **more) as response:
+        return response.status, await response.json(content_type=None), response.headers
+
+
+async def refused(
+    client: ClientSession, route: str, code: str, data: object = None, **more: object
+) -> str:
+    """Post what must be refused, as problem details with this code; returns the detail."""
+    status, body, headers = await post(client, route, data, **more)
+    assert body.get("code") == code, body
+    assert status == body["status"] == PROBLEMS[code].status
+    assert set(body) == PROBLEM_KEYS
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert headers["X-Request-ID"] == body["request_id"]
+    return body["detail"]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
