@@ -79,6 +79,12 @@ class LowQualityError(AurumError):
     code = "low_quality"
 
 
+class SeveralFacesError(AurumError):
+    """The photo shows several faces where one was asked for."""
+
+    code = "several_faces"
+
+
 class StorageUnavailableError(AurumError):
     """The vectors or the records cannot be reached; nothing was acknowledged."""
 

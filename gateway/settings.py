@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """Metadata entries a face may carry."""
     max_enrol_images: int = Field(default=32, ge=1)
     """Images, or embeddings, in one enrolment."""
+    max_enrol_megabytes: int = Field(default=64, ge=1)
+    """All images of one enrolment together."""
     retention_interval_seconds: float = Field(default=600.0, gt=0)
     """How often faces whose time is over are forgotten and leftovers of failures repaired."""
     max_cluster_faces: int = Field(default=200_000, ge=1)

@@ -40,6 +40,14 @@ class CropEmbedder(Protocol):
         ...
 
 
+class ClosableEmbedder(CropEmbedder, Protocol):
+    """A `CropEmbedder` with connections."""
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
 class ImageForgetter(Protocol):
     """Whatever keeps answers by image digest."""
 

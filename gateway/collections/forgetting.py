@@ -86,6 +86,12 @@ class Forgetting:
         await self._stores.records.collections.remove(collection.id)
         return totals
 
+    async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
+        """Forget the crops that a collection kept, not its faces."""
+        removed = await self._stores.records.faces.remove_crops(collection.id)
+        counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
+        return await self._receipt(collection, counts, actor, action="forget_crops")
+
     async def _receipt(
         self,
         collection: CollectionRecord,

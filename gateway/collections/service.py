@@ -15,7 +15,7 @@ from gateway.collections.forgetting import RETENTION_CALLER, Forgetting
 from gateway.collections.migration import Migrations
 from gateway.collections.repair import Repair
 from gateway.collections.search import Search
-from gateway.errors import AurumError
+from gateway.errors import AurumError, ConflictError
 from gateway.models import Caller
 from gateway.records.crypt import CropCipher
 from gateway.records.models import CollectionRecord, CollectionSettings, FaceRecord
@@ -105,12 +105,21 @@ class Collections:
         return record
 
     async def change(
-        self, collection: CollectionRecord, settings: CollectionSettings
+        self, collection: CollectionRecord, settings: CollectionSettings, actor: Actor
     ) -> CollectionRecord:
-        """Replace the settings. They hold for faces enrolled from now on."""
+        """Replace the settings. They hold for faces enrolled from now on.
+
+        Who no longer keeps crops has those that were kept removed. Raises ConflictError while
+        they are needed for a move.
+        """
+        stops_keeping = collection.settings.keep == "crop" and settings.keep == "none"
+        if stops_keeping and collection.migration is not None:
+            raise ConflictError("crops are needed until the move to another space is finished")
         await self.stores.records.collections.change_settings(
             collection.id, settings, at=time.time()
         )
+        if stops_keeping:
+            await self.forgetting.crops(collection, actor)
         changed = await self.stores.records.collections.get(collection.id)
         return collection if changed is None else changed
 

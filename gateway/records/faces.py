@@ -180,6 +180,13 @@ class FaceRecords:
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar_one()
 
+    async def remove_crops(self, collection_id: str) -> int:
+        """Remove all crops of a collection, not its faces; returns how many there were."""
+        own = select(FACES.c.id).where(FACES.c.collection_id == collection_id)
+        async with self._database.write() as connection:
+            removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(own)))
+        return removed.rowcount
+
     async def _set_state(self, face_ids: Sequence[str], state: FaceState) -> None:
         await self._update(face_ids, {"state": state})
 

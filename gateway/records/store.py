@@ -1,9 +1,7 @@
 """Rank 2: all records, opened and closed together."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -70,10 +68,10 @@ class AnswerRecords:
             return await self.begin(tenant=tenant, key=key, fingerprint=fingerprint)
         return Answered(taken["fingerprint"], taken["status"], taken["body"])
 
-    async def finish(self, *, tenant: str, key: str, status: int, body: Mapping[str, Any]) -> None:
+    async def finish(self, *, tenant: str, key: str, status: int, body: str) -> None:
         """Keep the answer."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
-        values = {"status": status, "body": json.dumps(body)}
+        values = {"status": status, "body": body}
         async with self._database.write() as connection:
             await connection.execute(update(IDEMPOTENCY).where(mine).values(values))
 

@@ -22,7 +22,7 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge_frames import LENGTH, Reply, Request, pack
+from gateway.vectors.edge_frames import LENGTH, MANIFEST, Reply, Request, pack
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -59,9 +59,14 @@ class EdgeVectorStore:
     async def open(
         cls, folder: Path, tuning: VectorTuning, *, min_free_bytes: int
     ) -> "EdgeVectorStore":
-        """Start the engine on `folder`; raises StorageUnavailableError if it cannot."""
+        """Start the engine on `folder`; raises StorageUnavailableError if it cannot.
+
+        Where nothing is remembered yet it starts with the first call: who only scores photos
+        has no use for it.
+        """
         store = cls(folder, tuning, min_free_bytes=min_free_bytes)
-        await store._ensure_started()
+        if await asyncio.to_thread(lambda: any(folder.glob(f"*/{MANIFEST}"))):
+            await store._ensure_started()
         return store
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:

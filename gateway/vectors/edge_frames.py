@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+MANIFEST: Final = "manifest.json"
+"""The file in each collection's folder that says what belongs to it."""
 LENGTH: Final = struct.Struct(">Q")
 
 

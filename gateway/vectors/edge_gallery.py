@@ -30,9 +30,9 @@ from gateway.vectors.base import (
     VectorTuning,
 )
 from gateway.vectors.edge_build import start_build, write_chunk, write_plan
+from gateway.vectors.edge_frames import MANIFEST
 from gateway.vectors.edge_shard import EdgeShard
 
-MANIFEST = "manifest.json"
 MERGE_FAN_IN = 4
 _SPOOL_CHUNK = 250
 _VACUUM_FRACTION = 0.2

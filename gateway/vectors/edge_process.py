@@ -35,8 +35,8 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge_frames import LENGTH, Reply, Request, pack
-from gateway.vectors.edge_gallery import MANIFEST, Gallery
+from gateway.vectors.edge_frames import LENGTH, MANIFEST, Reply, Request, pack
+from gateway.vectors.edge_gallery import Gallery
 
 _IDLE_SECONDS = 0.05
 _BUSY_TURNS = 4

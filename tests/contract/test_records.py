@@ -224,7 +224,7 @@ async def test_an_idempotency_key_is_claimed_once(
     claim = {"tenant": "default", "key": "k", "fingerprint": "f"}
     claims = await asyncio.gather(*(records.answers.begin(**claim) for _ in range(8)))
     assert sum(claimed is None for claimed in claims) == 1
-    await records.answers.finish(tenant="default", key="k", status=201, body={"faces": []})
+    await records.answers.finish(tenant="default", key="k", status=201, body='{"faces": []}')
     again = await records.answers.begin(**claim)
     assert again is not None
     assert (again.status, again.body) == (201, '{"faces": []}')
