@@ -36,8 +36,8 @@ def check_digests(repository: Path) -> None:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != expected:
                 message = (
-                    f"{folder / MODEL_FILE} was changed: its SHA-256 is {found}, but {SIDECAR_FILE} "
-                    f"says {expected}; restore it, or import it as a new version"
+                    f"{folder / MODEL_FILE} was changed: its SHA-256 is {found}, not "
+                    f"the {expected} of {SIDECAR_FILE}; restore it, or import it as a new version"
                 )
                 raise ServingError(message)
 
