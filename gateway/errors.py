@@ -3,28 +3,6 @@
 Only `middleware.py` turns a code into an HTTP status.
 """
 
-from typing import Final
-
-STATUS_OF_CODE: Final[dict[str, int]] = {
-    "invalid_request": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "not_found": 404,
-    "method_not_allowed": 405,
-    "conflict": 409,
-    "image_too_large": 413,
-    "unsupported_media_type": 415,
-    "invalid_image": 422,
-    "no_face": 422,
-    "low_quality": 422,
-    "rate_limited": 429,
-    "internal": 500,
-    "inference_unavailable": 503,
-    "jobs_unavailable": 503,
-    "timeout": 504,
-}
-"""HTTP status of each code (RFC 9457 problem details)."""
-
 
 class AurumError(Exception):
     """Base of all errors that a client may see: a code, a sentence, when to come back."""
@@ -87,6 +65,36 @@ class InferenceUnavailableError(AurumError):
     """Triton does not answer, or too much is waiting for it."""
 
     code = "inference_unavailable"
+
+
+class ConflictError(AurumError):
+    """The thing exists already, or is in a state that does not allow this."""
+
+    code = "conflict"
+
+
+class LowQualityError(AurumError):
+    """The face found is not good enough for what was asked."""
+
+    code = "low_quality"
+
+
+class SeveralFacesError(AurumError):
+    """The photo shows several faces where one was asked for."""
+
+    code = "several_faces"
+
+
+class StorageUnavailableError(AurumError):
+    """The vectors or the records cannot be reached; nothing was acknowledged."""
+
+    code = "storage_unavailable"
+
+
+class InsufficientStorageError(AurumError):
+    """The disk is full; nothing was written. Searching and forgetting still work."""
+
+    code = "insufficient_storage"
 
 
 class RequestTimeoutError(AurumError):

@@ -2,6 +2,7 @@
 
 Triton polls the repository while this writes. A version is therefore written into a folder
 whose name is no number, which Triton passes over, and renamed when all of it is on the disk.
+(A poll in between loads the version in service once more, as for any change in a stage's folder.)
 """
 
 import hashlib

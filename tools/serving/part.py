@@ -6,13 +6,14 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from tools.serving.errors import ServingError
 from tools.serving.processes import kill_session, record
 from tools.serving.state import ProcessRecord
 
-_PROBE_EVERY_SECONDS = 0.1
+_PROBE_EVERY_SECONDS: Final = 0.1
+_GRACE_BEFORE_READY_SECONDS: Final = 2.0
 
 
 class Part(Protocol):
@@ -60,6 +61,7 @@ class RunningPart:
         self.part = part
         self.record: ProcessRecord = record(process.pid)
         self._process = process
+        self._grace_seconds = _GRACE_BEFORE_READY_SECONDS
 
     @classmethod
     async def start(cls, part: Part) -> "RunningPart":
@@ -88,6 +90,8 @@ class RunningPart:
                     if self._process.returncode is not None:
                         raise ServingError(self.describe_end())
                     await asyncio.sleep(_PROBE_EVERY_SECONDS)
+            # from now on it may have requests to answer before it ends
+            self._grace_seconds = self.part.grace_seconds
         except TimeoutError:
             message = (
                 f"{self.part.name} was not ready after {self.part.start_timeout_seconds:g} seconds"
@@ -113,7 +117,7 @@ class RunningPart:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.part.grace_seconds):
+                async with asyncio.timeout(self._grace_seconds):
                     await self._process.wait()
         await asyncio.to_thread(kill_session, self.record)
         await self._process.wait()

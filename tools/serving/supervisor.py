@@ -2,17 +2,29 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tools.serving.errors import ServingError
 from tools.serving.part import Part, RunningPart
 from tools.serving.state import Phase, ProcessRecord
 
-_FIRST_DELAY_SECONDS: Final = 0.5
-_LONGEST_DELAY_SECONDS: Final = 8.0
-_MOST_FAILURES: Final = 5
-_STEADY_SECONDS: Final = 60.0
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a died part is started again."""
+
+    first_delay_seconds: float = 0.5
+    """Before the first restart; doubled before each further one."""
+    longest_delay_seconds: float = 8.0
+    """Bound of the doubling."""
+    restarts: int = 5
+    """In a row, until the whole stack is given up."""
+    steady_seconds: float = 60.0
+    """A part that ran this long starts the row anew."""
+
+
+PATIENCE: Final = Patience()
 StateListener = Callable[[Phase, dict[str, ProcessRecord]], None]
 
 
@@ -20,11 +32,17 @@ class Supervisor:
     """Runs parts until it is told to stop or one of them cannot be kept alive."""
 
     def __init__(
-        self, parts: Sequence[Part], *, report: Callable[[str], None], listener: StateListener
+        self,
+        parts: Sequence[Part],
+        *,
+        report: Callable[[str], None],
+        listener: StateListener,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._parts = parts
         self._report = report
         self._listener = listener
+        self._patience = patience
         self._running: dict[str, RunningPart] = {}
         self._restarting: set[str] = set()
 
@@ -48,7 +66,10 @@ class Supervisor:
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         for part in self._parts:
             self._report(f"Starting {part.name} (log: {part.log})")
-            await self._start(part, first=True)
+            self._running[part.name] = await RunningPart.start(part)
+        self._tell(starting=True)
+        for part in self._parts:
+            await self._running[part.name].wait_ready(first=True)
         on_ready()
         self._tell()
         try:
@@ -58,11 +79,10 @@ class Supervisor:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _start(self, part: Part, *, first: bool) -> None:
-        running = await RunningPart.start(part)
-        self._running[part.name] = running
-        self._tell(starting=first)
-        await running.wait_ready(first=first)
+    async def _start_again(self, part: Part) -> None:
+        self._running[part.name] = await RunningPart.start(part)
+        self._tell()
+        await self._running[part.name].wait_ready(first=False)
 
     async def _keep(self, part: Part) -> None:
         """Start the part again whenever it ends; raise ServingError when that does not help."""
@@ -73,26 +93,29 @@ class Supervisor:
             running = self._running[part.name]
             await running.wait_end()
             reason = running.describe_end()
-            if loop.time() - since > _STEADY_SECONDS:
+            if loop.time() - since > self._patience.steady_seconds:
                 failures = 0
             self._restarting.add(part.name)
             while True:
-                if failures >= _MOST_FAILURES:
+                if failures >= self._patience.restarts:
                     message = f"giving up after {failures} restarts: {reason}"
                     raise ServingError(message)
-                delay = min(_FIRST_DELAY_SECONDS * 2**failures, _LONGEST_DELAY_SECONDS)
-                failures += 1
                 self._report(f"{reason}; starting it again")
                 await self._running[part.name].stop()
-                await asyncio.sleep(delay)
+                await asyncio.sleep(self._delay_seconds(failures))
+                failures += 1
                 try:
-                    await self._start(part, first=False)
+                    await self._start_again(part)
                     break
                 except ServingError as error:
                     reason = str(error)
             self._restarting.discard(part.name)
             self._tell()
             self._report(f"{part.name} is ready again")
+
+    def _delay_seconds(self, failures: int) -> float:
+        doubled = self._patience.first_delay_seconds * 2.0**failures
+        return min(doubled, self._patience.longest_delay_seconds)
 
     async def _stop_all(self) -> None:
         for running in reversed(list(self._running.values())):

@@ -1,0 +1,60 @@
+"""Rank 6: `python -m gateway`: settings from the environment, then serve until told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import warnings
+
+import uvloop
+from aiohttp import web
+from PIL import Image
+
+from gateway.app import create_app, make_runner
+from gateway.errors import ConfigurationError
+from gateway.logs import configure_logging
+from gateway.settings import Settings, load_settings
+
+log = logging.getLogger("gateway")
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises OSError: no port."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runner = make_runner(create_app(settings), settings)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await runner.cleanup()
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.stderr.write(f"aurum: {error}\n")
+        return 1
+    configure_logging(settings.log_level)
+    # more pixels than Pillow likes are refused by our own limit
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    try:
+        uvloop.run(serve(settings))
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        sys.stderr.write(f"aurum: cannot listen on {where}: {reason}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where faces come from: a protocol and what speaks it."""

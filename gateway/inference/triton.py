@@ -1,0 +1,123 @@
+"""Rank 2: the engine proper: the ensemble `face_pipeline` on a Triton server, over gRPC."""
+
+from typing import Final
+
+import numpy as np
+
+from gateway.deadline import Deadline
+from gateway.errors import AurumError
+from gateway.inference.calls import Array, TritonCalls
+from gateway.inference.versions import VersionBook
+from gateway.models import Analysis, EngineStatus, Face, Need, Quality, StageStatus, Weights
+from triton_python_backend import contract
+
+_ALWAYS: Final = (
+    contract.BOXES,
+    contract.LANDMARKS,
+    contract.CONFIDENCE,
+    contract.QUALITY,
+    contract.DETECTOR,
+)
+_ONLY_FOR: Final = {
+    Need.EMBEDDING: (contract.EMBEDDING, contract.SPACE),
+    Need.SCORE: (contract.SCORE, contract.HEAD, contract.SPACE),
+    Need.CROPS: (contract.CROPS,),
+}
+
+
+class TritonInference:
+    """`Inference` by a Triton server; opened within a running event loop."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._calls = TritonCalls(address)
+        self._versions = VersionBook(self._calls)
+
+    async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
+        """See `Inference.analyse`. Triton runs only the stages whose outputs are asked for."""
+        answer = await self._calls.infer(
+            contract.PIPELINE.name,
+            {contract.IMAGE: np.array([image], dtype=np.object_)},
+            outputs_for(need),
+            deadline=deadline,
+        )
+        detection = await self._weights(contract.DETECTION.name, answer, deadline)
+        if detection is None:
+            raise AurumError("inference failed")
+        return Analysis(
+            faces=read_faces(answer),
+            detection=detection,
+            embedding=await self._weights(contract.EMBEDDING_STAGE.name, answer, deadline),
+            scoring=await self._weights(contract.SCORING.name, answer, deadline),
+        )
+
+    async def status(self, *, deadline: Deadline) -> EngineStatus:
+        """See `Inference.status`."""
+        try:
+            stages = await self._calls.stages(deadline=deadline)
+        except AurumError as error:
+            return EngineStatus(False, f"{self._address}: {error.detail}", ())
+        return EngineStatus(True, self._address, stages)
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        """See `Inference.stages`."""
+        stages = await self._calls.stages(deadline=deadline)
+        return await self._versions.with_ids(stages, deadline=deadline)
+
+    async def close(self) -> None:
+        """See `Inference.close`."""
+        await self._versions.close()
+        await self._calls.close()
+
+    async def _weights(
+        self, stage: str, answer: dict[str, Array], deadline: Deadline
+    ) -> Weights | None:
+        ids = answer.get(contract.ID_OUTPUT[stage])
+        if ids is None or not ids.size:
+            return None
+        return await self._versions.name(stage, int(ids.reshape(-1)[0]), deadline=deadline)
+
+
+def outputs_for(need: Need) -> list[str]:
+    """List the ensemble's outputs to request, each once."""
+    names = dict.fromkeys(_ALWAYS)
+    for part, outputs in _ONLY_FOR.items():
+        if part in need:
+            names.update(dict.fromkeys(outputs))
+    return list(names)
+
+
+def read_faces(answer: dict[str, Array]) -> tuple[Face, ...]:
+    """Turn the ensemble's tensors (shapes as in `contract.PIPELINE`) into faces."""
+    scores = answer.get(contract.SCORE)
+    embeddings = answer.get(contract.EMBEDDING)
+    crops = answer.get(contract.CROPS)
+    return tuple(
+        Face(
+            box=_box(answer[contract.BOXES][row]),
+            landmarks=tuple((float(x), float(y)) for x, y in answer[contract.LANDMARKS][row]),
+            confidence=float(answer[contract.CONFIDENCE][row]),
+            quality=_quality(answer[contract.QUALITY][row]),
+            score=None if scores is None else float(scores[row]),
+            embedding=None if embeddings is None else embeddings[row],
+            crop=None if crops is None else crops[row],
+        )
+        for row in range(len(answer[contract.BOXES]))
+    )
+
+
+def _box(row: Array) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in row)
+    return left, top, right, bottom
+
+
+def _quality(row: Array) -> Quality:
+    named = dict(zip(contract.QUALITY_COLUMNS, (float(value) for value in row), strict=True))
+    return Quality(
+        size=named["size"],
+        sharpness=named["sharpness"],
+        brightness=named["brightness"],
+        yaw=named["yaw"],
+        pitch=named["pitch"],
+        roll=named["roll"],
+    )

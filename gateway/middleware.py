@@ -1,0 +1,184 @@
+"""Rank 4: what surrounds every handler, outermost first: context, log, metrics, problems."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from gateway.deadline import Deadline
+from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
+from gateway.models import Caller
+from gateway.routes.context import (
+    CONTEXT,
+    REQUEST_ID_HEADER,
+    Handler,
+    RequestContext,
+    context_of,
+    services_of,
+)
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("gateway.access")
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_LOCAL_CALLER: Final = Caller(tenant="default", name="anonymous")
+_CLIENT_GONE: Final = 499
+"""Status, in logs and metrics only, of a request whose client hung up (nginx's number for it)."""
+_COME_BACK: Final = frozenset({429, 503})
+"""Statuses whose answers say when to come back."""
+_CODE: Final = web.ResponseKey("code", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """How an error code leaves by HTTP."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[dict[str, Problem]] = {
+    "invalid_request": Problem(400, "The request cannot be understood"),
+    "unauthorized": Problem(401, "Who are you?"),
+    "forbidden": Problem(403, "Not allowed"),
+    "not_found": Problem(404, "There is no such thing"),
+    "method_not_allowed": Problem(405, "Not with this method"),
+    "conflict": Problem(409, "This contradicts what is there"),
+    "image_too_large": Problem(413, "The image is too large"),
+    "unsupported_media_type": Problem(415, "Not a supported type"),
+    "invalid_image": Problem(422, "The image cannot be decoded"),
+    "no_face": Problem(422, "No face"),
+    "several_faces": Problem(422, "More than one face"),
+    "low_quality": Problem(422, "The face is not good enough"),
+    "rate_limited": Problem(429, "Too many requests"),
+    "internal": Problem(500, "Something went wrong here"),
+    "inference_unavailable": Problem(503, "Inference is not available"),
+    "jobs_unavailable": Problem(503, "Jobs are not available"),
+    "storage_unavailable": Problem(503, "Vectors or records cannot be reached"),
+    "timeout": Problem(504, "It took too long"),
+    "insufficient_storage": Problem(507, "No room is left"),
+}
+"""The one table from codes to HTTP (RFC 9457 problem details)."""
+
+
+def identify(request: web.Request) -> Caller:
+    """Say who calls. Nobody has to prove anything yet: all are one caller of one tenant."""
+    return _LOCAL_CALLER
+
+
+@web.middleware
+async def give_context(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Attach id, caller and deadline; name the request in its answer."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    request[CONTEXT] = RequestContext(
+        request_id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+        caller=identify(request),
+        started=time.monotonic(),
+        deadline=Deadline.after(services_of(request).settings.request_timeout_seconds),
+    )
+    response = await handler(request)
+    response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log and count each request, also one whose client hung up."""
+    metrics = services_of(request).metrics
+    status, code, size = _CLIENT_GONE, "client_gone", 0
+    metrics.in_flight.inc()
+    try:
+        response = await handler(request)
+        status, code = response.status, response.get(_CODE, "")
+        size = response.body_length if response.prepared else _size(response)
+    finally:
+        metrics.in_flight.dec()
+        _record(request, status=status, code=code, size=size)
+    return response
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn errors into problem details. Nothing of an unexpected one leaves but its request id."""
+    try:
+        return await handler(request)
+    except AurumError as error:
+        return problem(request, error)
+    except web.HTTPNotFound:
+        return problem(request, NotFoundError("there is no such route"))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = sorted(error.allowed_methods)
+        response = problem(request, MethodNotAllowedError(f"allowed: {', '.join(allowed)}"))
+        response.headers["Allow"] = ", ".join(allowed)
+        return response
+    except web.RequestPayloadError:
+        return problem(request, InvalidRequestError("the body is no well-formed HTTP"))
+    except ConnectionError:
+        # the client hung up while its body was being read: nobody is left to be answered
+        raise asyncio.CancelledError from None
+    except Exception:
+        log.exception("unexpected", extra={"request_id": context_of(request).request_id})
+        return problem(request, AurumError("an unexpected error; its request id is in the log"))
+
+
+MIDDLEWARES: Final[tuple[Middleware, ...]] = (give_context, observe, answer_problems)
+"""In the order in which a request passes them."""
+
+
+def problem(request: web.Request, error: AurumError) -> web.Response:
+    """Write an error as problem details."""
+    known = PROBLEMS[error.code]
+    body = {
+        "type": f"urn:aurum:problem:{error.code}",
+        "title": known.title,
+        "status": known.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": context_of(request).request_id,
+    }
+    response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
+    if known.status in _COME_BACK:
+        response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
+    response[_CODE] = error.code
+    return response
+
+
+def _record(request: web.Request, *, status: int, code: str, size: int) -> None:
+    context, metrics = context_of(request), services_of(request).metrics
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "none"
+    seconds = time.monotonic() - context.started
+    metrics.requests.labels(route, request.method, str(status)).inc()
+    metrics.latency.labels(route, request.method).observe(seconds)
+    if code:
+        metrics.errors.labels(code).inc()
+    access_log.info(
+        "request",
+        extra={
+            "request_id": context.request_id,
+            "method": request.method,
+            "route": route,
+            "path": request.path[:200],
+            "status": status,
+            "code": code,
+            "ms": round(seconds * 1000, 2),
+            "bytes_in": request.content_length,
+            "bytes_out": size,
+            "tenant": context.caller.tenant,
+            "caller": context.caller.name,
+        },
+    )
+
+
+def _size(response: web.StreamResponse) -> int:
+    body = response.body if isinstance(response, web.Response) else None
+    return len(body) if isinstance(body, bytes) else 0

@@ -1,0 +1,39 @@
+"""Rank 4: is it alive, is it ready, how does it do."""
+
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from gateway.answers import ready_out
+from gateway.deadline import Deadline
+from gateway.routes.context import json_answer, read_options, services_of
+from gateway.schemas import LiveOut, NoOptions
+
+_PATIENCE_SECONDS: Final = 2.0
+"""How long readiness waits for Triton: probes come every few seconds."""
+_RETRY_AFTER_SECONDS: Final = 2
+
+
+async def live(request: web.Request) -> web.Response:
+    """Answer."""
+    read_options(request, NoOptions)
+    return json_answer(LiveOut(status="live"))
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Name every part and whether it is ready."""
+    read_options(request, NoOptions)
+    deadline = Deadline.after(_PATIENCE_SECONDS)
+    answer = ready_out(await services_of(request).inference.status(deadline=deadline))
+    if answer.status == "ready":
+        return json_answer(answer)
+    response = json_answer(answer, status=503)
+    response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+    return response
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Show the metrics."""
+    text = services_of(request).metrics.text()
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,120 @@
+"""Rank 4: faces: score, detect, embed, verify; and the models behind them."""
+
+from functools import partial
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from gateway.answers import faces_out, stages_out, verify_out
+from gateway.errors import InvalidRequestError, NoFaceError
+from gateway.models import Need
+from gateway.pipeline import Selection
+from gateway.routes.context import (
+    context_of,
+    json_answer,
+    read_options,
+    services_of,
+)
+from gateway.routes.uploads import Fields, read_upload
+from gateway.schemas import FaceOptions, NoOptions, VerifyOptions
+from gateway.sidecars import Sidecar, read_sidecar
+
+IMAGE_FIELDS = Fields(images=("image",))
+PAIR_FIELDS = Fields(images=("image_a", "image_b"), texts=("threshold",))
+
+
+async def score(request: web.Request) -> web.Response:
+    """Rate the faces of an image; an image without one is an error."""
+    scored = services_of(request).settings.scoring == "on"
+    need = Need.SCORE if scored else Need.NOTHING_MORE
+    return await _answer_faces(request, need, must_show_face=True)
+
+
+async def detect(request: web.Request) -> web.Response:
+    """Find the faces of an image."""
+    return await _answer_faces(request, Need.NOTHING_MORE)
+
+
+async def embed(request: web.Request) -> web.Response:
+    """Embed the faces of an image."""
+    return await _answer_faces(request, Need.EMBEDDING)
+
+
+async def verify(request: web.Request) -> web.Response:
+    """Compare the largest faces of two images."""
+    context, services = context_of(request), services_of(request)
+    options = read_options(request, VerifyOptions)
+    upload = await read_upload(request, PAIR_FIELDS)
+    threshold = _threshold(options.threshold, upload.texts.get("threshold"))
+    comparison = await services.pipeline.compare(
+        image_a=upload.images["image_a"],
+        image_b=upload.images["image_b"],
+        min_confidence=options.min_confidence,
+        deadline=context.deadline,
+    )
+    answer = verify_out(
+        comparison,
+        request_id=context.request_id,
+        threshold=services.settings.match_threshold if threshold is None else threshold,
+        total_ms=context.elapsed_ms(),
+    )
+    return json_answer(answer)
+
+
+async def models(request: web.Request) -> web.Response:
+    """List stages and versions."""
+    context, services = context_of(request), services_of(request)
+    read_options(request, NoOptions)
+    stages = await services.inference.stages(deadline=context.deadline)
+    repository = services.settings.model_repository
+    keys = [(stage.name, each.version) for stage in stages for each in stage.versions]
+
+    def read_all() -> dict[tuple[str, str], Sidecar | None]:
+        return {key: read_sidecar(repository, *key) for key in keys}
+
+    sidecars = await services.workers.run(read_all, deadline=context.deadline)
+    return json_answer(stages_out(stages, request_id=context.request_id, sidecars=sidecars))
+
+
+async def _answer_faces(
+    request: web.Request, need: Need, *, must_show_face: bool = False
+) -> web.Response:
+    context, services = context_of(request), services_of(request)
+    options = read_options(request, FaceOptions)
+    upload = await read_upload(request, IMAGE_FIELDS)
+    scored = Need.SCORE in need
+    include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
+    need |= Need.EMBEDDING if "embedding" in include else Need.NOTHING_MORE
+    need |= Need.CROPS if "crop" in include else Need.NOTHING_MORE
+    result = await services.pipeline.run(
+        upload.images["image"],
+        need=need,
+        selection=Selection(options.max_faces, options.min_confidence),
+        deadline=context.deadline,
+    )
+    if must_show_face and not result.analysis.faces:
+        raise NoFaceError("the image shows no face")
+    shape = partial(
+        faces_out,
+        result,
+        request_id=context.request_id,
+        include=tuple(include),
+        scored=scored,
+        total_ms=context.elapsed_ms(),
+    )
+    # up to 32 PNGs are too much for the event loop
+    if "crop" in include:
+        return json_answer(await services.workers.run(shape, deadline=context.deadline))
+    return json_answer(shape())
+
+
+def _threshold(in_query: float | None, in_body: str | None) -> float | None:
+    if in_body is None:
+        return in_query
+    if in_query is not None:
+        raise InvalidRequestError("threshold is given twice, in the query and in the body")
+    try:
+        return VerifyOptions.model_validate({"threshold": in_body}).threshold
+    except ValidationError as error:
+        message = f"field 'threshold': {error.errors()[0]['msg']} (got {in_body!r:.100})"
+        raise InvalidRequestError(message) from error

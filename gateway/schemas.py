@@ -1,0 +1,235 @@
+"""Rank 3: JSON in and out: the shapes, once, for the answers and for the OpenAPI document.
+
+Fields that were not asked for are left unset and do not appear; `null` means that a value was asked
+for and is not known.
+"""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from gateway.models import (
+    SCORE_RANGE,
+)
+from triton_python_backend import contract
+
+Vector = Annotated[
+    Any,
+    PlainValidator(lambda value: np.asarray(value, dtype=np.float32)),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+]
+"""[D] float32; stays an array until it is written, which spares 512 Python floats per face."""
+
+
+class Shape(BaseModel):
+    """Base of all shapes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# In ----------------------------------------------------------------------------------------
+
+
+def _split(value: object) -> object:
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+class NoOptions(Shape):
+    """A route without query parameters."""
+
+
+class FaceOptions(Shape):
+    """Query parameters of the routes that answer with faces."""
+
+    include: Annotated[tuple[Literal["embedding", "crop"], ...], BeforeValidator(_split)] = ()
+    """What to add to each face, separated by commas."""
+    max_faces: int = Field(default=contract.MAX_FACES, ge=1, le=contract.MAX_FACES)
+    """Answer with so many faces at most, the largest."""
+    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    """Leave out faces that the detector is less sure of; it reports none below 0.5."""
+
+
+class VerifyOptions(Shape):
+    """Query parameters of `/api/ml/verify`; `threshold` may also be a field of the body."""
+
+    threshold: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
+    """Cosine similarity from which the two are one person; without it the service's own."""
+    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    """Leave out faces that the detector is less sure of; it reports none below 0.5."""
+
+
+# Out ---------------------------------------------------------------------------------------
+
+
+class ImageOut(Shape):
+    """The image that was analysed: upright size in pixels, digest of its bytes."""
+
+    width: int
+    height: int
+    sha256: str
+
+
+class QualityOut(Shape):
+    """How well the face was photographed."""
+
+    size: float
+    """Shorter edge of the box in pixels."""
+    sharpness: float
+    """0 (blurred) to 1."""
+    brightness: float
+    """0 (black) to 1 (white)."""
+    yaw: float
+    """Degrees; above 0 the nose points to the right of the image."""
+    pitch: float
+    """Degrees; above 0 the face looks up."""
+    roll: float
+    """Degrees; above 0 the head is tilted clockwise in the image."""
+    acceptable: bool
+    """Whether `reasons` is empty."""
+    reasons: list[str]
+    """Why the face is not acceptable."""
+
+
+class FaceOut(Shape):
+    """A face, in pixels of the upright image."""
+
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2."""
+    landmarks: list[tuple[float, float]]
+    """Left eye, right eye, nose, left and right mouth corner, as seen in the image."""
+    confidence: float
+    """Of the detector, 0 to 1."""
+    quality: QualityOut
+    score: float | None = None
+    """1 to 10; null where the scoring head was not made for the embedding model in service."""
+    embedding: Vector = Field(default_factory=list)
+    """Unit vector; comparable only within one space. With `include=embedding`."""
+    crop: str = Field(default_factory=str)
+    """The aligned face, 112 x 112, as a data URI of a PNG. With `include=crop`."""
+
+
+class ModelsOut(Shape):
+    """The versions that made this answer; null for a stage that it did not need."""
+
+    detection: str | None
+    embedding: str | None
+    scoring: str | None
+    space: str | None
+    """Id of the embedding space, 16 hexadecimal digits."""
+
+
+class TookOut(Shape):
+    """Milliseconds by part; `total` includes receiving the request's body."""
+
+    validate_: float = Field(alias="validate")
+    inference: float
+    total: float
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class FacesOut(Shape):
+    """Answer with the faces of one image, largest first."""
+
+    request_id: str
+    image: ImageOut
+    faces: list[FaceOut]
+    score_range: tuple[int, int] = SCORE_RANGE
+    """Lowest and highest score; only where scores are."""
+    models: ModelsOut
+    engine: str
+    """What computed it."""
+    cached: bool
+    took_ms: TookOut
+
+
+class VerifyOut(Shape):
+    """Answer on whether two images show one person."""
+
+    request_id: str
+    similarity: float
+    """Cosine, -1 to 1."""
+    match: bool
+    """Whether `similarity` >= `threshold`."""
+    threshold: float
+    face_a: FaceOut
+    face_b: FaceOut
+    image_a: ImageOut
+    image_b: ImageOut
+    models: ModelsOut
+    engine: str
+    cached: bool
+    took_ms: TookOut
+
+
+class SourceOut(Shape):
+    """The file that was imported."""
+
+    file: str | None
+    sha256: str | None
+
+
+class VersionOut(Shape):
+    """One version of a stage; what the importer did not write down is null."""
+
+    version: str
+    state: str
+    reason: str
+    id: str | None
+    """By which answers name these weights; of the embedding stage: the space."""
+    sha256: str | None
+    source: SourceOut | None
+    network: str | None
+    dimension: int | None
+    space: str | None
+    licence: str | None
+    imported_at: str | None
+    calibration: None = None
+
+
+class StageOut(Shape):
+    """One stage of the ensemble."""
+
+    name: str
+    backend: str
+    versions: list[VersionOut]
+
+
+class StagesOut(Shape):
+    """All stages, in the order in which an image passes them."""
+
+    request_id: str
+    engine: str
+    stages: list[StageOut]
+
+
+class LiveOut(Shape):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class PartOut(Shape):
+    """One part that readiness depends on."""
+
+    status: Literal["ready", "unready"]
+    detail: str
+
+
+class ReadyOut(Shape):
+    """Whether every part is ready."""
+
+    status: Literal["ready", "unready"]
+    parts: dict[str, PartOut]
+
+
+class ProblemOut(Shape):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str

@@ -1,0 +1,132 @@
+"""What every inference engine promises: the fake that tests rely on, and the real Triton."""
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from gateway.deadline import Deadline
+from gateway.errors import InvalidImageError, RequestTimeoutError
+from gateway.inference.base import Inference
+from gateway.inference.triton import TritonInference
+from gateway.models import Need
+from tests.support import photos
+from tests.support.fake_inference import FakeInference, photo
+from triton_python_backend import contract
+
+EVERYTHING = Need.EMBEDDING | Need.SCORE | Need.CROPS
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine, and images of which it shall say the same."""
+
+    engine: Inference
+    face: bytes
+    blank: bytes
+    broken: bytes = photos.cut_off()
+
+
+@pytest.fixture(params=["fake", "triton"])
+async def subject(request):
+    if request.param == "fake":
+        found = Subject(FakeInference(), photo(size=(640, 480)), photo(faces=0))
+    else:
+        address = request.getfixturevalue("triton").grpc_address
+        found = Subject(TritonInference(address), photos.PORTRAIT.read_bytes(), photos.blank())
+    yield found
+    await found.engine.close()
+
+
+async def analyse(subject, data, need=Need.NOTHING_MORE):
+    return await subject.engine.analyse(data, need=need, deadline=Deadline.after(PATIENCE))
+
+
+async def test_a_face_comes_with_all_that_was_asked_for(subject):
+    analysis = await analyse(subject, subject.face, EVERYTHING)
+    (face,) = analysis.faces
+    left, top, right, bottom = face.box
+    assert left < right
+    assert top < bottom
+    assert len(face.landmarks) == 5
+    assert all(left <= x <= right and top <= y <= bottom for x, y in face.landmarks)
+    assert contract.MIN_CONFIDENCE <= face.confidence <= 1
+    assert face.quality.size > 0
+    assert 1 <= face.score <= 10
+    assert np.linalg.norm(face.embedding) == pytest.approx(1, abs=1e-5)
+    assert face.embedding.dtype == np.float32
+    assert (face.crop.shape, face.crop.dtype) == ((112, 112, 3), np.uint8)
+
+
+async def test_what_answered_is_named(subject):
+    analysis = await analyse(subject, subject.face, EVERYTHING)
+    stages = await subject.engine.stages(deadline=Deadline.after(PATIENCE))
+    ids = {
+        (stage.name, each.id): each.version
+        for stage in stages
+        for each in stage.versions
+        if each.ready and each.id
+    }
+    for stage, weights in (
+        (contract.DETECTION, analysis.detection),
+        (contract.EMBEDDING_STAGE, analysis.embedding),
+        (contract.SCORING, analysis.scoring),
+    ):
+        assert len(weights.id) == 16
+        if isinstance(subject.engine, TritonInference):
+            assert ids[stage.name, weights.id] == weights.version
+        else:
+            assert (stage.name, weights.id) in ids
+
+
+async def test_what_was_not_asked_for_is_not_there(subject):
+    analysis = await analyse(subject, subject.face)
+    (face,) = analysis.faces
+    assert (face.score, face.embedding, face.crop) == (None, None, None)
+    assert analysis.embedding is None
+    assert analysis.scoring is None
+    assert analysis.detection.id
+
+
+@pytest.mark.parametrize("need", [Need.NOTHING_MORE, Need.EMBEDDING, Need.CROPS, EVERYTHING])
+async def test_no_face_is_no_error(subject, need):
+    analysis = await analyse(subject, subject.blank, need)
+    assert analysis.faces == ()
+    assert analysis.detection.id
+
+
+@pytest.mark.parametrize("need", [Need.EMBEDDING, Need.SCORE, Need.CROPS])
+async def test_each_need_alone(subject, need):
+    (face,) = (await analyse(subject, subject.face, need)).faces
+    assert (face.embedding is not None) == (need is Need.EMBEDDING)
+    assert (face.score is not None) == (need is Need.SCORE)
+    assert (face.crop is not None) == (need is Need.CROPS)
+
+
+async def test_a_broken_image_is_an_error_of_its_own_request_in_one_sentence(subject):
+    answers = await asyncio.gather(
+        *(analyse(subject, data) for data in [subject.face, subject.broken, subject.blank] * 3),
+        return_exceptions=True,
+    )
+    for number, answer in enumerate(answers):
+        if number % 3 == 1:
+            assert isinstance(answer, InvalidImageError)
+            assert "\n" not in answer.detail
+            assert "face_preprocess" not in answer.detail
+        else:
+            assert len(answer.faces) == (number % 3 == 0)
+
+
+async def test_a_deadline_that_passed_is_an_error(subject):
+    with pytest.raises(RequestTimeoutError):
+        await subject.engine.analyse(
+            subject.face, need=Need.NOTHING_MORE, deadline=Deadline.after(0)
+        )
+
+
+async def test_status_lists_every_stage_in_order(subject):
+    status = await subject.engine.status(deadline=Deadline.after(PATIENCE))
+    assert status.ready
+    assert [stage.name for stage in status.stages] == [stage.name for stage in contract.STAGES]

@@ -1,0 +1,130 @@
+"""The supervisor with small real processes in place of Triton and the gateway."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tools.serving.errors import ServingError
+from tools.serving.processes import is_alive
+from tools.serving.state import ProcessRecord
+from tools.serving.supervisor import Patience, Supervisor
+
+HASTY = Patience(first_delay_seconds=0.01, longest_delay_seconds=0.02, restarts=3)
+
+
+@dataclass
+class Script:
+    """A part that runs a Python script; it is ready once its log says `ready`."""
+
+    name: str
+    folder: Path
+    script: str
+    start_timeout_seconds: float = 20.0
+    grace_seconds: float = 0.5
+    cleaned: int = field(default=0)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def command(self) -> Sequence[str]:
+        return (sys.executable, "-u", "-c", self.script)
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    async def is_ready(self, *, first: bool) -> bool:
+        del first
+        return "ready" in self.log.read_text()
+
+    def last_error(self) -> str:
+        return self.log.read_text().splitlines()[-1]
+
+    def clean_up(self) -> None:
+        self.cleaned += 1
+
+
+class Watch:
+    """Takes what a supervisor says and notes every process it started."""
+
+    def __init__(self, *parts: Script) -> None:
+        self.lines: list[str] = []
+        self.phases: list[str] = []
+        self.seen: dict[int, ProcessRecord] = {}
+        self.stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.started = asyncio.Event()
+        self.supervisor = Supervisor(
+            parts, report=self.lines.append, listener=self._note, patience=HASTY
+        )
+
+    async def run(self) -> None:
+        async with asyncio.timeout(30):
+            await self.supervisor.run(stop=self.stop, on_ready=self.ready.set)
+
+    def _note(self, phase: str, running: dict[str, ProcessRecord]) -> None:
+        self.phases.append(phase)
+        self.started.set()
+        self.seen |= {record.pid: record for record in running.values()}
+
+
+async def test_stop_ends_a_part_that_ignores_sigterm(tmp_path: Path) -> None:
+    stubborn = Script(
+        "stubborn",
+        tmp_path,
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)",
+    )
+    polite = Script("polite", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(stubborn, polite)
+    run = asyncio.create_task(watch.run())
+    await watch.ready.wait()
+    assert len(watch.seen) == 2
+
+    watch.stop.set()
+    await run
+
+    assert not any(is_alive(record) for record in watch.seen.values())
+    assert stubborn.cleaned == polite.cleaned == 1
+
+
+async def test_part_that_dies_is_started_again_and_given_up_at_last(tmp_path: Path) -> None:
+    short = Script("short", tmp_path, "import time; print('ready'); time.sleep(0.2); 1 / 0")
+    steady = Script("steady", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(steady, short)
+
+    with pytest.raises(ServingError, match=r"giving up after 3 restarts: short ended with code 1"):
+        await watch.run()
+
+    assert len(watch.seen) == 1 + 1 + HASTY.restarts
+    assert watch.phases.count("restarting") >= HASTY.restarts
+    assert not any(is_alive(record) for record in watch.seen.values())
+
+
+async def test_part_that_dies_before_it_was_ever_ready_ends_the_start(tmp_path: Path) -> None:
+    first = Script("first", tmp_path, "import time; print('ready'); time.sleep(60)")
+    broken = Script("broken", tmp_path, "raise SystemExit('no such thing')")
+    watch = Watch(first, broken)
+
+    with pytest.raises(ServingError, match=r"broken ended with code 1: no such thing; log: "):
+        await watch.run()
+
+    assert not watch.ready.is_set()
+    assert len(watch.seen) == 2
+    assert not any(is_alive(record) for record in watch.seen.values())
+
+
+async def test_stop_during_the_start_ends_it(tmp_path: Path) -> None:
+    slow = Script("slow", tmp_path, "import time; time.sleep(60)")
+    watch = Watch(slow)
+    run = asyncio.create_task(watch.run())
+    await watch.started.wait()
+
+    watch.stop.set()
+    await run
+
+    assert not watch.ready.is_set()
+    assert not any(is_alive(record) for record in watch.seen.values())

@@ -1,0 +1,224 @@
+"""The Triton client over real gRPC against a server that follows a script."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from gateway.deadline import Deadline
+from gateway.errors import (
+    AurumError,
+    InferenceUnavailableError,
+    InvalidImageError,
+    RequestTimeoutError,
+)
+from gateway.inference.triton import TritonInference
+from gateway.inference.versions import VersionBook
+from gateway.models import Need
+from tests.support.grpc_triton import Script, running
+from triton_python_backend import contract
+
+PIPELINE = contract.PIPELINE.name
+UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
+BASE = {"BOXES", "LANDMARKS", "CONFIDENCE", "QUALITY", "DETECTOR"}
+
+
+@pytest.fixture
+def script():
+    return Script()
+
+
+@pytest.fixture
+async def engine(script):
+    async with running(script) as address:
+        engine = TritonInference(address)
+        yield engine
+        await engine.close()
+
+
+async def analyse(engine, need=Need.NOTHING_MORE, seconds=10.0):
+    return await engine.analyse(b"image", need=need, deadline=Deadline.after(seconds))
+
+
+@pytest.mark.parametrize(
+    ("need", "more"),
+    [
+        (Need.NOTHING_MORE, set()),
+        (Need.EMBEDDING, {"EMBEDDING", "SPACE"}),
+        (Need.SCORE, {"SCORE", "HEAD", "SPACE"}),
+        (Need.CROPS, {"CROPS"}),
+        (Need.SCORE | Need.EMBEDDING, {"SCORE", "HEAD", "SPACE", "EMBEDDING"}),
+    ],
+)
+async def test_only_needed_outputs_are_requested(engine, script, need, more):
+    await analyse(engine, need)
+    (asked,) = script.asked(PIPELINE)
+    assert set(asked) == BASE | more
+    assert len(asked) == len(set(asked))
+
+
+async def test_once_unavailable_is_tried_again(engine, script):
+    script.failures = [UNAVAILABLE]
+    assert len((await analyse(engine)).faces) == 1
+    assert len(script.asked(PIPELINE)) == 2
+
+
+async def test_twice_unavailable_is_given_up(engine, script):
+    script.failures = [UNAVAILABLE] * 3
+    with pytest.raises(InferenceUnavailableError) as refusal:
+        await analyse(engine)
+    assert refusal.value.retry_after_seconds >= 1
+    assert len(script.asked(PIPELINE)) == 2
+
+
+async def test_no_second_try_when_the_deadline_leaves_no_time(engine, script):
+    script.failures = [UNAVAILABLE] * 2
+    with pytest.raises(InferenceUnavailableError):
+        await analyse(engine, seconds=0.1)
+    assert len(script.asked(PIPELINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected"),
+    [
+        ("INVALID_ARGUMENT", "in ensemble 'face_pipeline', invalid_image: cut off", "cut off"),
+        ("INTERNAL", "face_preprocess: invalid_image: cut off\nTraceback /usr/lib", "cut off"),
+    ],
+)
+async def test_what_is_no_image_is_said_in_one_clean_sentence(
+    engine, script, status, text, expected
+):
+    script.failures = [(grpc.StatusCode[status], text)]
+    with pytest.raises(InvalidImageError) as refusal:
+        await analyse(engine)
+    assert refusal.value.detail == f"the image cannot be decoded: {expected}"
+    assert len(script.asked(PIPELINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("NOT_FOUND", "Request for unknown model: 'face_pipeline' is not found"),
+        ("UNAVAILABLE", "Request for unknown model: 'face_pipeline' has no available versions"),
+        ("INTERNAL", "message: Stub process 'face_preprocess_0_0' is not healthy."),
+    ],
+)
+async def test_a_stage_that_is_not_there_is_unavailable(engine, script, status, text):
+    script.failures = [(grpc.StatusCode[status], text)] * 2
+    with pytest.raises(InferenceUnavailableError):
+        await analyse(engine)
+
+
+async def test_any_other_failure_says_nothing_of_itself(engine, script, caplog):
+    script.failures = [(grpc.StatusCode.INTERNAL, "secret path /opt/x")]
+    with pytest.raises(AurumError) as failure:
+        await analyse(engine)
+    assert failure.value.code == "internal"
+    assert "secret" not in failure.value.detail
+    assert any("secret" in str(vars(record)) for record in caplog.records)
+
+
+async def test_a_slow_server_ends_with_the_deadline(engine, script):
+    script.seconds = 30
+    with pytest.raises(RequestTimeoutError):
+        await analyse(engine, seconds=0.3)
+
+
+async def test_nobody_there(unused_tcp_port):
+    engine = TritonInference(f"127.0.0.1:{unused_tcp_port}")
+    with pytest.raises(InferenceUnavailableError):
+        await analyse(engine)
+    status = await engine.status(deadline=Deadline.after(5))
+    assert not status.reachable
+    assert not status.ready
+    await engine.close()
+
+
+async def test_a_server_that_comes_back_is_found_again(script, unused_tcp_port):
+    address = f"127.0.0.1:{unused_tcp_port}"
+    engine = TritonInference(address)
+    async with running(script, address):
+        await analyse(engine)
+    for _ in range(5):
+        with pytest.raises(InferenceUnavailableError):
+            await analyse(engine)
+    async with running(script, address):
+        for _ in range(50):
+            try:
+                analysis = await analyse(engine)
+                break
+            except InferenceUnavailableError:
+                await asyncio.sleep(0.1)
+        assert analysis.faces
+    await engine.close()
+
+
+# Versions ----------------------------------------------------------------------------------
+
+
+async def test_versions_are_learnt_once(engine, script):
+    for _ in range(3):
+        analysis = await analyse(engine, Need.SCORE)
+    assert analysis.detection.version == "1"
+    assert analysis.embedding.version == "1"
+    assert analysis.scoring.version == "1"
+    assert analysis.embedding.id == contract.format_id(21)
+    assert script.asked("face_detection") == [("DETECTOR",)]
+
+
+async def test_an_unknown_id_triggers_one_refresh(engine, script):
+    await analyse(engine)
+    script.versions["face_detection"] = {"1": 11, "2": 12}
+    for _ in range(3):
+        assert (await analyse(engine)).detection.version == "2"
+    # once for version 1, then once more for both
+    assert len(script.asked("face_detection")) == 3
+
+
+async def test_an_id_of_no_ready_version_has_none(engine, script):
+    await analyse(engine)
+    probes = len(script.asked("face_detection"))
+    script.id_of = lambda stage, version="": 99 if not version else 11
+    for _ in range(3):
+        assert (await analyse(engine)).detection.version is None
+    assert len(script.asked("face_detection")) == probes + 1
+
+
+async def test_many_at_once_learn_together(engine, script):
+    await asyncio.gather(*(analyse(engine) for _ in range(10)))
+    assert script.asked("face_detection") == [("DETECTOR",)]
+
+
+async def test_many_at_once_with_an_unknown_id_ask_once_more(engine, script):
+    await analyse(engine)
+    probes = len(script.asked("face_detection"))
+    script.id_of = lambda stage, version="": 99 if not version else 11
+    await asyncio.gather(*(analyse(engine) for _ in range(10)))
+    assert len(script.asked("face_detection")) == probes + 1
+
+
+async def test_a_version_that_tells_no_id_spoils_no_answer(engine, script):
+    script.dimension = 77  # no length that is tried fits but the embedding's own
+    assert (await analyse(engine, Need.SCORE)).scoring.version == "1"
+
+
+async def test_an_old_book_is_read_anew_beside_the_request(engine, script):
+    now = 0.0
+    book = VersionBook(engine._calls, clock=lambda: now)
+    await book.name("face_detection", 11, deadline=Deadline.after(5))
+    script.versions["face_detection"] = {"2": 11}
+    now = 31.0
+    stale = await book.name("face_detection", 11, deadline=Deadline.after(5))
+    assert stale.version == "1"
+    await book._task
+    fresh = await book.name("face_detection", 11, deadline=Deadline.after(5))
+    assert fresh.version == "2"
+    await book.close()
+
+
+async def test_stages_carry_ids_and_foreign_models_are_left_out(engine):
+    stages = await engine.stages(deadline=Deadline.after(5))
+    assert [stage.name for stage in stages] == [stage.name for stage in contract.STAGES]
+    ids = {stage.name: stage.versions[0].id for stage in stages}
+    assert ids["face_embedding"] == contract.format_id(21)
+    assert ids["face_alignment"] is None

@@ -1,0 +1,128 @@
+"""The upstream reference: insightface, run in an environment of its own."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.support import photos
+from tools.importing import arcface, scrfd
+from tools.importing.network import load_network
+from tools.importing.prepared import Prepared
+from triton_python_backend.contract import DETECTION
+from triton_python_backend.preprocess import decode, make_canvases
+
+DETECTORS = ("det_500m", "scrfd_2.5g_bnkps")
+EMBEDDER = "mobilefacenet_arcface_128"
+Found = TypeVar("Found")
+SCRIPT = photos.CHECKOUT / "tests" / "golden" / "insightface_reference.py"
+_TIMEOUT_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Faces of one canvas, in its pixels; crops and embeddings only from the reference."""
+
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    confidence: np.ndarray
+    crops: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
+
+
+class Detector:
+    """An imported detector, run by onnxruntime."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._session = session(prepared)
+
+    def __call__(self, canvases: np.ndarray) -> list[Faces]:
+        names = [tensor.name for tensor in DETECTION.outputs[:3]]
+        rows = zip(*self._session.run(names, {"CANVAS": canvases}), strict=True)
+        return [
+            Faces(boxes[scores > 0], landmarks[scores > 0], scores[scores > 0])
+            for boxes, landmarks, scores in rows
+        ]
+
+
+def session(prepared: Prepared) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(prepared.graph, options, providers=["CPUExecutionProvider"])
+
+
+def import_detector(name: str) -> Detector:
+    path = photos.models_folder() / f"{name}.onnx"
+    return Detector(scrfd.prepare(load_network(path)))
+
+
+def import_embedder() -> onnxruntime.InferenceSession:
+    path = photos.models_folder() / f"{EMBEDDER}.onnx"
+    return session(arcface.prepare(load_network(path)))
+
+
+def interpreter() -> Path:
+    """The Python that has insightface, or skip."""
+    default = photos.CHECKOUT / ".venv-golden" / "bin" / "python"
+    path = Path(os.environ.get("AURUM_TEST_GOLDEN_PYTHON", default))
+    if not path.is_file():
+        pytest.skip(f"{path} is no interpreter with insightface (AURUM_TEST_GOLDEN_PYTHON)")
+    return path
+
+
+def require(find: Callable[[], Found]) -> Found:
+    """Call `find`; where golden tests were asked for, what is missing fails instead of skipping."""
+    try:
+        return find()
+    except pytest.skip.Exception as missing:
+        if "golden" in os.environ.get("AURUM_TEST_REQUIRE", "").split(","):
+            pytest.fail(f"golden tests were asked for: {missing.msg}")
+        raise
+
+
+def make_all_canvases() -> dict[str, np.ndarray]:
+    """Canvases of both sizes: a group photo, the portrait and padded photos in the wild."""
+    interpreter()
+    found = {}
+    for name, data in (
+        ("group", photos.group_photo()),
+        ("portrait", photos.encode(photos.portrait())),
+    ):
+        found[f"{name}-frame"] = make_canvases(decode(data)).frame
+    for number, (_, data) in enumerate(photos.portraits_in_the_wild(every=300, most=8)):
+        pixels = decode(data)
+        height, width = (size // 2 for size in pixels.shape[:2])
+        padded = cv2.copyMakeBorder(pixels, height, height, width, width, cv2.BORDER_CONSTANT)
+        found[f"wild{number}-frame"] = make_canvases(padded).frame
+        found[f"wild{number}-closeup"] = make_canvases(pixels).closeup
+    found["nothing-frame"] = np.zeros((640, 640, 3), np.uint8)
+    return found
+
+
+def ask_insightface(canvases: dict[str, np.ndarray], folder: Path) -> dict[tuple[str, str], Faces]:
+    """Faces by detector and canvas, as insightface finds them."""
+    models = photos.models_folder()
+    np.savez(folder / "canvases.npz", **canvases)
+    command = [
+        *(interpreter(), SCRIPT, folder / "canvases.npz"),
+        *(models / f"{EMBEDDER}.onnx", folder / "answers.npz"),
+        *(f"{name}={models / name}.onnx" for name in DETECTORS),
+    ]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    answers = np.load(folder / "answers.npz")
+
+    def faces(prefix: str) -> Faces:
+        kinds = ("boxes", "landmarks", "confidence", "crops", "embeddings")
+        return Faces(*(answers.get(f"{prefix}/{kind}") for kind in kinds))
+
+    return {(name, key): faces(f"{name}/{key}") for name in DETECTORS for key in canvases}

@@ -1,0 +1,101 @@
+"""A Triton over real gRPC whose answers are written down: for retries, errors and versions."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from triton_python_backend import contract
+
+_DTYPES = {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}
+
+
+@dataclass
+class Script:
+    """What the server does; tests change it while it runs.
+
+    versions: id by stage and version. serving: the version whose id the ensemble answers with.
+    failures: status and text of the next answers. calls: model, version and outputs asked for.
+    """
+
+    versions: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {
+            "face_detection": {"1": 11},
+            "face_embedding": {"1": 21},
+            "face_scoring": {"1": 31},
+        }
+    )
+    serving: dict[str, str] = field(default_factory=dict)
+    dimension: int = 128
+    failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    seconds: float = 0
+    calls: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def id_of(self, stage: str, version: str = "") -> int:
+        known = self.versions[stage]
+        return known[version or self.serving.get(stage) or max(known)]
+
+    def asked(self, model: str) -> list[tuple[str, ...]]:
+        return [outputs for name, _, outputs in self.calls if name == model]
+
+
+class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def RepositoryIndex(self, request, context):  # noqa: N802 - named by gRPC
+        answer = service_pb2.RepositoryIndexResponse()
+        for stage in contract.STAGES:
+            for version in self._script.versions.get(stage.name, {"1": 0}):
+                answer.models.add(name=stage.name, version=version, state="READY")
+        answer.models.add(name="something_else", version="7", state="READY")
+        return answer
+
+    async def ModelInfer(self, request, context):  # noqa: N802 - named by gRPC
+        script = self._script
+        outputs = tuple(output.name for output in request.outputs)
+        script.calls.append((request.model_name, request.model_version, outputs))
+        script.called.set()
+        await asyncio.sleep(script.seconds)
+        if script.failures:
+            await context.abort(*script.failures.pop(0))
+        shapes = [list(entry.shape) for entry in request.inputs]
+        if request.model_name == "face_scoring" and shapes[0][1] != script.dimension:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape")
+        stage = {stage.name: stage for stage in contract.STAGES}[request.model_name]
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for tensor in stage.outputs:
+            if tensor.name in outputs:
+                array = self._value(request, tensor)
+                answer.outputs.add(name=tensor.name, datatype=tensor.dtype, shape=array.shape)
+                answer.raw_output_contents.append(array.tobytes())
+        return answer
+
+    def _value(self, request, tensor: contract.Tensor) -> np.ndarray:
+        """One row of ones, or the id where the output is one."""
+        for stage, output in contract.ID_OUTPUT.items():
+            if tensor.name == output:
+                version = request.model_version if request.model_name == stage else ""
+                return np.array([self._script.id_of(stage, version)], dtype=np.int64)
+        dims = [1 if number == 0 else dim for number, dim in enumerate(tensor.dims)]
+        if tensor.name == contract.EMBEDDING:
+            dims = [1, self._script.dimension]
+        return np.ones(dims, dtype=_DTYPES[tensor.dtype])
+
+
+@asynccontextmanager
+async def running(script: Script, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    """Serve the script; yields the address."""
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Service(script), server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace=None)

@@ -1,0 +1,156 @@
+"""Images are judged by their header; what counts as upright is what `face_preprocess` decodes."""
+
+import hashlib
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from gateway.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
+from gateway.images import ImageLimits, check_image, sniff
+from tests.support import photos
+from triton_python_backend import preprocess
+
+LIMITS = ImageLimits(max_bytes=1_000_000, max_megapixels=40)
+
+
+def picture(size=(30, 20)) -> Image.Image:
+    return Image.new("RGB", size, (200, 100, 50))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_accepted_formats_are_told_by_content(kind):
+    data = photos.encode(picture(), kind)
+    image = check_image(data, LIMITS)
+    assert (image.format, image.width, image.height) == (kind, 30, 20)
+    assert image.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": False}, {"exif": b"Exif"}])
+def test_all_three_kinds_of_webp_tell_their_size(options):
+    assert check_image(photos.encode(picture((33, 21)), "WEBP", **options), LIMITS).width == 33
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "ICO", "PPM"])
+def test_other_formats_are_refused(kind):
+    with pytest.raises(UnsupportedMediaTypeError):
+        check_image(photos.encode(picture(), kind), LIMITS)
+
+
+@pytest.mark.parametrize("data", [b"hello", b"BM but no bitmap", b"\x00" * 100, b"<svg/>"])
+def test_other_bytes_are_refused(data):
+    assert sniff(data) is None
+    with pytest.raises(UnsupportedMediaTypeError):
+        check_image(data, LIMITS)
+
+
+def test_no_bytes_are_no_image():
+    with pytest.raises(InvalidImageError, match="no bytes"):
+        check_image(b"", LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_start_without_a_header_is_invalid(kind):
+    data = photos.encode(picture(), kind)[:16]
+    with pytest.raises(InvalidImageError):
+        check_image(data, LIMITS)
+
+
+def test_bytes_are_limited():
+    data = photos.encode(picture())
+    assert check_image(data, ImageLimits(len(data), 40))
+    with pytest.raises(ImageTooLargeError, match="bytes"):
+        check_image(data, ImageLimits(len(data) - 1, 40))
+
+
+def test_pixels_are_limited_exactly():
+    data = photos.encode(picture((100, 100)))
+    assert check_image(data, ImageLimits(10**6, 0.01))
+    with pytest.raises(ImageTooLargeError, match="100 x 100"):
+        check_image(data, ImageLimits(10**6, 0.009999))
+
+
+@pytest.mark.parametrize("edge", [10_000, 30_000, 2**31 - 1])
+def test_a_bomb_is_refused_by_its_header(edge):
+    with pytest.raises(ImageTooLargeError, match="megapixels"):
+        check_image(png_header(edge, edge), LIMITS)
+
+
+def test_a_webp_bomb_is_refused_before_its_canvas_is_reserved():
+    body = b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\xff\xff" * 2
+    data = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+    with pytest.raises(ImageTooLargeError, match="16777216 x 16777216"):
+        check_image(data, LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_size_is_the_size_that_is_decoded(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = photos.encode(picture(), kind, exif=exif)
+    image = check_image(data, LIMITS)
+    assert (image.height, image.width) == preprocess.decode(data).shape[:2]
+    assert (image.width, image.height) == ((20, 30) if orientation > 4 else (30, 20))
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_a_broken_orientation_counts_as_none(exif):
+    assert check_image(photos.encode(picture(), "JPEG", exif=exif), LIMITS).width == 30
+
+
+KINDS = {
+    "grey": lambda: photos.encode(picture().convert("L"), "JPEG"),
+    "cmyk": lambda: photos.encode(picture().convert("CMYK"), "JPEG"),
+    "alpha": lambda: photos.encode(picture().convert("RGBA")),
+    "palette": lambda: photos.encode(picture().convert("P")),
+    "16 bits": lambda: photos.encode(Image.new("I;16", (30, 20))),
+    "alpha webp": lambda: photos.encode(picture().convert("RGBA"), "WEBP"),
+    "animated webp": lambda: photos.encode(
+        picture(), "WEBP", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+    "animated png": lambda: photos.encode(
+        picture(), "PNG", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+    "multi-picture jpeg": lambda: photos.encode(
+        picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_stage_decodes_passes_with_its_size(kind):
+    data = KINDS[kind]()
+    image = check_image(data, LIMITS)
+    assert (image.height, image.width) == preprocess.decode(data).shape[:2] == (20, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_one_pixel_is_an_image(kind):
+    assert check_image(photos.encode(picture((1, 1)), kind), LIMITS).width == 1
+
+
+def test_pixels_are_never_decoded(monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
+    for kind in ("JPEG", "PNG", "WEBP", "BMP"):
+        assert check_image(photos.encode(Image.new("L", (9, 9)), kind), LIMITS).width == 9

@@ -1,0 +1,146 @@
+"""Imports point one way: a module imports only modules of a lower rank."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+GATEWAY = {
+    "errors": 0.0,
+    "settings": 0.1,
+    "models": 0.1,
+    "deadline": 1.0,
+    "logs": 1.0,
+    "metrics": 1.0,
+    "sidecars": 1.0,
+    "images": 2.0,
+    "inference.base": 2.0,
+    "inference.calls": 2.1,
+    "inference.versions": 2.2,
+    "inference.triton": 2.3,
+    "inference.embedder": 2.3,
+    "records.models": 0.1,
+    "records.tables": 2.0,
+    "records.migrations.env": 2.1,
+    "records.migrations.versions.r0001_first": 2.0,
+    "records.database": 2.1,
+    "records.crypt": 2.1,
+    "records.collections": 2.2,
+    "records.faces": 2.2,
+    "records.clusters": 2.2,
+    "records.store": 2.3,
+    "vectors.base": 2.0,
+    "vectors.payload": 2.1,
+    "vectors.edge_shard": 2.2,
+    "vectors.edge_frames": 2.2,
+    "vectors.edge_build": 2.3,
+    "vectors.edge_gallery": 2.4,
+    "vectors.edge_process": 2.5,
+    "vectors.edge": 2.5,
+    "vectors.server": 2.2,
+    "pipeline": 3.0,
+    "collections.clustering": 3.0,
+    "collections.quality": 3.0,
+    "collections.base": 3.1,
+    "collections.enrolment": 3.2,
+    "collections.search": 3.2,
+    "collections.clusters": 3.2,
+    "collections.forgetting": 3.3,
+    "collections.repair": 3.4,
+    "collections.migration": 3.5,
+    "collections.service": 3.6,
+    "collections.intake": 3.7,
+    "collections.opening": 3.7,
+    "collection_schemas": 3.2,
+    "collection_answers": 3.8,
+    "schemas": 3.0,
+    "answers": 3.1,
+    "routes.context": 4.0,
+    "collection_examples": 4.0,
+    "examples": 4.05,
+    "routes.uploads": 4.1,
+    "routes.ml": 4.2,
+    "routes.health": 4.2,
+    "routes.docs": 4.2,
+    "routes.bodies": 4.2,
+    "routes.cursors": 4.1,
+    "routes.route": 4.25,
+    "routes.collections": 4.3,
+    "routes.remembered": 4.4,
+    "routes.collection_table": 4.5,
+    "routes.table": 4.6,
+    "middleware": 4.7,
+    "openapi": 5.0,
+    "app": 5.1,
+    "__main__": 6.0,
+}
+BACKEND = {
+    "contract": 0.0,
+    "geometry": 1.0,
+    "preprocess": 2.0,
+    "detection": 2.0,
+    "alignment": 2.1,
+    "quality": 2.1,
+    "onnx_session": 2.0,
+    "results": 2.0,
+    "stages": 3.0,
+    "adapter": 4.0,
+}
+RANKS = {f"gateway.{name}": rank for name, rank in GATEWAY.items()} | {
+    f"triton_python_backend.{name}": rank for name, rank in BACKEND.items()
+}
+
+
+def modules(package: str) -> dict[str, Path]:
+    """All modules of a package by dotted name, but those without an import path of their own."""
+    found = {}
+    for path in (ROOT / package).rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[-1] not in ("__init__", "model"):
+            found[".".join(parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = modules("gateway") | modules("triton_python_backend")
+
+
+def test_every_module_has_a_rank():
+    assert set(FILES) == set(RANKS)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_module_imports_only_lower_ranks(name):
+    upward = {other for other in imports(FILES[name]) & set(RANKS) if RANKS[other] >= RANKS[name]}
+    assert not upward
+
+
+def test_of_the_backend_only_its_contract_is_known_to_the_gateway():
+    for name in FILES:
+        if name.startswith("gateway."):
+            ours = {o for o in imports(FILES[name]) if o.startswith("triton_python_backend")}
+            assert ours <= {"triton_python_backend"} | {
+                o for o in ours if o.startswith("triton_python_backend.contract")
+            }, name
+
+
+def test_the_backend_knows_neither_gateway_nor_tools():
+    for name, path in modules("triton_python_backend").items():
+        assert not {o for o in imports(path) if o.split(".")[0] in ("gateway", "tools")}, name
+
+
+def test_the_gateway_does_not_know_the_tools():
+    for name, path in modules("gateway").items():
+        assert not {o for o in imports(path) if o.split(".")[0] == "tools"}, name

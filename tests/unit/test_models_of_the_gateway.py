@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from gateway.models import EngineStatus, QualityLimits, StageStatus, StageVersion
+from tests.support.fake_inference import GOOD
+
+CASES = {
+    "too_small": {"size": 39.9},
+    "blurred": {"sharpness": 0.1},
+    "too_dark": {"brightness": 0.1},
+    "too_bright": {"brightness": 0.95},
+    "turned_away": {"yaw": -50},
+    "looking_up_or_down": {"pitch": 40},
+    "tilted": {"roll": 60},
+}
+
+
+def test_a_good_face_has_no_reasons():
+    assert QualityLimits().reasons(GOOD) == ()
+
+
+@pytest.mark.parametrize("reason", CASES)
+def test_each_limit_has_its_reason(reason):
+    assert QualityLimits().reasons(replace(GOOD, **CASES[reason])) == (reason,)
+
+
+def test_all_reasons_are_named():
+    worst = replace(GOOD, size=1, sharpness=0, yaw=90)
+    assert QualityLimits().reasons(worst) == ("too_small", "blurred", "turned_away")
+
+
+def test_limits_themselves_are_acceptable():
+    limits = QualityLimits()
+    edge = replace(GOOD, size=limits.min_size, yaw=limits.max_yaw, roll=-limits.max_roll)
+    assert limits.reasons(edge) == ()
+
+
+def test_one_ready_version_is_enough_for_a_stage_and_one_unready_stage_too_much():
+    old, new = StageVersion("1", "UNAVAILABLE", "unloaded"), StageVersion("2", "READY", "")
+    served, gone = StageStatus("a", (old, new)), StageStatus("b", (old,))
+    assert EngineStatus(True, "", (served,)).ready
+    assert not EngineStatus(True, "", (served, gone)).ready
+    assert not EngineStatus(False, "", ()).ready

@@ -1,0 +1,128 @@
+"""The order of things, with an engine whose answers are known."""
+
+import asyncio
+
+import pytest
+
+from gateway.deadline import Deadline, Slots, Workers
+from gateway.errors import (
+    InferenceUnavailableError,
+    InvalidImageError,
+    NoFaceError,
+    UnsupportedMediaTypeError,
+)
+from gateway.images import ImageLimits
+from gateway.metrics import Metrics
+from gateway.models import Need
+from gateway.pipeline import Pipeline, Selection
+from tests.support.fake_inference import SPACE, FakeInference, photo
+
+ALL = Selection(max_faces=32, min_confidence=0.5)
+
+
+@pytest.fixture
+def fake():
+    return FakeInference()
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def pipeline(fake, metrics):
+    workers = Workers(1)
+    yield Pipeline(
+        fake, limits=ImageLimits(10**6, 1), slots=Slots(4), workers=workers, metrics=metrics
+    )
+    workers.close()
+
+
+async def run(pipeline, data, *, need=Need.NOTHING_MORE, selection=ALL):
+    return await pipeline.run(data, need=need, selection=selection, deadline=Deadline.after(5))
+
+
+async def compare(pipeline, a, b):
+    deadline = Deadline.after(5)
+    return await pipeline.compare(image_a=a, image_b=b, min_confidence=0.5, deadline=deadline)
+
+
+async def test_the_engine_is_asked_for_no_more_than_needed(pipeline, fake):
+    await run(pipeline, photo())
+    await run(pipeline, photo(), need=Need.SCORE)
+    assert fake.needs == [Need.NOTHING_MORE, Need.SCORE]
+
+
+async def test_an_image_that_fails_the_check_never_reaches_the_engine(pipeline, fake):
+    with pytest.raises(UnsupportedMediaTypeError):
+        await run(pipeline, b"no image")
+    assert fake.needs == []
+
+
+async def test_the_largest_faces_are_kept_in_order(pipeline):
+    result = await run(pipeline, photo(faces=5), selection=Selection(2, 0.5))
+    assert [face.box[0] for face in result.analysis.faces] == [0, 10]
+
+
+async def test_uncertain_faces_are_left_out(pipeline):
+    result = await run(pipeline, photo(faces=5), selection=Selection(32, 0.925))
+    assert [face.confidence for face in result.analysis.faces] == pytest.approx([0.95, 0.94, 0.93])
+
+
+async def test_faces_and_waiting_are_counted(pipeline, metrics):
+    result = await run(pipeline, photo(faces=3), selection=Selection(1, 0.5))
+    assert metrics.registry.get_sample_value("aurum_faces_found_total") == 3
+    labels = {"engine": "triton"}
+    assert metrics.registry.get_sample_value("aurum_inference_seconds_count", labels) == 1
+    took = result.took_ms
+    assert took.total == pytest.approx(took.validate + took.inference)
+
+
+async def test_one_request_too_many_is_refused_at_once(pipeline, fake):
+    fake.seconds = 0.2
+    answers = await asyncio.gather(
+        *(run(pipeline, photo()) for _ in range(6)), return_exceptions=True
+    )
+    refused = [a for a in answers if isinstance(a, InferenceUnavailableError)]
+    assert len(refused) == 2
+    assert fake.most_active == 4
+
+
+@pytest.mark.parametrize(("seed", "similarity"), [(0, 1.0), (1, 0.0)])
+async def test_similarity_is_the_cosine_of_the_largest_faces(pipeline, seed, similarity):
+    result = await compare(pipeline, photo(faces=2), photo(faces=1, seed=seed))
+    assert result.similarity == similarity
+    assert len(result.a.analysis.faces) == 1
+
+
+async def test_both_images_are_analysed_at_once(pipeline, fake):
+    fake.seconds = 0.05
+    await compare(pipeline, photo(), photo())
+    assert fake.most_active == 2
+
+
+@pytest.mark.parametrize("blank", ["image_a", "image_b"])
+async def test_the_image_without_a_face_is_named(pipeline, blank):
+    images = {"image_a": photo(), "image_b": photo()} | {blank: photo(faces=0)}
+    with pytest.raises(NoFaceError, match=blank):
+        await compare(pipeline, images["image_a"], images["image_b"])
+
+
+async def test_the_image_that_is_none_is_named_and_the_other_not_waited_for(pipeline, fake):
+    fake.seconds = 3600
+    with pytest.raises(InvalidImageError, match="image_b: the image has no bytes"):
+        await asyncio.wait_for(compare(pipeline, photo(), b""), 20)
+    assert fake.active == 0
+
+
+async def test_embeddings_of_two_spaces_are_made_again(pipeline, fake):
+    fake.spaces = ["0" * 16, SPACE]
+    assert (await compare(pipeline, photo(), photo())).similarity == 1.0
+    assert len(fake.needs) == 4
+
+
+async def test_two_spaces_that_stay_are_no_comparison(pipeline, fake):
+    fake.spaces = ["0" * 16, SPACE] * 2
+    with pytest.raises(InferenceUnavailableError):
+        await compare(pipeline, photo(), photo())
