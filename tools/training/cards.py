@@ -148,6 +148,11 @@ without their consent, surveillance, or any decision about a person.
 """
 
 
+def _settings(values: Mapping[str, Any]) -> str:
+    """Names with their values, in a line."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
 def scoring_card(metrics: Metrics) -> str:
     """The card of `face_scoring` lite, from what `scoring.train` measured."""
     report, faces, recipe = metrics["test"], metrics["faces"], metrics["recipe"]
@@ -167,7 +172,8 @@ def scoring_card(metrics: Metrics) -> str:
         ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
         ("support vectors", str(metrics["support_vectors"])),
     ]
-    settings = ", ".join(f"{name} {value}" for name, value in recipe.items())
+    machine = _settings({name: recipe[name] for name in recipe if name != "perceptrons"})
+    ensemble = _settings(recipe["perceptrons"])
     return f"""# face_scoring lite
 
 **What the number is: the mean taste of one group of raters, about 300 people asked by the authors
@@ -185,9 +191,10 @@ set does not hold were skipped.
 
 ## Method
 
-Support vector regression with a Gaussian kernel on the face embedding, as a small graph
-({settings}). The settings were chosen by cross-validation on the train and val splits.
-`python -m tools.training scoring` repeats it.
+The mean of two regressions on the face embedding, as one small graph: support vectors with a
+Gaussian kernel ({machine}), and an ensemble of perceptrons ({ensemble}). The mirror image of
+each training face is a second row. The settings were chosen by cross-validation on the train and val
+splits. `python -m tools.training scoring` repeats it.
 
 ## Measured
 

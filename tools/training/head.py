@@ -147,9 +147,7 @@ def to_onnx(head: Head) -> onnx.ModelProto:
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dimension])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])],
         [
-            numpy_helper.from_array(np.ascontiguousarray(value), name)
-            if np.ndim(value)
-            else numpy_helper.from_array(np.asarray(value), name)
+            numpy_helper.from_array(np.array(value, order="C"), name)
             for name, value in constants.items()
         ],
     )
