@@ -22,7 +22,8 @@ def entry(count: int) -> dict[str, object]:
 
 SCORING = {
     "stage": "face_scoring", "sha256": "ab" * 32, "bytes": 930_000, "support_vectors": 1800,
-    "recipe": {"penalty": 2.0, "perceptrons": {"members": 6}}, "faces": {"train": 1985, "test": 529},
+    "recipe": {"penalty": 2.0, "perceptrons": {"members": 6}},
+    "faces": {"train": 1985, "test": 529},
     "test": {"all": entry(529), "asian": entry(77)},
 }  # fmt: skip
 PAIRS = {"made_pairs": {"accuracy": 0.9712}, "found_pairs": {"accuracy": 0.9534}}

@@ -100,6 +100,7 @@ def embedding_card(metrics: Metrics) -> str:
         if training
         else ""
     )
+    note = f" {training['note']}" if "note" in training else ""
     return f"""# face_embedding lite
 
 A small face embedder, so that a clone answers with nothing fetched. Larger packs replace it.
@@ -118,7 +119,8 @@ out of training. No identity is labelled.
 Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
 network of dense convolutions, learns the teacher's embedding of the clean face from degraded
 views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
-similarities within a batch.{steps} The graph adds the embeddings of a face and of its mirror image.
+similarities within a batch.{steps}{note}
+The graph adds the embeddings of a face and of its mirror image.
 `python -m tools.training embedding` repeats it.
 
 ![learning curve](face_embedding.png)
@@ -193,8 +195,8 @@ set does not hold were skipped.
 
 The mean of two regressions on the face embedding, as one small graph: support vectors with a
 Gaussian kernel ({machine}), and an ensemble of perceptrons ({ensemble}). The mirror image of
-each training face is a second row. The settings were chosen by cross-validation on the train and val
-splits. `python -m tools.training scoring` repeats it.
+each training face is a second row. The settings were chosen by cross-validation on the train and
+val splits. `python -m tools.training scoring` repeats it.
 
 ## Measured
 
