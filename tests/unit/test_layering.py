@@ -45,6 +45,7 @@ BACKEND = {
     "onnx_session": 2.0,
     "results": 2.0,
     "stages": 3.0,
+    "self_test": 3.0,
     "adapter": 4.0,
 }
 RANKS = {f"gateway.{name}": rank for name, rank in GATEWAY.items()} | {

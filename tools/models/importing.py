@@ -1,35 +1,33 @@
-"""`aurum models`: weights into service."""
+"""`aurum models import`: files of weights become new versions."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from gateway.errors import ConfigurationError
-from gateway.settings import load_settings
 from tools.importing.arcface import USUAL, Normalisation
-from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, import_weights
 from tools.importing.repository import ModelCard
-
-app = typer.Typer(no_args_is_help=True, help="Put weights into service.")
-
-
-@app.callback()
-def _group() -> None:
-    """Put weights into service."""
+from tools.lifecycle.changes import note_import
+from tools.lifecycle.changes import opened as journal_opened
+from tools.lifecycle.shelf import STAGE_NAMES
+from tools.models.common import Context, Repository, opened
+from tools.models.waiting import Wait, tell_when_served
 
 
-@app.command("import")
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("import")(import_command)
+
+
 def import_command(
     *,
     detection: Annotated[Path | None, typer.Option(help="SCRFD detector, ONNX.")] = None,
     embedding: Annotated[Path | None, typer.Option(help="ArcFace network, ONNX.")] = None,
     scoring: Annotated[Path | None, typer.Option(help="Scoring head, ONNX.")] = None,
     version: Annotated[int | None, typer.Option(help="Version; else the next free one.")] = None,
-    repository: Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")] = None,
+    repository: Repository = None,
     space: Annotated[
         str | None,
         typer.Option(help="Space the head was trained in: 16 digits, a version, or 'active'."),
@@ -39,23 +37,36 @@ def import_command(
     ] = None,
     std: Annotated[float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, noted.")] = None,
+    wait: Wait = 30.0,
 ) -> None:
     """Check weights, make them ready for Triton and place them as new versions: all or none."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     normalisation = None
     if mean is not None or std is not None:
         normalisation = Normalisation(
             USUAL.mean if mean is None else mean, USUAL.std if std is None else std
         )
     order = Order(detection, embedding, scoring, version, space, normalisation, licence)
-    try:
-        target = repository or load_settings().model_repository
-        with errors.status("importing") as status:
-            cards = import_weights(order, target, lambda text: status.update(text))
-    except (WeightsError, ConfigurationError) as error:
-        errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from error
-    Console().print(_table(cards))
+    with opened(repository) as context:
+        cards = place(context, order)
+        context.out.print(_table(cards))
+        for card in cards:
+            tell_when_served(context, card.stage, card.version, seconds=wait)
+
+
+def place(context: Context, order: Order) -> list[ModelCard]:
+    """Import an order and write it into the journal."""
+    shelf = context.shelf
+    with journal_opened(shelf), context.errors.status("importing") as status:
+        before = {stage: shelf.newest(stage) for stage in STAGE_NAMES}
+        cards = import_weights(
+            order,
+            shelf.repository,
+            lambda text: status.update(text),
+            reserved=shelf.kept_versions,
+        )
+        for card in cards:
+            note_import(shelf, card.stage, card.version, before=before[card.stage])
+    return cards
 
 
 def _table(cards: list[ModelCard]) -> Table:
