@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -206,7 +205,8 @@ def _part(ready: bool, detail: str) -> PartOut:
 
 
 def _rating(score: float | None) -> float | None:
-    return None if score is None or math.isnan(score) else round(score, 4)
+    # NaN, a head that does not fit, is written as null
+    return None if score is None else round(score, 4)
 
 
 def _data_uri(crop: Crop) -> str:

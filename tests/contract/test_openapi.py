@@ -89,6 +89,21 @@ def test_every_refusal_is_described_as_a_problem(document):
                 schema.validate(content["examples"][code]["value"])
 
 
+def test_bodies_take_the_fields_of_their_route_and_no_others(document):
+    for route in ROUTES:
+        operation = document["paths"][route.path][route.method.lower()]
+        assert ("requestBody" in operation) == (route.fields is not None)
+        if route.fields is None:
+            continue
+        content = operation["requestBody"]["content"]
+        for media in ("multipart/form-data", "application/json"):
+            schema = content[media]["schema"]
+            assert list(schema["properties"]) == route.fields.names
+            assert schema["required"] == list(route.fields.images)
+            assert schema["additionalProperties"] is False
+        assert ("image/*" in content) == (len(route.fields.images) == 1)
+
+
 def test_nothing_in_the_document_points_at_another_host(document):
     assert not re.search(rb"https?://", orjson.dumps(document))
 

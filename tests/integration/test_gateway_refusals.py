@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import logging
 from http import HTTPStatus
 
 import pytest
@@ -238,7 +239,8 @@ async def test_a_form_that_is_not_well_formed(client, fake, case):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
-async def test_packed_bodies_are_refused_unopened(client, fake, encoding):
+@pytest.mark.parametrize("body", [gzip.compress(bytes(10 * LIMIT)), b"not packed at all"])
+async def test_packed_bodies_are_refused_unopened(client, encoding, body, caplog):
     headers = {"Content-Type": "image/png", "Content-Encoding": encoding}
-    packed = gzip.compress(bytes(10 * LIMIT))
-    await refused(client, "detect", "unsupported_media_type", packed, headers=headers)
+    await refused(client, "detect", "unsupported_media_type", body, headers=headers)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
