@@ -15,6 +15,7 @@ GATEWAY = {
     "logs": 1.0,
     "metrics": 1.0,
     "sidecars": 1.0,
+    "withdrawn": 1.0,
     "images": 2.0,
     "inference.base": 2.0,
     "inference.calls": 2.1,

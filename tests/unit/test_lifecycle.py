@@ -1,16 +1,19 @@
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import CHECKOUT
+from gateway.settings import CHECKOUT, Settings
 from tests.support import tiny_sources
 from tools.importing.importer import Order, import_weights
 from tools.lifecycle import changes
 from tools.lifecycle import shelf as shelves
+from tools.lifecycle import watch as watching
 from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.guard import withdraw_broken
 from tools.lifecycle.journal import Action, Entry, Journal, history
 from tools.lifecycle.shelf import Shelf, stage_name
 from tools.lifecycle.trial import check_version
@@ -258,3 +261,68 @@ def test_numbers_of_kept_versions_are_not_given_again(shelf, tmp_path):
     rollback(shelf)
     cards = import_weights(Order(embedding=network), shelf.repository, reserved=shelf.kept_versions)
     assert cards[0].version == 3
+
+
+def test_before_a_start_broken_newest_versions_make_way(shelf, tmp_path):
+    network = tiny_sources.save_embedder(tmp_path / "net.onnx")
+    import_weights(Order(embedding=network), shelf.repository)
+    drop(shelf, 2, b"garbage")
+    (shelf.placed(STAGE, 3)).mkdir()
+    told: list[str] = []
+    withdraw_broken(shelf, report=told.append)
+    assert where(shelf) == ([1], [2, 3])
+    assert [line.split(":")[0] for line in told] == [
+        f"{STAGE} 3 is taken out, 1 serves",
+        f"{STAGE} 2 is taken out, 1 serves",
+    ]
+    assert [entry.action for entry in shelf.journal.entries()] == [Action.WITHDRAW] * 4
+
+
+def test_before_a_start_the_only_version_stays_though_broken(shelf):
+    drop(shelf, 1, b"garbage")
+    withdraw_broken(shelf, report=pytest.fail)
+    assert where(shelf) == ([1], [])
+
+
+class Clock:
+    def __init__(self, monkeypatch) -> None:
+        self.now = time.monotonic()
+        monkeypatch.setattr(watching.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def watched(shelf, monkeypatch):
+    """A watch whose Triton and clock are scripted; files count as written long ago."""
+    drop(shelf, 1)
+    drop(shelf, 2, b"garbage")
+    watch = watching.Watch(Settings(), shelf, report=lambda _: None)
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(watching, "_last_written", lambda _: 0.0)
+
+    def look(state: str, *, after_seconds: float = 0) -> list[int]:
+        clock.now += after_seconds
+        states = {(STAGE, 2): TritonState(state, "bad"), (STAGE, 1): TritonState("READY", "")}
+        monkeypatch.setattr(watching, "read_states", lambda _: states)
+        watch.look()
+        return shelf.placed_versions(STAGE)
+
+    return look
+
+
+def test_what_fails_for_long_is_taken_out(watched, shelf):
+    assert watched("UNAVAILABLE") == [1, 2]
+    assert watched("LOADING", after_seconds=6) == [1, 2]
+    assert watched("UNAVAILABLE", after_seconds=6) == [1]
+    assert shelf.journal.entries()[-1].reason == "bad"
+
+
+def test_what_works_in_the_end_stays(watched):
+    assert watched("UNAVAILABLE") == [1, 2]
+    assert watched("READY", after_seconds=6) == [1, 2]
+    assert watched("UNAVAILABLE", after_seconds=6) == [1, 2]
+
+
+def test_a_folder_that_is_still_written_is_left_alone(watched, monkeypatch):
+    monkeypatch.setattr(watching, "_last_written", lambda _: time.time())
+    assert watched("UNAVAILABLE") == [1, 2]
+    assert watched("UNAVAILABLE", after_seconds=60) == [1, 2]

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 3.0
+_ANY: Final = ("0.0.0.0", "::", "")
 _POLL_SECONDS: Final = 0.2
 _SETTLED_SECONDS: Final = 3.0
 """Triton looks every second; before that a failure may be that of an earlier folder."""
@@ -29,7 +30,8 @@ States = dict[tuple[str, int], TritonState]
 
 def read_states(settings: Settings) -> States | None:
     """Ask Triton for its repository index; None if no Triton answers there."""
-    url = f"http://127.0.0.1:{settings.triton_http_port}/v2/repository/index"
+    host = "127.0.0.1" if settings.host in _ANY else settings.host
+    url = f"http://{host}:{settings.triton_http_port}/v2/repository/index"
     request = urllib.request.Request(url, data=b"{}", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
@@ -43,6 +45,24 @@ def read_states(settings: Settings) -> States | None:
         for entry in index
         if entry.get("version")
     }
+
+
+def read_settled(settings: Settings) -> States | None:
+    """Ask until nothing is loading, for a few seconds: Triton tries a broken version every second.
+
+    A version that loads at every look keeps the reason of its last failure, if one was seen.
+    """
+    latest = read_states(settings)
+    seen = dict(latest or {})
+    deadline = time.monotonic() + _SETTLED_SECONDS
+    while latest is not None and time.monotonic() < deadline:
+        loading = [key for key, each in seen.items() if each.state == "LOADING"]
+        if not loading:
+            break
+        time.sleep(_POLL_SECONDS)
+        latest = read_states(settings)
+        seen |= {key: state for key, state in (latest or {}).items() if key in loading}
+    return None if latest is None else seen
 
 
 def wait_for(

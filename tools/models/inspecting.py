@@ -9,7 +9,7 @@ from rich.table import Table
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.shelf import STAGE_NAMES, stage_name
 from tools.lifecycle.trial import check_version
-from tools.lifecycle.triton_view import read_states
+from tools.lifecycle.triton_view import read_settled
 from tools.lifecycle.view import VersionView, view
 from tools.models.common import Repository, opened
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def status(*, repository: Repository = None) -> None:
     """Show every version: where it is, its id and space, its digest, what Triton says."""
     with opened(repository) as context:
-        states = read_states(context.settings)
+        states = read_settled(context.settings)
         context.out.print(_table(view(context.shelf, states)))
         if states is None:
             port = context.settings.triton_http_port
@@ -63,7 +63,9 @@ def _problem(stage: str, folder: Path) -> str:
 
 def _table(versions: list[VersionView]) -> Table:
     table = Table()
-    for heading in ("stage", "version", "is", "id", "space", "digest", "Triton"):
+    for heading in ("stage", "version", "is"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("id", "space", "digest", "Triton"):
         table.add_column(heading, overflow="fold")
     for each in versions:
         card, state = each.card, each.state
