@@ -14,6 +14,7 @@ from gateway.settings import Settings, load_settings
 from tools.importing.errors import WeightsError
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.shelf import Shelf
+from tools.packs.errors import PackError
 from tools.serving.home import resolve
 
 Repository = Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")]
@@ -39,6 +40,6 @@ def opened(repository: Path | None = None) -> Iterator[Context]:
         yield Context(
             settings, Shelf(folder, settings.home), Console(highlight=False, soft_wrap=True), errors
         )
-    except (WeightsError, LifecycleError, ConfigurationError) as error:
+    except (WeightsError, LifecycleError, PackError, ConfigurationError) as error:
         errors.print(f"error: {error}", markup=False)
         raise typer.Exit(1) from error

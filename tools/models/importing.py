@@ -48,7 +48,7 @@ def import_command(
     order = Order(detection, embedding, scoring, version, space, normalisation, licence)
     with opened(repository) as context:
         cards = place(context, order)
-        context.out.print(_table(cards))
+        show(context, cards)
         for card in cards:
             tell_when_served(context, card.stage, card.version, seconds=wait)
 
@@ -69,7 +69,8 @@ def place(context: Context, order: Order) -> list[ModelCard]:
     return cards
 
 
-def _table(cards: list[ModelCard]) -> Table:
+def show(context: Context, cards: list[ModelCard]) -> None:
+    """Print what was placed."""
     table = Table(title="placed")
     for heading in ("stage", "version", "id"):
         table.add_column(heading, no_wrap=True)
@@ -77,4 +78,4 @@ def _table(cards: list[ModelCard]) -> Table:
         table.add_column(heading, overflow="fold")
     for card in cards:
         table.add_row(card.stage, str(card.version), card.id, card.network, card.source.file)
-    return table
+    context.out.print(table)

@@ -4,15 +4,12 @@ from typing import Annotated
 
 import typer
 
-from tools.importing.repository import SIDECAR_FILE
 from tools.lifecycle import changes
 from tools.lifecycle.changes import Change
 from tools.lifecycle.shelf import stage_name
 from tools.lifecycle.trial import check_version
-from tools.lifecycle.view import card_of
 from tools.models.common import Context, Repository, opened
-from tools.models.waiting import Wait, tell_when_served
-from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
+from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
 
@@ -34,7 +31,7 @@ def activate(
     with opened(repository) as context:
         name = stage_name(stage)
         _tell(context, changes.activate(context.shelf, name, version, check=check_version), wait)
-        _warn_of_foreign_head(context)
+        warn_of_foreign_head(context)
 
 
 def rollback(
@@ -49,7 +46,7 @@ def rollback(
         done = [changes.rollback(context.shelf, name, check=check_version) for name in names]
         for change in done:
             _tell(context, change, wait)
-        _warn_of_foreign_head(context)
+        warn_of_foreign_head(context)
 
 
 def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
@@ -64,16 +61,3 @@ def _tell(context: Context, change: Change, wait: float) -> None:
     context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)
     if change.after is not None:
         tell_when_served(context, change.stage, change.after, seconds=wait)
-
-
-def _warn_of_foreign_head(context: Context) -> None:
-    cards = [
-        card_of(context.shelf.placed(name, newest) / SIDECAR_FILE)
-        for name in (EMBEDDING_STAGE.name, SCORING.name)
-        if (newest := context.shelf.newest(name)) is not None
-    ]
-    if len(cards) == 2 and cards[0] and cards[1] and cards[1].space != cards[0].id:
-        context.errors.print(
-            f"note: the head in service rates embeddings of space {cards[1].space}; those now come "
-            f"in {cards[0].id}, so scores are null until a head for it serves"
-        )
