@@ -7,9 +7,13 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.collections.base import ClosableEmbedder, NothingCached
+from gateway.collections.intake import Intake
+from gateway.collections.opening import open_collections
 from gateway.deadline import Slots, Workers
 from gateway.images import ImageLimits
 from gateway.inference.base import Inference
+from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
@@ -19,6 +23,7 @@ from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.table import ROUTES
 from gateway.settings import Settings
 
+EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens an engine within the running event loop."""
 
@@ -32,8 +37,16 @@ async def open_triton(settings: Settings) -> Inference:
     return TritonInference(settings.triton_address)
 
 
+async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
+    """Open the way to the embedding stage."""
+    return TritonEmbedder(settings.triton_address)
+
+
 def create_app(
-    settings: Settings, *, open_inference: InferenceFactory = open_triton
+    settings: Settings,
+    *,
+    open_inference: InferenceFactory = open_triton,
+    open_embedder: EmbedderFactory = open_triton_embedder,
 ) -> web.Application:
     """Build the application; nothing is connected before it starts."""
     app = web.Application(middlewares=MIDDLEWARES)
@@ -50,10 +63,23 @@ def create_app(
             workers=workers,
             metrics=metrics,
         )
-        app[SERVICES] = Services(settings, inference, pipeline, workers, metrics)
-        yield
-        await inference.close()
-        workers.close()
+        embedder = await open_embedder(settings)
+        try:
+            async with open_collections(settings, embedder, NothingCached()) as collections:
+                app[SERVICES] = Services(
+                    settings,
+                    inference,
+                    pipeline,
+                    workers,
+                    metrics,
+                    collections,
+                    Intake(pipeline, collections),
+                )
+                yield
+        finally:
+            await embedder.close()
+            await inference.close()
+            workers.close()
 
     app.cleanup_ctx.append(services)
     for route in ROUTES:

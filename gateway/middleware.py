@@ -56,12 +56,15 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "unsupported_media_type": Problem(415, "Not a supported type"),
     "invalid_image": Problem(422, "The image cannot be decoded"),
     "no_face": Problem(422, "No face"),
+    "several_faces": Problem(422, "More than one face"),
     "low_quality": Problem(422, "The face is not good enough"),
     "rate_limited": Problem(429, "Too many requests"),
     "internal": Problem(500, "Something went wrong here"),
     "inference_unavailable": Problem(503, "Inference is not available"),
     "jobs_unavailable": Problem(503, "Jobs are not available"),
+    "storage_unavailable": Problem(503, "Vectors or records cannot be reached"),
     "timeout": Problem(504, "It took too long"),
+    "insufficient_storage": Problem(507, "No room is left"),
 }
 """The one table from codes to HTTP (RFC 9457 problem details)."""
 

@@ -9,6 +9,8 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gateway.collections.intake import Intake
+from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
@@ -32,6 +34,8 @@ class Services:
     pipeline: Pipeline
     workers: Workers
     metrics: Metrics
+    collections: Collections
+    intake: Intake
 
 
 @dataclass(frozen=True, slots=True)

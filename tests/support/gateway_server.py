@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
-from gateway.app import create_app, make_runner
+from gateway.app import create_app, make_runner, open_triton_embedder
+from gateway.collections.base import ClosableEmbedder
 from gateway.inference.base import Inference
 from gateway.middleware import PROBLEMS
 from gateway.settings import Settings
@@ -18,14 +20,28 @@ PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 
 
 @asynccontextmanager
-async def serving(inference: Inference, **settings) -> AsyncIterator[ClientSession]:
-    """Serve with this engine; yields a client session whose base is the server."""
+async def serving(
+    inference: Inference, embedder: ClosableEmbedder | None = None, **settings
+) -> AsyncIterator[ClientSession]:
+    """Serve with this engine; yields a client session whose base is the server.
+
+    Without a `home` of its own it gets one that is removed at the end.
+    """
+    if "home" not in settings:
+        with TemporaryDirectory(prefix="aurum-home-") as home:
+            async with serving(inference, embedder, home=home, **settings) as session:
+                yield session
+        return
 
     async def open_inference(_: Settings) -> Inference:
         return inference
 
+    async def open_embedder(chosen: Settings) -> ClosableEmbedder:
+        return embedder or await open_triton_embedder(chosen)
+
     chosen = Settings(**settings)
-    runner = make_runner(create_app(chosen, open_inference=open_inference), chosen)
+    app = create_app(chosen, open_inference=open_inference, open_embedder=open_embedder)
+    runner = make_runner(app, chosen)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -1,0 +1,172 @@
+"""Rank 2: one Qdrant Edge shard, in our words. Every call blocks and holds the interpreter lock."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import qdrant_edge as qe
+
+from gateway.vectors.base import FaceFilter, FacePoint, Match, Vector, VectorTuning
+from gateway.vectors.payload import (
+    KEYWORD_FIELDS,
+    SUBJECT,
+    metadata_field,
+    read_match,
+    read_point,
+    write_payload,
+)
+
+_FULL_SCAN_KB = 10_000
+_INDEX_ALWAYS_KB = 1
+_NEVER_INDEX_KB = 1 << 40
+
+
+class EdgeShard:
+    """One folder of points. `built` shards are indexed, others are searched exhaustively."""
+
+    def __init__(self, shard: qe.EdgeShard, tuning: VectorTuning) -> None:
+        self._shard = shard
+        self._params = qe.SearchParams(
+            hnsw_ef=tuning.hnsw_ef_search,
+            quantization=qe.QuantizationSearchParams(
+                ignore=tuning.quantization == "off",
+                rescore=True,
+                oversampling=tuning.oversampling,
+            ),
+        )
+
+    @classmethod
+    def create(
+        cls, folder: Path, *, dimension: int, tuning: VectorTuning, indexed: bool
+    ) -> "EdgeShard":
+        """Make an empty shard. An `indexed` one builds its graph in `optimize`."""
+        folder.mkdir(parents=True)
+        quantization = (
+            qe.ScalarQuantizationConfig(
+                type=qe.ScalarType.Int8, quantile=0.99, memory=qe.Memory.Cached
+            )
+            if indexed and tuning.quantization == "int8"
+            else None
+        )
+        config = qe.EdgeConfig(
+            vectors=qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine),
+            hnsw_config=qe.HnswIndexConfig(
+                m=tuning.hnsw_m,
+                ef_construct=tuning.hnsw_ef_construct,
+                full_scan_threshold=_FULL_SCAN_KB,
+                max_indexing_threads=tuning.threads,
+            ),
+            quantization_config=quantization,
+            optimizers=qe.EdgeOptimizersConfig(
+                default_segment_number=1,
+                indexing_threshold=_INDEX_ALWAYS_KB if indexed else _NEVER_INDEX_KB,
+            ),
+            max_search_threads=tuning.threads,
+        )
+        shard = qe.EdgeShard.create(str(folder), config)
+        for name in KEYWORD_FIELDS:
+            shard.update(qe.UpdateOperation.create_field_index(name, qe.KeywordIndexParams()))
+        for key in tuning.indexed_metadata:
+            shard.update(
+                qe.UpdateOperation.create_field_index(metadata_field(key), qe.KeywordIndexParams())
+            )
+        return cls(shard, tuning)
+
+    @classmethod
+    def load(cls, folder: Path, tuning: VectorTuning) -> "EdgeShard":
+        """Open a shard; its write-ahead log is replayed."""
+        return cls(qe.EdgeShard.load(str(folder)), tuning)
+
+    def upsert(self, points: Iterable[FacePoint]) -> None:
+        """Write points, in one record of the write-ahead log."""
+        batch = [qe.Point(p.face_id, p.vector.tolist(), write_payload(p)) for p in points]
+        self._shard.update(qe.UpdateOperation.upsert_points(batch))
+
+    def existing(self, face_ids: Sequence[str]) -> list[str]:
+        """Those of the ids that the shard holds."""
+        found = self._shard.retrieve(list(face_ids), with_payload=False, with_vector=False)
+        return [str(record.id) for record in found]
+
+    def delete(self, face_ids: Sequence[str]) -> None:
+        """Remove points by id."""
+        self._shard.update(qe.UpdateOperation.delete_points(list(face_ids)))
+
+    def search(
+        self, vector: Vector, *, limit: int, min_similarity: float, where: FaceFilter
+    ) -> list[Match]:
+        """The nearest points, best first, not grouped."""
+        request = qe.QueryRequest(
+            limit=limit,
+            query=qe.Query.Nearest(vector.tolist()),
+            with_payload=True,
+            filter=_filter(where),
+            score_threshold=min_similarity,
+            params=self._params,
+        )
+        return [
+            read_match(str(hit.id), hit.score, hit.payload or {})
+            for hit in self._shard.query(request)
+        ]
+
+    def scroll(self, *, limit: int, cursor: str | None, where: FaceFilter) -> list[FacePoint]:
+        """Points from `cursor` on, in the order of their ids."""
+        request = qe.ScrollRequest(
+            offset=cursor, limit=limit, filter=_filter(where), with_payload=True, with_vector=True
+        )
+        records, _ = self._shard.scroll(request)
+        return [read_point(str(r.id), r.vector, r.payload or {}) for r in records]
+
+    def ids_of(self, subject: str) -> list[str]:
+        """All face ids of a subject."""
+        found: list[str] = []
+        offset = None
+        while True:
+            records, offset = self._shard.scroll(
+                qe.ScrollRequest(
+                    offset=offset,
+                    limit=1000,
+                    filter=_filter(FaceFilter(subject)),
+                    with_payload=False,
+                    with_vector=False,
+                )
+            )
+            found += [str(record.id) for record in records]
+            if offset is None:
+                return found
+
+    def retrieve(self, face_ids: Sequence[str]) -> list[FacePoint]:
+        """The points of these ids that exist."""
+        records = self._shard.retrieve(list(face_ids), with_payload=True, with_vector=True)
+        return [read_point(str(r.id), r.vector, r.payload or {}) for r in records]
+
+    def count(self, where: FaceFilter) -> int:
+        """Exact number of points."""
+        return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
+
+    def indexed(self) -> int:
+        """Vectors inside an HNSW graph."""
+        return self._shard.info().indexed_vectors_count
+
+    def optimize(self) -> None:
+        """Build the graph: minutes for a large shard, the interpreter lock held throughout."""
+        self._shard.optimize()
+
+    def flush(self) -> None:
+        """Write everything through to the disk."""
+        self._shard.flush()
+
+    def close(self) -> None:
+        """Flush and release the lock of the folder."""
+        self._shard.close()
+
+
+def _filter(where: FaceFilter) -> qe.Filter | None:
+    must: list[qe.FieldCondition] = []
+    if where.subject is not None:
+        must.append(qe.FieldCondition(SUBJECT, match=qe.MatchValue(where.subject)))
+    for key, value in where.metadata.items():
+        path = metadata_field(key)
+        if isinstance(value, float):
+            must.append(qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value)))
+        else:
+            must.append(qe.FieldCondition(path, match=qe.MatchValue(value)))
+    return qe.Filter(must=list(must)) if must else None
