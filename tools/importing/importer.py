@@ -47,6 +47,8 @@ class Order:
     normalisation: Normalisation | None = None
     """Of the embedding network; unset, found as insightface does."""
     licence: str | None = None
+    same_space: int | None = None
+    """The id of a space that the embedding shall take over, being a re-export of its weights."""
 
 
 def import_weights(
@@ -76,7 +78,9 @@ def import_weights(
         prepared.append(scrfd.prepare(load_network(order.detection)))
     if order.embedding is not None:
         progress(f"checking {order.embedding}")
-        embedding = arcface.prepare(load_network(order.embedding), order.normalisation)
+        embedding = arcface.prepare(
+            load_network(order.embedding), order.normalisation, space=order.same_space
+        )
         prepared.append(embedding)
     if order.scoring is not None:
         progress(f"checking {order.scoring}")

@@ -8,11 +8,12 @@ from rich.table import Table
 
 from tools.importing.arcface import USUAL, Normalisation
 from tools.importing.importer import Order, import_weights
-from tools.importing.repository import ModelCard
+from tools.importing.repository import ModelCard, space_of
 from tools.lifecycle.changes import note_import
 from tools.lifecycle.changes import opened as journal_opened
 from tools.lifecycle.shelf import STAGE_NAMES
 from tools.models.common import Context, Repository, opened
+from tools.models.golden import Original, examine, original
 from tools.models.waiting import Wait, tell_when_served
 
 
@@ -37,6 +38,10 @@ def import_command(
     ] = None,
     std: Annotated[float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, noted.")] = None,
+    same_space_as: Annotated[
+        int | None,
+        typer.Option(help="The embedding is a re-export of this version and takes over its space."),
+    ] = None,
     wait: Wait = 30.0,
 ) -> None:
     """Check weights, make them ready for Triton and place them as new versions: all or none."""
@@ -45,15 +50,25 @@ def import_command(
         normalisation = Normalisation(
             USUAL.mean if mean is None else mean, USUAL.std if std is None else std
         )
-    order = Order(detection, embedding, scoring, version, space, normalisation, licence)
     with opened(repository) as context:
-        cards = place(context, order)
+        same = None if same_space_as is None else original(context.shelf, same_space_as)
+        order = Order(
+            detection=detection,
+            embedding=embedding,
+            scoring=scoring,
+            version=version,
+            space=space,
+            normalisation=normalisation,
+            licence=licence,
+            same_space=None if same is None else space_of(same.card),
+        )
+        cards = place(context, order, same=same)
         show(context, cards)
         for card in cards:
             tell_when_served(context, card.stage, card.version, seconds=wait)
 
 
-def place(context: Context, order: Order) -> list[ModelCard]:
+def place(context: Context, order: Order, *, same: Original | None = None) -> list[ModelCard]:
     """Import an order and write it into the journal."""
     shelf = context.shelf
     with journal_opened(shelf), context.errors.status("importing") as status:
@@ -63,6 +78,7 @@ def place(context: Context, order: Order) -> list[ModelCard]:
             shelf.repository,
             lambda text: status.update(text),
             reserved=shelf.kept_versions,
+            examine=examine(same),
         )
         for card in cards:
             note_import(shelf, card.stage, card.version, before=before[card.stage])

@@ -9,6 +9,7 @@ from tools.lifecycle.changes import Change
 from tools.lifecycle.shelf import stage_name
 from tools.lifecycle.trial import check_version
 from tools.models.common import Context, Repository, opened
+from tools.models.golden import check_before_service
 from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
@@ -30,7 +31,11 @@ def activate(
     """Put a version that was taken out, or an older one, into service."""
     with opened(repository) as context:
         name = stage_name(stage)
-        _tell(context, changes.activate(context.shelf, name, version, check=check_version), wait)
+        _tell(
+            context,
+            changes.activate(context.shelf, name, version, check=check_before_service),
+            wait,
+        )
         warn_of_foreign_head(context)
 
 
