@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """The folder that Triton serves."""
     model_mirror: str | None = None
     """Folder (or URL) that holds weights, tried before any other source."""
+    model_cache: Path | None = None
+    """Folder in which fetched packs are kept, for several homes; else one below `home`."""
     scoring: Literal["on", "off"] = "on"
     """`off`: no scores are computed or shown; everything else works."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,9 @@ class Script:
 
     def last_error(self) -> str:
         return self.log.read_text().splitlines()[-1]
+
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        report(f"preparing {self.name}")
 
     def clean_up(self) -> None:
         self.cleaned += 1
@@ -101,6 +104,7 @@ async def test_part_that_dies_is_started_again_and_given_up_at_last(tmp_path: Pa
 
     assert len(watch.seen) == 1 + 1 + HASTY.restarts
     assert watch.phases.count("restarting") >= HASTY.restarts
+    assert watch.lines.count("preparing short") == HASTY.restarts
     assert not any(is_alive(record) for record in watch.seen.values())
 
 

@@ -15,6 +15,7 @@ GATEWAY = {
     "logs": 1.0,
     "metrics": 1.0,
     "sidecars": 1.0,
+    "withdrawn": 1.0,
     "images": 2.0,
     "inference.base": 2.0,
     "inference.calls": 2.1,
@@ -86,6 +87,7 @@ BACKEND = {
     "onnx_session": 2.0,
     "results": 2.0,
     "stages": 3.0,
+    "self_test": 3.0,
     "adapter": 4.0,
 }
 RANKS = {f"gateway.{name}": rank for name, rank in GATEWAY.items()} | {

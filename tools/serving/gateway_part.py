@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,6 +75,9 @@ class GatewayPart:
             return ""
         lines = [line.strip() for line in tail.splitlines() if line.strip()]
         return lines[-1] if lines else ""
+
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        """Nothing of the gateway's is on the disk."""
 
     def clean_up(self) -> None:
         """Nothing is left by a killed gateway."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
+from tools.lifecycle.shelf import Shelf
+from tools.lifecycle.watch import Watch
 from tools.serving import triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log
@@ -133,5 +135,11 @@ class Stack:
                 report(line)
 
         supervisor = Supervisor(parts, report=report, listener=note)
-        await supervisor.run(stop=stop, on_ready=tell)
+        shelf = Shelf(self.settings.model_repository, self.home.root)
+        watch = asyncio.create_task(Watch(self.settings, shelf, report=report).run())
+        try:
+            await supervisor.run(stop=stop, on_ready=tell)
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
         report("Stopped")

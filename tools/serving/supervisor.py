@@ -80,6 +80,7 @@ class Supervisor:
             raise failures.exceptions[0] from None
 
     async def _start_again(self, part: Part) -> None:
+        await asyncio.to_thread(part.prepare_restart, self._report)
         self._running[part.name] = await RunningPart.start(part)
         self._tell()
         await self._running[part.name].wait_ready(first=False)
