@@ -113,7 +113,8 @@ def _gradients(
         inputs.append(linear * _sigmoid(linear) * mask)
     error = inputs[2] @ weights[2] + biases[2] - targets.astype(np.float32)
     slope = np.clip(error, -1, 1) / np.float32(batch.shape[1])
-    by_weight, by_bias = [], []
+    by_weight: list[Floats] = []
+    by_bias: list[Floats] = []
     for place in (2, 1, 0):
         by_weight.insert(0, inputs[place].transpose(0, 2, 1) @ slope)
         by_bias.insert(0, slope.sum(1, keepdims=True))
