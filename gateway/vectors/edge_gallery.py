@@ -183,9 +183,9 @@ class Gallery:
         )
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Bring everything to the disk: what a shard's log says is replayed when it is loaded."""
         for part in self._parts:
-            part.shard.flush()
+            part.shard.sync()
 
     def close(self) -> None:
         """Stop a build, flush, release the folder."""
