@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """The folder that Triton serves."""
     model_mirror: str | None = None
     """Folder (or URL) that holds weights, tried before any other source."""
+    model_cache: Path | None = None
+    """Folder in which fetched packs are kept, for several homes; else one below `home`."""
     scoring: Literal["on", "off"] = "on"
     """`off`: no scores are computed or shown; everything else works."""
 
@@ -108,6 +110,25 @@ class Settings(BaseSettings):
     """How often faces whose time is over are forgotten and leftovers of failures repaired."""
     max_cluster_faces: int = Field(default=200_000, ge=1)
     """Largest collection that is grouped into identities: its vectors are held in memory."""
+
+    # Cache
+    cache: Literal["on", "off"] = "on"
+    """`off`: every answer is computed, also for identical images at the same time."""
+    redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset:
+    the one that `aurum serve` starts, or none."""
+    cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
+    """How long an answer is kept."""
+    cache_memory_megabytes: int = Field(default=64, ge=1)
+    """Answers kept within the gateway's process."""
+    cache_memory_ttl_seconds: float = Field(default=60.0, gt=0)
+    """How long they are: another process may have forgotten the image in the meantime."""
+    cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
+    """A larger answer (many crops) is not kept."""
+    cache_timeout_seconds: float = Field(default=0.02, gt=0)
+    """What Redis may take; then the answer is computed."""
+    redis_memory_megabytes: int = Field(default=256, ge=16)
+    """Bound of the Redis that `aurum serve` starts."""
 
     @property
     def triton_address(self) -> str:

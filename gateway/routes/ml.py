@@ -18,6 +18,7 @@ from gateway.routes.context import (
 from gateway.routes.uploads import Fields, read_upload
 from gateway.schemas import FaceOptions, NoOptions, VerifyOptions
 from gateway.sidecars import Sidecar, read_sidecar
+from gateway.withdrawn import read_withdrawn, with_withdrawn
 
 IMAGE_FIELDS = Fields(images=("image",))
 PAIR_FIELDS = Fields(images=("image_a", "image_b"), texts=("threshold",))
@@ -51,6 +52,7 @@ async def verify(request: web.Request) -> web.Response:
         image_b=upload.images["image_b"],
         min_confidence=options.min_confidence,
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
     answer = verify_out(
         comparison,
@@ -69,10 +71,12 @@ async def models(request: web.Request) -> web.Response:
     repository = services.settings.model_repository
     keys = [(stage.name, each.version) for stage in stages for each in stage.versions]
 
-    def read_all() -> dict[tuple[str, str], Sidecar | None]:
-        return {key: read_sidecar(repository, *key) for key in keys}
+    def read_all() -> tuple[dict[tuple[str, str], Sidecar | None], dict[tuple[str, str], str]]:
+        sidecars = {key: read_sidecar(repository, *key) for key in keys}
+        return sidecars, read_withdrawn(services.settings.home)
 
-    sidecars = await services.workers.run(read_all, deadline=context.deadline)
+    sidecars, withdrawn = await services.workers.run(read_all, deadline=context.deadline)
+    stages = with_withdrawn(stages, withdrawn)
     return json_answer(stages_out(stages, request_id=context.request_id, sidecars=sidecars))
 
 
@@ -91,6 +95,7 @@ async def _answer_faces(
         need=need,
         selection=Selection(options.max_faces, options.min_confidence),
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")

@@ -12,8 +12,10 @@ from gateway.app import DOCUMENT, create_app
 from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEMS
 from gateway.models import Quality, QualityLimits
+from gateway.routes.bodies import BodySpec
 from gateway.routes.context import SERVICES
 from gateway.routes.table import ROUTES
+from gateway.routes.uploads import Fields
 from gateway.settings import Settings
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, serving
@@ -92,7 +94,7 @@ def test_bodies_take_the_fields_of_their_route_and_no_others(document):
     for route in ROUTES:
         operation = document["paths"][route.path][route.method.lower()]
         assert ("requestBody" in operation) == (route.fields is not None)
-        if route.fields is None:
+        if not isinstance(route.fields, Fields):
             continue
         content = operation["requestBody"]["content"]
         for media in ("multipart/form-data", "application/json"):
@@ -101,6 +103,21 @@ def test_bodies_take_the_fields_of_their_route_and_no_others(document):
             assert schema["required"] == list(route.fields.images)
             assert schema["additionalProperties"] is False
         assert ("image/*" in content) == (len(route.fields.images) == 1)
+
+
+def test_bodies_with_fields_of_their_own_refuse_others(document):
+    specified = [route for route in ROUTES if isinstance(route.fields, BodySpec)]
+    assert specified
+    for route in specified:
+        content = document["paths"][route.path][route.method.lower()]["requestBody"]["content"]
+        images = {"none": [], "one": ["image"], "many": ["image", "images"]}[route.fields.images]
+        assert ("image/*" in content) == bool(images)
+        for media in set(content) - {"image/*"}:
+            schema = content[media]["schema"]
+            if "$ref" in schema:
+                schema = document["components"]["schemas"][schema["$ref"].rsplit("/")[-1]]
+            assert set(schema["properties"]) == {*images, *route.fields.shape.model_fields}
+            assert schema["additionalProperties"] is False
 
 
 def test_nothing_in_the_document_points_at_another_host(document):

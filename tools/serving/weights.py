@@ -9,6 +9,9 @@ from gateway.settings import Settings
 from tools.importing.errors import WeightsError
 from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.guard import withdraw_broken
+from tools.lifecycle.shelf import Shelf
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
 
@@ -74,4 +77,8 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
             f"aurum models import {' '.join(f'--{_OPTION[name]} FILE' for name in missing)}"
         )
         raise ServingError(message)
+    try:
+        withdraw_broken(Shelf(repository, settings.home), report=report)
+    except LifecycleError as error:
+        raise ServingError(str(error)) from error
     check_digests(repository)
