@@ -302,7 +302,7 @@ class Gallery:
 
     def _seal(self) -> None:
         full = self._parts[-1]
-        full.shard.flush()
+        full.shard.sync()
         full.written = full.shard.count(FaceFilter())
         self._open_new()
 
