@@ -50,7 +50,7 @@ def test_tritonclient_example_prints_a_face(stack):
 
 
 def test_readme_names_every_route():
-    named = set(re.findall(r"`(?:GET |POST )?(/[a-z/._-]*)", README))
+    named = set(re.findall(r"`(?:(?:GET|POST|PATCH|DELETE) )?(/[a-z/._{}-]*)", README))
     served = {route.path for route in ROUTES} - {"/"}
     assert {path for path in served if not path.startswith("/api/docs/")} <= named
 
