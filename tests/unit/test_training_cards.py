@@ -22,7 +22,8 @@ def entry(count: int) -> dict[str, object]:
 
 SCORING = {
     "stage": "face_scoring", "sha256": "ab" * 32, "bytes": 930_000, "support_vectors": 1800,
-    "recipe": {"penalty": 2.0}, "faces": {"train": 1985, "test": 529},
+    "recipe": {"penalty": 2.0, "perceptrons": {"members": 6}},
+    "faces": {"train": 1985, "test": 529},
     "test": {"all": entry(529), "asian": entry(77)},
 }  # fmt: skip
 PAIRS = {"made_pairs": {"accuracy": 0.9712}, "found_pairs": {"accuracy": 0.9534}}
@@ -48,6 +49,8 @@ def test_the_scoring_card_lists_every_group_with_intervals() -> None:
     card = render_card(SCORING)
     assert "| asian | 77 | 0.612 (0.512 to 0.712) |" in card
     assert "| all | 529 |" in card
+    assert "penalty 2.0" in card
+    assert "members 6" in card
 
 
 def test_the_embedding_card_shows_what_was_measured() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 pytest.importorskip("sklearn", reason="heads need scikit-learn (extra `train`)")
 
-from tools.training.head import Recipe, fit_expansion, fit_head, to_onnx, unit
+from tools.training.head import Recipe, fit_head, fit_regression, to_onnx, unit
+from tools.training.perceptron import Settings, fit_perceptrons
+
+FEW = Settings(members=2, hidden=16, epochs=20, batch=64)
 
 
 def taught(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +30,7 @@ def answer(model: object, vectors: np.ndarray) -> np.ndarray:
 
 def test_the_graph_answers_what_the_expansion_predicts() -> None:
     vectors, ratings = taught(300, 1)
-    head = fit_expansion(vectors, ratings)
+    head = fit_regression(vectors, ratings)
     asked, _ = taught(50, 2)
     scores = answer(to_onnx(head), asked)
     assert scores.shape == (50,)
@@ -36,23 +41,31 @@ def test_the_graph_answers_what_the_expansion_predicts() -> None:
 def test_the_head_learns_a_function_of_the_embedding() -> None:
     vectors, ratings = taught(800, 3)
     asked, truth = taught(200, 4)
-    scores = answer(fit_head(vectors, ratings, recipe=Recipe(penalty=20)), asked)
+    recipe = Recipe(penalty=20, perceptrons=Settings(members=2, hidden=32, epochs=150))
+    scores = answer(fit_head(vectors, ratings, recipe=recipe), asked)
     assert np.corrcoef(scores, truth)[0, 1] > 0.9
 
 
+def test_perceptrons_alone_learn_it_too() -> None:
+    vectors, ratings = taught(800, 3)
+    asked, truth = taught(200, 4)
+    settings = Settings(members=2, hidden=32, epochs=150)
+    learnt = fit_perceptrons(vectors[:, None], (ratings - 5.5) / 2, settings=settings)
+    assert np.corrcoef(learnt.predict(asked), truth)[0, 1] > 0.85
+
+
 def test_scores_stay_within_the_ratings_range() -> None:
-    vectors, _ = taught(200, 5)
-    ratings = np.where(vectors[:, 0] > 0, 10.0, 1.0)
-    scores = answer(fit_head(vectors, ratings, recipe=Recipe(penalty=100)), vectors)
-    assert scores.min() == 1.0
-    assert scores.max() == 10.0
+    vectors, ratings = taught(100, 5)
+    head = fit_regression(vectors, ratings, recipe=Recipe(perceptrons=FEW))
+    for bias, bound in ((60.0, 10.0), (-60.0, 1.0)):
+        assert (answer(to_onnx(replace(head, bias=bias)), vectors) == bound).all()
 
 
 def test_views_of_a_face_share_its_rating() -> None:
     vectors, ratings = taught(120, 6)
     noise = np.random.default_rng(7).normal(0, 0.05, vectors.shape).astype(np.float32)
     views = np.stack([vectors, unit(vectors + noise)], 1)
-    one, two = fit_expansion(vectors, ratings), fit_expansion(views, ratings)
+    one, two = fit_regression(vectors, ratings), fit_regression(views, ratings)
     assert len(two.weights) > len(one.weights)
     np.testing.assert_allclose(two.predict(vectors), one.predict(vectors), atol=0.8)
 

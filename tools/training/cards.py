@@ -100,6 +100,7 @@ def embedding_card(metrics: Metrics) -> str:
         if training
         else ""
     )
+    note = f" {training['note']}" if "note" in training else ""
     return f"""# face_embedding lite
 
 A small face embedder, so that a clone answers with nothing fetched. Larger packs replace it.
@@ -118,7 +119,8 @@ out of training. No identity is labelled.
 Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
 network of dense convolutions, learns the teacher's embedding of the clean face from degraded
 views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
-similarities within a batch.{steps} The graph adds the embeddings of a face and of its mirror image.
+similarities within a batch.{steps}{note}
+The graph adds the embeddings of a face and of its mirror image.
 `python -m tools.training embedding` repeats it.
 
 ![learning curve](face_embedding.png)
@@ -148,6 +150,11 @@ without their consent, surveillance, or any decision about a person.
 """
 
 
+def _settings(values: Mapping[str, Any]) -> str:
+    """Names with their values, in a line."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
 def scoring_card(metrics: Metrics) -> str:
     """The card of `face_scoring` lite, from what `scoring.train` measured."""
     report, faces, recipe = metrics["test"], metrics["faces"], metrics["recipe"]
@@ -167,7 +174,8 @@ def scoring_card(metrics: Metrics) -> str:
         ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
         ("support vectors", str(metrics["support_vectors"])),
     ]
-    settings = ", ".join(f"{name} {value}" for name, value in recipe.items())
+    machine = _settings({name: recipe[name] for name in recipe if name != "perceptrons"})
+    ensemble = _settings(recipe["perceptrons"])
     return f"""# face_scoring lite
 
 **What the number is: the mean taste of one group of raters, about 300 people asked by the authors
@@ -185,9 +193,10 @@ set does not hold were skipped.
 
 ## Method
 
-Support vector regression with a Gaussian kernel on the face embedding, as a small graph
-({settings}). The settings were chosen by cross-validation on the train and val splits.
-`python -m tools.training scoring` repeats it.
+The mean of two regressions on the face embedding, as one small graph: support vectors with a
+Gaussian kernel ({machine}), and an ensemble of perceptrons ({ensemble}). The mirror image of
+each training face is a second row. The settings were chosen by cross-validation on the train and
+val splits. `python -m tools.training scoring` repeats it.
 
 ## Measured
 

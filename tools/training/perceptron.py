@@ -26,7 +26,7 @@ class Settings:
     decay: float = 0.05
     """Weight decay per unit of rate."""
     dropout: float = 0.3
-    noise: float = 0.04
+    noise: float = 0.07
     """Standard deviation of the noise on each coordinate of a unit-length embedding."""
     seed: int = 1
 
