@@ -188,6 +188,10 @@ class Gallery:
         for part in self._parts:
             part.shard.sync()
 
+    def folders(self) -> list[Path]:
+        """The folders of the shards."""
+        return [self._folder / part.folder for part in self._parts]
+
     def close(self) -> None:
         """Stop a build, flush, release the folder."""
         if self._build is not None:
