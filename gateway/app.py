@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.calibrations import Calibrations
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
 from gateway.collections.opening import open_collections
@@ -74,6 +75,7 @@ def create_app(
                     metrics,
                     collections,
                     Intake(pipeline, collections),
+                    Calibrations(settings.model_repository),
                 )
                 yield
         finally:

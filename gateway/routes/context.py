@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gateway.calibrations import Calibrations
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
@@ -36,6 +37,7 @@ class Services:
     metrics: Metrics
     collections: Collections
     intake: Intake
+    calibrations: Calibrations
 
 
 @dataclass(frozen=True, slots=True)
