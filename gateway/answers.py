@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from PIL import Image
@@ -56,7 +56,7 @@ def faces_out(
         faces=[face_out(face, include=include, scored=scored) for face in result.analysis.faces],
         models=models_out(result.analysis),
         engine=result.analysis.engine,
-        cached=False,
+        cached=result.cached,
         took_ms=took_out(result.took_ms, total_ms),
         **scores,
     )
@@ -83,7 +83,7 @@ def verify_out(
         image_b=image_out(b.image),
         models=models_out(a.analysis),
         engine=a.analysis.engine,
-        cached=False,
+        cached=a.cached and b.cached,
         took_ms=took_out(slowest, total_ms),
     )
 
@@ -225,14 +225,30 @@ def version_out(
     )
 
 
-def ready_out(status: EngineStatus) -> ReadyOut:
-    """Shape readiness: the engine and each of its stages."""
+def ready_out(status: EngineStatus, cache: Mapping[str, str | None] | None) -> ReadyOut:
+    """Shape readiness: the engine, each of its stages, and the cache, which nobody waits for.
+
+    cache: why each layer does not answer, None where it does; None if caching is off.
+    """
     parts = {"triton": _part(status.reachable, status.detail)}
     for stage in status.stages:
         reasons = "; ".join(f"version {v.version}: {v.state} {v.reason}" for v in stage.versions)
         served = ", ".join(f"version {v.version}" for v in stage.versions if v.ready)
         parts[stage.name] = _part(stage.ready, served or reasons or "no version")
+    parts["cache"] = _cache_part(cache)
     return ReadyOut(status="ready" if status.ready else "unready", parts=parts)
+
+
+def _cache_part(layers: Mapping[str, str | None] | None) -> PartOut:
+    if layers is None:
+        return PartOut(status="ready", detail="switched off")
+    if "redis" not in layers:
+        detail = "in this process only: no Redis is named by AURUM_REDIS_URL"
+        return PartOut(status="ready", detail=detail)
+    reason = layers["redis"]
+    if reason is None:
+        return PartOut(status="ready", detail="in this process and in Redis")
+    return PartOut(status="degraded", detail=f"in this process only: {reason}")
 
 
 def _part(ready: bool, detail: str) -> PartOut:

@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.cache.opening import open_answers
 from gateway.calibrations import Calibrations
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
@@ -57,27 +58,32 @@ def create_app(
         metrics = Metrics()
         workers = Workers()
         inference = await open_inference(settings)
-        pipeline = Pipeline(
-            inference,
-            limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
-            slots=Slots(settings.max_in_flight),
-            workers=workers,
-            metrics=metrics,
-        )
         embedder = await open_embedder(settings)
         try:
-            async with open_collections(settings, embedder, NothingCached()) as collections:
-                app[SERVICES] = Services(
-                    settings,
+            async with open_answers(settings, inference, metrics, release=_version()) as answers:
+                pipeline = Pipeline(
                     inference,
-                    pipeline,
-                    workers,
-                    metrics,
-                    collections,
-                    Intake(pipeline, collections),
-                    Calibrations(settings.model_repository),
+                    limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
+                    slots=Slots(settings.max_in_flight),
+                    workers=workers,
+                    metrics=metrics,
+                    answers=answers,
                 )
-                yield
+                cached = answers or NothingCached()
+                async with open_collections(settings, embedder, cached) as collections:
+                    intake = Intake(pipeline, collections)
+                    app[SERVICES] = Services(
+                        settings,
+                        inference,
+                        pipeline,
+                        workers,
+                        metrics,
+                        collections,
+                        intake,
+                        answers,
+                        Calibrations(settings.model_repository),
+                    )
+                    yield
         finally:
             await embedder.close()
             await inference.close()

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
-from gateway.models import Caller
+from gateway.models import DEFAULT_TENANT, Caller
 from gateway.routes.context import (
     CONTEXT,
     REQUEST_ID_HEADER,
@@ -29,7 +29,7 @@ access_log = logging.getLogger("gateway.access")
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_LOCAL_CALLER: Final = Caller(tenant="default", name="anonymous")
+_LOCAL_CALLER: Final = Caller(tenant=DEFAULT_TENANT, name="anonymous")
 _CLIENT_GONE: Final = 499
 """Status, in logs and metrics only, of a request whose client hung up (nginx's number for it)."""
 _COME_BACK: Final = frozenset({429, 503})

@@ -238,9 +238,9 @@ class LiveOut(Shape):
 
 
 class PartOut(Shape):
-    """One part that readiness depends on."""
+    """One part; readiness does not depend on one that may be `degraded`."""
 
-    status: Literal["ready", "unready"]
+    status: Literal["ready", "degraded", "unready"]
     detail: str
 
 

@@ -111,6 +111,25 @@ class Settings(BaseSettings):
     max_cluster_faces: int = Field(default=200_000, ge=1)
     """Largest collection that is grouped into identities: its vectors are held in memory."""
 
+    # Cache
+    cache: Literal["on", "off"] = "on"
+    """`off`: every answer is computed, also for identical images at the same time."""
+    redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset:
+    the one that `aurum serve` starts, or none."""
+    cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
+    """How long an answer is kept."""
+    cache_memory_megabytes: int = Field(default=64, ge=1)
+    """Answers kept within the gateway's process."""
+    cache_memory_ttl_seconds: float = Field(default=60.0, gt=0)
+    """How long they are: another process may have forgotten the image in the meantime."""
+    cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
+    """A larger answer (many crops) is not kept."""
+    cache_timeout_seconds: float = Field(default=0.02, gt=0)
+    """What Redis may take; then the answer is computed."""
+    redis_memory_megabytes: int = Field(default=256, ge=16)
+    """Bound of the Redis that `aurum serve` starts."""
+
     @property
     def triton_address(self) -> str:
         """`host:port` of the gRPC endpoint that the gateway calls."""

@@ -1,7 +1,8 @@
 """Rank 2: one way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._reads = engine
         self._writes = engine.execution_options(**{_WRITES: True})
+        # SQLite has one writer at a time and lets the others sleep and ask again: queue instead
+        alone = engine.dialect.name == "sqlite"
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -67,7 +71,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes: on the disk when the block ends, undone if it raises."""
-        async with _in_our_words(), self._writes.begin() as connection:
+        async with self._turn, _in_our_words(), self._writes.begin() as connection:
             yield connection
 
     async def close(self) -> None:

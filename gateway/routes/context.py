@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gateway.cache.answers import Answers
 from gateway.calibrations import Calibrations
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
@@ -37,6 +38,7 @@ class Services:
     metrics: Metrics
     collections: Collections
     intake: Intake
+    answers: Answers | None
     calibrations: Calibrations
 
 

@@ -25,7 +25,9 @@ async def ready(request: web.Request) -> web.Response:
     """Name every part and whether it is ready."""
     read_options(request, NoOptions)
     deadline = Deadline.after(_PATIENCE_SECONDS)
-    answer = ready_out(await services_of(request).inference.status(deadline=deadline))
+    services = services_of(request)
+    cache = None if services.answers is None else services.answers.last_health
+    answer = ready_out(await services.inference.status(deadline=deadline), cache)
     if answer.status == "ready":
         return json_answer(answer)
     response = json_answer(answer, status=503)

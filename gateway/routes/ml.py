@@ -54,6 +54,7 @@ async def verify(request: web.Request) -> web.Response:
         image_b=upload.images["image_b"],
         min_confidence=options.min_confidence,
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
     if threshold is None:
         embedding = comparison.a.analysis.embedding
@@ -110,6 +111,7 @@ async def _answer_faces(
         need=need,
         selection=Selection(options.max_faces, options.min_confidence),
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")

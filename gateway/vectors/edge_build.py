@@ -55,6 +55,8 @@ def build(spool: Path, target: Path) -> None:
     shard.optimize()
     shard.flush()
     shard.close()
+    # the engine cannot answer while it opens the result: read it into the page cache here
+    EdgeShard.load(target, tuning).close()
 
 
 def die_with_parent() -> None:

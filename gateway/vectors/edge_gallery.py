@@ -183,9 +183,9 @@ class Gallery:
         )
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Bring everything to the disk: what a shard's log says is replayed when it is loaded."""
         for part in self._parts:
-            part.shard.flush()
+            part.shard.sync()
 
     def close(self) -> None:
         """Stop a build, flush, release the folder."""
@@ -302,7 +302,7 @@ class Gallery:
 
     def _seal(self) -> None:
         full = self._parts[-1]
-        full.shard.flush()
+        full.shard.sync()
         full.written = full.shard.count(FaceFilter())
         self._open_new()
 

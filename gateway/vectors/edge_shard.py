@@ -1,5 +1,6 @@
 """Rank 2: one Qdrant Edge shard, in our words. Every call blocks and holds the interpreter lock."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,13 +19,18 @@ from gateway.vectors.payload import (
 _FULL_SCAN_KB = 10_000
 _INDEX_ALWAYS_KB = 1
 _NEVER_INDEX_KB = 1 << 40
+_LOG_FOLDER = "wal"
+_LOG_OPEN = "open-"
 
 
 class EdgeShard:
     """One folder of points. `built` shards are indexed, others are searched exhaustively."""
 
-    def __init__(self, shard: qe.EdgeShard, tuning: VectorTuning) -> None:
+    def __init__(self, folder: Path, shard: qe.EdgeShard, tuning: VectorTuning) -> None:
         self._shard = shard
+        self._log = folder / _LOG_FOLDER
+        self._synced: set[str] = set()
+        self._dirty = True
         self._params = qe.SearchParams(
             hnsw_ef=tuning.hnsw_ef_search,
             quantization=qe.QuantizationSearchParams(
@@ -69,16 +75,17 @@ class EdgeShard:
             shard.update(
                 qe.UpdateOperation.create_field_index(metadata_field(key), qe.KeywordIndexParams())
             )
-        return cls(shard, tuning)
+        return cls(folder, shard, tuning)
 
     @classmethod
     def load(cls, folder: Path, tuning: VectorTuning) -> "EdgeShard":
         """Open a shard; its write-ahead log is replayed."""
-        return cls(qe.EdgeShard.load(str(folder)), tuning)
+        return cls(folder, qe.EdgeShard.load(str(folder)), tuning)
 
     def upsert(self, points: Iterable[FacePoint]) -> None:
         """Write points, in one record of the write-ahead log."""
         batch = [qe.Point(p.face_id, p.vector.tolist(), write_payload(p)) for p in points]
+        self._dirty = True
         self._shard.update(qe.UpdateOperation.upsert_points(batch))
 
     def existing(self, face_ids: Sequence[str]) -> list[str]:
@@ -88,6 +95,7 @@ class EdgeShard:
 
     def delete(self, face_ids: Sequence[str]) -> None:
         """Remove points by id."""
+        self._dirty = True
         self._shard.update(qe.UpdateOperation.delete_points(list(face_ids)))
 
     def search(
@@ -150,13 +158,41 @@ class EdgeShard:
         """Build the graph: minutes for a large shard, the interpreter lock held throughout."""
         self._shard.optimize()
 
+    def sync(self) -> None:
+        """Bring the write-ahead log to the disk: all that a power cut asks for, 5 ms.
+
+        Loading replays the log over what the segments held at their last flush.
+        """
+        if not self._dirty:
+            return
+        for file in sorted(self._log.iterdir()):
+            if file.name in self._synced:
+                continue
+            _fsync(file)
+            if not file.name.startswith(_LOG_OPEN):
+                # a full file of the log changes no more
+                self._synced.add(file.name)
+        _fsync(self._log)
+        self._dirty = False
+
     def flush(self) -> None:
-        """Write everything through to the disk."""
+        """Write the segments through to the disk, too, and shorten the log: 80 to 150 ms."""
         self._shard.flush()
+        self._synced.clear()
+        self._dirty = True
+        self.sync()
 
     def close(self) -> None:
         """Flush and release the lock of the folder."""
         self._shard.close()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _filter(where: FaceFilter) -> qe.Filter | None:

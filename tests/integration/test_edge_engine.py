@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
+    FaceFilter,
     FacePoint,
     VectorCollection,
     VectorTuning,
 )
 from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge_shard import EdgeShard
 
 DIMENSION = 32
 PEOPLE = VectorCollection("default", "people", "00000000000000a1")
@@ -167,6 +170,27 @@ async def test_a_killed_engine_loses_nothing_and_comes_back(tmp_path: Path) -> N
         await store.close()
 
 
+def test_the_log_alone_brings_back_what_came_after_a_flush(tmp_path: Path) -> None:
+    """A power cut: the segments as they were at the last flush, the log as `sync` left it."""
+    shard = EdgeShard.create(tmp_path / "a", dimension=DIMENSION, tuning=TUNING, indexed=False)
+    early, late = points_of(50), points_of(70, seed=2)
+    shard.upsert(early)
+    shard.flush()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for point in late:
+        shard.upsert([point])
+    shard.delete([point.face_id for point in early[:10]])
+    shard.sync()
+    shutil.rmtree(tmp_path / "b" / "wal")
+    shutil.copytree(tmp_path / "a" / "wal", tmp_path / "b" / "wal")
+    after = EdgeShard.load(tmp_path / "b", TUNING)
+    assert after.count(FaceFilter()) == 110
+    assert len(after.existing([point.face_id for point in late])) == 70
+    assert after.existing([point.face_id for point in early[:10]]) == []
+    after.close()
+    shard.close()
+
+
 _HOLD = """
 import asyncio, sys
 from pathlib import Path
@@ -174,6 +198,7 @@ from tests.integration.test_edge_engine import TUNING
 from gateway.vectors.edge import EdgeVectorStore
 async def main():
     store = await EdgeVectorStore.open(Path(sys.argv[1]), TUNING, min_free_bytes=0)
+    await store.collections()
     sys.stdout.write(f"{store.engine_pid}\\n"); sys.stdout.flush()
     await asyncio.sleep(600)
 asyncio.run(main())

@@ -95,9 +95,11 @@ async def test_nothing_acknowledged_is_lost_and_no_half_remains(tmp_path: Path) 
     process = await start(settings)
     try:
         url = f"http://127.0.0.1:{port}/api/collections"
-        async with aiohttp.ClientSession() as client:
-            async with client.post(url, json={"name": "people"}) as response:
-                assert response.status == 201
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(url, json={"name": "people"}) as response,
+        ):
+            assert response.status == 201
         in_the_middle = 0
         for most in (*KILL_AT, FACES):
             (tmp_path / "pid").write_text(str(process.pid))

@@ -17,6 +17,7 @@ from gateway.models import (
     Analysis,
     EngineStatus,
     Face,
+    InService,
     Need,
     Quality,
     StageStatus,
@@ -65,6 +66,7 @@ class FakeInference:
         self.error = error
         self.seconds = seconds
         self.spaces: list[str] = []
+        self.space = SPACE
         self.needs: list[Need] = []
         self.active = 0
         self.started, self.idle = asyncio.Event(), asyncio.Event()
@@ -99,7 +101,7 @@ class FakeInference:
             faces, seed, _ = Image.open(io.BytesIO(image)).convert("RGB").getpixel((0, 0))
         except (OSError, SyntaxError) as error:
             raise InvalidImageError(f"the image cannot be decoded: {error}") from error
-        space = self.spaces.pop(0) if self.spaces else SPACE
+        space = self.spaces.pop(0) if self.spaces else self.space
         embedded = Need.EMBEDDING in need or Need.SCORE in need
         return Analysis(
             faces=tuple(expected_face(index, seed, need) for index in range(faces)),
@@ -116,7 +118,7 @@ class FakeInference:
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         if not self.reachable:
             raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
-        ids = {"face_detection": DETECTOR, "face_embedding": SPACE, "face_scoring": HEAD}
+        ids = {"face_detection": DETECTOR, "face_embedding": self.space, "face_scoring": HEAD}
         return tuple(
             StageStatus(stage.name, (self._version(stage.name, ids.get(stage.name)),))
             for stage in contract.STAGES
@@ -126,6 +128,11 @@ class FakeInference:
         if stage in self.unready:
             return StageVersion("1", "UNAVAILABLE", "no weights")
         return StageVersion("1", "READY", "", identifier)
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        if not self.reachable:
+            raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
+        return InService(Weights(DETECTOR, "1"), Weights(self.space, "2"), Weights(HEAD, "3"))
 
     async def close(self) -> None:
         self.closed = True

@@ -24,6 +24,8 @@ class GatewayPart:
 
     settings: Settings
     home: Home
+    redis_url: str | None = None
+    """Of the Redis that runs beside it; None leaves the variable as it is."""
     name: str = "gateway"
     start_timeout_seconds: float = _START_SECONDS
 
@@ -53,6 +55,8 @@ class GatewayPart:
             # Triton listens on that one address only
             address = triton_listeners(self.settings)[1].address
             variables[PREFIX + "TRITON_GRPC_URL"] = address
+        if self.redis_url is not None:
+            variables[PREFIX + "REDIS_URL"] = self.redis_url
         return variables
 
     async def is_ready(self, *, first: bool) -> bool:

@@ -1,0 +1,97 @@
+"""`python -m tools.training detection`: label, train, export and measure the lite detector.
+
+One command; every part goes on where it was interrupted, or is skipped where it is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tools.training.common import LearningCurve, write_json
+
+TEACHER = "scrfd_2.5g_bnkps.onnx"
+"""Whose boxes and landmarks are learnt."""
+
+LIMIT = "det_500m.onnx"
+"""The detector that the built-in one stands in for: what is measured is agreement with it."""
+
+STEPS = 8200
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint, curve, metrics, ONNX.")],
+    data: Annotated[Path, typer.Option(help="Folder of the photo tar files.")] = Path(
+        "../shared/data"
+    ),
+    models: Annotated[Path, typer.Option(help="Folder of the teachers' ONNX files.")] = Path(
+        "../shared/models"
+    ),
+    cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
+        ".aurum/training/detection"
+    ),
+    steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
+    seed: int = 7,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    learn: Annotated[
+        bool, typer.Option(help="Train; else export and measure the checkpoint as it is.")
+    ] = True,
+    workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 1,
+    shift: Annotated[
+        float, typer.Option(help="Added to every score's logit: sets where 0.5 lies.")
+    ] = 0.0,
+    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
+    composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
+    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
+) -> None:
+    """Distils the detection student, exports it and measures it."""
+    from tools.training import detection_data
+    from tools.training.detection_evaluate import evaluate
+    from tools.training.detection_export import export
+    from tools.training.detection_net import NetConfig
+    from tools.training.detection_train import TrainSettings, load_average, train
+
+    settings = TrainSettings(steps=steps, seed=seed, workers=workers)
+    checkpoint = out / "checkpoint.pt"
+    if learn:
+        detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
+        train(cache=cache, out=out, settings=settings, config=NetConfig(), resume=resume)
+    model, done = load_average(checkpoint)
+    network = out / "lite_detection.onnx"
+    export(model, network, shift=shift)
+    draw_curve(out / "curve.json", out / "face_detection.json")
+    metrics: dict[str, Any] = evaluate(
+        student=network,
+        teacher=models / LIMIT,
+        cache=cache,
+        group_photo=group_photo,
+        composed=composed,
+        photos=photos,
+    )
+    metrics |= {
+        "stage": "face_detection",
+        "file": network.name,
+        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "score_shift": shift,
+        "teacher": TEACHER,
+        "compared_with": LIMIT,
+        "training": {"steps": done, "batch": settings.batch, "seed": seed},
+    }
+    write_json(out / "face_detection.json", metrics)
+    Console().print_json(data=metrics)
+
+
+def draw_curve(points: Path, beside: Path) -> Path:
+    """Draws the learning curve as a picture beside `beside`."""
+    curve = LearningCurve(points)
+    curve.load(up_to_step=10**9)
+    picture = LearningCurve(beside, curve.points).draw(
+        title="face_detection lite",
+        panels=[["score loss"], ["box loss"], ["landmark loss"], ["rate (share of peak)"]],
+    )
+    return picture

@@ -1,0 +1,193 @@
+"""What the lite detector reaches, measured with ONNX Runtime exactly as the teacher is.
+
+Both networks see every image twice, as the pipeline does: letterboxed into 640, and padded by
+half into 320. Faces count from 24 pixels (root of the box's area) in the 640 frame.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tools.training.detection_compose import Composer
+from tools.training.detection_data import (
+    SOURCES,
+    FacePhotos,
+    Scene,
+    decode_image,
+    load_faces,
+    load_scenes,
+)
+from tools.training.detection_scrfd import (
+    ByteArray,
+    Detections,
+    RawDetector,
+    iou_matrix,
+    open_session,
+)
+
+SMALLEST = 24.0
+FRAME = 640
+MATCH_IOU = 0.5
+COMPOSED_SEED = 20_000
+
+
+@dataclass(slots=True)
+class Agreement:
+    """How far one detector finds what another one found."""
+
+    faces: int = 0
+    found: int = 0
+    sure_faces: int = 0
+    sure_found: int = 0
+    extra: int = 0
+    images: int = 0
+    images_with_face: int = 0
+    landmark_errors: list[float] = field(default_factory=list)
+
+    def add(self, reference: Detections, answer: Detections, *, scale: float) -> None:
+        """Count one image; `scale` takes its pixels to the 640 frame."""
+        self.images += 1
+        self.images_with_face += int(len(answer) > 0)
+        sizes = np.sqrt((reference.boxes[:, 2:] - reference.boxes[:, :2]).prod(axis=1)) * scale
+        overlaps = iou_matrix(reference.boxes, answer.boxes)
+        for index in np.flatnonzero(sizes >= SMALLEST):
+            hit = overlaps.shape[1] > 0 and overlaps[index].max() >= MATCH_IOU
+            sure = reference.scores[index] >= 0.6
+            self.faces += 1
+            self.found += int(hit)
+            self.sure_faces += int(sure)
+            self.sure_found += int(sure and hit)
+            if hit:
+                points = answer.landmarks[overlaps[index].argmax()]
+                truth = reference.landmarks[index]
+                eyes = float(np.linalg.norm(truth[1] - truth[0]))
+                error = np.linalg.norm(points - truth, axis=1).mean()
+                # a profile's eyes fall together: no yardstick
+                if eyes * scale >= 4:
+                    self.landmark_errors.append(float(error) / eyes)
+        if overlaps.shape[1]:
+            best = overlaps.max(axis=0) if len(reference) else np.zeros(overlaps.shape[1])
+            self.extra += int((best < 0.3).sum())
+
+    def report(self) -> dict[str, float]:
+        """Shares 0-1; landmark error in eye distances."""
+        return {
+            "images": self.images,
+            "faces": self.faces,
+            "recall": self.found / max(1, self.faces),
+            "faces_sure": self.sure_faces,
+            "recall_sure": self.sure_found / max(1, self.sure_faces),
+            "landmark_error_mean": float(np.mean(self.landmark_errors or [np.nan])),
+            "landmark_error_median": float(np.median(self.landmark_errors or [np.nan])),
+            "unmatched_detections": self.extra,
+            "images_with_face": self.images_with_face / max(1, self.images),
+        }
+
+
+def compare(
+    images: Iterable[ByteArray], teacher: RawDetector, student: RawDetector
+) -> dict[str, float]:
+    """Hold the student against the teacher's faces, both with the pipeline's two passes."""
+    agreement = Agreement()
+    for image in images:
+        scale = FRAME / max(image.shape[:2])
+        agreement.add(teacher.detect_twice(image), student.detect_twice(image), scale=scale)
+    return agreement.report()
+
+
+def composed_images(faces: list[FacePhotos], scenes: list[Scene], *, count: int) -> list[ByteArray]:
+    """Held-out composed scenes of 640 pixels, always the same ones."""
+    composer = Composer(faces, scenes, held_out=True)
+    rng = np.random.default_rng(COMPOSED_SEED)
+    return [composer.sample(rng, FRAME).image for _ in range(count)]
+
+
+def held_out_photos(photos: FacePhotos, *, at_most: int) -> list[ByteArray]:
+    """Held-out photos of one source, evenly spread over it."""
+    rows = np.flatnonzero(photos.held_out)
+    step = max(1, len(rows) // at_most)
+    return [photos.photo(int(row)) for row in rows[::step][:at_most]]
+
+
+def false_alarms(scenes: list[Scene], detector: RawDetector) -> dict[str, float]:
+    """Count detections in held-out scenes without faces, at the default threshold."""
+    empty = [scene for scene in scenes if scene.held_out and scene.face_free]
+    counts = [len(detector.detect_twice(scene.image)) for scene in empty]
+    return {
+        "scenes": len(empty),
+        "alarms": int(np.sum(counts)),
+        "alarms_per_100_scenes": 100 * float(np.mean(counts)),
+        "scenes_with_alarm": int(np.count_nonzero(counts)),
+    }
+
+
+def alternate_times(
+    models: dict[str, Path], *, size: int = FRAME, rounds: int = 40
+) -> dict[str, dict[str, float]]:
+    """Milliseconds per image on one thread, the models taking turns, after a warm-up."""
+    calls: dict[str, Callable[[], object]] = {}
+    blob = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+    for name, path in models.items():
+        session = open_session(path)
+        feed = {session.get_inputs()[0].name: blob}
+        calls[name] = partial(session.run, None, feed)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(rounds + 5):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn >= 5:
+                times[name].append((time.perf_counter() - begin) * 1e3)
+    return {
+        name: {
+            "median_ms": float(np.median(values)),
+            "min_ms": float(np.min(values)),
+            "p95_ms": float(np.percentile(values, 95)),
+        }
+        for name, values in times.items()
+    }
+
+
+def count_faces(path: Path, detector: RawDetector) -> int:
+    """Faces in one photo, one pass at 640 and the default threshold."""
+    image = decode_image(path.read_bytes())
+    if image is None:
+        raise ValueError(f"{path}: not an image")
+    return len(detector.detect(image, size=FRAME))
+
+
+def evaluate(
+    *,
+    student: Path,
+    teacher: Path,
+    cache: Path,
+    group_photo: Path | None,
+    composed: int = 300,
+    photos: int = 300,
+) -> dict[str, Any]:
+    """Every goal, measured; `photos` per source at most."""
+    cv2.setNumThreads(1)
+    faces, scenes = load_faces(cache), load_scenes(cache / "scenes.npz")
+    ours, theirs = RawDetector(student), RawDetector(teacher)
+    report: dict[str, Any] = {
+        "composed": compare(composed_images(faces, scenes, count=composed), theirs, ours),
+        "people_scenes": compare(
+            [s.image for s in scenes if s.held_out and not s.face_free], theirs, ours
+        ),
+        "false_alarms": false_alarms(scenes, ours),
+        "false_alarms_teacher": false_alarms(scenes, theirs),
+    }
+    for source in faces:
+        name = SOURCES[source.source[0]]
+        report[name] = compare(held_out_photos(source, at_most=photos), theirs, ours)
+    if group_photo is not None:
+        report["group_photo_faces"] = count_faces(group_photo, ours)
+    report["time_640"] = alternate_times({"student": student, "teacher": teacher})
+    report["bytes"] = student.stat().st_size
+    return report

@@ -1,0 +1,308 @@
+"""Training of the lite detector: composed scenes in, an averaged network out; resumable."""
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from tools.training.common import (
+    LearningCurve,
+    load_checkpoint,
+    progress,
+    save_checkpoint,
+    seed_everything,
+)
+from tools.training.detection_augment import colour_jitter
+from tools.training.detection_compose import Composer, Sample, mirrored
+from tools.training.detection_data import load_faces, load_scenes
+from tools.training.detection_loss import Losses, detection_loss
+from tools.training.detection_net import LiteDetector, NetConfig, flatten
+from tools.training.detection_targets import assign, make_rows
+from tools.training.muon import Muon
+
+BETAS = (0.9, 0.99)
+CURVE_EVERY = 100  # steps
+POOL = 400  # scenes
+REUSE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
+
+    phases: up to which share of the steps which image side. The padded pass shows every face
+    that is large in the other one at a quarter of its size, so small images teach all that counts.
+    """
+
+    steps: int = 20_000
+    batch: int = 16
+    phases: tuple[tuple[float, int], ...] = ((1.0, 256),)
+    muon_rate: float = 0.03
+    adam_rate: float = 2e-3
+    warmup: int = 300
+    average: float = 0.998
+    seed: int = 7
+    workers: int = 1
+    save_every_s: float = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's pictures and targets.
+
+    images ``[B,3,S,S]`` uint8, channels last in memory; weight ``[B,M]``; rows ``[P]`` into
+    ``B * M``; their boxes ``[P,4]`` and points ``[P,5,2]`` in strides.
+    """
+
+    images: torch.Tensor
+    weight: torch.Tensor
+    rows: torch.Tensor
+    boxes: torch.Tensor
+    points: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move every tensor to `device`."""
+        parts = (self.images, self.weight, self.rows, self.boxes, self.points)
+        return Batch(*(part.to(device) for part in parts))
+
+
+class ComposedBatches(IterableDataset[Batch]):
+    """Endless batches of composed scenes, different for every seed.
+
+    Composing costs a third of a training step, so a scene is used `REUSE` times on average, out
+    of a pool, each time mirrored or not and in other colours.
+    """
+
+    def __init__(self, composer: Composer, *, batch: int, size: int, seed: int) -> None:
+        self._composer = composer
+        self._batch = batch
+        self._size = size
+        self._seed = seed
+        self._pool: list[Sample] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        info = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self._seed, info.id if info else 0])
+        while True:
+            yield self.make(rng)
+
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        """Compose a new scene into the pool, or take one from it in another guise."""
+        if len(self._pool) < POOL or rng.random() < 1 / REUSE:
+            sample = self._composer.sample(rng, self._size)
+            if len(self._pool) < POOL:
+                self._pool.append(sample)
+            else:
+                self._pool[rng.integers(POOL)] = sample
+            return sample
+        sample = self._pool[rng.integers(POOL)]
+        if rng.random() < 0.5:
+            sample = mirrored(sample)
+        return replace(sample, image=colour_jitter(sample.image, rng))
+
+    def make(self, rng: np.random.Generator) -> Batch:
+        """One batch."""
+        rows = make_rows(self._size)
+        images, targets = [], []
+        for _ in range(self._batch):
+            sample = self._draw(rng)
+            images.append(sample.image)
+            targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
+        total = len(rows.centres)
+        return Batch(
+            images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            weight=torch.from_numpy(np.stack([t.weight for t in targets])),
+            rows=torch.from_numpy(
+                np.concatenate([t.rows + i * total for i, t in enumerate(targets)])
+            ),
+            boxes=torch.from_numpy(np.concatenate([t.boxes for t in targets])),
+            points=torch.from_numpy(np.concatenate([t.points for t in targets])),
+        )
+
+
+def rate_share(step: int, settings: TrainSettings) -> float:
+    """Share of the peak rates: linear up, linear down to nearly nothing."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return max(0.005, 1 - done)
+
+
+def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Sort the weights: convolutions that mix channels before a batch norm, and the rest."""
+    turned: list[torch.Tensor] = []
+    plain: list[torch.Tensor] = []
+    for name, weight in model.named_parameters():
+        mixes = weight.ndim == 4 and weight.shape[1] > 1
+        (turned if mixes and not name.endswith("out.weight") else plain).append(weight)
+    return turned, plain
+
+
+def update_average(average: LiteDetector, model: LiteDetector, decay: float) -> None:
+    """Move `average` towards `model` (weights and batch-norm statistics)."""
+    with torch.no_grad():
+        for mine, theirs in zip(
+            average.state_dict().values(), model.state_dict().values(), strict=True
+        ):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+class Trainer:
+    """The network, its average and optimiser, and how far they are."""
+
+    def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
+        self.settings = settings
+        self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = LiteDetector(config).to(memory_format=torch.channels_last)
+        self.model = model.to(self.device).train()
+        self.average = copy.deepcopy(self.model).eval()
+        turned, plain = split_weights(self.model)
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(turned, lr=settings.muon_rate),
+            torch.optim.AdamW(
+                plain, lr=settings.adam_rate, betas=BETAS, weight_decay=0.0, fused=True
+            ),
+        )
+        self.step = 0
+
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint; false where there is none."""
+        state = load_checkpoint(path)
+        if state is None:
+            return False
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        self.step = int(state["step"])
+        return True
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint that `load` takes."""
+        save_checkpoint(
+            path,
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "step": self.step,
+                "config": asdict(self.config),
+                "settings": asdict(self.settings),
+            },
+        )
+
+    def train_batch(self, batch: Batch) -> Losses:
+        """One step of the optimiser; the losses before it."""
+        share = rate_share(self.step, self.settings)
+        rates = (self.settings.muon_rate, self.settings.adam_rate)
+        for optimiser, rate in zip(self.optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * share
+        batch = batch.to(self.device)
+        images = batch.images.float().sub_(127.5).mul_(1 / 128.0)
+        outputs = flatten(self.model(images))
+        losses = detection_loss(
+            outputs, weight=batch.weight, rows=batch.rows, boxes=batch.boxes, points=batch.points
+        )
+        self.model.zero_grad(set_to_none=True)
+        losses.total.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.step += 1
+        # early on the average must forget the random start
+        update_average(
+            self.average, self.model, min(self.settings.average, self.step / (self.step + 10))
+        )
+        return losses
+
+
+def load_average(path: Path) -> tuple[LiteDetector, int]:
+    """Load the averaged network of a checkpoint, ready to infer, and the steps it has taken."""
+    state = load_checkpoint(path)
+    if state is None:
+        raise FileNotFoundError(path)
+    model = LiteDetector(NetConfig(**state["config"]))
+    model.load_state_dict(state["average"])
+    model.eval()
+    return model, int(state["step"])
+
+
+def train(
+    *, cache: Path, out: Path, settings: TrainSettings, config: NetConfig, resume: bool
+) -> Path:
+    """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path."""
+    torch.set_num_threads(1)
+    checkpoint = out / "checkpoint.pt"
+    seed_everything(settings.seed)
+    trainer = Trainer(settings, config)
+    curve = LearningCurve(out / "curve.json")
+    if resume and trainer.load(checkpoint):
+        curve.load(up_to_step=trainer.step)
+    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    with progress() as bar:
+        task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
+        for share, size in settings.phases:
+            # a resumed run draws other scenes than the ones it has seen
+            data = ComposedBatches(
+                composer, batch=settings.batch, size=size, seed=settings.seed + trainer.step
+            )
+            last = round(share * settings.steps)
+            for _ in run_phase(trainer, data, curve, checkpoint=checkpoint, last_step=last):
+                bar.update(task, completed=trainer.step)
+    trainer.save(checkpoint)
+    return checkpoint
+
+
+def run_phase(
+    trainer: Trainer,
+    data: ComposedBatches,
+    curve: LearningCurve,
+    *,
+    checkpoint: Path,
+    last_step: int,
+) -> Iterator[None]:
+    """Train until `last_step`, yielding after each step; curve and checkpoints on the way."""
+    settings = trainer.settings
+    if trainer.step >= last_step:
+        return
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=6 if settings.workers else None,
+    )
+    sums, count, saved, started = np.zeros(3), 0, time.monotonic(), time.monotonic()
+    for batch in loader:
+        losses = trainer.train_batch(batch)
+        sums += [losses.score.item(), losses.box.item(), losses.point.item()]
+        count += 1
+        if trainer.step % CURVE_EVERY == 0:
+            score, box, point = sums / count
+            seconds, started = time.monotonic() - started, time.monotonic()
+            curve.add(
+                step=trainer.step,
+                values={
+                    "score loss": score,
+                    "box loss": box,
+                    "landmark loss": point,
+                    "rate (share of peak)": rate_share(trainer.step, settings),
+                    "images per second": count * settings.batch / seconds,
+                },
+            )
+            sums[:], count = 0, 0
+        if time.monotonic() - saved > settings.save_every_s:
+            trainer.save(checkpoint)
+            saved = time.monotonic()
+        yield
+        if trainer.step >= last_step:
+            return
