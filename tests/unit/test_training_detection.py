@@ -333,7 +333,8 @@ class TestNetwork:
         assert again.load(tmp_path / "checkpoint.pt")
         assert again.step == 25
 
-        model = load_average(tmp_path / "checkpoint.pt")
+        model, done = load_average(tmp_path / "checkpoint.pt")
+        assert done == 25
         export(model, tmp_path / "lite.onnx", shift=0.5)
         detector = RawDetector(tmp_path / "lite.onnx")
         blob = np.random.default_rng(2).normal(size=(1, 3, 160, 96)).astype(np.float32)

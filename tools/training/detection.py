@@ -37,6 +37,9 @@ def command(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
     seed: int = 7,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    learn: Annotated[
+        bool, typer.Option(help="Train; else export and measure the checkpoint as it is.")
+    ] = True,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 1,
     shift: Annotated[
         float, typer.Option(help="Added to every score's logit: sets where 0.5 lies.")
@@ -52,10 +55,12 @@ def command(
     from tools.training.detection_net import NetConfig
     from tools.training.detection_train import TrainSettings, load_average, train
 
-    detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
     settings = TrainSettings(steps=steps, seed=seed, workers=workers)
-    checkpoint = train(cache=cache, out=out, settings=settings, config=NetConfig(), resume=resume)
-    model = load_average(checkpoint)
+    checkpoint = out / "checkpoint.pt"
+    if learn:
+        detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
+        train(cache=cache, out=out, settings=settings, config=NetConfig(), resume=resume)
+    model, done = load_average(checkpoint)
     network = out / "lite_detection.onnx"
     export(model, network, shift=shift)
     draw_curve(out / "curve.json", out / "face_detection.json")
@@ -75,7 +80,7 @@ def command(
         "score_shift": shift,
         "teacher": TEACHER,
         "compared_with": LIMIT,
-        "training": {"steps": steps, "batch": settings.batch, "seed": seed},
+        "training": {"steps": done, "batch": settings.batch, "seed": seed},
     }
     write_json(out / "face_detection.json", metrics)
     Console().print_json(data=metrics)

@@ -226,15 +226,15 @@ class Trainer:
         return losses
 
 
-def load_average(path: Path) -> LiteDetector:
-    """Load the averaged network of a checkpoint, ready to infer."""
+def load_average(path: Path) -> tuple[LiteDetector, int]:
+    """Load the averaged network of a checkpoint, ready to infer, and the steps it has taken."""
     state = load_checkpoint(path)
     if state is None:
         raise FileNotFoundError(path)
     model = LiteDetector(NetConfig(**state["config"]))
     model.load_state_dict(state["average"])
     model.eval()
-    return model
+    return model, int(state["step"])
 
 
 def train(
