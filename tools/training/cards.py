@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 Metrics = Mapping[str, Any]
 
@@ -162,6 +162,9 @@ def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
+_TEACHER_TITLE: Final = "face_scoring for mobilefacenet_arcface_128"
+
+
 def scoring_card(metrics: Metrics) -> str:
     """The card of `face_scoring` lite, from what `scoring.train` measured."""
     report, faces, recipe = metrics["test"], metrics["faces"], metrics["recipe"]
@@ -181,9 +184,10 @@ def scoring_card(metrics: Metrics) -> str:
         ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
         ("support vectors", str(metrics["support_vectors"])),
     ]
+    title = _TEACHER_TITLE if metrics.get("embedding") == "teacher" else "face_scoring lite"
     machine = _settings({name: recipe[name] for name in recipe if name != "perceptrons"})
     ensemble = _settings(recipe["perceptrons"])
-    return f"""# face_scoring lite
+    return f"""# {title}
 
 **What the number is: the mean taste of one group of raters, about 300 people asked by the authors
 of MEBeauty. It is not a property of a person,** and says nothing of health, character, worth or
