@@ -2,11 +2,12 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from PIL import Image
 
+from gateway.calibrations import DEFAULT_FMR, Calibration
 from gateway.models import (
     SCORE_RANGE,
     Analysis,
@@ -21,12 +22,14 @@ from gateway.models import (
 )
 from gateway.pipeline import Comparison, Result, Timings
 from gateway.schemas import (
+    CalibrationOut,
     FaceOut,
     FacesOut,
     ImageOut,
     ModelsOut,
     PartOut,
     QualityOut,
+    RateOut,
     ReadyOut,
     SourceOut,
     StageOut,
@@ -38,6 +41,7 @@ from gateway.schemas import (
 from gateway.sidecars import Sidecar
 from triton_python_backend import contract
 
+_SHOWN_FMR: Final = (0.1, 0.01, 1e-3, 1e-4, 1e-5)
 QUALITY_LIMITS: Final = QualityLimits()
 
 
@@ -148,8 +152,9 @@ def stages_out(
     *,
     request_id: str,
     sidecars: dict[tuple[str, str], Sidecar | None],
+    calibration_of: Callable[[str], Calibration | None],
 ) -> StagesOut:
-    """Shape the stages; `sidecars` by name of stage and version."""
+    """Shape the stages; `sidecars` by name of stage and version, calibrations by space."""
     backends = {stage.name: stage.backend for stage in contract.STAGES}
     return StagesOut(
         request_id=request_id,
@@ -159,7 +164,14 @@ def stages_out(
                 name=stage.name,
                 backend=backends[stage.name],
                 versions=[
-                    version_out(stage.name, each, sidecars.get((stage.name, each.version)))
+                    version_out(
+                        stage.name,
+                        each,
+                        sidecars.get((stage.name, each.version)),
+                        calibration_of(each.id)
+                        if each.id is not None and stage.name == contract.EMBEDDING_STAGE.name
+                        else None,
+                    )
                     for each in stage.versions
                 ],
             )
@@ -168,7 +180,30 @@ def stages_out(
     )
 
 
-def version_out(stage: str, version: StageVersion, sidecar: Sidecar | None) -> VersionOut:
+def calibration_out(calibration: Calibration) -> CalibrationOut:
+    """Shape a calibration: the rates at the round FMRs that it tells."""
+    thresholds = (calibration.threshold_at(fmr) for fmr in _SHOWN_FMR)
+    shown = {threshold for threshold in thresholds if threshold is not None}
+    return CalibrationOut(
+        source=calibration.source,
+        same_pairs=calibration.same_pairs,
+        different_pairs=calibration.different_pairs,
+        made_at=calibration.made_at,
+        threshold=calibration.threshold_at(DEFAULT_FMR),
+        rates=[
+            RateOut(threshold=rate.threshold, fmr=rate.fmr, fnmr=rate.fnmr)
+            for rate in calibration.rates
+            if rate.threshold in shown
+        ],
+    )
+
+
+def version_out(
+    stage: str,
+    version: StageVersion,
+    sidecar: Sidecar | None,
+    calibration: Calibration | None = None,
+) -> VersionOut:
     """Shape a version; a sidecar of other weights than those that answer does not count."""
     told = sidecar or Sidecar()
     if told.id is not None and version.id is not None and told.id != version.id:
@@ -186,7 +221,7 @@ def version_out(stage: str, version: StageVersion, sidecar: Sidecar | None) -> V
         space=version.id if is_space else told.space,
         licence=told.licence,
         imported_at=told.imported_at,
-        calibration=None,
+        calibration=None if calibration is None else calibration_out(calibration),
     )
 
 

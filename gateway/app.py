@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from gateway.cache.opening import open_answers
+from gateway.calibrations import Calibrations
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
 from gateway.collections.opening import open_collections
@@ -80,6 +81,7 @@ def create_app(
                         collections,
                         intake,
                         answers,
+                        Calibrations(settings.model_repository),
                     )
                     yield
         finally:

@@ -54,7 +54,10 @@ class VerifyOptions(Shape):
     """Query parameters of `/api/ml/verify`; `threshold` may also be a field of the body."""
 
     threshold: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
-    """Cosine similarity from which the two are one person; without it the service's own."""
+    """Cosine similarity from which the two are one person; without it that of `target_fmr`, else
+    of FMR 0.001 where the embedding version is calibrated, else the service's own."""
+    target_fmr: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """The share of pairs of different people that may match; needs a calibrated version."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
 
@@ -170,6 +173,30 @@ class SourceOut(Shape):
     sha256: str | None
 
 
+class RateOut(Shape):
+    """Error rates at one threshold."""
+
+    threshold: float
+    fmr: float
+    """Share of pairs of different people that match."""
+    fnmr: float
+    """Share of pairs of one person that do not match."""
+
+
+class CalibrationOut(Shape):
+    """What was measured with an embedding version."""
+
+    source: str
+    """Name of the file of labelled pairs."""
+    same_pairs: int
+    different_pairs: int
+    made_at: str
+    threshold: float | None
+    """For FMR 0.001; null if too few pairs tell it."""
+    rates: list[RateOut]
+    """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs tell."""
+
+
 class VersionOut(Shape):
     """One version of a stage; what the importer did not write down is null."""
 
@@ -185,7 +212,7 @@ class VersionOut(Shape):
     space: str | None
     licence: str | None
     imported_at: str | None
-    calibration: None = None
+    calibration: CalibrationOut | None = None
 
 
 class StageOut(Shape):

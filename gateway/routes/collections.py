@@ -148,8 +148,14 @@ async def show_clusters(request: web.Request) -> web.Response:
 
 def threshold_of(request: web.Request, record: CollectionRecord) -> float:
     """Cosine from which faces match in this collection."""
-    own = record.settings.match_threshold
-    return services_of(request).settings.match_threshold if own is None else own
+    own, services = record.settings.match_threshold, services_of(request)
+    if own is not None:
+        return own
+    if record.space is None:
+        return services.settings.match_threshold
+    return services.calibrations.threshold(
+        record.space, target_fmr=None, otherwise=services.settings.match_threshold
+    )
 
 
 async def _answer(

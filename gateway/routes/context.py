@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.cache.answers import Answers
+from gateway.calibrations import Calibrations
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
@@ -38,6 +39,7 @@ class Services:
     collections: Collections
     intake: Intake
     answers: Answers | None
+    calibrations: Calibrations
 
 
 @dataclass(frozen=True, slots=True)

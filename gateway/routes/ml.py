@@ -47,6 +47,8 @@ async def verify(request: web.Request) -> web.Response:
     options = read_options(request, VerifyOptions)
     upload = await read_upload(request, PAIR_FIELDS)
     threshold = _threshold(options.threshold, upload.texts.get("threshold"))
+    if threshold is not None and options.target_fmr is not None:
+        raise InvalidRequestError("threshold and target_fmr are given; send one")
     comparison = await services.pipeline.compare(
         image_a=upload.images["image_a"],
         image_b=upload.images["image_b"],
@@ -54,10 +56,17 @@ async def verify(request: web.Request) -> web.Response:
         deadline=context.deadline,
         tenant=context.caller.tenant,
     )
+    if threshold is None:
+        embedding = comparison.a.analysis.embedding
+        threshold = services.calibrations.threshold(
+            "" if embedding is None else embedding.id,
+            target_fmr=options.target_fmr,
+            otherwise=services.settings.match_threshold,
+        )
     answer = verify_out(
         comparison,
         request_id=context.request_id,
-        threshold=services.settings.match_threshold if threshold is None else threshold,
+        threshold=threshold,
         total_ms=context.elapsed_ms(),
     )
     return json_answer(answer)
@@ -77,7 +86,14 @@ async def models(request: web.Request) -> web.Response:
 
     sidecars, withdrawn = await services.workers.run(read_all, deadline=context.deadline)
     stages = with_withdrawn(stages, withdrawn)
-    return json_answer(stages_out(stages, request_id=context.request_id, sidecars=sidecars))
+    return json_answer(
+        stages_out(
+            stages,
+            request_id=context.request_id,
+            sidecars=sidecars,
+            calibration_of=services.calibrations.of_space,
+        )
+    )
 
 
 async def _answer_faces(

@@ -228,13 +228,17 @@ def _space(space: str | None) -> str:
 def _search_options(
     request: web.Request, record: CollectionRecord, fields: SearchIn
 ) -> SearchOptions:
-    if fields.target_fmr is not None:
-        raise InvalidRequestError(
-            "target_fmr needs a calibration of the embedding version, and there is none; "
-            "send min_similarity"
-        )
-    entries = services_of(request).collections.limits.max_metadata_entries
+    services = services_of(request)
+    entries = services.collections.limits.max_metadata_entries
     similarity = fields.min_similarity
+    if fields.target_fmr is not None and similarity is not None:
+        raise InvalidRequestError("min_similarity and target_fmr are given; send one")
+    if fields.target_fmr is not None:
+        if record.space is None:
+            raise InvalidRequestError("target_fmr needs a calibration; without faces there is none")
+        similarity = services.calibrations.threshold(
+            record.space, target_fmr=fields.target_fmr, otherwise=services.settings.match_threshold
+        )
     return SearchOptions(
         limit=fields.limit,
         min_similarity=threshold_of(request, record) if similarity is None else similarity,

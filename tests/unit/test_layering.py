@@ -16,6 +16,7 @@ GATEWAY = {
     "metrics": 1.0,
     "sidecars": 1.0,
     "withdrawn": 1.0,
+    "calibrations": 1.0,
     "images": 2.0,
     "inference.base": 2.0,
     "inference.calls": 2.1,

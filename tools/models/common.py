@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
+from tools.calibration.errors import CalibrationError
 from tools.importing.errors import WeightsError
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.shelf import Shelf
@@ -40,6 +41,12 @@ def opened(repository: Path | None = None) -> Iterator[Context]:
         yield Context(
             settings, Shelf(folder, settings.home), Console(highlight=False, soft_wrap=True), errors
         )
-    except (WeightsError, LifecycleError, PackError, ConfigurationError) as error:
+    except (
+        WeightsError,
+        LifecycleError,
+        PackError,
+        CalibrationError,
+        ConfigurationError,
+    ) as error:
         errors.print(f"error: {error}", markup=False)
         raise typer.Exit(1) from error
