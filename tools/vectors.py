@@ -19,6 +19,7 @@ from gateway.errors import AurumError, ConfigurationError
 from gateway.settings import Settings, load_settings
 from gateway.vectors.base import VectorCollection
 from tools.moving import Moved, MoveError, Progress, move_all
+from tools.serving.home import resolve
 
 app = typer.Typer(no_args_is_help=True, help="Look after remembered faces.")
 _PROGRESS_FILE = "vectors-move.json"
@@ -188,7 +189,7 @@ async def _migrate(settings: Settings, collection: str, action: Action) -> None:
 
 def _settings() -> Settings:
     try:
-        return load_settings()
+        return resolve(load_settings())
     except ConfigurationError as error:
         _fail(str(error))
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.vectors.base import FacePoint, VectorTuning
-from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.edge_shard import EdgeShard, warm
 
 PLAN_FILE = "plan.pickle"
 _CHUNK_GLOB = "*.points"
@@ -55,8 +55,8 @@ def build(spool: Path, target: Path) -> None:
     shard.optimize()
     shard.flush()
     shard.close()
-    # the engine cannot answer while it opens the result: read it into the page cache here
-    EdgeShard.load(target, tuning).close()
+    # writing and closing leave nothing in the page cache, and searches are to find it there
+    warm(target)
 
 
 def die_with_parent() -> None:

@@ -34,6 +34,7 @@ from gateway.vectors.edge_frames import MANIFEST
 from gateway.vectors.edge_shard import EdgeShard
 
 MERGE_FAN_IN = 4
+_MOST_SOURCES = 16
 _SPOOL_CHUNK = 250
 _VACUUM_FRACTION = 0.2
 _GROUP_FACTOR = 4
@@ -187,6 +188,10 @@ class Gallery:
         for part in self._parts:
             part.shard.sync()
 
+    def folders(self) -> list[Path]:
+        """The folders of the shards."""
+        return [self._folder / part.folder for part in self._parts]
+
     def close(self) -> None:
         """Stop a build, flush, release the folder."""
         if self._build is not None:
@@ -226,9 +231,12 @@ class Gallery:
 
     def _choose(self) -> tuple[str, ...]:
         sealed = self._parts[:-1]
-        for part in sealed:
-            if not part.built:
-                return (part.folder,)
+        waiting = [part.folder for part in sealed if not part.built]
+        if len(waiting) >= MERGE_FAN_IN:
+            # faces come faster than they are indexed: index many at once instead of twice
+            return tuple(waiting[:_MOST_SOURCES])
+        if waiting:
+            return (waiting[0],)
         tiers = Counter(self._tier(part) for part in sealed)
         for tier, number in sorted(tiers.items()):
             if number >= MERGE_FAN_IN:

@@ -18,7 +18,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -37,6 +37,7 @@ from gateway.vectors.base import (
 )
 from gateway.vectors.edge_frames import LENGTH, MANIFEST, Reply, Request, pack
 from gateway.vectors.edge_gallery import Gallery
+from gateway.vectors.edge_shard import warm
 
 _IDLE_SECONDS = 0.05
 _BUSY_TURNS = 4
@@ -137,6 +138,10 @@ class Engine:
     def building(self) -> bool:
         """Whether any collection is being indexed."""
         return any(gallery.building for gallery in self._galleries.values())
+
+    def folders(self) -> list[Path]:
+        """The folders of all shards."""
+        return [folder for each in self._galleries.values() for folder in each.folders()]
 
     def maintain(self) -> bool:
         """Some upkeep of one collection: at most one build runs at a time."""
@@ -260,6 +265,13 @@ def _read(source: IO[bytes], waiting: "queue.SimpleQueue[Request | None]") -> No
     waiting.put(None)
 
 
+def _warm_all(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        # a shard may be merged and removed meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            warm(folder)
+
+
 def main(folder: Path) -> None:
     """Read the tuning from the first frame, open the folder, say so, serve."""
     # Ctrl-C reaches the whole process group; the gateway closes our input when it is done
@@ -276,6 +288,8 @@ def main(folder: Path) -> None:
     engine = Engine(folder, tuning, min_free_bytes)
     sink.write(pack(Reply(0, None, None)))
     sink.flush()
+    # reading lets go of the interpreter lock: searches are answered meanwhile
+    threading.Thread(target=_warm_all, args=(engine.folders(),), daemon=True).start()
     try:
         with contextlib.suppress(BrokenPipeError):
             serve(engine, source, sink)

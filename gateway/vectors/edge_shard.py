@@ -1,5 +1,6 @@
 """Rank 2: one Qdrant Edge shard, in our words. Every call blocks and holds the interpreter lock."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,13 @@ from gateway.vectors.payload import (
 _FULL_SCAN_KB = 10_000
 _INDEX_ALWAYS_KB = 1
 _NEVER_INDEX_KB = 1 << 40
+_MEMORY = qe.Memory.Cold
+"""Mapped, and read when first touched. `Cached` reads everything from the disk, past the page
+cache, while a shard is loaded, and nothing is answered meanwhile: 3 s for 10,000 faces on a busy
+disk, where `Cold` takes 0.2 s. `warm` fills the page cache beside it."""
+_READ_BYTES = 1 << 20
 _LOG_FOLDER = "wal"
+_SEGMENTS = "segments"
 _LOG_OPEN = "open-"
 
 
@@ -47,19 +54,20 @@ class EdgeShard:
         """Make an empty shard. An `indexed` one builds its graph in `optimize`."""
         folder.mkdir(parents=True)
         quantization = (
-            qe.ScalarQuantizationConfig(
-                type=qe.ScalarType.Int8, quantile=0.99, memory=qe.Memory.Cached
-            )
+            qe.ScalarQuantizationConfig(type=qe.ScalarType.Int8, quantile=0.99, memory=_MEMORY)
             if indexed and tuning.quantization == "int8"
             else None
         )
         config = qe.EdgeConfig(
-            vectors=qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine),
+            vectors=qe.EdgeVectorParams(
+                size=dimension, distance=qe.Distance.Cosine, memory=_MEMORY
+            ),
             hnsw_config=qe.HnswIndexConfig(
                 m=tuning.hnsw_m,
                 ef_construct=tuning.hnsw_ef_construct,
                 full_scan_threshold=_FULL_SCAN_KB,
                 max_indexing_threads=tuning.threads,
+                memory=_MEMORY,
             ),
             quantization_config=quantization,
             optimizers=qe.EdgeOptimizersConfig(
@@ -185,6 +193,15 @@ class EdgeShard:
     def close(self) -> None:
         """Flush and release the lock of the folder."""
         self._shard.close()
+
+
+def warm(folder: Path) -> None:
+    """Read a shard's segments once, so that searches find them in the page cache."""
+    for path in sorted((folder / _SEGMENTS).rglob("*")):
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
+                while file.read(_READ_BYTES):
+                    pass
 
 
 def _fsync(path: Path) -> None:

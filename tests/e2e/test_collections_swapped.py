@@ -81,6 +81,10 @@ def test_a_new_model_loses_nobody(served: Served, tmp_path: Path) -> None:
     problem = ask(served, "POST", "/api/collections/plain/migrate", status=409)
     assert "crop" in problem["detail"]
 
+    refused = aurum(served.settings, "models", "remove", "embedding", "1")
+    assert refused.returncode == 1
+    assert "default/kept, default/plain" in refused.stderr
+
     moved = aurum(served.settings, "vectors", "migrate", "kept")
     assert moved.returncode == 0, moved.stdout + moved.stderr
     shown = ask(served, "GET", "/api/collections/kept", status=200)
@@ -94,3 +98,7 @@ def test_a_new_model_loses_nobody(served: Served, tmp_path: Path) -> None:
     assert back.returncode == 0, back.stdout + back.stderr
     assert ask(served, "GET", "/api/collections/kept", status=200)["space"] == old
     assert who(served, "kept", portrait) == ["eileen"]
+    for name in ("kept", "plain"):
+        ask(served, "DELETE", f"/api/collections/{name}", status=200)
+    removed = aurum(served.settings, "models", "remove", "embedding", "1")
+    assert removed.returncode == 0, removed.stderr

@@ -50,9 +50,44 @@ def test_tritonclient_example_prints_a_face(stack):
 
 
 def test_readme_names_every_route():
-    named = set(re.findall(r"`(?:GET |POST )?(/[a-z/._-]*)", README))
-    served = {route.path for route in ROUTES} - {"/"}
-    assert {path for path in served if not path.startswith("/api/docs/")} <= named
+    named = set(re.findall(r"(/(?:api/[a-z/{}._]+|metrics))", README))
+    served = {route.path for route in ROUTES} - {"/", "/api/docs/{name}"}
+    assert served <= named, served - named
+
+
+def test_people_are_remembered_and_forgotten_as_the_readme_shows(stack):
+    block_ = block("sh", "/api/collections/crew/search")
+    commands = block_.replace("localhost:8080", stack.url.removeprefix("http://")).splitlines()
+    answers = [
+        json.loads(
+            subprocess.run(
+                command,
+                shell=True,
+                cwd=CHECKOUT,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            ).stdout
+        )
+        for command in commands
+    ]
+    made, enrolled, found, forgotten = answers
+    assert made["name"] == "crew"
+    assert enrolled["faces"][0]["subject"] == "collins"
+    assert found["faces"][0]["matches"][0]["subject"] == "collins"
+    assert found["faces"][0]["matches"][0]["similarity"] > 0.99
+    assert "code" not in forgotten
+    again = subprocess.run(
+        commands[2],
+        shell=True,
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(again.stdout)["faces"][0]["matches"] == []
 
 
 def test_make_targets_of_the_readme_exist():

@@ -25,6 +25,7 @@ from tools.serving.stack import Stack
 from tools.serving.state import read_state
 from tools.serving.triton_install import Installation, install
 from tools.serving.weights import missing_weights
+from triton_python_backend.contract import ONNX_STAGES
 
 _TIMEOUT_SECONDS = 120
 _GONE_SECONDS = 10
@@ -55,6 +56,16 @@ def copy_repository(target: Path) -> Path:
         if not any(version.iterdir()) and version.parent.name != "face_pipeline":
             version.rmdir()  # a version whose weights were left out
     return target
+
+
+def add_shipped_weights(repository: Path) -> bool:
+    """Copy version 1 of each ONNX stage from the checkout; whether it has all of them."""
+    for stage in ONNX_STAGES:
+        shipped = CHECKOUT / "model_repository" / stage.name / "1"
+        if not (shipped / "model.onnx").is_file():
+            return False
+        shutil.copytree(shipped, repository / stage.name / "1", dirs_exist_ok=True)
+    return True
 
 
 def add_real_weights(repository: Path, scratch: Path) -> None:

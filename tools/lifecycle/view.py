@@ -45,6 +45,9 @@ def view(shelf: Shelf, states: States | None) -> list[VersionView]:
             state = None if states is None else states.get((stage, version))
             folder = shelf.placed(stage, version)
             place = _place(version, shelf.newest(stage), state, running=states is not None)
+            if place == "serving" and states is not None and _newer_ready(states, stage, version):
+                # older versions of the embedding stay loaded for the collections in their space
+                place = "below"
             found.append(_version(stage, version, folder, place, state, ""))
         for version in shelf.kept_versions(stage):
             folder = shelf.kept(stage, version)
@@ -59,6 +62,13 @@ def card_of(path: Path) -> ModelCard | None:
         return read_sidecar(path)
     except WeightsError:
         return None
+
+
+def _newer_ready(states: States, stage: str, version: int) -> bool:
+    return any(
+        name == stage and number > version and state.state == "READY"
+        for (name, number), state in states.items()
+    )
 
 
 def _place(version: int, newest: int | None, state: TritonState | None, *, running: bool) -> Place:

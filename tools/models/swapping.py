@@ -10,6 +10,7 @@ from tools.lifecycle.shelf import stage_name
 from tools.lifecycle.trial import check_version
 from tools.models.common import Context, Repository, opened
 from tools.models.golden import check_before_service
+from tools.models.needed import refuse_if_needed
 from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
@@ -55,9 +56,10 @@ def rollback(
 
 
 def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
-    """Delete a version that is not in service."""
+    """Delete a version that is not in service and that no collection needs."""
     with opened(repository) as context:
         name = stage_name(stage)
+        refuse_if_needed(context.settings, context.shelf, name, version)
         changes.remove(context.shelf, name, version)
         context.out.print(f"{name} {version} is deleted")
 
