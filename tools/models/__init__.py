@@ -2,8 +2,8 @@
 
 import typer
 
-from tools.models import calibrating, importing, inspecting, packs, swapping
+from tools.models import calibrating, cards, importing, inspecting, packs, swapping
 
 app = typer.Typer(no_args_is_help=True, help="Put weights into service, or out of it.")
-for module in (packs, inspecting, importing, swapping, calibrating):
+for module in (packs, inspecting, importing, swapping, calibrating, cards):
     module.register(app)
