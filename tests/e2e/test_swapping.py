@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -161,7 +162,8 @@ def test_a_broken_version_takes_no_traffic_and_says_why(
         assert time.monotonic() < deadline, told
         time.sleep(0.3)
     assert told[0] == "UNAVAILABLE"
-    assert "refused" in run(swapped, "status")
+    # by now the supervisor may have lost its patience with it
+    assert re.search("refused|kept", run(swapped, "status"))
     assert load.only(first, seconds=1)
     swapped.wait_for(f"{STAGE} {number} is taken out, 1 serves: ")
     assert not target.exists()
