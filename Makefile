@@ -2,10 +2,10 @@
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help run up down status test lint format constraints clean
+.PHONY: help run up down status test bench-vectors lint format constraints clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## serve in the foreground until Ctrl-C
 	@tools/bootstrap.sh run
@@ -25,6 +25,10 @@ test: ## run the test suite; ARGS="tests/unit -k name" for a part of it
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+bench-vectors: ## measure the home of vectors; SIZES=10000,100000,1000000 for more
+	@tools/bootstrap.sh dev
+	@exec $(PYTHON_IN_VENV) -m benchmarks.vectors $(if $(SIZES),--sizes $(SIZES))
 
 lint: ## check style, format and types
 	@tools/bootstrap.sh dev

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -10,15 +11,12 @@ import uvloop
 from aiohttp import web
 from PIL import Image
 
-from gateway.app import create_app
+from gateway.app import create_app, make_runner
 from gateway.errors import ConfigurationError
 from gateway.logs import configure_logging
 from gateway.settings import Settings, load_settings
 
 log = logging.getLogger("gateway")
-
-_GRACE_SECONDS = 2.0
-"""What a request in flight may take beyond its deadline when the process is told to stop."""
 
 
 async def serve(settings: Settings) -> None:
@@ -27,12 +25,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(
-        create_app(settings),
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
-    )
+    runner = make_runner(create_app(settings), settings)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
@@ -57,7 +50,8 @@ def main() -> int:
         uvloop.run(serve(settings))
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        sys.stderr.write(f"aurum: cannot listen on {where}: {error.strerror or error}\n")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        sys.stderr.write(f"aurum: cannot listen on {where}: {reason}\n")
         return 1
     return 0
 

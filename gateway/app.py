@@ -7,9 +7,15 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.cache.opening import open_answers
+from gateway.calibrations import Calibrations
+from gateway.collections.base import ClosableEmbedder, NothingCached
+from gateway.collections.intake import Intake
+from gateway.collections.opening import open_collections
 from gateway.deadline import Slots, Workers
 from gateway.images import ImageLimits
 from gateway.inference.base import Inference
+from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
@@ -19,10 +25,13 @@ from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.table import ROUTES
 from gateway.settings import Settings
 
+EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens an engine within the running event loop."""
 
 _NO_VERSION: Final = "0.0.0"
+_GRACE_SECONDS: Final = 2.0
+"""What a request in flight may take beyond its deadline when the process is told to stop."""
 
 
 async def open_triton(settings: Settings) -> Inference:
@@ -30,8 +39,16 @@ async def open_triton(settings: Settings) -> Inference:
     return TritonInference(settings.triton_address)
 
 
+async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
+    """Open the way to the embedding stage."""
+    return TritonEmbedder(settings.triton_address)
+
+
 def create_app(
-    settings: Settings, *, open_inference: InferenceFactory = open_triton
+    settings: Settings,
+    *,
+    open_inference: InferenceFactory = open_triton,
+    open_embedder: EmbedderFactory = open_triton_embedder,
 ) -> web.Application:
     """Build the application; nothing is connected before it starts."""
     app = web.Application(middlewares=MIDDLEWARES)
@@ -41,23 +58,55 @@ def create_app(
         metrics = Metrics()
         workers = Workers()
         inference = await open_inference(settings)
-        pipeline = Pipeline(
-            inference,
-            limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
-            slots=Slots(settings.max_in_flight),
-            workers=workers,
-            metrics=metrics,
-        )
-        app[SERVICES] = Services(settings, inference, pipeline, workers, metrics)
-        yield
-        await inference.close()
-        workers.close()
+        embedder = await open_embedder(settings)
+        try:
+            async with open_answers(settings, inference, metrics, release=_version()) as answers:
+                pipeline = Pipeline(
+                    inference,
+                    limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
+                    slots=Slots(settings.max_in_flight),
+                    workers=workers,
+                    metrics=metrics,
+                    answers=answers,
+                )
+                cached = answers or NothingCached()
+                async with open_collections(settings, embedder, cached) as collections:
+                    intake = Intake(pipeline, collections)
+                    app[SERVICES] = Services(
+                        settings,
+                        inference,
+                        pipeline,
+                        workers,
+                        metrics,
+                        collections,
+                        intake,
+                        answers,
+                        Calibrations(settings.model_repository),
+                    )
+                    yield
+        finally:
+            await embedder.close()
+            await inference.close()
+            workers.close()
 
     app.cleanup_ctx.append(services)
     for route in ROUTES:
         # no silent HEAD: the table names all that is answered
         app.router.add_route(route.method, route.path, route.handler)
     return app
+
+
+def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    """Wrap the application for serving; `cleanup` lets requests in flight finish."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        # a client that hangs up gives its place to others
+        handler_cancellation=True,
+        # images do not shrink; what unpacks to a hundred times its size stays packed
+        auto_decompress=False,
+        shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
+    )
 
 
 def _version() -> str:

@@ -67,6 +67,36 @@ class InferenceUnavailableError(AurumError):
     code = "inference_unavailable"
 
 
+class ConflictError(AurumError):
+    """The thing exists already, or is in a state that does not allow this."""
+
+    code = "conflict"
+
+
+class LowQualityError(AurumError):
+    """The face found is not good enough for what was asked."""
+
+    code = "low_quality"
+
+
+class SeveralFacesError(AurumError):
+    """The photo shows several faces where one was asked for."""
+
+    code = "several_faces"
+
+
+class StorageUnavailableError(AurumError):
+    """The vectors or the records cannot be reached; nothing was acknowledged."""
+
+    code = "storage_unavailable"
+
+
+class InsufficientStorageError(AurumError):
+    """The disk is full; nothing was written. Searching and forgetting still work."""
+
+    code = "insufficient_storage"
+
+
 class RequestTimeoutError(AurumError):
     """The deadline of the request passed."""
 

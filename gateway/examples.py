@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from gateway.collection_examples import COLLECTION_EXAMPLES
+
 _QUALITY: Final = {
     "size": 104.2,
     "sharpness": 0.71,
@@ -39,13 +41,13 @@ def _faces(face: dict[str, Any], models: dict[str, Any], **more: Any) -> dict[st
     } | more
 
 
-EXAMPLES: Final[dict[tuple[str, int], dict[str, Any]]] = {
-    ("/api/ml/score", 200): _faces(
+EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
+    ("POST", "/api/ml/score", 200): _faces(
         _FACE | {"score": 6.4}, _EMBEDDED | {"scoring": "1"}, score_range=[1, 10]
     ),
-    ("/api/ml/detect", 200): _faces(_FACE, _DETECTED),
-    ("/api/ml/embed", 200): _faces(_FACE | {"embedding": [0.6, -0.8]}, _EMBEDDED),
-    ("/api/ml/verify", 200): {
+    ("POST", "/api/ml/detect", 200): _faces(_FACE, _DETECTED),
+    ("POST", "/api/ml/embed", 200): _faces(_FACE | {"embedding": [0.6, -0.8]}, _EMBEDDED),
+    ("POST", "/api/ml/verify", 200): {
         "request_id": _ID,
         "similarity": 0.71,
         "match": True,
@@ -59,7 +61,7 @@ EXAMPLES: Final[dict[tuple[str, int], dict[str, Any]]] = {
         "cached": False,
         "took_ms": _TOOK,
     },
-    ("/api/ml/models", 200): {
+    ("GET", "/api/ml/models", 200): {
         "request_id": _ID,
         "engine": "triton",
         "stages": [
@@ -85,16 +87,17 @@ EXAMPLES: Final[dict[tuple[str, int], dict[str, Any]]] = {
             }
         ],
     },
-    ("/api/health/live", 200): {"status": "live"},
-    ("/api/health/ready", 200): {
+    ("GET", "/api/health/live", 200): {"status": "live"},
+    ("GET", "/api/health/ready", 200): {
         "status": "ready",
         "parts": {
             "triton": {"status": "ready", "detail": "127.0.0.1:8001"},
             "face_pipeline": {"status": "ready", "detail": "version 1"},
         },
     },
-    ("/api/health/ready", 503): {
+    ("GET", "/api/health/ready", 503): {
         "status": "unready",
         "parts": {"triton": {"status": "unready", "detail": "127.0.0.1:8001: not available"}},
     },
+    **COLLECTION_EXAMPLES,
 }

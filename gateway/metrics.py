@@ -40,6 +40,38 @@ class Metrics:
             "aurum_faces_found", "Faces in answers of the engine.", registry=self.registry
         )
 
+        self.cache_lookups = Counter(
+            "aurum_cache_lookups",
+            "Lookups by layer and outcome: hit, miss, error, timeout, refused, malformed.",
+            ["layer", "outcome"],
+            registry=self.registry,
+        )
+        self.cache_writes = Counter(
+            "aurum_cache_writes",
+            "Writes by layer and outcome: kept, error, timeout, refused, too_large.",
+            ["layer", "outcome"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Counter(
+            "aurum_cache_bytes",
+            "Bytes of values, by layer and direction: read, written.",
+            ["layer", "direction"],
+            registry=self.registry,
+        )
+        self.cache_size = Gauge(
+            "aurum_cache_size_bytes", "Bytes held in this process.", registry=self.registry
+        )
+        self.cache_evictions = Counter(
+            "aurum_cache_evictions",
+            "Images dropped from this process's layer to make room.",
+            registry=self.registry,
+        )
+        self.shared_flights = Counter(
+            "aurum_shared_flights",
+            "Requests that joined the work of an identical one.",
+            registry=self.registry,
+        )
+
     def text(self) -> bytes:
         """Render all in Prometheus' text format."""
         return generate_latest(self.registry)

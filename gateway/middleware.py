@@ -10,12 +10,11 @@ from typing import Final
 
 import orjson
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.typedefs import Middleware
 
 from gateway.deadline import Deadline
-from gateway.errors import AurumError, MethodNotAllowedError, NotFoundError
-from gateway.models import Caller
+from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
+from gateway.models import DEFAULT_TENANT, Caller
 from gateway.routes.context import (
     CONTEXT,
     REQUEST_ID_HEADER,
@@ -30,9 +29,11 @@ access_log = logging.getLogger("gateway.access")
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_LOCAL_CALLER: Final = Caller(tenant="default", name="anonymous")
+_LOCAL_CALLER: Final = Caller(tenant=DEFAULT_TENANT, name="anonymous")
 _CLIENT_GONE: Final = 499
 """Status, in logs and metrics only, of a request whose client hung up (nginx's number for it)."""
+_COME_BACK: Final = frozenset({429, 503})
+"""Statuses whose answers say when to come back."""
 _CODE: Final = web.ResponseKey("code", str)
 
 
@@ -55,12 +56,15 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "unsupported_media_type": Problem(415, "Not a supported type"),
     "invalid_image": Problem(422, "The image cannot be decoded"),
     "no_face": Problem(422, "No face"),
+    "several_faces": Problem(422, "More than one face"),
     "low_quality": Problem(422, "The face is not good enough"),
     "rate_limited": Problem(429, "Too many requests"),
     "internal": Problem(500, "Something went wrong here"),
     "inference_unavailable": Problem(503, "Inference is not available"),
     "jobs_unavailable": Problem(503, "Jobs are not available"),
+    "storage_unavailable": Problem(503, "Vectors or records cannot be reached"),
     "timeout": Problem(504, "It took too long"),
+    "insufficient_storage": Problem(507, "No room is left"),
 }
 """The one table from codes to HTTP (RFC 9457 problem details)."""
 
@@ -116,7 +120,9 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         response = problem(request, MethodNotAllowedError(f"allowed: {', '.join(allowed)}"))
         response.headers["Allow"] = ", ".join(allowed)
         return response
-    except (ConnectionError, ClientPayloadError):
+    except web.RequestPayloadError:
+        return problem(request, InvalidRequestError("the body is no well-formed HTTP"))
+    except ConnectionError:
         # the client hung up while its body was being read: nobody is left to be answered
         raise asyncio.CancelledError from None
     except Exception:
@@ -140,8 +146,8 @@ def problem(request: web.Request, error: AurumError) -> web.Response:
         "request_id": context_of(request).request_id,
     }
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if known.status in _COME_BACK:
+        response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
     response[_CODE] = error.code
     return response
 

@@ -12,6 +12,9 @@ Embedding = npt.NDArray[np.float32]
 Crop = npt.NDArray[np.uint8]
 """[112,112,3] uint8 RGB, aligned to ArcFace's template."""
 
+DEFAULT_TENANT: Final = "default"
+"""Whose requests are those that name no tenant."""
+
 SCORE_RANGE: Final = (1, 10)
 """Lowest and highest rating."""
 
@@ -128,6 +131,15 @@ class Analysis:
     embedding: Weights | None = None
     scoring: Weights | None = None
     engine: str = "triton"
+
+
+@dataclass(frozen=True, slots=True)
+class InService:
+    """The weights that a new request would meet; None where that is not known."""
+
+    detection: Weights | None
+    embedding: Weights | None
+    scoring: Weights | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,18 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEM_TYPE, PROBLEMS
+from gateway.routes.bodies import BodySpec
 from gateway.routes.context import REQUEST_ID_HEADER
-from gateway.routes.table import Route
+from gateway.routes.route import Route
 from gateway.routes.uploads import Fields
 from gateway.schemas import ProblemOut
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
-_COMES_BACK: Final = frozenset({"rate_limited", "inference_unavailable", "jobs_unavailable"})
+_COMES_BACK: Final = frozenset(
+    {"rate_limited", "inference_unavailable", "jobs_unavailable", "storage_unavailable"}
+)
 """Codes whose answers carry `Retry-After`."""
 _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
@@ -29,7 +32,9 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
     for route in routes:
         shapes += [shape for shape in route.answers.values() if shape and shape not in shapes]
     _, definitions = models_json_schema(
-        [(shape, "serialization") for shape in shapes], ref_template=_REF
+        [(shape, "serialization") for shape in shapes]
+        + [(shape, "validation") for shape in _body_shapes(routes)],
+        ref_template=_REF,
     )
     paths: dict[str, Json] = {}
     for route in routes:
@@ -57,7 +62,9 @@ def _operation(route: Route) -> Json:
         "parameters": [*_path_parameters(route.path), *_query_parameters(route.options)],
         "responses": {},
     }
-    if route.fields is not None:
+    if isinstance(route.fields, BodySpec):
+        operation["requestBody"] = {"required": True, "content": _spec_bodies(route.fields)}
+    elif route.fields is not None:
         operation["requestBody"] = {"required": True, "content": _bodies(route.fields)}
     for status, shape in route.answers.items():
         operation["responses"][str(status)] = _answer(route, status, shape)
@@ -110,12 +117,35 @@ def _bodies(fields: Fields) -> Json:
     return bodies
 
 
+def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
+    bodies = (route.fields for route in routes)
+    return list(dict.fromkeys(body.shape for body in bodies if isinstance(body, BodySpec)))
+
+
+def _spec_bodies(spec: BodySpec) -> Json:
+    shape = {"$ref": _REF.format(model=spec.shape.__name__)}
+    if spec.images == "none":
+        return {"application/json": {"schema": shape}}
+    binary = {"type": "string", "contentMediaType": "image/*"}
+    base64 = {"type": "string", "contentEncoding": "base64", "description": "or a data URI"}
+    bodies: Json = {"image/*": {"schema": binary}}
+    for media, image in (("multipart/form-data", binary), ("application/json", base64)):
+        images: Json = {"image": image}
+        if spec.images == "many":
+            images["images"] = {"type": "array", "items": image}
+        described = spec.shape.model_json_schema(ref_template=_REF)
+        described.pop("$defs", None)
+        described["properties"] = images | described["properties"]
+        bodies[media] = {"schema": described}
+    return bodies
+
+
 def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
     headers = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
     answer: Json = {"description": "Done." if status < 400 else "Not ready.", "headers": headers}
     if shape is not None:
         content: Json = {"schema": {"$ref": _REF.format(model=shape.__name__)}}
-        example = EXAMPLES.get((route.path, status))
+        example = EXAMPLES.get((route.method, route.path, status))
         if example is not None:
             content["example"] = example
         answer["content"] = {route.media: content}

@@ -4,33 +4,15 @@ Fields that were not asked for are left unset and do not appear; `null` means th
 for and is not known.
 """
 
-import base64
-import io
-import math
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from gateway.models import (
     SCORE_RANGE,
-    Analysis,
-    CheckedImage,
-    Crop,
-    EngineStatus,
-    Face,
-    Quality,
-    QualityLimits,
-    StageStatus,
-    StageVersion,
 )
-from gateway.pipeline import Comparison, Result, Timings
-from gateway.sidecars import Sidecar
 from triton_python_backend import contract
-
-QUALITY_LIMITS: Final = QualityLimits()
 
 Vector = Annotated[
     Any,
@@ -72,7 +54,10 @@ class VerifyOptions(Shape):
     """Query parameters of `/api/ml/verify`; `threshold` may also be a field of the body."""
 
     threshold: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
-    """Cosine similarity from which the two are one person; without it the service's own."""
+    """Cosine similarity from which the two are one person; without it that of `target_fmr`, else
+    of FMR 0.001 where the embedding version is calibrated, else the service's own."""
+    target_fmr: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """The share of pairs of different people that may match; needs a calibrated version."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
 
@@ -188,6 +173,30 @@ class SourceOut(Shape):
     sha256: str | None
 
 
+class RateOut(Shape):
+    """Error rates at one threshold."""
+
+    threshold: float
+    fmr: float
+    """Share of pairs of different people that match."""
+    fnmr: float
+    """Share of pairs of one person that do not match."""
+
+
+class CalibrationOut(Shape):
+    """What was measured with an embedding version."""
+
+    source: str
+    """Name of the file of labelled pairs."""
+    same_pairs: int
+    different_pairs: int
+    made_at: str
+    threshold: float | None
+    """For FMR 0.001; null if too few pairs tell it."""
+    rates: list[RateOut]
+    """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs tell."""
+
+
 class VersionOut(Shape):
     """One version of a stage; what the importer did not write down is null."""
 
@@ -203,7 +212,7 @@ class VersionOut(Shape):
     space: str | None
     licence: str | None
     imported_at: str | None
-    calibration: None = None
+    calibration: CalibrationOut | None = None
 
 
 class StageOut(Shape):
@@ -229,9 +238,9 @@ class LiveOut(Shape):
 
 
 class PartOut(Shape):
-    """One part that readiness depends on."""
+    """One part; readiness does not depend on one that may be `degraded`."""
 
-    status: Literal["ready", "unready"]
+    status: Literal["ready", "degraded", "unready"]
     detail: str
 
 
@@ -251,179 +260,3 @@ class ProblemOut(Shape):
     detail: str
     code: str
     request_id: str
-
-
-# From our own to JSON ----------------------------------------------------------------------
-
-
-def faces_out(
-    result: Result, *, request_id: str, include: tuple[str, ...], scored: bool, total_ms: float
-) -> FacesOut:
-    """Shape the answer of the routes that answer with faces."""
-    scores = {"score_range": SCORE_RANGE} if scored else {}
-    return FacesOut(
-        request_id=request_id,
-        image=image_out(result.image),
-        faces=[face_out(face, include=include, scored=scored) for face in result.analysis.faces],
-        models=models_out(result.analysis),
-        engine=result.analysis.engine,
-        cached=False,
-        took_ms=took_out(result.took_ms, total_ms),
-        **scores,
-    )
-
-
-def verify_out(
-    comparison: Comparison, *, request_id: str, threshold: float, total_ms: float
-) -> VerifyOut:
-    """Shape the answer of `/api/ml/verify`."""
-    a, b = comparison.a, comparison.b
-    slowest = Timings(
-        validate=max(a.took_ms.validate, b.took_ms.validate),
-        inference=max(a.took_ms.inference, b.took_ms.inference),
-        total=total_ms,
-    )
-    return VerifyOut(
-        request_id=request_id,
-        similarity=comparison.similarity,
-        match=comparison.similarity >= threshold,
-        threshold=threshold,
-        face_a=face_out(a.analysis.faces[0], include=(), scored=False),
-        face_b=face_out(b.analysis.faces[0], include=(), scored=False),
-        image_a=image_out(a.image),
-        image_b=image_out(b.image),
-        models=models_out(a.analysis),
-        engine=a.analysis.engine,
-        cached=False,
-        took_ms=took_out(slowest, total_ms),
-    )
-
-
-def image_out(image: CheckedImage) -> ImageOut:
-    """Shape an image."""
-    return ImageOut(width=image.width, height=image.height, sha256=image.sha256)
-
-
-def face_out(face: Face, *, include: tuple[str, ...], scored: bool) -> FaceOut:
-    """Shape a face: coordinates to 2 decimals, ratings to 4, an embedding as it is."""
-    extra: dict[str, Any] = {}
-    if scored:
-        extra["score"] = _rating(face.score)
-    if "embedding" in include:
-        extra["embedding"] = face.embedding
-    if "crop" in include and face.crop is not None:
-        extra["crop"] = _data_uri(face.crop)
-    left, top, right, bottom = face.box
-    return FaceOut(
-        box=(round(left, 2), round(top, 2), round(right, 2), round(bottom, 2)),
-        landmarks=[(round(x, 2), round(y, 2)) for x, y in face.landmarks],
-        confidence=round(face.confidence, 4),
-        quality=quality_out(face.quality),
-        **extra,
-    )
-
-
-def quality_out(quality: Quality) -> QualityOut:
-    """Shape a quality and say whether it is acceptable."""
-    reasons = QUALITY_LIMITS.reasons(quality)
-    return QualityOut(
-        size=round(quality.size, 2),
-        sharpness=round(quality.sharpness, 4),
-        brightness=round(quality.brightness, 4),
-        yaw=round(quality.yaw, 2),
-        pitch=round(quality.pitch, 2),
-        roll=round(quality.roll, 2),
-        acceptable=not reasons,
-        reasons=list(reasons),
-    )
-
-
-def models_out(analysis: Analysis) -> ModelsOut:
-    """Shape what answered."""
-    embedding, scoring = analysis.embedding, analysis.scoring
-    return ModelsOut(
-        detection=analysis.detection.version,
-        embedding=None if embedding is None else embedding.version,
-        scoring=None if scoring is None else scoring.version,
-        space=None if embedding is None else embedding.id,
-    )
-
-
-def took_out(timings: Timings, total_ms: float) -> TookOut:
-    """Shape timings, rounded to microseconds."""
-    return TookOut(
-        validate=round(timings.validate, 3),
-        inference=round(timings.inference, 3),
-        total=round(total_ms, 3),
-    )
-
-
-def stages_out(
-    stages: Sequence[StageStatus],
-    *,
-    request_id: str,
-    sidecars: dict[tuple[str, str], Sidecar | None],
-) -> StagesOut:
-    """Shape the stages; `sidecars` by name of stage and version."""
-    backends = {stage.name: stage.backend for stage in contract.STAGES}
-    return StagesOut(
-        request_id=request_id,
-        engine="triton",
-        stages=[
-            StageOut(
-                name=stage.name,
-                backend=backends[stage.name],
-                versions=[
-                    version_out(stage.name, each, sidecars.get((stage.name, each.version)))
-                    for each in stage.versions
-                ],
-            )
-            for stage in stages
-        ],
-    )
-
-
-def version_out(stage: str, version: StageVersion, sidecar: Sidecar | None) -> VersionOut:
-    """Shape a version; a sidecar of other weights than those that answer does not count."""
-    told = sidecar or Sidecar()
-    if told.id is not None and version.id is not None and told.id != version.id:
-        told = Sidecar()
-    is_space = stage == contract.EMBEDDING_STAGE.name
-    return VersionOut(
-        version=version.version,
-        state=version.state,
-        reason=version.reason,
-        id=version.id,
-        sha256=told.sha256,
-        source=None if told.source is None else SourceOut(**told.source.model_dump()),
-        network=told.network,
-        dimension=told.dimension,
-        space=version.id if is_space else told.space,
-        licence=told.licence,
-        imported_at=told.imported_at,
-        calibration=None,
-    )
-
-
-def ready_out(status: EngineStatus) -> ReadyOut:
-    """Shape readiness: the engine and each of its stages."""
-    parts = {"triton": _part(status.reachable, status.detail)}
-    for stage in status.stages:
-        reasons = "; ".join(f"version {v.version}: {v.state} {v.reason}" for v in stage.versions)
-        served = ", ".join(f"version {v.version}" for v in stage.versions if v.ready)
-        parts[stage.name] = _part(stage.ready, served or reasons or "no version")
-    return ReadyOut(status="ready" if status.ready else "unready", parts=parts)
-
-
-def _part(ready: bool, detail: str) -> PartOut:
-    return PartOut(status="ready" if ready else "unready", detail=detail.strip())
-
-
-def _rating(score: float | None) -> float | None:
-    return None if score is None or math.isnan(score) else round(score, 4)
-
-
-def _data_uri(crop: Crop) -> str:
-    target = io.BytesIO()
-    Image.fromarray(crop).save(target, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """The folder that Triton serves."""
     model_mirror: str | None = None
     """Folder (or URL) that holds weights, tried before any other source."""
+    model_cache: Path | None = None
+    """Folder in which fetched packs are kept, for several homes; else one below `home`."""
     scoring: Literal["on", "off"] = "on"
     """`off`: no scores are computed or shown; everything else works."""
 
@@ -64,6 +66,69 @@ class Settings(BaseSettings):
     """Cosine similarity from which two faces are one person, until a calibration says better."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
+
+    # Memory: vectors, records, collections
+    qdrant_url: str | None = None
+    """`http://host:6333` of a Qdrant server or cluster; unset: Qdrant Edge under `AURUM_HOME`."""
+    qdrant_api_key: SecretStr | None = None
+    """Key of that server."""
+    qdrant_timeout_seconds: float = Field(default=5.0, gt=0)
+    """How long one call to that server may take."""
+    qdrant_shard_number: int = Field(default=1, ge=1)
+    """Shards of a new vector collection on a server; several times the nodes of a cluster."""
+    qdrant_replication_factor: int = Field(default=1, ge=1)
+    """Copies of each shard; a majority acknowledges a write. 2 or more on a cluster."""
+    vector_hnsw_m: int = Field(default=16, ge=4, le=128)
+    """Edges per node of the graph: more finds more and costs memory (8 bytes each)."""
+    vector_hnsw_ef_construct: int = Field(default=128, ge=8)
+    """Candidates looked at when a point enters the graph: more finds more and builds slower."""
+    vector_hnsw_ef_search: int = Field(default=128, ge=8)
+    """Candidates looked at in a search: more finds more and takes longer."""
+    vector_quantization: Literal["int8", "off"] = "int8"
+    """`int8`: graphs are walked on a quarter of the memory, the best are compared in full."""
+    vector_oversampling: float = Field(default=2.0, ge=1)
+    """How many times the limit is fetched from the quantised vectors before comparing in full."""
+    vector_indexed_metadata: str = ""
+    """Metadata keys with an index of their own, separated by commas; others filter slower."""
+    vector_seal_points: int = Field(default=10_000, ge=100)
+    """Qdrant Edge: points of the shard that is searched without a graph; then it is indexed."""
+    vector_threads: int = Field(default=2, ge=1)
+    """Qdrant Edge: threads of a search, and of indexing."""
+    min_free_disk_megabytes: int = Field(default=256, ge=0)
+    """Qdrant Edge: below so much free room new faces are refused (507), nothing breaks."""
+    database_url: SecretStr | None = None
+    """`postgresql://…` of the records; unset: SQLite under `AURUM_HOME`."""
+    crop_key_file: Path | None = None
+    """File of the 32-byte key that seals kept crops; unset: made once under `AURUM_HOME`."""
+    max_metadata_entries: int = Field(default=16, ge=0)
+    """Metadata entries a face may carry."""
+    max_enrol_images: int = Field(default=32, ge=1)
+    """Images, or embeddings, in one enrolment."""
+    max_enrol_megabytes: int = Field(default=64, ge=1)
+    """All images of one enrolment together."""
+    retention_interval_seconds: float = Field(default=600.0, gt=0)
+    """How often faces whose time is over are forgotten and leftovers of failures repaired."""
+    max_cluster_faces: int = Field(default=200_000, ge=1)
+    """Largest collection that is grouped into identities: its vectors are held in memory."""
+
+    # Cache
+    cache: Literal["on", "off"] = "on"
+    """`off`: every answer is computed, also for identical images at the same time."""
+    redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset:
+    the one that `aurum serve` starts, or none."""
+    cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
+    """How long an answer is kept."""
+    cache_memory_megabytes: int = Field(default=64, ge=1)
+    """Answers kept within the gateway's process."""
+    cache_memory_ttl_seconds: float = Field(default=60.0, gt=0)
+    """How long they are: another process may have forgotten the image in the meantime."""
+    cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
+    """A larger answer (many crops) is not kept."""
+    cache_timeout_seconds: float = Field(default=0.02, gt=0)
+    """What Redis may take; then the answer is computed."""
+    redis_memory_megabytes: int = Field(default=256, ge=16)
+    """Bound of the Redis that `aurum serve` starts."""
 
     @property
     def triton_address(self) -> str:

@@ -2,11 +2,13 @@
 
 import typer
 
-from tools import draw, models, serve
+from tools import draw, heads, models, serve, vectors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Aurum: faces by Triton.")
 serve.register(app)
 app.add_typer(models.app, name="models")
+app.add_typer(heads.app, name="heads")
+app.add_typer(vectors.app, name="vectors")
 app.command()(draw.draw)
 
 

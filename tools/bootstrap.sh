@@ -68,6 +68,13 @@ fi
 packages=""
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="python3.11-venv"
 has_libpython "$python" || packages="$packages libpython3.11"
+if [ "$kind" != golden ] && ! command -v redis-server >/dev/null; then
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        packages="$packages redis-server"
+    else
+        say "note: redis-server is not installed; answers are cached in the gateway's process only"
+    fi
+fi
 if [ "$kind" = dev ] && ! command -v docker-compose >/dev/null; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
         packages="$packages docker-compose"

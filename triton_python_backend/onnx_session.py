@@ -76,6 +76,18 @@ class OnnxSession:
             if node.name not in named:
                 raise ConfigMismatchError(f"the graph's input {node.name} is not in the config")
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Properties that were written into the file."""
+        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return found
+
+    def width(self, name: str) -> int | None:
+        """Last size of an input; None where it is free."""
+        shapes = [node.shape for node in self._session.get_inputs() if node.name == name]
+        last = shapes[0][-1] if shapes and shapes[0] else None
+        return last if isinstance(last, int) else None
+
     def run(self, calls: Sequence[Call]) -> list[Arrays | Exception]:
         """Answer the calls, joined into one run where the model batches.
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gateway.deadline import Deadline
-from gateway.models import Analysis, EngineStatus, Need, StageStatus
+from gateway.models import Analysis, EngineStatus, InService, Need, StageStatus
 
 
 class Inference(Protocol):
@@ -27,6 +27,9 @@ class Inference(Protocol):
 
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         """List the stages with the id of each version that answers. Raises as `analyse`."""
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        """Say which weights a new request would meet, cheaply. Raises as `analyse`."""
 
     async def close(self) -> None:
         """Let go of connections and tasks."""

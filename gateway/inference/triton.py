@@ -8,7 +8,16 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.calls import Array, TritonCalls
 from gateway.inference.versions import VersionBook
-from gateway.models import Analysis, EngineStatus, Face, Need, Quality, StageStatus, Weights
+from gateway.models import (
+    Analysis,
+    EngineStatus,
+    Face,
+    InService,
+    Need,
+    Quality,
+    StageStatus,
+    Weights,
+)
 from triton_python_backend import contract
 
 _ALWAYS: Final = (
@@ -63,6 +72,10 @@ class TritonInference:
         """See `Inference.stages`."""
         stages = await self._calls.stages(deadline=deadline)
         return await self._versions.with_ids(stages, deadline=deadline)
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        """See `Inference.in_service`."""
+        return await self._versions.in_service(deadline=deadline)
 
     async def close(self) -> None:
         """See `Inference.close`."""

@@ -15,7 +15,7 @@ import numpy as np
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.calls import Array, TritonCalls
-from gateway.models import StageStatus, StageVersion, Weights
+from gateway.models import InService, StageStatus, StageVersion, Weights
 from triton_python_backend import contract
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class VersionBook:
         self._unknown_since: dict[tuple[str, int], float] = {}
         self._dimensions: list[int] = []
         self._learnt_at = -REFRESH_SECONDS
+        self._served: frozenset[tuple[str, str]] = frozenset()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -70,6 +71,38 @@ class VersionBook:
             StageStatus(stage.name, tuple(self._with_id(stage.name, v) for v in stage.versions))
             for stage in stages
         )
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        """Name the newest ready version of each stage. Raises as `TritonCalls.stages`.
+
+        One listing; versions are asked for their ids only when some came, went or are due again.
+        """
+        listed = await self._calls.stages(deadline=deadline)
+        onnx = {stage.name for stage in contract.ONNX_STAGES}
+        newest = {
+            stage.name: ready[-1].version
+            for stage in listed
+            if stage.name in onnx and (ready := [each for each in stage.versions if each.ready])
+        }
+        served = frozenset(
+            (s.name, v.version) for s in listed if s.name in onnx for v in s.versions if v.ready
+        )
+        if served != self._served or self._clock() - self._learnt_at > REFRESH_SECONDS:
+            async with self._lock:
+                # a number that went away may come back with other weights
+                for gone in self._ids.keys() - served:
+                    del self._ids[gone]
+                await self._learn(deadline, listed)
+            known = served <= self._ids.keys()
+            self._served = served if known else frozenset()
+        detection, embedding, scoring = (
+            self._weights(stage.name, newest.get(stage.name)) for stage in contract.ONNX_STAGES
+        )
+        return InService(detection, embedding, scoring)
+
+    def _weights(self, stage: str, version: str | None) -> Weights | None:
+        found = None if version is None else self._ids.get((stage, version))
+        return None if found is None else Weights(contract.format_id(found), version)
 
     async def close(self) -> None:
         """Stop a refresh under way."""

@@ -9,6 +9,10 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gateway.cache.answers import Answers
+from gateway.calibrations import Calibrations
+from gateway.collections.intake import Intake
+from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
@@ -32,6 +36,10 @@ class Services:
     pipeline: Pipeline
     workers: Workers
     metrics: Metrics
+    collections: Collections
+    intake: Intake
+    answers: Answers | None
+    calibrations: Calibrations
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.answers import ready_out
 from gateway.deadline import Deadline
 from gateway.routes.context import json_answer, read_options, services_of
-from gateway.schemas import LiveOut, NoOptions, ready_out
+from gateway.schemas import LiveOut, NoOptions
 
 _PATIENCE_SECONDS: Final = 2.0
 """How long readiness waits for Triton: probes come every few seconds."""
@@ -24,7 +25,9 @@ async def ready(request: web.Request) -> web.Response:
     """Name every part and whether it is ready."""
     read_options(request, NoOptions)
     deadline = Deadline.after(_PATIENCE_SECONDS)
-    answer = ready_out(await services_of(request).inference.status(deadline=deadline))
+    services = services_of(request)
+    cache = None if services.answers is None else services.answers.last_health
+    answer = ready_out(await services.inference.status(deadline=deadline), cache)
     if answer.status == "ready":
         return json_answer(answer)
     response = json_answer(answer, status=503)

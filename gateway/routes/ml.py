@@ -5,6 +5,7 @@ from functools import partial
 from aiohttp import web
 from pydantic import ValidationError
 
+from gateway.answers import faces_out, stages_out, verify_out
 from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.models import Need
 from gateway.pipeline import Selection
@@ -15,15 +16,9 @@ from gateway.routes.context import (
     services_of,
 )
 from gateway.routes.uploads import Fields, read_upload
-from gateway.schemas import (
-    FaceOptions,
-    NoOptions,
-    VerifyOptions,
-    faces_out,
-    stages_out,
-    verify_out,
-)
+from gateway.schemas import FaceOptions, NoOptions, VerifyOptions
 from gateway.sidecars import Sidecar, read_sidecar
+from gateway.withdrawn import read_withdrawn, with_withdrawn
 
 IMAGE_FIELDS = Fields(images=("image",))
 PAIR_FIELDS = Fields(images=("image_a", "image_b"), texts=("threshold",))
@@ -52,16 +47,26 @@ async def verify(request: web.Request) -> web.Response:
     options = read_options(request, VerifyOptions)
     upload = await read_upload(request, PAIR_FIELDS)
     threshold = _threshold(options.threshold, upload.texts.get("threshold"))
+    if threshold is not None and options.target_fmr is not None:
+        raise InvalidRequestError("threshold and target_fmr are given; send one")
     comparison = await services.pipeline.compare(
         image_a=upload.images["image_a"],
         image_b=upload.images["image_b"],
         min_confidence=options.min_confidence,
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
+    if threshold is None:
+        embedding = comparison.a.analysis.embedding
+        threshold = services.calibrations.threshold(
+            "" if embedding is None else embedding.id,
+            target_fmr=options.target_fmr,
+            otherwise=services.settings.match_threshold,
+        )
     answer = verify_out(
         comparison,
         request_id=context.request_id,
-        threshold=services.settings.match_threshold if threshold is None else threshold,
+        threshold=threshold,
         total_ms=context.elapsed_ms(),
     )
     return json_answer(answer)
@@ -75,11 +80,20 @@ async def models(request: web.Request) -> web.Response:
     repository = services.settings.model_repository
     keys = [(stage.name, each.version) for stage in stages for each in stage.versions]
 
-    def read_all() -> dict[tuple[str, str], Sidecar | None]:
-        return {key: read_sidecar(repository, *key) for key in keys}
+    def read_all() -> tuple[dict[tuple[str, str], Sidecar | None], dict[tuple[str, str], str]]:
+        sidecars = {key: read_sidecar(repository, *key) for key in keys}
+        return sidecars, read_withdrawn(services.settings.home)
 
-    sidecars = await services.workers.run(read_all, deadline=context.deadline)
-    return json_answer(stages_out(stages, request_id=context.request_id, sidecars=sidecars))
+    sidecars, withdrawn = await services.workers.run(read_all, deadline=context.deadline)
+    stages = with_withdrawn(stages, withdrawn)
+    return json_answer(
+        stages_out(
+            stages,
+            request_id=context.request_id,
+            sidecars=sidecars,
+            calibration_of=services.calibrations.of_space,
+        )
+    )
 
 
 async def _answer_faces(
@@ -97,6 +111,7 @@ async def _answer_faces(
         need=need,
         selection=Selection(options.max_faces, options.min_confidence),
         deadline=context.deadline,
+        tenant=context.caller.tenant,
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")

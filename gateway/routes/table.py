@@ -1,36 +1,11 @@
 """Rank 4: every route, once: what answers it and what the OpenAPI document says of it."""
 
-from dataclasses import dataclass
 from typing import Final
-
-from pydantic import BaseModel
 
 from gateway import schemas
 from gateway.routes import docs, health, ml
-from gateway.routes.context import Handler
-from gateway.routes.uploads import Fields
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route.
-
-    answers: JSON body by status; None: no JSON (`media` names the type). errors: codes that it may
-    answer with beside those that any route may.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    tag: str
-    summary: str
-    description: str
-    answers: dict[int, type[BaseModel] | None]
-    options: type[BaseModel] = schemas.NoOptions
-    fields: Fields | None = None
-    errors: tuple[str, ...] = ()
-    media: str = "application/json"
-
+from gateway.routes.collection_table import COLLECTION_ROUTES
+from gateway.routes.route import Route
 
 _IMAGE_ERRORS: Final = (
     "invalid_request",
@@ -104,6 +79,7 @@ ROUTES: Final = (
         {200: schemas.StagesOut},
         errors=("invalid_request", "inference_unavailable", "timeout"),
     ),
+    *COLLECTION_ROUTES,
     Route(
         "GET",
         "/api/health/live",

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 from aiohttp import BodyPartReader, web
-from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import (
     ImageTooLargeError,
@@ -71,34 +71,38 @@ async def read_upload(request: web.Request, fields: Fields) -> Upload:
 
 
 async def _read(request: web.Request, fields: Fields, limit: int) -> Upload:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("send the body without a content encoding")
     kind = request.content_type if "Content-Type" in request.headers else ""
     if kind == _FORM:
-        _refuse_announced(request, limit * len(fields.images) + _OVERHEAD_BYTES, limit)
+        refuse_announced(request, limit * len(fields.images) + _OVERHEAD_BYTES, limit)
         return await _read_form(request, fields, limit)
     if kind == _JSON:
         # four characters of base64 carry three bytes
         most = limit * len(fields.images) * 4 // 3 + _OVERHEAD_BYTES
-        _refuse_announced(request, most, limit)
-        body = await _collect(request.content.iter_any(), most, limit)
+        refuse_announced(request, most, limit)
+        body = await collect(request.content.iter_any(), most, limit)
         context = context_of(request)
         return await services_of(request).workers.run(
             partial(parse_json, body, fields=fields, limit=limit), deadline=context.deadline
         )
     if kind.startswith("image/") and len(fields.images) == 1:
-        _refuse_announced(request, limit, limit)
-        data = await _collect(request.content.iter_any(), limit, limit)
+        refuse_announced(request, limit, limit)
+        data = await collect(request.content.iter_any(), limit, limit)
         return Upload({fields.images[0]: data}, {})
     ways = f"{_FORM}, {_JSON}" + (" or image/*" if len(fields.images) == 1 else "")
     message = f"content type {kind[:100] or 'missing'}: send {ways}"
     raise UnsupportedMediaTypeError(message)
 
 
-def _refuse_announced(request: web.Request, most: int, limit: int) -> None:
+def refuse_announced(request: web.Request, most: int, limit: int) -> None:
+    """Refuse a body that is announced as larger than `most`; `limit` is named in the error."""
     if request.content_length is not None and request.content_length > most:
         raise ImageTooLargeError(too_many_bytes(limit))
 
 
-async def _collect(chunks: AsyncIterator[bytes], most: int, limit: int) -> bytes:
+async def collect(chunks: AsyncIterator[bytes], most: int, limit: int) -> bytes:
+    """Gather chunks; raises ImageTooLargeError as soon as there are more bytes than `most`."""
     body = bytearray()
     async for chunk in chunks:
         if len(body) + len(chunk) > most:
@@ -107,7 +111,8 @@ async def _collect(chunks: AsyncIterator[bytes], most: int, limit: int) -> bytes
     return bytes(body)
 
 
-async def _part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+async def part_chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    """Read a form field piece by piece."""
     while chunk := await part.read_chunk():
         yield chunk
 
@@ -125,12 +130,10 @@ async def _read_form(request: web.Request, fields: Fields, limit: int) -> Upload
             if part.headers.get("Content-Transfer-Encoding", "").lower() not in _PLAIN_ENCODINGS:
                 raise InvalidRequestError(f"form field {name!r}: send the bytes as they are")
             if name in fields.images:
-                images[name] = await _collect(_part_chunks(part), limit, limit)
+                images[name] = await collect(part_chunks(part), limit, limit)
             else:
                 texts[name] = await _read_text(part, name)
-    except ClientPayloadError:
-        raise
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, HttpProcessingError) as error:
         # what aiohttp raises for a body that is no form, e.g. without a boundary
         raise InvalidRequestError("the body is no well-formed multipart/form-data") from error
     _check_complete(images, "form field", fields)
@@ -139,7 +142,7 @@ async def _read_form(request: web.Request, fields: Fields, limit: int) -> Upload
 
 async def _read_text(part: BodyPartReader, name: str) -> str:
     body = bytearray()
-    async for chunk in _part_chunks(part):
+    async for chunk in part_chunks(part):
         body += chunk
         if len(body) > _MAX_FIELD_BYTES:
             raise InvalidRequestError(f"form field {name!r} is too long")
@@ -160,7 +163,7 @@ def parse_json(body: bytes, *, fields: Fields, limit: int) -> Upload:
     for name, value in document.items():
         _check_name(name, "JSON field", fields, set())
         if name in fields.images:
-            images[name] = _decode_image(name, value, limit)
+            images[name] = decode_image(name, value, limit)
         elif value is not None:
             texts[name] = str(value)
     _check_complete(images, "JSON field", fields)
@@ -182,7 +185,8 @@ def _check_complete(images: dict[str, bytes], kind: str, fields: Fields) -> None
             raise InvalidRequestError(f"{kind} {name!r} is missing")
 
 
-def _decode_image(name: str, value: object, limit: int) -> bytes:
+def decode_image(name: str, value: object, limit: int) -> bytes:
+    """Decode base64 or a data URI; `name` is named in errors."""
     if not isinstance(value, str):
         raise InvalidRequestError(f"JSON field {name!r} must be base64 or a data URI")
     text = value
@@ -191,12 +195,10 @@ def _decode_image(name: str, value: object, limit: int) -> bytes:
         if not comma or not head.lower().endswith(";base64"):
             raise InvalidRequestError(f"JSON field {name!r}: the data URI is not base64")
     packed = "".join(text.split())
+    # up to two bytes of padding; `check_image` counts exactly
     if len(packed) * 3 // 4 > limit + 2:
         raise ImageTooLargeError(too_many_bytes(limit))
     try:
-        data = base64.b64decode(packed, validate=True)
+        return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidImageError(f"{name} is no base64") from error
-    if len(data) > limit:
-        raise ImageTooLargeError(too_many_bytes(limit))
-    return data

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,9 @@ class Script:
     def last_error(self) -> str:
         return self.log.read_text().splitlines()[-1]
 
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        report(f"preparing {self.name}")
+
     def clean_up(self) -> None:
         self.cleaned += 1
 
@@ -51,7 +54,7 @@ class Script:
 class Watch:
     """Takes what a supervisor says and notes every process it started."""
 
-    def __init__(self, *parts: Script) -> None:
+    def __init__(self, *parts: Script, optional: Collection[str] = ()) -> None:
         self.lines: list[str] = []
         self.phases: list[str] = []
         self.seen: dict[int, ProcessRecord] = {}
@@ -59,7 +62,7 @@ class Watch:
         self.ready = asyncio.Event()
         self.started = asyncio.Event()
         self.supervisor = Supervisor(
-            parts, report=self.lines.append, listener=self._note, patience=HASTY
+            parts, report=self.lines.append, listener=self._note, patience=HASTY, optional=optional
         )
 
     async def run(self) -> None:
@@ -101,6 +104,7 @@ async def test_part_that_dies_is_started_again_and_given_up_at_last(tmp_path: Pa
 
     assert len(watch.seen) == 1 + 1 + HASTY.restarts
     assert watch.phases.count("restarting") >= HASTY.restarts
+    assert watch.lines.count("preparing short") == HASTY.restarts
     assert not any(is_alive(record) for record in watch.seen.values())
 
 
@@ -128,3 +132,23 @@ async def test_stop_during_the_start_ends_it(tmp_path: Path) -> None:
 
     assert not watch.ready.is_set()
     assert not any(is_alive(record) for record in watch.seen.values())
+
+
+async def test_an_optional_part_that_cannot_be_kept_is_left_out(tmp_path: Path) -> None:
+    short = Script("short", tmp_path, "import time; print('ready'); time.sleep(0.1); 1 / 0")
+    broken = Script("broken", tmp_path, "raise SystemExit('no such thing')")
+    steady = Script("steady", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(short, broken, steady, optional={"short", "broken"})
+    run = asyncio.create_task(watch.run())
+    await watch.ready.wait()
+    async with asyncio.timeout(20):
+        while sum("going on without" in line for line in watch.lines) < 2:
+            await asyncio.sleep(0.05)
+    assert not run.done()
+    assert watch.phases[-1] == "ready"
+    assert sum(is_alive(record) for record in watch.seen.values()) == 1
+
+    watch.stop.set()
+    await run
+    assert short.cleaned >= 1
+    assert broken.cleaned == 1

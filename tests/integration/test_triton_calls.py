@@ -189,6 +189,14 @@ async def test_many_at_once_learn_together(engine, script):
     assert script.asked("face_detection") == [("DETECTOR",)]
 
 
+async def test_many_at_once_with_an_unknown_id_ask_once_more(engine, script):
+    await analyse(engine)
+    probes = len(script.asked("face_detection"))
+    script.id_of = lambda stage, version="": 99 if not version else 11
+    await asyncio.gather(*(analyse(engine) for _ in range(10)))
+    assert len(script.asked("face_detection")) == probes + 1
+
+
 async def test_a_version_that_tells_no_id_spoils_no_answer(engine, script):
     script.dimension = 77  # no length that is tried fits but the embedding's own
     assert (await analyse(engine, Need.SCORE)).scoring.version == "1"

@@ -17,6 +17,7 @@ from gateway.models import (
     Analysis,
     EngineStatus,
     Face,
+    InService,
     Need,
     Quality,
     StageStatus,
@@ -65,8 +66,10 @@ class FakeInference:
         self.error = error
         self.seconds = seconds
         self.spaces: list[str] = []
+        self.space = SPACE
         self.needs: list[Need] = []
         self.active = 0
+        self.started, self.idle = asyncio.Event(), asyncio.Event()
         self.most_active = 0
         self.closed = False
         self.cancelled = 0
@@ -76,6 +79,8 @@ class FakeInference:
     async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
         self.needs.append(need)
         self.active += 1
+        self.started.set()
+        self.idle.clear()
         self.most_active = max(self.most_active, self.active)
         try:
             await asyncio.sleep(self.seconds)
@@ -88,13 +93,15 @@ class FakeInference:
             raise
         finally:
             self.active -= 1
+            if not self.active:
+                self.idle.set()
 
     def _analysis(self, image: bytes, need: Need) -> Analysis:
         try:
             faces, seed, _ = Image.open(io.BytesIO(image)).convert("RGB").getpixel((0, 0))
         except (OSError, SyntaxError) as error:
             raise InvalidImageError(f"the image cannot be decoded: {error}") from error
-        space = self.spaces.pop(0) if self.spaces else SPACE
+        space = self.spaces.pop(0) if self.spaces else self.space
         embedded = Need.EMBEDDING in need or Need.SCORE in need
         return Analysis(
             faces=tuple(expected_face(index, seed, need) for index in range(faces)),
@@ -111,7 +118,7 @@ class FakeInference:
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         if not self.reachable:
             raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
-        ids = {"face_detection": DETECTOR, "face_embedding": SPACE, "face_scoring": HEAD}
+        ids = {"face_detection": DETECTOR, "face_embedding": self.space, "face_scoring": HEAD}
         return tuple(
             StageStatus(stage.name, (self._version(stage.name, ids.get(stage.name)),))
             for stage in contract.STAGES
@@ -121,6 +128,11 @@ class FakeInference:
         if stage in self.unready:
             return StageVersion("1", "UNAVAILABLE", "no weights")
         return StageVersion("1", "READY", "", identifier)
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        if not self.reachable:
+            raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
+        return InService(Weights(DETECTOR, "1"), Weights(self.space, "2"), Weights(HEAD, "3"))
 
     async def close(self) -> None:
         self.closed = True

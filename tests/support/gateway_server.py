@@ -1,24 +1,48 @@
 """The gateway as it runs in production, on a free port of this process."""
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
-from gateway.app import create_app
+from gateway.app import create_app, make_runner, open_triton_embedder
+from gateway.collections.base import ClosableEmbedder
 from gateway.inference.base import Inference
+from gateway.middleware import PROBLEMS
 from gateway.settings import Settings
+
+LIMIT = 100_000
+"""Bytes of an image that `client` takes."""
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 
 
 @asynccontextmanager
-async def serving(inference: Inference, **settings) -> AsyncIterator[ClientSession]:
-    """Serve with this engine; yields a client session whose base is the server."""
+async def serving(
+    inference: Inference, embedder: ClosableEmbedder | None = None, **settings
+) -> AsyncIterator[ClientSession]:
+    """Serve with this engine; yields a client session whose base is the server.
+
+    Without a `home` of its own it gets one that is removed at the end.
+    """
+    if "home" not in settings:
+        with TemporaryDirectory(prefix="aurum-home-") as home:
+            async with serving(inference, embedder, home=home, **settings) as session:
+                yield session
+        return
 
     async def open_inference(_: Settings) -> Inference:
         return inference
 
-    app = create_app(Settings(**settings), open_inference=open_inference)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    async def open_embedder(chosen: Settings) -> ClosableEmbedder:
+        return embedder or await open_triton_embedder(chosen)
+
+    # tests of the routes count what reaches the engine; those of the cache switch it on
+    chosen = Settings(**{"cache": "off", **settings})
+    app = create_app(chosen, open_inference=open_inference, open_embedder=open_embedder)
+    runner = make_runner(app, chosen)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -38,3 +62,28 @@ def form(**fields: bytes | str) -> FormData:
         else:
             data.add_field(name, value)
     return data
+
+
+async def post(
+    client: ClientSession, route: str, data: object = None, **more: object
+) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    """Post to `/api/ml/<route>`; returns status, JSON body and headers."""
+    async with client.post(f"/api/ml/{route}", data=data, **more) as response:
+        return response.status, await response.json(content_type=None), response.headers
+
+
+async def refused(
+    client: ClientSession, route: str, code: str, data: object = None, **more: object
+) -> str:
+    """Post what must be refused, as problem details with this code; returns the detail."""
+    status, body, headers = await post(client, route, data, **more)
+    assert body.get("code") == code, body
+    assert status == body["status"] == PROBLEMS[code].status
+    assert set(body) == PROBLEM_KEYS
+    assert headers["Content-Type"].startswith("application/problem+json")
+    assert headers["X-Request-ID"] == body["request_id"]
+    return body["detail"]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -34,6 +34,7 @@ class Script:
     failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
     seconds: float = 0
     calls: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
 
     def id_of(self, stage: str, version: str = "") -> int:
         known = self.versions[stage]
@@ -59,6 +60,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         script = self._script
         outputs = tuple(output.name for output in request.outputs)
         script.calls.append((request.model_name, request.model_version, outputs))
+        script.called.set()
         await asyncio.sleep(script.seconds)
         if script.failures:
             await context.abort(*script.failures.pop(0))
@@ -75,7 +77,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     def _value(self, request, tensor: contract.Tensor) -> np.ndarray:
-        """One row of zeros, or the id where the output is one."""
+        """One row of ones, or the id where the output is one."""
         for stage, output in contract.ID_OUTPUT.items():
             if tensor.name == output:
                 version = request.model_version if request.model_name == stage else ""
@@ -83,7 +85,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         dims = [1 if number == 0 else dim for number, dim in enumerate(tensor.dims)]
         if tensor.name == contract.EMBEDDING:
             dims = [1, self._script.dimension]
-        return np.zeros(dims, dtype=_DTYPES[tensor.dtype])
+        return np.ones(dims, dtype=_DTYPES[tensor.dtype])
 
 
 @asynccontextmanager

@@ -1,16 +1,16 @@
 """Start `aurum serve` on free ports with a home of its own, and see that nothing of it is left."""
 
 import os
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from tools.serving.stack import Stack
 from tools.serving.state import read_state
 from tools.serving.triton_install import Installation, install
 from tools.serving.weights import missing_weights
+from triton_python_backend.contract import ONNX_STAGES
 
 _TIMEOUT_SECONDS = 120
 _GONE_SECONDS = 10
@@ -55,6 +56,16 @@ def copy_repository(target: Path) -> Path:
         if not any(version.iterdir()) and version.parent.name != "face_pipeline":
             version.rmdir()  # a version whose weights were left out
     return target
+
+
+def add_shipped_weights(repository: Path) -> bool:
+    """Copy version 1 of each ONNX stage from the checkout; whether it has all of them."""
+    for stage in ONNX_STAGES:
+        shipped = CHECKOUT / "model_repository" / stage.name / "1"
+        if not (shipped / "model.onnx").is_file():
+            return False
+        shutil.copytree(shipped, repository / stage.name / "1", dirs_exist_ok=True)
+    return True
 
 
 def add_real_weights(repository: Path, scratch: Path) -> None:
@@ -115,7 +126,8 @@ class Served:
 
     settings: Settings
     process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
+    reader: threading.Thread
 
     @property
     def home(self) -> Path:
@@ -156,34 +168,24 @@ class Served:
     def wait_for(self, text: str, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> str:
         """Return the first line, already said or yet to come, that contains the text."""
         deadline = time.monotonic() + timeout_seconds
-        seen = 0
         while True:
-            for line in self.lines[seen:]:
+            ended = not self.reader.is_alive()
+            for line in list(self.lines):
                 if text in line:
                     return line
-            seen = len(self.lines)
-            self._read(deadline, text)
+            if ended or time.monotonic() > deadline:
+                said = "\n".join(self.lines)
+                message = f"{text!r} was not said; what was:\n{said}"
+                raise TimeoutError(message)
+            time.sleep(0.05)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Signal the supervisor and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=_TIMEOUT_SECONDS)
-        self.lines += output.splitlines()
+        self.process.wait(_TIMEOUT_SECONDS)
+        self.reader.join(_TIMEOUT_SECONDS)
         return self.process.returncode
-
-    def _read(self, deadline: float, text: str) -> None:
-        stream = self.process.stdout
-        if stream is None:
-            raise LookupError("no output is kept")
-        left = deadline - time.monotonic()
-        readable = left > 0 and select.select([stream], [], [], left)[0]
-        line = stream.readline() if readable else ""
-        if not line:
-            said = "\n".join(self.lines)
-            message = f"{text!r} was not said; what was:\n{said}"
-            raise TimeoutError(message)
-        self.lines.append(line.rstrip("\n"))
 
 
 @contextmanager
@@ -198,11 +200,20 @@ def serving(settings: Settings, *arguments: str) -> Iterator[Served]:
         text=True,
         bufsize=1,
     )
-    served = Served(settings, process)
+    lines: list[str] = []
+    reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
+    reader.start()
+    served = Served(settings, process, lines, reader)
     try:
         yield served
     finally:
         served.end()
+
+
+def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
+    """Take what is said as it comes, until a part that outlives the process is ended, too."""
+    for line in process.stdout or ():
+        lines.append(line.rstrip("\n"))
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_seconds: float = 30) -> bool:

@@ -116,6 +116,37 @@ def test_a_broken_orientation_counts_as_none(exif):
     assert check_image(photos.encode(picture(), "JPEG", exif=exif), LIMITS).width == 30
 
 
+KINDS = {
+    "grey": lambda: photos.encode(picture().convert("L"), "JPEG"),
+    "cmyk": lambda: photos.encode(picture().convert("CMYK"), "JPEG"),
+    "alpha": lambda: photos.encode(picture().convert("RGBA")),
+    "palette": lambda: photos.encode(picture().convert("P")),
+    "16 bits": lambda: photos.encode(Image.new("I;16", (30, 20))),
+    "alpha webp": lambda: photos.encode(picture().convert("RGBA"), "WEBP"),
+    "animated webp": lambda: photos.encode(
+        picture(), "WEBP", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+    "animated png": lambda: photos.encode(
+        picture(), "PNG", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+    "multi-picture jpeg": lambda: photos.encode(
+        picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (30, 20))]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_stage_decodes_passes_with_its_size(kind):
+    data = KINDS[kind]()
+    image = check_image(data, LIMITS)
+    assert (image.height, image.width) == preprocess.decode(data).shape[:2] == (20, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_one_pixel_is_an_image(kind):
+    assert check_image(photos.encode(picture((1, 1)), kind), LIMITS).width == 1
+
+
 def test_pixels_are_never_decoded(monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("decoded")

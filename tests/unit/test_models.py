@@ -5,7 +5,14 @@ from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
+from tests.support.serving import free_ports
 from tools.__main__ import app
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("AURUM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AURUM_TRITON_HTTP_PORT", str(free_ports(1)[0]))
 
 
 @pytest.fixture

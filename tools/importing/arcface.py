@@ -52,12 +52,15 @@ INSIDE: Final = Normalisation(0.0, 1.0)
 """For networks that normalise by themselves, as MXNet's exports do."""
 
 
-def prepare(network: Network, normalisation: Normalisation | None = None) -> Prepared:
+def prepare(
+    network: Network, normalisation: Normalisation | None = None, *, space: int | None = None
+) -> Prepared:
     """Make the stage's graph and try it on one and three crops.
 
     Args:
         network: changed by this.
         normalisation: the usual one if not given, or none if the network begins with its own.
+        space: the id of a space that this is a re-export for; who says so proves it.
 
     Raises:
         WeightsError: if the file is no such network or its stage does not work.
@@ -66,9 +69,9 @@ def prepare(network: Network, normalisation: Normalisation | None = None) -> Pre
     normalisation = normalisation or _find_normalisation(network)
     if not normalisation.std > 0:
         raise WeightsError(f"a standard deviation of {normalisation.std} cannot divide pixels")
-    space = make_id(
-        network.path.read_bytes(), ARCFACE_TEMPLATE.astype("<f4").tobytes(), str(normalisation)
-    )
+    if space is None:
+        template = ARCFACE_TEMPLATE.astype("<f4").tobytes()
+        space = make_id(network.path.read_bytes(), template, str(normalisation))
     graph = _rebuild(network, normalisation, space)
     dimension = _try(graph, network.path, space)
     return Prepared(

@@ -1,6 +1,6 @@
 """Rank 5: from files that a model owner has to versions that Triton serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from tools.importing.prepared import Prepared
 from tools.importing.repository import (
     SIDECAR_FILE,
     ModelCard,
+    Reserved,
     newest_card,
     place,
     read_sidecar,
@@ -25,6 +26,9 @@ ACTIVE: Final = "active"
 
 Progress = Callable[[str], None]
 """Told what is being done."""
+
+Examine = Callable[[Sequence[Prepared]], None]
+"""Sees all that is ready before any of it is placed; raises WeightsError to refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,26 @@ class Order:
     normalisation: Normalisation | None = None
     """Of the embedding network; unset, found as insightface does."""
     licence: str | None = None
+    same_space: int | None = None
+    """The id of a space that the embedding shall take over, being a re-export of its weights."""
 
 
 def import_weights(
-    order: Order, repository: Path, progress: Progress = lambda _: None
+    order: Order,
+    repository: Path,
+    progress: Progress = lambda _: None,
+    *,
+    reserved: Reserved = lambda _: (),
+    examine: Examine = lambda _: None,
 ) -> list[ModelCard]:
     """Check every file, then place all of them.
+
+    Args:
+        order: the files.
+        repository: the folder that Triton serves.
+        progress: told what is being done.
+        reserved: numbers of versions that are not to be given again.
+        examine: a last look at the finished graphs.
 
     Raises:
         WeightsError: if a file is refused; then nothing is placed.
@@ -60,7 +78,9 @@ def import_weights(
         prepared.append(scrfd.prepare(load_network(order.detection)))
     if order.embedding is not None:
         progress(f"checking {order.embedding}")
-        embedding = arcface.prepare(load_network(order.embedding), order.normalisation)
+        embedding = arcface.prepare(
+            load_network(order.embedding), order.normalisation, space=order.same_space
+        )
         prepared.append(embedding)
     if order.scoring is not None:
         progress(f"checking {order.scoring}")
@@ -70,8 +90,15 @@ def import_weights(
         prepared.append(head.prepare(network, space=space, dimension=dimension))
     if not prepared:
         raise WeightsError("no file given: name one for detection, embedding or scoring")
+    examine(prepared)
     progress("placing")
-    return place(prepared, repository=repository, version=order.version, licence=order.licence)
+    return place(
+        prepared,
+        repository=repository,
+        version=order.version,
+        licence=order.licence,
+        reserved=reserved,
+    )
 
 
 def _space_of_head(

@@ -38,7 +38,10 @@ STARTERS: Final = (
 )
 
 STARTER_HEAD: Final = Path(__file__).with_name("starter_head.onnx")
-"""The scoring head that this project trained on the embedding of the starters."""
+"""The scoring head that this project trained on the embedding of the starters; its card is
+docs/models/face_scoring_teacher.md."""
+STARTER_SPACE: Final = "76bde4f6aaa31807"
+"""The space of that embedding: with any other one the head answers NaN."""
 
 _HOW: Final = (
     "put {names} into a folder, set AURUM_MODEL_MIRROR to it and start again; or import weights "
@@ -104,7 +107,7 @@ def import_missing(
             )
             placed += import_weights(order, repository, progress)
         if head is not None and not versions(repository / SCORING.name):
-            placed += import_weights(Order(scoring=head), repository, progress)
+            placed += import_weights(Order(scoring=head, space=STARTER_SPACE), repository, progress)
     except WeightsError as error:
         raise ConfigurationError(f"AURUM_MODEL_MIRROR={mirror}: {error}") from error
     return placed

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,8 @@ from triton_python_backend.contract import format_id, parse_id
 MODEL_FILE: Final = "model.onnx"
 SIDECAR_FILE: Final = "model.json"
 CONFIG_FILE: Final = "config.pbtxt"
+Reserved = Callable[[str], Collection[int]]
+"""Given a stage: numbers of versions that lie elsewhere, which new versions do not take."""
 INCOMING_PREFIX: Final = ".incoming-"
 """Begins the names of folders that are being written."""
 
@@ -100,6 +102,7 @@ def place(
     repository: Path,
     version: int | None = None,
     licence: str | None = None,
+    reserved: Reserved = lambda _: (),
 ) -> list[ModelCard]:
     """Put each prepared graph into service as a new version: all of them, or none.
 
@@ -108,12 +111,13 @@ def place(
         repository: the folder that Triton serves.
         version: the number for all of them; unset, each stage's next free one.
         licence: under which the weights may be used.
+        reserved: numbers that are not chosen, though they are free here.
 
     Raises:
         WeightsError: if the repository lacks a stage, the version exists or is older than the
             one in service, or the disk refuses.
     """
-    numbers = [_choose(repository / item.stage, version) for item in prepared]
+    numbers = [_choose(repository / item.stage, version, reserved(item.stage)) for item in prepared]
     pairs = list(zip(prepared, numbers, strict=True))
     try:
         with _incoming([repository / item.stage for item in prepared]) as folders:
@@ -128,12 +132,12 @@ def place(
     return cards
 
 
-def _choose(stage: Path, version: int | None) -> int:
+def _choose(stage: Path, version: int | None, reserved: Collection[int]) -> int:
     if not (stage / CONFIG_FILE).is_file():
         raise WeightsError(f"{stage} is no stage of a model repository: it has no {CONFIG_FILE}")
     taken = [int(entry.name) for entry in stage.iterdir() if entry.name.isdecimal()]
     if version is None:
-        return max(taken, default=0) + 1
+        return max([*taken, *reserved], default=0) + 1
     if version < 1:
         raise WeightsError(f"a version is a number from 1, not {version}")
     if version in taken:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,8 @@ class GatewayPart:
 
     settings: Settings
     home: Home
+    redis_url: str | None = None
+    """Of the Redis that runs beside it; None leaves the variable as it is."""
     name: str = "gateway"
     start_timeout_seconds: float = _START_SECONDS
 
@@ -53,6 +55,8 @@ class GatewayPart:
             # Triton listens on that one address only
             address = triton_listeners(self.settings)[1].address
             variables[PREFIX + "TRITON_GRPC_URL"] = address
+        if self.redis_url is not None:
+            variables[PREFIX + "REDIS_URL"] = self.redis_url
         return variables
 
     async def is_ready(self, *, first: bool) -> bool:
@@ -75,6 +79,9 @@ class GatewayPart:
             return ""
         lines = [line.strip() for line in tail.splitlines() if line.strip()]
         return lines[-1] if lines else ""
+
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        """Nothing of the gateway's is on the disk."""
 
     def clean_up(self) -> None:
         """Nothing is left by a killed gateway."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -49,6 +49,9 @@ class Part(Protocol):
 
     def last_error(self) -> str:
         """Return the line of the log that says best why the program ended; empty without one."""
+
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        """Put right what would keep the program from starting again; may take a second."""
 
     def clean_up(self) -> None:
         """Remove what a killed program leaves behind."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
-from tools.serving import triton_install
+from tools.lifecycle.shelf import Shelf
+from tools.lifecycle.watch import Watch
+from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log
 from tools.serving.part import Part
@@ -114,10 +116,27 @@ class Stack:
             triton.prepare()
             parts.append(triton)
         if self.extent == "all":
-            parts.append(GatewayPart(self.settings, self.home))
+            redis = self._prepare_redis(report)
+            parts += [redis] if redis else []
+            url = redis.url if redis else None
+            parts.append(GatewayPart(self.settings, self.home, redis_url=url))
         for part in parts:
             rotate_log(part.log)
         return parts
+
+    def _prepare_redis(self, report: Report) -> redis_part.RedisPart | None:
+        """Prepare a Redis of our own where none is named and one can be had."""
+        if self.settings.redis_url is not None:
+            return None
+        if not redis_part.is_installed():
+            report(
+                f"No {redis_part.PROGRAM} is installed: answers are cached in the gateway's "
+                "process only (on Debian: apt-get install redis-server)"
+            )
+            return None
+        part = redis_part.RedisPart(self.settings, self.home)
+        part.prepare()
+        return part
 
     async def _supervise(self, parts: list[Part], state: RunState, report: Report) -> None:
         stop = asyncio.Event()
@@ -132,6 +151,12 @@ class Stack:
             for line in self.ready_lines():
                 report(line)
 
-        supervisor = Supervisor(parts, report=report, listener=note)
-        await supervisor.run(stop=stop, on_ready=tell)
+        supervisor = Supervisor(parts, report=report, listener=note, optional={"redis"})
+        shelf = Shelf(self.settings.model_repository, self.home.root)
+        watch = asyncio.create_task(Watch(self.settings, shelf, report=report).run())
+        try:
+            await supervisor.run(stop=stop, on_ready=tell)
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
         report("Stopped")

@@ -1,7 +1,7 @@
 """Rank 6: start parts in order, start a died one again with back-off, stop all at the end."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,11 +38,14 @@ class Supervisor:
         report: Callable[[str], None],
         listener: StateListener,
         patience: Patience = PATIENCE,
+        optional: Collection[str] = (),
     ) -> None:
         self._parts = parts
         self._report = report
         self._listener = listener
         self._patience = patience
+        self._optional = frozenset(optional)
+        """Names of parts that the others do without."""
         self._running: dict[str, RunningPart] = {}
         self._restarting: set[str] = set()
 
@@ -69,23 +72,37 @@ class Supervisor:
             self._running[part.name] = await RunningPart.start(part)
         self._tell(starting=True)
         for part in self._parts:
-            await self._running[part.name].wait_ready(first=True)
+            await self._await_first(part)
         on_ready()
         self._tell()
         try:
             async with asyncio.TaskGroup() as keepers:
                 for part in self._parts:
-                    keepers.create_task(self._keep(part))
+                    if part.name in self._running:
+                        keepers.create_task(self._keep(part))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
+    async def _await_first(self, part: Part) -> None:
+        try:
+            await self._running[part.name].wait_ready(first=True)
+        except ServingError as error:
+            if part.name not in self._optional:
+                raise
+            self._report(f"{error}; going on without {part.name}")
+            await self._running.pop(part.name).stop()
+
     async def _start_again(self, part: Part) -> None:
+        await asyncio.to_thread(part.prepare_restart, self._report)
         self._running[part.name] = await RunningPart.start(part)
         self._tell()
         await self._running[part.name].wait_ready(first=False)
 
     async def _keep(self, part: Part) -> None:
-        """Start the part again whenever it ends; raise ServingError when that does not help."""
+        """Start the part again whenever it ends; raise ServingError when that does not help.
+
+        An optional part is then left out.
+        """
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -99,7 +116,13 @@ class Supervisor:
             while True:
                 if failures >= self._patience.restarts:
                     message = f"giving up after {failures} restarts: {reason}"
-                    raise ServingError(message)
+                    if part.name not in self._optional:
+                        raise ServingError(message)
+                    self._report(f"{message}; going on without {part.name}")
+                    await self._running.pop(part.name).stop()
+                    self._restarting.discard(part.name)
+                    self._tell()
+                    return
                 self._report(f"{reason}; starting it again")
                 await self._running[part.name].stop()
                 await asyncio.sleep(self._delay_seconds(failures))

@@ -1,7 +1,7 @@
 """Rank 5: the tritonserver process: command line, readiness by stage, its errors in one line."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +9,9 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.settings import Settings
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.guard import withdraw_broken
+from tools.lifecycle.shelf import Shelf
 from tools.serving import triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
@@ -123,6 +126,13 @@ class TritonPart:
                 return _first_line(match["text"])
         said_something_else = bool(lines) and not _CALM_LINE.match(lines[-1])
         return _first_line(lines[-1]) if said_something_else else ""
+
+    def prepare_restart(self, report: Callable[[str], None]) -> None:
+        """Take out versions that came while Triton ran and that it would not start with."""
+        try:
+            withdraw_broken(Shelf(self.settings.model_repository, self.home.root), report=report)
+        except LifecycleError as error:
+            report(f"versions were not checked: {error}")
 
     def clean_up(self) -> None:
         """Remove the shared memory of stubs that were killed."""

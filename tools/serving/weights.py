@@ -1,15 +1,48 @@
 """Rank 2: the weights that Triton needs before its first start."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from tools.importing.errors import WeightsError
 from tools.importing.mirror import STARTER_HEAD, import_missing
+from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.guard import withdraw_broken
+from tools.lifecycle.shelf import Shelf
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
 
 _OPTION = {DETECTION.name: "detection", EMBEDDING_STAGE.name: "embedding", SCORING.name: "scoring"}
+
+
+def check_digests(repository: Path) -> None:
+    """Hold every network that has a `model.json` against the SHA-256 in it.
+
+    A folder that was dropped by hand without one is served as it is.
+
+    Raises:
+        ServingError: naming the file that is not what its sidecar says.
+    """
+    for stage in ONNX_STAGES:
+        for version in versions(repository / stage.name):
+            folder = repository / stage.name / str(version)
+            if not (folder / SIDECAR_FILE).is_file():
+                continue
+            try:
+                expected = read_sidecar(folder / SIDECAR_FILE).sha256
+            except WeightsError as error:
+                raise ServingError(str(error)) from error
+            with (folder / MODEL_FILE).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != expected:
+                message = (
+                    f"{folder / MODEL_FILE} was changed: its SHA-256 is {found}, not "
+                    f"the {expected} of {SIDECAR_FILE}; restore it, or import it as a new version"
+                )
+                raise ServingError(message)
 
 
 def missing_weights(repository: Path) -> list[str]:
@@ -24,7 +57,11 @@ def missing_weights(repository: Path) -> list[str]:
 
 
 def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None:
-    """Import missing weights from the mirror; raise ServingError saying how to get some."""
+    """Import missing weights from the mirror and check all there are.
+
+    Raises:
+        ServingError: saying how to get weights, or which file is not what it was.
+    """
     repository = settings.model_repository
     if not repository.is_dir():
         message = f"AURUM_MODEL_REPOSITORY names no folder: {repository}"
@@ -40,3 +77,8 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
             f"aurum models import {' '.join(f'--{_OPTION[name]} FILE' for name in missing)}"
         )
         raise ServingError(message)
+    try:
+        withdraw_broken(Shelf(repository, settings.home), report=report)
+    except LifecycleError as error:
+        raise ServingError(str(error)) from error
+    check_digests(repository)

@@ -57,6 +57,8 @@ def embedding(
     import torch
 
     from tools.training import embedding as training
+    from tools.training.common import write_json
+    from tools.training.evaluation import measure_embedder
     from tools.training.student import Shape
 
     torch.set_num_threads(threads)
@@ -66,6 +68,9 @@ def embedding(
     checkpoint = training.train(cache=cache, folder=out, plan=plan, shape=Shape(), resume=resume)
     path = out / "lite_embedding.onnx"
     training.export(checkpoint=checkpoint, path=path, mirrored=mirrored)
+    metrics = measure_embedder(path, cache=cache, teacher=models / TEACHER)
+    metrics |= training.describe(checkpoint) | {"mirrored": mirrored}
+    write_json(out / "face_embedding.json", metrics)
 
 
 @app.command()

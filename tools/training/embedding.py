@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -278,3 +279,16 @@ def load_student(checkpoint: Path) -> Student:
 def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
     """Writes the raw ONNX of a checkpoint."""
     export_student(load_student(checkpoint), path, mirrored=mirrored)
+
+
+def describe(checkpoint: Path) -> dict[str, Any]:
+    """The plan and the size of a checkpoint's student, for its card."""
+    state = load_checkpoint(checkpoint)
+    if state is None:
+        raise FileNotFoundError(checkpoint)
+    weights = load_student(checkpoint).parameters()
+    return {
+        "parameters": sum(weight.numel() for weight in weights),
+        "shape": state["shape"],
+        "training": state["plan"] | {"done": state["step"]},
+    }

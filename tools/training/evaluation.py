@@ -119,6 +119,21 @@ def milliseconds(session: ort.InferenceSession, *, rounds: int = 60) -> float:
     return float(np.median(spent[rounds // 4 :]) * 1000)
 
 
+def by_group(values: NDArray[np.float64], photos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and count of [N] values for each race and gender with 20 faces or more."""
+    found: dict[str, Any] = {}
+    for key in ("race", "gender"):
+        column = np.array([photo[key] for photo in photos])
+        for name in sorted(set(column) - {""}):
+            rows = column == name
+            if rows.sum() >= 20:
+                found[f"{key} {name}"] = {
+                    "n": int(rows.sum()),
+                    "mean": float(values[rows].mean()),
+                }
+    return found
+
+
 def measure_embedder(path: Path, *, cache: Path, teacher: Path) -> dict[str, Any]:
     """Everything the card says about a raw student ONNX."""
     faces = load_faces(cache)
@@ -142,6 +157,7 @@ def measure_embedder(path: Path, *, cache: Path, teacher: Path) -> dict[str, Any
         "cosine_by_source": {
             name: float(cosine[sources == name].mean()) for name in sorted(set(sources))
         },
+        "cosine_by_group": by_group(cosine, [faces.photos[row] for row in held]),
         "cosine_of_mirror_image": float((clean[:64] * mirrored).sum(1).mean()),
         "similarity_correlation": float(
             np.corrcoef((clean @ clean.T)[above], (target @ target.T)[above])[0, 1]

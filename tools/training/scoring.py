@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tools.training.common import log, write_json
 from tools.training.crops import embed, open_session
-from tools.training.head import Recipe, fit_expansion, fit_head, to_onnx
+from tools.training.head import Recipe, fit_head, fit_regression, to_onnx
 from tools.training.statistics import regression_report
 
 __all__ = ["fit_head", "rated_faces", "train"]
@@ -71,7 +71,7 @@ def train(
     recipe = recipe or Recipe()
     embeddings, ratings, photos = rated_faces(cache, network)
     test = np.array([photo["split"] == "test" for photo in photos])
-    head = fit_expansion(embeddings[~test], ratings[~test], recipe=recipe)
+    head = fit_regression(embeddings[~test], ratings[~test], recipe=recipe)
     model = to_onnx(head)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"head_{name}.onnx"
@@ -87,6 +87,7 @@ def train(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "support_vectors": len(head.weights),
+        "perceptrons": recipe.perceptrons.members,
         "faces": {"train": int((~test).sum()), "test": int(test.sum())},
         "test": report,
     }

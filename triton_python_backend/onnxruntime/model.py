@@ -10,13 +10,14 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from triton_python_backend.onnx_session import Call, OnnxSession
+from triton_python_backend.self_test import self_test
 
 
 class TritonPythonModel:
     """Entry point that Triton's Python backend calls, one for each model instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the graph of this version."""
+        """Load the graph of this version and try it."""
         config = json.loads(args["model_config"])
         self._inputs = [entry["name"] for entry in config["input"]]
         filename = config.get("default_model_filename") or "model.onnx"
@@ -26,6 +27,8 @@ class TritonPythonModel:
             Path(pb_utils.get_model_dir()) / filename,
             gpu=gpu if args["model_instance_kind"] == "GPU" else None,
         )
+        # what raises here keeps the version before it in service
+        self_test(args["model_name"], self._session)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch with one run."""

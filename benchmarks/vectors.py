@@ -1,0 +1,261 @@
+"""How the default home of vectors does as it grows: `make bench-vectors`, or by hand.
+
+    python -m benchmarks.vectors --sizes 10000,100000 --output benchmarks/results/vectors.json
+
+For each size: random unit vectors of 512 numbers with planted neighbours (each probe has ten, at
+cosines of 0.5 to 0.95) are inserted through the same store the gateway uses, searches are timed
+while it indexes and afterwards, one at a time, and compared with brute force; then the store
+is closed and opened again.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from gateway.collections.opening import tuning_of
+from gateway.settings import Settings
+from gateway.vectors.base import FacePoint, Vector, VectorCollection, VectorTuning
+from gateway.vectors.edge import EdgeVectorStore
+
+DIMENSION = 512
+PROBES = 200
+NEIGHBOURS = 10
+BATCH = 250
+SEARCHES = 500
+WARM_UP = 50
+HOME = VectorCollection("default", "bench", "00000000000000be")
+_PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of one search at a time; n searches."""
+
+    n: int
+    p50: float
+    p95: float
+    p99: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One size."""
+
+    points: int
+    inserted_per_second: float
+    first_tenth_per_second: float
+    last_tenth_per_second: float
+    indexing_seconds: float
+    shards: int
+    search_while_indexing: Latency | None
+    search: Latency
+    search_by_subject: Latency
+    recall_at_10: float
+    engine_megabytes: float
+    disk_megabytes: float
+    restart_seconds: float
+
+
+def planted(points: int, seed: int) -> tuple[Vector, Vector]:
+    """Vectors [points,512] with ten neighbours for each probe [200,512], all of unit length."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((points, DIMENSION), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    probes = rng.standard_normal((PROBES, DIMENSION), dtype=np.float32)
+    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+    places = rng.choice(points, PROBES * NEIGHBOURS, replace=False)
+    cosines = rng.uniform(0.5, 0.95, len(places)).astype(np.float32)
+    near = np.repeat(probes, NEIGHBOURS, axis=0)
+    away = vectors[places] - near * np.sum(vectors[places] * near, axis=1, keepdims=True)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    vectors[places] = cosines[:, None] * near + np.sqrt(1 - cosines**2)[:, None] * away
+    return vectors, probes
+
+
+async def insert(store: EdgeVectorStore, vectors: Vector) -> tuple[list[float], list[str]]:
+    """Insert everything; returns the seconds of each batch and the ids."""
+    ids = [str(uuid.UUID(int=index + 1)) for index in range(len(vectors))]
+    seconds = []
+    for start in range(0, len(vectors), BATCH):
+        batch = [
+            FacePoint(ids[i], vectors[i], f"s{i // 5}", "default", 1e9 + i)
+            for i in range(start, min(start + BATCH, len(vectors)))
+        ]
+        began = time.perf_counter()
+        await store.upsert(HOME, batch)
+        await store.flush(HOME)
+        seconds.append(time.perf_counter() - began)
+    return seconds, ids
+
+
+async def timed_search(store: EdgeVectorStore, probe: Vector, *, by_subject: bool) -> float:
+    """Milliseconds of one search."""
+    began = time.perf_counter()
+    await store.search(HOME, probe, limit=10, min_similarity=-1, by_subject=by_subject)
+    return (time.perf_counter() - began) * 1000
+
+
+async def time_searches(store: EdgeVectorStore, probes: Vector, *, by_subject: bool) -> Latency:
+    """Time searches after a warm-up."""
+    for index in range(WARM_UP):
+        await timed_search(store, probes[index % PROBES], by_subject=by_subject)
+    times = [
+        await timed_search(store, probes[index % PROBES], by_subject=by_subject)
+        for index in range(SEARCHES)
+    ]
+    return summary(times)
+
+
+async def search_until_indexed(store: EdgeVectorStore, probes: Vector) -> tuple[float, list[float]]:
+    """Search on and on until nothing is left to index; returns seconds and the times."""
+    began = time.perf_counter()
+    times: list[float] = []
+    idle = 0
+    # the engine looks for work when it is idle; three looks without any are the end
+    while idle < 3:
+        if await store.building():
+            idle = 0
+            times.append(await timed_search(store, probes[len(times) % PROBES], by_subject=False))
+            await asyncio.sleep(0.01)
+        else:
+            idle += 1
+            await asyncio.sleep(0.5)
+    return time.perf_counter() - began, times
+
+
+async def recall(store: EdgeVectorStore, vectors: Vector, probes: Vector, ids: list[str]) -> float:
+    """Share of the true ten nearest that a search finds."""
+    best = np.empty((PROBES, NEIGHBOURS), dtype=np.int64)
+    for row, cosines in enumerate(probes @ vectors.T):
+        best[row] = np.argpartition(-cosines, NEIGHBOURS)[:NEIGHBOURS]
+    found = 0
+    for row, probe in enumerate(probes):
+        matches = await store.search(HOME, probe, limit=10, min_similarity=-1, by_subject=False)
+        found += len({ids[index] for index in best[row]} & {match.face_id for match in matches})
+    return found / best.size
+
+
+async def measure(points: int, tuning: VectorTuning, folder: Path) -> Measured:
+    """Measure one size in an empty folder."""
+    vectors, probes = planted(points, seed=points)
+    store = await EdgeVectorStore.open(folder, tuning, min_free_bytes=1 << 28)
+    try:
+        await store.create(HOME, dimension=DIMENSION)
+        seconds, ids = await insert(store, vectors)
+        indexing, busy = await search_until_indexed(store, probes)
+        quiet = await time_searches(store, probes, by_subject=False)
+        grouped = await time_searches(store, probes, by_subject=True)
+        found = await recall(store, vectors, probes, ids)
+        info = await store.info(HOME)
+        pid = store.engine_pid
+        memory = psutil.Process(pid).memory_info().rss / 2**20 if pid else float("nan")
+    finally:
+        await store.close()
+    began = time.perf_counter()
+    again = await EdgeVectorStore.open(folder, tuning, min_free_bytes=1 << 28)
+    try:
+        await timed_search(again, probes[0], by_subject=False)
+        restart = time.perf_counter() - began
+    finally:
+        await again.close()
+    tenth = max(len(seconds) // 10, 1)
+    return Measured(
+        points=points,
+        inserted_per_second=round(points / sum(seconds), 1),
+        first_tenth_per_second=round(BATCH * tenth / sum(seconds[:tenth]), 1),
+        last_tenth_per_second=round(BATCH * tenth / sum(seconds[-tenth:]), 1),
+        indexing_seconds=round(indexing, 1),
+        shards=info.shards,
+        search_while_indexing=summary(busy) if busy else None,
+        search=quiet,
+        search_by_subject=grouped,
+        recall_at_10=round(found, 4),
+        engine_megabytes=round(memory, 1),
+        disk_megabytes=round(folder_bytes(folder) / 2**20, 1),
+        restart_seconds=round(restart, 2),
+    )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes on the disk, holes of sparse files left out."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def summary(times: list[float]) -> Latency:
+    """Percentiles of milliseconds."""
+    values: npt.NDArray[np.float64] = np.percentile(times, _PERCENTILES)
+    p50, p95, p99 = (round(float(value), 2) for value in values)
+    return Latency(len(times), p50, p95, p99, round(max(times), 2))
+
+
+def show(console: Console, results: list[Measured]) -> None:
+    """Print the table."""
+    table = Table(title="Qdrant Edge, 512 numbers, one search at a time")
+    for heading in ("faces", "inserts/s", "p50 ms", "p95", "p99", "recall@10", "MiB", "restart s"):
+        table.add_column(heading, justify="right")
+    for each in results:
+        table.add_row(
+            f"{each.points:,}",
+            f"{each.inserted_per_second:.0f}",
+            f"{each.search.p50:.2f}",
+            f"{each.search.p95:.2f}",
+            f"{each.search.p99:.2f}",
+            f"{each.recall_at_10:.4f}",
+            f"{each.engine_megabytes:.0f}",
+            f"{each.restart_seconds:.2f}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="10000,100000")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/vectors.json"))
+    parser.add_argument("--folder", type=Path, help="Else a temporary one.")
+    arguments = parser.parse_args()
+    console = Console()
+    tuning = tuning_of(Settings())
+    results: list[Measured] = []
+    for points in (int(size) for size in arguments.sizes.split(",")):
+        folder = Path(tempfile.mkdtemp(prefix="aurum-bench-", dir=arguments.folder))
+        try:
+            results.append(asyncio.run(measure(points, tuning, folder)))
+        finally:
+            shutil.rmtree(folder)
+        document = {
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "memory_gigabytes": round(psutil.virtual_memory().total / 2**30, 1),
+                "load_average_at_the_end": [round(load, 2) for load in os.getloadavg()],
+            },
+            "versions": {name: version(name) for name in ("qdrant-edge-py", "numpy")}
+            | {"python": sys.version.split()[0]},
+            "settings": asdict(tuning) | {"batch": BATCH, "warm_up": WARM_UP},
+            "results": [asdict(each) for each in results],
+        }
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(document, indent=1) + "\n")
+        show(console, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Answers kept for images seen before: in this process, then in Redis."""

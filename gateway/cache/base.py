@@ -1,0 +1,38 @@
+"""Rank 2: what a layer of the cache promises.
+
+Values lie on one shelf for each image, so that an image is forgotten in one step. All of a shelf
+expires together, counted from its first value.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+Failure = Literal["error", "timeout", "refused"]
+"""The layer failed, was too slow, or was not asked because it failed just before."""
+
+
+class CacheError(Exception):
+    """A layer could not do its work; it costs a miss and nothing else."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure: Failure = failure
+
+
+class Cache(Protocol):
+    """One layer. `image`: SHA-256 of its bytes, hexadecimal; `field`: what was asked of it."""
+
+    async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:
+        """Return those of the fields that are kept. Raises CacheError."""
+
+    async def set(self, image: str, field: str, value: bytes) -> None:
+        """Keep a value; a larger one than the layer holds is not kept. Raises CacheError."""
+
+    async def forget(self, image: str) -> int:
+        """Drop the shelf of an image; return how many values were on it. Raises CacheError."""
+
+    async def health(self) -> str | None:
+        """Say why the layer does not answer; None if it does."""
+
+    async def close(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,40 @@
+"""Rank 2: the key schema of the cache, all of it.
+
+A shelf is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
+everything kept of it. A field on the shelf names all else that an answer depends on: this schema
+and release, the tenant (nobody learns from `cached` what others sent), what was asked for, and
+the ids of the weights that made it. Options that only choose among faces are applied afterwards.
+"""
+
+from typing import Final
+
+from gateway.models import InService, Need
+
+SCHEMA: Final = 1
+"""Raised with every change of what a value means."""
+_PREFIX: Final = "aurum:answers:"
+_EVERYTHING: Final = Need.EMBEDDING | Need.SCORE | Need.CROPS
+_ALL_NEEDS: Final = tuple(Need(value) for value in range(_EVERYTHING.value + 1))
+
+
+def shelf(image: str) -> str:
+    """Redis key of all values of an image."""
+    return _PREFIX + image
+
+
+def field(*, release: str, tenant: str, need: Need, weights: InService) -> str | None:
+    """Name the answer to a need by these weights; None if an id that it takes is not known."""
+    ids = [weights.detection]
+    if Need.EMBEDDING in need or Need.SCORE in need:
+        ids.append(weights.embedding)
+    if Need.SCORE in need:
+        ids.append(weights.scoring)
+    known = [each.id for each in ids if each is not None]
+    if len(known) < len(ids):
+        return None
+    return "|".join([str(SCHEMA), release, str(need.value), *known, tenant])
+
+
+def sufficient(need: Need) -> tuple[Need, ...]:
+    """List the needs whose answers hold the answer to this one, itself first."""
+    return (need, *(each for each in _ALL_NEEDS if need in each and each != need))

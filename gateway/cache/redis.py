@@ -1,0 +1,119 @@
+"""Rank 2: the second layer: Redis, shared by all gateways. Needs Redis 7.0 (`EXPIRE … NX`)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.cache.base import CacheError
+from gateway.cache.breaker import Breaker
+from gateway.cache.keys import shelf
+
+_CONNECTIONS: Final = 64
+_HEALTH_SECONDS: Final = 1.0
+_WRONG_TYPE: Final = "WRONGTYPE"
+
+
+class RedisCache:
+    """`Cache` in Redis: a hash for each image. Opened within a running event loop.
+
+    An operation has `timeout_seconds`, connecting included. After a few failures in a row nothing
+    is asked until `health`, called in the background, finds the server answering again.
+    """
+
+    def __init__(self, url: str, *, ttl_seconds: float, timeout_seconds: float) -> None:
+        self._client = Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=_CONNECTIONS,
+            socket_timeout=_HEALTH_SECONDS,
+            socket_connect_timeout=_HEALTH_SECONDS,
+        )
+        self._ttl_seconds = max(int(ttl_seconds), 1)
+        self._timeout_seconds = timeout_seconds
+        self._breaker = Breaker()
+        self._owed: set[str] = set()
+
+    async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:
+        """See `Cache.get`."""
+        if image in self._owed:
+            raise CacheError("refused", "the image is being forgotten")
+        async with self._asking(image):
+            found = await self._client.hmget(shelf(image), list(fields))
+        return {
+            field: value
+            for field, value in zip(fields, found, strict=True)
+            if isinstance(value, bytes)
+        }
+
+    async def set(self, image: str, field: str, value: bytes) -> None:
+        """See `Cache.set`."""
+        if image in self._owed:
+            raise CacheError("refused", "the image is being forgotten")
+        key = shelf(image)
+        async with self._asking(image), self._client.pipeline(transaction=True) as steps:
+            steps.hset(key, field, value)
+            steps.expire(key, self._ttl_seconds, nx=True)
+            await steps.execute()
+
+    async def forget(self, image: str) -> int:
+        """See `Cache.forget`. What cannot be dropped now is not read, and dropped later."""
+        self._owed.add(image)
+        async with self._asking(image):
+            dropped = await self._drop(image)
+        self._owed.discard(image)
+        return dropped
+
+    async def health(self) -> str | None:
+        """See `Cache.health`. Also drops what could not be dropped before."""
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self._client.ping()
+                for image in tuple(self._owed):
+                    await self._drop(image)
+                    self._owed.discard(image)
+        except (RedisError, OSError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}".rstrip(": ")
+        self._breaker.succeeded()
+        return None
+
+    async def close(self) -> None:
+        """See `Cache.close`."""
+        await self._client.aclose()
+
+    async def _drop(self, image: str) -> int:
+        key = shelf(image)
+        async with self._client.pipeline(transaction=True) as steps:
+            steps.hlen(key)
+            steps.delete(key)
+            count, deleted = await steps.execute(raise_on_error=False)
+        if isinstance(deleted, RedisError):
+            raise deleted
+        # something else than a hash is dropped, too, and counts as one
+        return int(count) if isinstance(count, int) else int(deleted)
+
+    @asynccontextmanager
+    async def _asking(self, image: str) -> AsyncIterator[None]:
+        """Bound an operation in time and note how it went; raises CacheError."""
+        if self._breaker.is_open:
+            raise CacheError("refused", "Redis did not answer just before")
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield
+        except TimeoutError as error:
+            self._breaker.failed()
+            raise CacheError("timeout", "Redis did not answer in time") from error
+        except ResponseError as error:
+            if str(error).startswith(_WRONG_TYPE):
+                # the server lives, but what lies there is not ours: out with it
+                self._owed.add(image)
+            raise CacheError("error", str(error)) from error
+        except (RedisError, OSError) as error:
+            self._breaker.failed()
+            raise CacheError("error", f"{type(error).__name__}: {error}") from error
+        self._breaker.succeeded()

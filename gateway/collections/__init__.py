@@ -1,0 +1,1 @@
+"""Remembering faces: enrol, search, forget, group, move to another embedding space."""

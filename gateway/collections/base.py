@@ -1,0 +1,171 @@
+"""Rank 3: what the parts of this package share."""
+
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.deadline import Deadline
+from gateway.errors import InvalidRequestError, NotFoundError
+from gateway.models import Caller
+from gateway.records.models import CollectionRecord, MetadataValue
+from gateway.records.store import RecordStore
+from gateway.vectors.base import NAME, Vector, VectorCollection, VectorStore
+
+Crops = npt.NDArray[np.uint8]
+"""[N,112,112,3] uint8 RGB, aligned."""
+
+_METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_METADATA_TEXT: Final = 256
+_MAX_INTEGER: Final = 1 << 53
+
+
+class CropEmbedder(Protocol):
+    """Embeds aligned faces with the version of the embedding stage that makes a given space."""
+
+    async def embed(self, crops: Crops, *, space: str, deadline: Deadline) -> Vector:
+        """[N,D] float32, unit length.
+
+        Raises ConflictError if no version in service makes that space.
+        """
+        ...
+
+    async def current_space(self, *, deadline: Deadline) -> tuple[str, int]:
+        """The space of the newest version in service, and its dimension."""
+        ...
+
+
+class ClosableEmbedder(CropEmbedder, Protocol):
+    """A `CropEmbedder` with connections."""
+
+    async def close(self) -> None:
+        """Let go of them."""
+        ...
+
+
+class ImageForgetter(Protocol):
+    """Whatever keeps answers by image digest."""
+
+    async def forget_images(self, digests: Sequence[str]) -> int:
+        """Drop all that was kept of these images; returns how much there was."""
+        ...
+
+
+class NothingCached:
+    """An `ImageForgetter` where no answers are kept."""
+
+    async def forget_images(self, digests: Sequence[str]) -> int:
+        """Nothing to drop."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The two homes of what is remembered."""
+
+    vectors: VectorStore
+    records: RecordStore
+
+    async def collection(self, caller: Caller, name: str) -> CollectionRecord:
+        """Find an active collection of the caller; raises NotFoundError."""
+        record = await self.records.collections.find(tenant=caller.tenant, name=name)
+        if record is None or record.state != "active":
+            raise NotFoundError(f"there is no collection {name[:64]!r}")
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was forgotten: how many of what, and when (seconds since 1970, UTC)."""
+
+    receipt: str
+    at: float
+    faces: int
+    vectors: int
+    crops: int
+    cached_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """On whose behalf, and by which request, something is done."""
+
+    caller: Caller
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A face to be remembered.
+
+    vector: [D] float32 in `space`. crop: [112,112,3] uint8 RGB, None for a raw embedding.
+    index: of the image (or embedding) of the request that it came from.
+    """
+
+    index: int
+    vector: Vector
+    space: str
+    subject: str | None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    crop: Crops | None = None
+    box: tuple[float, float, float, float] | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    image_sha256: str | None = None
+    detector: str | None = None
+
+
+def home_of(record: CollectionRecord, space: str) -> VectorCollection:
+    """The vector collection of a collection in a space."""
+    return VectorCollection(record.tenant, record.name, space)
+
+
+def new_id() -> str:
+    """An id that sorts about by time, which keeps database pages together (as UUID 7 does)."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | (uuid.uuid4().int & ((1 << 80) - 1))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def check_name(kind: str, name: str) -> str:
+    """Refuse a name that is not `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`."""
+    if not NAME.fullmatch(name):
+        message = f"{kind} {name[:80]!r} must match {NAME.pattern}"
+        raise InvalidRequestError(message)
+    return name
+
+
+def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[str, MetadataValue]:
+    """Refuse metadata that cannot be stored and filtered alike in every home."""
+    if len(metadata) > max_entries:
+        raise InvalidRequestError(f"metadata has {len(metadata)} entries, {max_entries} may be")
+    checked: dict[str, MetadataValue] = {}
+    for key, value in metadata.items():
+        if not _METADATA_KEY.fullmatch(key):
+            raise InvalidRequestError(
+                f"metadata key {key[:80]!r} must match {_METADATA_KEY.pattern}"
+            )
+        checked[key] = _check_value(key, value)
+    return checked
+
+
+def _check_value(key: str, value: object) -> MetadataValue:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and len(value) <= _MAX_METADATA_TEXT:
+        return value
+    if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
+        return value
+    if isinstance(value, float) and np.isfinite(value):
+        return value
+    message = (
+        f"metadata {key!r} must be true or false, a number, or a text of at most "
+        f"{_MAX_METADATA_TEXT} characters"
+    )
+    raise InvalidRequestError(message)

@@ -1,0 +1,314 @@
+"""Rank 3: from images and raw embeddings to faces that are enrolled or looked for."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+
+from gateway.collections.base import Candidate
+from gateway.collections.quality import Gate, why_rejected
+from gateway.collections.search import Probe, SearchOptions
+from gateway.collections.service import Collections
+from gateway.deadline import Deadline
+from gateway.errors import (
+    AurumError,
+    ImageTooLargeError,
+    InvalidImageError,
+    InvalidRequestError,
+    LowQualityError,
+    NoFaceError,
+    SeveralFacesError,
+    UnsupportedMediaTypeError,
+)
+from gateway.models import Face, Need, Quality
+from gateway.pipeline import Pipeline, Result, Selection
+from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
+from gateway.vectors.base import Match, Vector
+from triton_python_backend import contract
+
+_IMAGES_AT_ONCE = 4
+_OF_ONE_IMAGE: Final = (
+    ImageTooLargeError,
+    InvalidImageError,
+    LowQualityError,
+    NoFaceError,
+    SeveralFacesError,
+    UnsupportedMediaTypeError,
+)
+"""Errors that say something about one image and let the others pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An encoded image and the name of its file, if it had one."""
+
+    data: bytes
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolOptions:
+    """How images are enrolled; gate None: the collection's own."""
+
+    subject: str | None
+    faces: Literal["largest", "all", "single"]
+    gate: Gate | None
+    metadata: Mapping[str, MetadataValue]
+    min_confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class RawEmbedding:
+    """An embedding made elsewhere: [D] float32."""
+
+    vector: Vector
+    subject: str | None
+    metadata: Mapping[str, MetadataValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A remembered face; `duplicate`: it was there already."""
+
+    index: int
+    face: FaceRecord
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An image, or a face of it, that was not enrolled, and why."""
+
+    index: int
+    name: str | None
+    code: str
+    detail: str
+    reasons: tuple[str, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A face of a probe and its matches; box and quality None for a raw embedding."""
+
+    box: tuple[float, float, float, float] | None
+    quality: Quality | None
+    matches: tuple[Match, ...]
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """What became of the images so far."""
+
+    enrolled: list[Enrolled] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    repeated: list[tuple[int, str]] = field(default_factory=list)
+    """Index and digest of images that came twice in this request."""
+
+
+class Intake:
+    """Has images analysed, chooses and judges their faces, hands them on."""
+
+    def __init__(self, pipeline: Pipeline, collections: Collections) -> None:
+        self._pipeline = pipeline
+        self._collections = collections
+
+    async def enrol_images(
+        self,
+        collection: CollectionRecord,
+        images: Sequence[NamedImage],
+        options: EnrolOptions,
+        *,
+        deadline: Deadline,
+    ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
+        """Enrol what can be; raises the error of the first image if that is nothing."""
+        slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
+
+        async def analyse(image: NamedImage) -> Result | AurumError:
+            async with slots:
+                try:
+                    return await self._analyse(image.data, options.min_confidence, deadline)
+                except _OF_ONE_IMAGE as error:
+                    return error
+
+        results = await asyncio.gather(*(analyse(image) for image in images))
+        sorted_ = _Sorted()
+        errors: list[AurumError] = []
+        for index, (image, result) in enumerate(zip(images, results, strict=True)):
+            try:
+                if isinstance(result, AurumError):
+                    raise result
+                await self._sort(collection, index, image, result, options, sorted_)
+            except _OF_ONE_IMAGE as error:
+                errors.append(error)
+                rejected = Rejected(index, image.name, error.code, error.detail)
+                sorted_.rejected.append(rejected)
+        if not sorted_.candidates and not sorted_.enrolled:
+            raise errors[0] if errors else _low_quality(sorted_.rejected)
+        faces = await self._collections.enrolment.enrol(
+            collection, sorted_.candidates, deadline=deadline
+        )
+        added = [
+            Enrolled(candidate.index, face, duplicate=False)
+            for candidate, face in zip(sorted_.candidates, faces, strict=True)
+        ]
+        repeats = [
+            Enrolled(index, each.face, duplicate=True)
+            for index, digest in sorted_.repeated
+            for each in added
+            if each.face.image_sha256 == digest
+        ]
+        everything = sorted(sorted_.enrolled + added + repeats, key=lambda each: each.index)
+        return tuple(everything), tuple(sorted_.rejected)
+
+    async def enrol_embeddings(
+        self,
+        collection: CollectionRecord,
+        embeddings: Sequence[RawEmbedding],
+        *,
+        space: str,
+        deadline: Deadline,
+    ) -> tuple[Enrolled, ...]:
+        """Enrol embeddings, all or none."""
+        candidates = [
+            Candidate(index, unit(each.vector), space, each.subject, each.metadata)
+            for index, each in enumerate(embeddings)
+        ]
+        faces = await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
+        return tuple(Enrolled(index, face, duplicate=False) for index, face in enumerate(faces))
+
+    async def search_image(
+        self,
+        collection: CollectionRecord,
+        data: bytes,
+        options: SearchOptions,
+        *,
+        all_faces: bool,
+        min_confidence: float,
+        deadline: Deadline,
+    ) -> tuple[Found, ...]:
+        """Look for the faces of an image; raises NoFaceError where there is none."""
+        result = await self._analyse(data, min_confidence, deadline)
+        faces = result.analysis.faces if all_faces else result.analysis.faces[:1]
+        if not faces:
+            raise NoFaceError("the image shows no face")
+        space = _space(result)
+        probes = [Probe(_embedding(face), space, face.crop) for face in faces]
+        matches = await self._collections.search.find(
+            collection, probes, options, deadline=deadline
+        )
+        return tuple(
+            Found(face.box, face.quality, each) for face, each in zip(faces, matches, strict=True)
+        )
+
+    async def search_embedding(
+        self,
+        collection: CollectionRecord,
+        vector: Vector,
+        options: SearchOptions,
+        *,
+        space: str,
+        deadline: Deadline,
+    ) -> tuple[Found, ...]:
+        """Look for a raw embedding."""
+        probe = Probe(unit(vector), space)
+        (matches,) = await self._collections.search.find(
+            collection, [probe], options, deadline=deadline
+        )
+        return (Found(None, None, matches),)
+
+    async def _analyse(self, data: bytes, min_confidence: float, deadline: Deadline) -> Result:
+        return await self._pipeline.run(
+            data,
+            need=Need.EMBEDDING | Need.CROPS,
+            selection=Selection(contract.MAX_FACES, min_confidence),
+            deadline=deadline,
+        )
+
+    async def _sort(
+        self,
+        collection: CollectionRecord,
+        index: int,
+        image: NamedImage,
+        result: Result,
+        options: EnrolOptions,
+        into: _Sorted,
+    ) -> None:
+        """Put each face of an image where it belongs; raises what rejects the whole image."""
+        known = await self._known(collection, result.image.sha256, options.subject)
+        if any(c.image_sha256 == result.image.sha256 for c in into.candidates):
+            into.repeated.append((index, result.image.sha256))
+            return
+        if known:
+            into.enrolled += [Enrolled(index, face, duplicate=True) for face in known]
+            return
+        gate = options.gate or collection.settings.quality
+        for face in _chosen(result.analysis.faces, options.faces):
+            reasons = why_rejected(face.quality, gate)
+            if reasons:
+                detail = f"the face does not pass the {gate} gate: {', '.join(reasons)}"
+                into.rejected.append(
+                    Rejected(index, image.name, LowQualityError.code, detail, reasons, face.box)
+                )
+            else:
+                into.candidates.append(_candidate(index, face, result, options))
+
+    async def _known(
+        self, collection: CollectionRecord, digest: str, subject: str | None
+    ) -> list[FaceRecord]:
+        """Faces that this very image has given already, of this subject if one is named."""
+        found = await self._collections.stores.records.faces.of_image(collection.id, digest)
+        return [face for face in found if subject is None or face.subject == subject]
+
+
+def unit(vector: Vector) -> Vector:
+    """Scale to unit length; raises InvalidRequestError where there is none."""
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length < 1e-9:
+        raise InvalidRequestError("an embedding must be finite and not zero")
+    scaled: Vector = (vector / length).astype(np.float32)
+    return scaled
+
+
+def _chosen(
+    faces: tuple[Face, ...], which: Literal["largest", "all", "single"]
+) -> tuple[Face, ...]:
+    if not faces:
+        raise NoFaceError("the image shows no face")
+    if which == "single" and len(faces) > 1:
+        raise SeveralFacesError(f"the image shows {len(faces)} faces, one was asked for")
+    return faces if which == "all" else faces[:1]
+
+
+def _candidate(index: int, face: Face, result: Result, options: EnrolOptions) -> Candidate:
+    return Candidate(
+        index=index,
+        vector=_embedding(face),
+        space=_space(result),
+        subject=options.subject,
+        metadata=options.metadata,
+        crop=face.crop,
+        box=face.box,
+        quality=asdict(face.quality),
+        image_sha256=result.image.sha256,
+        detector=result.analysis.detection.id,
+    )
+
+
+def _embedding(face: Face) -> Vector:
+    if face.embedding is None:
+        raise AurumError("inference answered without an embedding")
+    return face.embedding
+
+
+def _space(result: Result) -> str:
+    if result.analysis.embedding is None:
+        raise AurumError("inference answered without its space")
+    return result.analysis.embedding.id
+
+
+def _low_quality(rejected: Sequence[Rejected]) -> LowQualityError:
+    return LowQualityError(rejected[0].detail if rejected else "no image was sent")

@@ -1,0 +1,151 @@
+"""Rank 3: collections as a whole: their settings, and the parts that work on them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.collections.base import Actor, CropEmbedder, ImageForgetter, Stores, new_id
+from gateway.collections.clusters import Clusters
+from gateway.collections.enrolment import Enrolment
+from gateway.collections.forgetting import RETENTION_CALLER, Forgetting
+from gateway.collections.migration import Migrations
+from gateway.collections.repair import Repair
+from gateway.collections.search import Search
+from gateway.errors import AurumError, ConflictError
+from gateway.models import Caller
+from gateway.records.crypt import CropCipher
+from gateway.records.models import CollectionRecord, CollectionSettings, FaceRecord
+
+_EXPIRED_AT_ONCE = 500
+_STALE_SECONDS = 600.0
+_SETTLE_SECONDS = 5.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the settings allow."""
+
+    max_metadata_entries: int
+    max_enrol_images: int
+    max_cluster_faces: int
+    retention_interval_seconds: float
+    request_timeout_seconds: float
+
+
+class Collections:
+    """Everything that routes and commands do with collections."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        embedder: CropEmbedder,
+        cipher: CropCipher,
+        cache: ImageForgetter,
+        *,
+        scratch: Path,
+        limits: Limits,
+    ) -> None:
+        self.stores = stores
+        self.limits = limits
+        self.enrolment = Enrolment(stores, embedder, cipher)
+        self.search = Search(stores, embedder)
+        self.forgetting = Forgetting(stores, cache)
+        self.repair = Repair(stores, self.forgetting)
+        self.clusters = Clusters(stores, scratch=scratch, max_faces=limits.max_cluster_faces)
+        self.migrations = Migrations(
+            stores,
+            embedder,
+            cipher,
+            self.repair,
+            settle_seconds=limits.request_timeout_seconds + _SETTLE_SECONDS,
+        )
+        self._retention: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Settle what a crash left, keep house meanwhile, stop all tasks at the end."""
+        repaired = await self.repair.settle()
+        if repaired.anything:
+            log.warning("settled after a crash", extra={"repaired": str(repaired)})
+        await self.stores.records.answers.give_back_unfinished()
+        await self.clusters.settle()
+        await self.migrations.resume()
+        self._retention = asyncio.create_task(self._keep_house(), name="aurum-retention")
+        try:
+            yield
+        finally:
+            self._retention.cancel()
+            await asyncio.gather(self._retention, return_exceptions=True)
+            await self.clusters.close()
+            await self.migrations.close()
+
+    async def create(
+        self, caller: Caller, name: str, settings: CollectionSettings
+    ) -> CollectionRecord:
+        """Make an empty collection; raises ConflictError if the name is taken."""
+        now = time.time()
+        record = CollectionRecord(
+            id=new_id(),
+            tenant=caller.tenant,
+            name=name,
+            state="active",
+            settings=settings,
+            space=None,
+            dimension=None,
+            migration=None,
+            created_at=now,
+            updated_at=now,
+        )
+        await self.stores.records.collections.add(record)
+        return record
+
+    async def change(
+        self, collection: CollectionRecord, settings: CollectionSettings, actor: Actor
+    ) -> CollectionRecord:
+        """Replace the settings. They hold for faces enrolled from now on.
+
+        Who no longer keeps crops has those that were kept removed. Raises ConflictError while
+        they are needed for a move.
+        """
+        stops_keeping = collection.settings.keep == "crop" and settings.keep == "none"
+        if stops_keeping and collection.migration is not None:
+            raise ConflictError("crops are needed until the move to another space is finished")
+        await self.stores.records.collections.change_settings(
+            collection.id, settings, at=time.time()
+        )
+        if stops_keeping:
+            await self.forgetting.crops(collection, actor)
+        changed = await self.stores.records.collections.get(collection.id)
+        return collection if changed is None else changed
+
+    async def forget_expired(self, *, at: float) -> int:
+        """Forget every face whose time is over; returns how many there were."""
+        forgotten = 0
+        while expired := await self.stores.records.faces.expired(at=at, limit=_EXPIRED_AT_ONCE):
+            groups: dict[str, list[FaceRecord]] = {}
+            for face in expired:
+                groups.setdefault(face.collection_id, []).append(face)
+            for collection_id, faces in groups.items():
+                collection = await self.stores.records.collections.get(collection_id)
+                if collection is not None:
+                    actor = Actor(RETENTION_CALLER)
+                    await self.forgetting.faces(collection, faces, actor, action="retention")
+            forgotten += len(expired)
+        return forgotten
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                await self.forget_expired(at=time.time())
+                await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
+            except AurumError as error:
+                # the homes are away: the next turn tries again
+                log.warning("retention waits", extra={"reason": error.detail})
+            except Exception:  # the supervisor of this task
+                log.exception("retention failed")
+            await asyncio.sleep(self.limits.retention_interval_seconds)

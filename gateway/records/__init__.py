@@ -1,0 +1,1 @@
+"""What must be remembered beside the vectors: SQLite by default, PostgreSQL by URL."""

@@ -1,0 +1,142 @@
+"""Rank 2: one way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.errors import ConfigurationError, InsufficientStorageError, StorageUnavailableError
+
+_MIGRATIONS = Path(__file__).resolve().parent / "migrations"
+_WRITES = "aurum_writes"
+_BUSY_MILLISECONDS = 30_000
+_POOL_SIZE = 8
+_RETRY_SECONDS = 2
+_MIGRATION_LOCK: Final = 0x6175_7275_6D01
+"""Key of the PostgreSQL advisory lock under which migrations run."""
+_DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
+
+
+class Database:
+    """An open database whose tables are up to date."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._reads = engine
+        self._writes = engine.execution_options(**{_WRITES: True})
+        # SQLite has one writer at a time and lets the others sleep and ask again: queue instead
+        alone = engine.dialect.name == "sqlite"
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
+
+    @classmethod
+    async def open(cls, url: str) -> "Database":
+        """Connect and migrate; of several that start at once, one migrates and the others wait.
+
+        Raises ConfigurationError for a URL of another kind, StorageUnavailableError where no
+        database answers.
+        """
+        parsed = _with_driver(url)
+        if parsed.get_backend_name() == "sqlite":
+            engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
+            _prepare_sqlite(engine)
+        else:
+            engine = create_async_engine(
+                parsed, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, pool_pre_ping=True
+            )
+        database = cls(engine)
+        try:
+            async with database.write() as connection:
+                if engine.dialect.name == "postgresql":
+                    lock = text("SELECT pg_advisory_xact_lock(:key)")
+                    await connection.execute(lock, {"key": _MIGRATION_LOCK})
+                await connection.run_sync(_upgrade)
+        except BaseException:
+            await engine.dispose()
+            raise
+        return database
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads."""
+        async with _in_our_words(), self._reads.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes: on the disk when the block ends, undone if it raises."""
+        async with self._turn, _in_our_words(), self._writes.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._reads.dispose()
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite file."""
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def _with_driver(url: str) -> URL:
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+aiosqlite")
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+asyncpg")
+    message = f"AURUM_DATABASE_URL: {backend} is not supported, use postgresql:// or sqlite://"
+    raise ConfigurationError(message)
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        # transactions begin when `_begin` says so, not when the driver guesses a write
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        # what is deleted is overwritten, so that a forgotten crop is not in the file
+        cursor.execute("PRAGMA secure_delete=ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # a reader that turns writer would be refused at once, not wait: take the lock first
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+@asynccontextmanager
+async def _in_our_words() -> AsyncIterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise _translated(str(error.orig)) from error
+    except OSError as error:
+        raise _translated(str(error)) from error
+
+
+def _translated(detail: str) -> InsufficientStorageError | StorageUnavailableError:
+    if any(words in detail for words in _DISK_FULL):
+        return InsufficientStorageError("the disk of the records is full")
+    return StorageUnavailableError(f"records: {detail}", retry_after_seconds=_RETRY_SECONDS)

@@ -1,0 +1,146 @@
+"""Rank 2: the tables. Times are seconds since 1970, UTC; ids are text.
+
+`migrations/versions/` makes them; `tests/contract/test_records.py` compares the two.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+COLLECTIONS: Final = Table(
+    "collections",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("space", String(16)),
+    Column("dimension", Integer),
+    Column("migration", JSON),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("tenant", "name"),
+)
+"""state: `active`, or `deleting` while its vectors are being removed."""
+
+FACES: Final = Table(
+    "faces",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column(
+        "collection_id",
+        String(36),
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("subject", String(64), nullable=False),
+    Column("space", String(16), nullable=False),
+    Column("copied_to", String(16)),
+    Column("state", String(16), nullable=False),
+    Column("image_sha256", String(64)),
+    Column("box", JSON),
+    Column("quality", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("detector", String(16)),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Index(None, "collection_id", "created_at", "id"),
+    Index(None, "collection_id", "subject"),
+    Index(None, "collection_id", "image_sha256"),
+    Index(None, "state"),
+    Index(None, "expires_at"),
+)
+"""The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,
+`deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too."""
+
+CROPS: Final = Table(
+    "crops",
+    METADATA,
+    Column("face_id", String(36), ForeignKey("faces.id", ondelete="CASCADE"), primary_key=True),
+    Column("key_id", String(32), nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+"""Aligned faces of collections with `keep=crop`, encrypted."""
+
+IDEMPOTENCY: Final = Table(
+    "idempotency",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("body", Text),
+    Column("created_at", Double, nullable=False),
+    Index(None, "created_at"),
+)
+"""Answers by `Idempotency-Key`; status is empty while the first request is under way."""
+
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("collection", String(64)),
+    Column("receipt", String(36), nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("request_id", String(64)),
+    Index(None, "tenant", "at"),
+)
+"""Who did what to how many, when. No image, crop, vector, face id or subject."""
+
+CLUSTER_RUNS: Final = Table(
+    "cluster_runs",
+    METADATA,
+    Column(
+        "collection_id",
+        String(36),
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("run_id", String(36), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("detail", Text),
+    Column("started_at", Double, nullable=False),
+    Column("finished_at", Double),
+)
+"""The latest run for a collection. state: `running`, `done`, `failed`."""
+
+CLUSTER_MEMBERS: Final = Table(
+    "cluster_members",
+    METADATA,
+    Column("face_id", String(36), ForeignKey("faces.id", ondelete="CASCADE"), primary_key=True),
+    Column("collection_id", String(36), nullable=False),
+    Column("cluster_id", String(36), nullable=False),
+    Index(None, "collection_id", "cluster_id"),
+)
+"""Which group each face was put in by the latest finished run."""

@@ -1,0 +1,31 @@
+"""Rank 4: what is said of a route."""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from gateway import schemas
+from gateway.routes.bodies import BodySpec
+from gateway.routes.context import Handler
+from gateway.routes.uploads import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route.
+
+    answers: JSON body by status; None: no JSON (`media` names the type). errors: codes that it may
+    answer with beside those that any route may.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    summary: str
+    description: str
+    answers: dict[int, type[BaseModel] | None]
+    options: type[BaseModel] = schemas.NoOptions
+    fields: Fields | BodySpec | None = None
+    errors: tuple[str, ...] = ()
+    media: str = "application/json"

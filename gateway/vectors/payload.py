@@ -1,0 +1,57 @@
+"""Rank 2: the payload of a point, the same in every engine, written and read in one place."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.vectors.base import FacePoint, Match
+
+SUBJECT: Final = "subject"
+TENANT: Final = "tenant"
+CREATED_AT: Final = "created_at"
+QUALITY: Final = "quality"
+METADATA: Final = "metadata"
+IMAGE: Final = "image_sha256"
+DETECTOR: Final = "detector"
+
+KEYWORD_FIELDS: Final = (SUBJECT, TENANT, IMAGE)
+"""Payload fields with an exact-match index of their own."""
+
+
+def write_payload(point: FacePoint) -> dict[str, Any]:
+    """Everything of a point but its id and vector, as JSON values."""
+    return {
+        SUBJECT: point.subject,
+        TENANT: point.tenant,
+        CREATED_AT: point.created_at,
+        QUALITY: dict(point.quality),
+        METADATA: dict(point.metadata),
+        IMAGE: point.image_sha256,
+        DETECTOR: point.detector,
+    }
+
+
+def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> FacePoint:
+    """Build the point that `write_payload` took apart."""
+    return FacePoint(
+        face_id=face_id,
+        vector=np.asarray(vector, dtype=np.float32),
+        subject=payload[SUBJECT],
+        tenant=payload[TENANT],
+        created_at=float(payload[CREATED_AT]),
+        quality=payload.get(QUALITY) or {},
+        metadata=payload.get(METADATA) or {},
+        image_sha256=payload.get(IMAGE),
+        detector=payload.get(DETECTOR),
+    )
+
+
+def read_match(face_id: str, similarity: float, payload: Mapping[str, Any]) -> Match:
+    """Build one answer of a search."""
+    return Match(face_id, payload[SUBJECT], float(similarity), payload.get(METADATA) or {})
+
+
+def metadata_field(key: str) -> str:
+    """The path of a metadata entry inside the payload (keys hold no dots or quotes)."""
+    return f"{METADATA}.{key}"

@@ -1,0 +1,295 @@
+"""What every home of vectors promises: Qdrant Edge, and a Qdrant server through its client.
+
+The server side runs against the server named by `AURUM_TEST_QDRANT_URL`; without one the same
+code runs on the client's own in-memory engine.
+"""
+
+import asyncio
+import dataclasses
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.vectors.base import (
+    DimensionMismatchError,
+    FaceFilter,
+    FacePoint,
+    UnknownVectorCollectionError,
+    Vector,
+    VectorCollection,
+    VectorStore,
+    VectorTuning,
+)
+from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
+
+DIMENSION = 32
+TUNING = VectorTuning(
+    hnsw_m=16,
+    hnsw_ef_construct=100,
+    hnsw_ef_search=64,
+    quantization="int8",
+    oversampling=2.0,
+    indexed_metadata=("team",),
+    seal_points=200,
+    threads=1,
+    shard_number=1,
+    replication_factor=1,
+)
+
+
+def a_collection() -> VectorCollection:
+    return VectorCollection("default", f"t-{uuid.uuid4().hex[:12]}", "00000000000000a1")
+
+
+def unit_vectors(number: int, seed: int = 1) -> Vector:
+    vectors = np.random.default_rng(seed).standard_normal((number, DIMENSION))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def points_of(vectors: Vector, subjects: int | None = None) -> list[FacePoint]:
+    return [
+        FacePoint(
+            face_id=str(uuid.uuid4()),
+            vector=vector,
+            subject=f"s{index % (subjects or len(vectors))}",
+            tenant="default",
+            created_at=1000.0 + index,
+            quality={"size": 80.0},
+            metadata={"team": "red" if index % 2 else "blue", "n": index, "f": index / 4},
+            image_sha256=f"{index:064x}",
+            detector="00000000000000de",
+        )
+        for index, vector in enumerate(vectors)
+    ]
+
+
+@pytest.fixture(params=["edge", "server"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
+    opened: VectorStore
+    if request.param == "edge":
+        opened = await EdgeVectorStore.open(tmp_path / "vectors", TUNING, min_free_bytes=0)
+    else:
+        url = os.environ.get("AURUM_TEST_QDRANT_URL", IN_MEMORY)
+        opened = await QdrantVectorStore.open(url, TUNING, api_key=None, timeout_seconds=10)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture
+async def collection(store: VectorStore) -> AsyncIterator[VectorCollection]:
+    made = a_collection()
+    await store.create(made, dimension=DIMENSION)
+    try:
+        yield made
+    finally:
+        await store.drop(made)
+
+
+async def test_a_point_comes_back_as_it_was(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    (point,) = points_of(unit_vectors(1))
+    await store.upsert(collection, [point])
+    (found,) = await store.retrieve(collection, [point.face_id])
+    np.testing.assert_allclose(found.vector, point.vector, atol=1e-6)
+    empty = np.zeros(0, np.float32)
+    assert dataclasses.replace(found, vector=empty) == dataclasses.replace(point, vector=empty)
+
+
+async def test_upsert_replaces_by_id(store: VectorStore, collection: VectorCollection) -> None:
+    first, second = unit_vectors(2)
+    (point,) = points_of(first[None])
+    await store.upsert(collection, [point])
+    await store.upsert(collection, [dataclasses.replace(point, vector=second, subject="new")])
+    assert await store.count(collection) == 1
+    (match,) = await store.search(collection, second, limit=5, min_similarity=-1)
+    assert (match.subject, round(match.similarity, 4)) == ("new", 1.0)
+
+
+async def test_search_is_the_cosine_best_first(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    vectors = unit_vectors(50)
+    points = points_of(vectors)
+    await store.upsert(collection, points)
+    probe = unit_vectors(1, seed=2)[0]
+    found = await store.search(collection, probe * 3, limit=7, min_similarity=-1)
+    cosines = vectors @ probe
+    expected = np.argsort(-cosines)[:7]
+    assert [match.face_id for match in found] == [points[i].face_id for i in expected]
+    np.testing.assert_allclose([m.similarity for m in found], cosines[expected], atol=1e-5)
+    assert found[0].metadata == points[expected[0]].metadata
+
+
+async def test_search_stops_at_the_threshold(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    vectors = unit_vectors(40)
+    await store.upsert(collection, points_of(vectors))
+    cosines = np.sort(vectors @ vectors[0])[::-1]
+    threshold = float(cosines[4] + cosines[5]) / 2
+    found = await store.search(collection, vectors[0], limit=40, min_similarity=threshold)
+    assert len(found) == 5
+    assert all(match.similarity >= threshold for match in found)
+    assert not await store.search(collection, -vectors[0], limit=5, min_similarity=0.99)
+
+
+async def test_grouped_search_gives_the_best_face_of_each_subject(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    vectors = unit_vectors(60)
+    # the nearest 40 faces are all of one subject: grouping has to look further
+    probe = vectors[0]
+    crowd = probe + 0.02 * unit_vectors(40, seed=3)
+    points = [dataclasses.replace(p, subject="crowd") for p in points_of(crowd)]
+    await store.upsert(collection, points + points_of(vectors[1:], subjects=10))
+    found = await store.search(collection, probe, limit=5, min_similarity=-1)
+    best: dict[str, float] = {"crowd": float(max(_cosine(v, probe) for v in crowd))}
+    for index, vector in enumerate(vectors[1:]):
+        subject = f"s{index % 10}"
+        best[subject] = max(best.get(subject, -1.0), _cosine(vector, probe))
+    expected = sorted(best, key=lambda subject: -best[subject])[:5]
+    assert [match.subject for match in found] == expected
+    faces = await store.search(collection, probe, limit=5, min_similarity=-1, by_subject=False)
+    assert {match.subject for match in faces} == {"crowd"}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (FaceFilter(subject="s3"), {3, 13}),
+        (FaceFilter(metadata={"n": 7}), {7}),
+        (FaceFilter(metadata={"f": 2.5}), {10}),
+        (FaceFilter(metadata={"team": "red", "n": 7}), {7}),
+        (FaceFilter(metadata={"team": "blue", "n": 7}), set()),
+        (FaceFilter(subject="s4", metadata={"team": "blue"}), {4, 14}),
+    ],
+)
+async def test_a_filter_holds_for_search_scroll_and_count(
+    store: VectorStore, collection: VectorCollection, where: FaceFilter, expected: set[int]
+) -> None:
+    vectors = unit_vectors(20)
+    await store.upsert(collection, points_of(vectors, subjects=10))
+    found = await store.search(
+        collection, vectors[0], limit=20, min_similarity=-1, where=where, by_subject=False
+    )
+    page = await store.scroll(collection, limit=20, where=where)
+    assert {match.metadata["n"] for match in found} == expected
+    assert {point.metadata["n"] for point in page.points} == expected
+    assert await store.count(collection, where) == len(expected)
+
+
+async def test_scrolling_meets_every_point_once(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    points = points_of(unit_vectors(53))
+    await store.upsert(collection, points)
+    seen: list[str] = []
+    cursor = None
+    pages = 0
+    while True:
+        page = await store.scroll(collection, limit=10, cursor=cursor)
+        seen += [point.face_id for point in page.points]
+        pages += 1
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert pages == 6
+    assert sorted(seen) == sorted(point.face_id for point in points)
+    assert len(set(seen)) == 53
+
+
+async def test_deletes_say_how_many(store: VectorStore, collection: VectorCollection) -> None:
+    points = points_of(unit_vectors(30), subjects=3)
+    await store.upsert(collection, points)
+    assert await store.delete(collection, [points[0].face_id, str(uuid.uuid4())]) == 1
+    assert await store.delete(collection, [points[0].face_id]) == 0
+    assert await store.delete(collection, []) == 0
+    assert await store.delete_subject(collection, "s1") == 10
+    assert await store.delete_subject(collection, "s1") == 0
+    assert await store.count(collection) == 19
+    found = await store.search(
+        collection, points[0].vector, limit=30, min_similarity=-1, by_subject=False
+    )
+    assert points[0].face_id not in {match.face_id for match in found}
+    assert "s1" not in {match.subject for match in found}
+
+
+async def test_collections_are_apart(store: VectorStore, collection: VectorCollection) -> None:
+    other = dataclasses.replace(collection, space="00000000000000b2")
+    await store.create(other, dimension=DIMENSION)
+    try:
+        (point,) = points_of(unit_vectors(1))
+        await store.upsert(other, [point])
+        assert await store.count(collection) == 0
+        assert {collection, other} <= set(await store.collections())
+    finally:
+        assert await store.drop(other)
+    assert not await store.drop(other)
+    assert other not in await store.collections()
+
+
+async def test_creating_twice_keeps_the_points(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    await store.upsert(collection, points_of(unit_vectors(3)))
+    await store.create(collection, dimension=DIMENSION)
+    assert await store.count(collection) == 3
+    with pytest.raises(DimensionMismatchError):
+        await store.create(collection, dimension=DIMENSION + 1)
+
+
+async def test_vectors_of_another_length_are_refused(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    (point,) = points_of(unit_vectors(1))
+    short = point.vector[:-1]
+    with pytest.raises(DimensionMismatchError):
+        await store.upsert(collection, [point, dataclasses.replace(point, vector=short)])
+    with pytest.raises(DimensionMismatchError):
+        await store.search(collection, short, limit=1, min_similarity=0)
+    assert await store.count(collection) == 0
+
+
+async def test_an_unknown_collection_is_named(store: VectorStore) -> None:
+    missing = a_collection()
+    (point,) = points_of(unit_vectors(1))
+    for call in (
+        store.upsert(missing, [point]),
+        store.delete(missing, [point.face_id]),
+        store.delete_subject(missing, "s0"),
+        store.search(missing, point.vector, limit=1, min_similarity=0),
+        store.scroll(missing, limit=1),
+        store.retrieve(missing, [point.face_id]),
+        store.count(missing),
+        store.info(missing),
+        store.flush(missing),
+    ):
+        with pytest.raises(UnknownVectorCollectionError):
+            await call
+
+
+async def test_info_and_flush(store: VectorStore, collection: VectorCollection) -> None:
+    await store.upsert(collection, points_of(unit_vectors(9)))
+    await asyncio.gather(*(store.flush(collection) for _ in range(5)))
+    info = await store.info(collection)
+    assert (info.dimension, info.points) == (DIMENSION, 9)
+    assert info.shards >= 1
+
+
+def test_a_name_is_read_back() -> None:
+    collection = VectorCollection("default", "My.team-1_x", "0123456789abcdef")
+    assert VectorCollection.parse(collection.name) == collection
+    for foreign in ("people", "aurum~a~b", "aurum~a~b~xyz", "aurum~~b~0123456789abcdef"):
+        assert VectorCollection.parse(foreign) is None
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -1,0 +1,84 @@
+"""`docs/models/swapping.md` runs as it stands, under load, without one failed or wrong answer."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import CHECKOUT
+from tests.support.photos import models_folder
+from tests.support.serving import make_settings, serving, variables
+from tests.support.swapping import traffic, write_other_network
+
+GUIDE = CHECKOUT / "docs" / "models" / "swapping.md"
+ANYTHING = "…"
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Language and text of each block, in order."""
+    return re.findall(r"```(sh|text)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
+def as_pattern(line: str) -> str:
+    return ".*".join(re.escape(part) for part in line.split(ANYTHING))
+
+
+@pytest.fixture(scope="module")
+def served(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("guide")
+    repository = folder / "model_repository"
+    shutil.copytree(real_repository, repository)
+    settings = make_settings(folder, repository, request_timeout_seconds=60.0)
+    with serving(settings) as running:
+        running.wait_for("Aurum is ready")
+        yield running
+
+
+@pytest.fixture
+def environment(served, tmp_path) -> dict[str, str]:
+    """Variables of a user's shell: `aurum` on the path, two networks of their own."""
+    source = models_folder() / "mobilefacenet_arcface_128.onnx"
+    command = tmp_path / "bin" / "aurum"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tools "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "tools").symlink_to(CHECKOUT / "tools")
+    return variables(served.settings) | {
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "COLUMNS": "400",
+        "AURUM_MODEL_REPOSITORY": str(served.repository),
+        "OTHER": str(write_other_network(source, tmp_path / "other.onnx")),
+        "WIDE": str(write_other_network(source, tmp_path / "wide.onnx", dimension=512)),
+    }
+
+
+def test_the_guide_runs_as_it_stands(served, environment, tmp_path):
+    functions = ""
+    said = ""
+    with traffic(served) as seen:
+        for language, text in blocks():
+            if language == "text":
+                for line in text.splitlines():
+                    assert re.search(as_pattern(line), said), f"{line!r} was not said:\n{said}"
+                continue
+            script = text.replace("localhost:8080", served.url.removeprefix("http://"))
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", functions + script],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
+            said = done.stdout + done.stderr
+            assert done.returncode == 0, f"{text}\n{said}"
+            defined = re.findall(r"^\w+\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE)
+            functions += "".join(defined)
+    assert seen.wrong == []
+    assert len(seen.embeddings) == 3
+    print(f"{sum(seen.answers.values())} answers, 0 failed or wrong, 3 spaces")

@@ -1,0 +1,43 @@
+"""A private redis-server for tests."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+
+@contextmanager
+def running(socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that listens on the socket only; it is gone at the end."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed: as root, `make test` installs it")
+    command = [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir"]
+    process = subprocess.Popen(
+        [*command, str(socket.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not socket.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError("redis-server did not start")
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server with a folder of its own; yields its URL and process."""
+    # the path of a socket may have 107 bytes only
+    with TemporaryDirectory(prefix="aurum-redis-") as folder:
+        socket = Path(folder) / "redis.sock"
+        with running(socket) as process:
+            yield f"unix://{socket}", process

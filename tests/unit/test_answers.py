@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pytest
+
+from gateway.answers import face_out, models_out, version_out
+from gateway.models import Analysis, Face, Need, StageVersion, Weights
+from gateway.routes.context import dump_json
+from gateway.sidecars import Sidecar
+from tests.support.fake_inference import expected_face
+
+FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE | Need.CROPS)
+
+
+def written(face: Face, *, include=(), scored=False):
+    return orjson.loads(dump_json(face_out(face, include=include, scored=scored)))
+
+
+def test_coordinates_have_two_decimals_and_ratings_four():
+    told = written(
+        replace(FACE, box=(1.234567, 2.0, 3.456789, 4.0), confidence=0.912345, score=6.423456),
+        scored=True,
+    )
+    assert told["box"] == [1.23, 2.0, 3.46, 4.0]
+    assert (told["confidence"], told["score"]) == (0.9123, 6.4235)
+
+
+def test_a_head_that_does_not_fit_scores_null():
+    assert written(replace(FACE, score=float("nan")), scored=True)["score"] is None
+
+
+def test_what_was_not_asked_for_does_not_appear():
+    assert set(written(FACE)) == {"box", "landmarks", "confidence", "quality"}
+    assert set(written(FACE, include=("embedding",))) >= {"embedding"}
+    assert "crop" not in written(FACE, include=("embedding",))
+
+
+def test_an_embedding_is_written_to_its_last_bit():
+    embedding = np.random.default_rng(0).normal(size=128).astype(np.float32)
+    told = written(replace(FACE, embedding=embedding), include=("embedding",))["embedding"]
+    np.testing.assert_array_equal(np.array(told, dtype=np.float32), embedding)
+
+
+def test_an_unacceptable_face_says_why():
+    quality = replace(FACE.quality, size=12, yaw=-80)
+    told = written(replace(FACE, quality=quality))["quality"]
+    assert (told["acceptable"], told["reasons"]) == (False, ["too_small", "turned_away"])
+
+
+def test_stages_that_were_not_asked_are_null():
+    told = models_out(Analysis((), Weights("d" * 16, None), embedding=Weights("e" * 16, "4")))
+    assert told.model_dump() == {
+        "detection": None,
+        "embedding": "4",
+        "scoring": None,
+        "space": "e" * 16,
+    }
+
+
+@pytest.mark.parametrize(
+    ("live", "written_down", "expected"), [("a", "a", "ff"), ("a", "b", None), (None, "b", "ff")]
+)
+def test_a_sidecar_counts_only_for_the_weights_that_answer(live, written_down, expected):
+    version = StageVersion("1", "READY", "", live)
+    told = version_out("face_detection", version, Sidecar(id=written_down, sha256="ff"))
+    assert told.sha256 == expected

@@ -1,0 +1,241 @@
+"""Keys, values, the bound in memory, the breaker, shared flights and belief."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.cache import codec, keys
+from gateway.cache.belief import Belief
+from gateway.cache.breaker import Breaker
+from gateway.cache.flights import Flights
+from gateway.cache.memory import MemoryCache
+from gateway.deadline import Deadline
+from gateway.models import InService, Need, Weights
+from tests.support.fake_inference import FakeInference, expected_face, photo
+
+EVERYTHING = Need.EMBEDDING | Need.SCORE | Need.CROPS
+NEEDS = [Need(value) for value in range(EVERYTHING.value + 1)]
+SERVED = InService(Weights("d", "1"), Weights("e", "1"), Weights("h", "1"))
+IMAGE = "a" * 64
+
+
+def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0"):
+    return keys.field(release=release, tenant=tenant, need=need, weights=weights)
+
+
+def test_a_field_names_all_that_an_answer_depends_on():
+    others = [
+        name(weights=replace(SERVED, detection=Weights("x", "1"))),
+        name(weights=replace(SERVED, embedding=Weights("x", "1"))),
+        name(weights=replace(SERVED, scoring=Weights("x", "1"))),
+        name(tenant="other"),
+        name(release="1.1"),
+        *(name(need) for need in NEEDS),
+    ]
+    assert len(set(others)) == len(others)
+
+
+def test_weights_that_an_answer_does_not_take_do_not_part_it():
+    other = InService(SERVED.detection, None, Weights("x", "1"))
+    assert name(Need.CROPS, other) == name(Need.CROPS)
+    assert name(Need.EMBEDDING, other) is None
+
+
+@pytest.mark.parametrize("need", NEEDS)
+def test_an_answer_that_holds_more_suffices(need):
+    found = keys.sufficient(need)
+    assert found[0] == need
+    assert set(found) == {each for each in NEEDS if need in each}
+
+
+@given(
+    need=st.sampled_from(NEEDS),
+    more=st.sampled_from(NEEDS),
+    count=st.integers(0, 4),
+    nan=st.booleans(),
+)
+def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan):
+    kept = [expected_face(index, 1, need | more) for index in range(count)]
+    wanted = [expected_face(index, 1, need) for index in range(count)]
+    if nan:
+        kept = [replace(face, score=float("nan")) if face.score else face for face in kept]
+        wanted = [replace(face, score=float("nan")) if face.score else face for face in wanted]
+    value = codec.encode(tuple(kept), image=IMAGE, field="f")
+    assert codec.is_sound(value, image=IMAGE, field="f")
+    for face, expected in zip(codec.decode(value, need=need), wanted, strict=True):
+        assert face.box == tuple(expected.box)
+        assert face.landmarks == expected.landmarks
+        assert (face.confidence, face.quality) == (expected.confidence, expected.quality)
+        assert repr(face.score) == repr(None if expected.score is None else float(expected.score))
+        for found, array in ((face.embedding, expected.embedding), (face.crop, expected.crop)):
+            assert (found is None) == (array is None)
+            if found is not None:
+                np.testing.assert_array_equal(found, array)
+                assert found.dtype == array.dtype
+
+
+VALUE = codec.encode((expected_face(0, 0, EVERYTHING),), image=IMAGE, field="f")
+
+
+@given(
+    cut=st.integers(0, len(VALUE) - 1), position=st.integers(0, len(VALUE) - 1), garbage=st.binary()
+)
+def test_a_value_that_is_cut_changed_garbage_or_of_another_place_is_not_sound(
+    cut, position, garbage
+):
+    changed = bytearray(VALUE)
+    changed[position] ^= 1
+    for value in (VALUE[:cut], bytes(changed), garbage):
+        assert not codec.is_sound(value, image=IMAGE, field="f")
+    assert not codec.is_sound(VALUE, image="b" * 64, field="f")
+    assert not codec.is_sound(VALUE, image=IMAGE, field="g")
+
+
+@given(st.binary())
+def test_garbage_is_malformed(garbage):
+    try:
+        codec.decode(garbage, need=EVERYTHING)
+    except codec.MalformedError:
+        return
+    assert garbage[16:] in (b"\x90", b"\xdc\x00\x00", b"\xdd\x00\x00\x00\x00")
+
+
+async def test_memory_stays_within_its_bytes_and_drops_what_was_not_used():
+    evicted = []
+    cache = MemoryCache(max_bytes=10_000, ttl_seconds=60, on_eviction=lambda: evicted.append(1))
+    await cache.set("first", "f", bytes(2000))
+    for number in range(20):
+        await cache.set(str(number), "f", bytes(2000))
+        assert await cache.get("first", ["f"])
+        assert cache.size_bytes <= 10_000
+    assert await cache.get("19", ["f"])
+    assert not await cache.get("1", ["f"])
+    assert len(evicted) == 21 - 3
+    await cache.set("huge", "f", bytes(20_000))
+    assert not await cache.get("huge", ["f"])
+    assert await cache.get("first", ["f"])
+
+
+def test_a_breaker_opens_after_failures_in_a_row_only():
+    breaker = Breaker(2)
+    breaker.failed()
+    breaker.succeeded()
+    breaker.failed()
+    assert not breaker.is_open
+    breaker.failed()
+    assert breaker.is_open
+    breaker.succeeded()
+    assert not breaker.is_open
+
+
+class Work:
+    def __init__(self):
+        self.runs = 0
+        self.cancelled = 0
+        self.go = asyncio.Event()
+        self.error = None
+
+    async def __call__(self):
+        self.runs += 1
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error:
+            raise self.error
+        return self.runs
+
+
+async def join(flights, work, count):
+    tasks = [asyncio.create_task(flights.share("key", work)) for _ in range(count)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_identical_work_runs_once_and_again_later():
+    flights, work = Flights(), Work()
+    tasks = await join(flights, work, 5)
+    work.go.set()
+    assert await asyncio.gather(*tasks) == [1] * 5
+    assert await flights.share("key", work) == 2
+    assert len(flights) == 0
+
+
+async def test_a_cancelled_waiter_cancels_nobody_else_even_the_first():
+    flights, work = Flights(), Work()
+    tasks = await join(flights, work, 3)
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    work.go.set()
+    assert await asyncio.gather(*tasks[1:]) == [1, 1]
+    assert work.cancelled == 0
+
+
+async def test_work_that_nobody_waits_for_is_cancelled():
+    flights, work = Flights(), Work()
+    tasks = await join(flights, work, 3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert (work.cancelled, len(flights)) == (1, 0)
+
+
+async def test_errors_are_shared_and_not_kept():
+    flights, work = Flights(), Work()
+    work.error = ValueError("no")
+    tasks = await join(flights, work, 3)
+    work.go.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, ValueError) for result in results)
+    work.error = None
+    assert await flights.share("key", work) == 2
+
+
+async def analysis_of(fake):
+    return await fake.analyse(photo(), need=EVERYTHING, deadline=Deadline.after(5))
+
+
+async def test_an_answer_of_other_weights_ends_the_belief_until_it_is_asked_again():
+    fake = FakeInference()
+    belief = Belief(fake)
+    await belief.refresh()
+    belief.compare(await analysis_of(fake))
+    assert belief.now is not None
+    fake.space = "0" * 16
+    belief.compare(await analysis_of(fake))
+    assert belief.now is None
+    await asyncio.wait_for(belief.wait(), 0.5)
+    await belief.refresh()
+    assert belief.now.embedding.id == "0" * 16
+
+
+async def test_a_listing_that_an_answer_overtook_is_not_believed():
+    fake = FakeInference()
+    belief = Belief(fake)
+    await belief.refresh()
+    before, fake.space = await fake.in_service(deadline=Deadline.after(5)), "0" * 16
+    newer = await analysis_of(fake)
+
+    async def listed_before(*, deadline):
+        belief.compare(newer)
+        return before
+
+    fake.in_service = listed_before
+    await belief.refresh()
+    assert belief.now is None
+
+
+async def test_the_last_belief_stands_while_the_engine_is_away():
+    fake = FakeInference()
+    belief = Belief(fake)
+    await belief.refresh()
+    fake.reachable = False
+    await belief.refresh()
+    assert belief.now is not None

@@ -1,0 +1,39 @@
+import json
+import logging
+import sys
+
+from gateway.logs import JsonFormatter
+
+
+def record(message="hello", **extra):
+    made = logging.LogRecord("gateway.x", logging.INFO, __file__, 1, message, (), None)
+    vars(made).update(extra)
+    return made
+
+
+def test_a_record_is_one_json_line_with_its_extras():
+    line = JsonFormatter().format(record("a\nb", status=200, path="/x"))
+    assert "\n" not in line
+    told = json.loads(line)
+    assert told.pop("time").endswith("+00:00")
+    assert told == {
+        "level": "info",
+        "logger": "gateway.x",
+        "message": "a\nb",
+        "status": 200,
+        "path": "/x",
+    }
+
+
+def test_an_exception_is_a_field():
+    made = record()
+    try:
+        int("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    told = json.loads(JsonFormatter().format(made))
+    assert "ValueError: invalid literal" in told["exception"]
+
+
+def test_what_json_does_not_know_is_written_as_text(tmp_path):
+    assert json.loads(JsonFormatter().format(record(path=tmp_path)))["path"] == str(tmp_path)

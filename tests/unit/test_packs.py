@@ -1,0 +1,354 @@
+import fcntl
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from gateway.settings import CHECKOUT
+from tests.support import photos
+from tests.support.pack_server import PackServer, pack_server
+from tests.support.serving import free_ports
+from tools.__main__ import app
+from tools.packs import download
+from tools.packs.cache import Cache
+from tools.packs.download import Patience
+from tools.packs.errors import PackError
+from tools.packs.manifest import MANIFEST, Manifest, Pack, load_manifest
+from triton_python_backend.contract import ONNX_STAGES
+
+HASTY = Patience(
+    attempts=3, first_wait_seconds=0.01, longest_wait_seconds=0.02, stalled_seconds=0.5
+)
+CONTENTS = {"det.onnx": b"detector" * 4000, "net.onnx": b"embedder" * 5000}
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def zipped(contents: dict[str, bytes], folder: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(folder + name, data)
+    return buffer.getvalue()
+
+
+def describe(url: str, data: bytes, *, known: bool = True, **archive: object) -> Pack:
+    """A pack whose archive is `data`."""
+    stages = {"det.onnx": "face_detection", "net.onnx": "face_embedding"}
+    files = [
+        {
+            "name": name,
+            "stage": stage,
+            "bytes": len(CONTENTS[name]) if known else None,
+            "sha256": sha(CONTENTS[name]) if known else None,
+            "preprocessing": {"colour": "RGB", "mean": 127.5, "std": 127.5},
+        }
+        for name, stage in stages.items()
+    ]
+    told = {"url": f"{url}/p.zip", "bytes": None, "sha256": sha(data), **archive}
+    fields = {"name": "p", "description": "d", "licence": "l", "commercial_use": False}
+    return Pack.model_validate({**fields, "archive": told, "files": files})
+
+
+@pytest.fixture
+def server():
+    with pack_server() as running:
+        yield running
+
+
+@pytest.fixture
+def data() -> bytes:
+    return zipped(CONTENTS)
+
+
+@pytest.fixture
+def cache(tmp_path) -> Cache:
+    return Cache(tmp_path / "cache", patience=HASTY)
+
+
+def offer(server: PackServer, data: bytes, **changes: object) -> Pack:
+    server.files["/p.zip"] = data
+    return describe(server.url, data, **changes)
+
+
+def fetch(cache: Cache, pack: Pack) -> dict[str, bytes]:
+    seen: list[tuple[int, int | None]] = []
+    found = cache.fetch(pack, progress=lambda done, total: seen.append((done, total)))
+    return {path.name: path.read_bytes() for path in found.values()}
+
+
+def leftovers(cache: Cache) -> set[str]:
+    return {path.name for path in (cache.folder / "p").iterdir()} - {"files.json"}
+
+
+def test_a_pack_is_fetched_once(server, cache, data):
+    pack = offer(server, data)
+    assert fetch(cache, pack) == CONTENTS
+    assert fetch(cache, pack) == CONTENTS
+    assert server.asked == [("/p.zip", None)]
+    assert leftovers(cache) == set(CONTENTS)
+
+
+def test_a_damaged_copy_is_fetched_anew(server, cache, data):
+    pack = offer(server, data)
+    fetch(cache, pack)
+    (cache.folder / "p" / "net.onnx").write_bytes(b"x")
+    assert cache.cached(pack) is None
+    assert fetch(cache, pack) == CONTENTS
+    assert len(server.asked) == 2
+
+
+def test_networks_in_a_folder_of_the_archive_are_found(server, cache):
+    assert fetch(cache, offer(server, zipped(CONTENTS, "antelopev2/"))) == CONTENTS
+
+
+def test_a_broken_connection_is_resumed_where_it_broke(server, cache, data):
+    server.cut = [20_000, 15_000]
+    assert fetch(cache, offer(server, data)) == CONTENTS
+    assert [part for _, part in server.asked] == [None, "bytes=20000-", "bytes=35000-"]
+
+
+def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, cache, data):
+    pack = offer(server, data)
+    server.cut = [1000] * 3
+    with pytest.raises(PackError, match="3 attempts; what came is kept"):
+        fetch(cache, pack)
+    server.cut = []
+    assert fetch(cache, pack) == CONTENTS
+    assert server.asked[-1] == ("/p.zip", "bytes=3000-")
+
+
+def test_without_ranges_it_starts_again(server, cache, data):
+    server.ranges = False
+    server.cut = [20_000]
+    assert fetch(cache, offer(server, data)) == CONTENTS
+
+
+def test_a_file_that_changed_meanwhile_is_not_glued_together(server, cache, data):
+    pack = offer(server, data)
+    server.cut = [20_000] * 3
+    with pytest.raises(PackError):
+        fetch(cache, offer(server, bytes(len(data))))
+    server.cut, server.etag = [], '"two"'
+    server.files["/p.zip"] = data
+    assert fetch(cache, pack) == CONTENTS
+
+
+def test_a_server_without_validators_is_asked_for_the_whole_again(server, cache, data):
+    server.etag = ""
+    server.cut = [20_000]
+    assert fetch(cache, offer(server, data)) == CONTENTS
+    assert [part for _, part in server.asked] == [None, None]
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_server_in_trouble_is_tried_again(server, cache, data, status):
+    server.failures = [status]
+    assert fetch(cache, offer(server, data)) == CONTENTS
+
+
+def test_a_server_that_falls_silent_is_tried_again(server, cache, data):
+    server.stalls = [5.0]
+    assert fetch(cache, offer(server, data)) == CONTENTS
+    assert len(server.asked) == 2
+
+
+def test_what_is_not_there_is_not_asked_for_again(server, cache, data):
+    with pytest.raises(PackError, match=r"p\.zip answers 404"):
+        fetch(cache, describe(server.url, data))
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_digest_is_refused_and_nothing_kept(server, cache, data):
+    with pytest.raises(PackError, match=f"{'0' * 64} was expected"):
+        fetch(cache, offer(server, data, sha256="0" * 64))
+    assert leftovers(cache) == set()
+
+
+def test_a_wrong_size_is_refused(server, cache, data):
+    with pytest.raises(PackError, match=f"has {len(data)} bytes; 7 were expected|has .* bytes"):
+        fetch(cache, offer(server, data, bytes=7))
+    assert leftovers(cache) == set()
+
+
+def test_a_network_that_is_another_is_refused(server, cache):
+    other = zipped({**CONTENTS, "net.onnx": CONTENTS["net.onnx"][:-1] + b"x"})
+    with pytest.raises(PackError, match=r"net\.onnx has the SHA-256"):
+        fetch(cache, offer(server, other, sha256=None))
+    assert "net.onnx" not in leftovers(cache)
+
+
+@pytest.mark.parametrize(
+    "name", ["../det.onnx", "/etc/det.onnx", "a/../../det.onnx", "c:\\det.onnx"]
+)
+def test_an_archive_that_points_outside_is_refused(server, cache, name, tmp_path):
+    slip = zipped({**CONTENTS, name: b"evil"})
+    before = sorted(tmp_path.parent.rglob("det.onnx"))
+    with pytest.raises(PackError, match="outside itself"):
+        fetch(cache, offer(server, slip))
+    assert sorted(tmp_path.parent.rglob("det.onnx")) == before
+
+
+def test_an_archive_without_the_network_is_refused(server, cache):
+    with pytest.raises(PackError, match=r"does not hold net\.onnx"):
+        fetch(cache, offer(server, zipped({"det.onnx": CONTENTS["det.onnx"]})))
+
+
+def test_what_is_no_archive_is_refused(server, cache):
+    with pytest.raises(PackError, match="no sound zip file"):
+        fetch(cache, offer(server, b"garbage"))
+
+
+def test_a_full_disk_is_said_before_the_download(server, cache, data, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(PackError, match="0 MB free; 67 MB are needed"):
+        fetch(cache, offer(server, data))
+
+
+def test_a_disk_that_fills_up_is_said_and_the_rest_removed(server, cache, data):
+    pack = offer(server, data)
+    folder = cache.folder / "p"
+    folder.mkdir(parents=True)
+    mark = sha(f"{server.url}/p.zip".encode())[:8]
+    (folder / f"p-{mark}.zip.part").symlink_to("/dev/full")
+    with pytest.raises(PackError, match="is full"):
+        fetch(cache, pack)
+    assert leftovers(cache) == set()
+
+
+def test_a_mirror_is_tried_first(server, cache, data, tmp_path):
+    pack = offer(server, data)
+    with pack_server() as mirror:
+        mirror.files["/p.zip"] = data
+        assert fetch(Cache(tmp_path / "a", mirror.url, HASTY), pack) == CONTENTS
+        assert server.asked == []
+        mirror.files["/p.zip"] = b"garbage"
+        assert fetch(Cache(tmp_path / "b", mirror.url, HASTY), pack) == CONTENTS
+        assert len(server.asked) == 1
+
+
+def test_a_folder_as_mirror_holds_the_archive_or_the_networks(cache, data, tmp_path):
+    pack = describe("http://127.0.0.1:9", data)
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name, content in CONTENTS.items():
+        (folder / name).write_bytes(content)
+    assert fetch(Cache(tmp_path / "a", str(folder)), pack) == CONTENTS
+    (folder / "net.onnx").write_bytes(b"x")
+    with pytest.raises(PackError, match=r"mirror/net\.onnx has the SHA-256"):
+        fetch(Cache(tmp_path / "b", str(folder), HASTY), pack)
+    (folder / "p.zip").write_bytes(data)
+    assert fetch(Cache(tmp_path / "c", str(folder)), pack) == CONTENTS
+
+
+def test_a_second_fetch_at_the_same_time_is_refused(server, cache, data):
+    cache.folder.mkdir()
+    with (cache.folder / "p.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(PackError, match="another process is fetching p"):
+            fetch(cache, offer(server, data))
+
+
+def test_the_manifest_is_valid_and_its_schema_fresh():
+    schema = json.loads(MANIFEST.with_name("models.schema.json").read_text())
+    assert schema == Manifest.model_json_schema()
+    jsonschema.validate(json.loads(MANIFEST.read_text()), schema)
+    assert [pack.name for pack in load_manifest().packs] == [
+        "lite",
+        "buffalo_s",
+        "buffalo_l",
+        "antelopev2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"archive": {"url": "http://x/y.zip", "bytes": None, "sha256": None}}, "no digest covers"),
+        ({"licence": None}, "licence"),
+        ({"extra": 1}, "extra"),
+        ({"name": "../x"}, "name"),
+    ],
+)
+def test_a_wrong_manifest_is_named(tmp_path, change, message):
+    manifest = json.loads(MANIFEST.read_text())
+    manifest["packs"][3].update(change)
+    path = tmp_path / "models.json"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(PackError, match=message):
+        load_manifest(path)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """`aurum models …` with a repository, a home and a manifest of its own."""
+    monkeypatch.setenv("AURUM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AURUM_MODEL_REPOSITORY", str(tmp_path / "repository"))
+    monkeypatch.setenv("AURUM_TRITON_HTTP_PORT", str(free_ports(1)[0]))
+    for stage in ONNX_STAGES:
+        (tmp_path / "repository" / stage.name).mkdir(parents=True)
+        config = CHECKOUT / "model_repository" / stage.name / "config.pbtxt"
+        shutil.copy(config, tmp_path / "repository" / stage.name)
+
+    def run(*arguments: object, answer: str = ""):
+        return CliRunner().invoke(app, ["models", *map(str, arguments)], input=answer)
+
+    return run
+
+
+def test_real_networks_are_pulled_and_placed_once(command, server, tmp_path):
+    models = photos.models_folder()
+    names = {
+        "scrfd_2.5g_bnkps.onnx": "face_detection",
+        "mobilefacenet_arcface_128.onnx": "face_embedding",
+    }
+    data = zipped({name: (models / name).read_bytes() for name in names}, "pack/")
+    server.files["/real.zip"] = data
+    pack = {
+        **{"name": "real", "description": "d", "licence": "for tests", "commercial_use": False},
+        "archive": {"url": f"{server.url}/real.zip", "bytes": len(data), "sha256": sha(data)},
+        "files": [
+            {
+                **{"name": name, "stage": stage, "bytes": None, "sha256": None},
+                "preprocessing": {"colour": "RGB", "mean": 127.5, "std": 127.5},
+            }
+            for name, stage in names.items()
+        ],
+    }
+    manifest = tmp_path / "models.json"
+    manifest.write_text(json.dumps({"schema_version": 1, "packs": [pack]}))
+    refused = command("pull", "real", "--manifest", manifest, answer="n\n")
+    assert refused.exit_code == 1
+    assert "licence: for tests" in refused.stdout
+    assert server.asked == []
+    for _ in range(2):
+        done = command("pull", "real", "--manifest", manifest, "--accept-license")
+        assert done.exit_code == 0, done.output
+    assert "in service already" in done.stdout
+    assert len(server.asked) == 1
+    sidecar = json.loads((tmp_path / "repository/face_embedding/1/model.json").read_text())
+    assert sidecar["licence"] == "for tests"
+    assert "yes" in command("list", "--manifest", manifest).stdout
+    assert "face_embedding" in command("status").stdout
+    assert command("verify").exit_code == 0
+    network = tmp_path / "repository/face_detection/1/model.onnx"
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
+    assert command("verify").exit_code == 1
+
+
+def test_unknown_packs_and_built_in_ones(command):
+    unknown = command("pull", "buffalo_xl")
+    assert unknown.exit_code == 1
+    assert "there are lite, buffalo_s, buffalo_l, antelopev2" in unknown.stderr
+    assert "built in" in command("pull", "lite").stdout
+    shown = command("list").stdout
+    assert "buffalo_l" in shown
+    assert "research" in shown

@@ -1,0 +1,74 @@
+"""Cards say what was measured, and what a score is not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tools.training.cards import render_card
+
+
+def spread(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def entry(count: int) -> dict[str, object]:
+    return {
+        "n": count, "mean_error": -0.25,
+        "pearson": spread(0.612), "mae": spread(0.78), "rmse": spread(1.04),
+    }  # fmt: skip
+
+
+SCORING = {
+    "stage": "face_scoring", "sha256": "ab" * 32, "bytes": 930_000, "support_vectors": 1800,
+    "recipe": {"penalty": 2.0, "perceptrons": {"members": 6}},
+    "faces": {"train": 1985, "test": 529},
+    "test": {"all": entry(529), "asian": entry(77)},
+}  # fmt: skip
+PAIRS = {"made_pairs": {"accuracy": 0.9712}, "found_pairs": {"accuracy": 0.9534}}
+EMBEDDING = {
+    "stage": "face_embedding", "sha256": "cd" * 32, "bytes": 3_190_000, "parameters": 795_312,
+    "faces": {"train": 31_910, "held_out": 1500, "left_out": 3188},
+    "cosine_to_teacher": spread(0.777), "cosine_by_source": {"fairface": 0.761},
+    "cosine_by_group": {"gender female": {"n": 736, "mean": 0.822}},
+    "similarity_correlation": 0.871, "verification": {"student": PAIRS, "teacher": PAIRS},
+    "milliseconds_per_face": {"student": 3.4, "teacher": 6.3},
+}  # fmt: skip
+
+
+def test_the_scoring_card_says_what_the_number_is_and_is_not() -> None:
+    card = " ".join(render_card(SCORING).split())
+    assert "the mean taste of one group of raters" in card
+    assert "not a property of a person" in card
+    assert "must not be used" in card
+    assert "AURUM_SCORING=off" in card
+    assert "non-commercial" in card
+
+
+def test_the_scoring_card_lists_every_group_with_intervals() -> None:
+    card = render_card(SCORING)
+    assert "| asian | 77 | 0.612 (0.512 to 0.712) |" in card
+    assert "| all | 529 |" in card
+    assert "penalty 2.0" in card
+    assert "members 6" in card
+
+
+def test_the_embedding_card_shows_what_was_measured() -> None:
+    card = render_card(EMBEDDING)
+    for told in (
+        "0.777 (0.677 to 0.877)",
+        "97.12 %",
+        "95.34 %",
+        "31,910",
+        "795,312",
+        "0.822 (n 736)",
+    ):
+        assert told in card
+    changed = copy.deepcopy(EMBEDDING) | {"cosine_to_teacher": spread(0.5)}
+    assert "0.777" not in render_card(changed)
+
+
+def test_an_unknown_stage_has_no_card() -> None:
+    with pytest.raises(ValueError, match="face_alignment"):
+        render_card({"stage": "face_alignment"})

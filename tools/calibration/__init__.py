@@ -1,0 +1,1 @@
+"""Error rates from labelled pairs of photos."""

@@ -1,0 +1,31 @@
+"""Rank 5: before Triton starts: a newest version that does not work makes way for the one below.
+
+While Triton runs it keeps the old version when a new one fails to load. At a start it has no old
+one, and the stage would be missing.
+"""
+
+from collections.abc import Callable
+
+from tools.lifecycle.changes import withdraw
+from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.shelf import STAGE_NAMES, Shelf
+from tools.lifecycle.trial import check_version
+
+
+def withdraw_broken(shelf: Shelf, *, report: Callable[[str], None]) -> None:
+    """Take out the newest versions that do not work, where a lower one does.
+
+    Where none works, all stay as they are, and Triton says why.
+    """
+    for stage in STAGE_NAMES:
+        broken: list[tuple[int, str]] = []
+        for version in reversed(shelf.placed_versions(stage)):
+            try:
+                check_version(stage, shelf.placed(stage, version))
+            except LifecycleError as error:
+                broken.append((version, str(error)))
+                continue
+            for number, reason in broken:
+                withdraw(shelf, stage, number, reason=reason)
+                report(f"{stage} {number} is taken out, {version} serves: {reason}")
+            break

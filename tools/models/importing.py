@@ -1,0 +1,97 @@
+"""`aurum models import`: files of weights become new versions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tools.importing.arcface import USUAL, Normalisation
+from tools.importing.importer import Order, import_weights
+from tools.importing.repository import ModelCard, space_of
+from tools.lifecycle.changes import note_import
+from tools.lifecycle.changes import opened as journal_opened
+from tools.lifecycle.shelf import STAGE_NAMES
+from tools.models.common import Context, Repository, opened
+from tools.models.golden import Original, examine, original
+from tools.models.waiting import Wait, tell_when_served
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("import")(import_command)
+
+
+def import_command(
+    *,
+    detection: Annotated[Path | None, typer.Option(help="SCRFD detector, ONNX.")] = None,
+    embedding: Annotated[Path | None, typer.Option(help="ArcFace network, ONNX.")] = None,
+    scoring: Annotated[Path | None, typer.Option(help="Scoring head, ONNX.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version; else the next free one.")] = None,
+    repository: Repository = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Space the head was trained in: 16 digits, a version, or 'active'."),
+    ] = None,
+    mean: Annotated[
+        float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")
+    ] = None,
+    std: Annotated[float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, noted.")] = None,
+    same_space_as: Annotated[
+        int | None,
+        typer.Option(help="The embedding is a re-export of this version and takes over its space."),
+    ] = None,
+    wait: Wait = 30.0,
+) -> None:
+    """Check weights, make them ready for Triton and place them as new versions: all or none."""
+    normalisation = None
+    if mean is not None or std is not None:
+        normalisation = Normalisation(
+            USUAL.mean if mean is None else mean, USUAL.std if std is None else std
+        )
+    with opened(repository) as context:
+        same = None if same_space_as is None else original(context.shelf, same_space_as)
+        order = Order(
+            detection=detection,
+            embedding=embedding,
+            scoring=scoring,
+            version=version,
+            space=space,
+            normalisation=normalisation,
+            licence=licence,
+            same_space=None if same is None else space_of(same.card),
+        )
+        cards = place(context, order, same=same)
+        show(context, cards)
+        for card in cards:
+            tell_when_served(context, card.stage, card.version, seconds=wait)
+
+
+def place(context: Context, order: Order, *, same: Original | None = None) -> list[ModelCard]:
+    """Import an order and write it into the journal."""
+    shelf = context.shelf
+    with journal_opened(shelf), context.errors.status("importing") as status:
+        before = {stage: shelf.newest(stage) for stage in STAGE_NAMES}
+        cards = import_weights(
+            order,
+            shelf.repository,
+            lambda text: status.update(text),
+            reserved=shelf.kept_versions,
+            examine=examine(same),
+        )
+        for card in cards:
+            note_import(shelf, card.stage, card.version, before=before[card.stage])
+    return cards
+
+
+def show(context: Context, cards: list[ModelCard]) -> None:
+    """Print what was placed."""
+    table = Table(title="placed")
+    for heading in ("stage", "version", "id"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("network", "made from"):
+        table.add_column(heading, overflow="fold")
+    for card in cards:
+        table.add_row(card.stage, str(card.version), card.id, card.network, card.source.file)
+    context.out.print(table)

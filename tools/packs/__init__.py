@@ -1,0 +1,1 @@
+"""Packs of weights: what `models.json` lists, fetched, checked and imported."""

@@ -1,0 +1,97 @@
+"""Rank 1: `models.json`, typed. `models.schema.json` beside it is made from these classes."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
+
+from tools.packs.errors import PackError
+
+MANIFEST: Final = Path(__file__).with_name("models.json")
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Preprocessing(_Shape):
+    """What pixels 0-255 become before the network: (x - mean) / std."""
+
+    colour: Literal["RGB"]
+    mean: float
+    std: float = Field(gt=0)
+
+
+class PackFile(_Shape):
+    """A network of a pack."""
+
+    name: FileName
+    """In the archive, in whatever folder of it."""
+    stage: Literal["face_detection", "face_embedding", "face_scoring"]
+    bytes: int | None = Field(gt=0)
+    """Null: not known."""
+    sha256: Sha256 | None
+    """Null: not known; then that of the archive must be."""
+    preprocessing: Preprocessing
+
+
+class Archive(_Shape):
+    """The zip file that holds a pack."""
+
+    url: HttpUrl
+    bytes: int | None = Field(gt=0)
+    """Null: not known."""
+    sha256: Sha256 | None
+    """Null: not known; then those of all files must be."""
+
+
+class Pack(_Shape):
+    """Networks that are used together."""
+
+    name: FileName
+    description: str
+    licence: str
+    commercial_use: bool
+    archive: Archive | None
+    """Null: built in."""
+    files: tuple[PackFile, ...]
+
+    @model_validator(mode="after")
+    def _everything_can_be_checked(self) -> "Pack":
+        if self.archive is None:
+            return self
+        unknown = [file.name for file in self.files if file.sha256 is None]
+        if self.archive.sha256 is None and unknown:
+            message = f"no digest covers {', '.join(unknown)}"
+            raise ValueError(message)
+        return self
+
+
+class Manifest(_Shape):
+    """All packs."""
+
+    schema_version: Literal[1]
+    packs: tuple[Pack, ...]
+
+    def pack(self, name: str) -> Pack:
+        """Find a pack; raises PackError naming those there are."""
+        for pack in self.packs:
+            if pack.name == name:
+                return pack
+        known = ", ".join(pack.name for pack in self.packs)
+        raise PackError(f"there is no pack {name!r}; there are {known}")
+
+
+def load_manifest(path: Path = MANIFEST) -> Manifest:
+    """Read a manifest; raises PackError saying what is wrong with it."""
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise PackError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PackError(f"{path}: {where}: {first['msg']}") from error
