@@ -32,5 +32,7 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # a schema that is as it should be is no news
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Pillow warns of odd files in plain text
     logging.captureWarnings(True)

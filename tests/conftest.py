@@ -54,7 +54,7 @@ def stack(real_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     """Run Triton and the gateway with real weights on free ports, for the whole session."""
     # a busy machine shall make tests slow, not wrong
     settings = make_settings(
-        tmp_path_factory.mktemp("stack"), real_repository, request_timeout_seconds=60.0
+        tmp_path_factory.mktemp("stack"), real_repository, request_timeout_seconds=60.0, cache="off"
     )
     with serving(settings) as served:
         served.wait_for("Aurum is ready")

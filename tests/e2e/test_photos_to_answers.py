@@ -97,7 +97,8 @@ def embedding_counts(stack) -> tuple[float, float]:
 
 
 def test_killed_triton_is_503_and_comes_back(real_repository: Path, tmp_path: Path):
-    settings = make_settings(tmp_path, real_repository)
+    # a cached answer would outlive Triton
+    settings = make_settings(tmp_path, real_repository, cache="off")
     with serving(settings) as stack:
         stack.wait_for("Aurum is ready")
         good = photos.PORTRAIT.read_bytes()

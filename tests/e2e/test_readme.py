@@ -30,7 +30,9 @@ def shape(value: object) -> object:
 
 
 def test_curl_answers_what_the_readme_shows(stack):
-    command = block("sh", "curl -F").replace("localhost:8080", stack.url.removeprefix("http://"))
+    command = block("sh", "/api/ml/score").replace(
+        "localhost:8080", stack.url.removeprefix("http://")
+    )
     run = subprocess.run(
         command, shell=True, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=60
     )
