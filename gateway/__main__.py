@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import warnings
 
@@ -19,16 +20,31 @@ from gateway.settings import Settings, load_settings
 log = logging.getLogger("gateway")
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port, without listening yet. Raises OSError: it is not to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises OSError: no port."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # before anything is opened: without its port there is nothing to start
+    listener = bind(settings.host, settings.port)
     runner = make_runner(create_app(settings), settings)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        await web.SockSite(runner, listener).start()
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
         await stop.wait()
         log.info("stopping")

@@ -1,22 +1,18 @@
 """The shipped cards are what is rendered from the measured values, and name the weights."""
 
-import hashlib
 import json
 
 import pytest
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
+from tools.importing.repository import SIDECAR_FILE, read_sidecar
 from tools.models import app
 from tools.training.cards import render_card
+from triton_python_backend.contract import ONNX_STAGES
 
 CARDS = CHECKOUT / "docs" / "models"
-WEIGHTS = CHECKOUT / "tools" / "packs" / "lite"
-STAGES = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
-
-
-def test_the_lite_pack_has_the_networks_that_are_trained():
-    assert STAGES == ["face_embedding", "face_scoring"]
+STAGES = [stage.name for stage in ONNX_STAGES]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -30,9 +26,10 @@ def test_card_is_rendered_from_what_was_measured(stage, tmp_path):
 @pytest.mark.parametrize("stage", STAGES)
 def test_card_measures_the_weights_that_are_shipped(stage):
     measured = json.loads((CARDS / f"{stage}.json").read_text())
-    digest = hashlib.sha256((WEIGHTS / f"{stage}.onnx").read_bytes()).hexdigest()
-    assert digest == measured["sha256"]
-    assert digest in render_card(measured)
+    built_in = CHECKOUT / "model_repository" / stage / "1"
+    trained = read_sidecar(built_in / SIDECAR_FILE).source.sha256
+    assert trained == measured["sha256"]
+    assert trained in render_card(measured)
 
 
 def test_other_json_is_refused(tmp_path):
