@@ -3,8 +3,8 @@
 # no Docker engine was at hand to build it.
 FROM nvcr.io/nvidia/tritonserver:24.10-py3
 
-# numpy below 2: the stub cannot read the arrays of newer ones; pillow: the newest for the Python
-# 3.10 of this image
+# numpy below 2: the stub cannot read the arrays of newer ones; pillow: the newest for the
+# Python 3.10 of this image
 RUN pip install --no-cache-dir numpy==1.26.4 opencv-python-headless==4.11.0.86 pillow==12.3.0
 
 # into the interpreter's own packages, because the stub ignores PYTHONPATH
