@@ -1,5 +1,6 @@
 """Rank 2: one gRPC channel to Triton: requests in, typed errors out."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -36,6 +37,9 @@ RETRY_AFTER_SECONDS: Final = 2
 _ATTEMPTS: Final = 2
 _JITTER_SECONDS: Final = (0.02, 0.15)
 _LONGEST_REASON: Final = 200
+_LEFT_ALONE_SECONDS: Final = 60.0
+"""How long past its deadline a call goes on that nobody waits for, before it is cancelled."""
+_CLOSING_SECONDS: Final = 5.0
 
 _CHANNEL: Final[list[tuple[str, int]]] = [
     ("grpc.max_send_message_length", -1),
@@ -60,6 +64,7 @@ class TritonCalls:
 
     def __init__(self, address: str) -> None:
         self._client = InferenceServerClient(address, channel_args=_CHANNEL)
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def infer(
         self,
@@ -82,9 +87,9 @@ class TritonCalls:
         async def attempt() -> dict[str, Array]:
             seconds = deadline.remaining_seconds()
             try:
-                answer = await self._client.infer(
-                    model, tensors, version, wanted, client_timeout=seconds
-                )
+                answer = await self._uncancelled(model, tensors, version, wanted, seconds)
+            except TimeoutError as error:
+                raise RequestTimeoutError("inference did not answer within the deadline") from error
             except InferenceServerException as error:
                 raise translate(error) from error
             return {name: _output(answer.as_numpy(name), name) for name in outputs}
@@ -100,6 +105,35 @@ class TritonCalls:
             reraise=True,
         )
         return await retrying(attempt)
+
+    async def _uncancelled(
+        self,
+        model: str,
+        tensors: list[InferInput],
+        version: str,
+        wanted: list[InferRequestedOutput],
+        seconds: float,
+    ) -> Any:
+        """Wait for an answer, but let the call go on when nobody waits any more.
+
+        Triton 24.10 was seen to die (signal 11) when a call to the ensemble is cancelled while
+        other calls run: a caller that hangs up must not take the server from all others.
+        """
+        call = asyncio.ensure_future(
+            self._client.infer(
+                model, tensors, version, wanted, client_timeout=seconds + _LEFT_ALONE_SECONDS
+            )
+        )
+        self._under_way.add(call)
+        call.add_done_callback(self._ended)
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(call)
+
+    def _ended(self, call: asyncio.Task[Any]) -> None:
+        self._under_way.discard(call)
+        if not call.cancelled():
+            # fetched here, so that the error of a call that nobody awaits is not reported as lost
+            call.exception()
 
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         """List the stages of the contract with their versions, as Triton's index has them."""
@@ -118,7 +152,9 @@ class TritonCalls:
         )
 
     async def close(self) -> None:
-        """Close the channel; calls under way end with an error."""
+        """Close the channel; calls under way have a moment, then end with an error."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
         await self._client.close()
 
 
