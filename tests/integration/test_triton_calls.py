@@ -124,6 +124,20 @@ async def test_a_slow_server_ends_with_the_deadline(engine, script):
         await analyse(engine, seconds=0.3)
 
 
+async def test_a_call_goes_on_when_its_caller_has_gone(engine, script):
+    # a cancelled call to the ensemble can kill Triton 24.10
+    script.seconds = 0.3
+    asked = asyncio.ensure_future(analyse(engine))
+    await script.called.wait()
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    with pytest.raises(RequestTimeoutError):
+        await analyse(engine, seconds=0.1)
+    await asyncio.sleep(0.6)
+    assert script.cancelled == 0
+
+
 async def test_nobody_there(unused_tcp_port):
     engine = TritonInference(f"127.0.0.1:{unused_tcp_port}")
     with pytest.raises(InferenceUnavailableError):

@@ -35,6 +35,7 @@ class Script:
     seconds: float = 0
     calls: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: int = 0
 
     def id_of(self, stage: str, version: str = "") -> int:
         known = self.versions[stage]
@@ -63,7 +64,11 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         # the gateway learns ids from single stages on its own; an image goes to the ensemble
         if request.model_name == "face_pipeline":
             script.called.set()
-        await asyncio.sleep(script.seconds)
+        try:
+            await asyncio.sleep(script.seconds)
+        except asyncio.CancelledError:
+            script.cancelled += 1
+            raise
         if script.failures:
             await context.abort(*script.failures.pop(0))
         shapes = [list(entry.shape) for entry in request.inputs]
