@@ -17,7 +17,8 @@ from tools.importing import arcface, scrfd
 from tools.importing.network import load_network
 from tools.importing.prepared import Prepared
 from triton_python_backend.contract import DETECTION
-from triton_python_backend.preprocess import decode, make_canvases
+from triton_python_backend.decoding import Picture, Pixels, decode
+from triton_python_backend.preprocess import make_closeup, make_frame
 
 DETECTORS = ("det_500m", "scrfd_2.5g_bnkps")
 EMBEDDER = "mobilefacenet_arcface_128"
@@ -95,15 +96,26 @@ def make_all_canvases() -> dict[str, np.ndarray]:
         ("group", photos.group_photo()),
         ("portrait", photos.encode(photos.portrait())),
     ):
-        found[f"{name}-frame"] = make_canvases(decode(data)).frame
+        found[f"{name}-frame"] = frame(decode(data))
     for number, (_, data) in enumerate(photos.portraits_in_the_wild(every=300, most=8)):
         pixels = decode(data)
         height, width = (size // 2 for size in pixels.shape[:2])
         padded = cv2.copyMakeBorder(pixels, height, height, width, width, cv2.BORDER_CONSTANT)
-        found[f"wild{number}-frame"] = make_canvases(padded).frame
-        found[f"wild{number}-closeup"] = make_canvases(pixels).closeup
+        found[f"wild{number}-frame"] = frame(padded)
+        found[f"wild{number}-closeup"] = square(make_closeup(Picture.whole(pixels))[0], 320)
     found["nothing-frame"] = np.zeros((640, 640, 3), np.uint8)
     return found
+
+
+def frame(pixels: Pixels) -> Pixels:
+    """The detector's canvas as insightface makes it: 640 x 640, black beyond the picture."""
+    return square(make_frame(Picture.whole(pixels))[0], 640)
+
+
+def square(canvas: Pixels, edge: int) -> Pixels:
+    """Add black at the right and below."""
+    height, width = canvas.shape[:2]
+    return np.pad(canvas, ((0, edge - height), (0, edge - width), (0, 0)))
 
 
 def ask_insightface(canvases: dict[str, np.ndarray], folder: Path) -> dict[tuple[str, str], Faces]:

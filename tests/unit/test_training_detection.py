@@ -354,3 +354,14 @@ class TestNetwork:
         np.testing.assert_allclose(
             np.concatenate(outputs[6:]), points[0].reshape(-1, 10), atol=1e-4
         )
+
+
+def test_parts_of_faces_larger_than_the_canvas_are_background():
+    canvas = Canvas(np.zeros((64, 64, 3), np.uint8))
+    box = np.array([10, 10, 30, 30], np.float32)
+    matrix = np.array([[8, 0, -128], [0, 8, -128]], np.float32)  # 160 pixels, twice the canvas
+    points = np.full((5, 2), 20, np.float32)
+    photo = np.full((40, 40, 3), 200, np.uint8)
+    canvas.paste_face(photo, np.ones((40, 40), np.float32), matrix, box=box, points=points)
+    sample = canvas.finish()
+    assert len(sample.boxes) == len(sample.ignored) == 0

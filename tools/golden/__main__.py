@@ -1,20 +1,45 @@
 """`python -m tools.golden REPOSITORY`: keep what the versions of a repository answer.
 
-Run by whoever adds weights to the project, after the golden tests have passed.
+Run by whoever adds weights to the project, after the golden tests have passed. For the project's
+own repository it also writes sizes and digests into `models.json` and, given the photos, measures
+the references that drift is told against.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from gateway.settings import CHECKOUT
 from tools.golden.answers import answer, record
 from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
+from tools.packs.manifest import MANIFEST, refresh_built_in
+from tools.references.measuring import measure, write
+from tools.references.photos import Photo
+from tools.training.detection_data import (
+    HELD_OUT_SCENES,
+    HELD_OUT_SHARE,
+    hash_share,
+    mebeauty_test_names,
+    read_images,
+)
 from triton_python_backend.contract import ONNX_STAGES
 
+SHIPPED = CHECKOUT / "model_repository"
+_TOLD = "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
 
-def main(repository: Path) -> None:
+
+def main(
+    repository: Path,
+    *,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of the training photos' tar files.")
+    ] = None,
+) -> None:
     """Record the golden answers of every version."""
+    out = Console()
     for stage in ONNX_STAGES:
         for number in versions(repository / stage.name):
             folder = repository / stage.name / str(number)
@@ -24,7 +49,31 @@ def main(repository: Path) -> None:
                 stage.name, path.read_bytes(), path, space=card.space, width=card.dimension
             )
             record(stage.name, found, source=card.source.file)
-            Console().print(f"{stage.name} {found.id} ({card.source.file})")
+            out.print(f"{stage.name} {found.id} ({card.source.file})")
+    if repository.resolve() == SHIPPED:
+        refresh_built_in(repository)
+        out.print(f"{MANIFEST.name}: sizes and digests of the built-in networks")
+    if photos is not None:
+        with out.status("measuring") as status:
+            references = measure(
+                repository,
+                held_out(photos),
+                told=_TOLD,
+                progress=lambda done: status.update(f"measured {done} photos"),
+            )
+        for path in write(repository, references):
+            out.print(str(path), markup=False)
+
+
+def held_out(data: Path) -> Iterator[Photo]:
+    """Photos on which the lite detector was not trained, see `tools.training.detection_data`."""
+    for tar in sorted(data.glob("*.tar")):
+        test = mebeauty_test_names(tar) if tar.stem.startswith("mebeauty") else frozenset()
+        share = HELD_OUT_SCENES if tar.stem.startswith("scenes") else HELD_OUT_SHARE
+        for name, image in read_images(tar):
+            chosen = "/".join(name.split("/")[-3:]) in test if test else hash_share(name) < share
+            if chosen:
+                yield name, image
 
 
 if __name__ == "__main__":

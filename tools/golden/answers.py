@@ -14,7 +14,8 @@ from tools.golden import inputs
 from tools.importing.trial import Arrays, Trial
 from triton_python_backend import contract
 from triton_python_backend.contract import format_id, parse_id
-from triton_python_backend.preprocess import make_canvases
+from triton_python_backend.decoding import Picture
+from triton_python_backend.preprocess import make_frame
 
 EXPECTED: Final = Path(__file__).with_name("expected.json")
 Floats = npt.NDArray[np.float32]
@@ -60,12 +61,11 @@ def answer(stage: str, graph: bytes, path: Path, *, space: str | None, width: in
 
 
 def _detect(trial: Trial) -> Answer:
-    canvases = make_canvases(inputs.portrait())
-    found = _run(trial, {contract.CANVAS: canvases.frame[None]}, contract.DETECTION)
+    frame, letterbox = make_frame(Picture.whole(inputs.portrait()))
+    found = _run(trial, {contract.CANVAS: frame[None]}, contract.DETECTION)
     identity = _id(found[contract.DETECTOR])
     if not found[contract.CONFIDENCE][0, 0] > 0:
         return Answer(identity, np.zeros((0, _ALIGNED_ROW), np.float32))
-    letterbox = canvases.frame_letterbox
     box = letterbox.to_image(found[contract.BOXES][0, 0].reshape(2, 2))
     points = letterbox.to_image(found[contract.LANDMARKS][0, 0])
     return Answer(identity, np.concatenate([box.ravel(), points.ravel()]))

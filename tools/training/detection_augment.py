@@ -1,9 +1,9 @@
-"""What cameras and codecs do to a picture: colour, grey, blur, noise, low resolution, JPEG."""
+"""What happens to pictures on their way into a scene: colour, blur, JPEG; frames; cut-outs."""
 
 import cv2
 import numpy as np
 
-from tools.training.detection_scrfd import ByteArray
+from tools.training.detection_scrfd import ByteArray, FloatArray
 
 
 def colour_jitter(image: ByteArray, rng: np.random.Generator) -> ByteArray:
@@ -51,3 +51,41 @@ def degrade(image: ByteArray, rng: np.random.Generator) -> ByteArray:
     if rng.random() < 0.15:
         image = colour_jitter(image, rng)
     return image
+
+
+def resized(image: ByteArray, width: int, height: int) -> ByteArray:
+    """Scale by area; the bilinear warp alone would alias where it shrinks."""
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def framed(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """Show the picture smaller, in black, as the letterbox and the padding do."""
+    size = image.shape[0]
+    width, height = (int(size * rng.uniform(0.4, 1.0)) for _ in range(2))
+    left, top = (int(rng.integers(0, size - side + 1)) for side in (width, height))
+    if rng.random() < 0.4:
+        left, top = 0, 0
+    canvas = np.zeros_like(image)
+    canvas[top : top + height, left : left + width] = resized(image, width, height)
+    return canvas
+
+
+def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
+    """Choose what of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
+    height, width = shape
+    kind = rng.random()
+    if kind < 0.35:
+        return np.ones((height, width), np.float32)
+    mask = np.zeros((height, width), np.float32)
+    x1, y1, x2, y2 = box
+    if kind < 0.6:
+        inset = rng.uniform(0, 0.12)
+        dx, dy = int(width * inset), int(height * inset)
+        mask[dy : height - dy, dx : width - dx] = 1
+    else:
+        grow = rng.uniform(1.05, 1.7)
+        centre = (float(x1 + x2) / 2, float(y1 + y2) / 2 - float(y2 - y1) * 0.06 * grow)
+        axes = (float(x2 - x1) * grow * 1.05, float(y2 - y1) * grow)
+        cv2.ellipse(mask, (centre, axes, 0.0), (1.0,), -1)
+    feather = int(max(x2 - x1, 2) * rng.uniform(0, 0.25)) // 2 * 2 + 1
+    return cv2.blur(mask, (feather, feather)) if feather > 1 else mask  # type: ignore[return-value]

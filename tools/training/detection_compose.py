@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tools.training.detection_augment import colour_jitter, degrade
+from tools.training.detection_augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection_data import FacePhotos, Scene
 from tools.training.detection_scrfd import ByteArray, FloatArray
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
+TOO_LARGE = 1.15  # times the canvas: such a face is background, lest its parts pass for faces
 MIRRORED = (1, 0, 2, 4, 3)  # landmarks after a flip
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
 LARGE_SHARES = (2.0, 1.5, 1.5)  # how often each of `SOURCES` is drawn, relative
@@ -56,11 +57,6 @@ def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> F
     """Landmarks ``[5,2]`` after the transform, renamed where it mirrors."""
     moved = (points @ linear.T + offset).astype(np.float32)
     return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
-
-
-def resized(image: ByteArray, width: int, height: int) -> ByteArray:
-    """Scale by area; the bilinear warp alone would alias where it shrinks."""
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def mirrored(sample: Sample) -> Sample:
@@ -157,7 +153,7 @@ class Canvas:
             if visible >= 0.5 and size >= SMALLEST_FACE:
                 boxes.append(box)
                 points.append(landmarks)
-            elif visible >= 0.1:
+            elif visible >= 0.1 and size < TOO_LARGE * self.image.shape[0]:
                 ignored.append(box)
         return Sample(
             image=self.image,
@@ -185,12 +181,15 @@ class Composer:
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
         """One scene of a kind drawn by chance, degraded as photos are."""
         kind = rng.random()
-        if kind < 0.50:
+        if kind < 0.40:
             canvas = self._crowd(rng, size)
-        elif kind < 0.70:
+        elif kind < 0.56:
             canvas = self._portrait(rng, size)
-        elif kind < 0.78:
+        elif kind < 0.62:
             canvas = self._people(rng, size)
+        elif kind < 0.78:
+            # about as large as the canvas, where there is a face or only a part of one
+            canvas = self._close(rng, size, times=rng.uniform(0.5, 1.15 if kind < 0.71 else 2.5))
         else:
             canvas = Canvas(self._background(rng, size))
             if rng.random() < 0.3:
@@ -223,6 +222,8 @@ class Composer:
         crop = image[top : top + side, left : left + side]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
+        if rng.random() < 0.3:  # a scene on its side or head is one more without a face
+            crop = np.rot90(crop, int(rng.integers(1, 4)))
         return np.asarray(cv2.resize(np.ascontiguousarray(crop), (size, size)), np.uint8)
 
     def _draw_photo(
@@ -311,6 +312,22 @@ class Composer:
         )
         return canvas
 
+    def _close(self, rng: np.random.Generator, size: int, *, times: float) -> Canvas:
+        """Take a face that many times as large as the canvas, or the part of it that fits."""
+        photo, box, points = self._draw_photo(rng, times * size)
+        linear = similarity(
+            scale=size * times / float(np.sqrt((box[2:] - box[:2]).prod())),
+            degrees=rng.normal(0, 8),
+            flip=bool(rng.random() < 0.5),
+        )
+        reach = 0.15 if times < 1 else 0.4
+        middle = (box[:2] + box[2:]) / 2 + (box[2:] - box[:2]) * rng.uniform(-reach, reach, 2)
+        matrix = np.hstack([linear, (size / 2 - linear @ middle)[:, None]]).astype(np.float32)
+        canvas = Canvas(np.zeros((size, size, 3), np.uint8))
+        mask = np.ones(photo.shape[:2], np.float32)
+        canvas.paste_face(colour_jitter(photo, rng), mask, matrix, box=box, points=points)
+        return canvas
+
     def _people(self, rng: np.random.Generator, size: int) -> Canvas:
         """Take a real scene with people: cropped, scaled, mirrored; the teacher's labels."""
         scene = self._peopled[rng.integers(len(self._peopled))]
@@ -354,36 +371,3 @@ class Composer:
             matrix = np.hstack([linear, rng.uniform(-0.1, 0.9, (2, 1)) * size])
             mask = paste_mask(rng, (reach, reach), box)
             canvas.paste_distractor(patch, mask, matrix.astype(np.float32))
-
-
-def framed(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Show the picture smaller, in black, as the letterbox and the padding do."""
-    size = image.shape[0]
-    width, height = (int(size * rng.uniform(0.4, 1.0)) for _ in range(2))
-    left, top = (int(rng.integers(0, size - side + 1)) for side in (width, height))
-    if rng.random() < 0.4:
-        left, top = 0, 0
-    canvas = np.zeros_like(image)
-    canvas[top : top + height, left : left + width] = resized(image, width, height)
-    return canvas
-
-
-def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
-    """Choose what of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
-    height, width = shape
-    kind = rng.random()
-    if kind < 0.35:
-        return np.ones((height, width), np.float32)
-    mask = np.zeros((height, width), np.float32)
-    x1, y1, x2, y2 = box
-    if kind < 0.6:
-        inset = rng.uniform(0, 0.12)
-        dx, dy = int(width * inset), int(height * inset)
-        mask[dy : height - dy, dx : width - dx] = 1
-    else:
-        grow = rng.uniform(1.05, 1.7)
-        centre = (float(x1 + x2) / 2, float(y1 + y2) / 2 - float(y2 - y1) * 0.06 * grow)
-        axes = (float(x2 - x1) * grow * 1.05, float(y2 - y1) * grow)
-        cv2.ellipse(mask, (centre, axes, 0.0), (1.0,), -1)
-    feather = int(max(x2 - x1, 2) * rng.uniform(0, 0.25)) // 2 * 2 + 1
-    return cv2.blur(mask, (feather, feather)) if feather > 1 else mask  # type: ignore[return-value]

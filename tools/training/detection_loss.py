@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 BOX_WEIGHT = 1.0
-POINT_WEIGHT = 8.0
+POINT_WEIGHT = 12.0
 POINT_BETA = 0.02  # of the face's size: quadratic below, linear above
 
 

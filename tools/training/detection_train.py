@@ -23,13 +23,14 @@ from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
+from tools.training.detection_start import start_from
 from tools.training.detection_targets import assign, make_rows
 from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
 POOL = 400  # scenes
-REUSE = 3
+REUSE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,12 @@ class Trainer:
         self.step = int(state["step"])
         return True
 
+    def start(self, path: Path, images: torch.Tensor) -> None:
+        """Take up the weights of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
+        start_from(self.model, path, images.float().sub(127.5).div(128.0))
+        self.model.train()
+        self.average.load_state_dict(self.model.state_dict())
+
     def save(self, path: Path) -> None:
         """Write a checkpoint that `load` takes."""
         save_checkpoint(
@@ -238,17 +245,31 @@ def load_average(path: Path) -> tuple[LiteDetector, int]:
 
 
 def train(
-    *, cache: Path, out: Path, settings: TrainSettings, config: NetConfig, resume: bool
+    *,
+    cache: Path,
+    out: Path,
+    settings: TrainSettings,
+    config: NetConfig,
+    resume: bool,
+    start: Path | None = None,
 ) -> Path:
-    """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path."""
+    """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path.
+
+    Where there is no checkpoint to go on from, the weights of the ONNX file `start` are taken up.
+    """
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)  # a pool of threads would not live through the fork of the composers
     checkpoint = out / "checkpoint.pt"
     seed_everything(settings.seed)
     trainer = Trainer(settings, config)
     curve = LearningCurve(out / "curve.json")
+    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
-    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    elif start is not None:
+        rng = np.random.default_rng(settings.seed)
+        scenes = [composer.sample(rng, 256).image for _ in range(64)]
+        trainer.start(start, torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2))
     with progress() as bar:
         task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
         for share, size in settings.phases:
