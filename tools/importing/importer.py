@@ -27,6 +27,9 @@ ACTIVE: Final = "active"
 Progress = Callable[[str], None]
 """Told what is being done."""
 
+Lighten = Callable[[Prepared], Prepared]
+"""Makes a lighter graph of a float one; raises WeightsError if too much is lost."""
+
 Examine = Callable[[Sequence[Prepared]], None]
 """Sees all that is ready before any of it is placed; raises WeightsError to refuse it."""
 
@@ -47,8 +50,15 @@ class Order:
     normalisation: Normalisation | None = None
     """Of the embedding network; unset, found as insightface does."""
     licence: str | None = None
+    finished: tuple[Prepared, ...] = ()
+    """Graphs of versions in service, to be made lighter; with no files beside them."""
     same_space: int | None = None
     """The id of a space that the embedding shall take over, being a re-export of its weights."""
+
+
+def as_it_is(item: Prepared) -> Prepared:
+    """Leave a graph in float."""
+    return item
 
 
 def import_weights(
@@ -57,7 +67,9 @@ def import_weights(
     progress: Progress = lambda _: None,
     *,
     reserved: Reserved = lambda _: (),
+    lighten: Lighten = as_it_is,
     examine: Examine = lambda _: None,
+    shelf: Path | None = None,
 ) -> list[ModelCard]:
     """Check every file, then place all of them.
 
@@ -66,20 +78,24 @@ def import_weights(
         repository: the folder that Triton serves.
         progress: told what is being done.
         reserved: numbers of versions that are not to be given again.
+        lighten: what to do with detection and embedding before the last look.
         examine: a last look at the finished graphs.
+        shelf: a folder of stages in which the versions are placed instead, out of service.
 
     Raises:
         WeightsError: if a file is refused; then nothing is placed.
     """
-    prepared: list[Prepared] = []
+    prepared = [lighten(item) for item in order.finished]
     embedding: Prepared | None = None
     if order.detection is not None:
         progress(f"checking {order.detection}")
-        prepared.append(scrfd.prepare(load_network(order.detection)))
+        prepared.append(lighten(scrfd.prepare(load_network(order.detection))))
     if order.embedding is not None:
         progress(f"checking {order.embedding}")
-        embedding = arcface.prepare(
-            load_network(order.embedding), order.normalisation, space=order.same_space
+        embedding = lighten(
+            arcface.prepare(
+                load_network(order.embedding), order.normalisation, space=order.same_space
+            )
         )
         prepared.append(embedding)
     if order.scoring is not None:
@@ -98,6 +114,7 @@ def import_weights(
         version=order.version,
         licence=order.licence,
         reserved=reserved,
+        shelf=shelf,
     )
 
 

@@ -21,7 +21,8 @@ ELEMENT_TYPES: Final[Mapping[str, int]] = {
 }
 """ONNX's element type of each Triton data type that the ONNX stages use."""
 
-_PREFIX: Final = "aurum/"
+PREFIX: Final = "aurum/"
+"""Begins the names of all operators and constants that graph surgery adds."""
 
 Attribute = int | float | Sequence[int]
 
@@ -112,7 +113,7 @@ class Parts:
 
     def _name(self, kind: str) -> str:
         self._count += 1
-        return f"{_PREFIX}{kind.lower()}_{self._count}"
+        return f"{PREFIX}{kind.lower()}_{self._count}"
 
 
 def make_batch_free(network: Network) -> None:
@@ -133,7 +134,7 @@ def make_batch_free(network: Network) -> None:
         if shape.ndim == 1 and shape.size > 1 and shape[0] == 1:
             free = shape.copy()
             free[0] = 0
-            name = f"{_PREFIX}free_shape_{index}"
+            name = f"{PREFIX}free_shape_{index}"
             graph.initializer.append(numpy_helper.from_array(free, name))
             node.input[1] = name
 

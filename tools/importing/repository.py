@@ -19,7 +19,7 @@ from typing import Final
 import orjson
 
 from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
+from tools.importing.prepared import Lighter, Prepared
 from triton_python_backend.contract import format_id, parse_id
 
 MODEL_FILE: Final = "model.onnx"
@@ -59,6 +59,8 @@ class ModelCard:
     """None where it is not known."""
     imported_at: str
     """ISO 8601, UTC."""
+    lighter: Lighter | None = None
+    """Of a network in 8 or 16 bits; sidecars of float ones may lack it."""
 
 
 def versions(stage: Path) -> list[int]:
@@ -89,7 +91,10 @@ def read_sidecar(path: Path) -> ModelCard:
     """
     try:
         fields = orjson.loads(path.read_bytes())
-        return ModelCard(**{**fields, "source": Source(**fields["source"])})
+        source = Source(**fields["source"])
+        light = fields.get("lighter")
+        parts = {"source": source, "lighter": None if light is None else Lighter(**light)}
+        return ModelCard(**{**fields, **parts})
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except (orjson.JSONDecodeError, TypeError, KeyError) as error:
@@ -103,6 +108,7 @@ def place(
     version: int | None = None,
     licence: str | None = None,
     reserved: Reserved = lambda _: (),
+    shelf: Path | None = None,
 ) -> list[ModelCard]:
     """Put each prepared graph into service as a new version: all of them, or none.
 
@@ -112,6 +118,7 @@ def place(
         version: the number for all of them; unset, each stage's next free one.
         licence: under which the weights may be used.
         reserved: numbers that are not chosen, though they are free here.
+        shelf: a folder of stages in which the versions are placed instead, out of service.
 
     Raises:
         WeightsError: if the repository lacks a stage, the version exists or is older than the
@@ -119,13 +126,17 @@ def place(
     """
     numbers = [_choose(repository / item.stage, version, reserved(item.stage)) for item in prepared]
     pairs = list(zip(prepared, numbers, strict=True))
+    root = repository if shelf is None else shelf
+    stages = [root / item.stage for item in prepared]
     try:
-        with _incoming([repository / item.stage for item in prepared]) as folders:
+        for stage in stages:
+            stage.mkdir(parents=True, exist_ok=True)
+        with _incoming(stages) as folders:
             cards = [
                 _write(folder, item, version=number, licence=licence)
                 for folder, (item, number) in zip(folders, pairs, strict=True)
             ]
-            targets = [repository / item.stage / str(number) for item, number in pairs]
+            targets = [root / item.stage / str(number) for item, number in pairs]
             _rename_all(folders, targets)
     except OSError as error:
         raise WeightsError(f"{error.filename or repository}: {error.strerror}") from error
@@ -171,8 +182,9 @@ def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -
         network=item.network,
         dimension=item.dimension,
         space=None if item.space is None else format_id(item.space),
-        licence=licence,
+        licence=licence or item.licence,
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        lighter=item.lighter,
     )
     _write_through(folder / MODEL_FILE, item.graph)
     text = orjson.dumps(asdict(card), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -195,6 +207,17 @@ def _rename_all(folders: Sequence[Path], targets: Sequence[Path]) -> None:
         for folder, target in done:
             target.rename(folder)
         raise
+
+
+def place_beside(path: Path, text: str) -> None:
+    """Write a small file into a version folder in one step.
+
+    Triton sees that the folder changed, and loads the version once more beside the one in service.
+    """
+    # written outside of the version folder, where Triton does not look
+    part = path.parent.with_name(f".{path.parent.name}.{path.name}")
+    part.write_text(text)
+    os.replace(part, path)
 
 
 def _write_through(path: Path, data: bytes) -> None:

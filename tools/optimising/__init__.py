@@ -1,0 +1,1 @@
+"""Configurations for other machines than the one at hand."""
