@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triton_python_backend import contract
-from triton_python_backend.preprocess import InvalidImageError
+from triton_python_backend.decoding import InvalidImageError
 from triton_python_backend.stages import Arrays
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}

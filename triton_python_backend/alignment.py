@@ -1,11 +1,16 @@
 """Stage 3 of 7: faces of an image to aligned crops."""
 
+from collections.abc import Callable
+from typing import Final
+
 import cv2
 import numpy as np
 
 from triton_python_backend.contract import CROP_SIZE
+from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.geometry import ARCFACE_TEMPLATE, Floats, similarity
-from triton_python_backend.preprocess import Pixels
+
+_REDUCTIONS: Final = (8, 4, 2, 1)
 
 
 def align(pixels: Pixels, landmarks: Floats) -> Pixels:
@@ -13,7 +18,7 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
 
     Args:
         pixels: [H,W,3] uint8 RGB.
-        landmarks: [N,5,2] float32, image pixels.
+        landmarks: [N,5,2] float32, in those pixels.
 
     Returns:
         [N,112,112,3] uint8 RGB; black where a face reaches beyond the image.
@@ -22,5 +27,30 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
     crops = np.empty((len(landmarks), CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
     for crop, points in zip(crops, landmarks, strict=True):
         matrix = similarity(points, ARCFACE_TEMPLATE)
-        crop[...] = cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE))
+        cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE), dst=crop)
     return crops
+
+
+def align_in(picture: Picture, landmarks: Floats, *, finer: Callable[[int], Picture]) -> Pixels:
+    """As `align`, in a picture that is perhaps reduced.
+
+    Args:
+        picture: the image as it is at hand.
+        landmarks: [N,5,2] float32, image pixels.
+        finer: gives the picture at the reduction it is called with. Asked at most once, and only
+            if a face is smaller in `picture` than in the crop.
+
+    """
+    wanted = [coarsest(similarity(points, ARCFACE_TEMPLATE)) for points in landmarks]
+    if wanted and min(wanted) < picture.reduction:
+        picture = finer(min(wanted))
+    return align(picture.pixels, picture.letterbox.from_image(landmarks))
+
+
+def coarsest(matrix: Floats) -> int:
+    """Find the largest reduction that still has a pixel for each of the crop's: 1, 2, 4 or 8.
+
+    matrix: [2,3] float32, the similarity from image to crop.
+    """
+    shrinks = 1 / float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    return next((step for step in _REDUCTIONS if shrinks >= step), 1)

@@ -53,7 +53,6 @@ class Tensor:
 IMAGE: Final = "IMAGE"
 PIXELS: Final = "PIXELS"
 FRAME: Final = "FRAME"
-CLOSEUP: Final = "CLOSEUP"
 LETTERBOX: Final = "LETTERBOX"
 CANVAS: Final = "CANVAS"
 BOXES: Final = "BOXES"
@@ -64,9 +63,6 @@ FRAME_BOXES: Final = "FRAME_BOXES"
 FRAME_LANDMARKS: Final = "FRAME_LANDMARKS"
 FRAME_CONFIDENCE: Final = "FRAME_CONFIDENCE"
 FRAME_DETECTOR: Final = "FRAME_DETECTOR"
-CLOSEUP_BOXES: Final = "CLOSEUP_BOXES"
-CLOSEUP_LANDMARKS: Final = "CLOSEUP_LANDMARKS"
-CLOSEUP_CONFIDENCE: Final = "CLOSEUP_CONFIDENCE"
 QUALITY: Final = "QUALITY"
 CROPS: Final = "CROPS"
 CROPS_OR_FILLER: Final = "CROPS_OR_FILLER"
@@ -98,8 +94,8 @@ PREPROCESS: Final = Stage(
     (
         Tensor(PIXELS, "UINT8", (-1, -1, 3)),
         Tensor(FRAME, "UINT8", (1, -1, -1, 3)),
-        Tensor(CLOSEUP, "UINT8", (1, -1, -1, 3)),
-        # rows: frame, closeup; columns: scale (canvas pixels per image pixel), pad x, pad y
+        # rows: how the image lies in FRAME, in PIXELS; columns: scale (pixels there per image
+        # pixel), pad x, pad y
         Tensor(LETTERBOX, "FP32", (2, 3)),
     ),
 )
@@ -120,15 +116,13 @@ ALIGNMENT: Final = Stage(
     "python",
     0,
     (
+        Tensor(IMAGE, "BYTES", (1,)),
         Tensor(PIXELS, "UINT8", (-1, -1, 3)),
         Tensor(LETTERBOX, "FP32", (2, 3)),
         Tensor(FRAME_BOXES, "FP32", (1, _ROWS, 4)),
         Tensor(FRAME_LANDMARKS, "FP32", (1, _ROWS, 5, 2)),
         Tensor(FRAME_CONFIDENCE, "FP32", (1, _ROWS)),
         Tensor(FRAME_DETECTOR, "INT64", (1, 1)),
-        Tensor(CLOSEUP_BOXES, "FP32", (1, _ROWS, 4)),
-        Tensor(CLOSEUP_LANDMARKS, "FP32", (1, _ROWS, 5, 2)),
-        Tensor(CLOSEUP_CONFIDENCE, "FP32", (1, _ROWS)),
     ),
     (
         Tensor(BOXES, "FP32", (-1, 4)),
@@ -211,6 +205,20 @@ ONNX_STAGES: Final = (DETECTION, EMBEDDING_STAGE, SCORING)
 
 ID_OUTPUT: Final = {DETECTION.name: DETECTOR, EMBEDDING_STAGE.name: SPACE, SCORING.name: HEAD}
 """The constant output by which each ONNX stage names the weights that answered."""
+
+CANDIDATE_PARAMETER: Final = "aurum_candidate"
+"""Parameter of the candidate's ensemble that holds the plan of its trial, as JSON."""
+_CANDIDATE: Final = "_candidate"
+
+
+def candidate_of(stage: str) -> str:
+    """Name the model beside a stage (or the ensemble) that serves the version being tried."""
+    return stage + _CANDIDATE
+
+
+def stage_of(model: str) -> str:
+    """Name the stage that a model is, or is a candidate for."""
+    return model.removesuffix(_CANDIDATE)
 
 
 def format_id(value: int) -> str:

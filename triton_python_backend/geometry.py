@@ -38,6 +38,11 @@ class Letterbox:
         offset = np.array([self.pad_x, self.pad_y], dtype=np.float32)
         return ((points - offset) / np.float32(self.scale)).astype(np.float32)
 
+    def from_image(self, points: Floats) -> Floats:
+        """Map points [..., 2] from image to canvas pixels."""
+        offset = np.array([self.pad_x, self.pad_y], dtype=np.float32)
+        return (points * np.float32(self.scale) + offset).astype(np.float32)
+
 
 def similarity(source: Floats, target: Floats) -> Floats:
     """Least-squares rotation, scale and shift that takes `source` to `target`.

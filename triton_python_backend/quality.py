@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from triton_python_backend.contract import QUALITY_COLUMNS
+from triton_python_backend.decoding import Pixels
 from triton_python_backend.geometry import Floats
-from triton_python_backend.preprocess import Pixels
 
 _SHARP_VARIANCE: Final = 150.0
 """Variance of the Laplacian (grey levels squared) at which sharpness is 0.5."""

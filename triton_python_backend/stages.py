@@ -1,72 +1,78 @@
-"""Rank 3: each Python stage as one function from named arrays to named arrays.
+"""Rank 4: each Python stage as one function from named arrays to named arrays.
 
 The arrays are those of `contract.py`; `adapter.py` takes them from and to Triton.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from triton_python_backend import alignment, contract, detection, preprocess, quality, results
+from triton_python_backend import alignment, contract, decoding, detection, preprocess, results
+from triton_python_backend import quality as qualities
+from triton_python_backend.decoding import Picture
 from triton_python_backend.geometry import Letterbox
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
+class LookCloser(Protocol):
+    """Asks the detector with these weights about the close-up of a picture."""
+
+    def __call__(self, picture: Picture, *, detector: int) -> detection.Detections | None:
+        """Faces in image pixels, or None where that detector is not served."""
+
+
 def preprocess_image(inputs: Arrays) -> Arrays:
-    """Stage 1 of 7: IMAGE to PIXELS, FRAME, CLOSEUP and LETTERBOX.
+    """Stage 1 of 7: IMAGE to PIXELS, FRAME and LETTERBOX.
 
     Raises:
         InvalidImageError: if the bytes cannot be decoded.
 
     """
-    pixels = preprocess.decode(bytes(inputs[contract.IMAGE].reshape(-1)[0]))
-    canvases = preprocess.make_canvases(pixels)
-    letterboxes = (canvases.frame_letterbox, canvases.closeup_letterbox)
+    picture = decoding.decode_reduced(_encoded(inputs))
+    frame, letterbox = preprocess.make_frame(picture)
+    rows = [[box.scale, box.pad_x, box.pad_y] for box in (letterbox, picture.letterbox)]
     return {
-        contract.PIXELS: pixels,
-        contract.FRAME: canvases.frame[None],
-        contract.CLOSEUP: canvases.closeup[None],
-        contract.LETTERBOX: np.array(
-            [[box.scale, box.pad_x, box.pad_y] for box in letterboxes], dtype=np.float32
-        ),
+        contract.PIXELS: picture.pixels,
+        contract.FRAME: frame[None],
+        contract.LETTERBOX: np.array(rows, dtype=np.float32),
     }
 
 
-def align_faces(inputs: Arrays) -> Arrays:
-    """Stage 3 of 7: PIXELS and both canvases' detections to faces, crops and quality."""
-    pixels = inputs[contract.PIXELS]
-    height, width = pixels.shape[:2]
-    frame_box, closeup_box = (Letterbox(*map(float, row)) for row in inputs[contract.LETTERBOX])
+def align_faces(inputs: Arrays, *, look_closer: LookCloser) -> Arrays:
+    """Stage 3 of 7: the picture and the frame's detections to faces, crops and quality.
+
+    Raises: as `look_closer`; InvalidImageError if the bytes cannot be decoded again.
+    """
+    picture, letterbox = _picture(inputs)
+    detector = int(inputs[contract.FRAME_DETECTOR].reshape(-1)[0])
+    size = {"width": picture.width, "height": picture.height}
     frame = detection.Detections(
         inputs[contract.FRAME_BOXES][0],
         inputs[contract.FRAME_LANDMARKS][0],
         inputs[contract.FRAME_CONFIDENCE][0],
     )
-    closeup = detection.Detections(
-        inputs[contract.CLOSEUP_BOXES][0],
-        inputs[contract.CLOSEUP_LANDMARKS][0],
-        inputs[contract.CLOSEUP_CONFIDENCE][0],
+    faces = frame.seen().to_image(letterbox, **size)
+    closeup = None
+    if detection.needs_closeup(faces):
+        closeup = look_closer(picture, detector=detector)
+    faces = detection.merge(faces, closeup, **size)
+    crops = alignment.align_in(
+        picture, faces.landmarks, finer=partial(_decode_again, _encoded(inputs))
     )
-    faces = detection.merge(
-        detection.to_image(detection.found(frame), frame_box, width=width, height=height),
-        detection.to_image(detection.found(closeup), closeup_box, width=width, height=height),
-        width=width,
-        height=height,
-    )
-    crops = alignment.align(pixels, faces.landmarks)
     filler = np.zeros((1, *crops.shape[1:]), dtype=np.uint8)
     return {
         contract.BOXES: faces.boxes,
         contract.LANDMARKS: faces.landmarks,
         contract.CONFIDENCE: faces.confidence,
-        contract.QUALITY: quality.assess(crops, faces.boxes, faces.landmarks),
+        contract.QUALITY: qualities.assess(crops, faces.boxes, faces.landmarks),
         contract.CROPS: crops,
         contract.CROPS_OR_FILLER: crops if len(crops) else filler,
         contract.FACE_COUNT: np.array([len(crops)], dtype=np.int64),
-        contract.DETECTOR: inputs[contract.FRAME_DETECTOR].reshape(1),
+        contract.DETECTOR: np.array([detector], dtype=np.int64),
     }
 
 
@@ -79,3 +85,26 @@ def gather_results(inputs: Arrays) -> Arrays:
         contract.SCORE: results.drop_filler(inputs[contract.SCORE].reshape(-1), faces=faces),
         contract.HEAD: results.said_once(inputs[contract.HEAD]),
     }
+
+
+def _encoded(inputs: Arrays) -> bytes:
+    return bytes(inputs[contract.IMAGE].reshape(-1)[0])
+
+
+def _decode_again(data: bytes, reduction: int) -> Picture:
+    return decoding.decode_reduced(data, reduction=reduction)
+
+
+def _picture(inputs: Arrays) -> tuple[Picture, Letterbox]:
+    """Put together again what stage 1 made: the picture, and how the image lies in the frame."""
+    pixels = inputs[contract.PIXELS]
+    frame, reduced = (Letterbox(*map(float, row)) for row in inputs[contract.LETTERBOX])
+    reduction = round(1 / reduced.scale)
+    # the frame's scale is 640 over the longer edge; a reduced picture's edges are rounded up
+    longer = round(contract.FRAME_SIZE / frame.scale)
+    height, width = pixels.shape[:2]
+    if height > width:
+        size = (min(width * reduction, longer), longer)
+    else:
+        size = (longer, min(height * reduction, longer))
+    return Picture(pixels, *size, reduction), frame

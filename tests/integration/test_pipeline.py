@@ -172,6 +172,29 @@ def test_a_face_that_fills_the_frame_is_found(client):
         assert len(faces[contract.BOXES]) == 1, margin
 
 
+def test_a_large_jpeg_answers_as_a_small_one_does(client):
+    small, large = (  # the larger one is decoded at a quarter of its size
+        ask(client, photos.encode(photos.portrait().resize((edge, edge)), "JPEG", quality=92))
+        for edge in (900, 3900)
+    )
+    boxes = large[contract.BOXES] / 3900, small[contract.BOXES] / 900
+    np.testing.assert_allclose(*boxes, atol=0.004)
+    assert float(large[contract.EMBEDDING][0] @ small[contract.EMBEDDING][0]) > 0.97
+
+
+def test_a_small_face_in_a_large_jpeg_is_cut_from_the_full_picture(client):
+    sheet = Image.new("RGB", (2000, 1400), (128, 128, 128))
+    sheet.paste(photos.portrait(), (700, 400))
+    reduced = ask(client, photos.encode(sheet, "JPEG", quality=98))
+    full = ask(client, photos.encode(sheet, "PNG"))  # decoded in full in any case
+    assert len(reduced[contract.BOXES]) == len(full[contract.BOXES]) == 1
+    sharpness = contract.QUALITY_COLUMNS.index("sharpness")
+    # at half the scale the crop would be enlarged, and soft
+    ratio = reduced[contract.QUALITY][0, sharpness] / full[contract.QUALITY][0, sharpness]
+    assert 0.9 < ratio < 1.1
+    assert float(reduced[contract.EMBEDDING][0] @ full[contract.EMBEDDING][0]) > 0.9
+
+
 def test_portraits_in_the_wild_give_a_face(client):
     def found(photo: tuple[str, bytes]) -> tuple[str, int]:
         name, data = photo

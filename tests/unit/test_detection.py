@@ -1,7 +1,7 @@
 import numpy as np
 
 from triton_python_backend.contract import MAX_FACES
-from triton_python_backend.detection import Detections, found, merge, to_image
+from triton_python_backend.detection import SURE, Detections, merge, needs_closeup
 from triton_python_backend.geometry import Letterbox, areas
 
 
@@ -15,17 +15,17 @@ def faces(*boxes: tuple[float, float, float, float], confidence: float = 0.9) ->
 def test_filler_rows_are_not_faces():
     detections = faces((0, 0, 10, 10), (0, 0, 0, 0))
     detections.confidence[1] = 0
-    assert len(found(detections).boxes) == 1
+    assert len(detections.seen().boxes) == 1
 
 
 def test_boxes_are_mapped_and_clipped_landmarks_only_mapped():
-    mapped = to_image(faces((-10, 10, 50, 110)), Letterbox(0.5, 0, 10), width=90, height=150)
+    mapped = faces((-10, 10, 50, 110)).to_image(Letterbox(0.5, 0, 10), width=90, height=150)
     np.testing.assert_allclose(mapped.boxes, [[0, 0, 90, 150]])
     np.testing.assert_allclose(mapped.landmarks[0, 0], [40, 100])
 
 
 def test_faces_outside_the_image_are_dropped():
-    mapped = to_image(faces((0, 700, 50, 750)), Letterbox(1, 0, 0), width=100, height=100)
+    mapped = faces((0, 700, 50, 750)).to_image(Letterbox(1, 0, 0), width=100, height=100)
     assert mapped.boxes.shape == (0, 4)
 
 
@@ -42,6 +42,17 @@ def test_where_both_see_a_face_the_frame_stands():
         faces((0, 0, 800, 800), confidence=0.6), faces((9, 9, 805, 805)), width=1000, height=1000
     )
     np.testing.assert_allclose(merged.boxes, [[0, 0, 800, 800]])
+
+
+def test_without_a_closeup_the_frame_stands():
+    merged = merge(faces((0, 0, 10, 10), (5, 5, 90, 90)), None, width=100, height=100)
+    np.testing.assert_allclose(merged.boxes, [[5, 5, 90, 90], [0, 0, 10, 10]])
+
+
+def test_a_closeup_is_needed_where_no_face_is_sure():
+    assert needs_closeup(faces())
+    assert needs_closeup(faces((0, 0, 10, 10), (20, 0, 30, 10), confidence=SURE - 0.01))
+    assert not needs_closeup(faces((0, 0, 10, 10), confidence=SURE))
 
 
 def test_no_faces_stay_no_faces():

@@ -10,7 +10,7 @@ from PIL import Image
 from gateway.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
 from gateway.images import ImageLimits, check_image, sniff
 from tests.support import photos
-from triton_python_backend import preprocess
+from triton_python_backend import decoding
 
 LIMITS = ImageLimits(max_bytes=1_000_000, max_megapixels=40)
 
@@ -107,7 +107,7 @@ def test_upright_size_is_the_size_that_is_decoded(kind, orientation):
     exif[0x0112] = orientation
     data = photos.encode(picture(), kind, exif=exif)
     image = check_image(data, LIMITS)
-    assert (image.height, image.width) == preprocess.decode(data).shape[:2]
+    assert (image.height, image.width) == decoding.decode(data).shape[:2]
     assert (image.width, image.height) == ((20, 30) if orientation > 4 else (30, 20))
 
 
@@ -139,7 +139,7 @@ KINDS = {
 def test_what_the_stage_decodes_passes_with_its_size(kind):
     data = KINDS[kind]()
     image = check_image(data, LIMITS)
-    assert (image.height, image.width) == preprocess.decode(data).shape[:2] == (20, 30)
+    assert (image.height, image.width) == decoding.decode(data).shape[:2] == (20, 30)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])

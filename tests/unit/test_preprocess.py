@@ -1,138 +1,22 @@
-import io
-
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
-from triton_python_backend.preprocess import InvalidImageError, decode, make_canvases
-
-
-def photo(width: int = 64, height: int = 48) -> Image.Image:
-    """Red top left, green top right, blue bottom left, white bottom right."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[: height // 2, : width // 2, 0] = 255
-    pixels[: height // 2, width // 2 :, 1] = 255
-    pixels[height // 2 :, : width // 2, 2] = 255
-    pixels[height // 2 :, width // 2 :] = 255
-    return Image.fromarray(pixels)
-
-
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def corners(pixels: np.ndarray) -> list[str]:
-    """Name the colour of each quarter, row by row."""
-    height, width = pixels.shape[:2]
-    names = {(True, False, False): "r", (False, True, False): "g", (False, False, True): "b"}
-    spots = [(1, 1), (1, 3), (3, 1), (3, 3)]
-    values = [pixels[height * y // 4, width * x // 4] > 128 for y, x in spots]
-    return [names.get(tuple(value.tolist()), "w") for value in values]
-
-
-UPRIGHT = ["r", "g", "b", "w"]
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_formats_decode_to_rgb(form):
-    pixels = decode(encoded(photo(), form))
-    assert pixels.shape == (48, 64, 3)
-    assert pixels.dtype == np.uint8
-    assert corners(pixels) == UPRIGHT
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA", "I;16"])
-def test_png_modes(mode):
-    image = photo()
-    if mode == "I;16":
-        image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16)) * 257)
-    else:
-        image = image.convert(mode)
-    pixels = decode(encoded(image, "PNG"))
-    assert pixels.shape == (48, 64, 3)
-    assert pixels[40, 60].tolist() == [255, 255, 255]
-
-
-def test_cmyk_and_grey_jpeg():
-    assert corners(decode(encoded(photo().convert("CMYK"), "JPEG", quality=95))) == UPRIGHT
-    grey = decode(encoded(photo().convert("L"), "JPEG"))
-    assert np.array_equal(grey[..., 0], grey[..., 2])
-
-
-ORIENTATIONS = {
-    1: lambda image: image,
-    2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    3: lambda image: image.transpose(Image.Transpose.ROTATE_180),
-    4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-    5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
-    6: lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
-    8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
-}
-"""How the stored pixels of each orientation arise from the upright picture."""
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_exif_orientation_is_applied(form, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = ORIENTATIONS[orientation](photo())
-    pixels = decode(encoded(stored, form, exif=exif))
-    assert pixels.shape == (48, 64, 3)
-    assert corners(pixels) == UPRIGHT
-
-
-@pytest.mark.parametrize("form", ["WEBP", "PNG"])
-def test_first_frame_of_an_animation(form):
-    second = Image.new("RGB", (64, 48), "black")
-    data = encoded(photo(), form, save_all=True, append_images=[second], lossless=True)
-    assert corners(decode(data)) == UPRIGHT
-
-
-def test_first_page_of_a_multi_picture_jpeg():
-    data = encoded(photo(), "MPO", save_all=True, append_images=[photo(20, 20)])
-    assert decode(data).shape == (48, 64, 3)
+from triton_python_backend.decoding import Picture
+from triton_python_backend.preprocess import make_closeup, make_frame
 
 
 def test_one_pixel():
-    pixels = decode(encoded(photo(1, 1), "PNG"))
-    canvases = make_canvases(pixels)
-    assert canvases.frame.shape == (640, 640, 3)
-    assert canvases.closeup.shape == (320, 320, 3)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\xff\xd8\xff", b"hello", b"\x89PNG\r\n\x1a\nnot really", bytes(1000)],
-    ids=["empty", "jpeg-start", "text", "png-start", "zeros"],
-)
-def test_what_is_no_image_is_refused(data):
-    with pytest.raises(InvalidImageError):
-        decode(data)
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_cut_off_images_are_refused(form, share):
-    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), form)
-    with pytest.raises(InvalidImageError):
-        decode(data[: int(len(data) * share)])
+    picture = Picture.whole(np.zeros((1, 1, 3), np.uint8))
+    assert make_frame(picture)[0].shape == (640, 640, 3)
+    assert make_closeup(picture)[0].shape == (320, 320, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 886), (886, 1280), (300, 300), (2000, 10)])
 def test_canvases_map_back_to_the_image(width, height):
     image = np.zeros((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = 255
-    canvases = make_canvases(image)
-    for canvas, box in (
-        (canvases.frame, canvases.frame_letterbox),
-        (canvases.closeup, canvases.closeup_letterbox),
-    ):
+    picture = Picture.whole(image)
+    for canvas, box in (make_frame(picture), make_closeup(picture)):
         y, x = np.nonzero(canvas[..., 0] > 127)
         low = np.array([[x.min(), y.min()]], np.float32)
         high = np.array([[x.max() + 1, y.max() + 1]], np.float32)
@@ -142,10 +26,18 @@ def test_canvases_map_back_to_the_image(width, height):
 
 
 def test_closeup_is_the_image_padded_by_half_its_size():
-    canvases = make_canvases(np.full((400, 400, 3), 255, np.uint8))
-    assert (canvases.closeup[80:240, 80:240] == 255).all()
-    assert canvases.closeup.sum(dtype=np.int64) == 160 * 160 * 3 * 255
+    closeup, _ = make_closeup(Picture.whole(np.full((400, 400, 3), 255, np.uint8)))
+    assert (closeup[80:240, 80:240] == 255).all()
+    assert closeup.sum(dtype=np.int64) == 160 * 160 * 3 * 255
 
 
-def test_decoder_is_opencv_with_libjpeg_turbo():
-    assert "libjpeg-turbo" in cv2.getBuildInformation()
+@pytest.mark.parametrize(
+    ("width", "height", "canvas"),
+    [(800, 600, (480, 640)), (600, 800, (640, 480)), (1280, 886, (448, 640)), (2000, 9, (32, 640))],
+)
+def test_the_frame_ends_with_the_blocks_in_which_the_picture_ends(width, height, canvas):
+    frame, _ = make_frame(Picture.whole(np.full((height, width, 3), 200, np.uint8)))
+    assert frame.shape == (*canvas, 3)
+    rows = int(640 * height / max(width, height))
+    assert (frame[:rows, 0] == 200).all()
+    assert not frame[rows:].any()

@@ -2,15 +2,17 @@ import cv2
 import numpy as np
 
 from triton_python_backend import contract, stages
+from triton_python_backend.decoding import Picture
+from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
-from triton_python_backend.preprocess import make_canvases
+from triton_python_backend.preprocess import make_frame
 
 
 def encoded(pixels: np.ndarray) -> np.ndarray:
     return np.array([cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()], dtype=np.object_)
 
 
-def detector_answer(prefix: str, *, faces: int) -> dict[str, np.ndarray]:
+def detector_answer(*, faces: int, sure: float = 0.9) -> dict[str, np.ndarray]:
     rows = contract.MAX_CANDIDATES
     boxes = np.zeros((1, rows, 4), np.float32)
     landmarks = np.zeros((1, rows, 5, 2), np.float32)
@@ -18,25 +20,40 @@ def detector_answer(prefix: str, *, faces: int) -> dict[str, np.ndarray]:
     for face in range(faces):
         boxes[0, face] = [100 * face, 0, 100 * face + 50, 60 + face]
         landmarks[0, face] = ARCFACE_TEMPLATE / 2 + [100 * face, 0]
-        confidence[0, face] = 0.9
+        confidence[0, face] = sure
     return {
-        f"{prefix}_BOXES": boxes,
-        f"{prefix}_LANDMARKS": landmarks,
-        f"{prefix}_CONFIDENCE": confidence,
+        contract.FRAME_BOXES: boxes,
+        contract.FRAME_LANDMARKS: landmarks,
+        contract.FRAME_CONFIDENCE: confidence,
     }
 
 
-def alignment_input(*, faces: int) -> dict[str, np.ndarray]:
-    pixels = np.full((640, 640, 3), 90, np.uint8)
-    canvases = make_canvases(pixels)
-    boxes = (canvases.frame_letterbox, canvases.closeup_letterbox)
+def alignment_input(*, faces: int, sure: float = 0.9) -> dict[str, np.ndarray]:
+    picture = Picture.whole(np.full((640, 640, 3), 90, np.uint8))
+    boxes = (make_frame(picture)[1], picture.letterbox)
     return {
-        contract.PIXELS: pixels,
+        contract.IMAGE: encoded(picture.pixels),
+        contract.PIXELS: picture.pixels,
         contract.LETTERBOX: np.array([[b.scale, b.pad_x, b.pad_y] for b in boxes], np.float32),
         contract.FRAME_DETECTOR: np.array([[77]], np.int64),
-        **detector_answer("FRAME", faces=faces),
-        **detector_answer("CLOSEUP", faces=0),
+        **detector_answer(faces=faces, sure=sure),
     }
+
+
+def not_asked(picture: Picture, *, detector: int) -> Detections:
+    raise AssertionError("a sure face needs no close-up")
+
+
+def sees_nothing(picture: Picture, *, detector: int) -> Detections:
+    return Detections(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0, 5, 2), 0)))
+
+
+def sees_a_large_face(picture: Picture, *, detector: int) -> Detections:
+    assert detector == 77
+    assert (picture.width, picture.height) == (640, 640)
+    box = np.array([[10, 300, 610, 640]], np.float32)
+    points = (ARCFACE_TEMPLATE * 3 + [100, 300])[None].astype(np.float32)
+    return Detections(box, points, np.array([0.6], np.float32))
 
 
 def test_preprocess_gives_its_outputs():
@@ -44,12 +61,12 @@ def test_preprocess_gives_its_outputs():
     outputs = stages.preprocess_image({contract.IMAGE: encoded(pixels)})
     assert set(outputs) == {tensor.name for tensor in contract.PREPROCESS.outputs}
     np.testing.assert_array_equal(outputs[contract.PIXELS], pixels)
-    assert outputs[contract.FRAME].shape == (1, 640, 640, 3)
-    assert outputs[contract.CLOSEUP].shape == (1, 320, 320, 3)
+    assert outputs[contract.FRAME].shape == (1, 320, 640, 3)
+    np.testing.assert_allclose(outputs[contract.LETTERBOX], [[640 / 60, 0, 0], [1, 0, 0]])
 
 
 def test_alignment_of_four_faces_keeps_rows_together():
-    outputs = stages.align_faces(alignment_input(faces=4))
+    outputs = stages.align_faces(alignment_input(faces=4), look_closer=not_asked)
     assert set(outputs) == {tensor.name for tensor in contract.ALIGNMENT.outputs}
     assert outputs[contract.BOXES][:, 0].tolist() == [300, 200, 100, 0]
     np.testing.assert_allclose(
@@ -61,10 +78,38 @@ def test_alignment_of_four_faces_keeps_rows_together():
 
 
 def test_no_face_gives_no_rows_but_one_filler_crop():
-    outputs = stages.align_faces(alignment_input(faces=0))
+    outputs = stages.align_faces(alignment_input(faces=0), look_closer=sees_nothing)
     for name in (contract.BOXES, contract.LANDMARKS, contract.CONFIDENCE, contract.CROPS):
         assert len(outputs[name]) == 0
     assert outputs[contract.CROPS_OR_FILLER].shape == (1, 112, 112, 3)
+
+
+def test_where_no_face_is_sure_the_closeup_adds_what_it_shows():
+    given = alignment_input(faces=2, sure=0.6)
+    outputs = stages.align_faces(given, look_closer=sees_a_large_face)
+    assert outputs[contract.BOXES][:, 2].tolist() == [610, 150, 50]
+
+
+def test_a_detector_that_is_gone_gives_no_closeup():
+    given = alignment_input(faces=2, sure=0.6)
+    outputs = stages.align_faces(given, look_closer=lambda picture, detector: None)
+    assert outputs[contract.BOXES][:, 2].tolist() == [150, 50]
+
+
+def test_a_reduced_picture_is_put_together_again():
+    image = np.random.default_rng(0).integers(0, 255, (1501, 2001, 3), dtype=np.uint8)
+    data = np.array([cv2.imencode(".jpg", image)[1].tobytes()], dtype=np.object_)
+    given = {contract.IMAGE: data, **detector_answer(faces=0)}
+    given |= stages.preprocess_image(given) | {contract.FRAME_DETECTOR: np.array([[77]])}
+    assert given[contract.PIXELS].shape == (751, 1001, 3)
+    seen = []
+
+    def look(picture: Picture, *, detector: int) -> Detections:
+        seen.append((picture.width, picture.height, picture.reduction))
+        return sees_nothing(picture, detector=detector)
+
+    stages.align_faces(given, look_closer=look)
+    assert seen == [(2001, 1502, 2)]  # the shorter edge to within a pixel of the reduced picture
 
 
 def test_results_of_no_face_have_no_rows():

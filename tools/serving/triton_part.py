@@ -10,7 +10,7 @@ import aiohttp
 
 from gateway.settings import Settings
 from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.guard import withdraw_broken
+from tools.lifecycle.guard import end_trial, withdraw_broken
 from tools.lifecycle.shelf import Shelf
 from tools.serving import triton_environment
 from tools.serving.errors import ServingError
@@ -128,9 +128,14 @@ class TritonPart:
         return _first_line(lines[-1]) if said_something_else else ""
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Take out versions that came while Triton ran and that it would not start with."""
+        """Take out versions that came while Triton ran and that it would not start with.
+
+        Triton may have died of the version being tried, so its trial ends.
+        """
+        shelf = Shelf(self.settings.model_repository, self.home.root)
         try:
-            withdraw_broken(Shelf(self.settings.model_repository, self.home.root), report=report)
+            end_trial(shelf, reason="Triton ended while it was tried", report=report)
+            withdraw_broken(shelf, report=report)
         except LifecycleError as error:
             report(f"versions were not checked: {error}")
 

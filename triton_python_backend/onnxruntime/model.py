@@ -9,6 +9,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from triton_python_backend.contract import stage_of
 from triton_python_backend.onnx_session import Call, OnnxSession
 from triton_python_backend.self_test import self_test
 
@@ -28,7 +29,7 @@ class TritonPythonModel:
             gpu=gpu if args["model_instance_kind"] == "GPU" else None,
         )
         # what raises here keeps the version before it in service
-        self_test(args["model_name"], self._session)
+        self_test(stage_of(args["model_name"]), self._session)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch with one run."""

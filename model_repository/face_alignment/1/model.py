@@ -1,9 +1,13 @@
 """Stage 3 of 7: detections to faces, aligned crops and quality."""
 
+from functools import partial
+from pathlib import Path
+
 import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter
+from triton_python_backend.closeup import CloseupDetector
 
 
 class TritonPythonModel:
@@ -11,7 +15,11 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the stage's function to Triton."""
-        self._adapter = Adapter(pb_utils, contract.ALIGNMENT, stages.align_faces)
+        # .../face_alignment/1/model.py, or its folder, as Triton versions differ
+        repository = Path(args["model_repository"])
+        closer = CloseupDetector(pb_utils, repository.parent)
+        function = partial(stages.align_faces, look_closer=closer.detect)
+        self._adapter = Adapter(pb_utils, contract.ALIGNMENT, function)
 
     def execute(self, requests: list[object]) -> list[object]:
         """Answer each request."""
