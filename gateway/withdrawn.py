@@ -8,7 +8,8 @@ import orjson
 from gateway.models import StageStatus, StageVersion
 
 _JOURNAL: Final = Path("models") / "journal.jsonl"
-_WITHDRAW: Final = "withdraw"
+_BROKEN: Final = ("withdraw", "abort")
+"""Actions that take a version out; a trial that a person aborts says no reason."""
 
 
 def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
@@ -23,7 +24,7 @@ def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
             entry = orjson.loads(line)
             key = (str(entry["stage"]), str(entry["version"]))
             found.pop(key, None)
-            if entry["action"] == _WITHDRAW and entry["phase"] == "done":
+            if entry["action"] in _BROKEN and entry["phase"] == "done" and entry["reason"]:
                 found[key] = str(entry["reason"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             # torn by a crash

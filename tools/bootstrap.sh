@@ -34,6 +34,10 @@ install_debian() {
     rm -f "$log"
 }
 
+has_postgres() {
+    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
+
 is_python_311() {
     command -v "$1" >/dev/null 2>&1 &&
         "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1
@@ -80,6 +84,18 @@ if [ "$kind" = dev ] && ! command -v docker-compose >/dev/null; then
         packages="$packages docker-compose"
     else
         say "note: docker-compose is not installed; the test of docker-compose.yml will say so"
+    fi
+fi
+if [ "$kind" = dev ] && ! has_postgres; then
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        packages="$packages postgresql"
+        # tests start a server of their own: the package is to make no database and run no service
+        clusters=/etc/postgresql-common/createcluster.d
+        mkdir -p "$clusters"
+        trap 'rm -f "$clusters/aurum.conf"' EXIT
+        echo 'create_main_cluster = false' >"$clusters/aurum.conf"
+    else
+        say "note: PostgreSQL is not installed; the tests of records run on SQLite only"
     fi
 fi
 # shellcheck disable=SC2086  # a list of names

@@ -130,7 +130,12 @@ class Intake:
         async def analyse(image: NamedImage) -> Result | AurumError:
             async with slots:
                 try:
-                    return await self._analyse(image.data, options.min_confidence, deadline)
+                    return await self._analyse(
+                        image.data,
+                        options.min_confidence,
+                        tenant=collection.tenant,
+                        deadline=deadline,
+                    )
                 except _OF_ONE_IMAGE as error:
                     return error
 
@@ -191,7 +196,9 @@ class Intake:
         deadline: Deadline,
     ) -> tuple[Found, ...]:
         """Look for the faces of an image; raises NoFaceError where there is none."""
-        result = await self._analyse(data, min_confidence, deadline)
+        result = await self._analyse(
+            data, min_confidence, tenant=collection.tenant, deadline=deadline
+        )
         faces = result.analysis.faces if all_faces else result.analysis.faces[:1]
         if not faces:
             raise NoFaceError("the image shows no face")
@@ -220,12 +227,15 @@ class Intake:
         )
         return (Found(None, None, matches),)
 
-    async def _analyse(self, data: bytes, min_confidence: float, deadline: Deadline) -> Result:
+    async def _analyse(
+        self, data: bytes, min_confidence: float, *, tenant: str, deadline: Deadline
+    ) -> Result:
         return await self._pipeline.run(
             data,
             need=Need.EMBEDDING | Need.CROPS,
             selection=Selection(contract.MAX_FACES, min_confidence),
             deadline=deadline,
+            tenant=tenant,
         )
 
     async def _sort(

@@ -1,17 +1,20 @@
 """Rank 3: from the settings to the opened homes of vectors and records."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
+from gateway.metrics import PartMetrics
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.metered import MeteredVectorStore
 from gateway.vectors.server import QdrantVectorStore
 
 _MEGABYTE = 1 << 20
@@ -28,6 +31,7 @@ def tuning_of(settings: Settings) -> VectorTuning:
         oversampling=settings.vector_oversampling,
         indexed_metadata=tuple(key.strip() for key in keys if key.strip()),
         seal_points=settings.vector_seal_points,
+        purge_seconds=settings.vector_purge_seconds,
         threads=settings.vector_threads,
         shard_number=settings.qdrant_shard_number,
         replication_factor=settings.qdrant_replication_factor,
@@ -83,13 +87,30 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         await records.close()
 
 
+def metered(stores: Stores, metrics: PartMetrics) -> Stores:
+    """Both homes, with their calls counted."""
+
+    def told(part: str) -> Callable[[str, float, bool], None]:
+        def note(operation: str, seconds: float, worked: bool) -> None:
+            outcome = "ok" if worked else "error"
+            metrics.calls.labels(part, operation, outcome).observe(seconds)
+
+        return note
+
+    stores.records.tell(told("records"))
+    return Stores(
+        MeteredVectorStore(stores.vectors, told("vectors"), time.monotonic), stores.records
+    )
+
+
 @asynccontextmanager
 async def open_collections(
-    settings: Settings, embedder: CropEmbedder, cache: ImageForgetter
+    settings: Settings, embedder: CropEmbedder, cache: ImageForgetter, metrics: PartMetrics
 ) -> AsyncIterator[Collections]:
     """Collections at work, until the end of the block."""
     key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
-    async with open_stores(settings) as stores:
+    async with open_stores(settings) as opened:
+        stores = metered(opened, metrics)
         collections = Collections(
             stores,
             embedder,

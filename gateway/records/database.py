@@ -1,8 +1,9 @@
 """Rank 2: one way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ _POOL_SIZE = 8
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
+Told = Callable[[str, float, bool], None]
+"""Told the operation, its seconds and whether it worked."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -34,6 +37,10 @@ class Database:
         # SQLite has one writer at a time and lets the others sleep and ask again: queue instead
         alone = engine.dialect.name == "sqlite"
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
+        self._file = Path(engine.url.database) if alone and engine.url.database else None
+        self._inode: tuple[int, int] | None = None
+        self.told: Told = lambda operation, seconds, worked: None
+        """Told of each transaction."""
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -57,26 +64,60 @@ class Database:
                     lock = text("SELECT pg_advisory_xact_lock(:key)")
                     await connection.execute(lock, {"key": _MIGRATION_LOCK})
                 await connection.run_sync(_upgrade)
+            database._inode = await asyncio.to_thread(_inode, database._file)
         except BaseException:
             await engine.dispose()
             raise
         return database
 
+    async def health(self) -> str:
+        """Read a row and name the database; raises StorageUnavailableError where that fails."""
+        async with _in_our_words(), self._reads.connect() as connection:
+            revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+        # SQLite goes on in a file that has no name any more, and all is lost with the process
+        if await asyncio.to_thread(_inode, self._file) != self._inode:
+            raise StorageUnavailableError(f"records: {self._file} was removed or replaced")
+        name = "SQLite" if self._file is not None else "PostgreSQL"
+        return f"{name}, tables {revision}"
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads."""
-        async with _in_our_words(), self._reads.connect() as connection:
-            yield connection
+        with self._timed("read"):
+            async with _in_our_words(), self._reads.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes: on the disk when the block ends, undone if it raises."""
-        async with self._turn, _in_our_words(), self._writes.begin() as connection:
-            yield connection
+        with self._timed("write"):
+            async with self._turn, _in_our_words(), self._writes.begin() as connection:
+                yield connection
 
     async def close(self) -> None:
         """Close all connections."""
         await self._reads.dispose()
+
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        # waiting for a turn and for a connection included
+        started, worked = time.monotonic(), True
+        try:
+            yield
+        except (StorageUnavailableError, InsufficientStorageError):
+            worked = False
+            raise
+        finally:
+            self.told(operation, time.monotonic() - started, worked)
+
+
+def _inode(file: Path | None) -> tuple[int, int] | None:
+    """Which file a name means now; None for none."""
+    try:
+        status = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def sqlite_url(file: Path) -> str:

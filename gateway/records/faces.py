@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.records.database import Database
 from gateway.records.models import FaceRecord, FaceState, SealedCrop
-from gateway.records.tables import CROPS, FACES
+from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY
 
 _IDS_AT_ONCE = 500
 
@@ -37,13 +37,23 @@ class FaceRecords:
         await self._set_state(face_ids, "deleting")
 
     async def remove(self, face_ids: Sequence[str]) -> int:
-        """Remove lines and crops; returns how many crops there were."""
+        """Remove lines, crops and kept answers that name them; returns how many crops."""
         crops = 0
         async with self._database.write() as connection:
             for part in _parts(face_ids):
                 # the foreign key would cascade, but the receipt counts
                 removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(part)))
                 crops += removed.rowcount
+                naming = (
+                    select(ANSWERED_FACES.c.tenant, ANSWERED_FACES.c.key)
+                    .where(ANSWERED_FACES.c.face_id.in_(part))
+                    .distinct()
+                )
+                await connection.execute(
+                    update(IDEMPOTENCY)
+                    .where(tuple_(IDEMPOTENCY.c.tenant, IDEMPOTENCY.c.key).in_(naming))
+                    .values(body=None)
+                )
                 await connection.execute(delete(FACES).where(FACES.c.id.in_(part)))
         return crops
 

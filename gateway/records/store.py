@@ -1,17 +1,17 @@
 """Rank 2: all records, opened and closed together."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
-from gateway.records.database import Database
+from gateway.records.database import Database, Told
 from gateway.records.faces import FaceRecords
 from gateway.records.models import IDEMPOTENCY_SECONDS, Answered, AuditLine
-from gateway.records.tables import AUDIT, IDEMPOTENCY
+from gateway.records.tables import ANSWERED_FACES, AUDIT, IDEMPOTENCY
 
 
 class RecordStore:
@@ -29,6 +29,14 @@ class RecordStore:
     async def open(cls, url: str) -> "RecordStore":
         """Connect and migrate; see `Database.open`."""
         return cls(await Database.open(url))
+
+    async def health(self) -> str:
+        """Read a row and name the database; raises StorageUnavailableError where that fails."""
+        return await self._database.health()
+
+    def tell(self, told: Told) -> None:
+        """Have each transaction told, with its seconds and whether it worked."""
+        self._database.told = told
 
     async def close(self) -> None:
         """Close all connections."""
@@ -68,12 +76,17 @@ class AnswerRecords:
             return await self.begin(tenant=tenant, key=key, fingerprint=fingerprint)
         return Answered(taken["fingerprint"], taken["status"], taken["body"])
 
-    async def finish(self, *, tenant: str, key: str, status: int, body: str) -> None:
-        """Keep the answer."""
+    async def finish(
+        self, *, tenant: str, key: str, status: int, body: str, face_ids: Collection[str] = ()
+    ) -> None:
+        """Keep the answer until a day is over or one of the faces that it names is forgotten."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
         values = {"status": status, "body": body}
+        named = [{"tenant": tenant, "key": key, "face_id": each} for each in sorted(set(face_ids))]
         async with self._database.write() as connection:
             await connection.execute(update(IDEMPOTENCY).where(mine).values(values))
+            if named:
+                await connection.execute(insert(ANSWERED_FACES), named)
 
     async def give_back(self, *, tenant: str, key: str) -> None:
         """The request failed: the key may be used again."""

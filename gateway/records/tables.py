@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -97,7 +98,21 @@ IDEMPOTENCY: Final = Table(
     Column("created_at", Double, nullable=False),
     Index(None, "created_at"),
 )
-"""Answers by `Idempotency-Key`; status is empty while the first request is under way."""
+"""Answers by `Idempotency-Key`; status is empty while the first request is under way, body once
+a face that it names was forgotten."""
+
+ANSWERED_FACES: Final = Table(
+    "answered_faces",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("face_id", String(36), primary_key=True),
+    ForeignKeyConstraint(
+        ["tenant", "key"], ["idempotency.tenant", "idempotency.key"], ondelete="CASCADE"
+    ),
+    Index(None, "face_id"),
+)
+"""Which faces a kept answer names."""
 
 AUDIT: Final = Table(
     "audit",

@@ -113,6 +113,19 @@ class VectorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorHealth:
+    """How a home does.
+
+    collections: None while nobody had to look. engine_pid, engine_starts: of a process of our own.
+    """
+
+    detail: str
+    collections: int | None
+    engine_pid: int | None = None
+    engine_starts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VectorTuning:
     """How the engine stores and searches; each field is a setting `AURUM_VECTOR_…`."""
 
@@ -123,6 +136,7 @@ class VectorTuning:
     oversampling: float
     indexed_metadata: tuple[str, ...]
     seal_points: int
+    purge_seconds: float
     threads: int
     shard_number: int
     replication_factor: int
@@ -203,6 +217,10 @@ class VectorStore(Protocol):
 
     async def flush(self, collection: VectorCollection) -> None:
         """Bring all acknowledged writes to the disk; calls at the same time share one."""
+        ...
+
+    async def health(self) -> VectorHealth:
+        """Ask the engine how it does; raises StorageUnavailableError if it does not answer."""
         ...
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from gateway.vectors.base import (
     Match,
     Vector,
     VectorCollection,
+    VectorHealth,
     VectorInfo,
     VectorPage,
     VectorTuning,
@@ -48,6 +49,7 @@ class EdgeVectorStore:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._process: Process | None = None
+        self._starts = 0
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
@@ -166,6 +168,14 @@ class EdgeVectorStore:
         """Process id of the engine, for its memory in metrics and benchmarks."""
         return None if self._process is None else self._process.pid
 
+    async def health(self) -> VectorHealth:
+        """See `VectorStore.health`. An engine that ended is started again."""
+        if not self._starts:
+            return VectorHealth("Qdrant Edge, which starts with the first face", None)
+        found = len(await self.collections())
+        detail = f"Qdrant Edge, process {self.engine_pid}, {found} collections"
+        return VectorHealth(detail, found, self.engine_pid, self._starts)
+
     async def close(self) -> None:
         """End the engine: it flushes and exits when its input ends."""
         self._closed = True
@@ -206,6 +216,7 @@ class EdgeVectorStore:
                 process = await self._start()
                 if process is not None:
                     self._process = process
+                    self._starts += 1
                     self._reader = asyncio.create_task(self._read(process))
                     return process
                 # an engine whose gateway was killed still flushes and holds the lock

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.vectors.base import FacePoint, VectorTuning
+from gateway.vectors.edge_files import sync_folder
 from gateway.vectors.edge_shard import EdgeShard, warm
 
 PLAN_FILE = "plan.pickle"
@@ -55,6 +56,7 @@ def build(spool: Path, target: Path) -> None:
     shard.optimize()
     shard.flush()
     shard.close()
+    sync_folder(target)
     # writing and closing leave nothing in the page cache, and searches are to find it there
     warm(target)
 

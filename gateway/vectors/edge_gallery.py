@@ -1,22 +1,21 @@
 """Rank 2: one vector collection on Qdrant Edge: shards that grow by merging.
 
 New points go to the one open shard, which is searched exhaustively and stays small. When it is
-full it is sealed, and a new one is opened; sealed shards are indexed, and four indexed ones of
-about the same size are merged into one, each time by `edge_build` beside the running engine. So
-enrolment costs the same in a small and in a large collection, and a search asks a number of
-shards that grows with the logarithm of the collection. The file `manifest.json` alone says which
-shards belong; what it does not name is rubbish of a crash and removed.
+full it is sealed, and a new one is opened; sealed shards are indexed, and indexed ones of about
+the same size are merged, each time by `edge_build` beside the running engine. So enrolment costs
+the same in a small and in a large collection, and a search asks few shards. A shard that points
+were deleted from is rebuilt after a while, too: only then their bytes have left the disk. The file
+`manifest.json` alone says which shards belong; what it does not name is rubbish of a crash and
+removed.
 """
 
 import heapq
-import json
 import math
-import os
 import shutil
-import subprocess
-from collections import Counter
+import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 
 from gateway.vectors.base import (
@@ -30,74 +29,66 @@ from gateway.vectors.base import (
     VectorTuning,
 )
 from gateway.vectors.edge_build import start_build, write_chunk, write_plan
+from gateway.vectors.edge_folder import ShardFolder, empty_shard
 from gateway.vectors.edge_frames import MANIFEST
+from gateway.vectors.edge_parts import Choice, Part, Rebuild, choose
 from gateway.vectors.edge_shard import EdgeShard
 
-MERGE_FAN_IN = 4
-_MOST_SOURCES = 16
-_SPOOL_CHUNK = 250
-_VACUUM_FRACTION = 0.2
+_SPOOL_CHUNK = 64
+"""Points read at a time: 4 ms, which a search may have to wait."""
+_RETIRED_SECONDS = 30.0
+"""How long a replaced shard is kept open until the engine has nothing else to do."""
+_LONGEST_PAUSE_SECONDS = 600.0
+"""After rebuilds that failed; the first pause is 2 s, each is twice the one before."""
 _GROUP_FACTOR = 4
 _MAX_CANDIDATES = 4096
-
-
-@dataclass(slots=True)
-class _Part:
-    folder: str
-    built: bool
-    shard: EdgeShard
-    written: int
-    """Points when it was sealed or built; what is missing since then was deleted."""
-
-
-@dataclass(slots=True)
-class _Build:
-    """A merge under way: spooling (process is None), then indexing."""
-
-    sources: tuple[str, ...]
-    spool: Path
-    target: str
-    source: int
-    cursor: str | None
-    chunks: int
-    points: int
-    removed: set[str]
-    """Ids deleted from a source since it was spooled."""
-    process: "subprocess.Popen[bytes] | None"
 
 
 class Gallery:
     """The shards of one vector collection. Used by one thread."""
 
-    def __init__(self, folder: Path, name: str, dimension: int, tuning: VectorTuning) -> None:
+    def __init__(
+        self, folder: Path, name: str, dimension: int, tuning: VectorTuning, files: Executor
+    ) -> None:
         self.name = name
         self.dimension = dimension
-        self._folder = folder
+        self._folder = ShardFolder(folder, files)
         self._tuning = tuning
-        self._parts: list[_Part] = []
-        self._next = 1
-        self._build: _Build | None = None
+        self._parts: list[Part] = []
+        self._build: Rebuild | None = None
         self._build_failures = 0
+        self._paused_until = 0.0
+        self._purged_last = False
+        self._open_points = 0
+        self._spare: Future[str] | None = None
+        self._retired: deque[tuple[float, str, EdgeShard, Future[None]]] = deque()
 
     @classmethod
-    def create(cls, folder: Path, name: str, dimension: int, tuning: VectorTuning) -> "Gallery":
+    def create(
+        cls, folder: Path, name: str, dimension: int, tuning: VectorTuning, files: Executor
+    ) -> "Gallery":
         """Make an empty collection in a new folder."""
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        gallery = cls(folder, name, dimension, tuning)
-        gallery._remove_unknown()
+        gallery = cls(folder, name, dimension, tuning, files)
+        gallery._folder.remove_all_but(())
         gallery._open_new()
         return gallery
 
     @classmethod
-    def load(cls, folder: Path, tuning: VectorTuning) -> "Gallery":
+    def load(cls, folder: Path, tuning: VectorTuning, files: Executor) -> "Gallery":
         """Open what the manifest names and remove everything else."""
-        manifest = json.loads((folder / MANIFEST).read_text())
-        gallery = cls(folder, manifest["name"], manifest["dimension"], tuning)
-        gallery._next = manifest["next"]
+        home = ShardFolder(folder, files)
+        manifest = home.read()
+        gallery = cls(folder, manifest["name"], manifest["dimension"], tuning, files)
+        gallery._folder = home
         for entry in manifest["shards"]:
             shard = EdgeShard.load(folder / entry["folder"], tuning)
-            gallery._parts.append(_Part(entry["folder"], entry["built"], shard, entry["written"]))
-        gallery._remove_unknown()
+            # manifests of before 2026-11 do not say when points were deleted
+            since = entry.get("forgotten_at")
+            part = Part(entry["folder"], entry["built"], shard, entry["written"], since)
+            gallery._parts.append(part)
+        gallery._open_points = gallery._parts[-1].shard.count(FaceFilter())
+        home.remove_all_but(part.folder for part in gallery._parts)
         return gallery
 
     # Points ------------------------------------------------------------------------------------
@@ -111,7 +102,8 @@ class Gallery:
         latest = {point.face_id: point for point in points}
         self._parts[-1].shard.upsert(latest.values())
         self._delete_from(self._parts[:-1], list(latest))
-        if self._parts[-1].shard.count(FaceFilter()) >= self._tuning.seal_points:
+        self._open_points = self._parts[-1].shard.count(FaceFilter())
+        if self._open_points >= self._tuning.seal_points:
             self._seal()
 
     def delete(self, face_ids: Sequence[str]) -> int:
@@ -190,7 +182,7 @@ class Gallery:
 
     def folders(self) -> list[Path]:
         """The folders of the shards."""
-        return [self._folder / part.folder for part in self._parts]
+        return [self._folder.path / part.folder for part in self._parts]
 
     def close(self) -> None:
         """Stop a build, flush, release the folder."""
@@ -199,23 +191,39 @@ class Gallery:
         for part in self._parts:
             part.shard.close()
         self._parts = []
+        while self._retired:
+            self._remove_retired()
 
     def drop(self) -> None:
         """Close and remove all files; the manifest goes first, so that a crash leaves rubbish."""
         self.close()
-        (self._folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self._folder)
+        if self._spare is not None:
+            self._spare.result()
+        (self._folder.path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self._folder.path, ignore_errors=True)
+        if self._folder.path.exists():
+            # a thread was removing a part of it
+            shutil.rmtree(self._folder.path)
 
     # Growing -----------------------------------------------------------------------------------
 
-    def maintain(self) -> bool:
-        """Do a few milliseconds of upkeep; True if there may be more to do at once."""
+    def maintain(self, *, idle: bool) -> bool:
+        """Do a few milliseconds of upkeep; True if there may be more to do at once.
+
+        idle: nobody has asked for anything for a while.
+        """
+        if self._retired and self._retired[0][3].done():
+            overdue = self._retired[0][0] < time.monotonic() - _RETIRED_SECONDS
+            if idle or overdue:
+                self._remove_retired()
+                return True
+        if self._spare is None and self._open_points >= self._tuning.seal_points / 2:
+            self._spare = self._copy_empty()
         if self._build is None:
-            sources = self._choose()
-            if not sources:
-                return False
-            self._begin_build(sources)
-            return True
+            choice = self._choose() if time.monotonic() >= self._paused_until else None
+            if choice is not None:
+                self._begin_build(choice)
+            return choice is not None
         if self._build.process is None:
             self._spool_some(self._build)
             return True
@@ -229,38 +237,34 @@ class Gallery:
         """Whether a build is spooling or indexing."""
         return self._build is not None
 
-    def _choose(self) -> tuple[str, ...]:
-        sealed = self._parts[:-1]
-        waiting = [part.folder for part in sealed if not part.built]
-        if len(waiting) >= MERGE_FAN_IN:
-            # faces come faster than they are indexed: index many at once instead of twice
-            return tuple(waiting[:_MOST_SOURCES])
-        if waiting:
-            return (waiting[0],)
-        tiers = Counter(self._tier(part) for part in sealed)
-        for tier, number in sorted(tiers.items()):
-            if number >= MERGE_FAN_IN:
-                return tuple(part.folder for part in sealed if self._tier(part) == tier)
-        for part in sealed:
-            if part.shard.count(FaceFilter()) <= part.written * (1 - _VACUUM_FRACTION):
-                return (part.folder,)
-        return ()
+    def _choose(self) -> Choice | None:
+        before = time.time() - self._tuning.purge_seconds
+        since = self._parts[-1].forgotten_at
+        if since is not None and since <= before:
+            self._seal()
+        return choose(
+            self._parts[:-1],
+            seal_points=self._tuning.seal_points,
+            forgotten_before=before,
+            purged_last=self._purged_last,
+        )
 
-    def _tier(self, part: _Part) -> int:
-        ratio = max(part.written / self._tuning.seal_points, 1)
-        return int(math.log(ratio, MERGE_FAN_IN) + 1e-9)
-
-    def _begin_build(self, sources: tuple[str, ...]) -> None:
-        target = self._new_folder()
-        spool = self._folder / f"{target}.spool"
+    def _begin_build(self, choice: Choice) -> None:
+        target = self._folder.new_name()
+        spool = self._folder.path / f"{target}.spool"
         write_plan(spool, dimension=self.dimension, tuning=self._tuning)
-        self._build = _Build(sources, spool, target, 0, None, 0, 0, set(), None)
+        self._purged_last = choice.purges
+        self._build = Rebuild(choice.sources, spool, target, 0, None, 0, 0, set(), None)
 
-    def _spool_some(self, build: _Build) -> None:
+    def _spool_some(self, build: Rebuild) -> None:
         if build.source == len(build.sources):
-            build.process = start_build(build.spool, self._folder / build.target)
+            if build.points:
+                build.process = start_build(build.spool, self._folder.path / build.target)
+            else:
+                # everything in there was deleted
+                self._replace(build, None)
             return
-        part = self._part(build.sources[build.source])
+        part = next(p for p in self._parts if p.folder == build.sources[build.source])
         points = part.shard.scroll(limit=_SPOOL_CHUNK + 1, cursor=build.cursor, where=FaceFilter())
         write_chunk(build.spool, build.chunks, points[:_SPOOL_CHUNK])
         build.chunks += 1
@@ -270,27 +274,43 @@ class Gallery:
         else:
             build.source, build.cursor = build.source + 1, None
 
-    def _finish_build(self, build: _Build, code: int) -> None:
+    def _finish_build(self, build: Rebuild, code: int) -> None:
         if code != 0:
             self._abandon_build()
             self._build_failures += 1
-            message = f"indexing a shard of {self.name} ended with {code}"
+            pause = min(2.0**self._build_failures, _LONGEST_PAUSE_SECONDS)
+            self._paused_until = time.monotonic() + pause
+            message = f"rebuilding a shard of {self.name} ended with {code}, again in {pause:.0f} s"
             raise ChildProcessError(message)
-        shard = EdgeShard.load(self._folder / build.target, self._tuning)
+        shard = EdgeShard.load(self._folder.path / build.target, self._tuning)
+        since = None
         if build.removed:
             shard.delete(sorted(build.removed))
-            shard.flush()
+            shard.sync()
+            since = time.time()
+        self._replace(build, Part(build.target, True, shard, build.points, since))
+
+    def _replace(self, build: Rebuild, made: Part | None) -> None:
+        """Let what was made take the place of its sources, which are removed when there is time."""
         old = [part for part in self._parts if part.folder in build.sources]
         position = self._parts.index(old[0])
         self._parts = [part for part in self._parts if part not in old]
-        self._parts.insert(position, _Part(build.target, True, shard, build.points))
+        if made is not None:
+            self._parts.insert(position, made)
         self._build = None
         self._build_failures = 0
         self._write_manifest()
-        shutil.rmtree(build.spool)
+        self._folder.remove_later(build.spool)
         for part in old:
-            part.shard.close()
-            shutil.rmtree(self._folder / part.folder)
+            synced = self._folder.sync_later(part.folder)
+            self._retired.append((time.monotonic(), part.folder, part.shard, synced))
+
+    def _remove_retired(self) -> None:
+        # closing writes what is dirty and takes 0.01 to 0.3 s: one at a time
+        _, folder, shard, synced = self._retired.popleft()
+        wait([synced])
+        shard.close()
+        self._folder.remove_later(self._folder.path / folder)
 
     def _abandon_build(self) -> None:
         build = self._build
@@ -301,12 +321,7 @@ class Gallery:
             build.process.kill()
             build.process.wait()
         shutil.rmtree(build.spool, ignore_errors=True)
-        shutil.rmtree(self._folder / build.target, ignore_errors=True)
-
-    @property
-    def build_failures(self) -> int:
-        """Builds that failed since the last one that did not."""
-        return self._build_failures
+        shutil.rmtree(self._folder.path / build.target, ignore_errors=True)
 
     def _seal(self) -> None:
         full = self._parts[-1]
@@ -315,60 +330,36 @@ class Gallery:
         self._open_new()
 
     def _open_new(self) -> None:
-        folder = self._new_folder()
-        shard = EdgeShard.create(
-            self._folder / folder, dimension=self.dimension, tuning=self._tuning, indexed=False
-        )
-        shard.flush()
-        self._parts.append(_Part(folder, False, shard, 0))
+        spare = self._spare or self._copy_empty()
+        self._spare = None
+        folder = spare.result()
+        shard = EdgeShard.load(self._folder.path / folder, self._tuning)
+        self._parts.append(Part(folder, False, shard, 0))
+        self._open_points = 0
         self._write_manifest()
 
-    def _new_folder(self) -> str:
-        folder = f"{self._next:06d}"
-        self._next += 1
-        return folder
+    def _copy_empty(self) -> "Future[str]":
+        root = self._folder.path.parent
+        empty = empty_shard(root, dimension=self.dimension, tuning=self._tuning)
+        return self._folder.copy_empty(empty)
 
-    def _part(self, folder: str) -> _Part:
-        return next(part for part in self._parts if part.folder == folder)
-
-    def _delete_from(self, parts: Sequence[_Part], face_ids: Sequence[str]) -> int:
-        removed = 0
-        for part in parts:
-            found = part.shard.existing(face_ids) if face_ids else []
-            if not found:
-                continue
-            part.shard.delete(found)
-            removed += len(found)
+    def _delete_from(self, parts: Sequence[Part], face_ids: Sequence[str]) -> int:
+        found = [(part, part.shard.existing(face_ids)) for part in parts] if face_ids else []
+        found = [(part, ids) for part, ids in found if ids]
+        first = [part for part, _ in found if part.forgotten_at is None]
+        if first:
+            # said before it is done: a crash in between costs a rebuild, not a memory
+            for part in first:
+                part.forgotten_at = time.time()
+            self._write_manifest()
+        for part, ids in found:
+            part.shard.delete(ids)
             if self._build is not None and part.folder in self._build.sources:
-                self._build.removed.update(found)
-        return removed
+                self._build.removed.update(ids)
+        return sum(len(ids) for _, ids in found)
 
     def _write_manifest(self) -> None:
-        manifest = {
-            "name": self.name,
-            "dimension": self.dimension,
-            "next": self._next,
-            "shards": [
-                {"folder": part.folder, "built": part.built, "written": part.written}
-                for part in self._parts
-            ],
-        }
-        temporary = self._folder / f"{MANIFEST}.new"
-        with temporary.open("w") as file:
-            json.dump(manifest, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._folder / MANIFEST)
-
-    def _remove_unknown(self) -> None:
-        known = {part.folder for part in self._parts} | {MANIFEST}
-        for path in self._folder.iterdir():
-            if path.name in known:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        self._folder.write(name=self.name, dimension=self.dimension, parts=self._parts)
 
 
 def _rank(match: Match) -> tuple[float, str]:

@@ -18,7 +18,9 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final
 
@@ -42,7 +44,6 @@ from gateway.vectors.edge_shard import warm
 _IDLE_SECONDS = 0.05
 _BUSY_TURNS = 4
 """Requests answered before upkeep gets a turn of a few milliseconds, too."""
-_MAX_BUILD_FAILURES = 3
 log = logging.getLogger("aurum.vectors")
 
 
@@ -54,10 +55,11 @@ class Engine:
         self._tuning = tuning
         self._min_free_bytes = min_free_bytes
         self._galleries: dict[str, Gallery] = {}
+        self._files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="files")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in sorted(folder.iterdir()):
             if (path / MANIFEST).exists():
-                self._galleries[path.name] = Gallery.load(path, tuning)
+                self._galleries[path.name] = Gallery.load(path, tuning, self._files)
 
     def create(self, name: str, dimension: int) -> None:
         """See `VectorStore.create`."""
@@ -65,7 +67,7 @@ class Engine:
         if gallery is None:
             self._need_space()
             self._galleries[name] = Gallery.create(
-                self._folder / name, name, dimension, self._tuning
+                self._folder / name, name, dimension, self._tuning, self._files
             )
         elif gallery.dimension != dimension:
             message = f"{name} holds vectors of {gallery.dimension}, not of {dimension}"
@@ -143,14 +145,15 @@ class Engine:
         """The folders of all shards."""
         return [folder for each in self._galleries.values() for folder in each.folders()]
 
-    def maintain(self) -> bool:
-        """Some upkeep of one collection: at most one build runs at a time."""
+    def maintain(self, *, idle: bool) -> bool:
+        """Some upkeep of one collection: at most one build runs at a time.
+
+        idle: nobody has asked for anything for a while.
+        """
         galleries = sorted(self._galleries.values(), key=lambda gallery: not gallery.building)
         for gallery in galleries:
-            if gallery.build_failures >= _MAX_BUILD_FAILURES:
-                continue
             try:
-                if gallery.maintain():
+                if gallery.maintain(idle=idle):
                     return True
             except (ChildProcessError, OSError) as error:
                 log.warning("%s", error)
@@ -163,6 +166,7 @@ class Engine:
         for gallery in self._galleries.values():
             gallery.close()
         self._galleries = {}
+        self._files.shutdown()
 
     def _gallery(self, name: str) -> Gallery:
         gallery = self._galleries.get(name)
@@ -229,17 +233,19 @@ def serve(engine: Engine, source: IO[bytes], sink: IO[bytes]) -> None:
     reader.start()
     turns = 0
     more = True
+    asked_at = 0.0
     while True:
         request = _next(waiting, block=not more)
         if isinstance(request, Request):
             sink.write(pack(answer(engine, request)))
             sink.flush()
             turns += 1
+            asked_at = time.monotonic()
             if turns % _BUSY_TURNS:
                 continue
         elif request is None:
             return
-        more = engine.maintain()
+        more = engine.maintain(idle=time.monotonic() - asked_at > _IDLE_SECONDS)
 
 
 class _Nothing:

@@ -18,6 +18,7 @@ from gateway.vectors.base import (
     UnknownVectorCollectionError,
     Vector,
     VectorCollection,
+    VectorHealth,
     VectorInfo,
     VectorPage,
     VectorTuning,
@@ -260,6 +261,11 @@ class QdrantVectorStore:
     async def flush(self, collection: VectorCollection) -> None:
         """Nothing to do: the server acknowledges what its write-ahead log and a majority hold."""
         await self._dimension(collection)
+
+    async def health(self) -> VectorHealth:
+        """See `VectorStore.health`."""
+        found = len(await self.collections())
+        return VectorHealth(f"Qdrant server, {found} collections", found)
 
     async def close(self) -> None:
         """Close the channel."""

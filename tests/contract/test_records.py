@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, ConflictError, StorageUnavailableError
+from gateway.records import migrations
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import Database
 from gateway.records.models import (
@@ -95,6 +96,30 @@ async def test_starts_at_the_same_time_migrate_once(database_url: str) -> None:
     finally:
         for store in stores:
             await store.close()
+
+
+def newest_revision() -> str:
+    folder = Path(str(migrations.__file__)).parent / "versions"
+    return max(path.stem[1:5] for path in folder.glob("r[0-9]*.py"))
+
+
+async def test_records_say_how_they_do_and_tell_their_calls(records: RecordStore) -> None:
+    name, _, tables = (await records.health()).partition(", ")
+    assert name in ("SQLite", "PostgreSQL")
+    assert tables == f"tables {newest_revision()}"
+    told: list[tuple[str, float, bool]] = []
+    records.tell(lambda *call: told.append(call))
+    collection = a_collection()
+    await records.collections.add(collection)
+    assert await records.collections.get(collection.id) is not None
+    with pytest.raises(ConflictError):
+        await records.collections.add(replace(collection, id=str(uuid.uuid4())))
+    assert [(call[0], call[2]) for call in told] == [
+        ("write", True),
+        ("read", True),
+        ("write", True),
+    ], "a name that is taken is an answer"
+    assert all(0 <= call[1] < 60 for call in told)
 
 
 async def test_a_collection_comes_back_as_it_was(records: RecordStore) -> None:
@@ -236,6 +261,30 @@ async def test_an_idempotency_key_is_claimed_once(
     assert await records.answers.begin(**claim) is None
     await records.answers.give_back_unfinished()
     assert await records.answers.begin(**claim) is None
+
+
+async def test_a_kept_answer_goes_with_the_first_face_that_it_names(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, faces = await enrolled(records, 3)
+    for key, named in (("both", faces[:2]), ("other", faces[2:])):
+        await records.answers.begin(tenant="default", key=key, fingerprint="f")
+        ids = [each.id for each in named]
+        await records.answers.finish(
+            tenant="default", key=key, status=201, body=" ".join(ids), face_ids=[*ids, ids[0]]
+        )
+    await records.faces.remove([faces[1].id])
+    gone = await records.answers.begin(tenant="default", key="both", fingerprint="f")
+    assert gone is not None
+    assert (gone.status, gone.body) == (201, None)
+    kept = await records.answers.begin(tenant="default", key="other", fingerprint="f")
+    assert kept is not None
+    assert kept.body == faces[2].id
+    # a day later the keys are free, whatever they named
+    tomorrow = time.time() + 86_401
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    for key in ("both", "other"):
+        assert await records.answers.begin(tenant="default", key=key, fingerprint="f") is None
 
 
 async def test_audit_lines_come_newest_first(records: RecordStore) -> None:

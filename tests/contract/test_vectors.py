@@ -7,6 +7,7 @@ code runs on the client's own in-memory engine.
 import asyncio
 import dataclasses
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.errors import StorageUnavailableError
 from gateway.vectors.base import (
     DimensionMismatchError,
     FaceFilter,
@@ -25,6 +27,7 @@ from gateway.vectors.base import (
     VectorTuning,
 )
 from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.metered import MeteredVectorStore
 from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
 
 DIMENSION = 32
@@ -36,6 +39,7 @@ TUNING = VectorTuning(
     oversampling=2.0,
     indexed_metadata=("team",),
     seal_points=200,
+    purge_seconds=900,
     threads=1,
     shard_number=1,
     replication_factor=1,
@@ -101,6 +105,58 @@ async def test_a_point_comes_back_as_it_was(
     np.testing.assert_allclose(found.vector, point.vector, atol=1e-6)
     empty = np.zeros(0, np.float32)
     assert dataclasses.replace(found, vector=empty) == dataclasses.replace(point, vector=empty)
+
+
+async def test_a_home_says_how_it_does(store: VectorStore, collection: VectorCollection) -> None:
+    before = await store.health()
+    assert before.collections is not None
+    other = a_collection()
+    await store.create(other, dimension=DIMENSION)
+    after = await store.health()
+    assert after.collections == before.collections + 1
+    assert f"{after.collections} collections" in after.detail
+    await store.drop(other)
+
+
+async def test_timed_calls_answer_as_others_and_are_told(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    told: list[tuple[str, float, bool]] = []
+    ticks = iter(range(1000))
+    timed = MeteredVectorStore(store, lambda *call: told.append(call), lambda: float(next(ticks)))
+    (point,) = points_of(unit_vectors(1))
+    await timed.upsert(collection, [point])
+    await timed.flush(collection)
+    (match,) = await timed.search(collection, point.vector, limit=1, min_similarity=0.5)
+    assert match.face_id == point.face_id
+    assert (await timed.scroll(collection, limit=5)).next_cursor is None
+    assert len(await timed.retrieve(collection, [point.face_id])) == 1
+    assert (await timed.count(collection), (await timed.info(collection)).points) == (1, 1)
+    assert await timed.delete_subject(collection, "none") == 0
+    assert await timed.delete(collection, [point.face_id]) == 1
+    assert collection in await timed.collections()
+    other = a_collection()
+    await timed.create(other, dimension=DIMENSION)
+    assert await timed.drop(other)
+    with pytest.raises(UnknownVectorCollectionError):
+        await timed.count(other)
+    assert await timed.health() == await store.health()
+    operations = "upsert flush search scroll retrieve count info delete delete collections create"
+    assert [call[0] for call in told] == [*operations.split(), "drop", "count"]
+    assert {call[1:] for call in told} == {(1.0, True)}, "an unknown collection is an answer"
+
+
+async def test_a_home_that_is_gone_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, float, bool]] = []
+    gone = await EdgeVectorStore.open(tmp_path / "vectors", TUNING, min_free_bytes=0)
+    await gone.create(a_collection(), dimension=DIMENSION)
+    await gone.close()
+    timed = MeteredVectorStore(gone, lambda *call: told.append(call), time.monotonic)
+    with pytest.raises(StorageUnavailableError):
+        await timed.count(a_collection())
+    assert [(call[0], call[2]) for call in told] == [("count", False)]
+    with pytest.raises(StorageUnavailableError):
+        await gone.health()
 
 
 async def test_upsert_replaces_by_id(store: VectorStore, collection: VectorCollection) -> None:

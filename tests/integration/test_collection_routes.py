@@ -1,66 +1,21 @@
-"""The collection routes as a client meets them: real app, real homes, an engine in closed form."""
+"""The collection routes as a client meets them: collections, lists, names, refusals, moving."""
 
 import asyncio
 import base64
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 
-from gateway.models import Quality
-from tests.support import fake_inference
-from tests.support.collections import DIMENSIONS, FakeEmbedder
+from tests.support.collection_client import Embedder, call, client, enrol, found, make
+from tests.support.collections import DIMENSIONS
 from tests.support.fake_inference import DIMENSION, SPACE, FakeInference, photo
 from tests.support.gateway_server import form, serving
 
-POOR = Quality(size=20, sharpness=0.05, brightness=0.5, yaw=0, pitch=0, roll=0)
-
-
-class Embedder(FakeEmbedder):
-    """Enough to close."""
-
-    async def close(self) -> None:
-        return
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    async with serving(FakeInference(), Embedder(), home=tmp_path, max_enrol_images=4) as session:
-        yield session
-
-
-async def call(
-    client: aiohttp.ClientSession, method: str, path: str, *, status: int, **sent: Any
-) -> dict[str, Any]:
-    async with client.request(method, path, **sent) as response:
-        answer = await response.json(content_type=None)
-        assert response.status == status, answer
-        return answer
-
-
-async def make(client: aiohttp.ClientSession, name: str = "people", **fields: Any) -> str:
-    await call(client, "POST", "/api/collections", status=201, json={"name": name, **fields})
-    return f"/api/collections/{name}"
-
-
-async def enrol(
-    client: aiohttp.ClientSession, at: str, seed: int, subject: str | None, **more: str
-) -> dict[str, Any]:
-    fields = {"image": photo(seed=seed), **more}
-    if subject is not None:
-        fields["subject"] = subject
-    return await call(client, "POST", f"{at}/faces", status=201, data=form(**fields))
-
-
-async def found(client: aiohttp.ClientSession, at: str, seed: int) -> list[str]:
-    data = form(image=photo(seed=seed))
-    answer = await call(client, "POST", f"{at}/search", status=200, data=data)
-    return [match["subject"] for match in answer["faces"][0]["matches"]]
+__all__ = ["client"]
 
 
 async def test_the_walk_through(client: aiohttp.ClientSession) -> None:
@@ -80,151 +35,6 @@ async def test_the_walk_through(client: aiohttp.ClientSession) -> None:
     await call(client, "DELETE", at, status=200)
     problem = await call(client, "GET", at, status=404)
     assert problem["code"] == "not_found"
-
-
-async def test_all_ways_of_sending(client: aiohttp.ClientSession) -> None:
-    at = await make(client)
-    raw = {"data": photo(seed=1), "headers": {"Content-Type": "image/png"}}
-    await call(client, "POST", f"{at}/faces?subject=raw", status=201, **raw)
-    packed = base64.b64encode(photo(seed=2)).decode()
-    sent = {"image": packed, "subject": "json", "metadata": {"age": 3, "ok": True}}
-    answer = await call(client, "POST", f"{at}/faces", status=201, json=sent)
-    assert answer["faces"][0]["metadata"] == {"age": 3, "ok": True}
-    await enrol(client, at, 3, "form", metadata='{"age": 4}')
-    assert await found(client, at, 1) == ["raw"]
-    raw = {"data": photo(seed=2), "headers": {"Content-Type": "image/png"}}
-    answer = await call(client, "POST", f"{at}/search?limit=1", status=200, **raw)
-    assert answer["faces"][0]["matches"][0]["subject"] == "json"
-    sent = {"image": base64.b64encode(photo(seed=3)).decode(), "filter": {"age": 4}}
-    answer = await call(client, "POST", f"{at}/search", status=200, json=sent)
-    assert answer["faces"][0]["matches"][0]["subject"] == "form"
-    sent["filter"] = {"age": 3}
-    answer = await call(client, "POST", f"{at}/search", status=200, json=sent)
-    assert answer["faces"][0]["matches"] == []
-
-
-async def test_many_images_are_judged_one_by_one(
-    client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = await make(client)
-    data = aiohttp.FormData()
-    for name, image in (
-        ("a.png", photo(seed=1)),
-        ("blank.png", photo(faces=0)),
-        ("text.txt", b"no image"),
-        ("again.png", photo(seed=1)),
-    ):
-        data.add_field("images", image, filename=name)
-    answer = await call(client, "POST", f"{at}/faces", status=201, data=data)
-    assert [(face["index"], face["duplicate"]) for face in answer["faces"]] == [
-        (0, False),
-        (3, True),
-    ]
-    assert answer["faces"][0]["face_id"] == answer["faces"][1]["face_id"]
-    rejected = [(each["index"], each["name"], each["code"]) for each in answer["rejected"]]
-    assert rejected == [(1, "blank.png", "no_face"), (2, "text.txt", "unsupported_media_type")]
-    monkeypatch.setattr(fake_inference, "GOOD", POOR)
-    data = form(image=photo(seed=2))
-    problem = await call(client, "POST", f"{at}/faces", status=422, data=data)
-    assert problem["code"] == "low_quality"
-    assert "too_small, blurred" in problem["detail"]
-    await enrol(client, at, 2, "poor", quality="off")
-    assert (await call(client, "GET", at, status=200))["faces"] == 2
-
-
-async def test_which_faces_of_an_image(client: aiohttp.ClientSession) -> None:
-    at = await make(client)
-    three = photo(faces=3, seed=0)
-    problem = await call(
-        client, "POST", f"{at}/faces", status=422, data=form(image=three, faces="single")
-    )
-    assert problem["code"] == "several_faces"
-    answer = await call(
-        client, "POST", f"{at}/faces", status=201, data=form(image=three, faces="all")
-    )
-    # nobody named them: each is a subject of its own
-    assert len({face["subject"] for face in answer["faces"]}) == 3
-    assert all(face["subject"] == face["face_id"] for face in answer["faces"])
-    answer = await call(
-        client, "POST", f"{at}/search", status=200, data=form(image=three, faces="all")
-    )
-    assert [len(face["matches"]) for face in answer["faces"]] == [1, 1, 1]
-    problem = await call(
-        client, "POST", f"{at}/search", status=422, data=form(image=photo(faces=0))
-    )
-    assert problem["code"] == "no_face"
-
-
-async def test_the_same_image_again(client: aiohttp.ClientSession) -> None:
-    at = await make(client)
-    first = await enrol(client, at, 1, "anna")
-    data = form(image=photo(seed=1), subject="anna")
-    again = await call(client, "POST", f"{at}/faces", status=200, data=data)
-    assert again["faces"][0]["duplicate"]
-    assert again["faces"][0]["face_id"] == first["faces"][0]["face_id"]
-    assert (await call(client, "GET", at, status=200))["faces"] == 1
-
-
-async def test_raw_embeddings(client: aiohttp.ClientSession) -> None:
-    at = await make(client)
-    rows = (np.eye(DIMENSION)[:3] * 5).tolist()
-    sent = {
-        "space": SPACE,
-        "metadata": {"batch": 7},
-        "embeddings": [{"embedding": row, "subject": f"s{i}"} for i, row in enumerate(rows)],
-    }
-    answer = await call(client, "POST", f"{at}/faces", status=201, json=sent)
-    assert [face["subject"] for face in answer["faces"]] == ["s0", "s1", "s2"]
-    assert await found(client, at, 2) == ["s2"]
-    probe = {"embedding": rows[1], "space": SPACE}
-    answer = await call(client, "POST", f"{at}/search", status=200, json=probe)
-    assert answer["faces"][0]["box"] is None
-    assert answer["faces"][0]["matches"] == [
-        {
-            "subject": "s1",
-            "face_id": answer["faces"][0]["matches"][0]["face_id"],
-            "similarity": 1.0,
-            "metadata": {"batch": 7},
-        }
-    ]
-    for wrong, status in (
-        ({"embedding": rows[0]}, 400),
-        ({"embedding": rows[0], "space": "0" * 16}, 409),
-        ({"embedding": [0.0, 0.0], "space": SPACE}, 400),
-        ({"embedding": [1.0, 2.0], "space": SPACE}, 400),
-        ({"embedding": rows[0], "space": "xyz"}, 400),
-        ({}, 400),
-    ):
-        await call(client, "POST", f"{at}/search", status=status, json=wrong)
-        await call(client, "POST", f"{at}/faces", status=status, json=wrong)
-    assert (await call(client, "GET", at, status=200))["faces"] == 3
-
-
-async def test_an_idempotency_key(client: aiohttp.ClientSession) -> None:
-    at = await make(client)
-    headers = {"Idempotency-Key": "k-1"}
-    body = {"space": SPACE, "embedding": [1.0] + [0.0] * 7, "subject": "a"}
-    first = await call(client, "POST", f"{at}/faces", status=201, json=body, headers=headers)
-    async with client.post(f"{at}/faces", json=body, headers=headers) as response:
-        assert response.headers["Idempotency-Replayed"] == "true"
-        assert (response.status, await response.json()) == (201, first)
-    other = body | {"subject": "b"}
-    problem = await call(client, "POST", f"{at}/faces", status=409, json=other, headers=headers)
-    assert problem["code"] == "conflict"
-    assert (await call(client, "GET", at, status=200))["faces"] == 1
-    # a request that failed gives its key back
-    headers = {"Idempotency-Key": "k-2"}
-    wrong = body | {"space": "0" * 16}
-    await call(client, "POST", f"{at}/faces", status=409, json=wrong, headers=headers)
-    await call(client, "POST", f"{at}/faces", status=201, json=body, headers=headers)
-    many = await asyncio.gather(
-        *(
-            client.post(f"{at}/faces", json=body, headers={"Idempotency-Key": "k-3"})
-            for _ in range(6)
-        )
-    )
-    assert {response.status for response in many} <= {201, 409}
-    assert (await call(client, "GET", at, status=200))["faces"] == 3
 
 
 async def test_lists_have_cursors(client: aiohttp.ClientSession) -> None:
@@ -324,19 +134,6 @@ async def test_settings_change_and_crops_go(client: aiohttp.ClientSession) -> No
     assert receipt["crops"] == 0
     changed = await call(client, "PATCH", at, status=200, json={"retention_days": None})
     assert changed["retention_days"] is None
-
-
-async def test_thresholds(client: aiohttp.ClientSession) -> None:
-    at = await make(client, match_threshold=0.9)
-    body = {"space": SPACE, "embedding": [1.0, 1.0] + [0.0] * 6, "subject": "between"}
-    await call(client, "POST", f"{at}/faces", status=201, json=body)
-    probe = {"embedding": [1.0] + [0.0] * 7, "space": SPACE}
-    answer = await call(client, "POST", f"{at}/search", status=200, json=probe)
-    assert (answer["threshold"], answer["faces"][0]["matches"]) == (0.9, [])
-    answer = await call(
-        client, "POST", f"{at}/search", status=200, json=probe | {"min_similarity": 0.7}
-    )
-    assert answer["faces"][0]["matches"][0]["similarity"] == pytest.approx(2**-0.5, abs=1e-5)
 
 
 async def test_groups(client: aiohttp.ClientSession) -> None:

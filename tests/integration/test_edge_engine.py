@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
@@ -34,6 +36,7 @@ TUNING = VectorTuning(
     oversampling=2.0,
     indexed_metadata=(),
     seal_points=100,
+    purge_seconds=900,
     threads=1,
     shard_number=1,
     replication_factor=1,
@@ -51,7 +54,11 @@ def points_of(number: int, seed: int = 1) -> list[FacePoint]:
 
 async def until_indexed(store: EdgeVectorStore, *, shards: int) -> None:
     async with asyncio.timeout(60):
-        while (await store.info(PEOPLE)).shards != shards or await store.building():
+        while (
+            (info := await store.info(PEOPLE)).shards != shards
+            or await store.building()
+            or (shards > 1 and not info.indexed)
+        ):
             await asyncio.sleep(0.05)
 
 
@@ -86,7 +93,51 @@ async def test_shards_are_sealed_indexed_and_merged(tmp_path: Path) -> None:
         info = await store.info(PEOPLE)
         assert (info.points, info.indexed) == (430, 400)
         assert await found_by_own_vector(store, points) == 430
-        assert len(shard_folders(tmp_path)) == 2
+        # what they replaced is removed when nothing else is to be done
+        async with asyncio.timeout(30):
+            while len(shard_folders(tmp_path)) != 2:
+                await asyncio.sleep(0.05)
+    finally:
+        await store.close()
+
+
+async def test_an_empty_shard_lies_ready_before_it_is_needed(tmp_path: Path) -> None:
+    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
+    try:
+        await store.create(PEOPLE, dimension=DIMENSION)
+        points = points_of(120)
+        await store.upsert(PEOPLE, points[:40])
+        assert len(shard_folders(tmp_path)) == 1
+        await store.upsert(PEOPLE, points[40:90])
+        async with asyncio.timeout(30):
+            while len(shard_folders(tmp_path)) != 2:
+                await asyncio.sleep(0.02)
+        (spare,) = shard_folders(tmp_path) - {"000001"}
+        assert (await store.info(PEOPLE)).shards == 1
+        await store.upsert(PEOPLE, points[90:])
+        assert (await store.info(PEOPLE)).shards == 2
+        # it is the one that was taken
+        manifest = json.loads((tmp_path / PEOPLE.name / "manifest.json").read_text())
+        assert manifest["shards"][-1]["folder"] == spare
+        assert await found_by_own_vector(store, points) == 120
+    finally:
+        await store.close()
+
+
+async def test_a_rebuild_that_fails_is_tried_again(tmp_path: Path) -> None:
+    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
+    try:
+        await store.create(PEOPLE, dimension=DIMENSION)
+        points = points_of(100)
+        await store.upsert(PEOPLE, points)
+        assert store.engine_pid is not None
+        async with asyncio.timeout(30):
+            while not (builders := psutil.Process(store.engine_pid).children()):
+                await asyncio.sleep(0.005)
+        builders[0].kill()
+        await until_indexed(store, shards=2)
+        assert (await store.info(PEOPLE)).indexed == 100
+        assert "ended with -9, again in 2 s" in (tmp_path / "engine.log").read_text()
     finally:
         await store.close()
 

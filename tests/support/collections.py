@@ -29,6 +29,7 @@ TUNING = VectorTuning(
     oversampling=2.0,
     indexed_metadata=(),
     seal_points=1000,
+    purge_seconds=900,
     threads=1,
     shard_number=1,
     replication_factor=1,
