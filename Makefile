@@ -2,7 +2,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help run up down status test bench-vectors lint format constraints clean
+.PHONY: help run up down status test bench bench-vectors lint format constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ test: ## run the test suite; ARGS="tests/unit -k name" for a part of it
 bench-vectors: ## measure the home of vectors; SIZES=10000,100000,1000000 for more
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m benchmarks.vectors $(if $(SIZES),--sizes $(SIZES))
+
+bench: ## measure the service beside insightface and by itself; MODELS=folder of the networks
+	@tools/bootstrap.sh dev
+	@tools/bootstrap.sh golden
+	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
 lint: ## check style, format and types
 	@tools/bootstrap.sh dev

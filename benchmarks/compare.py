@@ -3,10 +3,12 @@
     python -m benchmarks.compare --insightface-python .venv-golden/bin/python \
         --detector det_500m.onnx --embedder mobilefacenet_arcface_128.onnx PHOTO...
 
-The running gateway must serve the same two networks. Each round measures one after the other:
-latency with one caller, then throughput (eight callers of the gateway; one single-threaded
-process per core of insightface). The order changes from round to round, so that a machine that
-slows down slows both. Ratios are taken round by round and their median is the result.
+The running gateway must serve the same two networks, with its cache off. Each round measures one
+after the other: latency with one caller (insightface with one thread or with all, whichever is
+faster), then throughput (eight callers of the gateway; one single-threaded process per core of
+insightface). The order changes from round to round, so that a machine that slows down slows both.
+Ratios are taken round by round and their median is the result. Beside them stands how far the two
+answers differ.
 """
 
 import asyncio
@@ -23,13 +25,20 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import aiohttp
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.load import closed
+
+Process = subprocess.Popen[str]
+
 WORKER = Path(__file__).with_name("insightface_worker.py")
 CALLERS = 8
+_JPEG = {"Content-Type": "image/jpeg"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,33 @@ class Round:
     throughput_insightface: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """boxes: [N,4] image pixels; embeddings: [N,D], of length 1; the largest face first."""
+
+    boxes: npt.NDArray[np.float64]
+    embeddings: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, boxes: list[list[float]], embeddings: list[list[float]]) -> "Answer":
+        """Sort and normalise what came as JSON."""
+        corners, vectors = np.array(boxes, float).reshape(-1, 4), np.array(embeddings, float)
+        order = np.argsort(-(corners[:, 2:] - corners[:, :2]).prod(axis=1), kind="stable")
+        vectors = vectors[order] / np.linalg.norm(vectors[order], axis=1, keepdims=True)
+        return cls(corners[order], vectors)
+
+    def differs(self, other: "Answer") -> dict[str, float]:
+        """Count faces and tell the worst: pixels between corners, cosine between embeddings."""
+        if len(self.boxes) != len(other.boxes):
+            return {"faces": len(self.boxes), "faces_insightface": len(other.boxes)}
+        cosines = (self.embeddings * other.embeddings).sum(axis=1)
+        return {
+            "faces": len(self.boxes),
+            "worst_box_pixels": float(np.abs(self.boxes - other.boxes).max(initial=0)),
+            "worst_cosine": float(cosines.min(initial=1)),
+        }
+
+
 class Gateway:
     """Calls `/api/ml/embed` of a running gateway."""
 
@@ -49,49 +85,54 @@ class Gateway:
         self._url = f"{url}/api/ml/embed"
         self._data = photo.read_bytes()
 
-    def latencies(self, count: int) -> list[float]:
-        """Seconds of each of `count` calls, one after the other."""
-        return asyncio.run(self._call(count, 1))
+    def latency(self, count: int) -> float:
+        """Median seconds of `count` calls, one after the other."""
+        calls = asyncio.run(closed(self._url, self._data, callers=1, count=count))
+        return calls.percentile(0.5) / 1000
 
     def throughput(self, count: int) -> float:
         """Photos per second with eight callers."""
-        started = time.perf_counter()
-        asyncio.run(self._call(count, CALLERS))
-        return count / (time.perf_counter() - started)
+        return asyncio.run(closed(self._url, self._data, callers=CALLERS, count=count)).rate()
 
-    async def _call(self, count: int, callers: int) -> list[float]:
-        seconds: list[float] = []
-        left = iter(range(count))
-        async with aiohttp.ClientSession() as session:
+    def answer(self) -> Answer:
+        """What it finds in the photo."""
+        faces = asyncio.run(self._answer())["faces"]
+        return Answer.of([each["box"] for each in faces], [each["embedding"] for each in faces])
 
-            async def caller() -> None:
-                for _ in left:
-                    started = time.perf_counter()
-                    headers = {"Content-Type": "image/jpeg"}
-                    async with session.post(self._url, data=self._data, headers=headers) as answer:
-                        answer.raise_for_status()
-                        await answer.read()
-                    seconds.append(time.perf_counter() - started)
+    async def _answer(self) -> Any:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(self._url, data=self._data, headers=_JPEG) as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.json()
 
-            await asyncio.gather(*(caller() for _ in range(callers)))
-        return seconds
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An interpreter with insightface, and the networks it loads."""
+
+    python: Path
+    detector: Path
+    embedder: Path
 
 
 class Insightface:
     """insightface in processes of its own."""
 
-    def __init__(self, python: Path, networks: tuple[Path, Path], photo: Path) -> None:
-        self._command = [str(python), str(WORKER), *map(str, networks)]
+    def __init__(self, reference: Reference, photo: Path) -> None:
+        networks = (str(reference.detector), str(reference.embedder))
+        self._command = [str(reference.python), str(WORKER), *networks]
         self._photo = str(photo)
         self._cores = os.cpu_count() or 1
 
     @contextmanager
-    def started(self) -> Iterator[tuple[Callable[[int], list[float]], Callable[[int], float]]]:
+    def started(self) -> Iterator["Library"]:
         """Start one process with all threads and one single-threaded process per core."""
         with ExitStack() as stack:
             wide = stack.enter_context(self._process(self._cores))
             narrow = [stack.enter_context(self._process(1)) for _ in range(self._cores)]
-            yield (lambda count: _ask([wide], count)), (lambda count: _rate(narrow, count))
+            yield Library(wide, narrow)
 
     @contextmanager
     def _process(self, threads: int) -> Iterator[subprocess.Popen[str]]:
@@ -105,42 +146,60 @@ class Insightface:
                 process.kill()
 
 
-def _ask(processes: list[subprocess.Popen[str]], count: int) -> list[float]:
+class Library:
+    """Running insightface: a process with all threads, and one with one thread for each core."""
+
+    def __init__(self, wide: Process, narrow: list[Process]) -> None:
+        self._wide = wide
+        self._narrow = narrow
+
+    def latency(self, count: int) -> float:
+        """Median seconds of a photo, in the faster of the two kinds of process."""
+        kinds = (self._wide, self._narrow[0])
+        return min(statistics.median(_ask([one], count)[0]["seconds"]) for one in kinds)
+
+    def throughput(self, count: int) -> float:
+        """Photos per second with a process on every core."""
+        share = max(count // len(self._narrow), 1)
+        started = time.perf_counter()
+        _ask(self._narrow, share)
+        return share * len(self._narrow) / (time.perf_counter() - started)
+
+    def answer(self) -> Answer:
+        """What it finds in the photo."""
+        found = _ask([self._wide], 1)[0]
+        return Answer.of(found["boxes"], found["embeddings"])
+
+
+def _ask(processes: list[Process], count: int) -> list[dict[str, Any]]:
     for process in processes:
         pipe: IO[str] | None = process.stdin
         if pipe is not None:
             pipe.write(f"{count}\n")
             pipe.flush()
-    seconds: list[float] = []
-    for process in processes:
-        line = process.stdout.readline() if process.stdout is not None else ""
-        seconds += json.loads(line)["seconds"]
-    return seconds
+    lines = [one.stdout.readline() if one.stdout is not None else "" for one in processes]
+    return [json.loads(line) for line in lines]
 
 
-def _rate(processes: list[subprocess.Popen[str]], count: int) -> float:
-    share = max(count // len(processes), 1)
-    started = time.perf_counter()
-    _ask(processes, share)
-    return share * len(processes) / (time.perf_counter() - started)
-
-
-def measure(gateway: Gateway, insightface: Insightface, *, rounds: int, count: int) -> list[Round]:
-    """Alternate the two and return one `Round` per pair; the first, warm-up, is left out."""
+def measure(
+    gateway: Gateway, insightface: Insightface, *, rounds: int, count: int
+) -> tuple[list[Round], dict[str, float]]:
+    """Alternate the two; one `Round` per pair, the warm-up left out, and how answers differ."""
     measured = []
-    with insightface.started() as (library_latencies, library_throughput):
+    with insightface.started() as library:
         for number in track(range(rounds + 1), description="rounds"):
             jobs: dict[str, Callable[[], float]] = {
-                "latency_aurum": lambda: statistics.median(gateway.latencies(count)),
-                "latency_insightface": lambda: statistics.median(library_latencies(count)),
+                "latency_aurum": lambda: gateway.latency(count),
+                "latency_insightface": lambda: library.latency(count),
                 "throughput_aurum": lambda: gateway.throughput(count * 2),
-                "throughput_insightface": lambda: library_throughput(count * 2),
+                "throughput_insightface": lambda: library.throughput(count * 2),
             }
             order = list(jobs) if number % 2 else list(reversed(jobs))
             figures = {name: jobs[name]() for name in order}
             if number:
                 measured.append(Round(**figures))
-    return measured
+        differences = gateway.answer().differs(library.answer())
+    return measured, differences
 
 
 def summarise(rounds: list[Round]) -> dict[str, Any]:
@@ -158,6 +217,41 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def compare(
+    photos: list[Path], *, url: str, library: Reference, rounds: int, count: int
+) -> dict[str, Any]:
+    """Measure each photo; the figures by the photo's name, and a table on the terminal."""
+    table = Table("photo", "figure", "median", "min", "max")
+    results: dict[str, Any] = {}
+    for photo in photos:
+        insightface = Insightface(library, photo)
+        measured, differences = measure(
+            Gateway(url, photo), insightface, rounds=rounds, count=count
+        )
+        figures = summarise(measured)
+        results[photo.name] = {**figures, "answers": differences}
+        for name, spread in figures.items():
+            table.add_row(photo.name, name, *(f"{value:.4g}" for value in spread.values()))
+        for name, value in differences.items():
+            table.add_row(photo.name, name, f"{value:.5g}")
+    Console().print(table)
+    return results
+
+
+def report(results: dict[str, Any], out: Path, *, rounds: int, count: int) -> None:
+    """Write the figures with machine and settings."""
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    settings = {"rounds": rounds, "calls": count, "callers": CALLERS, "warm-up rounds": 1}
+    load = [round(value, 1) for value in os.getloadavg()]
+    content = {
+        "machine": machine | {"load_average_at_the_end": load},
+        "settings": settings,
+        "results": results,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def main(
     photos: Annotated[list[Path], typer.Argument(exists=True)],
     insightface_python: Annotated[Path, typer.Option(exists=True)],
@@ -169,26 +263,9 @@ def main(
     out: Path = Path("benchmarks/results/compare.json"),
 ) -> None:
     """Measure each photo and write the JSON and a table."""
-    table = Table("photo", "figure", "median", "min", "max")
-    results: dict[str, Any] = {}
-    for photo in photos:
-        library = Insightface(insightface_python, (detector, embedder), photo)
-        results[photo.name] = summarise(
-            measure(Gateway(url, photo), library, rounds=rounds, count=count)
-        )
-        for name, spread in results[photo.name].items():
-            table.add_row(photo.name, name, *(f"{value:.4g}" for value in spread.values()))
-    Console().print(table)
-    report = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-        },
-        "settings": {"rounds": rounds, "calls": count, "callers": CALLERS, "warm-up rounds": 1},
-        "results": results,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(report, indent=2) + "\n")
+    library = Reference(insightface_python, detector, embedder)
+    results = compare(photos, url=url, library=library, rounds=rounds, count=count)
+    report(results, out, rounds=rounds, count=count)
 
 
 if __name__ == "__main__":

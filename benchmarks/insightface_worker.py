@@ -3,7 +3,8 @@
     python benchmarks/insightface_worker.py DETECTOR.onnx EMBEDDER.onnx THREADS PHOTO
 
 Each line on standard input is a number of photos to analyse; each answer is a JSON line with the
-seconds that each photo took, from encoded bytes to embeddings, and the faces found.
+seconds that each photo took, from encoded bytes to embeddings, and the last one's boxes [N,4] and
+embeddings [N,D].
 """
 
 import json
@@ -35,16 +36,19 @@ def main() -> None:
     embedder = ArcFaceONNX(embedder_file, session=session(embedder_file, int(threads)))
     data = np.frombuffer(Path(photo).read_bytes(), np.uint8)
     for line in sys.stdin:
-        seconds, faces = [], 0
+        seconds, found, embeddings = [], np.zeros((0, 4)), []
         for _ in range(int(line)):
             started = time.perf_counter()
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
             boxes, landmarks = detector.detect(image)
-            for box, points in zip(boxes, landmarks, strict=True):
-                embedder.get(image, Face(bbox=box[:4], kps=points, det_score=box[4]))
+            embeddings = [
+                embedder.get(image, Face(bbox=box[:4], kps=points, det_score=box[4])).tolist()
+                for box, points in zip(boxes, landmarks, strict=True)
+            ]
             seconds.append(time.perf_counter() - started)
-            faces = len(boxes)
-        sys.stdout.write(json.dumps({"seconds": seconds, "faces": faces}) + "\n")
+            found = boxes[:, :4]
+        answer = {"seconds": seconds, "boxes": found.tolist(), "embeddings": embeddings}
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 

@@ -2,12 +2,15 @@
 
 import base64
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from PIL import Image
 
 from gateway.calibrations import DEFAULT_FMR, Calibration
+from gateway.candidates.report import Compared, Side
+from gateway.candidates.trials import Trials
 from gateway.models import (
     SCORE_RANGE,
     Analysis,
@@ -21,8 +24,11 @@ from gateway.models import (
     StageVersion,
 )
 from gateway.pipeline import Comparison, Result, Timings
+from gateway.references import Reference
 from gateway.schemas import (
     CalibrationOut,
+    CandidateOut,
+    ComparedOut,
     FaceOut,
     FacesOut,
     ImageOut,
@@ -31,14 +37,20 @@ from gateway.schemas import (
     QualityOut,
     RateOut,
     ReadyOut,
+    ReferenceOut,
+    SideOut,
     SourceOut,
     StageOut,
     StagesOut,
+    StateOut,
     TookOut,
+    TrialOut,
     VerifyOut,
     VersionOut,
 )
 from gateway.sidecars import Sidecar
+from gateway.watch.opening import Watch
+from gateway.watch.portrait import Portrait
 from triton_python_backend import contract
 
 _SHOWN_FMR: Final = (0.1, 0.01, 1e-3, 1e-4, 1e-5)
@@ -153,8 +165,13 @@ def stages_out(
     request_id: str,
     sidecars: dict[tuple[str, str], Sidecar | None],
     calibration_of: Callable[[str], Calibration | None],
+    reference_of: Callable[[str, str], Reference | None],
 ) -> StagesOut:
-    """Shape the stages; `sidecars` by name of stage and version, calibrations by space."""
+    """Shape the stages.
+
+    Sidecars come by name of stage and version, calibrations by space, references by name of stage
+    and id.
+    """
     backends = {stage.name: stage.backend for stage in contract.STAGES}
     return StagesOut(
         request_id=request_id,
@@ -163,6 +180,7 @@ def stages_out(
             StageOut(
                 name=stage.name,
                 backend=backends[stage.name],
+                serving=stage.serving,
                 versions=[
                     version_out(
                         stage.name,
@@ -171,6 +189,7 @@ def stages_out(
                         calibration_of(each.id)
                         if each.id is not None and stage.name == contract.EMBEDDING_STAGE.name
                         else None,
+                        None if each.id is None else reference_of(stage.name, each.id),
                     )
                     for each in stage.versions
                 ],
@@ -203,6 +222,7 @@ def version_out(
     version: StageVersion,
     sidecar: Sidecar | None,
     calibration: Calibration | None = None,
+    reference: Reference | None = None,
 ) -> VersionOut:
     """Shape a version; a sidecar of other weights than those that answer does not count."""
     told = sidecar or Sidecar()
@@ -222,21 +242,109 @@ def version_out(
         licence=told.licence,
         imported_at=told.imported_at,
         calibration=None if calibration is None else calibration_out(calibration),
+        reference=None
+        if reference is None
+        else ReferenceOut(
+            photos=reference.photos, faces=reference.faces, made_at=reference.made_at
+        ),
     )
 
 
-def ready_out(status: EngineStatus, cache: Mapping[str, str | None] | None) -> ReadyOut:
-    """Shape readiness: the engine, each of its stages, and the cache, which nobody waits for.
+def candidate_out(trials: Trials, *, request_id: str) -> CandidateOut:
+    """Shape the trial under way."""
+    candidate, report = trials.candidate, trials.report
+    if candidate is None or report is None:
+        return CandidateOut(request_id=request_id, trial=None)
+    plan = candidate.plan.model_dump() | {"version": str(candidate.plan.version)}
+    trial = TrialOut(
+        **plan,
+        state="stopped" if trials.stopped else "running",
+        reason=trials.stopped,
+        rates=candidate.rates,
+        active=_side_out(report.active),
+        candidate=_side_out(report.candidate),
+        compared=_compared_out(report.compared),
+    )
+    return CandidateOut(request_id=request_id, trial=trial)
+
+
+def _side_out(side: Side) -> SideOut:
+    times = [side.percentile_ms(percent) for percent in (50, 95)]
+    p50, p95 = (None if time is None else round(time, 1) for time in times)
+    return SideOut(
+        version=side.version,
+        answered=side.answered,
+        errors=dict(side.errors),
+        faces=side.faces,
+        p50_ms=p50,
+        p95_ms=p95,
+    )
+
+
+def _compared_out(total: Compared) -> ComparedOut:
+    def mean(value: float, count: int) -> float | None:
+        return round(value / count, 4) if count else None
+
+    return ComparedOut(
+        images=total.images,
+        skipped=total.skipped,
+        failed=total.failed,
+        matched=total.matched,
+        only_active=total.only_active,
+        only_candidate=total.only_candidate,
+        box_iou=mean(total.overlap_sum, total.matched),
+        cosine_mean=mean(total.cosine_sum, total.cosines),
+        cosine_min=round(total.cosine_min, 4) if total.cosines else None,
+        score_difference_mean=mean(total.score_sum, total.scores),
+        score_difference_max=round(total.score_max, 4) if total.scores else None,
+        scores_lost=total.scores_lost,
+    )
+
+
+def ready_out(
+    status: EngineStatus, cache: Mapping[str, str | None] | None, watch: Watch
+) -> ReadyOut:
+    """Shape readiness: the engine and its stages, then the parts that faces are found without.
+
+    Without vectors or records the routes of collections answer 503 by themselves, and all others
+    work: a gateway without them stays in service, as one without its cache does.
 
     cache: why each layer does not answer, None where it does; None if caching is off.
     """
     parts = {"triton": _part(status.reachable, status.detail)}
     for stage in status.stages:
-        reasons = "; ".join(f"version {v.version}: {v.state} {v.reason}" for v in stage.versions)
-        served = ", ".join(f"version {v.version}" for v in stage.versions if v.ready)
-        parts[stage.name] = _part(stage.ready, served or reasons or "no version")
+        parts[stage.name] = _stage_part(stage)
     parts["cache"] = _cache_part(cache)
+    for name, state in watch.parts.states.items():
+        parts[name] = PartOut(status="ready" if state.works else "degraded", detail=state.detail)
+    parts["portrait"] = _portrait_part(watch.portrait)
     return ReadyOut(status="ready" if status.ready else "unready", parts=parts)
+
+
+def _stage_part(stage: StageStatus) -> PartOut:
+    reasons = "; ".join(f"version {v.version}: {v.state} {v.reason}" for v in stage.versions)
+    served = ", ".join(f"version {v.version}" for v in stage.versions if v.ready)
+    return PartOut(
+        status="ready" if stage.ready else "unready",
+        detail=(served or reasons or "no version").strip(),
+        version=stage.serving,
+        versions=[
+            StateOut(version=v.version, state=v.state, reason=v.reason) for v in stage.versions
+        ],
+    )
+
+
+def _portrait_part(portrait: Portrait) -> PartOut:
+    if not portrait.switched_on:
+        return PartOut(status="ready", detail="switched off")
+    report = portrait.last
+    if report is None:
+        return PartOut(status="ready", detail="not sent of late")
+    trouble = report.trouble
+    told = f"{time.time() - report.at:.0f} s ago, {report.seconds * 1000:.0f} ms"
+    if trouble is None:
+        return PartOut(status="ready", detail=f"answers as ever, {told}")
+    return PartOut(status="degraded", detail=f"{trouble}, {told}")
 
 
 def _cache_part(layers: Mapping[str, str | None] | None) -> PartOut:

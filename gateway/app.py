@@ -9,23 +9,29 @@ from aiohttp import web
 
 from gateway.cache.opening import open_answers
 from gateway.calibrations import Calibrations
+from gateway.candidates.report import TrialMetrics
+from gateway.candidates.trials import open_trials
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
 from gateway.collections.opening import open_collections
 from gateway.deadline import Slots, Workers
 from gateway.images import ImageLimits
-from gateway.inference.base import Inference
+from gateway.inference.base import CandidateInference, Inference
+from gateway.inference.candidate import TritonCandidate
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
 from gateway.openapi import build_document
 from gateway.pipeline import Pipeline
+from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.table import ROUTES
 from gateway.settings import Settings
+from gateway.watch.opening import make_distributions, open_watch
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
+CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens an engine within the running event loop."""
 
@@ -39,6 +45,11 @@ async def open_triton(settings: Settings) -> Inference:
     return TritonInference(settings.triton_address)
 
 
+async def open_triton_candidate(settings: Settings) -> CandidateInference:
+    """Open the way to the version being tried."""
+    return TritonCandidate(settings.triton_address)
+
+
 async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
     """Open the way to the embedding stage."""
     return TritonEmbedder(settings.triton_address)
@@ -49,6 +60,7 @@ def create_app(
     *,
     open_inference: InferenceFactory = open_triton,
     open_embedder: EmbedderFactory = open_triton_embedder,
+    open_candidate: CandidateFactory = open_triton_candidate,
 ) -> web.Application:
     """Build the application; nothing is connected before it starts."""
     app = web.Application(middlewares=MIDDLEWARES)
@@ -57,20 +69,42 @@ def create_app(
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
         workers = Workers()
+        references = References(settings.model_repository)
+        distributions = make_distributions(settings, references, metrics)
         inference = await open_inference(settings)
         embedder = await open_embedder(settings)
+        tried = await open_candidate(settings)
         try:
-            async with open_answers(settings, inference, metrics, release=_version()) as answers:
+            async with (
+                open_answers(settings, inference, metrics, release=_version()) as answers,
+                open_trials(
+                    tried,
+                    inference,
+                    TrialMetrics(metrics.registry),
+                    timeout_seconds=settings.request_timeout_seconds,
+                ) as trials,
+            ):
                 pipeline = Pipeline(
                     inference,
                     limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
-                    slots=Slots(settings.max_in_flight),
+                    slots=Slots(
+                        settings.max_in_flight,
+                        max_wait_seconds=settings.max_wait_seconds
+                        or settings.request_timeout_seconds / 4,
+                    ),
                     workers=workers,
                     metrics=metrics,
                     answers=answers,
+                    trials=trials,
+                    observe=distributions.observe,
                 )
                 cached = answers or NothingCached()
-                async with open_collections(settings, embedder, cached) as collections:
+                async with (
+                    open_collections(settings, embedder, cached, metrics.parts) as collections,
+                    open_watch(
+                        settings, inference, references, collections.stores, metrics
+                    ) as watch,
+                ):
                     intake = Intake(pipeline, collections)
                     app[SERVICES] = Services(
                         settings,
@@ -82,9 +116,13 @@ def create_app(
                         intake,
                         answers,
                         Calibrations(settings.model_repository),
+                        trials,
+                        references,
+                        watch,
                     )
                     yield
         finally:
+            await tried.close()
             await embedder.close()
             await inference.close()
             workers.close()

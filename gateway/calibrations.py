@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidRequestError
-from triton_python_backend.contract import EMBEDDING_STAGE
+from triton_python_backend.contract import EMBEDDING_STAGE, candidate_of
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,9 @@ class Calibrations:
     """The calibrations of a repository by space, read anew every few seconds."""
 
     def __init__(self, repository: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stage = repository / EMBEDDING_STAGE.name
+        stage = EMBEDDING_STAGE.name
+        # a version being tried brings its own
+        self._stages = (repository / stage, repository / candidate_of(stage))
         self._clock = clock
         self._read_at = -_FRESH_SECONDS
         self._known: dict[str, Calibration] = {}
@@ -86,8 +88,12 @@ class Calibrations:
     def of_space(self, space: str) -> Calibration | None:
         """Find the calibration of a space; reads a few small files when what it has is old."""
         if self._clock() - self._read_at > _FRESH_SECONDS:
-            folders = sorted(self._stage.glob(f"[1-9]*/{CALIBRATION_FILE}"))
-            read = [read_calibration(path.parent) for path in folders]
+            paths = [
+                path
+                for stage in self._stages
+                for path in sorted(stage.glob(f"[1-9]*/{CALIBRATION_FILE}"))
+            ]
+            read = [read_calibration(path.parent) for path in paths]
             self._known = {each.space: each for each in read if each is not None}
             self._read_at = self._clock()
         return self._known.get(space)

@@ -1,16 +1,21 @@
 """Rank 1: how long a request may take, how many may wait, and where CPU work goes."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 T = TypeVar("T")
+
+_WEIGHT: Final = 0.05
+"""Of the newest interval in the running mean: about the last twenty count."""
+_LONGEST_RETRY_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +36,71 @@ class Deadline:
             raise RequestTimeoutError("the request took longer than its deadline allows")
         return left
 
+    def half(self) -> "Deadline":
+        """A deadline that leaves half of the time left for something else."""
+        return Deadline(time.monotonic() + (self.at - time.monotonic()) / 2)
+
     def allows(self, seconds: float) -> bool:
         """Whether that many seconds are left."""
         return self.at - time.monotonic() > seconds
 
 
 class Slots:
-    """At most so many at a time; one more is refused at once instead of queued."""
+    """So many at a time as will be served soon; one more is refused at once instead of queued.
 
-    def __init__(self, limit: int) -> None:
+    How soon follows from Little's law: who comes waits for all that are in, at the rate at which
+    they have lately come out. Without a measure of it, at first, only `limit` counts.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        max_wait_seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Admit at most `limit`, and none who would wait longer than `max_wait_seconds`."""
         self._limit = limit
+        self._max_wait_seconds = max_wait_seconds
+        self._clock = clock
         self._taken = 0
+        self._last_out = math.nan
+        self._seconds_each: float | None = None
 
     @property
     def taken(self) -> int:
         """How many are in."""
         return self._taken
 
+    @property
+    def expected_wait_seconds(self) -> float:
+        """How long one more would wait; 0 while that is not known."""
+        return self._taken * (self._seconds_each or 0.0)
+
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold one slot; raises InferenceUnavailableError if all are taken."""
-        if self._taken >= self._limit:
-            message = f"{self._limit} requests are waiting for inference already"
-            raise InferenceUnavailableError(message, retry_after_seconds=1)
+        """Hold one slot; raises InferenceUnavailableError if the wait would be too long."""
+        wait = self.expected_wait_seconds
+        if self._taken >= self._limit or (self._taken and wait > self._max_wait_seconds):
+            message = f"{self._taken} requests are waiting for inference already"
+            raise InferenceUnavailableError(
+                message, retry_after_seconds=min(max(1, math.ceil(wait)), _LONGEST_RETRY_SECONDS)
+            )
+        if not self._taken:
+            # what comes out next says nothing about the time before it came in
+            self._last_out = self._clock()
         self._taken += 1
         try:
             yield
         finally:
             self._taken -= 1
+            self._note_out()
+
+    def _note_out(self) -> None:
+        now = self._clock()
+        seconds, self._last_out = now - self._last_out, now
+        known = self._seconds_each
+        self._seconds_each = seconds if known is None else known + _WEIGHT * (seconds - known)
 
 
 class Workers:

@@ -68,6 +68,7 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
             {
                 "name": "face_embedding",
                 "backend": "onnxruntime",
+                "serving": "1",
                 "versions": [
                     {
                         "version": "1",
@@ -82,17 +83,74 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
                         "licence": "Apache-2.0",
                         "imported_at": "2026-01-01T00:00:00Z",
                         "calibration": None,
+                        "reference": {
+                            "photos": "photos of visitors, every 10th",
+                            "faces": 2000,
+                            "made_at": "2026-01-02T00:00:00Z",
+                        },
                     }
                 ],
             }
         ],
+    },
+    ("GET", "/api/ml/models/candidate", 200): {
+        "request_id": _ID,
+        "trial": {
+            "trial": "5f1c2ab0",
+            "stage": "face_detection",
+            "version": "2",
+            "mode": "canary",
+            "share": 0.1,
+            "by": "request",
+            "since": "2026-01-01T00:00:00Z",
+            "state": "running",
+            "reason": "",
+            "rates": True,
+            "active": {
+                "version": "1",
+                "answered": 912,
+                "errors": {},
+                "faces": 1034,
+                "p50_ms": 38.2,
+                "p95_ms": 61.0,
+            },
+            "candidate": {
+                "version": "2",
+                "answered": 97,
+                "errors": {"timeout": 1},
+                "faces": 118,
+                "p50_ms": 41.7,
+                "p95_ms": 70.3,
+            },
+            "compared": {
+                "images": 61,
+                "skipped": 36,
+                "failed": 0,
+                "matched": 70,
+                "only_active": 0,
+                "only_candidate": 2,
+                "box_iou": 0.9412,
+                "cosine_mean": 0.9871,
+                "cosine_min": 0.9023,
+                "score_difference_mean": 0.0713,
+                "score_difference_max": 0.2004,
+                "scores_lost": 0,
+            },
+        },
     },
     ("GET", "/api/health/live", 200): {"status": "live"},
     ("GET", "/api/health/ready", 200): {
         "status": "ready",
         "parts": {
             "triton": {"status": "ready", "detail": "127.0.0.1:8001"},
-            "face_pipeline": {"status": "ready", "detail": "version 1"},
+            "face_pipeline": {
+                "status": "ready",
+                "detail": "version 1",
+                "version": "1",
+                "versions": [{"version": "1", "state": "READY", "reason": ""}],
+            },
+            "vectors": {"status": "ready", "detail": "Qdrant Edge, process 4711, 2 collections"},
+            "records": {"status": "degraded", "detail": "no answer for 4 s"},
         },
     },
     ("GET", "/api/health/ready", 503): {

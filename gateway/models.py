@@ -167,7 +167,12 @@ class StageStatus:
     @property
     def ready(self) -> bool:
         """Whether some version answers."""
-        return any(version.ready for version in self.versions)
+        return self.serving is not None
+
+    @property
+    def serving(self) -> str | None:
+        """The version that a new request meets: the newest that answers."""
+        return next((each.version for each in reversed(self.versions) if each.ready), None)
 
 
 @dataclass(frozen=True, slots=True)

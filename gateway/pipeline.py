@@ -10,8 +10,11 @@ from typing import Final
 import numpy as np
 
 from gateway.cache.answers import Answers, Question
+from gateway.candidates.plan import Asker, Candidate
+from gateway.candidates.trials import Trials
 from gateway.deadline import Deadline, Slots, Workers
 from gateway.errors import (
+    AurumError,
     ImageTooLargeError,
     InferenceUnavailableError,
     InvalidImageError,
@@ -24,7 +27,10 @@ from gateway.inference.base import Inference
 from gateway.metrics import Metrics
 from gateway.models import DEFAULT_TENANT, Analysis, CheckedImage, Face, Need
 
-_SPACE_ATTEMPTS: Final = 2
+_CHECKED_AT_ONCE_BYTES: Final = 256 * 1024
+"""Header and digest of so many bytes take less time than the way to a thread and back."""
+
+Infer = Callable[[Deadline], Awaitable[Analysis]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Comparison:
 
 
 class Pipeline:
-    """Checks images and has them analysed."""
+    """Checks images and has them analysed; `observe` sees each answer that was computed."""
 
     def __init__(
         self,
@@ -75,8 +81,12 @@ class Pipeline:
         workers: Workers,
         metrics: Metrics,
         answers: Answers | None = None,
+        trials: Trials | None = None,
+        observe: Callable[[Analysis], None] = lambda _: None,
     ) -> None:
         self.inference = inference
+        self._trials = trials
+        self._observe = observe
         self._answers = answers
         self._limits = limits
         self._slots = slots
@@ -91,21 +101,24 @@ class Pipeline:
         selection: Selection,
         deadline: Deadline,
         tenant: str = DEFAULT_TENANT,
+        asker: Asker | None = None,
     ) -> Result:
         """Check and analyse one image, or take the answer that is known.
+
+        asker: whose request may be given to a version being tried; None: the one in service it is.
 
         Raises: as `check_image` and `Inference.analyse`; InferenceUnavailableError when too many
         wait already.
         """
         started = time.monotonic()
-        image = await self._workers.run(partial(check_image, data, self._limits), deadline=deadline)
+        check = partial(check_image, data, self._limits)
+        if len(data) <= _CHECKED_AT_ONCE_BYTES:
+            image = check()
+        else:
+            image = await self._workers.run(check, deadline=deadline)
         checked = time.monotonic()
-        with self._slots.take():
-            if self._answers is None:
-                analysis, cached = await self._infer(data, need, deadline), False
-            else:
-                question = self._answers.ask(image.sha256, need=need, tenant=tenant)
-                analysis, cached = await self._share(self._answers, data, question, deadline)
+        question = partial(self._ask, image.sha256, need, tenant)
+        analysis, cached = await self._answer(data, need, question, asker, deadline)
         ended = time.monotonic()
         return Result(
             image,
@@ -118,18 +131,61 @@ class Pipeline:
             cached,
         )
 
+    def _ask(
+        self, digest: str, need: Need, tenant: str, candidate: Candidate | None
+    ) -> Question | None:
+        if self._answers is None:
+            return None
+        return self._answers.ask(digest, need=need, tenant=tenant, candidate=candidate)
+
+    async def _answer(
+        self,
+        data: bytes,
+        need: Need,
+        ask: Callable[[Candidate | None], Question | None],
+        asker: Asker | None,
+        deadline: Deadline,
+    ) -> tuple[Analysis, bool]:
+        """Have the version answer whose turn it is; where a candidate fails, the one in service."""
+        trials = self._trials if asker is not None else None
+        candidate = trials.choose(asker, need) if trials and asker else None
+        infer = partial(self._infer, data, need, trials)
+        if trials is None or candidate is None:
+            return await self._look_up(ask(None), infer, deadline)
+        tried = partial(self._try, trials, candidate, data, need)
+        try:
+            return await self._look_up(ask(candidate), tried, deadline.half())
+        except AurumError as error:
+            found = await self._look_up(ask(None), infer, deadline)
+            # an image that both refuse does not speak against the candidate
+            trials.blame(candidate, error)
+            return found
+
+    async def _look_up(
+        self, question: Question | None, infer: Infer, deadline: Deadline
+    ) -> tuple[Analysis, bool]:
+        if self._answers is None or question is None:
+            return await infer(deadline), False
+        return await self._share(self._answers, question, infer, deadline)
+
     async def _share(
-        self, answers: Answers, data: bytes, question: Question, deadline: Deadline
+        self, answers: Answers, question: Question, infer: Infer, deadline: Deadline
     ) -> tuple[Analysis, bool]:
         """Join an identical request in flight, within the own deadline, or be the first."""
-        # who asks after a swap does not join those who asked before
-        key = (question.image, question.tenant, question.need, question.weights)
+        # who asks after a swap does not join those who asked before; nor a candidate's requests
+        key = (
+            question.image,
+            question.tenant,
+            question.need,
+            question.weights,
+            question.release,
+        )
         while True:
             seconds = deadline.remaining_seconds()
             joins = answers.flights.has(key)
             if joins:
                 self._metrics.shared_flights.inc()
-            work = partial(self._look_up_or_infer, answers, data, question, deadline)
+            work = partial(self._look_up_or_infer, answers, question, infer, deadline)
             try:
                 async with asyncio.timeout(seconds):
                     return await answers.flights.share(key, work)
@@ -141,21 +197,40 @@ class Pipeline:
                     raise
 
     async def _look_up_or_infer(
-        self, answers: Answers, data: bytes, question: Question, deadline: Deadline
+        self, answers: Answers, question: Question, infer: Infer, deadline: Deadline
     ) -> tuple[Analysis, bool]:
         known = await answers.find(question)
         if known is not None:
             return known, True
-        analysis = await self._infer(data, question.need, deadline)
+        analysis = await infer(deadline)
         await answers.keep(question, analysis)
         return analysis, False
 
-    async def _infer(self, data: bytes, need: Need, deadline: Deadline) -> Analysis:
+    async def _infer(
+        self, data: bytes, need: Need, trials: Trials | None, deadline: Deadline
+    ) -> Analysis:
         started = time.monotonic()
-        analysis = await self.inference.analyse(data, need=need, deadline=deadline)
-        self._metrics.inference.labels(analysis.engine).observe(time.monotonic() - started)
-        self._metrics.faces.inc(len(analysis.faces))
+        with self._slots.take():
+            analysis = await self.inference.analyse(data, need=need, deadline=deadline)
+        seconds = time.monotonic() - started
+        self._count(analysis, seconds)
+        if trials is not None:
+            trials.answered(data, need, analysis, seconds)
+        self._observe(analysis)
         return analysis
+
+    async def _try(
+        self, trials: Trials, candidate: Candidate, data: bytes, need: Need, deadline: Deadline
+    ) -> Analysis:
+        started = time.monotonic()
+        with self._slots.take():
+            analysis = await trials.analyse(candidate, data, need=need, deadline=deadline)
+        self._count(analysis, time.monotonic() - started)
+        return analysis
+
+    def _count(self, analysis: Analysis, seconds: float) -> None:
+        self._metrics.inference.labels(analysis.engine).observe(seconds)
+        self._metrics.faces.inc(len(analysis.faces))
 
     async def compare(
         self,
@@ -165,8 +240,11 @@ class Pipeline:
         min_confidence: float,
         deadline: Deadline,
         tenant: str = DEFAULT_TENANT,
+        asker: Asker | None = None,
     ) -> Comparison:
         """Compare the largest face of each image.
+
+        One asker has both images analysed by one version; asker as in `run`.
 
         Raises: as `run`, with the name of the image; NoFaceError where one shows no face.
         """
@@ -176,8 +254,12 @@ class Pipeline:
             deadline=deadline,
             tenant=tenant,
         )
-        for _ in range(_SPACE_ATTEMPTS):
-            a, b = await _both(partial(run, "image_a", image_a), partial(run, "image_b", image_b))
+        # where a candidate has failed on one image alone, the version in service does both
+        for who in (asker, None):
+            a, b = await _both(
+                partial(run, "image_a", image_a, asker=who),
+                partial(run, "image_b", image_b, asker=who),
+            )
             if _space(a) == _space(b):
                 return Comparison(_cosine(a.analysis.faces[0], b.analysis.faces[0]), a, b)
         # embeddings of two spaces say nothing about each other; a swap takes but a moment
@@ -186,7 +268,14 @@ class Pipeline:
         )
 
     async def _run_named(
-        self, name: str, data: bytes, *, selection: Selection, deadline: Deadline, tenant: str
+        self,
+        name: str,
+        data: bytes,
+        *,
+        selection: Selection,
+        deadline: Deadline,
+        tenant: str,
+        asker: Asker | None,
     ) -> Result:
         try:
             result = await self.run(
@@ -195,6 +284,7 @@ class Pipeline:
                 selection=selection,
                 deadline=deadline,
                 tenant=tenant,
+                asker=asker,
             )
         except (ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError) as error:
             raise type(error)(f"{name}: {error.detail}") from error

@@ -197,6 +197,14 @@ class CalibrationOut(Shape):
     """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs tell."""
 
 
+class ReferenceOut(Shape):
+    """Photos on which a version was measured, and against which drift is told."""
+
+    photos: str
+    faces: int
+    made_at: str
+
+
 class VersionOut(Shape):
     """One version of a stage; what the importer did not write down is null."""
 
@@ -213,6 +221,7 @@ class VersionOut(Shape):
     licence: str | None
     imported_at: str | None
     calibration: CalibrationOut | None = None
+    reference: ReferenceOut | None = None
 
 
 class StageOut(Shape):
@@ -220,6 +229,8 @@ class StageOut(Shape):
 
     name: str
     backend: str
+    serving: str | None
+    """The version that a new request meets; null if none answers."""
     versions: list[VersionOut]
 
 
@@ -231,10 +242,78 @@ class StagesOut(Shape):
     stages: list[StageOut]
 
 
+class SideOut(Shape):
+    """One version while another is tried; times are of the last 1000 answers."""
+
+    version: str | None
+    answered: int
+    errors: dict[str, int]
+    """By code."""
+    faces: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class ComparedOut(Shape):
+    """Images that both versions saw: means over the faces that both found."""
+
+    images: int
+    skipped: int
+    """Only one version saw them, as the other was busy."""
+    failed: int
+    matched: int
+    only_active: int
+    only_candidate: int
+    box_iou: float | None
+    cosine_mean: float | None
+    """Null where the spaces differ."""
+    cosine_min: float | None
+    score_difference_mean: float | None
+    """Of absolute differences."""
+    score_difference_max: float | None
+    scores_lost: int
+    """Faces that only the version in service rates."""
+
+
+class TrialOut(Shape):
+    """A version being tried."""
+
+    trial: str
+    stage: str
+    version: str
+    mode: Literal["canary", "shadow"]
+    share: float
+    by: Literal["request", "tenant"]
+    since: str
+    state: Literal["running", "stopped"]
+    reason: str
+    """Why it was stopped."""
+    rates: bool
+    """Whether scores come out; if not, requests for scores are not given to it."""
+    active: SideOut
+    candidate: SideOut
+    compared: ComparedOut
+
+
+class CandidateOut(Shape):
+    """What is being tried, as this gateway process has counted it; null if nothing is."""
+
+    request_id: str
+    trial: TrialOut | None
+
+
 class LiveOut(Shape):
     """The process answers."""
 
     status: Literal["live"]
+
+
+class StateOut(Shape):
+    """A version of a stage, in the engine's words."""
+
+    version: str
+    state: str
+    reason: str
 
 
 class PartOut(Shape):
@@ -242,6 +321,10 @@ class PartOut(Shape):
 
     status: Literal["ready", "degraded", "unready"]
     detail: str
+    version: str | None = None
+    """Of a stage: the version that answers; null if none does."""
+    versions: list[StateOut] = []
+    """Of a stage: all that the engine knows of."""
 
 
 class ReadyOut(Shape):

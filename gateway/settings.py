@@ -62,10 +62,22 @@ class Settings(BaseSettings):
     """Deadline of one request, all waiting included."""
     max_in_flight: int = Field(default=256, gt=0)
     """Requests that may wait for Triton at a time; more are refused with 503."""
+    max_wait_seconds: float | None = Field(default=None, gt=0)
+    """Who would wait longer for Triton is refused at once; unset: a quarter of the deadline."""
     match_threshold: float = Field(default=0.32, ge=-1, le=1)
     """Cosine similarity from which two faces are one person, until a calibration says better."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
+
+    # Watching
+    portrait_interval_seconds: float = Field(default=60.0, ge=0)
+    """How often the shipped portrait goes through the live models; 0: never."""
+    drift_window_faces: int = Field(default=2000, ge=10)
+    """Last faces whose confidence, quality, score and embedding are compared with the reference."""
+    drift_min_faces: int = Field(default=200, ge=10)
+    """Before so many nothing is said of them."""
+    drift_psi_alert: float = Field(default=0.25, gt=0)
+    """Population stability index from which faces count as drifted."""
 
     # Memory: vectors, records, collections
     qdrant_url: str | None = None
@@ -82,8 +94,9 @@ class Settings(BaseSettings):
     """Edges per node of the graph: more finds more and costs memory (8 bytes each)."""
     vector_hnsw_ef_construct: int = Field(default=128, ge=8)
     """Candidates looked at when a point enters the graph: more finds more and builds slower."""
-    vector_hnsw_ef_search: int = Field(default=128, ge=8)
-    """Candidates looked at in a search: more finds more and takes longer."""
+    vector_hnsw_ef_search: int = Field(default=1024, ge=8)
+    """Candidates looked at in a search: more finds more and takes longer. People with one face each
+    need many, see the table in `docs/capacity.md`."""
     vector_quantization: Literal["int8", "off"] = "int8"
     """`int8`: graphs are walked on a quarter of the memory, the best are compared in full."""
     vector_oversampling: float = Field(default=2.0, ge=1)
@@ -92,6 +105,9 @@ class Settings(BaseSettings):
     """Metadata keys with an index of their own, separated by commas; others filter slower."""
     vector_seal_points: int = Field(default=10_000, ge=100)
     """Qdrant Edge: points of the shard that is searched without a graph; then it is indexed."""
+    vector_purge_seconds: float = Field(default=900.0, ge=0)
+    """Qdrant Edge: how long after a face was forgotten the shard that held its vector is rebuilt
+    without it, which takes its bytes off the disk."""
     vector_threads: int = Field(default=2, ge=1)
     """Qdrant Edge: threads of a search, and of indexing."""
     min_free_disk_megabytes: int = Field(default=256, ge=0)

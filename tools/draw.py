@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from tools.drawing import draw_faces
-from triton_python_backend.preprocess import decode
+from triton_python_backend.decoding import decode
 
 
 def draw(

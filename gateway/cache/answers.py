@@ -18,6 +18,7 @@ from gateway.cache.base import Cache, CacheError
 from gateway.cache.belief import Belief
 from gateway.cache.flights import Flights
 from gateway.cache.memory import MemoryCache
+from gateway.candidates.plan import Candidate
 from gateway.metrics import Metrics
 from gateway.models import Analysis, InService, Need
 
@@ -39,6 +40,8 @@ class Question:
     weights: InService
     fields: tuple[str, ...]
     asked_at: float
+    release: str
+    """Whose answers these are: this release's, or those of a candidate that it tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,24 @@ class Answers:
         """Why each layer did not answer when it was last asked; None where it did."""
         self.flights: Flights[tuple[Analysis, bool]] = Flights()
 
-    def ask(self, image: str, *, need: Need, tenant: str) -> Question:
-        """Put a question; it stays one of the weights believed to be in service now."""
+    def ask(
+        self, image: str, *, need: Need, tenant: str, candidate: Candidate | None = None
+    ) -> Question:
+        """Put a question; it stays one of the weights believed to be in service now.
+
+        A candidate's answers lie apart from all others, also where it carries the same ids.
+        """
         weights = self._belief.now or _NOBODY
+        release = self._release
+        if candidate is not None:
+            weights = candidate.among(weights)
+            release = f"{release}~{candidate.plan.trial}"
         found = (
-            keys.field(release=self._release, tenant=tenant, need=each, weights=weights)
+            keys.field(release=release, tenant=tenant, need=each, weights=weights)
             for each in keys.sufficient(need)
         )
         fields = tuple(field for field in found if field is not None)
-        return Question(image, tenant, need, weights, fields, time.monotonic())
+        return Question(image, tenant, need, weights, fields, time.monotonic(), release)
 
     async def find(self, question: Question) -> Analysis | None:
         """Return the answer that would be computed now, if some layer has it."""
@@ -101,10 +113,11 @@ class Answers:
 
     async def keep(self, question: Question, analysis: Analysis) -> None:
         """Keep an answer where its own ids say."""
-        self._belief.compare(analysis)
+        if question.release == self._release:
+            self._belief.compare(analysis)
         made_by = InService(analysis.detection, analysis.embedding, analysis.scoring)
         field = keys.field(
-            release=self._release, tenant=question.tenant, need=question.need, weights=made_by
+            release=question.release, tenant=question.tenant, need=question.need, weights=made_by
         )
         if field is None or analysis.engine != _ENGINE:
             return

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -74,10 +74,11 @@ class TritonCalls:
         *,
         deadline: Deadline,
         version: str = "",
+        attempts: int = _ATTEMPTS,
     ) -> dict[str, Array]:
         """Run a model and return the outputs asked for, by name.
 
-        A Triton that is not there is tried once more after a short random wait.
+        A Triton that is not there is tried again after a short random wait, `attempts` in all.
 
         Raises: as `Inference.analyse`; AurumError ("internal") for what should not happen.
         """
@@ -95,7 +96,7 @@ class TritonCalls:
             return {name: _output(answer.as_numpy(name), name) for name in outputs}
 
         def give_up(state: RetryCallState) -> bool:
-            enough = stop_after_attempt(_ATTEMPTS)(state)
+            enough = stop_after_attempt(attempts)(state)
             return enough or not deadline.allows(_JITTER_SECONDS[1])
 
         retrying = AsyncRetrying(
@@ -137,12 +138,18 @@ class TritonCalls:
 
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         """List the stages of the contract with their versions, as Triton's index has them."""
+        return await self.listed([stage.name for stage in contract.STAGES], deadline=deadline)
+
+    async def listed(
+        self, names: Collection[str], *, deadline: Deadline
+    ) -> tuple[StageStatus, ...]:
+        """List models with their versions, lowest first; without any where there is no such one."""
         seconds = deadline.remaining_seconds()
         try:
             index = await self._client.get_model_repository_index(client_timeout=seconds)
         except InferenceServerException as error:
             raise translate(error) from error
-        versions: dict[str, list[StageVersion]] = {stage.name: [] for stage in contract.STAGES}
+        versions: dict[str, list[StageVersion]] = {name: [] for name in names}
         for entry in index.models:
             if entry.name in versions and entry.version:
                 versions[entry.name].append(StageVersion(entry.version, entry.state, entry.reason))
@@ -150,6 +157,16 @@ class TritonCalls:
             StageStatus(name, tuple(sorted(found, key=lambda each: int(each.version))))
             for name, found in versions.items()
         )
+
+    async def parameter(self, model: str, key: str, *, deadline: Deadline) -> str | None:
+        """Read a parameter of a model's configuration; None if it has none of this name."""
+        seconds = deadline.remaining_seconds()
+        try:
+            answer = await self._client.get_model_config(model, client_timeout=seconds)
+        except InferenceServerException as error:
+            raise translate(error) from error
+        parameters = answer.config.parameters
+        return str(parameters[key].string_value) if key in parameters else None
 
     async def close(self) -> None:
         """Close the channel; calls under way have a moment, then end with an error."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.cache.answers import Answers
 from gateway.calibrations import Calibrations
+from gateway.candidates.trials import Trials
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
@@ -19,7 +20,9 @@ from gateway.inference.base import Inference
 from gateway.metrics import Metrics
 from gateway.models import Caller
 from gateway.pipeline import Pipeline
+from gateway.references import References
 from gateway.settings import Settings
+from gateway.watch.opening import Watch
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Options = TypeVar("Options", bound=BaseModel)
@@ -40,6 +43,9 @@ class Services:
     intake: Intake
     answers: Answers | None
     calibrations: Calibrations
+    trials: Trials
+    references: References
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ async def ready(request: web.Request) -> web.Response:
     deadline = Deadline.after(_PATIENCE_SECONDS)
     services = services_of(request)
     cache = None if services.answers is None else services.answers.last_health
-    answer = ready_out(await services.inference.status(deadline=deadline), cache)
+    status = await services.inference.status(deadline=deadline)
+    answer = ready_out(status, cache, services.watch)
     if answer.status == "ready":
         return json_answer(answer)
     response = json_answer(answer, status=503)

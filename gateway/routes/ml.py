@@ -5,7 +5,8 @@ from functools import partial
 from aiohttp import web
 from pydantic import ValidationError
 
-from gateway.answers import faces_out, stages_out, verify_out
+from gateway.answers import candidate_out, faces_out, stages_out, verify_out
+from gateway.candidates.plan import Asker
 from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.models import Need
 from gateway.pipeline import Selection
@@ -55,6 +56,7 @@ async def verify(request: web.Request) -> web.Response:
         min_confidence=options.min_confidence,
         deadline=context.deadline,
         tenant=context.caller.tenant,
+        asker=Asker(context.request_id, context.caller.tenant),
     )
     if threshold is None:
         embedding = comparison.a.analysis.embedding
@@ -92,8 +94,16 @@ async def models(request: web.Request) -> web.Response:
             request_id=context.request_id,
             sidecars=sidecars,
             calibration_of=services.calibrations.of_space,
+            reference_of=services.references.of,
         )
     )
+
+
+async def candidate(request: web.Request) -> web.Response:
+    """Show the version being tried beside the one in service."""
+    read_options(request, NoOptions)
+    trials = services_of(request).trials
+    return json_answer(candidate_out(trials, request_id=context_of(request).request_id))
 
 
 async def _answer_faces(
@@ -112,6 +122,7 @@ async def _answer_faces(
         selection=Selection(options.max_faces, options.min_confidence),
         deadline=context.deadline,
         tenant=context.caller.tenant,
+        asker=Asker(context.request_id, context.caller.tenant),
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")

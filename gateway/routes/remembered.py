@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 from aiohttp import web
-from pydantic import BaseModel
 
 from gateway.collection_answers import enrol_out, face_record_out, receipt_out, search_out
 from gateway.collection_schemas import (
@@ -18,7 +17,7 @@ from gateway.collection_schemas import (
 from gateway.collections.base import check_metadata
 from gateway.collections.intake import EnrolOptions, RawEmbedding
 from gateway.collections.search import SearchOptions
-from gateway.errors import ConflictError, InvalidRequestError
+from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.models import CollectionRecord
 from gateway.routes.bodies import Body, BodySpec, read_body
 from gateway.routes.collections import actor_of, collection_of, threshold_of
@@ -45,7 +44,7 @@ async def enrol_faces(request: web.Request) -> web.Response:
     body = await read_body(request, ENROL_BODY, EnrolIn)
     record = await collection_of(request)
 
-    async def work() -> tuple[int, BaseModel]:
+    async def work() -> tuple[int, EnrolOut]:
         answer = await _enrol(request, record, body)
         new = any(not face.duplicate for face in answer.faces)
         return 201 if new else 200, answer
@@ -134,11 +133,12 @@ async def search_faces(request: web.Request) -> web.Response:
 async def once(
     request: web.Request,
     fingerprint: str,
-    work: Callable[[], Awaitable[tuple[int, BaseModel]]],
+    work: Callable[[], Awaitable[tuple[int, EnrolOut]]],
 ) -> web.Response:
     """Do the work; with an `Idempotency-Key`, do it once a day and answer the same again.
 
-    Raises ConflictError for a key whose first request was another one or is still under way.
+    Raises ConflictError for a key whose first request was another one or is still under way,
+    NotFoundError where what it enrolled was forgotten since.
     """
     key = request.headers.get(IDEMPOTENCY_HEADER)
     if key is None:
@@ -152,6 +152,10 @@ async def once(
     if before is not None:
         if before.fingerprint != fingerprint:
             raise ConflictError(f"{IDEMPOTENCY_HEADER} was used for another request")
+        if before.status is not None and before.body is None:
+            raise NotFoundError(
+                f"what the first request with this {IDEMPOTENCY_HEADER} enrolled was forgotten"
+            )
         if before.status is None or before.body is None:
             raise ConflictError(
                 f"the first request with this {IDEMPOTENCY_HEADER} is under way",
@@ -165,7 +169,13 @@ async def once(
         )
     try:
         status, answer = await work()
-        await answers.finish(tenant=tenant, key=key, status=status, body=dump_json(answer).decode())
+        await answers.finish(
+            tenant=tenant,
+            key=key,
+            status=status,
+            body=dump_json(answer).decode(),
+            face_ids=[face.face_id for face in answer.faces],
+        )
     except BaseException:
         await answers.give_back(tenant=tenant, key=key)
         raise

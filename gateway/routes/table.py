@@ -79,6 +79,17 @@ ROUTES: Final = (
         {200: schemas.StagesOut},
         errors=("invalid_request", "inference_unavailable", "timeout"),
     ),
+    Route(
+        "GET",
+        "/api/ml/models/candidate",
+        ml.candidate,
+        "models",
+        "Show the version being tried",
+        "The version that answers a share of the requests, or runs in the shadow, beside the one "
+        "in service: latency, errors, faces found and differences, as this process counted them.",
+        {200: schemas.CandidateOut},
+        errors=("invalid_request",),
+    ),
     *COLLECTION_ROUTES,
     Route(
         "GET",
@@ -96,7 +107,9 @@ ROUTES: Final = (
         health.ready,
         "health",
         "Can it answer?",
-        "Names each part that an answer needs and whether it is ready.",
+        "Names each part and whether it is ready, of each stage the version that answers and all "
+        "that the inference server knows of. A part that faces are found without (cache, vectors, "
+        "records, portrait) is `degraded` at worst, and the service stays ready.",
         {200: schemas.ReadyOut, 503: schemas.ReadyOut},
         errors=("invalid_request",),
     ),

@@ -134,6 +134,7 @@ CASES = {
     "embed": ("post", "/api/ml/embed", "", {"image": photo()}),
     "verify": ("post", "/api/ml/verify", "", {"image_a": photo(), "image_b": photo()}),
     "models": ("get", "/api/ml/models", "", None),
+    "candidate": ("get", "/api/ml/models/candidate", "", None),
     "live": ("get", "/api/health/live", "", None),
     "ready": ("get", "/api/health/ready", "", None),
 }

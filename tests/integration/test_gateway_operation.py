@@ -9,8 +9,10 @@ import pytest
 
 from gateway.errors import AurumError, InferenceUnavailableError, RequestTimeoutError
 from gateway.middleware import PROBLEMS
+from gateway.references import REFERENCE_FILE
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import LIMIT, form, post, refused, serving, sha256
+from tests.unit.test_references import reference
 
 FACE_ROUTES = ["score", "detect", "embed"]
 
@@ -126,14 +128,25 @@ async def test_health(client, fake):
     async with client.get("/api/health/ready") as response:
         assert response.status == HTTPStatus.OK
         body = await response.json()
-        assert body["parts"]["face_embedding"] == {"status": "ready", "detail": "version 1"}
+        assert body["parts"]["face_embedding"] == {
+            "status": "ready",
+            "detail": "version 1",
+            "version": "1",
+            "versions": [{"version": "1", "state": "READY", "reason": ""}],
+        }
+        assert {"triton", "cache", "vectors", "records", "portrait"} <= set(body["parts"])
     fake.unready = {"face_scoring"}
     async with client.get("/api/health/ready") as response:
         assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
         assert "Retry-After" in response.headers
         body = await response.json()
         assert body["status"] == "unready"
-        assert body["parts"]["face_scoring"]["detail"] == "version 1: UNAVAILABLE no weights"
+        scoring = body["parts"]["face_scoring"]
+        assert scoring["detail"] == "version 1: UNAVAILABLE no weights"
+        assert scoring["version"] is None
+        assert scoring["versions"] == [
+            {"version": "1", "state": "UNAVAILABLE", "reason": "no weights"}
+        ]
         assert body["parts"]["triton"]["status"] == "ready"
     fake.reachable = False
     async with client.get("/api/health/ready") as response:
@@ -149,6 +162,7 @@ async def test_models_join_the_engine_and_the_sidecars(fake, tmp_path):
     folder.mkdir(parents=True)
     sidecar = {"id": SPACE, "sha256": "ab", "licence": "MIT", "dimension": 8, "more": 1}
     (folder / "model.json").write_text(json.dumps(sidecar))
+    (folder / REFERENCE_FILE).write_text(reference(SPACE).model_dump_json())
     other = tmp_path / "face_scoring" / "1"
     other.mkdir(parents=True)
     (other / "model.json").write_text(json.dumps(sidecar | {"id": "0" * 16}))
@@ -157,10 +171,17 @@ async def test_models_join_the_engine_and_the_sidecars(fake, tmp_path):
         client.get("/api/ml/models") as response,
     ):
         stages = {stage["name"]: stage for stage in (await response.json())["stages"]}
+    assert {stage["serving"] for stage in stages.values()} == {"1"}
     (embedding,) = stages["face_embedding"]["versions"]
+    assert embedding["reference"] == {
+        "photos": "some",
+        "faces": 1000,
+        "made_at": "2026-01-01T00:00:00+00:00",
+    }
     assert (embedding["id"], embedding["sha256"], embedding["space"]) == (SPACE, "ab", SPACE)
     assert (embedding["licence"], embedding["calibration"]) == ("MIT", None)
     (scoring,) = stages["face_scoring"]["versions"]
+    assert scoring["reference"] is None
     assert scoring["sha256"] is None, "the sidecar is of other weights than those that answer"
     (detection,) = stages["face_detection"]["versions"]
     assert detection["state"] == "READY"

@@ -10,7 +10,7 @@ from aiohttp import ClientSession, FormData, web
 
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
-from gateway.inference.base import Inference
+from gateway.inference.base import CandidateInference, Inference, NothingTried
 from gateway.middleware import PROBLEMS
 from gateway.settings import Settings
 
@@ -21,7 +21,10 @@ PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 
 @asynccontextmanager
 async def serving(
-    inference: Inference, embedder: ClosableEmbedder | None = None, **settings
+    inference: Inference,
+    embedder: ClosableEmbedder | None = None,
+    tried: CandidateInference | None = None,
+    **settings,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
 
@@ -29,7 +32,7 @@ async def serving(
     """
     if "home" not in settings:
         with TemporaryDirectory(prefix="aurum-home-") as home:
-            async with serving(inference, embedder, home=home, **settings) as session:
+            async with serving(inference, embedder, tried, home=home, **settings) as session:
                 yield session
         return
 
@@ -39,9 +42,18 @@ async def serving(
     async def open_embedder(chosen: Settings) -> ClosableEmbedder:
         return embedder or await open_triton_embedder(chosen)
 
-    # tests of the routes count what reaches the engine; those of the cache switch it on
-    chosen = Settings(**{"cache": "off", **settings})
-    app = create_app(chosen, open_inference=open_inference, open_embedder=open_embedder)
+    async def open_candidate(_: Settings) -> CandidateInference:
+        return tried or NothingTried()
+
+    # tests of the routes count what reaches the engine; those of the cache switch it on, and those
+    # of the portrait send it
+    chosen = Settings(**{"cache": "off", "portrait_interval_seconds": 0, **settings})
+    app = create_app(
+        chosen,
+        open_inference=open_inference,
+        open_embedder=open_embedder,
+        open_candidate=open_candidate,
+    )
     runner = make_runner(app, chosen)
     await runner.setup()
     try:

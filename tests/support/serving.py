@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from gateway.calibrations import CALIBRATION_FILE
+from gateway.references import REFERENCE_FILE
 from gateway.settings import CHECKOUT, Settings
 from tests.support.weights import models_folder, write_linear_head
 from tools.importing.importer import Order, import_weights
@@ -50,7 +52,9 @@ def shared_installation() -> Installation:
 
 def copy_repository(target: Path) -> Path:
     """Copy the stages without weights and caches."""
-    ignore = shutil.ignore_patterns("__pycache__", "model.onnx", "model.json")
+    ignore = shutil.ignore_patterns(
+        "__pycache__", "model.onnx", "model.json", REFERENCE_FILE, CALIBRATION_FILE
+    )
     shutil.copytree(CHECKOUT / "model_repository", target, ignore=ignore)
     for version in target.glob("*/[0-9]*"):
         if not any(version.iterdir()) and version.parent.name != "face_pipeline":

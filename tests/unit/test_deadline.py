@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -34,6 +35,66 @@ def test_a_slot_is_given_back_when_its_holder_fails():
     with pytest.raises(ValueError, match="broken"), slots.take():
         raise ValueError("broken")
     assert slots.taken == 0
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def serve(slots: Slots, clock: Clock, *, times: int, seconds: float) -> None:
+    """Let so many in one after the other, each for so long."""
+    for _ in range(times):
+        with slots.take():
+            clock.now += seconds
+
+
+def test_who_would_wait_too_long_is_refused_and_told_when_to_come_back():
+    clock = Clock()
+    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    serve(slots, clock, times=200, seconds=0.3)
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(slots.take())
+        assert slots.expected_wait_seconds == pytest.approx(1.2)
+        with pytest.raises(InferenceUnavailableError) as refusal, slots.take():
+            pytest.fail("the wait is too long")
+        assert refusal.value.retry_after_seconds == 2
+        assert slots.taken == 4
+
+
+def test_one_is_let_in_however_slow_it_goes():
+    clock = Clock()
+    slots = Slots(100, max_wait_seconds=0.01, clock=clock)
+    serve(slots, clock, times=50, seconds=5.0)
+    assert slots.taken == 0
+
+
+def test_idle_time_does_not_count_as_slowness():
+    clock = Clock()
+    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    for _ in range(50):
+        serve(slots, clock, times=1, seconds=0.1)
+        clock.now += 60
+    with ExitStack() as held:
+        for _ in range(10):
+            held.enter_context(slots.take())
+        assert slots.expected_wait_seconds == pytest.approx(1.0)
+
+
+def test_when_it_goes_faster_again_more_are_let_in():
+    clock = Clock()
+    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    serve(slots, clock, times=100, seconds=2.0)
+    serve(slots, clock, times=200, seconds=0.05)
+    with ExitStack() as held:
+        for _ in range(15):
+            held.enter_context(slots.take())
 
 
 async def test_workers_run_beside_the_event_loop():

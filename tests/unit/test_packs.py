@@ -18,7 +18,14 @@ from tools.packs import download
 from tools.packs.cache import Cache
 from tools.packs.download import Patience
 from tools.packs.errors import PackError
-from tools.packs.manifest import MANIFEST, Manifest, Pack, load_manifest
+from tools.packs.manifest import (
+    MANIFEST,
+    Manifest,
+    Pack,
+    built_in_files,
+    load_manifest,
+    refresh_built_in,
+)
 from triton_python_backend.contract import ONNX_STAGES
 
 HASTY = Patience(
@@ -269,6 +276,35 @@ def test_the_manifest_is_valid_and_its_schema_fresh():
     ]
 
 
+def test_the_built_in_files_are_those_of_the_clone():
+    lite = load_manifest().pack("lite")
+    made = built_in_files(CHECKOUT / "model_repository")
+    assert lite.files == made, (
+        "models.json knows other built-in networks; `python -m tools.golden model_repository` "
+        "writes it anew"
+    )
+    assert lite.bytes == sum(file.bytes for file in made)
+
+
+def test_built_in_files_are_written_anew_and_nothing_else(tmp_path):
+    for stage in ONNX_STAGES:
+        folder = tmp_path / stage.name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(stage.name.encode())
+    path = tmp_path / "models.json"
+    shutil.copy(MANIFEST, path)
+    refresh_built_in(tmp_path, path)
+    before, after = load_manifest(), load_manifest(path)
+    assert after.packs[1:] == before.packs[1:]
+    detection = after.pack("lite").files[0]
+    assert (detection.stage, detection.bytes) == ("face_detection", 14)
+    assert detection.sha256 == sha(b"face_detection")
+    refresh_built_in(CHECKOUT / "model_repository", path)
+    assert path.read_text() == MANIFEST.read_text()
+    with pytest.raises(PackError, match=r"model\.onnx cannot be read"):
+        built_in_files(tmp_path / "nowhere")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -352,3 +388,6 @@ def test_unknown_packs_and_built_in_ones(command):
     shown = command("list").stdout
     assert "buffalo_l" in shown
     assert "research" in shown
+    asked = command("pull", "buffalo_l", answer="n\n")
+    assert asked.exit_code == 1
+    assert "size unknown until download" in asked.stdout

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from tools.lifecycle import candidate_folders
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.journal import Action, Entry, history
 from tools.lifecycle.shelf import Shelf
@@ -30,9 +31,11 @@ def activate(shelf: Shelf, stage: str, version: int | None, *, check: Check) -> 
     Present versions above it are taken out and kept.
 
     Raises:
-        LifecycleError: if there is no such version, it serves already or does not pass `check`.
+        LifecycleError: if there is no such version, it serves already, does not pass `check`, or
+            another version of the stage is being tried.
     """
     with opened(shelf):
+        refuse_while_tried(shelf, stage)
         if version is None:
             kept = shelf.kept_versions(stage)
             if not kept:
@@ -40,7 +43,7 @@ def activate(shelf: Shelf, stage: str, version: int | None, *, check: Check) -> 
             version = kept[-1]
         if version == shelf.newest(stage):
             raise LifecycleError(f"{stage} {version} is in service already")
-        return _go_to(shelf, Action.ACTIVATE, stage, version, check=check)
+        return go_to(shelf, Action.ACTIVATE, stage, version, check=check)
 
 
 def rollback(shelf: Shelf, stage: str, *, check: Check) -> Change:
@@ -49,14 +52,15 @@ def rollback(shelf: Shelf, stage: str, *, check: Check) -> Change:
     A version that does not pass `check` is passed over.
 
     Raises:
-        LifecycleError: if there is nothing to go back to.
+        LifecycleError: if there is nothing to go back to, or a version of the stage is being tried.
     """
     with opened(shelf):
+        refuse_while_tried(shelf, stage)
         now = shelf.newest(stage)
         reasons = []
         for candidate in _earlier(shelf, stage):
             try:
-                return _go_to(shelf, Action.ROLLBACK, stage, candidate, check=check)
+                return go_to(shelf, Action.ROLLBACK, stage, candidate, check=check)
             except LifecycleError as error:
                 reasons.append(str(error))
         if reasons:
@@ -75,19 +79,20 @@ def withdraw(shelf: Shelf, stage: str, version: int, *, reason: str) -> Change:
         if not rest:
             raise LifecycleError(f"{stage} {version} is the only one there is: {reason}")
         entry = Entry(Action.WITHDRAW, stage, version, placed[-1], rest[-1], "begun", reason)
-        return _journalled(shelf, entry, lambda: [shelf.take_out(stage, version)])
+        return journalled(shelf, entry, lambda: [shelf.take_out(stage, version)])
 
 
 def remove(shelf: Shelf, stage: str, version: int) -> Change:
     """Delete a version that is not in service.
 
     Raises:
-        LifecycleError: if it serves, or there is none.
+        LifecycleError: if it serves, is being tried, or there is none.
     """
     with opened(shelf):
         now = shelf.newest(stage)
         if version == now:
             raise LifecycleError(f"{stage} {version} is in service; roll it back first")
+        refuse_while_tried(shelf, stage, version)
         present = version in shelf.placed_versions(stage)
         if not present and version not in shelf.kept_versions(stage):
             raise LifecycleError(f"{stage} has no version {version}")
@@ -98,7 +103,7 @@ def remove(shelf: Shelf, stage: str, version: int) -> Change:
             folder = shelf.take_out(stage, version) if present else shelf.kept(stage, version)
             shutil.rmtree(folder)
 
-        return _journalled(shelf, entry, delete)
+        return journalled(shelf, entry, delete)
 
 
 def note_import(shelf: Shelf, stage: str, version: int, *, before: int | None) -> None:
@@ -111,11 +116,36 @@ def recover(shelf: Shelf) -> None:
     """Close what a crash left open; the caller holds the lock."""
     shelf.clear_unfinished()
     for entry in shelf.journal.unfinished():
-        if entry.action is Action.REMOVE:
-            finished = entry.version not in shelf.placed_versions(entry.stage)
-        else:
-            finished = shelf.newest(entry.stage) == entry.after
+        finished = _is_finished(shelf, entry)
         shelf.journal.append(replace(entry, phase="done" if finished else "undone"))
+    plan = candidate_folders.read_plan(shelf)
+    promoted = plan is not None and plan.version == shelf.newest(plan.stage)
+    if promoted or (plan is None and not candidate_folders.is_clear(shelf)):
+        candidate_folders.remove(shelf)
+
+
+def refuse_while_tried(shelf: Shelf, stage: str, version: int | None = None) -> None:
+    """Raise LifecycleError if a version of a stage, or the one named, is being tried."""
+    plan = candidate_folders.read_plan(shelf)
+    if plan is not None and plan.stage == stage and version in (None, plan.version):
+        raise LifecycleError(
+            f"{stage} {plan.version} is being tried: "
+            "`aurum models promote` or `aurum models abort` ends that first"
+        )
+
+
+def _is_finished(shelf: Shelf, entry: Entry) -> bool:
+    """Whether a step that was begun had come to its end when a crash came."""
+    plan = candidate_folders.read_plan(shelf)
+    match entry.action:
+        case Action.REMOVE:
+            return entry.version not in shelf.placed_versions(entry.stage)
+        case Action.TRY:
+            return plan is not None and (plan.stage, plan.version) == (entry.stage, entry.version)
+        case Action.ABORT:
+            return plan is None
+        case _:
+            return shelf.newest(entry.stage) == entry.after
 
 
 @contextmanager
@@ -135,7 +165,11 @@ def _earlier(shelf: Shelf, stage: str) -> list[int]:
     return [v for v in dict.fromkeys([*told, *below]) if v != now]
 
 
-def _go_to(shelf: Shelf, action: Action, stage: str, version: int, *, check: Check) -> Change:
+def go_to(shelf: Shelf, action: Action, stage: str, version: int, *, check: Check) -> Change:
+    """Put a version that is kept or present into service; the caller holds the lock.
+
+    Raises LifecycleError if there is no such version, or it does not pass `check`.
+    """
     placed = shelf.placed_versions(stage)
     returns = version not in placed
     if returns and version not in shelf.kept_versions(stage):
@@ -152,10 +186,14 @@ def _go_to(shelf: Shelf, action: Action, stage: str, version: int, *, check: Che
             shelf.take_out(stage, number)
 
     entry = Entry(action, stage, version, max(placed, default=None), version, "begun")
-    return _journalled(shelf, entry, move)
+    return journalled(shelf, entry, move)
 
 
-def _journalled(shelf: Shelf, entry: Entry, move: Callable[[], object]) -> Change:
+def journalled(shelf: Shelf, entry: Entry, move: Callable[[], object]) -> Change:
+    """Make a step, written down before and after it; the caller holds the lock.
+
+    Raises LifecycleError where the disk refuses; what was begun is then closed.
+    """
     shelf.journal.append(entry)
     try:
         move()

@@ -1,4 +1,4 @@
-"""Rank 5: before Triton starts: a newest version that does not work makes way for the one below.
+"""Rank 6: before Triton starts: a newest version that does not work makes way for the one below.
 
 While Triton runs it keeps the old version when a new one fails to load. At a start it has no old
 one, and the stage would be missing.
@@ -6,6 +6,8 @@ one, and the stage would be missing.
 
 from collections.abc import Callable
 
+from tools.lifecycle.candidate_folders import read_plan, weights_folder
+from tools.lifecycle.candidates import abort
 from tools.lifecycle.changes import withdraw
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.shelf import STAGE_NAMES, Shelf
@@ -15,7 +17,8 @@ from tools.lifecycle.trial import check_version
 def withdraw_broken(shelf: Shelf, *, report: Callable[[str], None]) -> None:
     """Take out the newest versions that do not work, where a lower one does.
 
-    Where none works, all stay as they are, and Triton says why.
+    Where none works, all stay as they are, and Triton says why. A version being tried that does
+    not work is not tried any more.
     """
     for stage in STAGE_NAMES:
         broken: list[tuple[int, str]] = []
@@ -29,3 +32,21 @@ def withdraw_broken(shelf: Shelf, *, report: Callable[[str], None]) -> None:
                 withdraw(shelf, stage, number, reason=reason)
                 report(f"{stage} {number} is taken out, {version} serves: {reason}")
             break
+    _end_broken_trial(shelf, report=report)
+
+
+def end_trial(shelf: Shelf, *, reason: str, report: Callable[[str], None]) -> None:
+    """End the trial under way, if there is one, and say why."""
+    if read_plan(shelf) is not None:
+        plan = abort(shelf, reason=reason)
+        report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
+
+
+def _end_broken_trial(shelf: Shelf, *, report: Callable[[str], None]) -> None:
+    plan = read_plan(shelf)
+    if plan is None:
+        return
+    try:
+        check_version(plan.stage, weights_folder(shelf, plan))
+    except LifecycleError as error:
+        end_trial(shelf, reason=str(error), report=report)

@@ -24,9 +24,15 @@ class Action(StrEnum):
     WITHDRAW = "withdraw"
     """Taken out because it does not work."""
     REMOVE = "remove"
+    TRY = "try"
+    """Tried beside the version in service, which stays."""
+    PROMOTE = "promote"
+    """Tried, and then put into service."""
+    ABORT = "abort"
+    """Tried, and no longer; with a reason where it was found broken."""
 
 
-FORWARD = frozenset({Action.IMPORT, Action.ACTIVATE})
+FORWARD = frozenset({Action.IMPORT, Action.ACTIVATE, Action.PROMOTE})
 Phase = Literal["begun", "done", "undone"]
 
 

@@ -43,13 +43,18 @@ class Shelf:
         """What was in service when."""
         return Journal(self.folder / "journal.jsonl")
 
+    @property
+    def kept_folder(self) -> Path:
+        """The stages of versions out of service."""
+        return self.folder / "kept"
+
     def placed(self, stage: str, version: int) -> Path:
         """Folder of a version that Triton sees."""
         return self.repository / stage / str(version)
 
     def kept(self, stage: str, version: int) -> Path:
         """Folder of a version taken out of service."""
-        return self.folder / "kept" / stage / str(version)
+        return self.kept_folder / stage / str(version)
 
     def placed_versions(self, stage: str) -> list[int]:
         """Numbers that Triton sees, ascending; the last is in service if it loads."""
@@ -57,7 +62,7 @@ class Shelf:
 
     def kept_versions(self, stage: str) -> list[int]:
         """Numbers taken out of service, ascending."""
-        return _numbers(self.folder / "kept" / stage)
+        return _numbers(self.kept_folder / stage)
 
     def newest(self, stage: str) -> int | None:
         """The number in service."""
@@ -100,7 +105,7 @@ class Shelf:
     def clear_unfinished(self) -> None:
         """Finish moves between file systems that a crash cut short."""
         for stage in STAGE_NAMES:
-            for folder in (self.repository / stage, self.folder / "kept" / stage):
+            for folder in (self.repository / stage, self.kept_folder / stage):
                 for rest in folder.glob(f"{_ARRIVING}move-*"):
                     shutil.rmtree(rest)
             for leaving in (self.repository / stage).glob(f"{_LEAVING}*"):

@@ -6,14 +6,17 @@ from typing import Literal
 
 from tools.importing.errors import WeightsError
 from tools.importing.repository import SIDECAR_FILE, ModelCard, read_sidecar
+from tools.lifecycle.candidate_folders import read_plan
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.journal import Action
 from tools.lifecycle.shelf import STAGE_NAMES, Shelf
 from tools.lifecycle.trial import check_digest
 from tools.lifecycle.triton_view import States, TritonState
+from triton_python_backend.contract import candidate_of
 
-Place = Literal["serving", "waiting", "below", "kept", "refused"]
-"""In service; newest, but not served (yet); present below the newest; kept; Triton refuses it."""
+Place = Literal["serving", "waiting", "below", "kept", "refused", "tried"]
+"""In service; newest, but not served (yet); present below the newest; kept; Triton refuses it; on
+trial beside the one in service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,10 @@ def view(shelf: Shelf, states: States | None) -> list[VersionView]:
     notes = {
         (entry.stage, entry.version): entry.reason
         for entry in shelf.journal.entries()
-        if entry.action is Action.WITHDRAW
+        if entry.action in (Action.WITHDRAW, Action.ABORT) and entry.reason
     }
+    plan = read_plan(shelf)
+    tried = None if plan is None else (plan.stage, plan.version)
     found = []
     for stage in STAGE_NAMES:
         for version in shelf.placed_versions(stage):
@@ -48,11 +53,17 @@ def view(shelf: Shelf, states: States | None) -> list[VersionView]:
             if place == "serving" and states is not None and _newer_ready(states, stage, version):
                 # older versions of the embedding stay loaded for the collections in their space
                 place = "below"
+            if (stage, version) == tried:
+                place = "tried"
             found.append(_version(stage, version, folder, place, state, ""))
         for version in shelf.kept_versions(stage):
             folder = shelf.kept(stage, version)
             note = notes.get((stage, version), "")
-            found.append(_version(stage, version, folder, "kept", None, note))
+            place, state = "kept", None
+            if (stage, version) == tried:
+                place = "tried"
+                state = None if states is None else states.get((candidate_of(stage), version))
+            found.append(_version(stage, version, folder, place, state, note))
     return found
 
 

@@ -1,7 +1,8 @@
-"""Rank 5: while Triton runs: a newest version that it refuses time and again is taken out.
+"""Rank 6: while Triton runs: a newest version that it refuses time and again is taken out.
 
 Triton serves the old version on, but tries the broken one again every second, which costs half a
-core; and it would not start with it.
+core; and it would not start with it. A version being tried that Triton refuses, or that the
+gateway has stopped asking, is not tried any more.
 """
 
 import asyncio
@@ -10,11 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.candidates.plan import Plan
 from gateway.settings import Settings
+from tools.lifecycle.candidate_folders import read_plan
+from tools.lifecycle.candidates import abort
 from tools.lifecycle.changes import withdraw
 from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.gateway_view import why_stopped
 from tools.lifecycle.shelf import STAGE_NAMES, Shelf
 from tools.lifecycle.triton_view import States, read_states
+from triton_python_backend.contract import candidate_of
 
 _EVERY_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 10.0
@@ -49,6 +55,35 @@ class Watch:
                 self._look_at(stage, states)
             except (LifecycleError, OSError) as error:
                 self._report(f"{stage} was not put right: {error}")
+        try:
+            self._look_at_trial(states)
+        except (LifecycleError, OSError) as error:
+            self._report(f"the trial was not put right: {error}")
+
+    def _look_at_trial(self, states: States) -> None:
+        plan = read_plan(self._shelf)
+        if plan is None:
+            return
+        reason = self._why_refused(plan, states) or why_stopped(self._settings, plan.trial)
+        if reason:
+            abort(self._shelf, reason=reason, trial=plan.trial)
+            self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
+
+    def _why_refused(self, plan: Plan, states: States) -> str:
+        """What Triton says of a candidate that it has not loaded for some time; else nothing."""
+        key = (candidate_of(plan.stage), plan.version)
+        state = states.get(key)
+        if state is None or state.state == "READY":
+            self._failing.pop(key, None)
+            return ""
+        # while it is loaded once more it has not proved anything
+        if state.state != "UNAVAILABLE":
+            return ""
+        since = self._failing.setdefault(key, time.monotonic())
+        if time.monotonic() - since < _PATIENCE_SECONDS:
+            return ""
+        del self._failing[key]
+        return state.reason or "Triton does not load it"
 
     def _look_at(self, stage: str, states: States) -> None:
         placed = self._shelf.placed_versions(stage)

@@ -1,7 +1,6 @@
 """`aurum models calibrate`: what a threshold means for the embedding in service."""
 
 import hashlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from tools.calibration.errors import CalibrationError
 from tools.calibration.pairs import Pair, read_pairs
 from tools.calibration.picture import draw_det
 from tools.calibration.rates import measure_rates
-from tools.importing.repository import SIDECAR_FILE
+from tools.importing.repository import SIDECAR_FILE, place_beside
 from tools.lifecycle.view import card_of
 from tools.models.common import Context, Repository, opened
 from triton_python_backend.contract import EMBEDDING_STAGE
@@ -49,7 +48,7 @@ def calibrate(
             )
         calibration = _measure(labelled, embedded, pairs)
         folder = _folder(context, embedded.space)
-        _write(folder / CALIBRATION_FILE, calibration)
+        place_beside(folder / CALIBRATION_FILE, calibration.model_dump_json(indent=2) + "\n")
         draw_det(calibration, picture)
         context.out.print(_table(calibration))
         context.out.print(f"DET curve: {picture}", markup=False)
@@ -89,13 +88,6 @@ def _folder(context: Context, space: str) -> Path:
     raise CalibrationError(
         f"no version of {STAGE} in {context.shelf.repository} makes space {space}"
     )
-
-
-def _write(path: Path, calibration: Calibration) -> None:
-    # beside the version folder, where Triton does not look, then into it in one step
-    part = path.parent.with_name(f".{path.parent.name}.{path.name}")
-    part.write_text(calibration.model_dump_json(indent=2) + "\n")
-    os.replace(part, path)
 
 
 def _table(calibration: Calibration) -> Table:

@@ -7,14 +7,17 @@ import typer
 from rich.table import Table
 
 from tools.importing.arcface import USUAL, Normalisation
-from tools.importing.importer import Order, import_weights
+from tools.importing.importer import Order, as_it_is, import_weights
 from tools.importing.repository import ModelCard, space_of
-from tools.lifecycle.changes import note_import
+from tools.lifecycle.changes import note_import, refuse_while_tried
 from tools.lifecycle.changes import opened as journal_opened
 from tools.lifecycle.shelf import STAGE_NAMES
+from tools.lighter.lighten import Lightener
 from tools.models.common import Context, Repository, opened
 from tools.models.golden import Original, examine, original
+from tools.models.lighter import CalibrationPhotos, in_service, lightener, show_accuracy
 from tools.models.waiting import Wait, tell_when_served
+from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +45,16 @@ def import_command(
         int | None,
         typer.Option(help="The embedding is a re-export of this version and takes over its space."),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Out of service, for `activate` with --canary or so.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise detection and embedding to 8 bits.")
+    ] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Detection and embedding in 16-bit floats, for GPUs.")
+    ] = False,
+    calibration_photos: CalibrationPhotos = None,
     wait: Wait = 30.0,
 ) -> None:
     """Check weights, make them ready for Triton and place them as new versions: all or none."""
@@ -52,6 +65,15 @@ def import_command(
         )
     with opened(repository) as context:
         same = None if same_space_as is None else original(context.shelf, same_space_as)
+        same_space = None if same is None else space_of(same.card)
+        lighter = lightener(
+            context,
+            int8=int8,
+            fp16=fp16,
+            photos=calibration_photos,
+            keep_space=same is not None,
+        )
+        anew = lighter is not None and not any((detection, embedding, scoring))
         order = Order(
             detection=detection,
             embedding=embedding,
@@ -60,34 +82,60 @@ def import_command(
             space=space,
             normalisation=normalisation,
             licence=licence,
-            same_space=None if same is None else space_of(same.card),
+            finished=in_service(context, same_space=same_space) if anew else (),
+            same_space=same_space,
         )
-        cards = place(context, order, same=same)
-        show(context, cards)
+        cards = place(context, order, same=same, lighter=lighter, keep=keep)
+        show(context, cards, title="kept" if keep else "placed")
+        show_accuracy(context, cards)
         for card in cards:
             tell_when_served(context, card.stage, card.version, seconds=wait)
 
 
-def place(context: Context, order: Order, *, same: Original | None = None) -> list[ModelCard]:
-    """Import an order and write it into the journal."""
+def place(
+    context: Context,
+    order: Order,
+    *,
+    same: Original | None = None,
+    lighter: Lightener | None = None,
+    keep: bool = False,
+) -> list[ModelCard]:
+    """Import an order and write it into the journal; with `keep`, out of service."""
     shelf = context.shelf
     with journal_opened(shelf), context.errors.status("importing") as status:
+        if not keep:
+            _refuse_while_tried(context, order)
+        if lighter is not None:
+            lighter.progress = status.update
         before = {stage: shelf.newest(stage) for stage in STAGE_NAMES}
         cards = import_weights(
             order,
             shelf.repository,
             lambda text: status.update(text),
             reserved=shelf.kept_versions,
+            lighten=lighter or as_it_is,
             examine=examine(same),
+            shelf=shelf.kept_folder if keep else None,
         )
-        for card in cards:
+        for card in [] if keep else cards:
             note_import(shelf, card.stage, card.version, before=before[card.stage])
     return cards
 
 
-def show(context: Context, cards: list[ModelCard]) -> None:
+def _refuse_while_tried(context: Context, order: Order) -> None:
+    files = {
+        DETECTION.name: order.detection,
+        EMBEDDING_STAGE.name: order.embedding,
+        SCORING.name: order.scoring,
+    }
+    for stage, file in files.items():
+        if file is not None:
+            refuse_while_tried(context.shelf, stage)
+
+
+def show(context: Context, cards: list[ModelCard], *, title: str = "placed") -> None:
     """Print what was placed."""
-    table = Table(title="placed")
+    table = Table(title=title)
     for heading in ("stage", "version", "id"):
         table.add_column(heading, no_wrap=True)
     for heading in ("network", "made from"):

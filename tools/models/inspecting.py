@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tools.lifecycle.candidate_folders import read_plan
 from tools.lifecycle.errors import LifecycleError
+from tools.lifecycle.gateway_view import read_trial
 from tools.lifecycle.shelf import STAGE_NAMES, stage_name
 from tools.lifecycle.trial import check_version
 from tools.lifecycle.triton_view import read_settled
 from tools.lifecycle.view import VersionView, view
-from tools.models.common import Repository, opened
+from tools.models.common import Context, Repository, opened
+from tools.models.side_by_side import differences, headline, table_of
 
 
 def register(app: typer.Typer) -> None:
@@ -21,13 +24,17 @@ def register(app: typer.Typer) -> None:
 
 
 def status(*, repository: Repository = None) -> None:
-    """Show every version: where it is, its id and space, its digest, what Triton says."""
+    """Show every version: where it is, its id and space, its digest, what Triton says.
+
+    Of one being tried: how it does beside the version in service, as the gateway has counted.
+    """
     with opened(repository) as context:
         states = read_settled(context.settings)
         context.out.print(_table(view(context.shelf, states)))
         if states is None:
             port = context.settings.triton_http_port
             context.out.print(f"No Triton answers on port {port}; states are those of the disk.")
+        _show_trial(context)
 
 
 def verify(
@@ -51,6 +58,21 @@ def verify(
                 context.out.print(text, markup=False)
         if failed:
             raise typer.Exit(1)
+
+
+def _show_trial(context: Context) -> None:
+    plan = read_plan(context.shelf)
+    if plan is None:
+        return
+    context.out.print(headline(plan), markup=False)
+    trial = read_trial(context.settings)
+    if trial is None or trial.trial != plan.trial:
+        port = context.settings.port
+        context.out.print(f"The gateway on port {port} does not know of it (yet).", markup=False)
+        return
+    context.out.print(table_of(trial))
+    for line in differences(trial):
+        context.out.print(line, markup=False)
 
 
 def _problem(stage: str, folder: Path) -> str:

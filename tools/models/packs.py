@@ -15,7 +15,7 @@ from tools.models.common import Context, Repository, opened
 from tools.models.importing import place, show
 from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 from tools.packs.cache import Cache, digest_of
-from tools.packs.manifest import Pack, load_manifest
+from tools.packs.manifest import BUILT_IN_VERSION, Pack, PackFile, load_manifest
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 
 _ManifestOption = Annotated[Path | None, typer.Option(help="Another models.json.")]
@@ -38,7 +38,7 @@ def list_packs(*, manifest: _ManifestOption = None) -> None:
         cache = _cache(context)
         for pack in (load_manifest(manifest) if manifest else load_manifest()).packs:
             here = "built in" if pack.archive is None else "yes" if cache.cached(pack) else "no"
-            names = ", ".join(file.name for file in pack.files)
+            names = ", ".join(_name(pack, file) for file in pack.files)
             table.add_row(pack.name, here, pack.description, names, _size(pack), pack.licence)
         context.out.print(table)
 
@@ -61,7 +61,7 @@ def pull(
             return
         context.out.print(f"{name}: {pack.description}", markup=False)
         context.out.print(f"licence: {pack.licence}", markup=False)
-        context.out.print(f"size: {_size(pack)}", markup=False)
+        context.out.print(_size(pack), markup=False)
         if not accept_license and not typer.confirm("Do you agree to this licence?"):
             raise typer.Exit(1)
         files = _fetch(context, pack)
@@ -75,7 +75,7 @@ def pull(
             embedding=missing.get(EMBEDDING_STAGE.name),
             scoring=missing.get(SCORING.name),
             normalisation=None
-            if embedding is None
+            if embedding is None or embedding.preprocessing is None
             else Normalisation(embedding.preprocessing.mean, embedding.preprocessing.std),
             licence=pack.licence,
         )
@@ -111,7 +111,9 @@ def _not_in_service(context: Context, pack: Pack, files: dict[str, Path]) -> dic
 
 
 def _size(pack: Pack) -> str:
-    if pack.archive is None:
-        return "part of the clone"
-    size = pack.archive.bytes
-    return "not known before the download" if size is None else f"{size / 1e6:.1f} MB"
+    size = "size unknown until download" if pack.bytes is None else f"{pack.bytes / 1e6:.1f} MB"
+    return f"{size}, part of the clone" if pack.archive is None else size
+
+
+def _name(pack: Pack, file: PackFile) -> str:
+    return file.name if pack.archive else f"{file.stage}/{BUILT_IN_VERSION}/{file.name}"

@@ -11,6 +11,7 @@ from tools.lifecycle.trial import check_version
 from tools.models.common import Context, Repository, opened
 from tools.models.golden import check_before_service
 from tools.models.needed import refuse_if_needed
+from tools.models.trying import By, Canary, Shadow, terms_of, try_version
 from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
@@ -26,12 +27,19 @@ def activate(
     stage: Stage,
     version: Annotated[int | None, typer.Argument(help="Else the newest kept one.")] = None,
     *,
+    canary: Canary = None,
+    shadow: Shadow = False,
+    by: By = "request",
     repository: Repository = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Put a version that was taken out, or an older one, into service."""
+    """Put a version that was taken out, or an older one, into service, or on trial first."""
     with opened(repository) as context:
         name = stage_name(stage)
+        terms = terms_of(canary, shadow=shadow, by=by)
+        if terms is not None:
+            try_version(context, name, version, terms, wait=wait)
+            return
         _tell(
             context,
             changes.activate(context.shelf, name, version, check=check_before_service),

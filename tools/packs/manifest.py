@@ -1,12 +1,16 @@
 """Rank 1: `models.json`, typed. `models.schema.json` beside it is made from these classes."""
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
 
 from tools.packs.errors import PackError
+from triton_python_backend.contract import ONNX_STAGES
 
+BUILT_IN_VERSION: Final = 1
+BUILT_IN_FILE: Final = "model.onnx"
 MANIFEST: Final = Path(__file__).with_name("models.json")
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -29,13 +33,14 @@ class PackFile(_Shape):
     """A network of a pack."""
 
     name: FileName
-    """In the archive, in whatever folder of it."""
+    """In the archive, in whatever folder of it; built in: in version 1 of its stage."""
     stage: Literal["face_detection", "face_embedding", "face_scoring"]
     bytes: int | None = Field(gt=0)
     """Null: not known."""
     sha256: Sha256 | None
     """Null: not known; then that of the archive must be."""
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
+    """Null: the file takes what the stage takes, all of it is in the graph."""
 
 
 class Archive(_Shape):
@@ -58,6 +63,14 @@ class Pack(_Shape):
     archive: Archive | None
     """Null: built in."""
     files: tuple[PackFile, ...]
+
+    @property
+    def bytes(self) -> int | None:
+        """What is downloaded, or in the clone; None where it is not known before."""
+        if self.archive is not None:
+            return self.archive.bytes
+        sizes = [file.bytes for file in self.files]
+        return sum(size for size in sizes if size) if all(sizes) else None
 
     @model_validator(mode="after")
     def _everything_can_be_checked(self) -> "Pack":
@@ -83,6 +96,34 @@ class Manifest(_Shape):
                 return pack
         known = ", ".join(pack.name for pack in self.packs)
         raise PackError(f"there is no pack {name!r}; there are {known}")
+
+
+def built_in_files(repository: Path) -> tuple[PackFile, ...]:
+    """Describe version 1 of each ONNX stage of a repository; raises PackError without one."""
+
+    def describe(stage: str) -> PackFile:
+        path = repository / stage / str(BUILT_IN_VERSION) / BUILT_IN_FILE
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PackError(f"{path} cannot be read: {error.strerror}") from error
+        fields = {"name": path.name, "stage": stage, "preprocessing": None}
+        digest = hashlib.sha256(data).hexdigest()
+        return PackFile.model_validate({**fields, "bytes": len(data), "sha256": digest})
+
+    return tuple(describe(stage.name) for stage in ONNX_STAGES)
+
+
+def refresh_built_in(repository: Path, path: Path = MANIFEST) -> None:
+    """Write sizes and digests of the built-in networks into a manifest."""
+    files = built_in_files(repository)
+    manifest = load_manifest(path)
+    packs = tuple(
+        pack if pack.archive is not None else pack.model_copy(update={"files": files})
+        for pack in manifest.packs
+    )
+    changed = manifest.model_copy(update={"packs": packs})
+    path.write_text(changed.model_dump_json(indent=2) + "\n")
 
 
 def load_manifest(path: Path = MANIFEST) -> Manifest:

@@ -1,0 +1,196 @@
+"""What one gateway does: cached answers, overload, its own cost, the networks' share of the time.
+
+    python -m benchmarks.behaviour --models ../shared/models [--seconds 60]
+
+Starts a stack of its own and writes `benchmarks/results/behaviour.json`. The clients run on the
+same cores, so that each figure is that of the machine with its callers.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import cv2
+import numpy as np
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+from tritonclient import grpc as triton
+
+from benchmarks.load import Answered, closed, open_loop
+from benchmarks.served import CHECKOUT, Served, served
+from triton_python_backend import alignment, contract, decoding, preprocess
+from triton_python_backend.detection import Detections
+from triton_python_backend.onnx_session import Call, OnnxSession
+
+PORTRAIT: Final = CHECKOUT / "tools" / "golden" / "eileen_collins.png"
+CALLERS: Final = 8
+CACHED_RATE: Final = 500
+
+
+def photo() -> bytes:
+    """One face, 800 x 600 pixels, JPEG: the shipped portrait, enlarged."""
+    portrait = cv2.imread(str(PORTRAIT))
+    large = cv2.resize(portrait, (800, 800), interpolation=cv2.INTER_CUBIC)[:600]
+    return bytes(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+
+
+def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
+    """Answers from the cache of one gateway process: as many as it can, and at a steady rate."""
+    url = f"{stack.url}/api/ml/embed"
+    asyncio.run(closed(url, image, callers=CALLERS, count=500))
+    most = asyncio.run(closed(url, image, callers=CALLERS, count=int(seconds * 800)))
+    steady = asyncio.run(open_loop(url, image, rate=CACHED_RATE, seconds=seconds))
+    return {
+        "answers_per_second": most.rate(),
+        "steady_rate": CACHED_RATE,
+        "steady_p50_ms": steady.percentile(0.5),
+        "steady_p99_ms": steady.percentile(0.99),
+        "statuses": _statuses(steady),
+    }
+
+
+def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
+    """Three times as many requests as can be served, for a while; what becomes of each."""
+    url = f"{stack.url}/api/ml/embed"
+    asyncio.run(closed(url, image, callers=CALLERS, count=40))
+    capacity = asyncio.run(closed(url, image, callers=CALLERS, count=int(seconds * 10))).rate()
+    process = psutil.Process(stack.gateway_pid)
+    before = process.memory_info().rss
+    flood = asyncio.run(open_loop(url, image, rate=3 * capacity, seconds=seconds))
+    return {
+        "capacity_per_second": capacity,
+        "offered_per_second": 3 * capacity,
+        "goodput_over_capacity": flood.rate() / capacity,
+        "statuses": _statuses(flood),
+        "refused_p50_ms": flood.percentile(0.5, 503),
+        "refused_p99_ms": flood.percentile(0.99, 503),
+        "served_p50_ms": flood.percentile(0.5),
+        "served_p99_ms": flood.percentile(0.99),
+        "gateway_memory_grew_mib": (process.memory_info().rss - before) / 2**20,
+    }
+
+
+def overhead(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
+    """Processor time of the gateway per request, less that of calling Triton directly."""
+    url = f"{stack.url}/api/ml/embed"
+    asyncio.run(closed(url, image, callers=2, count=20))
+    process = psutil.Process(stack.gateway_pid)
+    gateway = _cpu(process, lambda: asyncio.run(closed(url, image, callers=2, count=count)))
+    client = triton.InferenceServerClient(stack.grpc)
+    tensor = triton.InferInput(contract.IMAGE, [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([image], dtype=np.object_))
+    wanted = (contract.BOXES, contract.LANDMARKS, contract.CONFIDENCE, contract.QUALITY)
+    names = [*wanted, contract.EMBEDDING, contract.SPACE]
+    outputs = [triton.InferRequestedOutput(name) for name in names]
+
+    def direct() -> None:
+        for _ in range(count):
+            client.infer(contract.PIPELINE.name, [tensor], outputs=outputs)
+
+    direct()
+    called = _cpu(psutil.Process(), direct)
+    return {
+        "gateway_cpu_ms": gateway / count * 1000,
+        "direct_call_cpu_ms": called / count * 1000,
+        "overhead_cpu_ms": (gateway - called) / count * 1000,
+    }
+
+
+def networks(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
+    """Share of all cores' time that the networks need, run alone on the same inputs."""
+    detector, embedder = (_session(stack, stage) for stage in _NETWORKS)
+    picture = decoding.decode_reduced(image)
+    frame, letterbox = preprocess.make_frame(picture)
+    canvas = {contract.CANVAS: frame[None]}
+    answer = _run(detector, canvas, contract.DETECTION)
+    rows = (answer[tensor.name][0] for tensor in contract.DETECTION.outputs[:3])
+    faces = Detections(*rows).seen().to_image(letterbox, width=800, height=600)
+    crops = {contract.CROPS: alignment.align(picture.pixels, faces.landmarks)}
+    times = {
+        "detection_ms": _median(lambda: _run(detector, canvas, contract.DETECTION)),
+        "embedding_ms": _median(lambda: _run(embedder, crops, contract.EMBEDDING_STAGE)),
+    }
+    url = f"{stack.url}/api/ml/embed"
+    rate = asyncio.run(closed(url, image, callers=CALLERS, count=count)).rate()
+    share = rate * sum(times.values()) / 1000 / (os.cpu_count() or 1)
+    return {**times, "answers_per_second": rate, "share_of_all_cores": share}
+
+
+_NETWORKS: Final = (contract.DETECTION, contract.EMBEDDING_STAGE)
+
+
+def _session(stack: Served, stage: contract.Stage) -> OnnxSession:
+    one_thread = {"intra_op_thread_count": {"string_value": "1"}}
+    config = {
+        "max_batch_size": stage.max_batch_size,
+        "parameters": one_thread,
+        "input": [_entry(tensor) for tensor in stage.inputs],
+        "output": [_entry(tensor) for tensor in stage.outputs],
+    }
+    return OnnxSession(config, stack.repository / stage.name / "2" / "model.onnx")
+
+
+def _entry(tensor: contract.Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": f"TYPE_{tensor.dtype}", "dims": tensor.dims}
+
+
+def _run(session: OnnxSession, given: dict[str, Any], stage: contract.Stage) -> dict[str, Any]:
+    answer = session.run([Call(given, [tensor.name for tensor in stage.outputs])])[0]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _median(call: Any, times: int = 30) -> float:
+    seconds = []
+    for number in range(times + 5):
+        started = time.perf_counter()
+        call()
+        if number >= 5:
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1000
+
+
+def _cpu(process: psutil.Process, work: Any) -> float:
+    before = process.cpu_times()
+    work()
+    after = process.cpu_times()
+    return float(after.user + after.system - before.user - before.system)
+
+
+def _statuses(answered: Answered) -> dict[str, int]:
+    return {str(status): count for status, count in sorted(answered.counts.items())}
+
+
+def main(
+    models: Annotated[Path, typer.Option(exists=True, help="Folder of the networks.")],
+    seconds: Annotated[float, typer.Option(help="Of the overload.")] = 60.0,
+    out: Path = CHECKOUT / "benchmarks" / "results" / "behaviour.json",
+) -> None:
+    """Measure, write the JSON and a table."""
+    image, report = photo(), {}
+    with served(models, AURUM_CACHE="on", AURUM_LOG_LEVEL="warning") as stack:
+        report["cached"] = cached(stack, image, seconds=min(seconds, 10))
+    with served(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
+        report["overhead"] = overhead(stack, image, count=200)
+        report["networks"] = networks(stack, image, count=300)
+        report["overload"] = overload(stack, image, seconds=seconds)
+    table = Table("what", "figure", "value")
+    for what, figures in report.items():
+        for name, value in figures.items():
+            table.add_row(what, name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    load = [round(value, 1) for value in os.getloadavg()]
+    report["machine"] = {"cores": os.cpu_count(), "load_average_at_the_end": load}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

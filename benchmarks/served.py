@@ -1,0 +1,100 @@
+"""A stack of its own for a benchmark: home, ports and weights of the caller's choice."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).parents[1]
+DETECTOR: Final = "det_500m.onnx"
+EMBEDDER: Final = "mobilefacenet_arcface_128.onnx"
+_HEAD: Final = CHECKOUT / "tools" / "importing" / "starter_head.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where a running stack listens, and its folders."""
+
+    url: str
+    grpc: str
+    home: Path
+    repository: Path
+
+    @property
+    def gateway_pid(self) -> int:
+        """Process of the gateway; raises RuntimeError where it is not found."""
+        import psutil
+
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if words[1:3] == ["-m", "gateway"] and _home_of(process) == str(self.home):
+                return int(process.pid)
+        raise RuntimeError("the gateway's process was not found")
+
+
+def _home_of(process: object) -> str | None:
+    import psutil
+
+    try:
+        home: str | None = process.environ().get("AURUM_HOME")  # type: ignore[attr-defined]
+    except psutil.Error:
+        return None
+    return home
+
+
+@contextmanager
+def served(models: Path, **settings: str) -> Iterator[Served]:
+    """Start a stack with the networks of folder `models`, stop it at the end.
+
+    settings: further variables, e.g. ``AURUM_CACHE="off"``.
+    """
+    with tempfile.TemporaryDirectory(prefix="aurum-bench-") as scratch:
+        home, repository = Path(scratch) / "home", Path(scratch) / "model_repository"
+        shutil.copytree(CHECKOUT / "model_repository", repository)
+        ports = _free_ports(4)
+        environment = {
+            **os.environ,
+            "AURUM_HOME": str(home),
+            "AURUM_MODEL_REPOSITORY": str(repository),
+            "AURUM_PORT": str(ports[0]),
+            "AURUM_TRITON_HTTP_PORT": str(ports[1]),
+            "AURUM_TRITON_GRPC_PORT": str(ports[2]),
+            "AURUM_TRITON_METRICS_PORT": str(ports[3]),
+            **settings,
+        }
+        weights = ["--detection", models / DETECTOR, "--embedding", models / EMBEDDER]
+        _aurum("models", "import", *weights, "--scoring", _HEAD, "--wait", 0, env=environment)
+        _aurum("up", env=environment)
+        try:
+            url = f"http://127.0.0.1:{ports[0]}"
+            yield Served(url, f"127.0.0.1:{ports[2]}", home, repository)
+        finally:
+            _aurum("down", env=environment)
+
+
+def _aurum(*words: object, env: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "tools", *map(str, words)]
+    finished = subprocess.run(
+        command, env=dict(env), cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    if finished.returncode:
+        message = f"{' '.join(command)} failed:\n{finished.stdout}{finished.stderr}"
+        raise RuntimeError(message)
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in held]
+    finally:
+        for one in held:
+            one.close()

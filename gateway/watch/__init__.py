@@ -1,0 +1,1 @@
+"""What is looked after in the background, and what is seen of it."""

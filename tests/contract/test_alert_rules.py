@@ -1,0 +1,125 @@
+"""The alert rules against the gateway's metrics and settings, and against Prometheus' own tool."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.metrics import Metrics
+from gateway.settings import CHECKOUT
+from gateway.watch import portrait
+
+RULES = CHECKOUT / "deploy" / "prometheus" / "models.rules.yml"
+ALERTS: dict[str, Any] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(RULES.read_text())["groups"]
+    for rule in group["rules"]
+}
+_DRIFT = 'instance="a",job="g",id="1",stage="s"'
+SERIES = {
+    'aurum_part_up{part="vectors"}': "1 1 1 0x10",
+    'aurum_part_up{part="records"}': "1x15",
+    'aurum_portrait_runs_total{outcome="ok"}': "1+1x60",
+    'aurum_portrait_runs_total{outcome="no_face"}': "0x20 1+1x40",
+    "aurum_portrait_last_success_timestamp_seconds": "0+60x20 1200x40",
+    "aurum_portrait_embedding_distance": "0x10 0.02x20 0x30",
+    "aurum_portrait_score_difference": "-0.05x60",
+    'aurum_drift_psi_alert{instance="a",job="g"}': "0.25x99",
+    f'aurum_drift_psi{{measure="size",{_DRIFT}}}': "9x99",
+    f'aurum_drift_psi{{measure="score",{_DRIFT}}}': "0.2x20 0.3x79",
+}
+"""A value each minute."""
+CASES = (
+    ("AurumPartDown", 4, 6, {"part": "vectors"}, ""),
+    ("AurumPortraitFails", 19, 40, {"outcome": "no_face"}, ""),
+    ("AurumPortraitMissing", 29, 35, {}, ""),
+    ("AurumPortraitDrifted", 14, 20, {}, "0.02"),
+    ("AurumPortraitDrifted", 35, None, {}, ""),
+    (
+        "AurumFacesDrifted",
+        45,
+        55,
+        {"instance": "a", "job": "g", "id": "1", "stage": "s", "measure": "score"},
+        "0.3",
+    ),
+)
+"""Alert, the minute at which it is silent, that at which it fires, its labels, its value."""
+
+
+def exported() -> set[str]:
+    """Names as they stand in /metrics."""
+    metrics = Metrics()
+    return {
+        name
+        for family in metrics.registry.collect()
+        for name in (family.name, f"{family.name}_total")
+    }
+
+
+def test_every_metric_of_a_rule_is_exported():
+    for rule in ALERTS.values():
+        named = set(re.findall(r"aurum_\w+", rule["expr"]))
+        assert named
+        assert named <= exported(), rule["alert"]
+
+
+def test_the_portrait_s_limits_are_those_of_readiness():
+    expression = ALERTS["AurumPortraitDrifted"]["expr"]
+    limits = dict(re.findall(r"aurum_portrait_(\w+)\)? > ([\d.]+)", expression))
+    assert {name: float(limit) for name, limit in limits.items()} == {
+        "box_shift_pixels": portrait.BOX_PIXELS,
+        "landmark_shift_pixels": portrait.LANDMARK_PIXELS,
+        "confidence_difference": portrait.CONFIDENCE,
+        "embedding_distance": portrait.COSINE_DISTANCE,
+        "score_difference": portrait.SCORE,
+    }
+
+
+def promtool(*arguments: str | Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_the_rules():
+    promtool("check", "rules", RULES)
+
+
+def shown(text: str, labels: dict[str, str], value: str) -> str:
+    """An annotation as Prometheus fills it in."""
+    text = text.replace("{{ $value }}", value)
+    return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
+
+
+def test_the_alerts_fire_when_they_should(tmp_path):
+    assert {case[0] for case in CASES} == set(ALERTS)
+    expected: list[dict[str, Any]] = []
+    for alert, silent, fires, labels, value in CASES:
+        expected.append({"alertname": alert, "eval_time": f"{silent}m", "exp_alerts": []})
+        if fires is None:
+            continue
+        rule = ALERTS[alert]
+        told = {
+            "exp_labels": {**labels, **rule["labels"]},
+            "exp_annotations": {
+                name: shown(text, labels, value) for name, text in rule["annotations"].items()
+            },
+        }
+        expected.append({"alertname": alert, "eval_time": f"{fires}m", "exp_alerts": [told]})
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in SERIES.items()],
+        "alert_rule_test": expected,
+    }
+    path = tmp_path / "cases.yml"
+    whole = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
+    path.write_text(yaml.safe_dump(whole))
+    promtool("test", "rules", path)

@@ -1,0 +1,199 @@
+"""Whom a candidate answers, how two answers differ, when a candidate is broken."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gateway.candidates.compare import compare, match_faces
+from gateway.candidates.judge import Judge
+from gateway.candidates.plan import Asker, in_share
+from gateway.models import DEFAULT_TENANT, Analysis, InService, Need, Weights
+from tests.support.fake_candidate import TRIED, candidate, plan
+from tests.support.fake_inference import DETECTOR, HEAD, SPACE, expected_face
+
+KEYS = [f"request-{number}" for number in range(20_000)]
+EVERYTHING = Need.EMBEDDING | Need.SCORE
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+def test_a_share_is_as_large_as_asked_and_stays_the_same(share):
+    chosen = [in_share(plan(share=share), key) for key in KEYS]
+    spread = math.sqrt(share * (1 - share) / len(KEYS))
+    assert abs(np.mean(chosen) - share) < 4 * spread
+    # another trial of the same version, say in another process
+    assert chosen == [in_share(plan(share=share, trial="other"), key) for key in KEYS]
+
+
+def test_the_whole_is_everyone():
+    assert all(in_share(plan(share=1.0), key) for key in KEYS)
+
+
+def test_a_share_that_grows_keeps_its_keys():
+    few = {key for key in KEYS if in_share(plan(share=0.1), key)}
+    more = {key for key in KEYS if in_share(plan(share=0.3), key)}
+    assert few < more
+
+
+def test_another_version_has_other_keys():
+    first = {key for key in KEYS if in_share(plan(share=0.1), key)}
+    second = {key for key in KEYS if in_share(plan(share=0.1, version=8), key)}
+    assert len(first & second) < 0.2 * len(first)
+
+
+def test_by_tenant_all_requests_of_a_tenant_go_one_way():
+    tried = candidate(share=0.5, by="tenant")
+    ways = {
+        tenant: {tried.answers(Asker(key, tenant), Need.EMBEDDING) for key in KEYS[:50]}
+        for tenant in ("one", "two", "three", "four", "five", "six")
+    }
+    assert all(len(found) == 1 for found in ways.values())
+    assert len({way for found in ways.values() for way in found}) == 2
+
+
+def test_who_has_no_tenant_is_told_by_the_request():
+    tried = candidate(share=0.5, by="tenant")
+    found = [tried.answers(Asker(key, DEFAULT_TENANT), Need.EMBEDDING) for key in KEYS[:1000]]
+    assert 400 < sum(found) < 600
+
+
+CONCERNED = {
+    "face_detection": {Need.NOTHING_MORE, Need.EMBEDDING, Need.SCORE, EVERYTHING},
+    "face_embedding": {Need.EMBEDDING, Need.SCORE, EVERYTHING},
+    "face_scoring": {Need.SCORE, EVERYTHING},
+}
+
+
+@pytest.mark.parametrize("stage", CONCERNED)
+def test_a_stage_answers_only_what_it_has_a_part_in(stage):
+    needs = (Need.NOTHING_MORE, Need.EMBEDDING, Need.SCORE, EVERYTHING)
+    asker = Asker("any", DEFAULT_TENANT)
+    found = {need for need in needs if candidate(stage=stage).answers(asker, need)}
+    assert found == CONCERNED[stage]
+
+
+def test_without_scores_of_its_own_it_is_not_asked_for_them():
+    tried = candidate(rates=False)
+    asker = Asker("any", DEFAULT_TENANT)
+    assert tried.answers(asker, Need.EMBEDDING)
+    assert not tried.answers(asker, Need.SCORE)
+    assert not tried.answers(asker, EVERYTHING)
+
+
+def test_in_the_shadow_it_answers_nobody():
+    tried = candidate(mode="shadow")
+    assert tried.concerns(Need.EMBEDDING)
+    assert not tried.answers(Asker("any", DEFAULT_TENANT), Need.EMBEDDING)
+
+
+def test_it_stands_among_the_weights_in_service():
+    weights = InService(Weights(DETECTOR, "1"), Weights(SPACE, "2"), Weights(HEAD, "3"))
+    assert candidate().among(weights) == replace(weights, embedding=Weights(TRIED, "7"))
+
+
+def analysis(faces, *, space: str = SPACE) -> Analysis:
+    return Analysis(tuple(faces), Weights(DETECTOR, "1"), Weights(space, "2"), Weights(HEAD, "3"))
+
+
+def faces(count: int):
+    # apart from each other, so that only one pair of each overlaps
+    found = [expected_face(number, 0, EVERYTHING) for number in range(count)]
+    return [
+        replace(face, box=(200.0 * number, 0.0, 200.0 * number + 100, 100.0))
+        for number, face in enumerate(found)
+    ]
+
+
+def shifted(face, by: float):
+    left, top, right, bottom = face.box
+    return replace(face, box=(left + by, top, right + by, bottom))
+
+
+def test_faces_are_matched_by_their_boxes_whatever_their_order():
+    active = faces(3)
+    tried = [shifted(active[2], 10), shifted(active[0], 20)]
+    found = match_faces(tuple(active), tuple(tried))
+    assert [(a, c) for a, c, _ in found] == [(2, 0), (0, 1)]
+    assert [iou for _, _, iou in found] == pytest.approx([90 / 110, 80 / 120])
+
+
+def test_a_face_is_matched_once_and_with_the_closest():
+    active = faces(1)
+    tried = (shifted(active[0], 30), shifted(active[0], 5))
+    assert [(a, c) for a, c, _ in match_faces(tuple(active), tried)] == [(0, 1)]
+
+
+def test_boxes_that_hardly_overlap_are_two_faces():
+    active = faces(2)
+    found = compare(analysis(active), analysis([active[0], shifted(active[1], 60)]))
+    assert (found.matched, found.only_active, found.only_candidate) == (1, 1, 1)
+
+
+def test_embeddings_of_one_space_and_scores_are_held_side_by_side():
+    active = faces(2)
+    turned = np.float32(0.6) * active[1].embedding + np.float32(0.8) * active[0].embedding
+    tried = [replace(active[0], score=3.0), replace(active[1], embedding=turned)]
+    found = compare(analysis(active), analysis(tried))
+    assert sorted(found.cosines) == pytest.approx([0.6, 1.0])
+    assert sorted(found.score_differences) == pytest.approx([0.0, 2.0])
+    assert found.scores_lost == 0
+
+
+def test_embeddings_of_two_spaces_are_never_compared():
+    active = faces(2)
+    wide = [replace(face, embedding=np.ones(512, np.float32)) for face in active]
+    found = compare(analysis(active), analysis(wide, space=TRIED))
+    assert found.matched == 2
+    assert found.cosines == ()
+
+
+def test_a_score_that_only_one_gives_is_lost_or_not_missed():
+    active = faces(3)
+    active[2] = replace(active[2], score=math.nan)
+    tried = [replace(active[0], score=math.nan), replace(active[1], score=None), faces(3)[2]]
+    found = compare(analysis(active), analysis(tried))
+    assert (found.scores_lost, found.score_differences) == (2, ())
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_three_failures_in_a_row_are_enough():
+    judge = Judge()
+    assert [judge.failed(away=False) for _ in range(3)] == ["", "", "3 failures in a row"]
+
+
+def test_an_answer_between_ends_the_row_and_five_of_fifty_are_enough():
+    judge = Judge()
+    said = []
+    for _ in range(5):
+        said.append(judge.failed(away=False))
+        for _ in range(8):
+            judge.answered()
+    assert said == ["", "", "", "", "5 failures in 37 answers"]
+
+
+def test_failures_long_ago_are_forgotten():
+    judge = Judge()
+    for _ in range(20):
+        assert judge.failed(away=False) == ""
+        for _ in range(12):
+            judge.answered()
+
+
+def test_one_that_is_away_for_a_moment_is_not_broken():
+    clock = Clock()
+    judge = Judge(clock=clock)
+    for _ in range(20):
+        clock.now += 0.2
+        assert judge.failed(away=True) == ""
+    judge.answered()
+    clock.now += 100
+    assert judge.failed(away=True) == ""
+    clock.now += 6
+    assert judge.failed(away=True) == "not there for 6 s"

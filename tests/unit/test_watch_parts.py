@@ -1,0 +1,82 @@
+import asyncio
+
+from gateway.errors import StorageUnavailableError
+from gateway.metrics import Metrics
+from gateway.watch.parts import Parts
+
+
+class Part:
+    """A part that does what it is told."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.asked = 0
+        self.cancelled = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return "fine"
+
+
+async def becomes(parts: Parts, text: str, name: str = "vectors") -> None:
+    async with asyncio.timeout(5):
+        while text not in parts.states[name].detail:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_part_that_fails_is_named_with_its_reason_and_comes_back(caplog):
+    vectors, records, metrics = Part(), Part(), Metrics()
+    probes = {"vectors": vectors, "records": records}
+    parts = Parts(probes, metrics.parts, interval_seconds=0.01)
+    assert all(state.works for state in parts.states.values())
+
+    def up(name: str) -> float | None:
+        return metrics.registry.get_sample_value("aurum_part_up", {"part": name})
+
+    async with parts.running():
+        await becomes(parts, "fine")
+        vectors.error = StorageUnavailableError("the engine ended")
+        await becomes(parts, "the engine ended")
+        assert not parts.states["vectors"].works
+        assert parts.states["records"].works
+        assert (up("vectors"), up("records")) == (0, 1)
+        vectors.error = ValueError("odd")
+        await becomes(parts, "ValueError: odd")
+        vectors.error = None
+        await becomes(parts, "fine")
+        assert parts.states["vectors"].works
+    said = [each.getMessage() for each in caplog.records]
+    assert said.count("part does not work") == 1
+    assert said.count("part works again") == 1
+
+
+async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
+    vectors, records = Part(), Part()
+    parts = Parts(
+        {"vectors": vectors, "records": records},
+        Metrics().parts,
+        interval_seconds=0.01,
+        patience_seconds=0.05,
+    )
+    async with parts.running():
+        await becomes(parts, "fine")
+        vectors.answers.clear()
+        await becomes(parts, "no answer for")
+        asked = vectors.asked
+        await asyncio.sleep(0.2)
+        assert vectors.asked == asked
+        assert parts.states["records"].works, "one that hangs keeps no other waiting"
+        vectors.answers.set()
+        await becomes(parts, "fine")
+        vectors.answers.clear()
+        await becomes(parts, "no answer for")
+    assert vectors.cancelled == 1

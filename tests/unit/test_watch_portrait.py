@@ -1,0 +1,190 @@
+import asyncio
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gateway.errors import InferenceUnavailableError
+from gateway.metrics import Metrics
+from gateway.models import Analysis, Need, Weights
+from gateway.references import References
+from gateway.watch.portrait import PORTRAIT, Portrait, Report, answer_parts
+from gateway.watch.turns import OwnTurns
+from tests.support.fake_inference import expected_face
+from tests.unit.test_references import reference
+from tests.unit.test_watch_distributions import place
+
+D, E, H = "d" * 16, "e" * 16, "f" * 16
+FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE)
+KNOWN = Analysis((FACE,), Weights(D, "1"), Weights(E, "1"), Weights(H, "1"))
+
+
+def moved(**changes) -> Analysis:
+    return replace(KNOWN, faces=(replace(FACE, **changes),))
+
+
+class Engine:
+    """Answers with what it is given, whatever it is asked."""
+
+    def __init__(self, answer) -> None:
+        self.answer = answer
+        self.asked = []
+
+    async def analyse(self, image, *, need, deadline):
+        self.asked.append((image, need))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def watch(tmp_path, engine, *, turns=None, seconds: float = 60.0, **more) -> Portrait:
+    return Portrait(
+        engine,
+        References(tmp_path / "repository", clock=iter(range(0, 10**6, 60)).__next__),
+        Metrics().portrait,
+        turns or OwnTurns(),
+        firsts=tmp_path / "portrait.json",
+        interval_seconds=seconds,
+        **more,
+    )
+
+
+def with_golden(tmp_path, analysis: Analysis = KNOWN) -> None:
+    before: dict[str, str] = {}
+    for stage, (key, values) in answer_parts(analysis).items():
+        identifier = key.split("-")[-1]
+        made = reference(identifier, made_with=dict(before), portrait=values)
+        place(tmp_path / "repository", stage, made)
+        before[stage] = identifier
+
+
+async def test_the_portrait_is_sent_and_all_is_asked_for(tmp_path):
+    engine = Engine(KNOWN)
+    await watch(tmp_path, engine).send()
+    await watch(tmp_path, engine, scored=False).send()
+    assert engine.asked == [
+        (PORTRAIT.read_bytes(), Need.EMBEDDING | Need.SCORE),
+        (PORTRAIT.read_bytes(), Need.EMBEDDING),
+    ]
+
+
+async def test_drift_is_told_from_the_golden_answer(tmp_path):
+    with_golden(tmp_path)
+    engine = Engine(KNOWN)
+    portrait = watch(tmp_path, engine)
+    same = await portrait.send()
+    assert same.golden == {"face_detection": True, "face_embedding": True, "face_scoring": True}
+    assert (same.box_pixels, same.landmark_pixels, same.cosine_distance, same.score) == (0,) * 4
+    assert same.trouble is None
+
+    left, top, right, bottom = FACE.box
+    points = ((FACE.landmarks[0][0] + 3, FACE.landmarks[0][1] - 4), *FACE.landmarks[1:])
+    turned = np.zeros_like(FACE.embedding)
+    turned[0], turned[1] = 0.6, 0.8
+    engine.answer = moved(
+        box=(left, top - 1.5, right, bottom + 2.5),
+        landmarks=points,
+        confidence=FACE.confidence - 0.2,
+        embedding=turned,
+        score=FACE.score + 0.5,
+    )
+    found = await portrait.send()
+    assert found.box_pixels == pytest.approx(2.5)
+    assert found.landmark_pixels == pytest.approx(5)
+    assert found.confidence == pytest.approx(-0.2)
+    assert found.cosine_distance == pytest.approx(0.4)
+    assert found.score == pytest.approx(0.5)
+    assert found.trouble == (
+        "box moved by 2.5 px; landmarks moved by 5 px; confidence moved by -0.2; "
+        "embedding moved by 0.4; score moved by 0.5"
+    )
+
+
+async def test_a_swap_is_no_drift(tmp_path):
+    with_golden(tmp_path)
+    engine = Engine(KNOWN)
+    portrait = watch(tmp_path, engine)
+    await portrait.send()
+    other = replace(moved(embedding=-FACE.embedding, score=9.0), embedding=Weights("9" * 16, "2"))
+    engine.answer = other
+    found = await portrait.send()
+    assert found.trouble is None
+    assert found.golden == {"face_detection": True, "face_embedding": False, "face_scoring": False}
+    engine.answer = replace(other, faces=(replace(other.faces[0], score=8.0),))
+    assert (await portrait.send()).score == -1.0, "against its own first answer"
+
+
+async def test_another_detector_moves_no_embedding(tmp_path):
+    """Its crops are others: the golden embedding was made with those of the detector before."""
+    with_golden(tmp_path)
+    engine = Engine(replace(moved(embedding=-FACE.embedding), detection=Weights("9" * 16, "2")))
+    found = await watch(tmp_path, engine).send()
+    assert not any(found.golden.values())
+    assert found.trouble is None
+
+
+async def test_the_first_answer_survives_a_restart(tmp_path):
+    await watch(tmp_path, Engine(KNOWN)).send()
+    portrait = watch(tmp_path, Engine(moved(score=FACE.score + 2)), seconds=0.05)
+    async with portrait.running():
+        while portrait.last is None:
+            await asyncio.sleep(0.01)
+    assert portrait.last.score == 2
+
+
+async def test_a_head_that_does_not_fit_is_no_drift(tmp_path):
+    with_golden(tmp_path)
+    found = await watch(tmp_path, Engine(moved(score=math.nan))).send()
+    assert math.isnan(found.score)
+    assert found.trouble is None
+    assert set(found.golden) == {"face_detection", "face_embedding"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "trouble"),
+    [
+        (replace(KNOWN, faces=()), "no_face", "shows no face"),
+        (
+            InferenceUnavailableError("gone", retry_after_seconds=1),
+            "inference_unavailable",
+            "inference_unavailable",
+        ),
+    ],
+)
+async def test_what_goes_wrong_is_told(tmp_path, answer, outcome, trouble):
+    engine = Engine(KNOWN)
+    portrait = watch(tmp_path, engine)
+    registry = portrait._metrics.runs
+    await portrait.turn()
+    assert portrait.last is not None
+    success = portrait._metrics._success._value.get()
+    engine.answer = answer
+    await portrait.turn()
+    assert (portrait.last.outcome, portrait.last.trouble) == (outcome, trouble)
+    assert math.isnan(portrait._metrics._gauges["box_pixels"]._value.get())
+    assert portrait._metrics._success._value.get() == success
+    assert registry.labels(outcome)._value.get() == 1
+
+
+async def test_nothing_runs_where_it_is_switched_off(tmp_path):
+    engine = Engine(KNOWN)
+    portrait = watch(tmp_path, engine, seconds=0)
+    async with portrait.running():
+        await asyncio.sleep(0.05)
+    assert engine.asked == []
+    assert not portrait.switched_on
+
+
+async def test_an_old_report_does_not_count(tmp_path):
+    portrait = watch(tmp_path, Engine(KNOWN))
+    await portrait.turn()
+    portrait._last = portrait._last.model_copy(update={"at": portrait._last.at - 200})
+    assert portrait.last is None
+
+
+def test_a_report_keeps_what_cannot_be_told():
+    report = Report(at=1.0, seconds=0.1, outcome="ok", firsts={"a": (1.5, 2.5)})
+    again = Report.model_validate_json(report.model_dump_json())
+    assert math.isnan(again.box_pixels)
+    assert again.firsts == {"a": (1.5, 2.5)}

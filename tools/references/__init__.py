@@ -1,0 +1,1 @@
+"""What versions answer to known photos, kept beside their weights: the norm of drift."""
