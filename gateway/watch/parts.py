@@ -76,6 +76,9 @@ class Parts:
                 self._metrics.seconds.labels(name).observe(time.monotonic() - started)
             finally:
                 question.cancel()
+                # before its part is closed: SQLAlchemy ends a connection whose question was
+                # cancelled in a task of its own, which never ends once the engine is gone
+                await asyncio.wait({question}, timeout=self._patience_seconds)
             await asyncio.sleep(self._interval_seconds)
 
     async def _ask(self, probe: Probe) -> PartState:

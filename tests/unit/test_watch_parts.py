@@ -80,3 +80,21 @@ async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
         vectors.answers.clear()
         await becomes(parts, "no answer for")
     assert vectors.cancelled == 1
+
+
+async def test_a_question_has_ended_when_its_part_may_be_closed():
+    ended = []
+
+    async def slow_to_go() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # as a connection to a database that is given back
+            await asyncio.sleep(0.05)
+            ended.append("question")
+        return "never"
+
+    parts = Parts({"records": slow_to_go}, Metrics().parts)
+    async with parts.running():
+        await asyncio.sleep(0.01)
+    assert ended == ["question"]
