@@ -16,7 +16,7 @@ import cv2
 import typer
 
 from benchmarks import behaviour
-from benchmarks.compare import Reference, compare, report
+from benchmarks.compare import Plan, Reference, compare, report
 from benchmarks.served import CHECKOUT, DETECTOR, EMBEDDER, served
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
@@ -41,17 +41,18 @@ def main(
     insightface_python: Annotated[Path, typer.Option(exists=True)] = (
         CHECKOUT / ".venv-golden" / "bin" / "python"
     ),
-    rounds: int = 5,
-    count: int = 20,
+    rounds: int = Plan.rounds,
+    calls: int = Plan.calls,
     seconds: Annotated[float, typer.Option(help="Of the overload.")] = 60.0,
 ) -> None:
     """Measure everything and write it to `benchmarks/results/`."""
+    plan = Plan(rounds, calls)
     reference = Reference(insightface_python, models / DETECTOR, models / EMBEDDER)
     with tempfile.TemporaryDirectory() as folder:
         chosen = photos or usual_photos(Path(folder), insightface_python)
         with served(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
-            found = compare(chosen, url=stack.url, library=reference, rounds=rounds, count=count)
-    report(found, RESULTS / "compare.json", rounds=rounds, count=count)
+            found = compare(chosen, plan, url=stack.url, library=reference)
+    report(found, plan, RESULTS / "compare.json")
     behaviour.main(models, seconds=seconds)
 
 

@@ -5,10 +5,10 @@
 
 The running gateway must serve the same two networks, with its cache off. Each round measures one
 after the other: latency with one caller (insightface with one thread or with all, whichever is
-faster), then throughput (eight callers of the gateway; one single-threaded process per core of
-insightface). The order changes from round to round, so that a machine that slows down slows both.
-Ratios are taken round by round and their median is the result. Beside them stands how far the two
-answers differ.
+faster), then throughput once all are busy (eight callers of the gateway; one single-threaded
+process per core of insightface). The order changes from round to round, so that a machine that
+slows down slows both. Ratios are taken round by round and their median is the result. Beside them
+stands how far the two answers differ.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ import os
 import platform
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -32,13 +31,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.load import closed
+from benchmarks.load import closed, saturated
 
 Process = subprocess.Popen[str]
 
 WORKER = Path(__file__).with_name("insightface_worker.py")
 CALLERS = 8
 _JPEG = {"Content-Type": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: alternated pairs, calls per latency, seconds per throughput."""
+
+    rounds: int = 5
+    calls: int = 20
+    seconds: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,9 @@ class Gateway:
         calls = asyncio.run(closed(self._url, self._data, callers=1, count=count))
         return calls.percentile(0.5) / 1000
 
-    def throughput(self, count: int) -> float:
-        """Photos per second with eight callers."""
-        return asyncio.run(closed(self._url, self._data, callers=CALLERS, count=count)).rate()
+    def throughput(self, seconds: float) -> float:
+        """Photos per second with eight callers that do not pause."""
+        return asyncio.run(saturated(self._url, self._data, callers=CALLERS, seconds=seconds))
 
     def answer(self) -> Answer:
         """What it finds in the photo."""
@@ -158,12 +166,11 @@ class Library:
         kinds = (self._wide, self._narrow[0])
         return min(statistics.median(_ask([one], count)[0]["seconds"]) for one in kinds)
 
-    def throughput(self, count: int) -> float:
-        """Photos per second with a process on every core."""
-        share = max(count // len(self._narrow), 1)
-        started = time.perf_counter()
-        _ask(self._narrow, share)
-        return share * len(self._narrow) / (time.perf_counter() - started)
+    def throughput(self, seconds: float) -> float:
+        """Photos per second with a process on every core, each photo counted at its own speed."""
+        one = statistics.median(_ask(self._narrow, 3)[0]["seconds"])
+        answers = _ask(self._narrow, max(round(seconds / one), 1))
+        return sum(len(each["seconds"]) / sum(each["seconds"]) for each in answers)
 
     def answer(self) -> Answer:
         """What it finds in the photo."""
@@ -182,17 +189,17 @@ def _ask(processes: list[Process], count: int) -> list[dict[str, Any]]:
 
 
 def measure(
-    gateway: Gateway, insightface: Insightface, *, rounds: int, count: int
+    gateway: Gateway, insightface: Insightface, plan: Plan
 ) -> tuple[list[Round], dict[str, float]]:
     """Alternate the two; one `Round` per pair, the warm-up left out, and how answers differ."""
     measured = []
     with insightface.started() as library:
-        for number in track(range(rounds + 1), description="rounds"):
+        for number in track(range(plan.rounds + 1), description="rounds"):
             jobs: dict[str, Callable[[], float]] = {
-                "latency_aurum": lambda: gateway.latency(count),
-                "latency_insightface": lambda: library.latency(count),
-                "throughput_aurum": lambda: gateway.throughput(count * 2),
-                "throughput_insightface": lambda: library.throughput(count * 2),
+                "latency_aurum": lambda: gateway.latency(plan.calls),
+                "latency_insightface": lambda: library.latency(plan.calls),
+                "throughput_aurum": lambda: gateway.throughput(plan.seconds),
+                "throughput_insightface": lambda: library.throughput(plan.seconds),
             }
             order = list(jobs) if number % 2 else list(reversed(jobs))
             figures = {name: jobs[name]() for name in order}
@@ -217,17 +224,13 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def compare(
-    photos: list[Path], *, url: str, library: Reference, rounds: int, count: int
-) -> dict[str, Any]:
+def compare(photos: list[Path], plan: Plan, *, url: str, library: Reference) -> dict[str, Any]:
     """Measure each photo; the figures by the photo's name, and a table on the terminal."""
     table = Table("photo", "figure", "median", "min", "max")
     results: dict[str, Any] = {}
     for photo in photos:
         insightface = Insightface(library, photo)
-        measured, differences = measure(
-            Gateway(url, photo), insightface, rounds=rounds, count=count
-        )
+        measured, differences = measure(Gateway(url, photo), insightface, plan)
         figures = summarise(measured)
         results[photo.name] = {**figures, "answers": differences}
         for name, spread in figures.items():
@@ -238,10 +241,10 @@ def compare(
     return results
 
 
-def report(results: dict[str, Any], out: Path, *, rounds: int, count: int) -> None:
+def report(results: dict[str, Any], plan: Plan, out: Path) -> None:
     """Write the figures with machine and settings."""
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings = {"rounds": rounds, "calls": count, "callers": CALLERS, "warm-up rounds": 1}
+    settings = {**asdict(plan), "callers": CALLERS, "warm-up rounds": 1}
     load = [round(value, 1) for value in os.getloadavg()]
     content = {
         "machine": machine | {"load_average_at_the_end": load},
@@ -258,14 +261,15 @@ def main(
     detector: Annotated[Path, typer.Option(exists=True)],
     embedder: Annotated[Path, typer.Option(exists=True)],
     url: str = "http://127.0.0.1:8080",
-    rounds: int = 5,
-    count: int = 20,
+    rounds: int = Plan.rounds,
+    calls: int = Plan.calls,
+    seconds: float = Plan.seconds,
     out: Path = Path("benchmarks/results/compare.json"),
 ) -> None:
     """Measure each photo and write the JSON and a table."""
     library = Reference(insightface_python, detector, embedder)
-    results = compare(photos, url=url, library=library, rounds=rounds, count=count)
-    report(results, out, rounds=rounds, count=count)
+    plan = Plan(rounds, calls, seconds)
+    report(compare(photos, plan, url=url, library=library), plan, out)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,27 @@ async def closed(url: str, photo: bytes, *, callers: int, count: int) -> Answere
     return answered
 
 
+async def saturated(url: str, photo: bytes, *, callers: int, seconds: float) -> float:
+    """Answers per second (status 200) while `callers` never pause, without start and end.
+
+    A sixth of the time goes by before the first answer counts; none counts after the time.
+    """
+    done: list[float] = []
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        begin = time.perf_counter()
+
+        async def caller() -> None:
+            answered = Answered()
+            while time.perf_counter() - begin < seconds:
+                await _send(session, url, photo, answered)
+                if answered.seconds.pop(200, None):
+                    done.append(time.perf_counter() - begin)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+    first = seconds / 6
+    return sum(first < at <= seconds for at in done) / (seconds - first)
+
+
 async def open_loop(url: str, photo: bytes, *, rate: float, seconds: float) -> Answered:
     """`rate` requests a second, whether or not the ones before are answered."""
     answered, calls = Answered(), []

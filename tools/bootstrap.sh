@@ -18,6 +18,10 @@ fail() {
     exit 1
 }
 
+made_meanwhile=""
+# shellcheck disable=SC2086  # a list of names
+trap '[ -z "$made_meanwhile" ] || rm -f $made_meanwhile' EXIT
+
 # install_debian PACKAGE…: as root; otherwise names what to install and fails
 install_debian() {
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -25,6 +29,13 @@ install_debian() {
     fi
     say "Installing from Debian: $*"
     log=$(mktemp)
+    # what is started here is started by the project itself: no package is to run a service
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        made_meanwhile="$made_meanwhile $policy"
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
         >"$log" 2>&1; then
         tail -n 5 "$log" >&2
@@ -72,30 +83,31 @@ fi
 packages=""
 "$python" -c 'import ensurepip, venv' 2>/dev/null || packages="python3.11-venv"
 has_libpython "$python" || packages="$packages libpython3.11"
-if [ "$kind" != golden ] && ! command -v redis-server >/dev/null; then
+# wants PACKAGE NOTE: adds what tests or serving can do without, or says what that means
+wants() {
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        packages="$packages redis-server"
+        packages="$packages $1"
     else
-        say "note: redis-server is not installed; answers are cached in the gateway's process only"
+        say "note: $1 is not installed; $2"
     fi
+}
+if [ "$kind" != golden ]; then
+    command -v redis-server >/dev/null ||
+        wants redis-server "answers are cached in the gateway's process only"
 fi
-if [ "$kind" = dev ] && ! command -v docker-compose >/dev/null; then
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        packages="$packages docker-compose"
-    else
-        say "note: docker-compose is not installed; the test of docker-compose.yml will say so"
-    fi
-fi
-if [ "$kind" = dev ] && ! has_postgres; then
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        packages="$packages postgresql"
+if [ "$kind" = dev ]; then
+    command -v docker-compose >/dev/null ||
+        wants docker-compose "the test of docker-compose.yml will say so"
+    command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
+    if ! has_postgres; then
+        wants postgresql "the tests of records run on SQLite only"
         # tests start a server of their own: the package is to make no database and run no service
         clusters=/etc/postgresql-common/createcluster.d
-        mkdir -p "$clusters"
-        trap 'rm -f "$clusters/aurum.conf"' EXIT
-        echo 'create_main_cluster = false' >"$clusters/aurum.conf"
-    else
-        say "note: PostgreSQL is not installed; the tests of records run on SQLite only"
+        if [ "$(id -u)" -eq 0 ]; then
+            mkdir -p "$clusters"
+            made_meanwhile="$made_meanwhile $clusters/aurum.conf"
+            echo 'create_main_cluster = false' >"$clusters/aurum.conf"
+        fi
     fi
 fi
 # shellcheck disable=SC2086  # a list of names

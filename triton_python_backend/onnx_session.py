@@ -4,7 +4,8 @@ It follows Triton's native ONNX Runtime backend (github.com/triton-inference-ser
 onnxruntime_backend), so that one `config.pbtxt` means the same in both.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,11 @@ class Call:
     inputs: Arrays
     outputs: Sequence[str]
 
+    @property
+    def rows(self) -> int:
+        """Length of the first axis of its inputs."""
+        return _rows(self.inputs)
+
 
 class OnnxSession:
     """A graph loaded as its `config.pbtxt` says."""
@@ -63,6 +69,7 @@ class OnnxSession:
 
         """
         self._batches = int(config.get("max_batch_size", 0)) > 0
+        self._rows_per_run = _number(config, "rows_per_run", 0) or sys.maxsize
         providers: list[Any] = ["CPUExecutionProvider"]
         if gpu is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
@@ -89,11 +96,30 @@ class OnnxSession:
         return last if isinstance(last, int) else None
 
     def run(self, calls: Sequence[Call]) -> list[Arrays | Exception]:
-        """Answer the calls, joined into one run where the model batches.
+        """Answer the calls, joined into runs where the model batches.
 
-        If a joined run fails, each call is tried alone, so that only the bad ones fail.
+        No run has more rows than parameter `rows_per_run`, which the native backend does not have:
+        where a row's activations fill the cache of a core, more rows at once are slower. If a
+        joined run fails, each of its calls is tried alone, so that only the bad ones fail.
         """
-        if self._batches and len(calls) > 1:
+        if not self._batches:
+            return [self._run_alone(call) for call in calls]
+        return [answer for group in self._groups(calls) for answer in self._run_group(group)]
+
+    def _groups(self, calls: Sequence[Call]) -> Iterator[list[Call]]:
+        group: list[Call] = []
+        rows = 0
+        for call in calls:
+            if group and rows + call.rows > self._rows_per_run:
+                yield group
+                group, rows = [], 0
+            group.append(call)
+            rows += call.rows
+        if group:
+            yield group
+
+    def _run_group(self, calls: Sequence[Call]) -> list[Arrays | Exception]:
+        if len(calls) > 1:
             try:
                 return list(self._run_joined(calls))
             except Exception:  # noqa: BLE001 - found again, and reported, call by call
@@ -102,21 +128,29 @@ class OnnxSession:
 
     def _run_alone(self, call: Call) -> Arrays | Exception:
         try:
-            return dict(
-                zip(call.outputs, self._session.run(call.outputs, call.inputs), strict=True)
-            )
+            return dict(zip(call.outputs, self._run(call.outputs, call.inputs), strict=True))
         except Exception as error:  # noqa: BLE001 - becomes this request's own error
             return error
+
+    def _run(self, wanted: Sequence[str], inputs: Arrays) -> list[npt.NDArray[Any]]:
+        rows, most = _rows(inputs), self._rows_per_run
+        if not self._batches or rows <= most:
+            return list(self._session.run(wanted, inputs))
+        parts = [
+            self._session.run(wanted, {name: each[at : at + most] for name, each in inputs.items()})
+            for at in range(0, rows, most)
+        ]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def _run_joined(self, calls: Sequence[Call]) -> list[Arrays]:
         joined = {
             name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs
         }
-        sizes = [len(next(iter(call.inputs.values()))) for call in calls]
+        sizes = [call.rows for call in calls]
         wanted = sorted({name for call in calls for name in call.outputs})
         ends = np.cumsum(sizes)[:-1]
         parts = {}
-        for name, array in zip(wanted, self._session.run(wanted, joined), strict=True):
+        for name, array in zip(wanted, self._run(wanted, joined), strict=True):
             if len(array) != sum(sizes):
                 message = f"output {name} has {len(array)} rows for a batch of {sum(sizes)}"
                 raise ConfigMismatchError(message)
@@ -138,6 +172,10 @@ def session_options(config: Config) -> onnxruntime.SessionOptions:
     options.enable_cpu_mem_arena = bool(_number(config, "enable_mem_arena", 1))
     options.enable_mem_pattern = bool(_number(config, "enable_mem_pattern", 1))
     return options
+
+
+def _rows(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def _number(config: Config, parameter: str, default: int) -> int:

@@ -78,6 +78,19 @@ def test_without_batching_each_call_runs_alone(path):
     assert [answer["ROWS"][0, 0] for answer in answers] == [1, 2]
 
 
+def test_no_run_has_more_rows_than_the_config_says(path):
+    two_rows = config(parameters={"rows_per_run": {"string_value": "2"}})
+    calls = [call(1), call(2), call(3), call(4, 5, 6), call(7, 8)]
+    answers = OnnxSession(two_rows, path).run(calls)
+    assert [each["Y"][:, 0].tolist() for each in answers] == [
+        [2], [4], [6], [8, 10, 12], [14, 16]
+    ]  # fmt: skip
+    # the first two together, the third alone, the next in two runs, the last in one
+    assert [each["ROWS"][:, 0].tolist() for each in answers] == [
+        [2], [2], [1], [2, 2, 1], [2, 2]
+    ]  # fmt: skip
+
+
 def test_only_requested_outputs_are_given(path):
     only_y, only_rows = OnnxSession(config(), path).run(
         [call(1, outputs=("Y",)), call(2, outputs=("ROWS",))]
