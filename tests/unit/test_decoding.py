@@ -119,10 +119,11 @@ def test_cut_off_images_are_refused(form, share):
         decode(data[: int(len(data) * share)])
 
 
-def test_a_large_jpeg_is_decoded_at_a_quarter_of_its_size():
-    picture = decode_reduced(encoded(photo(4000, 3000), "JPEG"))
-    assert (picture.width, picture.height, picture.reduction) == (4000, 3000, 4)
-    assert picture.pixels.shape == (750, 1000, 3)
+@pytest.mark.parametrize(("width", "reduction"), [(2559, 1), (2560, 2), (5120, 4), (10240, 8)])
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(width, reduction):
+    picture = decode_reduced(encoded(photo(width, 300), "JPEG"))
+    assert (picture.width, picture.height, picture.reduction) == (width, 300, reduction)
+    assert picture.pixels.shape == (-(-300 // reduction), -(-width // reduction), 3)
     assert corners(picture.pixels) == UPRIGHT
 
 
@@ -143,20 +144,31 @@ def test_what_is_no_jpeg_is_decoded_in_full(form):
 def test_reduced_pictures_are_upright(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = ORIENTATIONS[orientation](photo(2001, 1201))
+    stored = ORIENTATIONS[orientation](photo(2601, 1561))
     picture = decode_reduced(encoded(stored, "JPEG", exif=exif))
-    assert (picture.width, picture.height, picture.reduction) == (2001, 1201, 2)
-    assert picture.pixels.shape == (601, 1001, 3)
+    assert (picture.width, picture.height, picture.reduction) == (2601, 1561, 2)
+    assert picture.pixels.shape == (781, 1301, 3)
     assert corners(picture.pixels) == UPRIGHT
 
 
 def test_reduced_pixels_lie_where_those_of_the_image_do():
-    image = np.zeros((1200, 2400, 3), np.uint8)
-    image[400:800, 800:1600] = 255
+    image = np.zeros((1400, 2800, 3), np.uint8)
+    image[600:1000, 1000:1800] = 255
     picture = decode_reduced(encoded(Image.fromarray(image), "JPEG", quality=95))
     y, x = np.nonzero(picture.pixels[..., 0] > 127)
     middle = np.array([[x.mean(), y.mean()]], np.float32)
-    np.testing.assert_allclose(picture.letterbox.to_image(middle), [[1199.5, 599.5]], atol=0.2)
+    assert picture.reduction == 2
+    np.testing.assert_allclose(picture.letterbox.to_image(middle), [[1399.5, 799.5]], atol=0.2)
+
+
+def test_the_end_of_an_embedded_thumbnail_is_not_that_of_the_image():
+    thumbnail = b"Exif\x00\x00" + encoded(photo(16, 12), "JPEG")
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    data = encoded(photo(), "JPEG")
+    data = data[:2] + segment + data[2:]
+    assert decode(data).shape == (48, 64, 3)
+    with pytest.raises(InvalidImageError):
+        decode(data[:-2])
 
 
 def test_a_large_jpeg_that_is_cut_off_is_refused():

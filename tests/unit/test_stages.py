@@ -97,11 +97,11 @@ def test_a_detector_that_is_gone_gives_no_closeup():
 
 
 def test_a_reduced_picture_is_put_together_again():
-    image = np.random.default_rng(0).integers(0, 255, (1501, 2001, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (2251, 3001, 3), dtype=np.uint8)
     data = np.array([cv2.imencode(".jpg", image)[1].tobytes()], dtype=np.object_)
     given = {contract.IMAGE: data, **detector_answer(faces=0)}
     given |= stages.preprocess_image(given) | {contract.FRAME_DETECTOR: np.array([[77]])}
-    assert given[contract.PIXELS].shape == (751, 1001, 3)
+    assert given[contract.PIXELS].shape == (1126, 1501, 3)
     seen = []
 
     def look(picture: Picture, *, detector: int) -> Detections:
@@ -109,7 +109,7 @@ def test_a_reduced_picture_is_put_together_again():
         return sees_nothing(picture, detector=detector)
 
     stages.align_faces(given, look_closer=look)
-    assert seen == [(2001, 1502, 2)]  # the shorter edge to within a pixel of the reduced picture
+    assert seen == [(3001, 2252, 2)]  # the shorter edge to within a pixel of the reduced picture
 
 
 def test_results_of_no_face_have_no_rows():
