@@ -188,6 +188,24 @@ PIPELINE: Final = Stage(
         Tensor(HEAD, "INT64", (1,)),
     ),
 )
+# for callers that want no scores, and many faces a second: neither face_scoring nor face_results
+# runs. In its place the caller drops the row of the filler, which is there where BOXES has none
+UNSCORED: Final = Stage(
+    "face_pipeline_unscored",
+    "ensemble",
+    0,
+    (Tensor(IMAGE, "BYTES", (1,)),),
+    (
+        Tensor(BOXES, "FP32", (-1, 4)),
+        Tensor(LANDMARKS, "FP32", (-1, 5, 2)),
+        Tensor(CONFIDENCE, "FP32", (-1,)),
+        Tensor(EMBEDDING, "FP32", (-1, -1)),
+        Tensor(SPACE, "INT64", (-1, 1)),
+        Tensor(QUALITY, "FP32", (-1, len(QUALITY_COLUMNS))),
+        Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
+        Tensor(DETECTOR, "INT64", (1,)),
+    ),
+)
 
 STAGES: Final = (
     PREPROCESS,
@@ -197,6 +215,7 @@ STAGES: Final = (
     SCORING,
     RESULTS,
     PIPELINE,
+    UNSCORED,
 )
 """All folders of `model_repository/`, in the order in which an image passes them."""
 

@@ -13,7 +13,7 @@ from gateway.candidates.plan import Candidate, Plan
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.calls import Array, TritonCalls
-from gateway.inference.triton import outputs_for, read_faces
+from gateway.inference.triton import ensemble_for, outputs_for, read_faces
 from gateway.inference.versions import REFRESH_SECONDS, VersionBook
 from gateway.models import Analysis, Face, Need, StageStatus, Weights
 from triton_python_backend import contract
@@ -21,6 +21,7 @@ from triton_python_backend import contract
 log = logging.getLogger(__name__)
 
 _PIPELINE: Final = contract.candidate_of(contract.PIPELINE.name)
+_ENSEMBLES: Final = (_PIPELINE, contract.candidate_of(contract.UNSCORED.name))
 _STAGES: Final = tuple(stage.name for stage in contract.ONNX_STAGES)
 _PROBE_EDGE: Final = 64
 _GREY: Final = 127
@@ -38,9 +39,9 @@ class TritonCandidate:
 
     async def candidate(self, *, deadline: Deadline) -> Candidate | None:
         """See `CandidateInference.candidate`. Asks the versions only when something changed."""
-        models = (_PIPELINE, *_STAGES, *(contract.candidate_of(stage) for stage in _STAGES))
+        models = (*_ENSEMBLES, *_STAGES, *(contract.candidate_of(stage) for stage in _STAGES))
         listed = await self._calls.listed(models, deadline=deadline)
-        if not next(each for each in listed if each.name == _PIPELINE).ready:
+        if not all(each.ready for each in listed if each.name in _ENSEMBLES):
             self._known = None
             return None
         text = await self._calls.parameter(
@@ -62,7 +63,7 @@ class TritonCandidate:
     ) -> Analysis:
         """See `CandidateInference.analyse`."""
         answer = await self._calls.infer(
-            _PIPELINE,
+            contract.candidate_of(ensemble_for(need)),
             {contract.IMAGE: np.array([image], dtype=np.object_)},
             outputs_for(need),
             deadline=deadline,

@@ -1,4 +1,4 @@
-"""Rank 2: the engine proper: the ensemble `face_pipeline` on a Triton server, over gRPC."""
+"""Rank 2: the engine proper: the ensembles on a Triton server, over gRPC."""
 
 from typing import Final
 
@@ -45,7 +45,7 @@ class TritonInference:
     async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
         """See `Inference.analyse`. Triton runs only the stages whose outputs are asked for."""
         answer = await self._calls.infer(
-            contract.PIPELINE.name,
+            ensemble_for(need),
             {contract.IMAGE: np.array([image], dtype=np.object_)},
             outputs_for(need),
             deadline=deadline,
@@ -91,6 +91,12 @@ class TritonInference:
         return await self._versions.name(stage, int(ids.reshape(-1)[0]), deadline=deadline)
 
 
+def ensemble_for(need: Need) -> str:
+    """Name the ensemble that answers this with the fewest stages."""
+    unscored = Need.EMBEDDING in need and Need.SCORE not in need
+    return (contract.UNSCORED if unscored else contract.PIPELINE).name
+
+
 def outputs_for(need: Need) -> list[str]:
     """List the ensemble's outputs to request, each once."""
     names = dict.fromkeys(_ALWAYS)
@@ -101,7 +107,10 @@ def outputs_for(need: Need) -> list[str]:
 
 
 def read_faces(answer: dict[str, Array]) -> tuple[Face, ...]:
-    """Turn the ensemble's tensors (shapes as in `contract.PIPELINE`) into faces."""
+    """Turn an ensemble's tensors into faces.
+
+    Shapes as in `contract.PIPELINE` or `contract.UNSCORED`, whose row without a face is dropped.
+    """
     scores = answer.get(contract.SCORE)
     embeddings = answer.get(contract.EMBEDDING)
     crops = answer.get(contract.CROPS)

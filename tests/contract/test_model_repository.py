@@ -78,8 +78,9 @@ def test_every_module_of_the_library_has_a_unit_test():
     assert modules <= tests
 
 
-def test_ensemble_steps_pass_on_tensors_of_the_right_type():
-    ensemble = read_config("face_pipeline")
+@pytest.mark.parametrize("name", [contract.PIPELINE.name, contract.UNSCORED.name])
+def test_ensemble_steps_pass_on_tensors_of_the_right_type(name):
+    ensemble = read_config(name)
     made = {contract.IMAGE: ("BYTES", (1,))}
     for step in ensemble.ensemble_scheduling.step:
         stage = STAGES[step.model_name]

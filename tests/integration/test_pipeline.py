@@ -23,11 +23,13 @@ def client(triton):
         yield client
 
 
-def ask(client, data: bytes, outputs=OUTPUTS, module=tritonclient.grpc) -> dict[str, np.ndarray]:
+def ask(
+    client, data: bytes, outputs=OUTPUTS, module=tritonclient.grpc, ensemble=contract.PIPELINE.name
+) -> dict[str, np.ndarray]:
     image = module.InferInput(contract.IMAGE, [1], "BYTES")
     image.set_data_from_numpy(np.array([data], dtype=np.object_))
     wanted = [module.InferRequestedOutput(name) for name in outputs]
-    answer = client.infer(contract.PIPELINE.name, [image], outputs=wanted)
+    answer = client.infer(ensemble, [image], outputs=wanted)
     return {name: answer.as_numpy(name) for name in outputs}
 
 
@@ -81,6 +83,25 @@ def test_six_faces_in_the_group_photo_largest_first(client):
     assert len(faces[contract.BOXES]) == 6
     extent = faces[contract.BOXES][:, 2:] - faces[contract.BOXES][:, :2]
     assert (np.diff(extent.prod(axis=1)) <= 0).all()
+
+
+@pytest.mark.parametrize("photo", [photos.group_photo, photos.blank])
+def test_without_scores_the_answer_is_the_same_but_for_the_filler(client, photo):
+    whole = ask(client, photo())
+    outputs = [tensor.name for tensor in contract.UNSCORED.outputs]
+    before = settled_executions(client)
+    unscored = ask(client, photo(), outputs, ensemble=contract.UNSCORED.name)
+    after = settled_executions(client)
+    ran = {name for name, count in after.items() if count > before[name]}
+    assert ran.isdisjoint({contract.SCORING.name, contract.RESULTS.name})
+    rows = len(whole[contract.BOXES])
+    for name in outputs:
+        if name in (contract.EMBEDDING, contract.SPACE):
+            assert len(unscored[name]) == max(rows, 1)
+        if name != contract.SPACE:
+            same = unscored[name][:rows] if name == contract.EMBEDDING else unscored[name]
+            np.testing.assert_allclose(same, whole[name], atol=1e-5)
+    assert set(unscored[contract.SPACE].reshape(-1)) == set(whole[contract.SPACE])
 
 
 def test_of_more_than_32_faces_the_32_largest_come(client):

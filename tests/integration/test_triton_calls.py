@@ -19,6 +19,7 @@ from tests.support.grpc_triton import Script, running
 from triton_python_backend import contract
 
 PIPELINE = contract.PIPELINE.name
+UNSCORED = contract.UNSCORED.name
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
 BASE = {"BOXES", "LANDMARKS", "CONFIDENCE", "QUALITY", "DETECTOR"}
 
@@ -41,18 +42,19 @@ async def analyse(engine, need=Need.NOTHING_MORE, seconds=10.0):
 
 
 @pytest.mark.parametrize(
-    ("need", "more"),
+    ("need", "ensemble", "more"),
     [
-        (Need.NOTHING_MORE, set()),
-        (Need.EMBEDDING, {"EMBEDDING", "SPACE"}),
-        (Need.SCORE, {"SCORE", "HEAD", "SPACE"}),
-        (Need.CROPS, {"CROPS"}),
-        (Need.SCORE | Need.EMBEDDING, {"SCORE", "HEAD", "SPACE", "EMBEDDING"}),
+        (Need.NOTHING_MORE, PIPELINE, set()),
+        (Need.EMBEDDING, UNSCORED, {"EMBEDDING", "SPACE"}),
+        (Need.EMBEDDING | Need.CROPS, UNSCORED, {"EMBEDDING", "SPACE", "CROPS"}),
+        (Need.SCORE, PIPELINE, {"SCORE", "HEAD", "SPACE"}),
+        (Need.CROPS, PIPELINE, {"CROPS"}),
+        (Need.SCORE | Need.EMBEDDING, PIPELINE, {"SCORE", "HEAD", "SPACE", "EMBEDDING"}),
     ],
 )
-async def test_only_needed_outputs_are_requested(engine, script, need, more):
+async def test_only_needed_outputs_are_requested(engine, script, need, ensemble, more):
     await analyse(engine, need)
-    (asked,) = script.asked(PIPELINE)
+    (asked,) = script.asked(ensemble)
     assert set(asked) == BASE | more
     assert len(asked) == len(set(asked))
 

@@ -34,7 +34,7 @@ def passes(stage: str, folder: Path) -> None:
 def shelf(tmp_path) -> Shelf:
     """Version 1 serves in each stage; 2 of the embedding is kept."""
     repository = tmp_path / "repository"
-    for stage in (*STAGE_NAMES, contract.PIPELINE.name):
+    for stage in (*STAGE_NAMES, contract.PIPELINE.name, contract.UNSCORED.name):
         (repository / stage).mkdir(parents=True)
         shutil.copy(CHECKOUT / "model_repository" / stage / "config.pbtxt", repository / stage)
     shelf = Shelf(repository, tmp_path / "home")
@@ -58,6 +58,7 @@ def models(shelf: Shelf) -> set[str]:
     return {path.name for path in shelf.repository.iterdir()} - {
         *STAGE_NAMES,
         contract.PIPELINE.name,
+        contract.UNSCORED.name,
     }
 
 
@@ -74,10 +75,17 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_a_trial_adds_two_models_and_touches_none(shelf):
+TRIED = {
+    "face_embedding_candidate",
+    "face_pipeline_candidate",
+    "face_pipeline_unscored_candidate",
+}
+
+
+def test_a_trial_adds_its_models_and_touches_none(shelf):
     before = {stage: snapshot(shelf.repository / stage) for stage in STAGE_NAMES}
     plan = begin(shelf)
-    assert models(shelf) == {"face_embedding_candidate", "face_pipeline_candidate"}
+    assert models(shelf) == TRIED
     assert {stage: snapshot(shelf.repository / stage) for stage in STAGE_NAMES} == before
     tried = candidate_folders.weights_folder(shelf, plan) / "model.onnx"
     assert tried.read_bytes() == b"network 2"
@@ -85,10 +93,11 @@ def test_a_trial_adds_two_models_and_touches_none(shelf):
     assert candidate_folders.read_plan(shelf) == plan
 
 
-def test_the_ensemble_of_a_trial_is_the_other_but_for_one_stage(shelf):
+@pytest.mark.parametrize("ensemble", ["face_pipeline", "face_pipeline_unscored"])
+def test_the_ensemble_of_a_trial_is_the_other_but_for_one_stage(shelf, ensemble):
     plan = begin(shelf)
-    ours, theirs = config(shelf, "face_pipeline"), config(shelf, "face_pipeline_candidate")
-    assert theirs.name == "face_pipeline_candidate"
+    ours, theirs = config(shelf, ensemble), config(shelf, f"{ensemble}_candidate")
+    assert theirs.name == f"{ensemble}_candidate"
     steps = [step.model_name for step in theirs.ensemble_scheduling.step]
     assert steps == [
         "face_embedding_candidate" if step.model_name == STAGE else step.model_name
@@ -227,6 +236,25 @@ def test_a_crash_at_the_beginning_leaves_no_trial(shelf, monkeypatch, when):
     begin(shelf)
 
 
+def test_a_crash_between_the_ensembles_leaves_no_trial(shelf, monkeypatch):
+    original: Callable[..., None] = candidate_folders._place_config
+    placed = []
+
+    def crash_at_the_last(folder: Path, config: model_config_pb2.ModelConfig) -> None:
+        placed.append(config.name)
+        if len(placed) == len(TRIED):
+            raise Crash
+        original(folder, config)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(candidate_folders, "_place_config", crash_at_the_last)
+        with pytest.raises(Crash):
+            begin(shelf)
+    assert set(placed) == TRIED
+    with changes.opened(shelf):
+        assert models(shelf) == set()
+
+
 def test_a_trial_that_was_on_when_the_crash_came_is_on(shelf, monkeypatch):
     def crash_after(*arguments: object) -> None:
         original(*arguments)
@@ -238,7 +266,7 @@ def test_a_trial_that_was_on_when_the_crash_came_is_on(shelf, monkeypatch):
         with pytest.raises(Crash):
             begin(shelf)
     with changes.opened(shelf):
-        assert len(models(shelf)) == 2
+        assert models(shelf) == TRIED
     assert [e.phase for e in shelf.journal.entries()] == ["begun", "done"]
 
 

@@ -1,9 +1,9 @@
-"""Rank 3: the two folders by which Triton serves a version being tried.
+"""Rank 3: the folders by which Triton serves a version being tried.
 
-`face_embedding_candidate/2/` holds a copy of the version, `face_pipeline_candidate/` an ensemble
-that is the one in service but for this stage, and in its configuration the plan of the trial. The
-stage and the ensemble in service are not touched. A folder without its `config.pbtxt`, which is
-written last and removed first, is what a crash has left.
+`face_embedding_candidate/2/` holds a copy of the version, `face_pipeline_candidate/` and
+`face_pipeline_unscored_candidate/` ensembles that are those in service but for this stage, and in
+their configuration the plan of the trial. The stage and the ensembles in service are not touched.
+A folder without its `config.pbtxt`, which is written last and removed first, is what a crash left.
 """
 
 import os
@@ -19,12 +19,16 @@ from gateway.candidates.plan import Plan
 from tools.importing.repository import CONFIG_FILE
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.shelf import STAGE_NAMES, Shelf
-from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, candidate_of
+from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, UNSCORED, candidate_of
 
+_ENSEMBLES: Final = (UNSCORED.name, PIPELINE.name)
 _PIPELINE: Final = candidate_of(PIPELINE.name)
 _VERSION_OF_PIPELINE: Final = "1"
 _NEW_CONFIG: Final = ".config.new"
-_NAMES: Final = (_PIPELINE, *(candidate_of(stage) for stage in STAGE_NAMES))
+_NAMES: Final = (
+    *(candidate_of(ensemble) for ensemble in reversed(_ENSEMBLES)),
+    *(candidate_of(stage) for stage in STAGE_NAMES),
+)
 
 
 def read_plan(shelf: Shelf) -> Plan | None:
@@ -52,16 +56,18 @@ def write(shelf: Shelf, plan: Plan, source: Path) -> None:
 
 
 def write_plan(shelf: Shelf, plan: Plan) -> None:
-    """Write the ensemble of a trial, or write it anew with another plan."""
-    config = _read(shelf.repository / PIPELINE.name / CONFIG_FILE)
-    config.name = _PIPELINE
-    for step in config.ensemble_scheduling.step:
-        if step.model_name == plan.stage:
-            step.model_name = candidate_of(plan.stage)
-    config.parameters[CANDIDATE_PARAMETER].string_value = plan.model_dump_json()
-    folder = shelf.repository / _PIPELINE
-    (folder / _VERSION_OF_PIPELINE).mkdir(parents=True, exist_ok=True)
-    _place_config(folder, config)
+    """Write the ensembles of a trial, or write them anew with another plan."""
+    # the one that the plan is read from comes last
+    for ensemble in _ENSEMBLES:
+        config = _read(shelf.repository / ensemble / CONFIG_FILE)
+        config.name = candidate_of(ensemble)
+        for step in config.ensemble_scheduling.step:
+            if step.model_name == plan.stage:
+                step.model_name = candidate_of(plan.stage)
+        config.parameters[CANDIDATE_PARAMETER].string_value = plan.model_dump_json()
+        folder = shelf.repository / config.name
+        (folder / _VERSION_OF_PIPELINE).mkdir(parents=True, exist_ok=True)
+        _place_config(folder, config)
 
 
 def remove(shelf: Shelf) -> None:

@@ -15,7 +15,7 @@ from tools.lifecycle.triton_view import read_states, wait_for
 from tools.models.common import Context, Repository, opened
 from tools.models.golden import check_before_service
 from tools.models.waiting import Wait, tell_when_served, warn_of_foreign_head
-from triton_python_backend.contract import PIPELINE, candidate_of
+from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of
 
 Canary = Annotated[
     str | None,
@@ -115,7 +115,11 @@ def _wait(context: Context, plan: Plan, seconds: float) -> float | None:
     states = read_states(settings) if seconds else None
     if states is None or not any(name == plan.stage for name, _ in states):
         return None
-    models = ((candidate_of(plan.stage), plan.version), (candidate_of(PIPELINE.name), 1))
+    models = (
+        (candidate_of(plan.stage), plan.version),
+        (candidate_of(UNSCORED.name), 1),
+        (candidate_of(PIPELINE.name), 1),
+    )
     for model, version in models:
         state, waited = wait_for(settings, model, version, seconds=seconds)
         if state is None:
