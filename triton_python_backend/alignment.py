@@ -41,6 +41,8 @@ def align_in(picture: Picture, landmarks: Floats, *, finer: Callable[[int], Pict
             if a face is smaller in `picture` than in the crop.
 
     """
+    if picture.reduction == 1:
+        return align(picture.pixels, landmarks)
     wanted = [coarsest(similarity(points, ARCFACE_TEMPLATE)) for points in landmarks]
     if wanted and min(wanted) < picture.reduction:
         picture = finer(min(wanted))

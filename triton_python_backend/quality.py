@@ -28,6 +28,8 @@ x and y are the medians of 148 frontal portraits in the wild (the ArcFace templa
 too low for them, which would read as looking down), depths a coarse anthropometric average:
 angles from it are good to rank and gate faces, not to measure them.
 """
+_FIT: Final[Floats] = np.linalg.pinv((_HEAD - _HEAD.mean(axis=0)).T)
+"""[5,3]: takes five landmarks to the projection that fits them best."""
 
 
 def assess(crops: Pixels, boxes: Floats, landmarks: Floats) -> Floats:
@@ -51,7 +53,7 @@ def assess(crops: Pixels, boxes: Floats, landmarks: Floats) -> Floats:
     for row, crop in zip(table, crops, strict=True):
         grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
         row[1] = sharpness(grey)
-        row[2] = grey.mean() / 255
+        row[2] = cv2.mean(grey)[0] / 255
     table[:, 3:] = head_pose(landmarks)
     return table
 
@@ -63,7 +65,8 @@ def sharpness(grey: Pixels) -> float:
     cut off by the photo's edge does not pass for detail.
     """
     inner = grey[24:104, 24:88]
-    variance = float(cv2.Laplacian(inner, cv2.CV_32F).var())
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(inner, cv2.CV_32F))
+    variance = float(deviation[0, 0]) ** 2
     return variance / (variance + _SHARP_VARIANCE)
 
 
@@ -78,10 +81,9 @@ def head_pose(landmarks: Floats) -> Floats:
         up, roll > 0 is clockwise in the image.
 
     """
-    model = _HEAD - _HEAD.mean(axis=0)
     points = landmarks - landmarks.mean(axis=1, keepdims=True)
-    # points.T = P model.T, P = scale * (first two rows of the rotation)
-    projection = np.swapaxes(points, 1, 2) @ np.linalg.pinv(model.T)
+    # points.T = P head.T, P = scale * (first two rows of the rotation)
+    projection = np.swapaxes(points, 1, 2) @ _FIT
     across = _unit(np.asarray(projection[:, 0], dtype=np.float32))
     down = projection[:, 1] - np.sum(projection[:, 1] * across, axis=1, keepdims=True) * across
     down = _unit(np.asarray(down, dtype=np.float32))
