@@ -6,7 +6,6 @@ Starts a stack of its own and writes `benchmarks/results/behaviour.json`. The cl
 same cores, so that each figure is that of the machine with its callers.
 """
 
-import asyncio
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from tritonclient import grpc as triton
 
-from benchmarks.load import Answered, closed, open_loop
+from benchmarks.load import Answered, closed, open_loop, run
 from benchmarks.served import CHECKOUT, Served, served
 from triton_python_backend import alignment, contract, decoding, preprocess
 from triton_python_backend.detection import Detections
@@ -43,9 +42,9 @@ def photo() -> bytes:
 def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
     """Answers from the cache of one gateway process: as many as it can, and at a steady rate."""
     url = f"{stack.url}/api/ml/embed"
-    asyncio.run(closed(url, image, callers=CALLERS, count=500))
-    most = asyncio.run(closed(url, image, callers=CALLERS, count=int(seconds * 800)))
-    steady = asyncio.run(open_loop(url, image, rate=CACHED_RATE, seconds=seconds))
+    run(closed(url, image, callers=CALLERS, count=500))
+    most = run(closed(url, image, callers=CALLERS, count=int(seconds * 800)))
+    steady = run(open_loop(url, image, rate=CACHED_RATE, seconds=seconds))
     return {
         "answers_per_second": most.rate(),
         "steady_rate": CACHED_RATE,
@@ -58,11 +57,11 @@ def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
 def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
     """Three times as many requests as can be served, for a while; what becomes of each."""
     url = f"{stack.url}/api/ml/embed"
-    asyncio.run(closed(url, image, callers=CALLERS, count=40))
-    capacity = asyncio.run(closed(url, image, callers=CALLERS, count=int(seconds * 10))).rate()
+    run(closed(url, image, callers=CALLERS, count=40))
+    capacity = run(closed(url, image, callers=CALLERS, count=int(seconds * 10))).rate()
     process = psutil.Process(stack.gateway_pid)
     before = process.memory_info().rss
-    flood = asyncio.run(open_loop(url, image, rate=3 * capacity, seconds=seconds))
+    flood = run(open_loop(url, image, rate=3 * capacity, seconds=seconds))
     return {
         "capacity_per_second": capacity,
         "offered_per_second": 3 * capacity,
@@ -79,9 +78,9 @@ def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
 def overhead(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
     """Processor time of the gateway per request, less that of calling Triton directly."""
     url = f"{stack.url}/api/ml/embed"
-    asyncio.run(closed(url, image, callers=2, count=20))
+    run(closed(url, image, callers=2, count=20))
     process = psutil.Process(stack.gateway_pid)
-    gateway = _cpu(process, lambda: asyncio.run(closed(url, image, callers=2, count=count)))
+    gateway = _cpu(process, lambda: run(closed(url, image, callers=2, count=count)))
     client = triton.InferenceServerClient(stack.grpc)
     tensor = triton.InferInput(contract.IMAGE, [1], "BYTES")
     tensor.set_data_from_numpy(np.array([image], dtype=np.object_))
@@ -117,7 +116,7 @@ def networks(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
         "embedding_ms": _median(lambda: _run(embedder, crops, contract.EMBEDDING_STAGE)),
     }
     url = f"{stack.url}/api/ml/embed"
-    rate = asyncio.run(closed(url, image, callers=CALLERS, count=count)).rate()
+    rate = run(closed(url, image, callers=CALLERS, count=count)).rate()
     share = rate * sum(times.values()) / 1000 / (os.cpu_count() or 1)
     return {**times, "answers_per_second": rate, "share_of_all_cores": share}
 
