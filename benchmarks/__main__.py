@@ -3,8 +3,9 @@
     python -m benchmarks ../shared/models [PHOTO ...]
 
 Beside insightface in-process with the same networks: one face at 800 x 600 pixels, six faces (the
-group photo that comes with insightface) and the same as a JPEG of 12 megapixels, or the photos
-given. Then what the gateway does by itself (`behaviour.py`). Writes `benchmarks/results/`.
+group photo that comes with insightface) and both as JPEGs of 12 megapixels, or the photos given.
+Then what the gateway does by itself (`behaviour.py`). Writes `benchmarks/results/`: JSON and a
+picture.
 """
 
 import subprocess
@@ -15,24 +16,28 @@ from typing import Annotated
 import cv2
 import typer
 
-from benchmarks import behaviour
+from benchmarks import behaviour, picture
 from benchmarks.compare import Plan, Reference, compare, report
 from benchmarks.served import CHECKOUT, DETECTOR, EMBEDDER, served
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
-_TWELVE_MEGAPIXELS = (4240, 2935)
+_TWELVE_MEGAPIXELS = {"one": (4000, 3000), "six": (4240, 2935)}
 
 
 def usual_photos(folder: Path, interpreter: Path) -> list[Path]:
-    """One face, six faces, and the six in a large picture, written to `folder`."""
-    one, six, large = (folder / f"{name}.jpg" for name in ("one", "six", "six-12mp"))
+    """One face, six faces, and each in a large picture, written to `folder`."""
+    one, six = folder / "one.jpg", folder / "six.jpg"
     one.write_bytes(behaviour.photo())
     code = "import insightface; print(insightface.__path__[0])"
     package = subprocess.check_output([interpreter, "-W", "ignore", "-c", code], text=True).strip()
     six.write_bytes((Path(package) / "data" / "images" / "t1.jpg").read_bytes())
-    photo = cv2.resize(cv2.imread(str(six)), _TWELVE_MEGAPIXELS, interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(large), photo, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return [one, six, large]
+    photos = [one, six]
+    for name, size in _TWELVE_MEGAPIXELS.items():
+        photo = cv2.imread(str(folder / f"{name}.jpg"))
+        photos.append(folder / f"{name}-12mp.jpg")
+        large = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(photos[-1]), large, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return photos
 
 
 def main(
@@ -53,6 +58,7 @@ def main(
         with served(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
             found = compare(chosen, plan, url=stack.url, library=reference)
     report(found, plan, RESULTS / "compare.json")
+    picture.draw(found, RESULTS / "compare.svg")
     behaviour.main(models, seconds=seconds)
 
 
