@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.photos import PORTRAIT
 from tests.support.serving import Served
-from tests.support.swapping import SAME
+from tests.support.swapping import PAUSE_SECONDS, SAME
 
 _CLIENTS = 2
 _DARK = -0.4
@@ -93,7 +93,7 @@ class Seen:
 
 @contextmanager
 def trial_traffic(served: Served, stage: str, *, photo: bytes | None = None) -> Iterator[Seen]:
-    """Have a few clients ask for embeddings without pause, each request with an id of its own."""
+    """Have a few clients ask for embeddings all the time, each request with an id of its own."""
     seen, stop = Seen(stage), threading.Event()
     data = photo or PORTRAIT.read_bytes()
     threads = [
@@ -111,7 +111,7 @@ def trial_traffic(served: Served, stage: str, *, photo: bytes | None = None) -> 
 
 def _ask(served: Served, seen: Seen, data: bytes, stop: threading.Event) -> None:
     with requests.Session() as session:
-        while not stop.is_set():
+        while not stop.wait(PAUSE_SECONDS):
             request_id, at = uuid.uuid4().hex, time.monotonic()
             try:
                 response = session.post(

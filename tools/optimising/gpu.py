@@ -28,6 +28,9 @@ CONFIGS_FOLDER: Final = "configs"
 ENGINES: Final = "/var/cache/aurum-tensorrt"
 """Where TensorRT keeps built engines in the container; a volume spares minutes at each start."""
 
+_OF_CPUS: Final = ("intra_op_thread_count", "rows_per_run")
+"""Parameters that a GPU's configuration does without."""
+
 _CUDA_CONV_SEARCH: Final = "DEFAULT"
 """cuDNN's default algorithms: canvases come in many sizes, and each would be searched for anew."""
 
@@ -103,7 +106,8 @@ def make_config(base: Any, variant: str) -> Any:
     kind = model_config_pb2.ModelInstanceGroup.KIND_GPU
     config.instance_group.add(kind=kind, count=batching.instances)
     # which counts the processor's threads
-    config.parameters.pop("intra_op_thread_count", None)
+    for parameter in _OF_CPUS:
+        config.parameters.pop(parameter, None)
     config.optimization.input_pinned_memory.enable = True
     config.optimization.output_pinned_memory.enable = True
     config.optimization.execution_accelerators.gpu_execution_accelerator.add(
