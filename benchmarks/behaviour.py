@@ -9,6 +9,7 @@ same cores, so that each figure is that of the machine with its callers.
 import json
 import os
 import statistics
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -60,8 +61,18 @@ def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
     run(closed(url, image, callers=CALLERS, count=40))
     capacity = run(closed(url, image, callers=CALLERS, count=int(seconds * 10))).rate()
     process = psutil.Process(stack.gateway_pid)
-    before = process.memory_info().rss
+    memory = [_mebibytes(process)]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(seconds / 60):
+            memory.append(_mebibytes(process))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     flood = run(open_loop(url, image, rate=3 * capacity, seconds=seconds))
+    done.set()
+    watcher.join()
     return {
         "capacity_per_second": capacity,
         "offered_per_second": 3 * capacity,
@@ -71,7 +82,9 @@ def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
         "refused_p99_ms": flood.percentile(0.99, 503),
         "served_p50_ms": flood.percentile(0.5),
         "served_p99_ms": flood.percentile(0.99),
-        "gateway_memory_grew_mib": (process.memory_info().rss - before) / 2**20,
+        "gateway_memory_mib_before": memory[0],
+        "gateway_memory_mib_in_the_second_third": max(memory[20:40], default=0.0),
+        "gateway_memory_mib_in_the_last_third": max(memory[40:60], default=0.0),
     }
 
 
@@ -154,6 +167,10 @@ def _median(call: Any, times: int = 30) -> float:
         if number >= 5:
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds) * 1000
+
+
+def _mebibytes(process: psutil.Process) -> float:
+    return float(process.memory_info().rss / 2**20)
 
 
 def _cpu(process: psutil.Process, work: Any) -> float:

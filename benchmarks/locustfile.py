@@ -1,24 +1,28 @@
-"""Load on every route of the gateway and on Triton's gRPC port, by Locust.
+r"""Load on every route of the gateway and on Triton's gRPC port, by Locust.
 
     locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080
-    locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --headless -u 8 -t 1m ScoreUser
+    locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --headless -u 8 -t 1m \
+        --max-p95 200 --max-errors 0.1 --html report.html ScoreUser SearchUser
 
 Every user class is one kind of caller; name some on the command line to run only those. A request
 counts as failed unless it is answered as its image deserves: a blank image must give `no_face`
-from `/score`, a broken one `invalid_image`.
+from `/score`, a broken one `invalid_image`. The load is steady unless a file of `shapes/` is given
+beside this one; goals that are missed end the run with status 3.
 """
 
 import itertools
-import random
 import time
-from collections.abc import Iterator
+import uuid
 from pathlib import Path
 
-import cv2
 import grpc.experimental.gevent
 import numpy as np
 from locust import HttpUser, User, between, events, task
 from locust.argument_parser import LocustArgumentParser
+
+# Locust looks for modules in the folder of this file
+from locust_goals import check_goals  # noqa: F401 - listens
+from locust_photos import Photos, blank_image, make_variants, read_photos
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -36,23 +40,22 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--images", default=str(PORTRAIT.parent), help="folder of photos that show a face"
     )
     parser.add_argument(
+        "--variants", type=int, default=0, help="further photos to make of each of them"
+    )
+    parser.add_argument(
+        "--cold", type=float, default=0.5, help="share of the photos that no cache knows, 0 to 1"
+    )
+    parser.add_argument(
         "--triton", default="127.0.0.1:8001", help="host:port of Triton's gRPC, for TritonUser"
     )
 
 
-def read_photos(folder: str) -> list[bytes]:
-    """Read all photos of a folder; raises FileNotFoundError if there is none."""
-    suffixes = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in suffixes)
-    if not paths:
-        message = f"no photo in {folder}"
-        raise FileNotFoundError(message)
-    return [path.read_bytes() for path in paths]
-
-
-def blank_image() -> bytes:
-    """Encode a grey image that shows nothing."""
-    return cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
+def photos_of(user: User) -> Photos:
+    """Give what the options ask for."""
+    options = user.environment.parsed_options
+    given = read_photos(options.images)
+    made = [each for photo in given for each in make_variants(photo, options.variants)]
+    return Photos(given + made, cold=options.cold)
 
 
 class GatewayUser(HttpUser):
@@ -65,9 +68,7 @@ class GatewayUser(HttpUser):
 
     def on_start(self) -> None:
         """Load the photos."""
-        photos = read_photos(self.environment.parsed_options.images)
-        random.Random(id(self)).shuffle(photos)
-        self.photos: Iterator[bytes] = itertools.cycle(photos)
+        self.photos = photos_of(self)
         self.blank = blank_image()
 
     def form(self, image: bytes) -> dict[str, tuple[str, bytes]]:
@@ -87,7 +88,7 @@ class GatewayUser(HttpUser):
     @task(16)
     def photo(self) -> None:
         """Post a photo with a face."""
-        self.send(next(self.photos), "photo", 200)
+        self.send(self.photos.photo(), "photo", 200)
 
     @task(2)
     def nothing_to_see(self) -> None:
@@ -97,7 +98,7 @@ class GatewayUser(HttpUser):
     @task(1)
     def broken(self) -> None:
         """Post the first half of a photo."""
-        photo = next(self.photos)
+        photo = self.photos.photo()
         self.send(photo[: len(photo) // 2], "broken", 422)
 
 
@@ -128,7 +129,67 @@ class VerifyUser(GatewayUser):
 
     def form(self, image: bytes) -> dict[str, tuple[str, bytes]]:
         """Build the form that compares a photo with the image."""
-        return {"image_a": ("a", next(self.photos)), "image_b": ("b", image)}
+        return {"image_a": ("a", self.photos.photo()), "image_b": ("b", image)}
+
+
+class CollectionUser(HttpUser):
+    """Base of those who remember people: a collection of its own, gone at the end."""
+
+    abstract = True
+    wait_time = between(0, 0.05)
+
+    def on_start(self) -> None:
+        """Make a collection."""
+        self.photos = photos_of(self)
+        self.collection = f"load-{uuid.uuid4().hex[:12]}"
+        self.at = f"/api/collections/{self.collection}"
+        self.client.post("/api/collections", json={"name": self.collection})
+
+    def on_stop(self) -> None:
+        """Forget everybody."""
+        self.client.delete(self.at, name="/api/collections/{name}")
+
+    def enrol(self) -> None:
+        """Enrol somebody."""
+        self.client.post(
+            f"{self.at}/faces",
+            files={"image": ("image", self.photos.unseen_photo())},
+            data={"subject": f"s{uuid.uuid4().hex[:8]}"},
+            name="/api/collections/{name}/faces",
+        )
+
+
+class EnrolUser(CollectionUser):
+    """Enrols somebody new each time."""
+
+    @task
+    def somebody(self) -> None:
+        """Enrol."""
+        self.enrol()
+
+
+class SearchUser(CollectionUser):
+    """Looks for people among a few."""
+
+    def on_start(self) -> None:
+        """Make a collection of three."""
+        super().on_start()
+        for _ in range(3):
+            self.enrol()
+
+    @task
+    def search(self) -> None:
+        """Search for the face of a photo, which must be found."""
+        with self.client.post(
+            f"{self.at}/search",
+            files={"image": ("image", self.photos.photo())},
+            name="/api/collections/{name}/search",
+            catch_response=True,
+        ) as answer:
+            if answer.status_code != 200:
+                answer.failure(f"{answer.status_code}: {answer.text[:200]}")
+            elif not any(face["matches"] for face in answer.json()["faces"]):
+                answer.failure("nobody was found")
 
 
 class LookingUser(HttpUser):
