@@ -194,16 +194,11 @@ UNSCORED: Final = Stage(
     "face_pipeline_unscored",
     "ensemble",
     0,
-    (Tensor(IMAGE, "BYTES", (1,)),),
-    (
-        Tensor(BOXES, "FP32", (-1, 4)),
-        Tensor(LANDMARKS, "FP32", (-1, 5, 2)),
-        Tensor(CONFIDENCE, "FP32", (-1,)),
-        Tensor(EMBEDDING, "FP32", (-1, -1)),
-        Tensor(SPACE, "INT64", (-1, 1)),
-        Tensor(QUALITY, "FP32", (-1, len(QUALITY_COLUMNS))),
-        Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
-        Tensor(DETECTOR, "INT64", (1,)),
+    PIPELINE.inputs,
+    tuple(
+        Tensor(SPACE, "INT64", (-1, 1)) if tensor.name == SPACE else tensor
+        for tensor in PIPELINE.outputs
+        if tensor.name not in (SCORE, HEAD)
     ),
 )
 

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,20 @@ async def found_by_own_vector(store: EdgeVectorStore, points: list[FacePoint]) -
     return found
 
 
-async def test_shards_are_sealed_indexed_and_merged(tmp_path: Path) -> None:
-    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
+@asynccontextmanager
+async def opened(
+    folder: Path, tuning: VectorTuning = TUNING, *, free: int = 0
+) -> AsyncIterator[EdgeVectorStore]:
+    """Open the store of a folder, and close it again."""
+    store = await EdgeVectorStore.open(folder, tuning, min_free_bytes=free)
     try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_shards_are_sealed_indexed_and_merged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(430)
         answered_while_building = 0
@@ -97,13 +109,10 @@ async def test_shards_are_sealed_indexed_and_merged(tmp_path: Path) -> None:
         async with asyncio.timeout(30):
             while len(shard_folders(tmp_path)) != 2:
                 await asyncio.sleep(0.05)
-    finally:
-        await store.close()
 
 
 async def test_an_empty_shard_lies_ready_before_it_is_needed(tmp_path: Path) -> None:
-    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
-    try:
+    async with opened(tmp_path) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(120)
         await store.upsert(PEOPLE, points[:40])
@@ -120,13 +129,10 @@ async def test_an_empty_shard_lies_ready_before_it_is_needed(tmp_path: Path) -> 
         manifest = json.loads((tmp_path / PEOPLE.name / "manifest.json").read_text())
         assert manifest["shards"][-1]["folder"] == spare
         assert await found_by_own_vector(store, points) == 120
-    finally:
-        await store.close()
 
 
 async def test_a_rebuild_that_fails_is_tried_again(tmp_path: Path) -> None:
-    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
-    try:
+    async with opened(tmp_path) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(100)
         await store.upsert(PEOPLE, points)
@@ -138,13 +144,10 @@ async def test_a_rebuild_that_fails_is_tried_again(tmp_path: Path) -> None:
         await until_indexed(store, shards=2)
         assert (await store.info(PEOPLE)).indexed == 100
         assert "ended with -9, again in 2 s" in (tmp_path / "engine.log").read_text()
-    finally:
-        await store.close()
 
 
 async def test_recall_after_indexing(tmp_path: Path) -> None:
-    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
-    try:
+    async with opened(tmp_path) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(450)
         await store.upsert(PEOPLE, points[:400])
@@ -157,14 +160,11 @@ async def test_recall_after_indexing(tmp_path: Path) -> None:
             got = await store.search(PEOPLE, probe.vector, limit=10, min_similarity=-1)
             hits += len(expected & {match.face_id for match in got})
         assert hits / 400 >= 0.98
-    finally:
-        await store.close()
 
 
 async def test_what_is_deleted_during_a_build_stays_deleted(tmp_path: Path) -> None:
     slow = dataclasses.replace(TUNING, seal_points=2000)
-    store = await EdgeVectorStore.open(tmp_path, slow, min_free_bytes=0)
-    try:
+    async with opened(tmp_path, slow) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(2000)
         await store.upsert(PEOPLE, points)
@@ -182,8 +182,6 @@ async def test_what_is_deleted_during_a_build_stays_deleted(tmp_path: Path) -> N
         (match,) = await store.search(PEOPLE, moved.vector, limit=1, min_similarity=0.999)
         assert match.subject == "moved"
         assert not await store.retrieve(PEOPLE, gone)
-    finally:
-        await store.close()
 
 
 async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
@@ -203,8 +201,7 @@ async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
 
 
 async def test_a_killed_engine_loses_nothing_and_comes_back(tmp_path: Path) -> None:
-    store = await EdgeVectorStore.open(tmp_path, TUNING, min_free_bytes=0)
-    try:
+    async with opened(tmp_path) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(150)
         for point in points:
@@ -217,8 +214,6 @@ async def test_a_killed_engine_loses_nothing_and_comes_back(tmp_path: Path) -> N
             await waiting
         assert await found_by_own_vector(store, points) == 150
         assert store.engine_pid != pid
-    finally:
-        await store.close()
 
 
 def test_the_log_alone_brings_back_what_came_after_a_flush(tmp_path: Path) -> None:
@@ -311,8 +306,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_refuses_writes_and_recovers(small_disk: Path) -> None:
-    store = await EdgeVectorStore.open(small_disk / "v", TUNING, min_free_bytes=64 << 20)
-    try:
+    async with opened(small_disk / "v", free=64 << 20) as store:
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(60)
         await store.upsert(PEOPLE, points[:30])
@@ -326,5 +320,3 @@ async def test_a_full_disk_refuses_writes_and_recovers(small_disk: Path) -> None
         ballast.unlink()
         await store.upsert(PEOPLE, points[30:])
         assert await found_by_own_vector(store, points) == 60
-    finally:
-        await store.close()

@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,20 +79,26 @@ class Traffic:
 
 
 @contextmanager
-def traffic(served: Served) -> Iterator[Traffic]:
-    """Ask the ensemble over gRPC and the gateway over HTTP, again and again."""
-    seen, stop = Traffic(served), threading.Event()
-    threads = [
-        threading.Thread(target=work, args=(seen, stop)) for work in (_ask_triton, _ask_gateway)
-    ]
+def clients(*work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Have each do its work on a thread until the event that it is given is set."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=each, args=(stop,)) for each in work]
     for thread in threads:
         thread.start()
     try:
-        yield seen
+        yield
     finally:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def traffic(served: Served) -> Iterator[Traffic]:
+    """Ask the ensemble over gRPC and the gateway over HTTP, again and again."""
+    seen = Traffic(served)
+    with clients(partial(_ask_triton, seen), partial(_ask_gateway, seen)):
+        yield seen
 
 
 def _ask_triton(seen: Traffic, stop: threading.Event) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.photos import PORTRAIT
 from tests.support.serving import Served
-from tests.support.swapping import PAUSE_SECONDS, SAME
+from tests.support.swapping import PAUSE_SECONDS, SAME, clients
 
 _CLIENTS = 2
 _DARK = -0.4
@@ -94,19 +95,10 @@ class Seen:
 @contextmanager
 def trial_traffic(served: Served, stage: str, *, photo: bytes | None = None) -> Iterator[Seen]:
     """Have a few clients ask for embeddings all the time, each request with an id of its own."""
-    seen, stop = Seen(stage), threading.Event()
-    data = photo or PORTRAIT.read_bytes()
-    threads = [
-        threading.Thread(target=_ask, args=(served, seen, data, stop)) for _ in range(_CLIENTS)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    seen = Seen(stage)
+    ask = partial(_ask, served, seen, photo or PORTRAIT.read_bytes())
+    with clients(*[ask] * _CLIENTS):
         yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def _ask(served: Served, seen: Seen, data: bytes, stop: threading.Event) -> None:

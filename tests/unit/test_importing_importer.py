@@ -9,6 +9,7 @@ from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, import_weights
+from tools.importing.prepared import Prepared
 from tools.importing.repository import versions
 from triton_python_backend.contract import ONNX_STAGES
 
@@ -34,6 +35,12 @@ def sources(tmp_path) -> Order:
         embedding=tiny_sources.save_embedder(tmp_path / "net.onnx"),
         scoring=tiny_sources.save_head(tmp_path / "head.onnx", [1.0, 2.0, 3.0]),
     )
+
+
+def test_an_order_names_its_stages(sources):
+    assert sources.stages == tuple(stage.name for stage in ONNX_STAGES)
+    anew = Prepared("face_scoring", b"graph", 1, Path("model.onnx"), "0" * 64, "head")
+    assert Order(finished=(anew,)).stages == ("face_scoring",)
 
 
 def all_versions(repository: Path) -> list[list[int]]:

@@ -19,7 +19,13 @@ from tools.importing.repository import (
     read_sidecar,
     space_of,
 )
-from triton_python_backend.contract import EMBEDDING_STAGE, format_id, parse_id
+from triton_python_backend.contract import (
+    DETECTION,
+    EMBEDDING_STAGE,
+    SCORING,
+    format_id,
+    parse_id,
+)
 
 ACTIVE: Final = "active"
 """Says that a head was trained in the space of the embedding in service."""
@@ -54,6 +60,17 @@ class Order:
     """Graphs of versions in service, to be made lighter; with no files beside them."""
     same_space: int | None = None
     """The id of a space that the embedding shall take over, being a re-export of its weights."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that get a version."""
+        files = {
+            DETECTION.name: self.detection,
+            EMBEDDING_STAGE.name: self.embedding,
+            SCORING.name: self.scoring,
+        }
+        named = (stage for stage, file in files.items() if file is not None)
+        return (*named, *(item.stage for item in self.finished))
 
 
 def as_it_is(item: Prepared) -> Prepared:

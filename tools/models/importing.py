@@ -17,7 +17,6 @@ from tools.models.common import Context, Repository, opened
 from tools.models.golden import Original, examine, original
 from tools.models.lighter import CalibrationPhotos, in_service, lightener, show_accuracy
 from tools.models.waiting import Wait, tell_when_served
-from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 
 
 def register(app: typer.Typer) -> None:
@@ -104,7 +103,8 @@ def place(
     shelf = context.shelf
     with journal_opened(shelf), context.errors.status("importing") as status:
         if not keep:
-            _refuse_while_tried(context, order)
+            for stage in order.stages:
+                refuse_while_tried(shelf, stage)
         if lighter is not None:
             lighter.progress = status.update
         before = {stage: shelf.newest(stage) for stage in STAGE_NAMES}
@@ -120,17 +120,6 @@ def place(
         for card in [] if keep else cards:
             note_import(shelf, card.stage, card.version, before=before[card.stage])
     return cards
-
-
-def _refuse_while_tried(context: Context, order: Order) -> None:
-    files = {
-        DETECTION.name: order.detection,
-        EMBEDDING_STAGE.name: order.embedding,
-        SCORING.name: order.scoring,
-    }
-    for stage, file in files.items():
-        if file is not None:
-            refuse_while_tried(context.shelf, stage)
 
 
 def show(context: Context, cards: list[ModelCard], *, title: str = "placed") -> None:
