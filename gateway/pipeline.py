@@ -131,14 +131,6 @@ class Pipeline:
             cached,
         )
 
-    def refuse_if_full(self) -> None:
-        """Raise InferenceUnavailableError if `run` would, before anything of an image is read.
-
-        Nothing is refused where answers are cached: one may be known, and takes no slot.
-        """
-        if self._answers is None:
-            self._slots.check()
-
     def _ask(
         self, digest: str, need: Need, tenant: str, candidate: Candidate | None
     ) -> Question | None:

@@ -111,7 +111,6 @@ async def _answer_faces(
 ) -> web.Response:
     context, services = context_of(request), services_of(request)
     options = read_options(request, FaceOptions)
-    services.pipeline.refuse_if_full()
     upload = await read_upload(request, IMAGE_FIELDS)
     scored = Need.SCORE in need
     include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
