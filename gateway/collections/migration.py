@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
-from gateway.collections.enrolment import point_of
+from gateway.collections.enrolment import point_of, remove_vectors
 from gateway.collections.repair import Repair
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
@@ -219,7 +219,10 @@ class Migrations:
     async def _copy(
         self, collection: CollectionRecord, faces: Sequence[FaceRecord], *, space: str
     ) -> None:
-        vectors = await self._embed(await self._crops(faces), space)
+        faces, crops = await self._with_crops(collection, faces)
+        if not faces:
+            return
+        vectors = await self._embed(crops, space)
         points = [
             point_of(face, vector, tenant=collection.tenant)
             for face, vector in zip(faces, vectors, strict=True)
@@ -227,22 +230,30 @@ class Migrations:
         home = home_of(collection, space)
         await self._stores.vectors.upsert(home, points)
         await self._stores.vectors.flush(home)
-        await self._stores.records.faces.mark_copied([face.id for face in faces], space)
+        # who was forgotten meanwhile was perhaps removed from there before this brought them back;
+        # who is forgotten from now on is removed after it
+        ids = [face.id for face in faces]
+        left = {face.id for face in await self._stores.records.faces.get(collection.id, ids)}
+        if forgotten := [face for face in ids if face not in left]:
+            await remove_vectors(self._stores, home, forgotten)
+        await self._stores.records.faces.mark_copied(ids, space)
 
-    async def _crops(self, faces: Sequence[FaceRecord]) -> Crops:
-        sealed = {
-            c.face_id: c for c in await self._stores.records.faces.crops([f.id for f in faces])
-        }
+    async def _with_crops(
+        self, collection: CollectionRecord, faces: Sequence[FaceRecord]
+    ) -> tuple[Sequence[FaceRecord], Crops]:
+        """Read the crops of those faces that are not forgotten meanwhile: [N,112,112,3] uint8."""
+        records, ids = self._stores.records.faces, [face.id for face in faces]
+        sealed = {crop.face_id: crop for crop in await records.crops(ids)}
+        # asked afterwards: who is still there now had a crop before, or never
+        faces = await records.get(collection.id, ids)
         missing = [face.id for face in faces if face.id not in sealed]
         if missing:
             raise ConflictError(f"{len(missing)} faces have no crop to embed again")
         shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)
-        return np.stack(
-            [
-                np.frombuffer(self._cipher.open(sealed[face.id]), dtype=np.uint8).reshape(shape)
-                for face in faces
-            ]
-        )
+        crops = [
+            np.frombuffer(self._cipher.open(sealed[face.id]), dtype=np.uint8) for face in faces
+        ]
+        return faces, np.asarray(crops, dtype=np.uint8).reshape(-1, *shape)
 
     async def _embed(self, crops: Crops, space: str) -> Vector:
         for attempt in range(_RETRIES):
@@ -267,11 +278,13 @@ class Migrations:
                 raise ConflictError(f"{len(drift.missing)} faces are missing in the target")
         sample = await self._stores.vectors.scroll(home, limit=_SAMPLE)
         ids = [point.face_id for point in sample.points]
-        faces = await self._stores.records.faces.get(collection.id, ids)
+        faces, crops = await self._with_crops(
+            collection, await self._stores.records.faces.get(collection.id, ids)
+        )
         if not faces:
             return
         stored = {point.face_id: point.vector for point in sample.points}
-        again = await self._embed(await self._crops(faces), migration.target)
+        again = await self._embed(crops, migration.target)
         cosines = [
             float(np.dot(stored[face.id], vector))
             for face, vector in zip(faces, again, strict=True)

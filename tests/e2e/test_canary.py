@@ -92,7 +92,10 @@ def test_a_canary_answers_its_share_and_is_promoted(tried):
         seen.wait_for("1")
         said = run(tried, "activate", "embedding", "2", "--canary", "50%")
         assert "face_embedding 2 answers 50% of requests after" in said
-        assert models(tried) == {"face_embedding_candidate", "face_pipeline_candidate"}
+        assert models(tried) == {
+            *("face_embedding_candidate", "face_pipeline_candidate"),
+            "face_pipeline_unscored_candidate",
+        }
         found = trial(tried)
         plan = Plan(**{key: found[key] for key in Plan.model_fields})
         by_candidate = follows(seen, plan, since=time.monotonic(), answers=200)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,6 +277,34 @@ async def test_a_move_to_a_new_space_loses_nobody(world: World) -> None:
     assert home_of(collection, NEW) not in await world.vectors.collections()
     for number in (0, 69, 100, 101):
         assert await who(world, number, space=NEW) == [f"p{number}"]
+    assert await world.service.repair.find_drift() == ()
+
+
+@pytest.mark.parametrize("while_it", ["reads crops", "embeds"])
+async def test_who_is_forgotten_while_they_are_moved_is_not_brought_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, while_it: str
+) -> None:
+    collection = await make(world, keep="crop")
+    await enrol(world, 1, 2, 3)
+    world.embedder.spaces = [OLD, NEW]
+    part, name = {
+        "reads crops": (world.records.faces, "crops"),
+        "embeds": (world.embedder, "embed"),
+    }[while_it]
+    original = getattr(part, name)
+
+    async def forget_first(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        receipt = await world.service.forgetting.subject(await current(world), "p2", ACTOR)
+        assert receipt.faces == 1
+        return await original(*arguments, **options)
+
+    monkeypatch.setattr(part, name, forget_first)
+    await world.service.migrations.start(await current(world), deadline=in_time())
+    await until_switched(world)
+    assert await world.vectors.count(home_of(collection, NEW)) == 2
+    assert await who(world, 2, space=NEW) == []
+    assert await who(world, 3, space=NEW) == ["p3"]
     assert await world.service.repair.find_drift() == ()
 
 
