@@ -65,8 +65,7 @@ def decode(data: bytes) -> Pixels:
         [H,W,3] uint8 RGB.
 
     Raises:
-        InvalidImageError: for anything else, also for a JPEG that ends before its image does,
-            which OpenCV would fill up with grey.
+        InvalidImageError: for anything else, also for a JPEG that ends before its image does.
 
     """
     return _decode(data, 1)

@@ -167,7 +167,7 @@ def test_the_end_of_an_embedded_thumbnail_is_not_that_of_the_image():
     data = encoded(photo(), "JPEG")
     data = data[:2] + segment + data[2:]
     assert decode(data).shape == (48, 64, 3)
-    with pytest.raises(InvalidImageError):
+    with pytest.raises(InvalidImageError, match="ends before its image does"):
         decode(data[:-2])
 
 
