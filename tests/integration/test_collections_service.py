@@ -2,104 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from gateway.collections.base import Actor, Stores, home_of
+from gateway.collections.base import Stores, home_of
 from gateway.collections.search import Probe, SearchOptions
-from gateway.collections.service import Collections
 from gateway.errors import ConflictError, InsufficientStorageError, NotFoundError
-from gateway.records.models import CollectionRecord, CollectionSettings
-from gateway.records.store import RecordStore
 from gateway.vectors.base import VectorStore
-from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
+from tests.support.collection_world import ACTOR, World, current, enrol, make, who
 from tests.support.collections import (
     CALLER,
     NEW,
     OLD,
-    TUNING,
-    CountingCache,
-    FakeEmbedder,
     candidate,
     collections_on,
-    crop_of,
-    edge_stores,
     in_time,
     person,
 )
-
-ACTOR = Actor(CALLER, "req-1")
-
-
-@dataclass
-class World:
-    """Everything a test touches."""
-
-    service: Collections
-    embedder: FakeEmbedder
-    cache: CountingCache
-    records: RecordStore
-    vectors: VectorStore
-
-
-@pytest.fixture(params=["edge+sqlite", "server+postgresql"])
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    embedder = FakeEmbedder()
-    if request.param == "edge+sqlite":
-        async with edge_stores(tmp_path) as stores:
-            service, cache = collections_on(stores.vectors, stores.records, tmp_path, embedder)
-            async with service.running():
-                yield World(service, embedder, cache, stores.records, stores.vectors)
-        return
-    server: str = request.getfixturevalue("postgres")
-    records = await RecordStore.open(server)
-    vectors = await QdrantVectorStore.open(IN_MEMORY, TUNING, api_key=None, timeout_seconds=5)
-    for left in await records.collections.all():
-        await records.collections.remove(left.id)
-    service, cache = collections_on(vectors, records, tmp_path, embedder)
-    async with service.running():
-        yield World(service, embedder, cache, records, vectors)
-    await vectors.close()
-    await records.close()
-
-
-async def make(world: World, **settings) -> CollectionRecord:
-    return await world.service.create(CALLER, "people", CollectionSettings(**settings))
-
-
-async def current(world: World) -> CollectionRecord:
-    return await world.service.stores.collection(CALLER, "people")
-
-
-async def enrol(world: World, *numbers: int, subject: str | None = None) -> list[str]:
-    faces = await world.service.enrolment.enrol(
-        await current(world), [candidate(n, subject) for n in numbers], deadline=in_time()
-    )
-    return [face.id for face in faces]
-
-
-async def who(world: World, number: int, *, space: str = OLD) -> list[str]:
-    probe = Probe(person(number, space), space, crop_of(number))
-    (matches,) = await world.service.search.find(
-        await current(world), [probe], SearchOptions(5, 0.8), deadline=in_time()
-    )
-    return [match.subject for match in matches]
-
-
-async def until_switched(world: World) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            migration = (await current(world)).migration
-            assert migration is not None
-            assert migration.state != "failed", migration.detail
-            if migration.state == "switched":
-                return
-            await asyncio.sleep(0.05)
 
 
 async def test_enrol_find_forget(world: World) -> None:
@@ -246,116 +168,6 @@ async def test_a_failed_enrolment_leaves_nothing(world: World, tmp_path: Path) -
     vectors.full = False
     await service.enrolment.enrol(collection, [candidate(1)], deadline=in_time())
     assert await who(world, 1) == ["p1"]
-
-
-async def test_a_move_to_a_new_space_loses_nobody(world: World) -> None:
-    collection = await make(world, keep="crop")
-    await enrol(world, *range(70))
-    world.embedder.spaces = [OLD, NEW]
-    world.embedder.pause_seconds = 0.1
-    migration = await world.service.migrations.start(await current(world), deadline=in_time())
-    assert (migration.source, migration.target, migration.total) == (OLD, NEW, 70)
-    # meanwhile: searches answer in the old space, new faces go to both, forgotten ones from both
-    assert await who(world, 5, space=NEW) == ["p5"]
-    assert (await current(world)).space == OLD
-    await world.service.enrolment.enrol(
-        await current(world), [candidate(100, space=NEW)], deadline=in_time()
-    )
-    await world.service.forgetting.subject(await current(world), "p6", ACTOR)
-    await until_switched(world)
-    moved = await current(world)
-    assert (moved.space, moved.dimension) == (NEW, 48)
-    assert await world.vectors.count(home_of(collection, NEW)) == 70
-    for number in (0, 5, 69, 100):
-        assert await who(world, number, space=NEW) == [f"p{number}"]
-    assert await who(world, 6, space=NEW) == []
-    # a face enrolled after the switch can go back, too
-    await world.service.enrolment.enrol(moved, [candidate(101, space=NEW)], deadline=in_time())
-    await world.service.migrations.rollback(await current(world))
-    back = await current(world)
-    assert (back.space, back.dimension, back.migration) == (OLD, 32, None)
-    assert home_of(collection, NEW) not in await world.vectors.collections()
-    for number in (0, 69, 100, 101):
-        assert await who(world, number, space=NEW) == [f"p{number}"]
-    assert await world.service.repair.find_drift() == ()
-
-
-@pytest.mark.parametrize("while_it", ["reads crops", "embeds"])
-async def test_who_is_forgotten_while_they_are_moved_is_not_brought_back(
-    world: World, monkeypatch: pytest.MonkeyPatch, while_it: str
-) -> None:
-    collection = await make(world, keep="crop")
-    await enrol(world, 1, 2, 3)
-    world.embedder.spaces = [OLD, NEW]
-    part, name = {
-        "reads crops": (world.records.faces, "crops"),
-        "embeds": (world.embedder, "embed"),
-    }[while_it]
-    original = getattr(part, name)
-
-    async def forget_first(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.undo()
-        receipt = await world.service.forgetting.subject(await current(world), "p2", ACTOR)
-        assert receipt.faces == 1
-        return await original(*arguments, **options)
-
-    monkeypatch.setattr(part, name, forget_first)
-    await world.service.migrations.start(await current(world), deadline=in_time())
-    await until_switched(world)
-    assert await world.vectors.count(home_of(collection, NEW)) == 2
-    assert await who(world, 2, space=NEW) == []
-    assert await who(world, 3, space=NEW) == ["p3"]
-    assert await world.service.repair.find_drift() == ()
-
-
-async def test_a_finished_move_drops_the_old_space(world: World) -> None:
-    collection = await make(world, keep="crop")
-    await enrol(world, 1, 2)
-    world.embedder.spaces = [OLD, NEW]
-    await world.service.migrations.start(await current(world), deadline=in_time())
-    await until_switched(world)
-    await world.service.migrations.finish(await current(world))
-    world.embedder.spaces = [NEW]
-    assert home_of(collection, OLD) not in await world.vectors.collections()
-    assert await who(world, 2, space=NEW) == ["p2"]
-    assert (await current(world)).migration is None
-    assert await world.records.collections.spaces() == [NEW]
-    receipt = await world.service.forgetting.subject(await current(world), "p1", ACTOR)
-    assert receipt.vectors == 1
-    assert await world.service.repair.find_drift() == ()
-
-
-async def test_a_move_goes_on_after_a_restart(world: World, tmp_path: Path) -> None:
-    await make(world, keep="crop")
-    await enrol(world, *range(100))
-    world.embedder.spaces = [OLD, NEW]
-    world.embedder.pause_seconds = 0.15
-    await world.service.migrations.start(await current(world), deadline=in_time())
-    async with asyncio.timeout(20):
-        while not await world.records.faces.count_copied((await current(world)).id, NEW):
-            await asyncio.sleep(0.01)
-    await world.service.migrations.close()
-    copied = await world.records.faces.count_copied((await current(world)).id, NEW)
-    assert 0 < copied < 100
-    world.embedder.pause_seconds = 0
-    before = world.embedder.calls
-    service, _ = collections_on(world.vectors, world.records, tmp_path, world.embedder)
-    async with service.running():
-        await until_switched(world)
-    # what was copied is not embedded again; one more call is the check of a sample
-    assert world.embedder.calls - before <= -(-(100 - copied) // 32) + 1
-    assert await who(world, 99, space=NEW) == ["p99"]
-
-
-async def test_a_collection_without_crops_stays_where_it_is(world: World) -> None:
-    await make(world)
-    await enrol(world, 1)
-    with pytest.raises(ConflictError, match="newest space"):
-        await world.service.migrations.start(await current(world), deadline=in_time())
-    world.embedder.spaces = [OLD, NEW]
-    with pytest.raises(ConflictError, match="no crop"):
-        await world.service.migrations.start(await current(world), deadline=in_time())
-    assert await who(world, 1, space=NEW) == ["p1"]
 
 
 async def test_groups_are_people_and_keep_their_ids(world: World) -> None:
