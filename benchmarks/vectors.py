@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gateway.collections.opening import tuning_of
@@ -93,7 +94,25 @@ def planted(points: int, seed: int) -> tuple[Vector, Vector]:
     return vectors, probes
 
 
-async def insert(store: EdgeVectorStore, vectors: Vector) -> tuple[list[float], list[str]]:
+class Steps:
+    """What is being measured, as a bar."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("vectors")
+
+    def begin(self, what: str, *, total: float | None = None) -> None:
+        """Show a step; without a total it moves until the next one begins."""
+        self._bar.reset(self._task, description=what, total=total)
+
+    def advance(self, by: int) -> None:
+        """Move the step on."""
+        self._bar.advance(self._task, by)
+
+
+async def insert(
+    store: EdgeVectorStore, vectors: Vector, steps: Steps
+) -> tuple[list[float], list[str]]:
     """Insert everything; returns the seconds of each batch and the ids."""
     ids = [str(uuid.UUID(int=index + 1)) for index in range(len(vectors))]
     seconds = []
@@ -106,6 +125,7 @@ async def insert(store: EdgeVectorStore, vectors: Vector) -> tuple[list[float], 
         await store.upsert(HOME, batch)
         await store.flush(HOME)
         seconds.append(time.perf_counter() - began)
+        steps.advance(len(batch))
     return seconds, ids
 
 
@@ -182,16 +202,20 @@ async def find_lone(store: EdgeVectorStore, vectors: Vector, ids: list[str]) -> 
     return found / PROBES
 
 
-async def measure(points: int, tuning: VectorTuning, folder: Path) -> Measured:
+async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps) -> Measured:
     """Measure one size in an empty folder."""
+    steps.begin(f"{points:,} faces: make them")
     vectors, probes = planted(points, seed=points)
     store = await EdgeVectorStore.open(folder, tuning, min_free_bytes=1 << 28)
     try:
         await store.create(HOME, dimension=DIMENSION)
-        inserting = asyncio.create_task(insert(store, vectors))
+        steps.begin(f"{points:,} faces: insert", total=points)
+        inserting = asyncio.create_task(insert(store, vectors, steps))
         between = await search_until_inserted(store, probes, inserting)
         seconds, ids = await inserting
+        steps.begin(f"{points:,} faces: index")
         indexing, busy = await search_until_indexed(store, probes)
+        steps.begin(f"{points:,} faces: search")
         quiet = await time_searches(store, probes, by_subject=False)
         grouped = await time_searches(store, probes, by_subject=True)
         found = await recall(store, vectors, probes, ids)
@@ -280,10 +304,19 @@ def main() -> None:
     console = Console()
     tuning = tuning_of(Settings())
     results: list[Measured] = []
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    steps = Steps(bar)
     for points in (int(size) for size in arguments.sizes.split(",")):
         folder = Path(tempfile.mkdtemp(prefix="aurum-bench-", dir=arguments.folder))
         try:
-            results.append(asyncio.run(measure(points, tuning, folder)))
+            with bar:
+                results.append(asyncio.run(measure(points, tuning, folder, steps)))
         finally:
             shutil.rmtree(folder)
         document = {

@@ -4,7 +4,7 @@
 hands it in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,34 @@ from triton_python_backend.decoding import InvalidImageError
 from triton_python_backend.stages import Arrays
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
+
+
+class Inputs(Mapping[str, npt.NDArray[Any]]):
+    """A request's inputs, each taken from shared memory when it is looked at.
+
+    Reading BYTES copies them, and the alignment stage rarely looks at the image's.
+    """
+
+    def __init__(self, pb_utils: Any, stage: contract.Stage, request: Any) -> None:
+        self._pb_utils = pb_utils
+        self._stage = stage
+        self._request = request
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Read one; raises KeyError where the request has none of that name."""
+        tensor = self._pb_utils.get_input_tensor_by_name(self._request, name)
+        if tensor is None:
+            raise KeyError(name)
+        array: npt.NDArray[Any] = tensor.as_numpy()
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        """Names that the stage takes."""
+        return (tensor.name for tensor in self._stage.inputs)
+
+    def __len__(self) -> int:
+        """How many inputs the stage takes."""
+        return len(self._stage.inputs)
 
 
 class Adapter:
@@ -34,10 +62,12 @@ class Adapter:
     def _answer(self, request: Any) -> Any:
         pb_utils = self._pb_utils
         try:
-            outputs = self._function(self._unpack(request))
+            wanted = set(request.requested_output_names())
+            outputs = self._function(Inputs(pb_utils, self._stage, request))
             tensors = [
                 pb_utils.Tensor(tensor.name, self._typed(outputs[tensor.name], tensor))
                 for tensor in self._stage.outputs
+                if tensor.name in wanted
             ]
         except InvalidImageError as error:
             return self._refuse(
@@ -47,10 +77,6 @@ class Adapter:
             pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")
             return self._refuse(f"{self._stage.name}: {error!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=tensors)
-
-    def _unpack(self, request: Any) -> Arrays:
-        get = self._pb_utils.get_input_tensor_by_name
-        return {tensor.name: get(request, tensor.name).as_numpy() for tensor in self._stage.inputs}
 
     @staticmethod
     def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from triton_python_backend.contract import CROP_SIZE
 from triton_python_backend.decoding import Picture, Pixels
-from triton_python_backend.geometry import ARCFACE_TEMPLATE, Floats, similarity
+from triton_python_backend.geometry import ARCFACE_TEMPLATE, Floats, similarities
 
 _REDUCTIONS: Final = (8, 4, 2, 1)
 
@@ -25,8 +25,8 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
 
     """
     crops = np.empty((len(landmarks), CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
-    for crop, points in zip(crops, landmarks, strict=True):
-        matrix = similarity(points, ARCFACE_TEMPLATE)
+    matrices = similarities(landmarks, ARCFACE_TEMPLATE)
+    for crop, matrix in zip(crops, matrices, strict=True):
         cv2.warpAffine(pixels, matrix, (CROP_SIZE, CROP_SIZE), dst=crop)
     return crops
 
@@ -43,7 +43,7 @@ def align_in(picture: Picture, landmarks: Floats, *, finer: Callable[[int], Pict
     """
     if picture.reduction == 1:
         return align(picture.pixels, landmarks)
-    wanted = [coarsest(similarity(points, ARCFACE_TEMPLATE)) for points in landmarks]
+    wanted = [coarsest(matrix) for matrix in similarities(landmarks, ARCFACE_TEMPLATE)]
     if wanted and min(wanted) < picture.reduction:
         picture = finer(min(wanted))
     return align(picture.pixels, picture.letterbox.from_image(landmarks))

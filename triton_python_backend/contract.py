@@ -189,7 +189,8 @@ PIPELINE: Final = Stage(
     ),
 )
 # for callers that want no scores, and many faces a second: neither face_scoring nor face_results
-# runs. In its place the caller drops the row of the filler, which is there where BOXES has none
+# runs. In its place the caller drops the row of the filler in CROPS, EMBEDDING and SPACE, which is
+# there where BOXES has none
 UNSCORED: Final = Stage(
     "face_pipeline_unscored",
     "ensemble",

@@ -24,6 +24,9 @@ ARCFACE_TEMPLATE: Final[Floats] = np.array(
 )
 """Where the five landmarks lie in a 112 x 112 crop (Deng et al., ArcFace, CVPR 2019)."""
 
+_COMPLEX: Final = np.array([1, 1j])
+"""[x, y] @ this is x + iy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
@@ -44,33 +47,38 @@ class Letterbox:
         return (points * np.float32(self.scale) + offset).astype(np.float32)
 
 
-def similarity(source: Floats, target: Floats) -> Floats:
-    """Least-squares rotation, scale and shift that takes `source` to `target`.
+def similarities(sources: Floats, target: Floats) -> Floats:
+    """Least-squares rotation, scale and shift that takes each of `sources` to `target`.
 
     In the complex plane the similarity is z -> a z + b, so the fit has a closed form; its
     optimum is that of Umeyama (PAMI 1991), which insightface's `estimate_norm` uses.
 
     Args:
-        source: [K,2] points, K >= 2, not all equal.
+        sources: [N,K,2] points, K >= 2, not all K equal.
         target: [K,2] where they shall go.
 
     Returns:
-        [2,3] float32 matrix for `cv2.warpAffine`.
+        [N,2,3] float32 matrices for `cv2.warpAffine`.
 
     Raises:
-        ValueError: if all source points coincide.
+        ValueError: if all K points of a source coincide.
 
     """
-    z = source.astype(np.float64) @ np.array([1, 1j])
-    w = target.astype(np.float64) @ np.array([1, 1j])
-    z_mean, w_mean = z.mean(), w.mean()
-    spread = float(np.sum(np.abs(z - z_mean) ** 2))
-    if spread <= 0:
+    z = sources.astype(np.float64) @ _COMPLEX
+    w = target.astype(np.float64) @ _COMPLEX
+    z_mean, w_mean = z.mean(axis=1, keepdims=True), w.mean()
+    z -= z_mean
+    spread = np.sum(z.real**2 + z.imag**2, axis=1)
+    if not (spread > 0).all():
         message = "a similarity needs at least two different points"
         raise ValueError(message)
-    a = np.sum(np.conj(z - z_mean) * (w - w_mean)) / spread
-    b = w_mean - a * z_mean
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]], dtype=np.float32)
+    a = (np.conj(z) @ (w - w_mean)) / spread
+    b = w_mean - a * z_mean[:, 0]
+    matrices = np.empty((len(z), 2, 3), dtype=np.float32)
+    matrices[:, 0, 0] = matrices[:, 1, 1] = a.real
+    matrices[:, 0, 1], matrices[:, 1, 0] = -a.imag, a.imag
+    matrices[:, 0, 2], matrices[:, 1, 2] = b.real, b.imag
+    return matrices
 
 
 def areas(boxes: Floats) -> Floats:

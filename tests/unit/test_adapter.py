@@ -40,12 +40,30 @@ def utils() -> SimpleNamespace:
         TritonError=TritonError,
         InferenceResponse=Response,
         Logger=SimpleNamespace(log_error=lambda _: None),
-        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
+        get_input_tensor_by_name=lambda request, name: request.tensor(name),
     )
 
 
-def request(data: bytes) -> dict[str, np.ndarray]:
-    return {contract.IMAGE: np.array([data], dtype=np.object_)}
+@dataclass
+class Request:
+    """inputs are read by name, as in Triton: None where there is none."""
+
+    inputs: dict[str, np.ndarray]
+    outputs: list[str] = field(
+        default_factory=lambda: [t.name for t in contract.PREPROCESS.outputs]
+    )
+    read: list[str] = field(default_factory=list)
+
+    def tensor(self, name: str) -> Tensor | None:
+        self.read.append(name)
+        return Tensor(name, self.inputs[name]) if name in self.inputs else None
+
+    def requested_output_names(self) -> list[str]:
+        return self.outputs
+
+
+def request(data: bytes) -> Request:
+    return Request({contract.IMAGE: np.array([data], dtype=np.object_)})
 
 
 def png(size: int) -> bytes:
@@ -79,3 +97,20 @@ def test_an_unexpected_failure_is_this_requests_own_error():
 
     answer = Adapter(utils(), contract.PREPROCESS, fail).execute([request(png(9))])[0]
     assert answer.error.code == TritonError.INTERNAL
+
+
+def test_only_what_is_looked_at_is_read_and_only_what_is_wanted_is_answered():
+    def answer(inputs):
+        assert set(inputs) == {tensor.name for tensor in contract.ALIGNMENT.inputs}
+        count = int(inputs[contract.FRAME_DETECTOR][0, 0])
+        return dict.fromkeys((t.name for t in contract.ALIGNMENT.outputs), np.array([count]))
+
+    asked = Request({contract.FRAME_DETECTOR: np.array([[7]])}, outputs=[contract.DETECTOR])
+    answered = Adapter(utils(), contract.ALIGNMENT, answer).execute([asked])[0]
+    assert asked.read == [contract.FRAME_DETECTOR]
+    assert [(t.name, t.array.tolist()) for t in answered.output_tensors] == [("DETECTOR", [7])]
+
+
+def test_an_input_that_is_missing_is_named():
+    adapter = Adapter(utils(), contract.ALIGNMENT, lambda inputs: {"x": inputs[contract.PIXELS]})
+    assert contract.PIXELS in adapter.execute([Request({})])[0].error.message

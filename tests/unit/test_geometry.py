@@ -6,7 +6,7 @@ from triton_python_backend.geometry import (
     Letterbox,
     areas,
     overlaps,
-    similarity,
+    similarities,
 )
 
 
@@ -14,19 +14,25 @@ def test_similarity_recovers_a_known_one():
     angle, scale, shift = 0.4, 1.7, np.array([3.0, -8.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = (ARCFACE_TEMPLATE @ turn.T + shift).astype(np.float32)
-    matrix = similarity(ARCFACE_TEMPLATE, moved)
+    # of several faces each has its own, also beside one that lies as it shall
+    same, matrix = similarities(np.stack([moved, ARCFACE_TEMPLATE]), moved)
+    np.testing.assert_allclose(same, np.eye(2, 3), atol=1e-6)
     np.testing.assert_allclose(matrix[:, :2], turn, atol=1e-4)
     np.testing.assert_allclose(matrix[:, 2], shift, atol=1e-3)
 
 
 def test_similarity_never_mirrors():
     mirrored = ARCFACE_TEMPLATE * np.array([-1, 1], dtype=np.float32)
-    assert np.linalg.det(similarity(mirrored, ARCFACE_TEMPLATE)[:, :2]) >= 0
+    assert np.linalg.det(similarities(mirrored[None], ARCFACE_TEMPLATE)[0, :, :2]) >= 0
 
 
 def test_similarity_of_one_point_is_refused():
     with pytest.raises(ValueError, match="two different points"):
-        similarity(np.zeros((5, 2), np.float32), ARCFACE_TEMPLATE)
+        similarities(np.stack([ARCFACE_TEMPLATE, np.zeros((5, 2), np.float32)]), ARCFACE_TEMPLATE)
+
+
+def test_no_face_needs_no_similarity():
+    assert similarities(np.zeros((0, 5, 2), np.float32), ARCFACE_TEMPLATE).shape == (0, 2, 3)
 
 
 def test_letterbox_maps_back():
