@@ -86,6 +86,17 @@ class Parts:
         """Concatenate."""
         return self.op("Concat", *tensors, attributes={"axis": axis})
 
+    def split(
+        self, tensor: str, sizes: Sequence[int], *, axis: int, outputs: Sequence[str]
+    ) -> None:
+        """Cut along one axis; how sizes are given changed with opset 13."""
+        if self.opset < 13:
+            node = helper.make_node("Split", [tensor], outputs, axis=axis, split=sizes)
+        else:
+            node = helper.make_node("Split", [tensor, self.integers(*sizes)], outputs, axis=axis)
+        node.name = self._name("split")
+        self.graph.node.append(node)
+
     def sum_over(self, tensor: str, axis: int) -> str:
         """Sum over one axis, which is dropped; how axes are given changed with opset 13."""
         if self.opset < 13:

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tools.importing.errors import WeightsError
 from tools.importing.ids import make_id
+from tools.importing.joining import join_convolutions
 from tools.importing.network import Network, describe
 from tools.importing.onnx_parts import BATCH, Parts, finish, value
 from tools.importing.pixels import take_pixels
@@ -178,6 +179,7 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
 def _rebuild(network: Network, heads: Heads, identity: int) -> bytes:
     parts = Parts(network)
     take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
+    join_convolutions(parts)
     logits = parts.join(1, *(_flat_scores(parts, level) for level in heads.levels))
     boxes, landmarks = _decode(parts, heads)
     # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
