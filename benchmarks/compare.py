@@ -44,7 +44,7 @@ _JPEG = {"Content-Type": "image/jpeg"}
 class Plan:
     """How much is measured: alternated pairs, calls per latency, seconds per throughput."""
 
-    rounds: int = 5
+    rounds: int = 9
     calls: int = 20
     seconds: float = 6.0
 

@@ -6,7 +6,7 @@ For each size: random unit vectors of 512 numbers with planted neighbours (each 
 cosines of 0.5 to 0.95) are inserted through the same store the gateway uses, as fast as it takes
 them; searches are timed meanwhile, while it indexes and afterwards, one at a time, and compared
 with brute force; then probes that have one neighbour only, at a cosine of 0.6, which is harder for
-a graph; then the store is closed and opened again.
+a graph; then faces are enrolled one at a time; then the store is closed and opened again.
 """
 
 import argparse
@@ -41,6 +41,7 @@ NEIGHBOURS = 10
 LONE_COSINE = 0.6
 BATCH = 250
 SEARCHES = 500
+ENROLMENTS = 200
 WARM_UP = 50
 HOME = VectorCollection("default", "bench", "00000000000000be")
 _PERCENTILES = (50, 95, 99)
@@ -71,6 +72,7 @@ class Measured:
     search_while_indexing: Latency | None
     search: Latency
     search_by_subject: Latency
+    enrolment: Latency
     recall_at_10: float
     lone_faces_found: float
     engine_megabytes: float
@@ -147,6 +149,22 @@ async def time_searches(store: EdgeVectorStore, probes: Vector, *, by_subject: b
     return summary(times)
 
 
+async def time_enrolments(store: EdgeVectorStore, *, after: int) -> Latency:
+    """Time faces enrolled one by one, each on the disk before the next, beside `after` others."""
+    rng = np.random.default_rng(2)
+    times = []
+    for index in range(WARM_UP + ENROLMENTS):
+        vector = rng.standard_normal(DIMENSION, dtype=np.float32)
+        face = str(uuid.UUID(int=after + index + 1))
+        vector /= np.linalg.norm(vector)
+        point = FacePoint(face, vector, f"new{index}", "default", 2e9 + index)
+        began = time.perf_counter()
+        await store.upsert(HOME, [point])
+        await store.flush(HOME)
+        times.append((time.perf_counter() - began) * 1000)
+    return summary(times[WARM_UP:])
+
+
 async def search_until_inserted(
     store: EdgeVectorStore, probes: Vector, inserting: "asyncio.Task[tuple[list[float], list[str]]]"
 ) -> list[float]:
@@ -220,6 +238,7 @@ async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps)
         grouped = await time_searches(store, probes, by_subject=True)
         found = await recall(store, vectors, probes, ids)
         lone = await find_lone(store, vectors, ids)
+        enrolled = await time_enrolments(store, after=points)
         info = await store.info(HOME)
         pid = store.engine_pid
         memory = psutil.Process(pid).memory_info().rss / 2**20 if pid else float("nan")
@@ -244,6 +263,7 @@ async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps)
         search_while_indexing=summary(busy) if busy else None,
         search=quiet,
         search_by_subject=grouped,
+        enrolment=enrolled,
         recall_at_10=round(found, 4),
         lone_faces_found=round(lone, 4),
         engine_megabytes=round(memory, 1),
@@ -275,6 +295,7 @@ def show(console: Console, results: list[Measured]) -> None:
         "p99",
         "recall@10",
         "lone",
+        "enrol ms",
         "MiB",
         "restart s",
     ):
@@ -288,6 +309,7 @@ def show(console: Console, results: list[Measured]) -> None:
             f"{each.search.p99:.2f}",
             f"{each.recall_at_10:.4f}",
             f"{each.lone_faces_found:.3f}",
+            f"{each.enrolment.p50:.2f}",
             f"{each.engine_megabytes:.0f}",
             f"{each.restart_seconds:.2f}",
         )

@@ -313,6 +313,7 @@ class TestNetwork:
         from tools.training.detection_net import NetConfig, flatten
         from tools.training.detection_train import (
             ComposedBatches,
+            Side,
             Trainer,
             TrainSettings,
             load_average,
@@ -321,7 +322,7 @@ class TestNetwork:
         config = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
         settings = TrainSettings(steps=25, warmup=5, workers=0)
         composer = Composer([marked_photos()], scenes(), held_out=False)
-        batches = ComposedBatches(composer, batch=3, size=96, seed=1)
+        batches = ComposedBatches(composer, sides=[Side(96, 3, 1.0)], seed=1, teacher=None)
         trainer = Trainer(settings, config)
         batch = batches.make(np.random.default_rng(0))
         losses = [trainer.train_batch(batch) for _ in range(25)]

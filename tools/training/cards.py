@@ -39,6 +39,14 @@ def interval(value: Mapping[str, float], *, digits: int = 3) -> str:
     return f"{value['value']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
 
 
+def _pictures(training: Mapping[str, Any]) -> str:
+    """Say how many pictures a step of the detector's training saw, and of what size."""
+    sides = training.get("sides")
+    if sides is None:
+        return f"{training['batch']} pictures"
+    return " or ".join(f"{side['batch']} pictures of {side['pixels']} pixels" for side in sides)
+
+
 def _facts(metrics: Metrics, extra: Sequence[tuple[str, str]]) -> str:
     rows = [
         ("file", f"`{metrics['file']}`")
@@ -306,7 +314,7 @@ scenes.
 A one-stage network in SCRFD's manner, trained on CPUs on composed scenes: up to thirty faces from
 16 pixels, turned by up to 30 degrees, crowded, cut off or filling the frame, pasted in several
 ways on scenes without faces; photos as a whole; scenes with people; scenes without.
-{training["steps"]:,} steps of {training["batch"]} pictures, seed {training["seed"]}; the shipped
+{training["steps"]:,} steps of {_pictures(training)}, seed {training["seed"]}; the shipped
 weights are a running average. `python -m tools.training detection` trains one.
 {training.get("note", "")}
 

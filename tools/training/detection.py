@@ -6,6 +6,7 @@ One command; every part goes on where it was interrupted, or is skipped where it
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,7 @@ def command(
             config=NetConfig(),
             resume=resume,
             start=start,
+            teacher=models / TEACHER,
         )
     model, done = load_average(checkpoint)
     network = out / "lite_detection.onnx"
@@ -97,7 +99,12 @@ def command(
         "score_shifts": list(shift),
         "teacher": TEACHER,
         "peer": PEER,
-        "training": {"steps": done, "batch": settings.batch, "seed": seed, "note": note},
+        "training": {
+            "steps": done,
+            "sides": [asdict(side) for side in settings.sides],
+            "seed": seed,
+            "note": note,
+        },
     }
     write_json(out / "face_detection.json", metrics)
     Console().print_json(data=metrics)

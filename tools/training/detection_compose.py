@@ -181,9 +181,9 @@ class Composer:
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
         """One scene of a kind drawn by chance, degraded as photos are."""
         kind = rng.random()
-        if kind < 0.40:
+        if kind < 0.36:
             canvas = self._crowd(rng, size)
-        elif kind < 0.56:
+        elif kind < 0.52:
             canvas = self._portrait(rng, size)
         elif kind < 0.62:
             canvas = self._people(rng, size)

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
+from tools.training.detection_relabel import DOUBTFUL, relabel
+from tools.training.detection_scrfd import RawDetector
 from tools.training.detection_start import start_from
 from tools.training.detection_targets import assign, make_rows
 from tools.training.muon import Muon
@@ -34,16 +36,25 @@ REUSE = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """Square pictures: their side in pixels, how many make a batch, the share of such batches."""
+
+    pixels: int
+    batch: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
-    phases: up to which share of the steps which image side. The padded pass shows every face
-    that is large in the other one at a quarter of its size, so small images teach all that counts.
+    sides: each with the share of steps that see pictures of that side, and how many at once.
+    Small pictures teach most for the time they take; the largest anchors see faces in large ones
+    only.
     """
 
     steps: int = 20_000
-    batch: int = 16
-    phases: tuple[tuple[float, int], ...] = ((1.0, 256),)
+    sides: tuple[Side, ...] = (Side(256, 16, 0.75), Side(448, 5, 0.25))
     muon_rate: float = 0.03
     adam_rate: float = 2e-3
     warmup: int = 300
@@ -80,12 +91,17 @@ class ComposedBatches(IterableDataset[Batch]):
     of a pool, each time mirrored or not and in other colours.
     """
 
-    def __init__(self, composer: Composer, *, batch: int, size: int, seed: int) -> None:
+    def __init__(
+        self, composer: Composer, *, sides: Sequence[Side], seed: int, teacher: Path | None
+    ) -> None:
+        """Compose for each of `sides`; `teacher`, if given, labels every new scene once more."""
         self._composer = composer
-        self._batch = batch
-        self._size = size
+        self._sides = sides
         self._seed = seed
-        self._pool: list[Sample] = []
+        self._teacher = teacher
+        self._detector: RawDetector | None = None
+        self._pools: dict[int, list[Sample]] = {side.pixels: [] for side in sides}
+        self._rows = {side.pixels: make_rows(side.pixels) for side in sides}
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -94,26 +110,37 @@ class ComposedBatches(IterableDataset[Batch]):
         while True:
             yield self.make(rng)
 
-    def _draw(self, rng: np.random.Generator) -> Sample:
-        """Compose a new scene into the pool, or take one from it in another guise."""
-        if len(self._pool) < POOL or rng.random() < 1 / REUSE:
-            sample = self._composer.sample(rng, self._size)
-            if len(self._pool) < POOL:
-                self._pool.append(sample)
-            else:
-                self._pool[rng.integers(POOL)] = sample
+    def _compose(self, rng: np.random.Generator, size: int) -> Sample:
+        sample = self._composer.sample(rng, size)
+        if self._teacher is None or not len(sample.boxes) + len(sample.ignored):
             return sample
-        sample = self._pool[rng.integers(POOL)]
+        if self._detector is None:  # in the process that composes: sessions do not survive a fork
+            self._detector = RawDetector(self._teacher)
+        return relabel(sample, self._detector.detect(sample.image, size=size, threshold=DOUBTFUL))
+
+    def _draw(self, rng: np.random.Generator, size: int) -> Sample:
+        """Compose a new scene into the pool, or take one from it in another guise."""
+        pool = self._pools[size]
+        if len(pool) < POOL or rng.random() < 1 / REUSE:
+            sample = self._compose(rng, size)
+            if len(pool) < POOL:
+                pool.append(sample)
+            else:
+                pool[rng.integers(POOL)] = sample
+            return sample
+        sample = pool[rng.integers(POOL)]
         if rng.random() < 0.5:
             sample = mirrored(sample)
         return replace(sample, image=colour_jitter(sample.image, rng))
 
     def make(self, rng: np.random.Generator) -> Batch:
-        """One batch."""
-        rows = make_rows(self._size)
+        """One batch, of a side drawn by its share."""
+        shares = np.array([side.share for side in self._sides])
+        side = self._sides[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        rows = self._rows[side.pixels]
         images, targets = [], []
-        for _ in range(self._batch):
-            sample = self._draw(rng)
+        for _ in range(side.batch):
+            sample = self._draw(rng, side.pixels)
             images.append(sample.image)
             targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
         total = len(rows.centres)
@@ -252,10 +279,12 @@ def train(
     config: NetConfig,
     resume: bool,
     start: Path | None = None,
+    teacher: Path | None = None,
 ) -> Path:
     """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path.
 
     Where there is no checkpoint to go on from, the weights of the ONNX file `start` are taken up.
+    `teacher`, a network in SCRFD's layout, labels the composed scenes once more (`relabel`).
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)  # a pool of threads would not live through the fork of the composers
@@ -270,31 +299,24 @@ def train(
         rng = np.random.default_rng(settings.seed)
         scenes = [composer.sample(rng, 256).image for _ in range(64)]
         trainer.start(start, torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2))
+    # a resumed run draws other scenes than the ones it has seen
+    data = ComposedBatches(
+        composer, sides=settings.sides, seed=settings.seed + trainer.step, teacher=teacher
+    )
     with progress() as bar:
         task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
-        for share, size in settings.phases:
-            # a resumed run draws other scenes than the ones it has seen
-            data = ComposedBatches(
-                composer, batch=settings.batch, size=size, seed=settings.seed + trainer.step
-            )
-            last = round(share * settings.steps)
-            for _ in run_phase(trainer, data, curve, checkpoint=checkpoint, last_step=last):
-                bar.update(task, completed=trainer.step)
+        for _ in run_steps(trainer, data, curve, checkpoint=checkpoint):
+            bar.update(task, completed=trainer.step)
     trainer.save(checkpoint)
     return checkpoint
 
 
-def run_phase(
-    trainer: Trainer,
-    data: ComposedBatches,
-    curve: LearningCurve,
-    *,
-    checkpoint: Path,
-    last_step: int,
+def run_steps(
+    trainer: Trainer, data: ComposedBatches, curve: LearningCurve, *, checkpoint: Path
 ) -> Iterator[None]:
-    """Train until `last_step`, yielding after each step; curve and checkpoints on the way."""
+    """Train to the last step, yielding after each; curve and checkpoints on the way."""
     settings = trainer.settings
-    if trainer.step >= last_step:
+    if trainer.step >= settings.steps:
         return
     loader = DataLoader(
         data,
@@ -302,11 +324,13 @@ def run_phase(
         num_workers=settings.workers,
         prefetch_factor=6 if settings.workers else None,
     )
-    sums, count, saved, started = np.zeros(3), 0, time.monotonic(), time.monotonic()
+    sums, count, images = np.zeros(3), 0, 0
+    saved = started = time.monotonic()
     for batch in loader:
         losses = trainer.train_batch(batch)
         sums += [losses.score.item(), losses.box.item(), losses.point.item()]
         count += 1
+        images += len(batch.images)
         if trainer.step % CURVE_EVERY == 0:
             score, box, point = sums / count
             seconds, started = time.monotonic() - started, time.monotonic()
@@ -317,13 +341,13 @@ def run_phase(
                     "box loss": box,
                     "landmark loss": point,
                     "rate (share of peak)": rate_share(trainer.step, settings),
-                    "images per second": count * settings.batch / seconds,
+                    "images per second": images / seconds,
                 },
             )
-            sums[:], count = 0, 0
+            sums[:], count, images = 0, 0, 0
         if time.monotonic() - saved > settings.save_every_s:
             trainer.save(checkpoint)
             saved = time.monotonic()
         yield
-        if trainer.step >= last_step:
+        if trainer.step >= settings.steps:
             return
