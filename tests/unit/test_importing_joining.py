@@ -7,6 +7,7 @@ from tests.support.tiny_sources import Graph
 from tools.importing.joining import join_convolutions
 from tools.importing.network import load_network
 from tools.importing.onnx_parts import Parts
+from tools.lighter.graphs import layers
 
 CHANNELS = 3
 HEADS = {"scores": 2, "boxes": 8, "points": 20}
@@ -51,6 +52,7 @@ def test_heads_of_one_map_become_one_convolution(graph, tmp_path, opset, bias):
         convolution(graph, name, filters, bias=bias)
     kinds, model = joined(graph, tmp_path, list(HEADS), opset=opset)
     assert kinds == ["Conv", "Split"]
+    assert layers(model) == [model.graph.node[0].name]
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     assert weights[model.graph.node[0].input[1]].dims[0] == sum(HEADS.values())
 

@@ -61,6 +61,8 @@ def _join(parts: Parts, group: Sequence[onnx.NodeProto], tensors: dict[str, Tens
         )
     ]
     settings = {entry.name: helper.get_attribute_value(entry) for entry in group[0].attribute}
-    joined = parts.op("Conv", group[0].input[0], *stacked, attributes=settings)
+    # not named as what surgery adds: it is a layer of the network's own
+    name = f"{group[0].output[0]}_joined"
+    joined = parts.op("Conv", group[0].input[0], *stacked, attributes=settings, output=name)
     sizes = [tensors[node.input[1]].dims[0] for node in group]
     parts.split(joined, sizes, axis=_CHANNELS, outputs=[node.output[0] for node in group])
