@@ -93,14 +93,20 @@ class Agreement:
 def compare(
     images: Iterable[ByteArray], teacher: RawDetector, student: RawDetector, peer: RawDetector
 ) -> dict[str, Any]:
-    """Hold student and peer against the teacher's faces, all with the pipeline's two passes."""
-    ours, theirs = Agreement(), Agreement()
+    """Hold student and peer against the teacher's faces, and the student against the peer's.
+
+    All with the pipeline's two passes.
+    """
+    ours, theirs, between = Agreement(), Agreement(), Agreement()
     for image in images:
         scale = FRAME / max(image.shape[:2])
-        reference = teacher.detect_twice(image)
-        ours.add(reference, student.detect_twice(image), scale=scale)
-        theirs.add(reference, peer.detect_twice(image), scale=scale)
-    return {**ours.report(), "peer": theirs.report()}
+        reference, answer, other = (
+            network.detect_twice(image) for network in (teacher, student, peer)
+        )
+        ours.add(reference, answer, scale=scale)
+        theirs.add(reference, other, scale=scale)
+        between.add(other, answer, scale=scale)
+    return {**ours.report(), "peer": theirs.report(), "of_peer": between.report()}
 
 
 def composed_images(faces: list[FacePhotos], scenes: list[Scene], *, count: int) -> list[ByteArray]:
