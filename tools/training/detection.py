@@ -6,7 +6,7 @@ One command; every part goes on where it was interrupted, or is skipped where it
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,9 @@ def command(
     ),
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
     seed: int = 7,
+    rate: Annotated[
+        float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
+    ] = 1.0,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
     start: Annotated[
         Path | None,
@@ -65,7 +68,8 @@ def command(
     from tools.training.detection_net import NetConfig
     from tools.training.detection_train import TrainSettings, load_average, train
 
-    settings = TrainSettings(steps=steps, seed=seed, workers=workers)
+    usual = TrainSettings(steps=steps, seed=seed, workers=workers)
+    settings = replace(usual, muon_rate=rate * usual.muon_rate, adam_rate=rate * usual.adam_rate)
     checkpoint = out / "checkpoint.pt"
     if learn:
         detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
@@ -103,6 +107,7 @@ def command(
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
             "seed": seed,
+            "rate": rate,
             "note": note,
         },
     }
