@@ -276,10 +276,10 @@ def detection_card(metrics: Metrics) -> str:
             "images",
             "faces",
             "found",
-            f"by {other}",
-            f"of {other}'s",
+            f"found by {other}",
+            f"found of {other}'s",
             "landmark error",
-            f"of {other}",
+            f"landmark error of {other}",
             "with a face",
         ),
         [
