@@ -54,7 +54,7 @@ class TrainSettings:
     """
 
     steps: int = 20_000
-    sides: tuple[Side, ...] = (Side(256, 16, 0.75), Side(448, 5, 0.25))
+    sides: tuple[Side, ...] = (Side(256, 16, 0.6), Side(448, 5, 0.2), Side(640, 3, 0.2))
     muon_rate: float = 0.03
     adam_rate: float = 2e-3
     warmup: int = 300
