@@ -12,6 +12,7 @@ LOGIT_SCALE, LOGIT_SHIFT = 20.0, -10.0
 """The score of a cell is LOGIT_SCALE * its mean normalised value + LOGIT_SHIFT."""
 
 _WIDTH = {"s": 1, "b": 4, "k": 10}
+_RING = ((0, 0), (0, 0), (1, 1), (1, 1))
 
 
 class Graph:
@@ -51,6 +52,7 @@ def save_detector(
     offsets: np.ndarray,
     convolution: bool = False,
     sigmoid_first: bool = False,
+    wide: bool = False,
     opset: int = 11,
 ) -> Path:
     """Save an SCRFD whose anchors look at single cells.
@@ -58,6 +60,7 @@ def save_detector(
     At stride 8 anchor 0 looks at red, anchor 1 at green; at the other strides they look at blue.
     Each cell predicts the same distances [A,4] and offsets [A,10], in strides. A first
     convolution, where asked for, moves the image one pixel right, to show where zeros come from.
+    Where `wide`, the heads have kernels of 3 x 3, as SCRFD's do, of which only the middle counts.
     """
     graph, anchors = Graph(), len(distances)
     image = "input.1"
@@ -71,9 +74,13 @@ def save_detector(
         cells = graph.op("AveragePool", [image], f"cells{stride}", kernel_shape=size, strides=size)
         looks = np.zeros((anchors, 3, 1, 1), np.float32)
         looks[range(anchors), range(anchors) if stride == 8 else 2] = LOGIT_SCALE
+        if wide:
+            looks = np.pad(looks, _RING)
         _head(graph, cells, f"s{stride}", looks, np.full(anchors, LOGIT_SHIFT), sigmoid_first)
         for name, values in (("b", distances), ("k", offsets)):
             nothing = np.zeros((values.size, 3, 1, 1), np.float32)
+            if wide:
+                nothing = np.pad(nothing, _RING)
             _head(graph, cells, f"{name}{stride}", nothing, values.ravel(), None)
     outputs = [(f"{kind}{stride}", [None, _WIDTH[kind]]) for kind in "skb" for stride in STRIDES]
     return graph.save(path, [("input.1", [1, 3, None, None])], outputs, opset=opset)
@@ -87,7 +94,8 @@ def _head(
     graph.constant(f"{name}.weight", weights)
     graph.constant(f"{name}.bias", np.asarray(bias, np.float32))
     graph.constant(f"{name}.shape", np.array([-1, width]))
-    last = graph.op("Conv", [cells, f"{name}.weight", f"{name}.bias"], f"{name}.map")
+    inputs = [cells, f"{name}.weight", f"{name}.bias"]
+    last = graph.op("Conv", inputs, f"{name}.map", pads=[weights.shape[-1] // 2] * 4)
     if sigmoid_first:
         last = graph.op("Sigmoid", [last], f"{name}.score")
     last = graph.op("Transpose", [last], f"{name}.last", perm=[2, 3, 0, 1])

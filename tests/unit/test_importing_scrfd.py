@@ -40,8 +40,9 @@ def light(canvas: np.ndarray, *, column: int, row: int, channel: int, value: int
 
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize("sigmoid_first", [False, True])
-def test_a_cell_is_decoded_by_its_place_stride_and_anchor(tmp_path, opset, sigmoid_first):
-    detect = make(tmp_path, opset=opset, sigmoid_first=sigmoid_first)
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_cell_is_decoded_by_its_place_stride_and_anchor(tmp_path, opset, sigmoid_first, wide):
+    detect = make(tmp_path, opset=opset, sigmoid_first=sigmoid_first, wide=wide)
     canvases = black()
     light(canvases[0], column=5, row=2, channel=0)
     boxes, landmarks, confidence, _ = detect(canvases)
@@ -53,6 +54,15 @@ def test_a_cell_is_decoded_by_its_place_stride_and_anchor(tmp_path, opset, sigmo
     assert not boxes[0, 1:].any()
     assert not landmarks[0, 1:].any()
     assert not confidence[0, 1:].any()
+
+
+def test_the_three_heads_of_a_stride_are_one_convolution(tmp_path):
+    path = tiny_sources.save_detector(
+        tmp_path / "det.onnx", distances=DISTANCES, offsets=OFFSETS, wide=True
+    )
+    graph = onnx.load_from_string(scrfd.prepare(load_network(path)).graph).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Conv") == kinds.count("Split") == len(tiny_sources.STRIDES)
 
 
 def test_the_second_anchor_has_its_own_box(tmp_path):
