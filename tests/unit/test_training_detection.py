@@ -308,7 +308,10 @@ class TestNetwork:
         )
         assert unjudged.total.item() < 1e-4
 
-    def test_smoke_training_resumes_and_exports(self, tmp_path: Path) -> None:
+    def test_smoke_training_resumes_and_exports(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tools.training import detection_train
         from tools.training.detection_export import OUTPUTS, export
         from tools.training.detection_net import NetConfig, flatten
         from tools.training.detection_train import (
@@ -338,6 +341,18 @@ class TestNetwork:
         assert done == 40
         export(model, tmp_path / "lite.onnx", shifts=(0.5, 0.0, -0.5))
         detector = RawDetector(tmp_path / "lite.onnx")
+        # a teacher is asked about each new scene, in the process that composes it
+        taught = ComposedBatches(
+            composer, sides=[Side(96, 2, 1.0)], seed=1, teacher=tmp_path / "lite.onnx"
+        )
+        asked: list[float] = []
+        merge = detection_train.relabel
+        monkeypatch.setattr(
+            detection_train, "relabel", lambda s, seen: asked.append(len(seen)) or merge(s, seen)
+        )
+        assert taught.make(np.random.default_rng(0)).images.shape == (2, 3, 96, 96)
+        assert asked
+
         blob = np.random.default_rng(2).normal(size=(1, 3, 160, 96)).astype(np.float32)
         outputs = detector.outputs(blob)
         assert len(outputs) == len(OUTPUTS) == 9
