@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
+from gateway.settings import CHECKOUT
 from tools.training.cards import render_card
 
 
@@ -72,3 +74,15 @@ def test_the_embedding_card_shows_what_was_measured() -> None:
 def test_an_unknown_stage_has_no_card() -> None:
     with pytest.raises(ValueError, match="face_alignment"):
         render_card({"stage": "face_alignment"})
+
+
+def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() -> None:
+    path = CHECKOUT / "docs" / "models" / "face_detection.json"
+    metrics = json.loads(path.read_text())
+    metrics["composed"]["of_peer"]["recall"] = 0.777
+    assert "steps of 16 pictures, seed" in render_card(metrics)
+    sides = [{"batch": 16, "pixels": 256}, {"batch": 5, "pixels": 448}]
+    metrics["training"] = {"steps": 10, "seed": 7, "sides": sides}
+    card = render_card(metrics)
+    assert "10 steps of 16 pictures of 256 pixels or 5 pictures of 448 pixels, seed 7" in card
+    assert "| 77.7 % |" in card
