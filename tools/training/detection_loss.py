@@ -1,7 +1,7 @@
 """The detector's loss: quality focal scores, distance-IoU boxes, smooth landmarks.
 
-Scores learn the overlap that their own box reaches (Li et al. 2020, Generalized Focal Loss),
-boxes the distance-IoU (Zheng et al. 2020), landmarks a Huber loss in units of the face's size.
+Scores learn the teacher's score or, where there is none, the overlap that their own box reaches
+(Li et al. 2020, Generalized Focal Loss), boxes the distance-IoU (Zheng et al. 2020), landmarks a Huber loss in units of the face's size.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from torch import Tensor
 BOX_WEIGHT = 1.0
 POINT_WEIGHT = 12.0
 POINT_BETA = 0.02  # of the face's size: quadratic below, linear above
+PLACED = 0.2  # rows that the teacher scores lower do not learn where the face is
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Each part, weighted, averaged over the batch's positive rows."""
+    """Each part, weighted, averaged over the batch's rows with a face."""
 
     score: Tensor
     box: Tensor
@@ -59,25 +60,30 @@ def detection_loss(
     *,
     weight: Tensor,
     rows: Tensor,
+    scores: Tensor,
     boxes: Tensor,
     points: Tensor,
 ) -> Losses:
     """Loss of a batch.
 
     outputs: logits ``[B,M]``, distances ``[B,M,4]``, offsets ``[B,M,5,2]``; weight ``[B,M]``;
-    rows ``[P]`` int64 into the flattened ``B * M``; boxes ``[P,4]``, points ``[P,5,2]``.
+    rows ``[P]`` int64 into the flattened ``B * M``; scores ``[P]``, the teacher's or NaN; boxes
+    ``[P,4]``, points ``[P,5,2]``.
     """
     logits, distances, offsets = outputs
-    count = max(len(rows), 1)
     iou, diou = overlap(distances.reshape(-1, 4)[rows], boxes)
+    own = scores.isnan()
     quality = torch.zeros_like(logits).reshape(-1)
-    quality[rows] = iou.detach().clamp(0, 1)
+    quality[rows] = torch.where(own, iou.detach().clamp(0, 1), scores)
+    share = torch.where(own, 1.0, scores * (scores >= PLACED))
+    count = share.sum().clamp(min=1.0)
     score = (quality_focal(logits.reshape(-1), quality) * weight.reshape(-1)).sum() / count
-    size = ((boxes[:, 0] + boxes[:, 2]) * (boxes[:, 1] + boxes[:, 3])).sqrt()
+    area = (boxes[:, 0] + boxes[:, 2]) * (boxes[:, 1] + boxes[:, 3])
+    size = area.clamp(min=1.0).sqrt()  # in strides; faint rows may answer with an empty box
     error = (offsets.reshape(-1, 5, 2)[rows] - points).abs() / size[:, None, None]
     huber = torch.where(error < POINT_BETA, error**2 / (2 * POINT_BETA), error - POINT_BETA / 2)
     return Losses(
         score=score,
-        box=BOX_WEIGHT * (1 - diou).sum() / count,
-        point=POINT_WEIGHT * huber.mean(dim=(1, 2)).sum() / count,
+        box=BOX_WEIGHT * ((1 - diou) * share).sum() / count,
+        point=POINT_WEIGHT * (huber.mean(dim=(1, 2)) * share).sum() / count,
     )

@@ -19,11 +19,11 @@ LANDMARKS = 5
 class NetConfig:
     """Widths and depths. stem: channels at stride 4; widths, blocks: at strides 8, 16, 32."""
 
-    stem: int = 24
+    stem: int = 32
     stem_kernel: int = 5
-    widths: tuple[int, int, int] = (40, 80, 128)
-    blocks: tuple[int, int, int] = (3, 3, 2)
-    neck: int = 48
+    widths: tuple[int, int, int] = (48, 96, 128)
+    blocks: tuple[int, int, int] = (3, 4, 3)
+    neck: int = 64
     dense: tuple[bool, bool, bool] = (False, False, True)
     kernel: int = 3
 

@@ -34,13 +34,15 @@ class Rows:
 class Targets:
     """What one image asks of the network's M rows.
 
-    weight: ``[M]`` float32, 0 where the score is not judged; rows: ``[P]`` int64, the positive
-    rows; boxes: ``[P,4]`` float32 distances (left, top, right, bottom) and points ``[P,5,2]``
-    float32 offsets, both in strides from the row's centre.
+    weight: ``[M]`` float32, 0 where the score is not judged; rows: ``[P]`` int64, the rows with
+    a face; scores: ``[P]`` float32 0-1, what they shall score, NaN where that is the overlap
+    that their box reaches; boxes: ``[P,4]`` float32 distances (left, top, right, bottom) and
+    points ``[P,5,2]`` float32 offsets, both in strides from the row's centre.
     """
 
     weight: FloatArray
     rows: npt.NDArray[np.int64]
+    scores: FloatArray
     boxes: FloatArray
     points: FloatArray
 
@@ -74,6 +76,7 @@ def assign(rows: Rows, boxes: FloatArray, points: FloatArray, ignored: FloatArra
         return Targets(
             weight,
             np.zeros(0, np.int64),
+            np.zeros(0, np.float32),
             np.zeros((0, 4), np.float32),
             np.zeros((0, 5, 2), np.float32),
         )
@@ -93,4 +96,5 @@ def assign(rows: Rows, boxes: FloatArray, points: FloatArray, ignored: FloatArra
     centre, stride = rows.centres[positive], rows.strides[positive, None]
     near = np.concatenate([centre - boxes[face, :2], boxes[face, 2:] - centre], axis=1) / stride
     offsets = (points[face] - centre[:, None]) / stride[:, None]
-    return Targets(weight, positive, near.astype(np.float32), offsets.astype(np.float32))
+    scores = np.full(len(positive), np.nan, np.float32)
+    return Targets(weight, positive, scores, near.astype(np.float32), offsets.astype(np.float32))

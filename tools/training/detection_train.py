@@ -23,16 +23,17 @@ from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
-from tools.training.detection_relabel import DOUBTFUL, relabel
 from tools.training.detection_scrfd import RawDetector
 from tools.training.detection_start import start_from
-from tools.training.detection_targets import assign, make_rows
+from tools.training.detection_targets import make_rows
+from tools.training.detection_teacher import Answers, ask, mirror, taught
 from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
-POOL = 400  # scenes
-REUSE = 2
+THREADS = 2  # for the network; those who compose take what they leave
+POOL = 1000  # scenes
+REUSE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +70,40 @@ class Batch:
     """One step's pictures and targets.
 
     images ``[B,3,S,S]`` uint8, channels last in memory; weight ``[B,M]``; rows ``[P]`` into
-    ``B * M``; their boxes ``[P,4]`` and points ``[P,5,2]`` in strides.
+    ``B * M``; their scores ``[P]``, boxes ``[P,4]`` and points ``[P,5,2]`` in strides
+    (`Targets`).
     """
 
     images: torch.Tensor
     weight: torch.Tensor
     rows: torch.Tensor
+    scores: torch.Tensor
     boxes: torch.Tensor
     points: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Move every tensor to `device`."""
-        parts = (self.images, self.weight, self.rows, self.boxes, self.points)
+        parts = (self.images, self.weight, self.rows, self.scores, self.boxes, self.points)
         return Batch(*(part.to(device) for part in parts))
 
 
 class ComposedBatches(IterableDataset[Batch]):
     """Endless batches of composed scenes, different for every seed.
 
-    Composing costs a third of a training step, so a scene is used `REUSE` times on average, out
-    of a pool, each time mirrored or not and in other colours.
+    Composing a scene and asking the teacher about it costs as much as training on it, so it is
+    used `REUSE` times on average, out of a pool, each time mirrored or not and in other colours.
     """
 
     def __init__(
-        self, composer: Composer, *, sides: Sequence[Side], seed: int, teacher: Path | None
+        self, composer: Composer, *, sides: Sequence[Side], seed: int, teacher: Path
     ) -> None:
-        """Compose for each of `sides`; `teacher`, if given, labels every new scene once more."""
+        """Compose for each of `sides`; `teacher`, in SCRFD's layout, answers for every scene."""
         self._composer = composer
         self._sides = sides
         self._seed = seed
         self._teacher = teacher
         self._detector: RawDetector | None = None
-        self._pools: dict[int, list[Sample]] = {side.pixels: [] for side in sides}
+        self._pools: dict[int, list[tuple[Sample, Answers]]] = {side.pixels: [] for side in sides}
         self._rows = {side.pixels: make_rows(side.pixels) for side in sides}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -110,28 +113,25 @@ class ComposedBatches(IterableDataset[Batch]):
         while True:
             yield self.make(rng)
 
-    def _compose(self, rng: np.random.Generator, size: int) -> Sample:
-        sample = self._composer.sample(rng, size)
-        if self._teacher is None or not len(sample.boxes) + len(sample.ignored):
-            return sample
+    def _compose(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         if self._detector is None:  # in the process that composes: sessions do not survive a fork
             self._detector = RawDetector(self._teacher)
-        return relabel(sample, self._detector.detect(sample.image, size=size, threshold=DOUBTFUL))
+        return ask(self._detector, self._composer.sample(rng, size))
 
-    def _draw(self, rng: np.random.Generator, size: int) -> Sample:
+    def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         """Compose a new scene into the pool, or take one from it in another guise."""
         pool = self._pools[size]
         if len(pool) < POOL or rng.random() < 1 / REUSE:
-            sample = self._compose(rng, size)
+            lesson = self._compose(rng, size)
             if len(pool) < POOL:
-                pool.append(sample)
+                pool.append(lesson)
             else:
-                pool[rng.integers(POOL)] = sample
-            return sample
-        sample = pool[rng.integers(POOL)]
+                pool[rng.integers(POOL)] = lesson
+            return lesson
+        sample, answers = pool[rng.integers(POOL)]
         if rng.random() < 0.5:
-            sample = mirrored(sample)
-        return replace(sample, image=colour_jitter(sample.image, rng))
+            sample, answers = mirrored(sample), mirror(answers)
+        return replace(sample, image=colour_jitter(sample.image, rng)), answers
 
     def make(self, rng: np.random.Generator) -> Batch:
         """One batch, of a side drawn by its share."""
@@ -140,9 +140,9 @@ class ComposedBatches(IterableDataset[Batch]):
         rows = self._rows[side.pixels]
         images, targets = [], []
         for _ in range(side.batch):
-            sample = self._draw(rng, side.pixels)
+            sample, answers = self._draw(rng, side.pixels)
             images.append(sample.image)
-            targets.append(assign(rows, sample.boxes, sample.points, sample.ignored))
+            targets.append(taught(rows, sample, answers))
         total = len(rows.centres)
         return Batch(
             images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
@@ -150,6 +150,7 @@ class ComposedBatches(IterableDataset[Batch]):
             rows=torch.from_numpy(
                 np.concatenate([t.rows + i * total for i, t in enumerate(targets)])
             ),
+            scores=torch.from_numpy(np.concatenate([t.scores for t in targets])),
             boxes=torch.from_numpy(np.concatenate([t.boxes for t in targets])),
             points=torch.from_numpy(np.concatenate([t.points for t in targets])),
         )
@@ -192,6 +193,8 @@ class Trainer:
         self.settings = settings
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # a third faster where the processor multiplies in bfloat16, several times slower elsewhere
+        self.half = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         model = LiteDetector(config).to(memory_format=torch.channels_last)
         self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).eval()
@@ -244,9 +247,15 @@ class Trainer:
             optimiser.param_groups[0]["lr"] = rate * share
         batch = batch.to(self.device)
         images = batch.images.float().sub_(127.5).mul_(1 / 128.0)
-        outputs = flatten(self.model(images))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            maps = self.model(images)
         losses = detection_loss(
-            outputs, weight=batch.weight, rows=batch.rows, boxes=batch.boxes, points=batch.points
+            flatten([raw.float() for raw in maps]),
+            weight=batch.weight,
+            rows=batch.rows,
+            scores=batch.scores,
+            boxes=batch.boxes,
+            points=batch.points,
         )
         self.model.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -278,15 +287,15 @@ def train(
     settings: TrainSettings,
     config: NetConfig,
     resume: bool,
+    teacher: Path,
     start: Path | None = None,
-    teacher: Path | None = None,
 ) -> Path:
     """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path.
 
     Where there is no checkpoint to go on from, the weights of the ONNX file `start` are taken up.
-    `teacher`, a network in SCRFD's layout, labels the composed scenes once more (`relabel`).
+    `teacher`, a network in SCRFD's layout, is asked about every composed scene.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     cv2.setNumThreads(1)  # a pool of threads would not live through the fork of the composers
     checkpoint = out / "checkpoint.pt"
     seed_everything(settings.seed)

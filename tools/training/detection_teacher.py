@@ -1,0 +1,131 @@
+"""What the teacher says of a scene, row by row, in place of labels made from the scene.
+
+Student and teacher share SCRFD's rows: the same cells, strides and two anchors per cell. So the
+student learns each row's score, box and landmarks as the teacher answers them for this very
+picture (soft: how far a half-hidden or blurred face still is one), not only which faces were
+pasted where.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tools.training.detection_compose import MIRRORED, Sample
+from tools.training.detection_scrfd import (
+    STRIDES,
+    FloatArray,
+    RawDetector,
+    decode,
+    iou_matrix,
+    suppress,
+    to_blob,
+)
+from tools.training.detection_targets import PER_CELL, Rows, Targets, assign
+
+FAINT = 0.03  # scores below are nought
+SEEN = 0.3  # from here on a pasted face counts as seen
+SAME_IOU = 0.4
+CLOSE = 0.5  # times the canvas: faces as large are labels, too, where the teacher sees none
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The teacher's rows that score at all, of a picture of ``size`` x ``size`` pixels.
+
+    rows: ``[K]`` int64 in SCRFD's order; scores: ``[K]`` float32, 0-1; boxes: ``[K,4]`` float32
+    distances (left, top, right, bottom) and points: ``[K,5,2]`` float32 offsets, both in strides
+    from the row's centre.
+    """
+
+    size: int
+    rows: npt.NDArray[np.int64]
+    scores: FloatArray
+    boxes: FloatArray
+    points: FloatArray
+
+
+def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
+    """Ask about the sample's picture; the sample keeps only the labels that the answers lack.
+
+    Pasted faces that the teacher does not see stay labels where they are as large as `CLOSE`
+    says: its view ends there, and the label comes from the photo seen from afar. Smaller ones
+    are neither face nor background.
+    """
+    size = sample.image.shape[0]
+    outputs = teacher.outputs(to_blob(sample.image))
+    scores, boxes, points = (np.concatenate(outputs[i : i + 3]) for i in (0, 3, 6))
+    rows = np.flatnonzero(scores[:, 0] >= FAINT)
+    answers = Answers(size, rows, scores[rows, 0], boxes[rows], points[rows].reshape(-1, 5, 2))
+    seen = suppress(decode(outputs, height=size, width=size, threshold=SEEN)).boxes
+    unseen = _apart(sample.boxes, seen)
+    sides = np.sqrt((sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1))
+    kept = unseen & (sides >= CLOSE * size)
+    ignored = sample.ignored[_apart(sample.ignored, seen)]
+    return (
+        replace(
+            sample,
+            boxes=sample.boxes[kept],
+            points=sample.points[kept],
+            ignored=np.concatenate([ignored, sample.boxes[unseen & ~kept]]),
+        ),
+        answers,
+    )
+
+
+def _apart(boxes: FloatArray, seen: FloatArray) -> npt.NDArray[np.bool_]:
+    """Tell which of `boxes` are not among `seen`."""
+    if not len(boxes) or not len(seen):
+        return np.ones(len(boxes), bool)
+    return np.asarray(iou_matrix(boxes, seen).max(axis=1) < SAME_IOU)
+
+
+def mirror(answers: Answers) -> Answers:
+    """Turn the answers as the picture is flipped left to right.
+
+    Column c becomes column ``columns - c``, whose centre lies one pixel beside the flipped one;
+    column 0 would lie beyond the edge and is dropped.
+    """
+    rows = np.empty_like(answers.rows)
+    kept = np.ones(len(rows), bool)
+    pixel = np.empty(len(rows), np.float32)
+    first = 0
+    for stride in STRIDES:
+        columns = answers.size // stride
+        last = first + columns * columns * PER_CELL
+        here = (answers.rows >= first) & (answers.rows < last)
+        cell, anchor = np.divmod(answers.rows[here] - first, PER_CELL)
+        line, column = np.divmod(cell, columns)
+        kept[here] = column > 0
+        rows[here] = first + (line * columns + columns - column) * PER_CELL + anchor
+        pixel[here] = 1 / stride
+        first = last
+    left, top, right, bottom = answers.boxes.T
+    boxes = np.stack([right + pixel, top, left - pixel, bottom], axis=1)
+    points = answers.points[:, MIRRORED] * np.array([-1, 1], np.float32)
+    points[..., 0] -= pixel[:, None]
+    return Answers(
+        answers.size, rows[kept], answers.scores[kept], boxes[kept], points[kept]
+    )
+
+
+def taught(rows: Rows, sample: Sample, answers: Answers) -> Targets:
+    """Targets of one picture: the teacher's rows, and labels of faces it did not see.
+
+    A label's rows are its own; elsewhere the teacher's word stands, also within what the sample
+    ignores.
+    """
+    own = assign(rows, sample.boxes, sample.points, sample.ignored)
+    free = np.ones(len(rows.centres), bool)
+    free[own.rows] = False
+    kept = free[answers.rows]
+    theirs = answers.rows[kept]
+    weight = own.weight.copy()
+    weight[theirs] = 1
+    return Targets(
+        weight=weight,
+        rows=np.concatenate([own.rows, theirs]),
+        scores=np.concatenate([own.scores, answers.scores[kept]]),
+        boxes=np.concatenate([own.boxes, answers.boxes[kept]]),
+        points=np.concatenate([own.points, answers.points[kept]]),
+    )
