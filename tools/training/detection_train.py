@@ -31,7 +31,6 @@ from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
-THREADS = 2  # for the network; those who compose take what they leave
 POOL = 1000  # scenes
 REUSE = 5
 
@@ -200,7 +199,7 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval()
         turned, plain = split_weights(self.model)
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
-            Muon(turned, lr=settings.muon_rate),
+            Muon(turned, lr=settings.muon_rate, half=self.half),
             torch.optim.AdamW(
                 plain, lr=settings.adam_rate, betas=BETAS, weight_decay=0.0, fused=True
             ),
@@ -295,7 +294,7 @@ def train(
     Where there is no checkpoint to go on from, the weights of the ONNX file `start` are taken up.
     `teacher`, a network in SCRFD's layout, is asked about every composed scene.
     """
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)
     cv2.setNumThreads(1)  # a pool of threads would not live through the fork of the composers
     checkpoint = out / "checkpoint.pt"
     seed_everything(settings.seed)
