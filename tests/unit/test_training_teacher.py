@@ -1,52 +1,109 @@
-"""What a teacher sees in a composed scene, merged with what was pasted there."""
+"""What a teacher answers about a composed scene, row by row, and what of its labels remains."""
 
 import numpy as np
 
-from tools.training.detection_compose import Sample
-from tools.training.detection_relabel import relabel
-from tools.training.detection_scrfd import Detections
+from tools.training.detection_compose import Sample, mirrored
+from tools.training.detection_scrfd import FloatArray, decode, suppress
+from tools.training.detection_targets import Targets, assign, make_rows
+from tools.training.detection_teacher import Answers, ask, mirror, taught
 
-FACE = [10, 10, 50, 50]
+SIZE = 160
+FACE = [20, 18, 60, 66]
 ELSEWHERE = [100, 100, 140, 150]
+CLOSE = [10, 20, 130, 150]
 NOTHING: list[list[float]] = []
+ROWS = make_rows(SIZE)
 
 
-def points_of(boxes: np.ndarray) -> np.ndarray:
-    return np.repeat((boxes[:, None, :2] + boxes[:, None, 2:]) / 2, 5, axis=1)
+def points_of(boxes: FloatArray) -> FloatArray:
+    """Give each box five points, none the mirror image of another."""
+    places = np.array([[0.3, 0.4], [0.7, 0.35], [0.55, 0.6], [0.35, 0.8], [0.6, 0.75]], np.float32)
+    return boxes[:, None, :2] + places * (boxes[:, None, 2:] - boxes[:, None, :2])
 
 
-def sample(boxes, *, ignored=NOTHING) -> Sample:
+def sample(boxes: list[list[float]], *, ignored: list[list[float]] = NOTHING) -> Sample:
     frame, hidden = (np.array(each, np.float32).reshape(-1, 4) for each in (boxes, ignored))
-    return Sample(np.zeros((160, 160, 3), np.uint8), frame, points_of(frame), hidden)
+    return Sample(np.zeros((SIZE, SIZE, 3), np.uint8), frame, points_of(frame), hidden)
 
 
-def seen(*faces: tuple[list[float], float]) -> Detections:
-    boxes = np.array([box for box, _ in faces], np.float32).reshape(-1, 4)
-    scores = np.array([score for _, score in faces], np.float32)
-    return Detections(boxes, points_of(boxes), scores)
+def raw(targets: Targets, scores: FloatArray) -> list[FloatArray]:
+    """The nine outputs that answer with these rows and are silent elsewhere."""
+    total = len(ROWS.centres)
+    full = [np.zeros((total, width), np.float32) for width in (1, 4, 10)]
+    full[0][targets.rows, 0] = scores
+    full[1][targets.rows] = targets.boxes
+    full[2][targets.rows] = targets.points.reshape(-1, 10)
+    cuts = np.cumsum([(SIZE // stride) ** 2 * 2 for stride in (8, 16)])
+    return [part for array in full for part in np.split(array, cuts)]
 
 
-def test_a_face_known_from_both_sides_lies_between_them():
-    merged = relabel(sample([FACE, ELSEWHERE]), seen(([14, 10, 54, 50], 0.9)))
-    np.testing.assert_allclose(merged.boxes, [[12, 10, 52, 50], ELSEWHERE])
-    np.testing.assert_allclose(merged.points, points_of(merged.boxes))
+class Teacher:
+    """Stands for a network that sees `faces`, each with its score."""
+
+    def __init__(self, *faces: tuple[list[float], float]) -> None:
+        boxes = np.array([box for box, _ in faces], np.float32).reshape(-1, 4)
+        self._outputs = raw(assign(ROWS, boxes[:0], points_of(boxes[:0]), boxes[:0]), np.zeros(0))
+        for box, (_, score) in zip(boxes, faces, strict=True):
+            one = assign(ROWS, box[None], points_of(box[None]), boxes[:0])
+            for mine, theirs in zip(
+                self._outputs, raw(one, np.full(len(one.rows), score)), strict=True
+            ):
+                mine += theirs
+
+    def outputs(self, blob: FloatArray) -> list[FloatArray]:
+        """Answer `blob`, which must be the picture."""
+        assert blob.shape == (1, 3, SIZE, SIZE)
+        return self._outputs
 
 
-def test_a_half_hidden_face_that_the_teacher_sees_is_a_face():
-    merged = relabel(sample([FACE], ignored=[ELSEWHERE]), seen((ELSEWHERE, 0.6)))
-    np.testing.assert_allclose(merged.boxes, [FACE, ELSEWHERE])
-    assert not len(merged.ignored)
+def test_what_the_teacher_sees_is_its_word_and_no_label():
+    left, answers = ask(Teacher((FACE, 0.8)), sample([FACE], ignored=[FACE]))
+    assert not len(left.boxes)
+    assert not len(left.ignored)
+    np.testing.assert_allclose(answers.scores, 0.8)
+    targets = taught(ROWS, left, answers)
+    np.testing.assert_allclose(targets.scores, 0.8)
+    np.testing.assert_array_equal(targets.weight, 1)
+    seen = suppress(decode(raw(targets, targets.scores), height=SIZE, width=SIZE, threshold=0.5))
+    np.testing.assert_allclose(seen.boxes, [FACE], atol=1e-4)
+    np.testing.assert_allclose(seen.landmarks, points_of(seen.boxes), atol=1e-3)
 
 
-def test_what_the_teacher_doubts_is_ignored_unless_it_was_pasted():
-    merged = relabel(sample([FACE]), seen((FACE, 0.4), (ELSEWHERE, 0.4)))
-    np.testing.assert_allclose(merged.boxes, [FACE])
-    np.testing.assert_allclose(merged.ignored, [ELSEWHERE])
+def test_faces_that_the_teacher_misses_are_neither_face_nor_background_unless_close():
+    left, answers = ask(Teacher((FACE, 0.2)), sample([FACE, ELSEWHERE, CLOSE]))
+    np.testing.assert_allclose(left.boxes, [CLOSE])
+    np.testing.assert_allclose(left.points, points_of(left.boxes))
+    np.testing.assert_allclose(left.ignored, [FACE, ELSEWHERE])
+    targets = taught(ROWS, left, answers)
+    labels = np.isnan(targets.scores)
+    assert set(ROWS.bases[targets.rows[labels]]) == {128.0}
+    # its doubt is learnt all the same
+    np.testing.assert_allclose(targets.scores[~labels], 0.2)
+    middle = np.abs(ROWS.centres - 120).max(axis=1) < 8  # of the face elsewhere
+    assert not targets.weight[np.setdiff1d(np.flatnonzero(middle), targets.rows)].any()
 
 
-def test_what_the_teacher_does_not_see_stays_as_it_was():
-    merged = relabel(sample([FACE], ignored=[ELSEWHERE]), seen())
-    np.testing.assert_allclose(merged.boxes, [FACE])
-    np.testing.assert_allclose(merged.ignored, [ELSEWHERE])
-    alone = relabel(sample(NOTHING), seen((FACE, 0.8)))
-    np.testing.assert_allclose(alone.boxes, [FACE])
+def test_a_label_keeps_its_rows_from_the_teacher():
+    left = sample([CLOSE])
+    own = assign(ROWS, left.boxes, left.points, left.ignored)
+    count = len(own.rows)
+    answers = Answers(
+        SIZE, own.rows, np.full(count, 0.1, np.float32), own.boxes * 0, own.points * 0
+    )
+    targets = taught(ROWS, left, answers)
+    assert np.isnan(targets.scores).all()
+    np.testing.assert_array_equal(targets.boxes, own.boxes)
+
+
+def test_mirrored_answers_say_what_is_said_of_the_mirrored_picture():
+    face = np.array([FACE], np.float32)
+    _, answers = ask(Teacher((FACE, 0.9)), sample([FACE]))
+    flipped = mirror(answers)
+    targets = taught(ROWS, sample(NOTHING), flipped)
+    found = decode(raw(targets, targets.scores), height=SIZE, width=SIZE, threshold=0.5)
+    wanted = mirrored(sample([FACE]))
+    assert len(found) == len(answers.rows) > 1
+    np.testing.assert_allclose(found.boxes, np.repeat(wanted.boxes, len(found), 0), atol=1e-3)
+    np.testing.assert_allclose(found.landmarks[0], wanted.points[0], atol=1e-3)
+    edge = Answers(SIZE, np.array([0]), face[0, :1], face, points_of(face))
+    assert not len(mirror(edge).rows)

@@ -1,7 +1,8 @@
 """The detector's loss: quality focal scores, distance-IoU boxes, smooth landmarks.
 
 Scores learn the teacher's score or, where there is none, the overlap that their own box reaches
-(Li et al. 2020, Generalized Focal Loss), boxes the distance-IoU (Zheng et al. 2020), landmarks a Huber loss in units of the face's size.
+(Li et al. 2020, Generalized Focal Loss), boxes the distance-IoU (Zheng et al. 2020), landmarks a
+Huber loss in units of the face's size.
 """
 
 from dataclasses import dataclass

@@ -104,9 +104,7 @@ def mirror(answers: Answers) -> Answers:
     boxes = np.stack([right + pixel, top, left - pixel, bottom], axis=1)
     points = answers.points[:, MIRRORED] * np.array([-1, 1], np.float32)
     points[..., 0] -= pixel[:, None]
-    return Answers(
-        answers.size, rows[kept], answers.scores[kept], boxes[kept], points[kept]
-    )
+    return Answers(answers.size, rows[kept], answers.scores[kept], boxes[kept], points[kept])
 
 
 def taught(rows: Rows, sample: Sample, answers: Answers) -> Targets:
