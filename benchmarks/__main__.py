@@ -48,7 +48,7 @@ def main(
     ),
     rounds: int = Plan.rounds,
     calls: int = Plan.calls,
-    seconds: Annotated[float, typer.Option(help="Of the overload.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Of each overload.")] = 60.0,
 ) -> None:
     """Measure everything and write it to `benchmarks/results/`."""
     plan = Plan(rounds, calls)

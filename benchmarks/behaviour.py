@@ -1,6 +1,6 @@
 """What one gateway does: cached answers, overload, its own cost, the networks' share of the time.
 
-    python -m benchmarks.behaviour --models ../shared/models [--seconds 60]
+    python -m benchmarks.behaviour --models ../shared/models [--seconds 60 --rounds 5]
 
 Starts a stack of its own and writes `benchmarks/results/behaviour.json`. The clients run on the
 same cores, so that each figure is that of the machine with its callers.
@@ -9,8 +9,8 @@ same cores, so that each figure is that of the machine with its callers.
 import json
 import os
 import statistics
-import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -19,10 +19,11 @@ import numpy as np
 import psutil
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from tritonclient import grpc as triton
 
-from benchmarks.load import Answered, closed, open_loop, run
+from benchmarks.load import Answered, closed, open_loop, run, saturated
 from benchmarks.served import CHECKOUT, Served, served
 from triton_python_backend import alignment, contract, decoding, preprocess
 from triton_python_backend.detection import Detections
@@ -55,36 +56,31 @@ def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
     }
 
 
-def overload(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
-    """Three times as many requests as can be served, for a while; what becomes of each."""
+def overload(stack: Served, image: bytes, *, seconds: float, rounds: int) -> dict[str, Any]:
+    """Three times as many requests as can be served, for a while; what becomes of each.
+
+    Each of `rounds` measures the capacity just before, as the machine changes within minutes.
+    """
     url = f"{stack.url}/api/ml/embed"
     run(closed(url, image, callers=CALLERS, count=40))
-    capacity = run(closed(url, image, callers=CALLERS, count=int(seconds * 10))).rate()
     process = psutil.Process(stack.gateway_pid)
-    memory = [_mebibytes(process)]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(seconds / 60):
-            memory.append(_mebibytes(process))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    flood = run(open_loop(url, image, rate=3 * capacity, seconds=seconds))
-    done.set()
-    watcher.join()
+    memory, floods, capacities = [_mebibytes(process)], [], []
+    for _ in track(range(rounds), "overload"):
+        capacities.append(run(saturated(url, image, callers=CALLERS, seconds=seconds / 5)))
+        floods.append(run(open_loop(url, image, rate=3 * capacities[-1], seconds=seconds)))
+        memory.append(_mebibytes(process))
+    shares = [flood.rate() / most for flood, most in zip(floods, capacities, strict=True)]
     return {
-        "capacity_per_second": capacity,
-        "offered_per_second": 3 * capacity,
-        "goodput_over_capacity": flood.rate() / capacity,
-        "statuses": _statuses(flood),
-        "refused_p50_ms": flood.percentile(0.5, 503),
-        "refused_p99_ms": flood.percentile(0.99, 503),
-        "served_p50_ms": flood.percentile(0.5),
-        "served_p99_ms": flood.percentile(0.99),
-        "gateway_memory_mib_before": memory[0],
-        "gateway_memory_mib_in_the_second_third": max(memory[20:40], default=0.0),
-        "gateway_memory_mib_in_the_last_third": max(memory[40:60], default=0.0),
+        "capacity_per_second": statistics.median(capacities),
+        "offered_over_capacity": 3,
+        "goodput_over_capacity": statistics.median(shares),
+        "goodput_over_capacity_by_round": shares,
+        "statuses": _statuses(*floods),
+        "refused_p50_ms": statistics.median(flood.percentile(0.5, 503) for flood in floods),
+        "refused_p99_ms": statistics.median(flood.percentile(0.99, 503) for flood in floods),
+        "served_p50_ms": statistics.median(flood.percentile(0.5) for flood in floods),
+        "served_p99_ms": statistics.median(flood.percentile(0.99) for flood in floods),
+        "gateway_memory_mib_before_and_after_each": memory,
     }
 
 
@@ -180,13 +176,21 @@ def _cpu(process: psutil.Process, work: Any) -> float:
     return float(after.user + after.system - before.user - before.system)
 
 
-def _statuses(answered: Answered) -> dict[str, int]:
-    return {str(status): count for status, count in sorted(answered.counts.items())}
+def _statuses(*answered: Answered) -> dict[str, int]:
+    counts = sum((each.counts for each in answered), Counter[int]())
+    return {str(status): count for status, count in sorted(counts.items())}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main(
     models: Annotated[Path, typer.Option(exists=True, help="Folder of the networks.")],
-    seconds: Annotated[float, typer.Option(help="Of the overload.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Of each overload.")] = 60.0,
+    rounds: Annotated[int, typer.Option(help="Overloads.")] = 5,
     out: Path = CHECKOUT / "benchmarks" / "results" / "behaviour.json",
 ) -> None:
     """Measure, write the JSON and a table."""
@@ -196,11 +200,11 @@ def main(
     with served(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
         report["overhead"] = overhead(stack, image, count=200)
         report["networks"] = networks(stack, image, count=300)
-        report["overload"] = overload(stack, image, seconds=seconds)
+        report["overload"] = overload(stack, image, seconds=seconds, rounds=rounds)
     table = Table("what", "figure", "value")
     for what, figures in report.items():
         for name, value in figures.items():
-            table.add_row(what, name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            table.add_row(what, name, _shown(value))
     Console().print(table)
     load = [round(value, 1) for value in os.getloadavg()]
     report["machine"] = {"cores": os.cpu_count(), "load_average_at_the_end": load}

@@ -77,15 +77,19 @@ class Slots:
         """How long one more would wait; 0 while that is not known."""
         return self._taken * (self._seconds_each or 0.0)
 
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold one slot; raises InferenceUnavailableError if the wait would be too long."""
+    def check(self) -> None:
+        """Raise InferenceUnavailableError if whoever comes now would wait too long."""
         wait = self.expected_wait_seconds
         if self._taken >= self._limit or (self._taken and wait > self._max_wait_seconds):
             message = f"{self._taken} requests are waiting for inference already"
             raise InferenceUnavailableError(
                 message, retry_after_seconds=min(max(1, math.ceil(wait)), _LONGEST_RETRY_SECONDS)
             )
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold one slot; raises as `check`."""
+        self.check()
         if not self._taken:
             # what comes out next says nothing about the time before it came in
             self._last_out = self._clock()

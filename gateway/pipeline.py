@@ -111,6 +111,9 @@ class Pipeline:
         wait already.
         """
         started = time.monotonic()
+        if self._answers is None:
+            # no answer can be known: whoever has to go shall cost as little as possible
+            self._slots.check()
         check = partial(check_image, data, self._limits)
         if len(data) <= _CHECKED_AT_ONCE_BYTES:
             image = check()

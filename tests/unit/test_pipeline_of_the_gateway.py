@@ -89,6 +89,18 @@ async def test_one_request_too_many_is_refused_at_once(pipeline, fake):
     assert fake.most_active == 4
 
 
+async def test_who_is_refused_anyway_is_refused_before_the_image_is_read(pipeline, fake):
+    fake.seconds = 3600
+    waiting = [asyncio.create_task(run(pipeline, photo())) for _ in range(4)]
+    while fake.active < 4:
+        await asyncio.sleep(0)
+    with pytest.raises(InferenceUnavailableError):
+        await run(pipeline, b"no image")
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
 @pytest.mark.parametrize(("seed", "similarity"), [(0, 1.0), (1, 0.0)])
 async def test_similarity_is_the_cosine_of_the_largest_faces(pipeline, seed, similarity):
     result = await compare(pipeline, photo(faces=2), photo(faces=1, seed=seed))
