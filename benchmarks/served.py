@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,11 @@ def _home_of(process: object) -> str | None:
 
 
 @contextmanager
-def served(models: Path, **settings: str) -> Iterator[Served]:
+def served(models: Path, *, lighter: Sequence[object] = (), **settings: str) -> Iterator[Served]:
     """Start a stack with the networks of folder `models`, stop it at the end.
 
-    settings: further variables, e.g. ``AURUM_CACHE="off"``.
+    lighter: words of a further `aurum models import`, which makes them lighter. settings: further
+    variables, e.g. ``AURUM_CACHE="off"``.
     """
     with tempfile.TemporaryDirectory(prefix="aurum-bench-") as scratch:
         home, repository = Path(scratch) / "home", Path(scratch) / "model_repository"
@@ -71,6 +72,8 @@ def served(models: Path, **settings: str) -> Iterator[Served]:
         }
         weights = ["--detection", models / DETECTOR, "--embedding", models / EMBEDDER]
         _aurum("models", "import", *weights, "--scoring", _HEAD, "--wait", 0, env=environment)
+        if lighter:
+            _aurum("models", "import", *lighter, "--wait", 0, env=environment)
         _aurum("up", env=environment)
         try:
             url = f"http://127.0.0.1:{ports[0]}"
