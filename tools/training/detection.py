@@ -46,7 +46,7 @@ def command(
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
     start: Annotated[
         Path | None,
-        typer.Option(help="An ONNX file of such a network to go on from, without a checkpoint."),
+        typer.Option(help="ONNX file of such a network, or a narrower one, to take up."),
     ] = None,
     learn: Annotated[
         bool, typer.Option(help="Train; else export and measure the checkpoint as it is.")

@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from tools.training.detection_net import LiteDetector
+from tools.training.detection_net import LiteDetector, NetConfig
 
 PIXEL_SCALE = 128.0
 """What the importer has divided the first layer's weights by."""
@@ -25,13 +25,14 @@ KINDS = 3
 """A head's last layer is exported in three parts: scores, distances, landmarks."""
 
 
-def start_from(model: LiteDetector, path: Path, images: Tensor) -> None:
-    """Load the weights of ONNX file `path` (raw or imported) into `model`.
+def read_detector(path: Path, images: Tensor) -> LiteDetector:
+    """Build the detector whose weights ONNX file `path` holds (raw or imported), ready to infer.
 
     images: ``[B,3,H,W]`` float32 in -1..1, on which the norms' statistics are taken. Raises
     ValueError where a layer is missing.
     """
     layers = dict(read_convolutions(path))
+    model = LiteDetector(read_config(layers))
     pairs = list(normed_convolutions(model))
     with torch.no_grad():
         for name, conv, norm in pairs:
@@ -42,6 +43,30 @@ def start_from(model: LiteDetector, path: Path, images: Tensor) -> None:
             head.out.weight.copy_(torch.cat([weight for weight, _ in parts]))  # type: ignore[union-attr, arg-type]
             head.out.bias.copy_(torch.cat([bias for _, bias in parts]))  # type: ignore[union-attr, arg-type]
         settle(model, pairs, images)
+    return model
+
+
+def read_config(layers: dict[str, tuple[Tensor, Tensor]]) -> NetConfig:
+    """Tell widths and depths by the layers' shapes. Raises ValueError where one is missing."""
+
+    def width(name: str) -> int:
+        return len(take(layers, name)[0])
+
+    def first(stage: int) -> Tensor:
+        dense = f"stages.{stage}.1.body.0"
+        return take(layers, dense if dense in layers else f"{dense}.0")[0]
+
+    blocks = [{name.split(".")[2] for name in layers if f"stages.{i}." in name} for i in range(3)]
+    shallow, middle, deep = (first(stage) for stage in range(3))
+    return NetConfig(
+        stem=width("stem.0"),
+        stem_kernel=take(layers, "stem.0")[0].shape[2],
+        widths=(width("stages.0.0.0"), width("stages.1.0.0"), width("stages.2.0.0")),
+        blocks=(len(blocks[0]) - 1, len(blocks[1]) - 1, len(blocks[2]) - 1),
+        neck=width("lateral.0.0"),
+        dense=(shallow.shape[1] > 1, middle.shape[1] > 1, deep.shape[1] > 1),
+        kernel=shallow.shape[2],
+    )
 
 
 def read_convolutions(path: Path) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:

@@ -21,10 +21,11 @@ from tools.training.common import (
 from tools.training.detection_augment import colour_jitter
 from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
+from tools.training.detection_grow import grow
 from tools.training.detection_loss import Losses, detection_loss
 from tools.training.detection_net import LiteDetector, NetConfig, flatten
 from tools.training.detection_scrfd import RawDetector
-from tools.training.detection_start import start_from
+from tools.training.detection_start import read_detector
 from tools.training.detection_targets import make_rows
 from tools.training.detection_teacher import Answers, ask, mirror, taught
 from tools.training.muon import Muon
@@ -219,9 +220,8 @@ class Trainer:
         return True
 
     def start(self, path: Path, images: torch.Tensor) -> None:
-        """Take up the weights of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
-        start_from(self.model, path, images.float().sub(127.5).div(128.0))
-        self.model.train()
+        """Grow the network of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
+        grow(read_detector(path, images.float().sub(127.5).div(128.0)), self.model)
         self.average.load_state_dict(self.model.state_dict())
 
     def save(self, path: Path) -> None:
@@ -291,7 +291,7 @@ def train(
 ) -> Path:
     """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path.
 
-    Where there is no checkpoint to go on from, the weights of the ONNX file `start` are taken up.
+    Where there is no checkpoint to go on from, the network in the ONNX file `start` is taken up.
     `teacher`, a network in SCRFD's layout, is asked about every composed scene.
     """
     torch.set_num_threads(1)
