@@ -1,9 +1,9 @@
 """What the teacher says of a scene, row by row, in place of labels made from the scene.
 
 Student and teacher share SCRFD's rows: the same cells, strides and two anchors per cell. So the
-student learns each row's score, box and landmarks as the teacher answers them for this very
-picture (soft: how far a half-hidden or blurred face still is one), not only which faces were
-pasted where.
+student learns each row's box and landmarks as the teacher answers them for this very picture, and
+its score as a share of the face's best one. Labels made from the scene stand where the teacher
+sees no face, and for faces so near that its view of the photo from afar was the better one.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tools.training.detection_compose import MIRRORED, Sample
 from tools.training.detection_scrfd import (
     STRIDES,
+    Detections,
     FloatArray,
     RawDetector,
     decode,
@@ -24,9 +25,10 @@ from tools.training.detection_scrfd import (
 from tools.training.detection_targets import PER_CELL, Rows, Targets, assign
 
 FAINT = 0.03  # scores below are nought
-SEEN = 0.3  # from here on a pasted face counts as seen
+SURE = 0.5  # from here on the teacher sees a face; below, it doubts, which is learnt as it is
+BEST = 0.85  # what the best row of a face shall score, lest those it sees dimly be lost
 SAME_IOU = 0.4
-CLOSE = 0.5  # times the canvas: faces as large are labels, too, where the teacher sees none
+CLOSE = 0.5  # times the canvas: faces as large keep their labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +50,42 @@ class Answers:
 def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
     """Ask about the sample's picture; the sample keeps only the labels that the answers lack.
 
-    Pasted faces that the teacher does not see stay labels where they are as large as `CLOSE`
-    says: its view ends there, and the label comes from the photo seen from afar. Smaller ones
-    are neither face nor background.
+    A pasted face that the teacher does not see, or one as large as `CLOSE` says, stays a label,
+    and the answers about it are dropped. Half-hidden ones are ignored unless it sees them.
     """
     size = sample.image.shape[0]
     outputs = teacher.outputs(to_blob(sample.image))
     scores, boxes, points = (np.concatenate(outputs[i : i + 3]) for i in (0, 3, 6))
     rows = np.flatnonzero(scores[:, 0] >= FAINT)
     answers = Answers(size, rows, scores[rows, 0], boxes[rows], points[rows].reshape(-1, 5, 2))
-    seen = suppress(decode(outputs, height=size, width=size, threshold=SEEN)).boxes
-    unseen = _apart(sample.boxes, seen)
+    seen = suppress(decode(outputs, height=size, width=size, threshold=SURE))
     sides = np.sqrt((sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1))
-    kept = unseen & (sides >= CLOSE * size)
-    ignored = sample.ignored[_apart(sample.ignored, seen)]
-    return (
-        replace(
-            sample,
-            boxes=sample.boxes[kept],
-            points=sample.points[kept],
-            ignored=np.concatenate([ignored, sample.boxes[unseen & ~kept]]),
-        ),
-        answers,
+    kept = _apart(sample.boxes, seen.boxes) | (sides >= CLOSE * size)
+    left = replace(
+        sample,
+        boxes=sample.boxes[kept],
+        points=sample.points[kept],
+        ignored=sample.ignored[_apart(sample.ignored, seen.boxes)],
     )
+    places = decode(outputs, height=size, width=size, threshold=FAINT).boxes
+    scores = _sharpened(answers.scores, places, seen)
+    about_others = _apart(places, left.boxes)
+    return left, Answers(
+        size,
+        rows[about_others],
+        scores[about_others],
+        answers.boxes[about_others],
+        answers.points[about_others],
+    )
+
+
+def _sharpened(scores: FloatArray, places: FloatArray, seen: Detections) -> FloatArray:
+    """Scale scores so that the best row of each face that is seen scores `BEST`."""
+    if not len(scores) or not len(seen):
+        return scores
+    overlaps = iou_matrix(places, seen.boxes)
+    best = np.where(overlaps.max(axis=1) >= SAME_IOU, seen.scores[overlaps.argmax(axis=1)], BEST)
+    return np.minimum(scores * BEST / best, 1).astype(np.float32)
 
 
 def _apart(boxes: FloatArray, seen: FloatArray) -> npt.NDArray[np.bool_]:
