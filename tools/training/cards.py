@@ -41,9 +41,7 @@ def interval(value: Mapping[str, float], *, digits: int = 3) -> str:
 
 def _pictures(training: Mapping[str, Any]) -> str:
     """Say how many pictures a step of the detector's training saw, and of what size."""
-    sides = training.get("sides")
-    if sides is None:
-        return f"{training['batch']} pictures"
+    sides = training["sides"]
     return " or ".join(f"{side['batch']} pictures of {side['pixels']} pixels" for side in sides)
 
 
