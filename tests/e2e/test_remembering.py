@@ -89,7 +89,11 @@ def test_a_group_photo_finds_who_is_on_it(stack, people):
     )
     enrolled = [face["subject"] for face in answer["faces"]]
     assert [face["matches"][0]["subject"] for face in found["faces"]] == enrolled
-    assert all(len(face["matches"]) == 1 for face in found["faces"])
+    # strangers may pass the default threshold of a small network, but not come near
+    for face in found["faces"]:
+        similarities = [match["similarity"] for match in face["matches"]]
+        assert similarities[0] == pytest.approx(1, abs=1e-3)
+        assert all(similarity < 0.5 for similarity in similarities[1:])
     problem = ask(
         stack,
         "POST",
