@@ -2,7 +2,8 @@
 # Makes the environments that the Makefile's targets need: bootstrap.sh run|dev|golden
 #
 #   run     .venv with what serving needs
-#   dev     the same with test and lint tools, and Debian packages the tests call
+#   dev     the same with test and lint tools, Debian packages the tests call, and PyTorch for
+#           processors if pip's sources hold it
 #   golden  .venv-golden with insightface, the reference of the golden tests
 #
 # Needs Python 3.11 with pip. What is missing from Debian is installed when root, named when not.
@@ -142,7 +143,13 @@ fi
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
 case $kind in
 run) $pip install --constraint constraints.txt --editable . ;;
-dev) $pip install --constraint constraints.txt --editable '.[dev]' ;;
+dev)
+    $pip install --constraint constraints.txt --editable '.[dev]'
+    # what PyPI has is built for CUDA, gigabytes of it: too much for a few steps of training
+    torch=$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1+cpu/p' pyproject.toml)
+    $pip install --constraint constraints.txt "$torch" 2>/dev/null ||
+        say "note: pip's sources hold no $torch; the tests that train a few steps will skip"
+    ;;
 golden) $pip install --requirement constraints-golden.txt ;;
 esac
 printf '%s' "$stamp" >"$folder/made-$kind"

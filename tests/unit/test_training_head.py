@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-pytest.importorskip("sklearn", reason="heads need scikit-learn (extra `train`)")
+pytest.importorskip("sklearn", reason="heads need scikit-learn (extra `heads`)")
 
 from tools.training.head import Recipe, fit_head, fit_regression, to_onnx, unit
 from tools.training.perceptron import Settings, fit_perceptrons

@@ -7,5 +7,5 @@ One command per network, `python -m tools.training --help`:
 - `scoring`    a regression head on an embedding, from MEBeauty's ratings
 - `detection`  a small SCRFD-like student
 
-Training needs the extra `train` (PyTorch); `scoring` needs scikit-learn alone.
+Training needs the extra `train` (PyTorch); `scoring` needs the extra `heads` alone.
 """
