@@ -342,8 +342,10 @@ class TestNetwork:
         )
         batch = batches.make(np.random.default_rng(0))
         assert batch.images.shape == (3, 3, 96, 96)
-        assert len(batch.rows) == batch.weight.numel()
-        assert 0.55 < batch.scores.mean() < 0.65  # sigmoid(5 - 4.6)
+        # all rows but some around the labels of near faces; sigmoid(5 - 4.6) and up, or a label's
+        assert 0.95 < len(batch.rows) / batch.weight.numel() <= 1
+        taught = batch.scores[~batch.scores.isnan()]
+        assert 0.5 < taught.min() < taught.max() < 0.9
         trainer = Trainer(settings, config)
         losses = [trainer.train_batch(batch) for _ in range(40)]
         assert losses[-1].score < losses[0].score  # whose bias is far off and turns slowly
