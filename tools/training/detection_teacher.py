@@ -56,8 +56,6 @@ def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
     size = sample.image.shape[0]
     outputs = teacher.outputs(to_blob(sample.image))
     scores, boxes, points = (np.concatenate(outputs[i : i + 3]) for i in (0, 3, 6))
-    rows = np.flatnonzero(scores[:, 0] >= FAINT)
-    answers = Answers(size, rows, scores[rows, 0], boxes[rows], points[rows].reshape(-1, 5, 2))
     seen = suppress(decode(outputs, height=size, width=size, threshold=SURE))
     sides = np.sqrt((sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1))
     kept = _apart(sample.boxes, seen.boxes) | (sides >= CLOSE * size)
@@ -67,25 +65,22 @@ def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
         points=sample.points[kept],
         ignored=sample.ignored[_apart(sample.ignored, seen.boxes)],
     )
-    places = decode(outputs, height=size, width=size, threshold=FAINT).boxes
-    scores = _sharpened(answers.scores, places, seen)
-    about_others = _apart(places, left.boxes)
+    rows = np.flatnonzero(scores[:, 0] >= FAINT)
+    places = decode(outputs, height=size, width=size, threshold=FAINT)  # in the order of `rows`
+    about_others = _apart(places.boxes, left.boxes)
+    rows, places = rows[about_others], places.select(about_others)
     return left, Answers(
-        size,
-        rows[about_others],
-        scores[about_others],
-        answers.boxes[about_others],
-        answers.points[about_others],
+        size, rows, _sharpened(places, seen), boxes[rows], points[rows].reshape(-1, 5, 2)
     )
 
 
-def _sharpened(scores: FloatArray, places: FloatArray, seen: Detections) -> FloatArray:
-    """Scale scores so that the best row of each face that is seen scores `BEST`."""
-    if not len(scores) or not len(seen):
-        return scores
-    overlaps = iou_matrix(places, seen.boxes)
+def _sharpened(places: Detections, seen: Detections) -> FloatArray:
+    """Scale the rows' scores so that the best row of each face that is seen scores `BEST`."""
+    if not len(places) or not len(seen):
+        return places.scores
+    overlaps = iou_matrix(places.boxes, seen.boxes)
     best = np.where(overlaps.max(axis=1) >= SAME_IOU, seen.scores[overlaps.argmax(axis=1)], BEST)
-    return np.minimum(scores * BEST / best, 1).astype(np.float32)
+    return np.minimum(places.scores * BEST / best, 1).astype(np.float32)
 
 
 def _apart(boxes: FloatArray, seen: FloatArray) -> npt.NDArray[np.bool_]:
@@ -123,7 +118,7 @@ def mirror(answers: Answers) -> Answers:
 
 
 def taught(rows: Rows, sample: Sample, answers: Answers) -> Targets:
-    """Targets of one picture: the teacher's rows, and labels of faces it did not see.
+    """Targets of one picture: the teacher's rows, and the labels that `ask` has left.
 
     A label's rows are its own; elsewhere the teacher's word stands, also within what the sample
     ignores.
