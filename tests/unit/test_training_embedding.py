@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,24 @@ pytest.importorskip("torch", reason="training needs PyTorch (extra `train`)")
 
 import torch
 
+from gateway.settings import CHECKOUT
 from tools.training.crops import CROP, normalise
-from tools.training.embedding import Plan, distillation_loss, export, load_student, train
+from tools.training.embedding import (
+    Plan,
+    Training,
+    distillation_loss,
+    draw,
+    embed_clean,
+    export,
+    load_student,
+    train,
+)
+from tools.training.embedding_start import read_student
+from tools.training.faces import load_faces
+from tools.training.growing import grow
+from tools.training.mixing import mixture
 from tools.training.muon import Muon, orthogonalise
-from tools.training.student import GlobalDepthwise, Shape
+from tools.training.student import Bottleneck, GlobalDepthwise, Shape, Student, export_student
 
 SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimension=8)
 
@@ -103,6 +118,67 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
         np.testing.assert_allclose(raw, expected.numpy(), atol=2e-4)
         (alone,) = session.run(None, {"input": normalise(crops[2:3])})
         np.testing.assert_allclose(alone[0], raw[2], atol=2e-4)
+
+
+def test_an_exported_student_is_read_back_and_grown(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    student = Student(SMALL)
+    with torch.no_grad():
+        for weight in student.parameters():  # as trained ones, no two are equal
+            weight.add_(torch.randn_like(weight) * 0.05)
+    views = torch.rand(6, 3, 112, 112) * 2 - 1
+    student.train()(views)  # so that the norms have statistics
+    wide = Student(replace(SMALL, widths=(16, 16, 24), depths=(1, 1, 2), features=24))
+    for mirrored in (False, True):
+        export_student(student.eval(), tmp_path / "raw.onnx", mirrored=mirrored)
+        again = read_student(tmp_path / "raw.onnx", views)
+        assert again.shape == SMALL
+        grow(again, wide, block=Bottleneck)
+        with torch.no_grad():
+            expected = student(views)
+            torch.testing.assert_close(again.eval()(views), expected, atol=1e-4, rtol=1e-3)
+            # the new block adds `BARELY` to what passes it
+            torch.testing.assert_close(wide.eval()(views), expected, atol=0.05, rtol=0.05)
+
+
+def test_the_built_in_student_is_taken_up_as_imported(tmp_path: Path) -> None:
+    built_in = CHECKOUT / "model_repository/face_embedding/1/model.onnx"
+    session = ort.InferenceSession(str(built_in))
+    crops = np.random.default_rng(5).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
+    training = Training(plan(8), Shape(), folder=tmp_path)
+    training.start(built_in, torch.from_numpy(normalise(crops)))
+    found = embed_clean(training.student, crops).sum(1)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    (expected,) = session.run(["EMBEDDING"], {"CROPS": crops})
+    assert (found * expected).sum(1).min() > 0.999
+
+
+def test_another_network_is_no_student(tmp_path: Path) -> None:
+    detector = CHECKOUT / "model_repository/face_detection/1/model.onnx"
+    with pytest.raises(ValueError, match="another network"):
+        read_student(detector, torch.zeros(2, 3, 112, 112))
+    training = Training(plan(8), SMALL, folder=tmp_path)
+    with pytest.raises(ValueError, match="narrower"):
+        training.start(
+            CHECKOUT / "model_repository/face_embedding/1/model.onnx", torch.zeros(2, 3, 112, 112)
+        )
+
+
+def test_a_share_of_a_batch_are_mixtures(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache")
+    teacher = np.load(cache / "teacher.npy")
+    np.save(cache / "mixed.npy", -teacher[:5])
+    faces = load_faces(cache)
+    places = np.arange(6)
+    rng = np.random.default_rng(0)
+    crops, targets = draw(faces, places, mixed=2, rng=rng)
+    rows = faces.train[:4]
+    np.testing.assert_array_equal(crops[:4], faces.crops[rows])
+    np.testing.assert_allclose(targets[:4], teacher[rows, 0], atol=1e-6)
+    made = [mixture(faces.crops, faces.train, index) for index in range(5)]
+    for crop, target in zip(crops[4:], targets[4:], strict=True):
+        index = next(i for i, one in enumerate(made) if (one == crop).all())
+        np.testing.assert_allclose(target, -teacher[index, 0], atol=1e-6)
 
 
 def test_the_loss_is_least_where_the_student_agrees() -> None:

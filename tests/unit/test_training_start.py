@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not inst
 
 from gateway.settings import CHECKOUT  # noqa: E402
 from tools.training.detection_export import export  # noqa: E402
-from tools.training.detection_grow import grow  # noqa: E402
-from tools.training.detection_net import LiteDetector, NetConfig, flatten  # noqa: E402
+from tools.training.detection_net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection_start import read_detector  # noqa: E402
+from tools.training.growing import grow  # noqa: E402
 
 SMALL = NetConfig(stem=8, widths=(8, 12, 16), blocks=(1, 2, 1), neck=8)
 WIDE = NetConfig(stem=12, widths=(16, 12, 24), blocks=(2, 2, 3), neck=16)
@@ -53,7 +53,7 @@ def test_a_larger_network_answers_the_same_and_then_learns(images):
     small = LiteDetector(SMALL)
     small.train()(images)
     wide = LiteDetector(WIDE)
-    grow(small.eval(), wide)
+    grow(small.eval(), wide, block=Block)
     # new blocks add `BARELY` to what passes them
     assert_same(wide, small, images, within=0.2)
     flatten(wide.train()(images))[1].square().mean().backward()
@@ -65,6 +65,6 @@ def test_a_larger_network_answers_the_same_and_then_learns(images):
 
 def test_a_smaller_network_cannot_take_a_larger_one():
     with pytest.raises(ValueError, match="narrower"):
-        grow(LiteDetector(replace(SMALL, neck=16)), LiteDetector(SMALL))
+        grow(LiteDetector(replace(SMALL, neck=16)), LiteDetector(SMALL), block=Block)
     with pytest.raises(ValueError, match=r"no layer stages\.0\.2"):
-        grow(LiteDetector(replace(SMALL, blocks=(2, 2, 1))), LiteDetector(SMALL))
+        grow(LiteDetector(replace(SMALL, blocks=(2, 2, 1))), LiteDetector(SMALL), block=Block)

@@ -25,10 +25,14 @@ def crops(
     data: Data = SHARED_DATA,
     models: Models = SHARED_MODELS,
     cache: Cache = CACHE,
+    mixed: Annotated[
+        int, typer.Option(help="How many mixtures of two faces to ask the teacher about.")
+    ] = 64_000,
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
 ) -> None:
     """Aligns every face and caches crops and the teacher's embeddings."""
     from tools.training.crops import prepare
+    from tools.training.mixing import prepare_mixed
 
     prepare(
         data=data,
@@ -37,6 +41,7 @@ def crops(
         cache=cache,
         processes=processes,
     )
+    prepare_mixed(cache=cache, teacher=models / TEACHER, count=mixed, processes=processes)
 
 
 @app.command()
@@ -47,8 +52,12 @@ def embedding(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 5000,
     batch: int = 128,
     seed: int = 1,
-    muon_rate: float = 0.03,
-    adam_rate: float = 2e-3,
+    start: Annotated[
+        Path | None, typer.Option(help="ONNX file of a student to go on from, at full size.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
+    ] = 1.0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     mirrored: Annotated[bool, typer.Option(help="Add the mirrored view inside the graph.")] = True,
@@ -58,14 +67,24 @@ def embedding(
 
     from tools.training import embedding as training
     from tools.training.common import write_json
+    from tools.training.crops import VIEW
     from tools.training.evaluation import measure_embedder
     from tools.training.student import Shape
 
     torch.set_num_threads(threads)
+    usual = training.Plan()
     plan = training.Plan(
-        steps=steps, batch=batch, seed=seed, muon_rate=muon_rate, adam_rate=adam_rate
+        steps=steps,
+        batch=batch,
+        seed=seed,
+        muon_rate=rate * usual.muon_rate,
+        adam_rate=rate * usual.adam_rate,
+        # what has learnt to see 112 px need not learn to see fewer again
+        sides=usual.sides if start is None else ((1.0, VIEW),),
     )
-    checkpoint = training.train(cache=cache, folder=out, plan=plan, shape=Shape(), resume=resume)
+    checkpoint = training.train(
+        cache=cache, folder=out, plan=plan, shape=Shape(), resume=resume, start=start
+    )
     path = out / "lite_embedding.onnx"
     training.export(checkpoint=checkpoint, path=path, mirrored=mirrored)
     metrics = measure_embedder(path, cache=cache, teacher=models / TEACHER)

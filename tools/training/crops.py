@@ -309,17 +309,18 @@ def build_embeddings(*, cache: Path, teacher: Path, part: int = 0, parts: int = 
     np.save(cache / f"teacher-{part}.npy", np.concatenate(rows))
 
 
-def merge_embeddings(*, cache: Path, parts: int) -> None:
-    """Joins the parts into `teacher.npy` [M,2,D] float32, row by row with `crops.npy`."""
-    arrays = [np.load(cache / f"teacher-{part}.npy") for part in range(parts)]
+def merge_embeddings(*, cache: Path, parts: int, name: str = "teacher") -> None:
+    """Joins the parts into `NAME.npy` [M,2,D] float32, in the order of what was asked about."""
+    arrays = [np.load(cache / f"{name}-{part}.npy") for part in range(parts)]
     whole = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), np.float32)
     for part, array in enumerate(arrays):
         whole[part::parts] = array
-    np.save(cache / "teacher.npy", whole)
+        (cache / f"{name}-{part}.npy").unlink()
+    np.save(cache / f"{name}.npy", whole)
 
 
 def prepare(*, data: Path, detector: Path, teacher: Path, cache: Path, processes: int = 1) -> int:
-    """Builds the whole cache with several processes; returns the number of faces."""
+    """Builds crops and the teacher's embeddings in several processes; returns how many faces."""
     share = range(processes)
     with ProcessPoolExecutor(processes) as pool:
         waiting = [
@@ -339,6 +340,6 @@ def prepare(*, data: Path, detector: Path, teacher: Path, cache: Path, processes
             done.result()
     merge_embeddings(cache=cache, parts=processes)
     for part in share:
-        for name in (f"crops-{part}.npy", f"teacher-{part}.npy", f"photos-{part}.json"):
+        for name in (f"crops-{part}.npy", f"photos-{part}.json"):
             (cache / name).unlink()
     return faces

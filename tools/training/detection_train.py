@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tools.training.common import (
     LearningCurve,
+    halves_pay,
     load_checkpoint,
     progress,
     save_checkpoint,
@@ -21,13 +22,13 @@ from tools.training.common import (
 from tools.training.detection_augment import colour_jitter
 from tools.training.detection_compose import Composer, Sample, mirrored
 from tools.training.detection_data import load_faces, load_scenes
-from tools.training.detection_grow import grow
 from tools.training.detection_loss import Losses, detection_loss
-from tools.training.detection_net import LiteDetector, NetConfig, flatten
+from tools.training.detection_net import Block, LiteDetector, NetConfig, flatten
 from tools.training.detection_scrfd import RawDetector
 from tools.training.detection_start import read_detector
 from tools.training.detection_targets import make_rows
 from tools.training.detection_teacher import Answers, ask, mirror, taught
+from tools.training.growing import grow
 from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
@@ -193,9 +194,7 @@ class Trainer:
         self.settings = settings
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # a step takes two thirds to nine tenths of the time; where it is emulated it would not pay
-        capable = torch.cpu.get_capabilities().get("avx512_bf16", False)
-        self.half = self.device.type == "cuda" or bool(capable)
+        self.half = halves_pay(self.device.type)
         model = LiteDetector(config).to(memory_format=torch.channels_last)
         self.model = model.to(self.device).train()
         self.average = copy.deepcopy(self.model).eval()
@@ -222,7 +221,8 @@ class Trainer:
 
     def start(self, path: Path, images: torch.Tensor) -> None:
         """Grow the network of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
-        grow(read_detector(path, images.float().sub(127.5).div(128.0)), self.model)
+        known = read_detector(path, images.float().sub(127.5).div(128.0))
+        grow(known, self.model, block=Block)
         self.average.load_state_dict(self.model.state_dict())
 
     def save(self, path: Path) -> None:

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from tools.training.common import (
     LearningCurve,
+    halves_pay,
     load_checkpoint,
     log,
     progress,
@@ -30,10 +31,15 @@ from tools.training.common import (
     seed_everything,
 )
 from tools.training.crops import VIEW, normalise
+from tools.training.embedding_start import read_student
 from tools.training.faces import Faces, load_faces
+from tools.training.growing import grow
+from tools.training.mixing import mixture
 from tools.training.muon import Muon
-from tools.training.student import Shape, Student, export_student
+from tools.training.student import Bottleneck, Shape, Student, export_student
 from tools.training.views import Recipe, make_batch
+
+SIDES = ((0.3, 64), (0.65, 80), (1.0, VIEW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,11 @@ class Plan:
     adam_rate: float = 2e-3
     warm_up: float = 0.04
     """Share of the steps in which the rate rises."""
+    mixed: float = 0.4
+    """Share of a batch that are mixtures of two faces, where the cache has such."""
     structure: float = 4.0
     """Weight of the squared error of similarities within a batch."""
-    sides: tuple[tuple[float, int], ...] = ((0.3, 64), (0.65, 80), (1.0, VIEW))
+    sides: tuple[tuple[float, int], ...] = SIDES
     """Until which share of the steps views have which side, pixels; multiples of 16."""
     save_every: int = 100
     measure_every: int = 250
@@ -92,12 +100,28 @@ def batches(count: int, plan: Plan, first: int) -> Iterator[tuple[int, NDArray[n
         yield step, order[place * plan.batch : (place + 1) * plan.batch]
 
 
+def draw(
+    faces: Faces, places: NDArray[np.int64], *, mixed: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Crops [B,CROP,CROP,3] and the teacher's unit embeddings [B,D] of one step.
+
+    The last `mixed` of the training faces at `places` give way to mixtures.
+    """
+    rows = faces.train[places[: len(places) - mixed]]
+    indices = rng.integers(0, max(1, len(faces.mixed)), mixed)
+    crops = [faces.crops[row] for row in rows]
+    crops += [mixture(faces.crops, faces.train, int(index)) for index in indices]
+    targets = np.concatenate([faces.teacher[rows], faces.mixed[indices]]).sum(1)
+    return np.stack(crops), targets / np.linalg.norm(targets, axis=1, keepdims=True)
+
+
 class Training:
     """A student with its optimisers, able to stop and go on."""
 
     def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
         seed_everything(plan.seed)
         self.plan, self.folder, self.step = plan, folder, 0
+        self.half = halves_pay()
         self.student = Student(shape).to(memory_format=torch.channels_last)
         turned: list[Tensor] = []
         plain: list[Tensor] = []
@@ -105,7 +129,7 @@ class Training:
             dense = weight.ndim == 4 and weight.shape[1] > 3
             (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
         self.optimisers: tuple[torch.optim.Optimizer, ...] = (
-            Muon(turned, lr=plan.muon_rate),
+            Muon(turned, lr=plan.muon_rate, half=self.half),
             torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
         )
         self.curve = LearningCurve(folder / "curve.json")
@@ -140,6 +164,14 @@ class Training:
         self.curve.load(up_to_step=self.step)
         return True
 
+    def start(self, path: Path, views: Tensor) -> None:
+        """Grows the student of an ONNX file; its norms are settled on views [N,3,112,112].
+
+        Raises:
+            ValueError: the file holds a wider or deeper student.
+        """
+        grow(read_student(path, views), self.student, block=Bottleneck)
+
     def learn(self, views: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, float]:
         """One step; returns loss and cosine."""
         share = self.plan.rate(self.step)
@@ -149,8 +181,10 @@ class Training:
             for group in one.param_groups:
                 group["lr"] = peak * share
         self.student.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            found = self.student(to_tensor(views))
         loss, cosine = distillation_loss(
-            self.student(to_tensor(views)), torch.from_numpy(targets), structure=self.plan.structure
+            found.float(), torch.from_numpy(targets), structure=self.plan.structure
         )
         loss.backward()
         for one in self.optimisers:
@@ -204,6 +238,7 @@ def train(
     plan: Plan,
     shape: Shape,
     resume: bool,
+    start: Path | None = None,
     recipe: Recipe | None = None,
 ) -> Path:
     """Trains to the end of the plan; returns the checkpoint's path.
@@ -215,26 +250,30 @@ def train(
         shape: the student's widths and depths.
         recipe: how views are degraded.
         resume: go on from the folder's checkpoint, with this plan's rates and steps.
+        start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
     """
     recipe = recipe or Recipe()
     faces = load_faces(cache)
     training = Training(plan, shape, folder=folder)
     if resume and training.resume():
         log(f"resumed at step {training.step}")
-    targets = faces.teacher.sum(1)
-    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    elif start is not None:
+        some = np.random.default_rng(plan.seed).choice(faces.train, plan.batch)
+        training.start(start, torch.from_numpy(normalise(np.asarray(faces.crops[some]))))
+    mixed = round(plan.mixed * plan.batch) if len(faces.mixed) else 0
     probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
     started, seen, mean_loss, mean_cosine = time.monotonic(), 0, 0.0, 0.0
     with progress() as bar:
         task = bar.add_task("embedding", total=plan.steps, completed=training.step)
         for step, places in batches(len(faces.train), plan, training.step):
-            rows = faces.train[places]
             rng = np.random.default_rng((plan.seed, 2, step))
-            views, _ = make_batch(faces.crops, rows, side=plan.side(step), recipe=recipe, rng=rng)
-            loss, cosine = training.learn(views, targets[rows])
+            crops, targets = draw(faces, places, mixed=mixed, rng=rng)
+            whole = np.arange(len(crops))
+            views, _ = make_batch(crops, whole, side=plan.side(step), recipe=recipe, rng=rng)
+            loss, cosine = training.learn(views, targets)
             bar.advance(task)
-            seen += len(rows)
-            weight = 1 / min(50, seen / len(rows))
+            seen += len(crops)
+            weight = 1 / min(50, seen / len(crops))
             mean_loss += weight * (loss - mean_loss)
             mean_cosine += weight * (cosine - mean_cosine)
             done = step + 1

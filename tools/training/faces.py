@@ -37,6 +37,8 @@ class Faces:
     held_out: NDArray[np.int64]
     related: NDArray[np.int64]
     """Rows left out of training for being like a held-out or test face."""
+    mixed: NDArray[np.float32]
+    """[K,2,D] float32 unit length, as `teacher`, of mixtures of training faces; K may be 0."""
 
 
 def load_faces(cache: Path) -> Faces:
@@ -45,7 +47,9 @@ def load_faces(cache: Path) -> Faces:
     teacher = np.load(cache / "teacher.npy")
     photos = json.loads((cache / "photos.json").read_text())["photos"]
     train, held_out, related = split(teacher[:, 0], photos)
-    return Faces(crops, teacher, photos, train, held_out, related)
+    path = cache / "mixed.npy"
+    mixed = np.load(path) if path.exists() else teacher[:0]
+    return Faces(crops, teacher, photos, train, held_out, related, mixed)
 
 
 def split(

@@ -21,11 +21,11 @@ class Shape:
     """Widths and depths of the student."""
 
     stem: int = 16
-    widths: tuple[int, int, int] = (48, 96, 192)
+    widths: tuple[int, int, int] = (64, 128, 224)
     """Channels at 28, 14 and 7 px (of a 112 px view)."""
     depths: tuple[int, int, int] = (1, 3, 3)
     """Residual blocks at each."""
-    features: int = 320
+    features: int = 384
     dimension: int = 128
 
 
@@ -69,7 +69,7 @@ class GlobalDepthwise(nn.Module):
         side = features.shape[-1]
         if side != 7:
             kernel = functional.interpolate(kernel, (side, side), mode="bilinear") * (7 / side) ** 2
-        return functional.conv2d(features, kernel, groups=len(kernel))
+        return functional.conv2d(features, kernel, groups=kernel.shape[0])
 
 
 class Student(nn.Module):

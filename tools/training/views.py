@@ -23,11 +23,11 @@ class Recipe:
     """Chances (0-1) and sizes of what happens to a view."""
 
     flip: float = 0.5
-    rotation: float = 2.5
+    rotation: float = 3.0
     """Standard deviation, degrees."""
-    scale: float = 0.03
+    scale: float = 0.04
     """Standard deviation of the relative size."""
-    shift: float = 1.2
+    shift: float = 1.5
     """Standard deviation, pixels of the 112 px view."""
     shrink: float = 0.15
     blur: float = 0.06

@@ -1,4 +1,4 @@
-"""A trained detector taken up by a wider or deeper one, which at first answers the same.
+"""A trained network taken up by a wider or deeper one, which at first answers the same.
 
 Its channels become the first channels of each layer. What is new reads all that lies before it, and
 nothing old reads what is new, until training wants it so (after Chen et al. 2016, Net2Net).
@@ -7,31 +7,37 @@ nothing old reads what is new, until training wants it so (after Chen et al. 201
 import torch
 from torch import nn
 
-from tools.training.detection_net import Block, LiteDetector
-
 BARELY = 0.01  # at nought itself a rectifier passes no gradient, and a new block would stay idle
 
 
-def grow(old: LiteDetector, new: LiteDetector) -> None:
-    """Fill `new` from `old`. Raises ValueError where `new` is narrower or shallower."""
+def grow(old: nn.Module, new: nn.Module, *, block: type[nn.Module]) -> None:
+    """Fill `new` from `old`; a residual `block` that `old` lacks begins as nearly nothing.
+
+    Raises ValueError where `new` is narrower or shallower.
+    """
     known = dict(old.named_modules())
     with torch.no_grad():
         for name, module in new.named_modules():
-            if isinstance(module, nn.Conv2d) and name in known:
-                _grow_conv(known.pop(name), module, name)
+            if mixes(module) and name in known:
+                _grow_layer(known.pop(name), module, name)
             elif isinstance(module, nn.BatchNorm2d) and name in known:
                 _grow_norm(known.pop(name), module, name)
-            elif isinstance(module, Block) and name not in known:
+            elif isinstance(module, block) and name not in known:
                 norm = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)][-1]
                 norm.weight.zero_()
                 norm.bias.fill_(BARELY)
-    left = [name for name, module in known.items() if isinstance(module, nn.Conv2d)]
+    left = [name for name, module in known.items() if mixes(module)]
     if left:
         raise ValueError(f"the network to fill has no layer {left[0]}")
 
 
-def _grow_conv(old: nn.Module, new: nn.Conv2d, name: str) -> None:
-    assert isinstance(old, nn.Conv2d)
+def mixes(module: nn.Module) -> bool:
+    """Whether the module has a weight of its own from inputs to outputs: ``[O,I,...]``."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, nn.Parameter) and weight.ndim > 1
+
+
+def _grow_layer(old: nn.Module, new: nn.Module, name: str) -> None:
     outputs, inputs = old.weight.shape[:2]
     if new.weight.shape[0] < outputs or new.weight.shape[1] < inputs:
         raise ValueError(f"layer {name} of the network to fill is narrower")
@@ -39,7 +45,7 @@ def _grow_conv(old: nn.Module, new: nn.Conv2d, name: str) -> None:
     new.weight.mul_(old.weight.norm() / outputs**0.5 / (new.weight.norm() / len(new.weight) ** 0.5))
     new.weight[:outputs, inputs:] = 0
     new.weight[:outputs, :inputs] = old.weight
-    if new.bias is not None and old.bias is not None:
+    if getattr(new, "bias", None) is not None and getattr(old, "bias", None) is not None:
         new.bias[:outputs] = old.bias
 
 

@@ -1,0 +1,83 @@
+"""Faces that nobody has: two aligned training faces joined along a soft edge.
+
+Few photos are at hand for a long training, and a teacher can be asked about any picture: what it
+answers about mixtures tells the student more of its function (after Beyer et al. 2022, knowledge
+distillation as function matching). Landmarks of aligned faces coincide, so halves fit together.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.training.common import progress
+from tools.training.crops import CROP, embed, merge_embeddings, open_session
+from tools.training.faces import load_faces
+
+SEED = 31
+
+Image = NDArray[np.uint8]
+
+
+def mixture(crops: Image, rows: NDArray[np.int64], index: int) -> Image:
+    """Mixture number `index` of the given rows: [CROP,CROP,3] uint8 RGB, always the same one.
+
+    The edge has any direction and place near the middle; it is as sharp as a few pixels or so soft
+    that both faces show everywhere.
+    """
+    rng = np.random.default_rng((SEED, index))
+    first, second = rng.choice(rows, 2, replace=False)
+    angle, softness = rng.uniform(0, 2 * np.pi), CROP * 2 ** rng.uniform(-5, 0)
+    away = np.arange(CROP, dtype=np.float32) - (CROP - 1) / 2
+    place = away[None] * np.cos(angle) + away[:, None] * np.sin(angle) + rng.normal(0, CROP / 12)
+    share = (0.5 + 0.5 * np.tanh(2 * place / softness))[..., None].astype(np.float32)
+    mixed = crops[first] * share + crops[second] * (1 - share)
+    return np.asarray(mixed + 0.5, np.uint8)
+
+
+def build_mixed(
+    *,
+    cache: Path,
+    rows: NDArray[np.int64],
+    teacher: Path,
+    count: int,
+    part: int = 0,
+    parts: int = 1,
+) -> None:
+    """Writes `mixed-P.npy` [K,2,D] float32: clean and mirrored view of mixtures P::parts."""
+    crops = np.load(cache / "crops.npy", mmap_mode="r")
+    session = open_session(teacher)
+    indices = range(count)[part::parts]
+    found = []
+    with progress() as bar:
+        task = bar.add_task(f"mixed {part + 1}/{parts}", total=len(indices))
+        for start in range(0, len(indices), 32):
+            batch = np.stack([mixture(crops, rows, index) for index in indices[start : start + 32]])
+            views = [embed(session, batch), embed(session, batch[:, :, ::-1])]
+            found.append(np.stack(views, 1))
+            bar.advance(task, len(batch))
+    np.save(cache / f"mixed-{part}.npy", np.concatenate(found))
+
+
+def prepare_mixed(*, cache: Path, teacher: Path, count: int, processes: int = 1) -> None:
+    """Writes `mixed.npy`, what the teacher says of `count` mixtures of training faces."""
+    rows = load_faces(cache).train
+    with ProcessPoolExecutor(processes) as pool:
+        asked = [
+            pool.submit(
+                build_mixed,
+                cache=cache,
+                rows=rows,
+                teacher=teacher,
+                count=count,
+                part=part,
+                parts=processes,
+            )
+            for part in range(processes)
+        ]
+        for one in asked:
+            one.result()
+    merge_embeddings(cache=cache, parts=processes, name="mixed")
