@@ -82,7 +82,7 @@ def _usable(
 def _fit(vectors: Any, ratings: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
     try:
         # the extra `heads`; serving needs neither
-        from tools.training.head import Recipe, fit_regression, to_onnx
+        from tools.training.scoring.head import Recipe, fit_regression, to_onnx
         from tools.training.statistics import mean_absolute_error, pearson
     except ImportError as error:
         message = "training needs scikit-learn: pip install scikit-learn"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.training.detection_compose import (
+from tools.training.detection.compose import (
     Canvas,
     Composer,
     mirrored,
@@ -14,7 +14,7 @@ from tools.training.detection_compose import (
     move_points,
     similarity,
 )
-from tools.training.detection_data import (
+from tools.training.detection.data import (
     FacePhotos,
     Scene,
     hash_share,
@@ -22,7 +22,7 @@ from tools.training.detection_data import (
     load_scenes,
     save_scenes,
 )
-from tools.training.detection_scrfd import (
+from tools.training.detection.scrfd import (
     Detections,
     RawDetector,
     decode,
@@ -31,7 +31,7 @@ from tools.training.detection_scrfd import (
     pad_by_half,
     suppress,
 )
-from tools.training.detection_targets import assign, make_rows
+from tools.training.detection.targets import assign, make_rows
 
 SIZE = 256
 DOTS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
@@ -266,7 +266,7 @@ class TestNetwork:
     def test_overlap_of_distances_is_that_of_boxes(self) -> None:
         import torch
 
-        from tools.training.detection_loss import overlap
+        from tools.training.detection.loss import overlap
 
         rng = np.random.default_rng(3)
         left, right = rng.uniform(0.5, 3, (2, 20, 4)).astype(np.float32)
@@ -285,7 +285,7 @@ class TestNetwork:
     def test_a_perfect_answer_costs_nothing(self) -> None:
         import torch
 
-        from tools.training.detection_loss import detection_loss
+        from tools.training.detection.loss import detection_loss
 
         rows = torch.tensor([2, 5])
         boxes, points = torch.rand(2, 4) + 1, torch.rand(2, 5, 2)
@@ -307,7 +307,7 @@ class TestNetwork:
     def test_rows_that_the_teacher_hardly_scores_learn_no_place(self) -> None:
         import torch
 
-        from tools.training.detection_loss import detection_loss
+        from tools.training.detection.loss import detection_loss
 
         answer = torch.zeros(1, 4), torch.ones(1, 4, 4), torch.zeros(1, 4, 5, 2)
         label = {"weight": torch.ones(1, 4), "rows": torch.tensor([1])}
@@ -321,9 +321,9 @@ class TestNetwork:
     def test_smoke_training_resumes_and_exports(self, tmp_path: Path) -> None:
         import torch
 
-        from tools.training.detection_export import OUTPUTS, export
-        from tools.training.detection_net import LiteDetector, NetConfig, flatten
-        from tools.training.detection_train import (
+        from tools.training.detection.export import OUTPUTS, export
+        from tools.training.detection.net import LiteDetector, NetConfig, flatten
+        from tools.training.detection.train import (
             ComposedBatches,
             Side,
             Trainer,

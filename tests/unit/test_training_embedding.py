@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -15,8 +16,18 @@ pytest.importorskip("torch", reason="training needs PyTorch (extra `train`)")
 import torch
 
 from gateway.settings import CHECKOUT
-from tools.training.crops import CROP, normalise
-from tools.training.embedding import (
+from tools.training.embedding.crops import CROP, normalise
+from tools.training.embedding.faces import load_faces
+from tools.training.embedding.mixing import mixture
+from tools.training.embedding.start import read_student
+from tools.training.embedding.student import (
+    Bottleneck,
+    GlobalDepthwise,
+    Shape,
+    Student,
+    export_student,
+)
+from tools.training.embedding.train import (
     Plan,
     Training,
     distillation_loss,
@@ -26,12 +37,8 @@ from tools.training.embedding import (
     load_student,
     train,
 )
-from tools.training.embedding_start import read_student
-from tools.training.faces import load_faces
 from tools.training.growing import grow
-from tools.training.mixing import mixture
 from tools.training.muon import Muon, orthogonalise
-from tools.training.student import Bottleneck, GlobalDepthwise, Shape, Student, export_student
 
 SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimension=8)
 
@@ -54,7 +61,7 @@ def write_cache(folder: Path, *, count: int = 96) -> Path:
 @pytest.fixture(autouse=True)
 def _everyone_is_someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
     # Colours are few, so the made-up faces resemble each other more than people do.
-    monkeypatch.setattr("tools.training.faces.SAME_PERSON", 2.0)
+    monkeypatch.setattr("tools.training.embedding.faces.SAME_PERSON", 2.0)
     torch.set_num_threads(1)
 
 
@@ -83,7 +90,7 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
         pass
 
     # A run killed after a checkpoint and taken up again ends where an unbroken one does.
-    from tools.training import embedding
+    from tools.training.embedding import train as embedding
 
     saved, calls = embedding.save_checkpoint, []
 
@@ -157,6 +164,12 @@ def test_another_network_is_no_student(tmp_path: Path) -> None:
     detector = CHECKOUT / "model_repository/face_detection/1/model.onnx"
     with pytest.raises(ValueError, match="another network"):
         read_student(detector, torch.zeros(2, 3, 112, 112))
+    shrunk = onnx.load(CHECKOUT / "model_repository/face_embedding/1/model.onnx")
+    for node in shrunk.graph.node:
+        node.name = node.name.replace("body.10", "other")
+    onnx.save(shrunk, tmp_path / "shrunk.onnx")
+    with pytest.raises(ValueError, match="2 sizes of maps"):
+        read_student(tmp_path / "shrunk.onnx", torch.zeros(2, 3, 112, 112))
     training = Training(plan(8), SMALL, folder=tmp_path)
     with pytest.raises(ValueError, match="narrower"):
         training.start(

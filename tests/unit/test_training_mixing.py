@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tools.training import faces as splitting
-from tools.training.crops import CROP, embed, open_session
-from tools.training.faces import load_faces
-from tools.training.mixing import mixture, prepare_mixed
+from tools.training.embedding import faces as splitting
+from tools.training.embedding.crops import CROP, embed, open_session
+from tools.training.embedding.faces import load_faces
+from tools.training.embedding.mixing import mixture, prepare_mixed
 
 COUNT = 24
 

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from gateway.settings import CHECKOUT  # noqa: E402
-from tools.training.detection_export import export  # noqa: E402
-from tools.training.detection_net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
-from tools.training.detection_start import read_detector  # noqa: E402
+from tools.training.detection.export import export  # noqa: E402
+from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
+from tools.training.detection.start import read_detector  # noqa: E402
 from tools.training.growing import grow  # noqa: E402
 
 SMALL = NetConfig(stem=8, widths=(8, 12, 16), blocks=(1, 2, 1), neck=8)
@@ -31,7 +31,10 @@ def assert_same(left: LiteDetector, right: LiteDetector, images, *, within: floa
             torch.testing.assert_close(one, other, atol=within, rtol=1e-3)
 
 
-@pytest.mark.parametrize("config", [SMALL, WIDE, replace(SMALL, dense=(True, False, False))])
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, WIDE, replace(SMALL, dense=(True, False, False)), replace(SMALL, stem_kernel=3)],
+)
 def test_an_exported_network_is_read_back(tmp_path: Path, images, config):
     model = LiteDetector(config)
     with torch.no_grad():

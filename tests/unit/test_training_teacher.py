@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tools.training.detection_compose import Sample, mirrored
-from tools.training.detection_scrfd import FloatArray, decode, suppress
-from tools.training.detection_targets import Targets, assign, make_rows
-from tools.training.detection_teacher import BEST, Answers, ask, mirror, taught
+from tools.training.detection.compose import Sample, mirrored
+from tools.training.detection.scrfd import FloatArray, decode, suppress
+from tools.training.detection.targets import Targets, assign, make_rows
+from tools.training.detection.teacher import BEST, Answers, ask, mirror, taught
 
 SIZE = 160
 FACE = [20, 18, 60, 66]
@@ -101,6 +101,15 @@ def test_a_label_keeps_its_rows_from_the_teacher():
     targets = taught(ROWS, left, answers)
     assert np.isnan(targets.scores).all()
     np.testing.assert_array_equal(targets.boxes, own.boxes)
+
+
+def test_the_teacher_is_heard_also_where_a_sample_ignores():
+    left = sample(NOTHING, ignored=[FACE])
+    assert not assign(ROWS, left.boxes, left.points, left.ignored).weight.all()
+    _, answers = ask(Teacher((FACE, 0.9)), sample([FACE]))
+    targets = taught(ROWS, left, answers)
+    np.testing.assert_array_equal(targets.weight[answers.rows], 1)
+    assert not targets.weight.all()
 
 
 def test_mirrored_answers_say_what_is_said_of_the_mirrored_picture():

@@ -18,7 +18,7 @@ from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, v
 from tools.packs.manifest import MANIFEST, refresh_built_in
 from tools.references.measuring import measure, write
 from tools.references.photos import Photo
-from tools.training.detection_data import (
+from tools.training.detection.data import (
     HELD_OUT_SCENES,
     HELD_OUT_SHARE,
     hash_share,
@@ -66,7 +66,7 @@ def main(
 
 
 def held_out(data: Path) -> Iterator[Photo]:
-    """Photos on which the lite detector was not trained, see `tools.training.detection_data`."""
+    """Photos on which the lite detector was not trained, see `tools.training.detection.data`."""
     for tar in sorted(data.glob("*.tar")):
         test = mebeauty_test_names(tar) if tar.stem.startswith("mebeauty") else frozenset()
         share = HELD_OUT_SCENES if tar.stem.startswith("scenes") else HELD_OUT_SHARE

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tools.importing.trial import Answers, Trial
 from tools.lighter.samples import Pixels, detect, views
-from tools.training.evaluation import OTHER_PERSON, accuracy_at_best
+from tools.training.embedding.evaluate import OTHER_PERSON, accuracy_at_best
 from triton_python_backend import contract
 from triton_python_backend.geometry import overlaps
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tools.golden import inputs
 from tools.importing.errors import WeightsError
 from tools.importing.trial import Answers, Trial
-from tools.training.views import Recipe, make_batch
+from tools.training.embedding.views import Recipe, make_batch
 from triton_python_backend import contract, stages
 from triton_python_backend.decoding import InvalidImageError, Picture
 from triton_python_backend.detection import Detections

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tools.training.detection.command import command as detection
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 Data = Annotated[Path, typer.Option(help="Folder of the photo tar files.")]
 Models = Annotated[Path, typer.Option(help="Folder of the teachers' ONNX files.")]
 Cache = Annotated[Path, typer.Option(help="Folder of the cached crops and teacher embeddings.")]
+
+app.command("detection")(detection)
 
 SHARED_DATA, SHARED_MODELS = Path("../shared/data"), Path("../shared/models")
 CACHE = Path(".aurum/training/cache")
@@ -31,8 +33,8 @@ def crops(
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
 ) -> None:
     """Aligns every face and caches crops and the teacher's embeddings."""
-    from tools.training.crops import prepare
-    from tools.training.mixing import prepare_mixed
+    from tools.training.embedding.crops import prepare
+    from tools.training.embedding.mixing import prepare_mixed
 
     prepare(
         data=data,
@@ -61,15 +63,16 @@ def embedding(
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     mirrored: Annotated[bool, typer.Option(help="Add the mirrored view inside the graph.")] = True,
+    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
 ) -> None:
     """Distils the embedding student, exports it and measures it."""
     import torch
 
-    from tools.training import embedding as training
     from tools.training.common import write_json
-    from tools.training.crops import VIEW
-    from tools.training.evaluation import measure_embedder
-    from tools.training.student import Shape
+    from tools.training.embedding import train as training
+    from tools.training.embedding.crops import VIEW
+    from tools.training.embedding.evaluate import measure_embedder
+    from tools.training.embedding.student import Shape
 
     torch.set_num_threads(threads)
     usual = training.Plan()
@@ -88,7 +91,7 @@ def embedding(
     path = out / "lite_embedding.onnx"
     training.export(checkpoint=checkpoint, path=path, mirrored=mirrored)
     metrics = measure_embedder(path, cache=cache, teacher=models / TEACHER)
-    metrics |= training.describe(checkpoint) | {"mirrored": mirrored}
+    metrics |= training.describe(checkpoint, note=note) | {"mirrored": mirrored}
     write_json(out / "face_embedding.json", metrics)
 
 
@@ -100,7 +103,7 @@ def scoring(
     models: Models = SHARED_MODELS,
 ) -> None:
     """Fits the scoring head on an embedding and measures it on MEBeauty's test split."""
-    from tools.training import scoring as training
+    from tools.training.scoring import train as training
 
     teacher = embedding == "teacher"
     training.train(
@@ -109,11 +112,6 @@ def scoring(
         name="teacher" if teacher else "student",
         out=out,
     )
-
-
-if importlib.util.find_spec("tools.training.detection") is not None:
-    # The detector's training brings its own command.
-    app.command("detection")(importlib.import_module("tools.training.detection").command)
 
 
 if __name__ == "__main__":

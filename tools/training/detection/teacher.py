@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tools.training.detection_compose import MIRRORED, Sample
-from tools.training.detection_scrfd import (
+from tools.training.detection.compose import MIRRORED, Sample
+from tools.training.detection.scrfd import (
     STRIDES,
     Detections,
     FloatArray,
@@ -22,7 +22,7 @@ from tools.training.detection_scrfd import (
     suppress,
     to_blob,
 )
-from tools.training.detection_targets import PER_CELL, Rows, Targets, assign
+from tools.training.detection.targets import PER_CELL, Rows, Targets, assign
 
 FAINT = 0.03  # scores below are nought
 SURE = 0.5  # from here on the teacher sees a face; below, it doubts, which is learnt as it is

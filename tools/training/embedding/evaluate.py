@@ -18,10 +18,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tools.training.crops import VIEW, embed, open_session
-from tools.training.faces import Faces, load_faces
+from tools.training.embedding.crops import VIEW, embed, open_session
+from tools.training.embedding.faces import Faces, load_faces
+from tools.training.embedding.views import Recipe, make_batch
 from tools.training.statistics import with_interval
-from tools.training.views import Recipe, make_batch
 
 Floats = NDArray[np.float32]
 

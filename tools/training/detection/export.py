@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tools.training.detection_net import ANCHORS, LANDMARKS, Head, LiteDetector
+from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
 
 INPUT = "input.1"
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32))

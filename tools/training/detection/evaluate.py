@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tools.training.detection_compose import Composer
-from tools.training.detection_data import (
+from tools.training.detection.compose import Composer
+from tools.training.detection.data import (
     SOURCES,
     FacePhotos,
     Scene,
@@ -23,7 +23,7 @@ from tools.training.detection_data import (
     load_faces,
     load_scenes,
 )
-from tools.training.detection_scrfd import (
+from tools.training.detection.scrfd import (
     ByteArray,
     Detections,
     RawDetector,

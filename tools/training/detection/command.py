@@ -62,17 +62,17 @@ def command(
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
     """Distils the detection student, exports it and measures it."""
-    from tools.training import detection_data
-    from tools.training.detection_evaluate import evaluate
-    from tools.training.detection_export import export
-    from tools.training.detection_net import NetConfig
-    from tools.training.detection_train import TrainSettings, load_average, train
+    from tools.training.detection.data import prepare
+    from tools.training.detection.evaluate import evaluate
+    from tools.training.detection.export import export
+    from tools.training.detection.net import NetConfig
+    from tools.training.detection.train import TrainSettings, load_average, train
 
     usual = TrainSettings(steps=steps, seed=seed, workers=workers)
     settings = replace(usual, muon_rate=rate * usual.muon_rate, adam_rate=rate * usual.adam_rate)
     checkpoint = out / "checkpoint.pt"
     if learn:
-        detection_data.prepare(data=data, teacher=models / TEACHER, cache=cache)
+        prepare(data=data, teacher=models / TEACHER, cache=cache)
         train(
             cache=cache,
             out=out,

@@ -30,14 +30,14 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.crops import VIEW, normalise
-from tools.training.embedding_start import read_student
-from tools.training.faces import Faces, load_faces
+from tools.training.embedding.crops import VIEW, normalise
+from tools.training.embedding.faces import Faces, load_faces
+from tools.training.embedding.mixing import mixture
+from tools.training.embedding.start import read_student
+from tools.training.embedding.student import Bottleneck, Shape, Student, export_student
+from tools.training.embedding.views import Recipe, make_batch
 from tools.training.growing import grow
-from tools.training.mixing import mixture
 from tools.training.muon import Muon
-from tools.training.student import Bottleneck, Shape, Student, export_student
-from tools.training.views import Recipe, make_batch
 
 SIDES = ((0.3, 64), (0.65, 80), (1.0, VIEW))
 
@@ -320,8 +320,8 @@ def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
     export_student(load_student(checkpoint), path, mirrored=mirrored)
 
 
-def describe(checkpoint: Path) -> dict[str, Any]:
-    """The plan and the size of a checkpoint's student, for its card."""
+def describe(checkpoint: Path, *, note: str = "") -> dict[str, Any]:
+    """The plan and the size of a checkpoint's student, and what else its card must say."""
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(checkpoint)
@@ -329,5 +329,5 @@ def describe(checkpoint: Path) -> dict[str, Any]:
     return {
         "parameters": sum(weight.numel() for weight in weights),
         "shape": state["shape"],
-        "training": state["plan"] | {"done": state["step"]},
+        "training": state["plan"] | {"done": state["step"], "note": note},
     }

@@ -18,8 +18,8 @@ import onnx
 from numpy.typing import NDArray
 
 from tools.training.common import log, write_json
-from tools.training.crops import embed, open_session
-from tools.training.head import Recipe, fit_head, fit_regression, to_onnx
+from tools.training.embedding.crops import embed, open_session
+from tools.training.scoring.head import Recipe, fit_head, fit_regression, to_onnx
 from tools.training.statistics import regression_report
 
 __all__ = ["fit_head", "rated_faces", "train"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tools.training.detection_net import LiteDetector, NetConfig
+from tools.training.detection.net import LiteDetector, NetConfig
 from tools.training.unfolding import (
     Layers,
     normed_convolutions,

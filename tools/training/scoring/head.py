@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.svm import SVR
 
-from tools.training.perceptron import Perceptrons, Settings, fit_perceptrons
+from tools.training.scoring.perceptron import Perceptrons, Settings, fit_perceptrons
 
 LOWEST, HIGHEST = 1.0, 10.0
 """Bounds of a rating."""

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tools.training.detection_scrfd import ByteArray, Detections, FloatArray, RawDetector
+from tools.training.detection.scrfd import ByteArray, Detections, FloatArray, RawDetector
 
 SOURCES = ("fairface_val_144px", "utkface_128px", "mebeauty_336px")
 SCENES = "scenes_320px"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.training.common import progress
-from tools.training.crops import CROP, embed, merge_embeddings, open_session
-from tools.training.faces import load_faces
+from tools.training.embedding.crops import CROP, embed, merge_embeddings, open_session
+from tools.training.embedding.faces import load_faces
 
 SEED = 31
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from tools.training.detection_scrfd import ByteArray, FloatArray
+from tools.training.detection.scrfd import ByteArray, FloatArray
 
 
 def colour_jitter(image: ByteArray, rng: np.random.Generator) -> ByteArray:

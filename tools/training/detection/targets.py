@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tools.training.detection_scrfd import STRIDES, FloatArray, cell_centres
+from tools.training.detection.scrfd import STRIDES, FloatArray, cell_centres
 
 PER_CELL = 2
 ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))  # pixels, per stride

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training.crops import CROP, VIEW
+from tools.training.embedding.crops import CROP, VIEW
 
 Image = NDArray[np.uint8]
 

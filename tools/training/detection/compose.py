@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tools.training.detection_augment import colour_jitter, degrade, framed, paste_mask, resized
-from tools.training.detection_data import FacePhotos, Scene
-from tools.training.detection_scrfd import ByteArray, FloatArray
+from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
+from tools.training.detection.data import FacePhotos, Scene
+from tools.training.detection.scrfd import ByteArray, FloatArray
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0

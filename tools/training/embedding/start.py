@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from tools.training.student import Shape, Student
+from tools.training.embedding.student import Shape, Student
 from tools.training.unfolding import (
     Layers,
     Normed,

@@ -19,15 +19,15 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.detection_augment import colour_jitter
-from tools.training.detection_compose import Composer, Sample, mirrored
-from tools.training.detection_data import load_faces, load_scenes
-from tools.training.detection_loss import Losses, detection_loss
-from tools.training.detection_net import Block, LiteDetector, NetConfig, flatten
-from tools.training.detection_scrfd import RawDetector
-from tools.training.detection_start import read_detector
-from tools.training.detection_targets import make_rows
-from tools.training.detection_teacher import Answers, ask, mirror, taught
+from tools.training.detection.augment import colour_jitter
+from tools.training.detection.compose import Composer, Sample, mirrored
+from tools.training.detection.data import load_faces, load_scenes
+from tools.training.detection.loss import Losses, detection_loss
+from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
+from tools.training.detection.scrfd import RawDetector
+from tools.training.detection.start import read_detector
+from tools.training.detection.targets import make_rows
+from tools.training.detection.teacher import Answers, ask, mirror, taught
 from tools.training.growing import grow
 from tools.training.muon import Muon
 

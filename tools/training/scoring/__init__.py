@@ -1,0 +1,1 @@
+"""Training of `face_scoring` lite: a regression from an embedding to ratings of faces."""
