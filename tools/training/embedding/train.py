@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,8 @@ class Training:
         for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
             one.load_state_dict(saved)
         self.step = state["step"]
+        # what has learnt to see 112 px is not to learn to see fewer again
+        self.plan = replace(self.plan, sides=state["plan"]["sides"])
         self.curve.load(up_to_step=self.step)
         return True
 
@@ -249,7 +251,8 @@ def train(
         plan: steps, rates and sides.
         shape: the student's widths and depths.
         recipe: how views are degraded.
-        resume: go on from the folder's checkpoint, with this plan's rates and steps.
+        resume: go on from the folder's checkpoint, with this plan's rates and steps, and
+            the sides of its own.
         start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
     """
     recipe = recipe or Recipe()
@@ -257,6 +260,7 @@ def train(
     training = Training(plan, shape, folder=folder)
     if resume and training.resume():
         log(f"resumed at step {training.step}")
+        plan = training.plan
     elif start is not None:
         some = np.random.default_rng(plan.seed).choice(faces.train, plan.batch)
         training.start(start, torch.from_numpy(normalise(np.asarray(faces.crops[some]))))
