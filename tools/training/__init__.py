@@ -2,10 +2,12 @@
 
 One command per network, `python -m tools.training --help`:
 
-- `crops`      aligns the faces of FairFace, UTKFace and MEBeauty and asks the teacher about them
+- `crops`      aligns the faces of FairFace, UTKFace and MEBeauty, asks the teacher about them
 - `embedding`  a small ArcFace student, 128-d
 - `scoring`    a regression head on an embedding, from MEBeauty's ratings
 - `detection`  a small SCRFD-like student
+- `ship`       makes what was trained the built-in weights
 
 Training needs the extra `train` (PyTorch); `scoring` needs the extra `heads` alone.
+docs/models/training.md goes through it.
 """

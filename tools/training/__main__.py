@@ -114,5 +114,29 @@ def scoring(
     )
 
 
+@app.command()
+def ship(
+    detection: Annotated[Path | None, typer.Option(help="Raw ONNX of the detector.")] = None,
+    embedding: Annotated[Path | None, typer.Option(help="Raw ONNX of the embedder.")] = None,
+    scoring: Annotated[Path | None, typer.Option(help="Raw ONNX of the head.")] = None,
+) -> None:
+    """Makes trained networks the built-in ones, version 1 of this checkout's repository."""
+    from gateway.settings import CHECKOUT
+    from tools.importing.errors import WeightsError
+    from tools.importing.importer import Order
+    from tools.training import shipping
+
+    order = Order(detection=detection, embedding=embedding, scoring=scoring)
+    try:
+        cards = shipping.ship(order, CHECKOUT / "model_repository")
+    except WeightsError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    for card in cards:
+        typer.echo(f"{card.stage} {card.id}")
+    typer.echo("Now their golden answers, digests and references:")
+    typer.echo("  python -m tools.golden model_repository --photos ../shared/data")
+
+
 if __name__ == "__main__":
     app()

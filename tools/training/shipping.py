@@ -1,0 +1,38 @@
+"""Trained networks made the built-in ones: version 1 of the project's own repository."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tools.importing.errors import WeightsError
+from tools.importing.importer import Order, import_weights
+from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
+
+LICENCE = "research, non-commercial use only; see docs/models"
+
+
+def ship(order: Order, repository: Path) -> list[ModelCard]:
+    """Replace version 1 of the stages that `order` names, of a repository that nothing serves.
+
+    Raises:
+        WeightsError: if a file is refused, or an embedding comes without a head trained on it;
+            then nothing is replaced.
+    """
+    if order.embedding is not None and order.scoring is None:
+        raise WeightsError("a new embedding is a new space: ship a scoring head for it, too")
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / repository.name
+        shutil.copytree(repository, trial)
+        for stage in order.stages:
+            for version in (trial / stage).glob("[0-9]*"):
+                shutil.rmtree(version)
+        cards = import_weights(replace(order, version=1, licence=LICENCE), trial)
+        for card in cards:
+            for name in (MODEL_FILE, SIDECAR_FILE):
+                shutil.copyfile(
+                    trial / card.stage / "1" / name, repository / card.stage / "1" / name
+                )
+    return cards
