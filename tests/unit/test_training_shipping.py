@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.calibrations import CALIBRATION_FILE
+from gateway.references import REFERENCE_FILE
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order
-from tools.importing.repository import SIDECAR_FILE, read_sidecar
+from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar
 from tools.serving.weights import check_digests
 from tools.training.shipping import LICENCE, ship
 
@@ -34,13 +36,20 @@ def contents(repository: Path) -> dict[Path, bytes]:
 
 
 def test_networks_replace_version_1_of_their_stages(repository, embedder, head):
+    stages = {("face_embedding", "1"), ("face_scoring", "1")}
+    for stage, number in stages:
+        for name in (CALIBRATION_FILE, REFERENCE_FILE):
+            (repository / stage / number / name).write_text("of the old weights")
     before = contents(repository)
     cards = ship(Order(embedding=embedder, scoring=head), repository)
     after = contents(repository)
-    assert before.keys() == after.keys()
-    changed = {path.relative_to(repository) for path in before if before[path] != after[path]}
-    assert {path.parts[:2] for path in changed} == {("face_embedding", "1"), ("face_scoring", "1")}
-    assert len(changed) == 4
+    gone = {path.relative_to(repository) for path in before if path not in after}
+    changed = {path.relative_to(repository) for path in after if before[path] != after[path]}
+    for paths, names in (
+        (gone, {CALIBRATION_FILE, REFERENCE_FILE}),
+        (changed, {MODEL_FILE, SIDECAR_FILE}),
+    ):
+        assert paths == {Path(*stage, name) for stage in stages for name in names}
     for card in cards:
         shipped = read_sidecar(repository / card.stage / "1" / SIDECAR_FILE)
         assert (shipped.id, shipped.version, shipped.licence) == (card.id, 1, LICENCE)

@@ -115,6 +115,20 @@ def scoring(
 
 
 @app.command()
+def pairs(
+    out: Annotated[Path, typer.Option(help="Folder of the photos and `pairs.csv`.")],
+    data: Data = SHARED_DATA,
+    cache: Cache = CACHE,
+    different: Annotated[int, typer.Option(help="Pairs of different people.")] = 200_000,
+) -> None:
+    """Writes pairs of held-out photos, to calibrate the embedder in service with."""
+    from tools.training.embedding.pairs import write_pairs
+
+    path = write_pairs(data=data, cache=cache, out=out, different=different)
+    typer.echo(f"Next, beside a running stack: aurum models calibrate {path}")
+
+
+@app.command()
 def ship(
     detection: Annotated[Path | None, typer.Option(help="Raw ONNX of the detector.")] = None,
     embedding: Annotated[Path | None, typer.Option(help="Raw ONNX of the embedder.")] = None,

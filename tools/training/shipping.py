@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.calibrations import CALIBRATION_FILE
+from gateway.references import REFERENCE_FILE
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, import_weights
 from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
@@ -31,8 +33,10 @@ def ship(order: Order, repository: Path) -> list[ModelCard]:
                 shutil.rmtree(version)
         cards = import_weights(replace(order, version=1, licence=LICENCE), trial)
         for card in cards:
+            source, target = (root / card.stage / "1" for root in (trial, repository))
             for name in (MODEL_FILE, SIDECAR_FILE):
-                shutil.copyfile(
-                    trial / card.stage / "1" / name, repository / card.stage / "1" / name
-                )
+                shutil.copyfile(source / name, target / name)
+            for name in (CALIBRATION_FILE, REFERENCE_FILE):
+                # measured on what was there before
+                (target / name).unlink(missing_ok=True)
     return cards
