@@ -36,6 +36,7 @@ EMBEDDING = {
     "cosine_by_group": {"gender female": {"n": 736, "mean": 0.822}},
     "similarity_correlation": 0.871, "verification": {"student": PAIRS, "teacher": PAIRS},
     "milliseconds_per_face": {"student": 3.4, "teacher": 6.3},
+    "mirrored": False, "cosine_of_mirror_image": 0.938,
 }  # fmt: skip
 
 
@@ -69,6 +70,18 @@ def test_the_embedding_card_shows_what_was_measured() -> None:
         assert told in card
     changed = copy.deepcopy(EMBEDDING) | {"cosine_to_teacher": spread(0.5)}
     assert "0.777" not in render_card(changed)
+
+
+def test_the_embedding_card_tells_how_it_treats_mirror_images_and_mixtures() -> None:
+    card = render_card(EMBEDDING)
+    assert "mirror image come out at a cosine of 0.938" in card
+    assert "mixtures" not in card
+    training = {"steps": 9800, "batch": 128, "seed": 1, "mixed": 0.4, "note": "Grown."}
+    mirrored = render_card(EMBEDDING | {"mirrored": True, "training": training})
+    assert "adds the embeddings of a face and of its mirror image" in mirrored
+    assert "0.938" not in mirrored
+    assert "mixtures, two of them joined along a soft edge (40% of a batch)" in mirrored
+    assert "9,800 steps of 128 faces, seed 1. Grown." in mirrored
 
 
 def test_an_unknown_stage_has_no_card() -> None:

@@ -110,7 +110,19 @@ def embedding_card(metrics: Metrics) -> str:
         if training
         else ""
     )
-    note = f" {training['note']}" if "note" in training else ""
+    note = f" {training['note']}" if training.get("note") else ""
+    mirror = (
+        "The graph adds the embeddings of a face and of its mirror image."
+        if metrics["mirrored"]
+        else "A face and its mirror image come out at a cosine of "
+        f"{metrics['cosine_of_mirror_image']:.3f}."
+    )
+    mixed = (
+        "\nBesides photographed faces it sees mixtures, two of them joined along a soft edge"
+        f" ({training['mixed']:.0%} of a batch)."
+        if training.get("mixed")
+        else ""
+    )
     return f"""# face_embedding lite
 
 A small face embedder, so that a clone answers with nothing fetched. Larger packs replace it.
@@ -129,9 +141,9 @@ out of training. No identity is labelled.
 Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
 network of dense convolutions, learns the teacher's embedding of the clean face from degraded
 views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
-similarities within a batch.{steps}{note}
-The graph adds the embeddings of a face and of its mirror image.
-`python -m tools.training embedding` repeats it.
+similarities within a batch.{mixed}{steps}{note}
+{mirror}
+`python -m tools.training embedding` [trains one](training.md).
 
 ![learning curve](face_embedding.png)
 
