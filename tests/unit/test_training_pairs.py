@@ -34,6 +34,7 @@ def cache(tmp_path: Path) -> Path:
         {
             "source": "mebeauty" if row < TESTED else "utkface",
             "split": "test" if row < TESTED else "",
+            "age": "0s" if row % 5 == 4 else "30s",
             "index": 3 * row,
         }
         for row in range(2 * PEOPLE)
@@ -46,7 +47,10 @@ def test_no_photo_of_a_pair_was_trained_on_and_the_teacher_tells_who_is_who(cach
     faces = load_faces(cache)
     same, different = choose_pairs(faces, different=300)
     assert set(np.concatenate([same, different]).ravel()).isdisjoint(faces.train)
-    assert len(same) > TESTED
+    assert len(same) > TESTED / 2
+    assert "0s" not in {
+        faces.photos[row]["age"] for row in np.concatenate([same, different]).ravel()
+    }
     np.testing.assert_array_equal(same[:, 0] % PEOPLE, same[:, 1] % PEOPLE)
     assert set(range(TESTED)) & set(same[:, 0])
     assert len(different) == len(np.unique(np.sort(different, axis=1), axis=0)) == 300

@@ -19,18 +19,23 @@ from tools.training.embedding.faces import SAME_PERSON, Faces, load_faces
 
 SEED = 41
 
+CHILDREN = frozenset({"0-2", "3-9", "10-19", "0s", "10s"})
+"""Ages left out, as the sets write them: small children look alike to the teacher, too."""
+
 Rows = NDArray[np.int64]
 
 
 def choose_pairs(faces: Faces, *, different: int) -> tuple[Rows, Rows]:
     """Rows of pairs of one person [N,2], the most similar ones, and of different people [M,2].
 
-    Different people are drawn at random, `different` pairs at most.
+    All are adults. Different people are drawn at random, `different` pairs at most.
     """
+    adult = np.array([photo["age"] not in CHILDREN for photo in faces.photos])
     tested = [row for row, photo in enumerate(faces.photos) if photo["split"] == "test"]
     held = np.unique(np.concatenate([faces.held_out, np.array(tested, np.int64)]))
+    held, related = held[adult[held]], faces.related[adult[faces.related]]
     teacher = faces.teacher[:, 0]
-    similar = teacher[held] @ teacher[faces.related].T
+    similar = teacher[held] @ teacher[related].T
     near = similar.argmax(1) if similar.size else np.zeros(0, np.int64)
     score = similar[np.arange(len(near)), near]
     same = (score >= SAME_PERSON) & (score < DUPLICATE)
@@ -39,7 +44,7 @@ def choose_pairs(faces: Faces, *, different: int) -> tuple[Rows, Rows]:
     drawn = np.unique(drawn[drawn[:, 0] < drawn[:, 1]], axis=0)
     drawn = held[rng.permutation(drawn)]
     apart = (teacher[drawn[:, 0]] * teacher[drawn[:, 1]]).sum(1) < SAME_PERSON
-    ours = np.stack([held[: len(near)][same], faces.related[near[same]]], axis=1)
+    ours = np.stack([held[: len(near)][same], related[near[same]]], axis=1)
     return ours, drawn[apart][:different]
 
 
