@@ -156,8 +156,7 @@ def test_the_built_in_student_is_taken_up_as_imported(tmp_path: Path) -> None:
     crops = np.random.default_rng(5).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
     training = Training(plan(8), Shape(), folder=tmp_path)
     training.start(built_in, torch.from_numpy(normalise(crops)))
-    found = embed_clean(training.student, crops).sum(1)
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    found = embed_clean(training.student, crops)[:, 0]
     (expected,) = session.run(["EMBEDDING"], {"CROPS": crops})
     assert (found * expected).sum(1).min() > 0.999
 

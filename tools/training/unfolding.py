@@ -64,6 +64,17 @@ def normed_convolutions(model: nn.Module) -> Iterator[Normed]:
                     yield f"{parent_name}.{name}", conv, norm
 
 
+def planar(weight: Tensor, conv: nn.Module, *, std: float) -> Tensor:
+    """Bring the first layer of an imported network, where it reads pixels, back to planes.
+
+    The import makes ``[O,3,k,k]`` an ``[O,1,k,3k]`` of interleaved pixels and divides it by `std`.
+    """
+    if weight.shape == conv.weight.shape:
+        return weight
+    outputs, _, kernel, _ = weight.shape
+    return weight.reshape(outputs, kernel, kernel, 3).permute(0, 3, 1, 2) * std
+
+
 def unfold(conv: nn.Module, norm: nn.BatchNorm2d, *, weight: Tensor, bias: Tensor) -> None:
     """Load a folded layer: the norm is the identity but for its offset, until `settle`."""
     conv.weight.copy_(weight)

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tools.training.detection.net import LiteDetector, NetConfig
 from tools.training.unfolding import (
     Layers,
     normed_convolutions,
+    planar,
     read_convolutions,
     settle,
     take,
     unfold,
 )
 
-PIXEL_SCALE = 128.0
-"""What the importer has divided the first layer's weights by."""
+STD = 128.0
+"""What pixels are divided by."""
 
 KINDS = 3
 """A head's last layer is exported in three parts: scores, distances, landmarks."""
@@ -34,7 +35,7 @@ def read_detector(path: Path, images: Tensor) -> LiteDetector:
     with torch.no_grad():
         for name, conv, norm in pairs:
             weight, bias = take(layers, name)
-            unfold(conv, norm, weight=reordered(weight, conv), bias=bias)
+            unfold(conv, norm, weight=planar(weight, conv, std=STD), bias=bias)
         for level, head in enumerate(model.heads):
             parts = [take(layers, f"heads.{level}.parts.{kind}") for kind in range(KINDS)]
             head.out.weight.copy_(torch.cat([weight for weight, _ in parts]))  # type: ignore[union-attr, arg-type]
@@ -64,11 +65,3 @@ def read_config(layers: Layers) -> NetConfig:
         dense=(shallow.shape[1] > 1, middle.shape[1] > 1, deep.shape[1] > 1),
         kernel=shallow.shape[2],
     )
-
-
-def reordered(weight: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Bring an imported first layer ``[O,1,k,3k]`` (pixels of bytes) back to ``[O,3,k,k]``."""
-    if weight.shape == conv.weight.shape:
-        return weight
-    outputs, _, kernel, _ = weight.shape
-    return weight.reshape(outputs, kernel, kernel, 3).permute(0, 3, 1, 2) * PIXEL_SCALE

@@ -12,11 +12,15 @@ from tools.training.unfolding import (
     Layers,
     Normed,
     normed_convolutions,
+    planar,
     read_convolutions,
     settle,
     take,
     unfold,
 )
+
+STD = 127.5
+"""What pixels are divided by."""
 
 
 def read_student(path: Path, views: Tensor) -> Student:
@@ -36,7 +40,7 @@ def read_student(path: Path, views: Tensor) -> Student:
     with torch.no_grad():
         for name, conv, norm in pairs:
             each = take(layers, name)
-            unfold(conv, norm, weight=each[0], bias=each[1])
+            unfold(conv, norm, weight=planar(each[0], conv, std=STD), bias=each[1])
         student.project.weight.copy_(weight)
         student.project.bias.copy_(bias)
         settle(student, pairs, views)
