@@ -24,6 +24,7 @@ def cache(tmp_path: Path) -> Path:
     rng = np.random.default_rng(2)
     first = rng.normal(size=(PEOPLE, 64))
     second = first + 0.6 * rng.normal(size=first.shape)
+    second[0] = first[0]  # one photo twice
     rows = np.concatenate([first, second]).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     folder = tmp_path / "cache"
@@ -53,6 +54,7 @@ def test_no_photo_of_a_pair_was_trained_on_and_the_teacher_tells_who_is_who(cach
     }
     np.testing.assert_array_equal(same[:, 0] % PEOPLE, same[:, 1] % PEOPLE)
     assert set(range(TESTED)) & set(same[:, 0])
+    assert 0 not in same
     assert len(different) == len(np.unique(np.sort(different, axis=1), axis=0)) == 300
     assert (different[:, 0] != different[:, 1]).all()
     cosines = (faces.teacher[different[:, 0], 0] * faces.teacher[different[:, 1], 0]).sum(1)

@@ -61,7 +61,7 @@ def embedding(
         float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
     mirrored: Annotated[
         bool, typer.Option(help="Add the mirrored view inside the graph: better, twice the time.")
     ] = False,

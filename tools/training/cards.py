@@ -58,7 +58,7 @@ def _facts(metrics: Metrics, extra: Sequence[tuple[str, str]]) -> str:
 
 
 def embedding_card(metrics: Metrics) -> str:
-    """The card of `face_embedding` lite, from what `evaluation.measure_embedder` measured."""
+    """The card of `face_embedding` lite, from what `evaluate.measure_embedder` measured."""
     faces, pairs = metrics["faces"], metrics["verification"]
     spent = metrics["milliseconds_per_face"]
     training = metrics.get("training", {})
@@ -162,8 +162,9 @@ which favours the student.
 ## Limits
 
 - It follows its teacher, whose errors it repeats and whose accuracy it does not reach.
-- Verification accuracy was not measured by group: no identity is labelled. Profiles, children and
-  faces of few pixels were not measured apart.
+- Verification accuracy was not measured by group: no identity is labelled. Profiles and
+  faces of few pixels were not measured apart. Small children look more alike to it than adults
+  ([how much](training.md)).
 - A similarity is no proof of identity. Set the threshold on photos of your own use.
 
 ## Intended use

@@ -39,7 +39,7 @@ def seed_everything(seed: int) -> np.random.Generator:
 def halves_pay(device: str = "cpu") -> bool:
     """Whether training in bfloat16 is faster on the device: where it is emulated it is not.
 
-    Measured on a processor that has it: a step takes two thirds to nine tenths of the time.
+    Measured on a processor that has it: a step takes half to nine tenths of the time.
     """
     import torch
 

@@ -290,7 +290,7 @@ def train(
     teacher: Path,
     start: Path | None = None,
 ) -> Path:
-    """Train on the cache that `detection_data.prepare` wrote; returns the checkpoint's path.
+    """Train on the cache that `data.prepare` wrote; returns the checkpoint's path.
 
     Where there is no checkpoint to go on from, the network in the ONNX file `start` is taken up.
     `teacher`, a network in SCRFD's layout, is asked about every composed scene.

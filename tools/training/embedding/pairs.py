@@ -1,8 +1,8 @@
 """Pairs of held-out photos for `aurum models calibrate`, so that the built-in embedder has one.
 
 No identity is labelled, so the teacher stands in, whose errors count as truth: photos that it finds
-similar, short of being one photo, are of one person; others of different people. Nothing of it was
-trained on. The rates are measured by the service itself, on the photos as they are.
+similar, short of being one photo, are of one person; others of different people. The embedder was
+trained on none of them. The rates are measured by the service itself, on the photos as they are.
 """
 
 from __future__ import annotations

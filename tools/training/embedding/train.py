@@ -39,8 +39,6 @@ from tools.training.embedding.views import Recipe, make_batch
 from tools.training.growing import grow
 from tools.training.muon import Muon
 
-SIDES = ((0.3, 64), (0.65, 80), (1.0, VIEW))
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -58,7 +56,7 @@ class Plan:
     """Share of a batch that are mixtures of two faces, where the cache has such."""
     structure: float = 4.0
     """Weight of the squared error of similarities within a batch."""
-    sides: tuple[tuple[float, int], ...] = SIDES
+    sides: tuple[tuple[float, int], ...] = ((0.3, 64), (0.65, 80), (1.0, VIEW))
     """Until which share of the steps views have which side, pixels; multiples of 16."""
     save_every: int = 100
     measure_every: int = 250
