@@ -6,14 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.training.detection.compose import (
-    Canvas,
-    Composer,
-    mirrored,
-    move_box,
-    move_points,
-    similarity,
-)
+from tools.training.detection.compose import Canvas, Composer
 from tools.training.detection.data import (
     FacePhotos,
     Scene,
@@ -22,6 +15,7 @@ from tools.training.detection.data import (
     load_scenes,
     save_scenes,
 )
+from tools.training.detection.sample import mirrored, move_box, move_points, similarity
 from tools.training.detection.scrfd import (
     Detections,
     RawDetector,
@@ -346,6 +340,16 @@ class TestNetwork:
         assert 0.95 < len(batch.rows) / batch.weight.numel() <= 1
         taught = batch.scores[~batch.scores.isnan()]
         assert 0.5 < taught.min() < taught.max() < 0.9
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(composer, "sample", None)  # nothing but mosaics
+            mosaics = ComposedBatches(
+                composer,
+                sides=[Side(96, 2, 1.0)],
+                seed=1,
+                teacher=tmp_path / "teacher.onnx",
+                mosaic=1.0,
+            )
+            assert mosaics.make(np.random.default_rng(0)).images.shape == (2, 3, 96, 96)
         trainer = Trainer(settings, config)
         losses = [trainer.train_batch(batch) for _ in range(40)]
         assert losses[-1].score < losses[0].score  # whose bias is far off and turns slowly

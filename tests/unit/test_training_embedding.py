@@ -26,6 +26,7 @@ from tools.training.embedding.student import (
     Shape,
     Student,
     export_student,
+    role,
 )
 from tools.training.embedding.train import (
     Plan,
@@ -124,7 +125,8 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
             one, other = student(views), student(views.flip(3))
         unit = torch.nn.functional.normalize
         expected = unit(one) + unit(other) if mirrored else one
-        np.testing.assert_allclose(raw, expected.numpy(), atol=2e-4)
+        # weights in 16 bits have three to four digits
+        np.testing.assert_allclose(raw, expected.numpy(), atol=2e-3)
         (alone,) = session.run(None, {"input": normalise(crops[2:3])})
         np.testing.assert_allclose(alone[0], raw[2], atol=2e-4)
 
@@ -137,12 +139,12 @@ def test_an_exported_student_is_read_back_and_grown(tmp_path: Path) -> None:
             weight.add_(torch.randn_like(weight) * 0.05)
     views = torch.rand(6, 3, 112, 112) * 2 - 1
     student.train()(views)  # so that the norms have statistics
-    wide = Student(replace(SMALL, widths=(16, 16, 24), depths=(1, 1, 2), features=24))
+    wide = Student(replace(SMALL, widths=(16, 16, 24), depths=(2, 3, 2), features=24))
     for mirrored in (False, True):
         export_student(student.eval(), tmp_path / "raw.onnx", mirrored=mirrored)
         again = read_student(tmp_path / "raw.onnx", views)
         assert again.shape == SMALL
-        grow(again, wide, block=Bottleneck)
+        grow(again, wide, block=Bottleneck, role=role)
         with torch.no_grad():
             expected = student(views)
             torch.testing.assert_close(again.eval()(views), expected, atol=1e-4, rtol=1e-3)

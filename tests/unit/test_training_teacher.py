@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tools.training.detection.compose import Sample, mirrored
+from tools.training.detection.sample import Sample, mirrored
 from tools.training.detection.scrfd import FloatArray, decode, suppress
 from tools.training.detection.targets import Targets, assign, make_rows
 from tools.training.detection.teacher import BEST, Answers, ask, mirror, taught

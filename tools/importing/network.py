@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker
 
+from tools.importing import halves
 from tools.importing.errors import WeightsError
 
 MIN_OPSET: Final = 11
@@ -63,6 +64,7 @@ def load_network(path: Path) -> Network:
     if any(tensor.external_data for tensor in model.graph.initializer):
         raise WeightsError(f"{path} keeps its weights in a second file; save it as a single one")
     opset = _opset(path, model)
+    halves.unpack(model)
     try:
         checker.check_model(model)
     except checker.ValidationError as error:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tools.importing import halves
 from tools.importing.network import Network
 
 BATCH: Final = "batch"
@@ -175,6 +176,7 @@ def finish(
     graph.initializer.extend(tensors)
     del model.metadata_props[:]
     helper.set_model_props(model, dict(metadata))
+    halves.pack(model)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

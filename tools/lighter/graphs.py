@@ -6,6 +6,7 @@ from typing import Final
 import onnx
 from onnx import numpy_helper, version_converter
 
+from tools.importing import halves
 from tools.importing.network import MAX_IR_VERSION
 from tools.importing.onnx_parts import PREFIX
 from triton_python_backend.contract import ID_OUTPUT, format_id
@@ -20,6 +21,7 @@ _STANDARD: Final = ("", "ai.onnx")
 def load(graph: bytes, *, opset: int) -> onnx.ModelProto:
     """Load a stage's graph with every operator named and an opset of at least `opset`."""
     model = onnx.load_from_string(graph)
+    halves.unpack(model)
     version = next(e.version for e in model.opset_import if e.domain in _STANDARD)
     if version < opset:
         model = version_converter.convert_version(model, opset)

@@ -46,6 +46,22 @@ def halves_pay(device: str = "cpu") -> bool:
     return device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
+def store_in_halves(path: Path) -> None:
+    """Rounds the large weights of an ONNX file to 16 bits and keeps them so: half the bytes.
+
+    Raises:
+        ValueError: if a weight is too large for that.
+    """
+    import onnx
+
+    from tools.importing import halves
+
+    model = onnx.load(str(path))
+    halves.round_to_halves(model)
+    halves.pack(model)
+    onnx.save(model, str(path))
+
+
 def progress() -> Progress:
     """A progress bar on stderr; into a file it writes its state once, at the end."""
     return Progress(

@@ -4,20 +4,32 @@ Its channels become the first channels of each layer. What is new reads all that
 nothing old reads what is new, until training wants it so (after Chen et al. 2016, Net2Net).
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 BARELY = 0.01  # at nought itself a rectifier passes no gradient, and a new block would stay idle
 
 
-def grow(old: nn.Module, new: nn.Module, *, block: type[nn.Module]) -> None:
+def grow(
+    old: Network,
+    new: Network,
+    *,
+    block: type[nn.Module],
+    role: Callable[[Network, str], str] = lambda _, name: name,
+) -> None:
     """Fill `new` from `old`; a residual `block` that `old` lacks begins as nearly nothing.
 
-    Raises ValueError where `new` is narrower or shallower.
+    `role` says of a network's module, by its name, which part it plays, where the name depends on
+    how deep the network is. Raises ValueError where `new` is narrower or shallower.
     """
-    known = dict(old.named_modules())
+    known = {role(old, name): module for name, module in old.named_modules()}
     with torch.no_grad():
-        for name, module in new.named_modules():
+        for name, module in ((role(new, name), module) for name, module in new.named_modules()):
             if mixes(module) and name in known:
                 _grow_layer(known.pop(name), module, name)
             elif isinstance(module, nn.BatchNorm2d) and name in known:

@@ -16,6 +16,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from tools.importing import halves
+
 Layers = dict[str, tuple[Tensor, Tensor]]
 """Weight and bias by the name of the module that was exported."""
 
@@ -23,9 +25,16 @@ Normed = tuple[str, nn.Module, nn.BatchNorm2d]
 """The name of a module whose ``weight`` convolves, the module, and the norm behind it."""
 
 
+def read_graph(path: Path) -> onnx.GraphProto:
+    """Read an ONNX file's graph, its weights in 32 bits."""
+    model = onnx.load(str(path))
+    halves.unpack(model)
+    return model.graph
+
+
 def read_convolutions(path: Path) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
     """Module names of the convolutions in `path`, with their weights and biases."""
-    graph = onnx.load(str(path)).graph
+    graph = read_graph(path)
     known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
     for node in graph.node:
         if node.op_type == "Conv" and all(name in known for name in node.input[1:3]):

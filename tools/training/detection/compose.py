@@ -5,78 +5,21 @@ ellipse around the head), backgrounds without faces get pasted distractors of th
 a good part of the scenes are real photos as a whole: letterboxed, zoomed, or padded by half.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection.data import FacePhotos, Scene
+from tools.training.detection.mosaic import Mosaics
+from tools.training.detection.sample import Sample, move_box, move_points, similarity
 from tools.training.detection.scrfd import ByteArray, FloatArray
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
 TOO_LARGE = 1.15  # times the canvas: such a face is background, lest its parts pass for faces
-MIRRORED = (1, 0, 2, 4, 3)  # landmarks after a flip
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
 LARGE_SHARES = (2.0, 1.5, 1.5)  # how often each of `SOURCES` is drawn, relative
 SMALL_SHARES = (1.5, 1.5, 0.3)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A scene and its labels.
-
-    image: ``[S,S,3]`` uint8 RGB; boxes ``[N,4]``, points ``[N,5,2]``, ignored ``[K,4]`` float32
-    in its pixels. Boxes may reach beyond the image, as the teacher's do.
-    """
-
-    image: ByteArray
-    boxes: FloatArray
-    points: FloatArray
-    ignored: FloatArray
-
-
-def similarity(*, scale: float, degrees: float, flip: bool) -> FloatArray:
-    """Return the 2x2 part of a similarity transform, mirrored left to right first where `flip`."""
-    angle = np.deg2rad(degrees)
-    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
-    turn = np.array([[cos, -sin], [sin, cos]], np.float32)
-    mirror = np.array([-1.0 if flip else 1.0, 1.0], np.float32)
-    return np.asarray(turn * mirror, np.float32)
-
-
-def move_box(box: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
-    """Bound the ellipse inscribed in `box` after ``p -> linear @ p + offset``."""
-    centre = linear @ ((box[:2] + box[2:]) / 2) + offset
-    half = np.sqrt(((linear * ((box[2:] - box[:2]) / 2)) ** 2).sum(axis=1))
-    return np.asarray(np.concatenate([centre - half, centre + half]), np.float32)
-
-
-def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
-    """Landmarks ``[5,2]`` after the transform, renamed where it mirrors."""
-    moved = (points @ linear.T + offset).astype(np.float32)
-    return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
-
-
-def mirrored(sample: Sample) -> Sample:
-    """Flip a sample left to right, labels with it."""
-    width = sample.image.shape[1]
-    linear = similarity(scale=1.0, degrees=0.0, flip=True)
-    # pixel x goes to width - 1 - x
-    offset = np.array([width - 1, 0], np.float32)
-
-    def boxes(old: FloatArray) -> FloatArray:
-        moved = [move_box(box, linear, offset) for box in old]
-        return np.array(moved, np.float32).reshape(-1, 4)
-
-    points = [move_points(face, linear, offset) for face in sample.points]
-    return Sample(
-        image=np.ascontiguousarray(sample.image[:, ::-1]),
-        boxes=boxes(sample.boxes),
-        points=np.array(points, np.float32).reshape(-1, 5, 2),
-        ignored=boxes(sample.ignored),
-    )
 
 
 class Canvas:
@@ -172,6 +115,7 @@ class Composer:
         chosen = [scene for scene in scenes if scene.held_out == held_out]
         self._empty = [scene for scene in chosen if scene.face_free]
         self._peopled = [scene for scene in chosen if not scene.face_free]
+        self.mosaics = Mosaics(self._peopled, self._empty, self._draw_photo)
 
     def _shares(self, shares: tuple[float, ...]) -> FloatArray:
         """Upper bounds in 0-1 of each source's share of the draws."""

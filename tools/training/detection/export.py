@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tools.training.common import store_in_halves
 from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
 
 INPUT = "input.1"
@@ -64,7 +65,10 @@ class RawLayout(nn.Module):
 
 
 def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0)) -> None:
-    """Write `model` to `path`; height and width stay free (multiples of 32)."""
+    """Write `model` to `path`, its weights in 16 bits.
+
+    Height and width stay free (multiples of 32).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     axes = {INPUT: {2: "height", 3: "width"}} | {name: {0: "rows"} for name in OUTPUTS}
     torch.onnx.export(
@@ -77,3 +81,4 @@ def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0))
         opset_version=OPSET,
         dynamo=False,
     )
+    store_in_halves(path)

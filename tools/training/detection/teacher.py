@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tools.training.detection.compose import MIRRORED, Sample
+from tools.training.detection.sample import MIRRORED, Sample
 from tools.training.detection.scrfd import (
     STRIDES,
     Detections,

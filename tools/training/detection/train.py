@@ -20,10 +20,11 @@ from tools.training.common import (
     seed_everything,
 )
 from tools.training.detection.augment import colour_jitter
-from tools.training.detection.compose import Composer, Sample, mirrored
+from tools.training.detection.compose import Composer
 from tools.training.detection.data import load_faces, load_scenes
 from tools.training.detection.loss import Losses, detection_loss
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
+from tools.training.detection.sample import Sample, mirrored
 from tools.training.detection.scrfd import RawDetector
 from tools.training.detection.start import read_detector
 from tools.training.detection.targets import make_rows
@@ -50,6 +51,7 @@ class Side:
 class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
+    mosaic: the share of scenes that are mosaics.
     sides: each with the share of steps that see pictures of that side, and how many at once.
     Small pictures teach most for the time they take; the largest anchors see faces in large ones
     only.
@@ -61,6 +63,7 @@ class TrainSettings:
     adam_rate: float = 2e-3
     warmup: int = 300
     average: float = 0.998
+    mosaic: float = 0.3
     seed: int = 7
     workers: int = 1
     save_every_s: float = 150.0
@@ -96,10 +99,20 @@ class ComposedBatches(IterableDataset[Batch]):
     """
 
     def __init__(
-        self, composer: Composer, *, sides: Sequence[Side], seed: int, teacher: Path
+        self,
+        composer: Composer,
+        *,
+        sides: Sequence[Side],
+        seed: int,
+        teacher: Path,
+        mosaic: float = 0.0,
     ) -> None:
-        """Compose for each of `sides`; `teacher`, in SCRFD's layout, answers for every scene."""
+        """Compose for each of `sides`; `teacher`, in SCRFD's layout, answers for every scene.
+
+        mosaic: the share of scenes that are mosaics.
+        """
         self._composer = composer
+        self._mosaic = mosaic
         self._sides = sides
         self._seed = seed
         self._teacher = teacher
@@ -117,7 +130,9 @@ class ComposedBatches(IterableDataset[Batch]):
     def _compose(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         if self._detector is None:  # in the process that composes: sessions do not survive a fork
             self._detector = RawDetector(self._teacher)
-        return ask(self._detector, self._composer.sample(rng, size))
+        mosaic = rng.random() < self._mosaic
+        make = self._composer.mosaics.sample if mosaic else self._composer.sample
+        return ask(self._detector, make(rng, size))
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         """Compose a new scene into the pool, or take one from it in another guise."""
@@ -310,7 +325,11 @@ def train(
         trainer.start(start, torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2))
     # a resumed run draws other scenes than the ones it has seen
     data = ComposedBatches(
-        composer, sides=settings.sides, seed=settings.seed + trainer.step, teacher=teacher
+        composer,
+        sides=settings.sides,
+        seed=settings.seed + trainer.step,
+        teacher=teacher,
+        mosaic=settings.mosaic,
     )
     with progress() as bar:
         task = bar.add_task("detection", total=settings.steps, completed=trainer.step)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor
@@ -14,6 +13,7 @@ from tools.training.unfolding import (
     normed_convolutions,
     planar,
     read_convolutions,
+    read_graph,
     settle,
     take,
     unfold,
@@ -73,7 +73,7 @@ def _read_shape(layers: Layers, *, dimension: int) -> Shape:
 
 def _read_projection(path: Path) -> tuple[Tensor, Tensor]:
     """Weight ``[D,F]`` and bias ``[D]`` of the last layer."""
-    graph = onnx.load(str(path)).graph
+    graph = read_graph(path)
     known = {value.name: value for value in graph.initializer}
     for node in graph.node:
         if node.op_type == "Gemm":

@@ -15,6 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tools.training.common import store_in_halves
+
+_BEFORE = 2
+"""Layers of a student's body before its stages."""
+_SHRINKING = 2
+"""Layers of a stage before its blocks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -104,6 +111,19 @@ class Student(nn.Module):
         return embedding
 
 
+def role(student: Student, name: str) -> str:
+    """Name a module of the student's body by stage and block, whatever the depths."""
+    _, place, *rest = [*name.split("."), "", ""]
+    if not name.startswith("body.") or int(place) < _BEFORE:
+        return name
+    within = int(place) - _BEFORE
+    stage = 0
+    while within >= _SHRINKING + student.shape.depths[stage]:
+        within -= _SHRINKING + student.shape.depths[stage]
+        stage += 1
+    return ".".join([f"stage {stage}, layer {within}", *rest])
+
+
 class Mirrored(nn.Module):
     """The sum of the embeddings of a view and of its mirror image, as one graph."""
 
@@ -120,7 +140,10 @@ class Mirrored(nn.Module):
 
 
 def export_student(student: Student, path: Path, *, mirrored: bool) -> None:
-    """Writes raw ONNX, batch norm folded: `input` [N,3,112,112] float32 -> `embeddings` [N,D]."""
+    """Writes raw ONNX: `input` [N,3,112,112] float32 -> `embeddings` [N,D].
+
+    Batch norms are folded, the large weights kept in 16 bits.
+    """
     network: nn.Module = Mirrored(student) if mirrored else student
     network = network.eval()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,3 +157,4 @@ def export_student(student: Student, path: Path, *, mirrored: bool) -> None:
         opset_version=17,
         dynamo=False,
     )
+    store_in_halves(path)

@@ -34,7 +34,7 @@ from tools.training.embedding.crops import VIEW, normalise
 from tools.training.embedding.faces import Faces, load_faces
 from tools.training.embedding.mixing import mixture
 from tools.training.embedding.start import read_student
-from tools.training.embedding.student import Bottleneck, Shape, Student, export_student
+from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.views import Recipe, make_batch
 from tools.training.growing import grow
 from tools.training.muon import Muon
@@ -170,7 +170,7 @@ class Training:
         Raises:
             ValueError: the file holds a wider or deeper student.
         """
-        grow(read_student(path, views), self.student, block=Bottleneck)
+        grow(read_student(path, views), self.student, block=Bottleneck, role=role)
 
     def learn(self, views: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, float]:
         """One step; returns loss and cosine."""

@@ -1,0 +1,99 @@
+"""Mosaics: tiles fill the canvas, and boxes stay on the faces that were cut out with them."""
+
+import numpy as np
+import pytest
+
+from tools.training.detection.data import Scene
+from tools.training.detection.mosaic import FEW, Mosaics, cut_out, cuts
+from tools.training.detection.scrfd import ByteArray, Detections, FloatArray
+
+FACE = np.array([60, 40, 110, 90], np.float32)
+NONE = np.empty((0, 4), np.float32)
+
+
+def marked(*boxes: FloatArray) -> ByteArray:
+    """A dark picture, white where the boxes are."""
+    image = np.full((180, 240, 3), 30, np.uint8)
+    for x1, y1, x2, y2 in np.asarray(boxes, int):
+        image[y1:y2, x1:x2] = 230
+    return image
+
+
+def bounds(tile: ByteArray) -> FloatArray:
+    """The box around what is bright."""
+    rows, columns = np.nonzero(tile.mean(axis=2) > 130)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
+
+
+def scene(name: str, image: ByteArray, *seen: tuple[FloatArray, float]) -> Scene:
+    boxes = np.array([box for box, _ in seen], np.float32).reshape(-1, 4)
+    scores = np.array([score for _, score in seen], np.float32)
+    found = Detections(boxes, np.zeros((len(boxes), 5, 2), np.float32), scores)
+    return Scene(name=name, image=image, seen=found, held_out=False)
+
+
+@pytest.mark.parametrize("size", [256, FEW, 640])
+def test_stretches_make_up_the_side(size):
+    rng = np.random.default_rng(0)
+    counts = set()
+    for _ in range(50):
+        stretches = cuts(rng, size)
+        counts.add(len(stretches))
+        assert [first for first, _ in stretches] == [0, *[last for _, last in stretches[:-1]]]
+        assert stretches[-1][1] == size
+        assert min(last - first for first, last in stretches) > size / 6
+    assert counts == ({2} if size < FEW else {2, 3})
+
+
+def test_a_box_stays_on_its_face_which_has_the_size_asked_for():
+    flipped = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        tile, (box,) = cut_out(
+            rng, marked(FACE), FACE[None], focus=0, target=80.0, shape=(120, 200)
+        )
+        assert tile.shape == (120, 200, 3)
+        seen = bounds(tile)
+        inside = np.clip(box, 0, [200, 120, 200, 120])
+        np.testing.assert_allclose(seen, inside, atol=2)
+        np.testing.assert_allclose(box[2:] - box[:2], 80, atol=2)
+        flipped.add(box[0] + box[2] > 200)
+    assert flipped == {False, True}
+
+
+def test_a_tile_is_filled_even_if_the_face_comes_out_larger():
+    rng = np.random.default_rng(1)
+    tile, (box,) = cut_out(rng, marked(FACE), FACE[None], focus=0, target=5.0, shape=(360, 300))
+    assert tile.shape == (360, 300, 3)
+    np.testing.assert_allclose(box[3] - box[1], 100, atol=2)  # the picture is doubled to fill it
+
+
+def test_a_part_without_a_face_has_no_box():
+    tile, boxes = cut_out(
+        np.random.default_rng(2), marked(), NONE, focus=0, target=20.0, shape=(64, 48)
+    )
+    assert tile.shape == (64, 48, 3)
+    assert boxes.shape == (0, 4)
+
+
+def test_a_mosaic_marks_every_face_as_one_for_the_teacher_to_judge():
+    sure, doubtful = (FACE, 0.9), (np.array([150, 100, 170, 120], np.float32), 0.3)
+    people = scene("people", marked(sure[0], doubtful[0]), sure, doubtful)
+    mosaics = Mosaics([people], [scene("empty", marked())], lambda *_: (marked(FACE), FACE, FACE))
+    for seed in range(8):
+        sample = mosaics.sample(np.random.default_rng(seed), 256)
+        assert sample.image.shape == (256, 256, 3)
+        assert sample.boxes.shape == (0, 4)
+        assert sample.points.shape == (0, 5, 2)
+        # what is bright lies in a box, and boxes on the canvas hold something bright
+        bright = sample.image.mean(axis=2) > 150
+        held = np.zeros_like(bright)
+        for x1, y1, x2, y2 in np.clip(np.round(sample.ignored), 0, 256).astype(int):
+            held[max(y1 - 3, 0) : y2 + 3, max(x1 - 3, 0) : x2 + 3] = True
+        assert not (bright & ~held).any()
+        assert bright.sum() > 14 * 14
+
+
+def test_mosaics_need_no_scenes_with_people():
+    mosaics = Mosaics([], [scene("empty", marked())], lambda *_: (marked(FACE), FACE, FACE))
+    assert len(mosaics.sample(np.random.default_rng(3), 640).ignored) > 0
