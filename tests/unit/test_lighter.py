@@ -12,7 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gateway.settings import CHECKOUT
+from tests.support.onnx_files import HALVES, large_weights
 from tools.golden import inputs
+from tools.importing import halves
 from tools.importing.arcface import prepare
 from tools.importing.errors import WeightsError
 from tools.importing.network import MAX_IR_VERSION, load_network
@@ -67,6 +69,18 @@ def save_layers(path: Path, *, spread: float = 1.0) -> Path:
     opset = [helper.make_opsetid("", 11)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=6), path)
     return path
+
+
+def test_what_is_made_lighter_has_32_bits(tmp_path):
+    path = save_layers(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    halves.round_to_halves(model)
+    onnx.save(model, path)
+    kept = prepare(load_network(path)).graph
+    (tmp_path / "kept.onnx").write_bytes(kept)
+    assert large_weights(tmp_path / "kept.onnx") == HALVES
+    onnx.save(load(kept, opset=13), tmp_path / "loaded.onnx")
+    assert large_weights(tmp_path / "loaded.onnx") == {TensorProto.FLOAT}
 
 
 @pytest.fixture(scope="module")

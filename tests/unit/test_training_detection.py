@@ -1,5 +1,6 @@
 """The detector's training: labels follow their pixels, targets and decoding undo each other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -326,13 +327,15 @@ class TestNetwork:
         )
 
         config = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
-        settings = TrainSettings(steps=40, warmup=5, workers=0)
+        settings = TrainSettings(
+            steps=40, warmup=5, workers=0, sides=(Side(96, 3, 1.0),), mosaic=0.0
+        )
         composer = Composer([marked_photos()], scenes(), held_out=False)
         torch.manual_seed(0)
         # an untrained teacher, sure of everything: its rows are what is learnt
         export(LiteDetector(config).eval(), tmp_path / "teacher.onnx", shifts=(5.0, 5.0, 5.0))
         batches = ComposedBatches(
-            composer, sides=[Side(96, 3, 1.0)], seed=1, teacher=tmp_path / "teacher.onnx"
+            composer, settings=settings, seed=1, teacher=tmp_path / "teacher.onnx"
         )
         batch = batches.make(np.random.default_rng(0))
         assert batch.images.shape == (3, 3, 96, 96)
@@ -344,12 +347,11 @@ class TestNetwork:
             patch.setattr(composer, "sample", None)  # nothing but mosaics
             mosaics = ComposedBatches(
                 composer,
-                sides=[Side(96, 2, 1.0)],
+                settings=replace(settings, mosaic=1.0),
                 seed=1,
                 teacher=tmp_path / "teacher.onnx",
-                mosaic=1.0,
             )
-            assert mosaics.make(np.random.default_rng(0)).images.shape == (2, 3, 96, 96)
+            assert mosaics.make(np.random.default_rng(0)).images.shape == (3, 3, 96, 96)
         trainer = Trainer(settings, config)
         losses = [trainer.train_batch(batch) for _ in range(40)]
         assert losses[-1].score < losses[0].score  # whose bias is far off and turns slowly

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tools.training.detection import mosaic
 from tools.training.detection.data import Scene
 from tools.training.detection.mosaic import FEW, Mosaics, cut_out, cuts
 from tools.training.detection.scrfd import ByteArray, Detections, FloatArray
@@ -92,6 +93,23 @@ def test_a_mosaic_marks_every_face_as_one_for_the_teacher_to_judge():
             held[max(y1 - 3, 0) : y2 + 3, max(x1 - 3, 0) : x2 + 3] = True
         assert not (bright & ~held).any()
         assert bright.sum() > 14 * 14
+
+
+def test_what_the_teacher_is_surer_of_is_shown_more_often(monkeypatch):
+    shown = []
+
+    def note(*_, focus, shape, **__):
+        shown.append(focus)
+        return np.zeros((*shape, 3), np.uint8), NONE
+
+    monkeypatch.setattr(mosaic, "cut_out", note)
+    people = scene("people", marked(FACE), (FACE, 0.3), (FACE, 0.9))
+    mosaics = Mosaics([people], [scene("empty", marked())], lambda *_: (marked(FACE), FACE, FACE))
+    monkeypatch.setattr(mosaic, "PEOPLED", 1.0)
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        mosaics.sample(rng, 256)
+    assert 0.85 < np.mean(shown) < 0.95  # 0.81 against 0.09
 
 
 def test_mosaics_need_no_scenes_with_people():

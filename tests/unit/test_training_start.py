@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from gateway.settings import CHECKOUT  # noqa: E402
+from tests.support.onnx_files import HALVES, large_weights  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection.start import read_detector  # noqa: E402
@@ -42,6 +43,7 @@ def test_an_exported_network_is_read_back(tmp_path: Path, images, config):
             weight.add_(torch.randn_like(weight) * 0.05)
     model.train()(images)  # so that the norms have statistics
     export(model.eval(), tmp_path / "raw.onnx")
+    assert large_weights(tmp_path / "raw.onnx") == HALVES
     again = read_detector(tmp_path / "raw.onnx", images)
     assert again.config == config
     assert_same(again, model, images, within=1e-4)

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -99,21 +99,12 @@ class ComposedBatches(IterableDataset[Batch]):
     """
 
     def __init__(
-        self,
-        composer: Composer,
-        *,
-        sides: Sequence[Side],
-        seed: int,
-        teacher: Path,
-        mosaic: float = 0.0,
+        self, composer: Composer, *, settings: TrainSettings, seed: int, teacher: Path
     ) -> None:
-        """Compose for each of `sides`; `teacher`, in SCRFD's layout, answers for every scene.
-
-        mosaic: the share of scenes that are mosaics.
-        """
+        """Compose as `settings` say; `teacher`, in SCRFD's layout, answers for every scene."""
         self._composer = composer
-        self._mosaic = mosaic
-        self._sides = sides
+        self._mosaic = settings.mosaic
+        self._sides = sides = settings.sides
         self._seed = seed
         self._teacher = teacher
         self._detector: RawDetector | None = None
@@ -325,11 +316,7 @@ def train(
         trainer.start(start, torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2))
     # a resumed run draws other scenes than the ones it has seen
     data = ComposedBatches(
-        composer,
-        sides=settings.sides,
-        seed=settings.seed + trainer.step,
-        teacher=teacher,
-        mosaic=settings.mosaic,
+        composer, settings=settings, seed=settings.seed + trainer.step, teacher=teacher
     )
     with progress() as bar:
         task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
