@@ -54,6 +54,8 @@ def save_detector(
     sigmoid_first: bool = False,
     wide: bool = False,
     opset: int = 11,
+    order: str = "skb",
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Save an SCRFD whose anchors look at single cells.
 
@@ -82,8 +84,9 @@ def save_detector(
             if wide:
                 nothing = np.pad(nothing, _RING)
             _head(graph, cells, f"{name}{stride}", nothing, values.ravel(), None)
-    outputs = [(f"{kind}{stride}", [None, _WIDTH[kind]]) for kind in "skb" for stride in STRIDES]
-    return graph.save(path, [("input.1", [1, 3, None, None])], outputs, opset=opset)
+    outputs = [(f"{kind}{stride}", [None, _WIDTH[kind]]) for kind in order for stride in STRIDES]
+    image_size = [("input.1", [1, 3, None, None])]
+    return graph.save(path, image_size, outputs, opset=opset, metadata=metadata)
 
 
 def _head(

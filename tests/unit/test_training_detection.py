@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.detections import detections
 from tools.training.detection.compose import Canvas, Composer
 from tools.training.detection.data import (
     FacePhotos,
@@ -18,25 +19,15 @@ from tools.training.detection.data import (
 )
 from tools.training.detection.sample import mirrored, move_box, move_points, similarity
 from tools.training.detection.scrfd import (
-    Detections,
     RawDetector,
     decode,
     iou_matrix,
-    letterbox,
-    pad_by_half,
     suppress,
 )
 from tools.training.detection.targets import assign, make_rows
 
 SIZE = 256
 DOTS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
-
-
-def detections(boxes: list[list[float]], scores: list[float]) -> Detections:
-    frame = np.array(boxes, np.float32).reshape(-1, 4)
-    middles = (frame[:, :2] + frame[:, 2:]) / 2
-    points = np.repeat(middles[:, None], 5, axis=1)
-    return Detections(frame, points, np.array(scores, np.float32))
 
 
 def marked_photos() -> FacePhotos:
@@ -206,24 +197,6 @@ def test_ignored_regions_are_not_judged() -> None:
     inside = np.all((rows.centres > 60) & (rows.centres < 120), axis=1)
     assert inside.any()
     np.testing.assert_array_equal(targets.weight, np.where(inside, 0, 1))
-
-
-def test_suppression_keeps_the_best_of_an_overlap() -> None:
-    found = detections([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30]], [0.6, 0.9, 0.7])
-    kept = suppress(found)
-    np.testing.assert_allclose(kept.scores, [0.9, 0.7])
-
-
-def test_letterbox_and_padding_keep_places() -> None:
-    image = np.full((100, 60, 3), 9, np.uint8)
-    canvas, scale = letterbox(image, 50)
-    assert scale == 0.5
-    assert (canvas[:50, :30] == 9).all()
-    assert (canvas[:, 30:] == 0).all()
-    padded = pad_by_half(image)
-    assert padded.shape == (200, 120, 3)
-    assert (padded[50:150, 30:90] == 9).all()
-    assert padded.sum() == image.sum()
 
 
 def test_only_clear_labels_are_kept() -> None:

@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not inst
 
 from gateway.settings import CHECKOUT  # noqa: E402
 from tests.support.onnx_files import HALVES, large_weights  # noqa: E402
+from tools.importing.averaging import AVERAGED, PROPERTY  # noqa: E402
+from tools.importing.network import load_network  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection.start import read_detector  # noqa: E402
@@ -44,6 +46,7 @@ def test_an_exported_network_is_read_back(tmp_path: Path, images, config):
     model.train()(images)  # so that the norms have statistics
     export(model.eval(), tmp_path / "raw.onnx")
     assert large_weights(tmp_path / "raw.onnx") == HALVES
+    assert load_network(tmp_path / "raw.onnx").metadata(PROPERTY) == AVERAGED
     again = read_detector(tmp_path / "raw.onnx", images)
     assert again.config == config
     assert_same(again, model, images, within=1e-4)

@@ -7,7 +7,7 @@ uint8 canvases and answers with decoded, suppressed, sorted faces.
 
 What differs from insightface's `SCRFD.detect`: it suppresses after mapping boxes back to the
 image, so its "+1" in areas is a pixel of the image and here one of the canvas; and a confidence
-of exactly 0.5 counts there and not here.
+of exactly 0.5 counts there and not here. A file that asks for it gets averaged landmarks.
 """
 
 import math
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tools.importing.averaging import AVERAGED, NEAR, PROPERTY, average_landmarks
 from tools.importing.errors import WeightsError
 from tools.importing.ids import make_id
 from tools.importing.joining import join_convolutions
@@ -89,10 +90,12 @@ def prepare(network: Network) -> Prepared:
         WeightsError: if the file is no such detector or its stage does not work.
     """
     heads = find_heads(network)
-    identity = make_id(
-        network.path.read_bytes(), f"scrfd (x-{MEAN})/{STD} > {MIN_CONFIDENCE} nms {NMS_IOU}"
-    )
-    graph = _rebuild(network, heads, identity)
+    averaged = network.metadata(PROPERTY) == AVERAGED
+    recipe = f"scrfd (x-{MEAN})/{STD} > {MIN_CONFIDENCE} nms {NMS_IOU}"
+    if averaged:
+        recipe += f" landmarks averaged {NEAR}"
+    identity = make_id(network.path.read_bytes(), recipe)
+    graph = _rebuild(network, heads, identity, averaged=averaged)
     _try(graph, network.path, identity)
     strides = "/".join(str(level.stride) for level in heads.levels)
     return Prepared(
@@ -176,7 +179,7 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _rebuild(network: Network, heads: Heads, identity: int) -> bytes:
+def _rebuild(network: Network, heads: Heads, identity: int, *, averaged: bool) -> bytes:
     parts = Parts(network)
     take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
     join_convolutions(parts)
@@ -198,7 +201,13 @@ def _rebuild(network: Network, heads: Heads, identity: int) -> bytes:
     corners = parts.op(
         "Sub", parts.op("GatherND", boxes, rows), parts.constant([0, 0, 1, 1], np.float32)
     )
-    points = parts.op("GatherND", landmarks, rows)
+    if averaged:
+        least = _logit(MIN_CONFIDENCE)
+        points = average_landmarks(
+            parts, boxes=boxes, landmarks=landmarks, logits=logits, rows=rows, least=least
+        )
+    else:
+        points = parts.op("GatherND", landmarks, rows)
     _place(parts, slots, confidence, like=logits, width=None, output=CONFIDENCE)
     _place(parts, slots, corners, like=logits, width=_BOX, output=BOXES)
     flat = _place(parts, slots, points, like=logits, width=_POINTS, output=None)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,10 @@ def halves_pay(device: str = "cpu") -> bool:
     return device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def store_in_halves(path: Path) -> None:
+def store_in_halves(path: Path, *, properties: Mapping[str, str] = MappingProxyType({})) -> None:
     """Rounds the large weights of an ONNX file to 16 bits and keeps them so: half the bytes.
+
+    `properties` are what the file then says of itself.
 
     Raises:
         ValueError: if a weight is too large for that.
@@ -59,6 +62,7 @@ def store_in_halves(path: Path) -> None:
     model = onnx.load(str(path))
     halves.round_to_halves(model)
     halves.pack(model)
+    onnx.helper.set_model_props(model, dict(properties))
     onnx.save(model, str(path))
 
 

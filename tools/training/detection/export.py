@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tools.importing.averaging import AVERAGED, PROPERTY
 from tools.training.common import store_in_halves
 from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
 
@@ -65,7 +66,7 @@ class RawLayout(nn.Module):
 
 
 def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0)) -> None:
-    """Write `model` to `path`, its weights in 16 bits.
+    """Write `model` to `path`, its weights in 16 bits, its landmarks to be averaged.
 
     Height and width stay free (multiples of 32).
     """
@@ -81,4 +82,4 @@ def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0))
         opset_version=OPSET,
         dynamo=False,
     )
-    store_in_halves(path)
+    store_in_halves(path, properties={PROPERTY: AVERAGED})

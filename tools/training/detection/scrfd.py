@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from tools.importing.averaging import AVERAGED, NEAR, PROPERTY
+
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
@@ -133,12 +135,29 @@ def suppress(found: Detections, *, iou: float = NMS_IOU) -> Detections:
     return found.select(np.array(kept, np.intp))
 
 
+def averaged(faces: Detections, rows: Detections) -> Detections:
+    """`faces` with landmarks averaged, by score, over the `rows` whose boxes lie near theirs.
+
+    As `tools.importing.averaging` does in a graph; a face that has no such row keeps its own.
+    """
+    weights = (iou_matrix(faces.boxes, rows.boxes) > NEAR) * rows.scores
+    total = weights.sum(axis=1)[:, None, None]
+    mean = np.tensordot(weights, rows.landmarks, 1) / np.maximum(total, 1e-9)
+    landmarks = np.where(total > 0, mean, faces.landmarks).astype(np.float32)
+    return Detections(faces.boxes, landmarks, faces.scores)
+
+
 class RawDetector:
-    """A network in SCRFD's raw layout, asked about whole images."""
+    """A network in SCRFD's raw layout, asked about whole images.
+
+    Landmarks are averaged where the file asks for that.
+    """
 
     def __init__(self, path: Path) -> None:
         self._session = open_session(path)
         self._input = self._session.get_inputs()[0].name
+        said = self._session.get_modelmeta().custom_metadata_map
+        self._averages = said.get(PROPERTY) == AVERAGED
 
     def outputs(self, blob: FloatArray) -> list[FloatArray]:
         """Compute the nine raw outputs for ``[1,3,H,W]`` (`to_blob`)."""
@@ -149,8 +168,11 @@ class RawDetector:
     ) -> Detections:
         """Faces of ``[H,W,3]`` uint8 RGB, letterboxed into `size`, in the image's own pixels."""
         canvas, scale = letterbox(image, size)
-        found = decode(self.outputs(to_blob(canvas)), height=size, width=size, threshold=threshold)
-        return suppress(found).moved(scale=1 / scale, dx=0, dy=0)
+        rows = decode(self.outputs(to_blob(canvas)), height=size, width=size, threshold=threshold)
+        found = suppress(rows)
+        if self._averages:
+            found = averaged(found, rows)
+        return found.moved(scale=1 / scale, dx=0, dy=0)
 
     def detect_padded(
         self, image: ByteArray, *, size: int, threshold: float = DEFAULT_THRESHOLD
