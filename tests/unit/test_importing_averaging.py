@@ -63,10 +63,11 @@ def test_neighbours_count_by_their_confidence(tmp_path, opset):
     np.testing.assert_allclose(landmarks[0, 1], own, atol=1e-3)
 
 
-def test_what_overlaps_little_or_is_unsure_does_not_count(tmp_path):
+@pytest.mark.parametrize(("column", "row"), [(26, 20), (20, 26)])
+def test_what_overlaps_little_or_is_unsure_does_not_count(tmp_path, column, row):
     canvases = black()
     _, own = light(canvases[0], column=20, row=20, value=205)
-    light(canvases[0], column=26, row=20, value=200)  # overlaps by 0.54
+    light(canvases[0], column=column, row=row, value=200)  # overlaps by 0.54
     light(canvases[0], column=21, row=20, value=190)  # less than half sure
     landmarks, confidence = detect(make(tmp_path).graph, canvases)
     assert (confidence[0] > 0).sum() == 1
@@ -83,6 +84,12 @@ def test_images_of_a_batch_do_not_mix(tmp_path):
     np.testing.assert_allclose(landmarks[2, 0], last, atol=1e-3)
     assert not landmarks[1].any()
     assert not detect(make(tmp_path).graph, black())[0].any()
+
+
+def test_the_id_names_what_counts_as_near(tmp_path, monkeypatch):
+    before = make(tmp_path).identity
+    monkeypatch.setattr(scrfd, "NEAR", 0.7)
+    assert make(tmp_path).identity != before
 
 
 def test_only_a_file_that_asks_for_it_gets_the_average(tmp_path):
