@@ -95,6 +95,11 @@ def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() ->
     metrics["composed"]["of_peer"]["recall"] = 0.777
     sides = [{"batch": 16, "pixels": 256}, {"batch": 5, "pixels": 448}]
     metrics["training"] = {"steps": 10, "seed": 7, "sides": sides}
+    assert "mosaics" not in render_card(metrics)
+    metrics["training"]["mosaic"] = 0.3
+    metrics["composed"] |= {"landmark_error_mean": 0.1234, "landmark_error_median": 0.0567}
     card = render_card(metrics)
+    assert "and (30%) mosaics of parts of real scenes" in card
+    assert "| 12.3 % (5.7) |" in card
     assert "10 steps of 16 pictures of 256 pixels or 5 pictures of 448 pixels, seed 7" in card
     assert "| 77.7 % |" in card

@@ -106,6 +106,7 @@ def command(
         "training": {
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
+            "mosaic": settings.mosaic,
             "seed": seed,
             "rate": rate,
             "note": note,
