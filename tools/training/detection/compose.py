@@ -11,7 +11,13 @@ import numpy as np
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection.data import FacePhotos, Scene
 from tools.training.detection.mosaic import Mosaics
-from tools.training.detection.sample import Sample, move_box, move_points, similarity
+from tools.training.detection.sample import (
+    Sample,
+    between_pixels,
+    move_box,
+    move_points,
+    similarity,
+)
 from tools.training.detection.scrfd import ByteArray, FloatArray
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
@@ -49,7 +55,7 @@ class Canvas:
         x2, y2 = np.clip(np.ceil(moved.max(axis=0)), 0, [size_x, size_y]).astype(int)
         if x2 <= x1 or y2 <= y1:
             return
-        local = matrix.copy()
+        local = between_pixels(matrix)
         local[:, 2] -= (x1, y1)
         shape = (int(x2 - x1), int(y2 - y1))
         warped = cv2.warpAffine(patch, local, shape, borderMode=cv2.BORDER_REPLICATE)
@@ -285,13 +291,9 @@ class Composer:
         middle = rng.uniform(0.3, 0.7, 2) * [width, height]
         offset = np.full(2, size / 2) - linear @ middle
         matrix = np.hstack([linear, offset[:, None]]).astype(np.float32)
-        image = cv2.warpAffine(
-            colour_jitter(scene.image, rng),
-            matrix,
-            (size, size),
-            flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
-        )
-        canvas = Canvas(image)  # type: ignore[arg-type]
+        canvas = Canvas(np.zeros((size, size, 3), np.uint8))
+        everything = np.ones((height, width), np.float32)
+        canvas.paste(colour_jitter(scene.image, rng), everything, matrix)
         faces = scene.faces
         for box, points in zip(faces.boxes, faces.landmarks, strict=True):
             canvas.add_label(move_box(box, linear, offset), move_points(points, linear, offset))

@@ -1,4 +1,9 @@
-"""A scene with its labels, and how labels move where pictures are turned, scaled and mirrored."""
+"""A scene with its labels, and how labels move where pictures are turned, scaled and mirrored.
+
+Coordinates are the detectors' own: a picture reaches from 0 to its width, so that the middle of
+its first pixel lies at 0.5, and scaling it scales them. OpenCV's warps count from the middle of the
+first pixel (`between_pixels`).
+"""
 
 from dataclasses import dataclass
 
@@ -45,12 +50,18 @@ def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> F
     return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
 
 
+def between_pixels(matrix: FloatArray) -> FloatArray:
+    """The 2x3 transform of coordinates as one of pixels' middles, for ``cv2.warpAffine``."""
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    moved = offset + linear @ np.full(2, 0.5, np.float32) - 0.5
+    return np.hstack([linear, moved[:, None]]).astype(np.float32)
+
+
 def mirrored(sample: Sample) -> Sample:
     """Flip a sample left to right, labels with it."""
     width = sample.image.shape[1]
     linear = similarity(scale=1.0, degrees=0.0, flip=True)
-    # pixel x goes to width - 1 - x
-    offset = np.array([width - 1, 0], np.float32)
+    offset = np.array([width, 0], np.float32)
 
     def boxes(old: FloatArray) -> FloatArray:
         moved = [move_box(box, linear, offset) for box in old]

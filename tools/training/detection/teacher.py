@@ -93,12 +93,10 @@ def _apart(boxes: FloatArray, seen: FloatArray) -> npt.NDArray[np.bool_]:
 def mirror(answers: Answers) -> Answers:
     """Turn the answers as the picture is flipped left to right.
 
-    Column c becomes column ``columns - c``, whose centre lies one pixel beside the flipped one;
-    column 0 would lie beyond the edge and is dropped.
+    Column c becomes column ``columns - c``; column 0 would lie beyond the edge and is dropped.
     """
     rows = np.empty_like(answers.rows)
     kept = np.ones(len(rows), bool)
-    pixel = np.empty(len(rows), np.float32)
     first = 0
     for stride in STRIDES:
         columns = answers.size // stride
@@ -108,12 +106,10 @@ def mirror(answers: Answers) -> Answers:
         line, column = np.divmod(cell, columns)
         kept[here] = column > 0
         rows[here] = first + (line * columns + columns - column) * PER_CELL + anchor
-        pixel[here] = 1 / stride
         first = last
     left, top, right, bottom = answers.boxes.T
-    boxes = np.stack([right + pixel, top, left - pixel, bottom], axis=1)
+    boxes = np.stack([right, top, left, bottom], axis=1)
     points = answers.points[:, MIRRORED] * np.array([-1, 1], np.float32)
-    points[..., 0] -= pixel[:, None]
     return Answers(answers.size, rows[kept], answers.scores[kept], boxes[kept], points[kept])
 
 
