@@ -79,16 +79,22 @@ def test_what_the_teacher_doubts_is_learnt_as_doubt_unless_it_was_pasted():
     assert (np.abs(middles - [120, 125]).max(axis=1) < 30).all()
 
 
-def test_faces_that_the_teacher_misses_or_that_are_close_stay_labels():
+def test_faces_that_the_teacher_misses_stay_labels_but_for_close_ones():
     faces = [FACE, ELSEWHERE, CLOSE]
-    left, answers = ask(Teacher((ELSEWHERE, 0.8), (CLOSE, 0.8)), sample(faces, ignored=[FACE]))
-    np.testing.assert_allclose(left.boxes, [FACE, CLOSE])
+    left, answers = ask(Teacher((ELSEWHERE, 0.8)), sample(faces, ignored=[FACE]))
+    np.testing.assert_allclose(left.boxes, [FACE])
     np.testing.assert_allclose(left.points, points_of(left.boxes))
     np.testing.assert_allclose(left.ignored, [FACE])
     targets = taught(ROWS, left, answers)
     labels = np.isnan(targets.scores)
-    assert set(ROWS.bases[targets.rows[labels]]) == {32.0, 64.0, 128.0}
+    assert set(ROWS.bases[targets.rows[labels]]) == {32.0, 64.0}
     assert set(ROWS.bases[answers.rows]) == {32.0, 64.0}
+
+
+def test_a_close_face_is_learnt_as_surely_as_the_teacher_sees_it():
+    left, answers = ask(Teacher((CLOSE, 0.6)), sample([CLOSE]))
+    assert not len(left.boxes)
+    np.testing.assert_allclose(answers.scores, 0.6)
 
 
 def test_a_label_keeps_its_rows_from_the_teacher():

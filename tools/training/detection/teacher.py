@@ -3,7 +3,7 @@
 Student and teacher share SCRFD's rows: the same cells, strides and two anchors per cell. So the
 student learns each row's box and landmarks as the teacher answers them for this very picture, and
 its score as a share of the face's best one. Labels made from the scene stand where the teacher
-sees no face, and for faces so near that its view of the photo from afar was the better one.
+sees no face, but not of faces so near that the pipeline looks at them from further away.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ FAINT = 0.03  # scores below are nought
 SURE = 0.5  # from here on the teacher sees a face; below, it doubts, which is learnt as it is
 BEST = 0.85  # what the best row of a face shall score, lest those it sees dimly be lost
 SAME_IOU = 0.4
-CLOSE = 0.5  # times the canvas: faces as large keep their labels
+CLOSE = 0.5  # times the canvas: the pipeline's close-up sees faces as large better
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,16 @@ class Answers:
 def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
     """Ask about the sample's picture; the sample keeps only the labels that the answers lack.
 
-    A pasted face that the teacher does not see, or one as large as `CLOSE` says, stays a label,
-    and the answers about it are dropped. Half-hidden ones are ignored unless it sees them.
+    A pasted face that the teacher does not see stays a label, and the answers about it are dropped;
+    one as large as `CLOSE` says is background then. Half-hidden ones are ignored unless it sees
+    them.
     """
     size = sample.image.shape[0]
     outputs = teacher.outputs(to_blob(sample.image))
     scores, boxes, points = (np.concatenate(outputs[i : i + 3]) for i in (0, 3, 6))
     seen = suppress(decode(outputs, height=size, width=size, threshold=SURE))
     sides = np.sqrt((sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1))
-    kept = _apart(sample.boxes, seen.boxes) | (sides >= CLOSE * size)
+    kept = _apart(sample.boxes, seen.boxes) & (sides < CLOSE * size)
     left = replace(
         sample,
         boxes=sample.boxes[kept],
@@ -70,16 +71,21 @@ def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
     about_others = _apart(places.boxes, left.boxes)
     rows, places = rows[about_others], places.select(about_others)
     return left, Answers(
-        size, rows, _sharpened(places, seen), boxes[rows], points[rows].reshape(-1, 5, 2)
+        size, rows, _sharpened(places, seen, size), boxes[rows], points[rows].reshape(-1, 5, 2)
     )
 
 
-def _sharpened(places: Detections, seen: Detections) -> FloatArray:
-    """Scale the rows' scores so that the best row of each face that is seen scores `BEST`."""
+def _sharpened(places: Detections, seen: Detections, size: int) -> FloatArray:
+    """Scale the rows' scores so that the best row of each face that is seen scores `BEST`.
+
+    Faces as large as `CLOSE` says keep the teacher's doubt, for which the pipeline looks closer.
+    """
     if not len(places) or not len(seen):
         return places.scores
     overlaps = iou_matrix(places.boxes, seen.boxes)
-    best = np.where(overlaps.max(axis=1) >= SAME_IOU, seen.scores[overlaps.argmax(axis=1)], BEST)
+    near = (seen.boxes[:, 2:] - seen.boxes[:, :2]).prod(axis=1) >= (CLOSE * size) ** 2
+    scores = np.where(near, BEST, seen.scores)
+    best = np.where(overlaps.max(axis=1) >= SAME_IOU, scores[overlaps.argmax(axis=1)], BEST)
     return np.minimum(places.scores * BEST / best, 1).astype(np.float32)
 
 
