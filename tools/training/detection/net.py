@@ -21,9 +21,9 @@ class NetConfig:
 
     stem: int = 32
     stem_kernel: int = 5
-    widths: tuple[int, int, int] = (48, 96, 128)
+    widths: tuple[int, int, int] = (64, 112, 144)
     blocks: tuple[int, int, int] = (3, 4, 3)
-    neck: int = 64
+    neck: int = 80
     dense: tuple[bool, bool, bool] = (False, False, True)
     kernel: int = 3
 

@@ -30,9 +30,9 @@ class Shape:
     stem: int = 16
     widths: tuple[int, int, int] = (64, 128, 224)
     """Channels at 28, 14 and 7 px (of a 112 px view)."""
-    depths: tuple[int, int, int] = (1, 3, 3)
+    depths: tuple[int, int, int] = (1, 3, 5)
     """Residual blocks at each."""
-    features: int = 384
+    features: int = 512
     dimension: int = 128
 
 
