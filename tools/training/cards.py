@@ -310,7 +310,7 @@ def detection_card(metrics: Metrics) -> str:
         ],
     )
     mosaics = (
-        f";\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
+        f",\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
         if training.get("mosaic")
         else ""
     )
@@ -331,11 +331,11 @@ scenes.
 
 A one-stage network in SCRFD's manner, trained on CPUs on composed scenes: up to thirty faces from
 16 pixels, turned by up to 30 degrees, crowded, cut off or filling the frame, pasted in several
-ways on scenes without faces; photos as a whole; scenes with people;
-scenes without{mosaics}. The teacher is asked about each scene, and the student learns its
-answer row by row: box and landmarks of every cell, and the score as a share of the face's best one.
-Labels pasted along with a photo stand where the teacher sees no face, and for faces that fill half
-the picture.
+ways on scenes without faces; photos as a whole; scenes with people; scenes without{mosaics}.
+The teacher is asked about each scene, and the student learns its answer row by row: box and
+landmarks of every cell, and the score as a share of the face's best one. Labels pasted along with a
+photo stand where the teacher sees no face, but for faces that fill half the picture: the pipeline's
+close-up sees those better.
 {training["steps"]:,} steps of {_pictures(training)}, seed {training["seed"]}; the shipped
 weights are a running average. A face's landmarks are averaged over the rows that
 answer about it, by their scores. `python -m tools.training detection` trains one.
