@@ -2,8 +2,8 @@
 
 A detector answers about a face in several cells, whose boxes overlap and whose errors differ. For
 small networks the average of their landmarks is nearer to the truth than the best row's alone: the
-built-in one's distance to its teacher's shrinks by a fifth to a quarter on portraits. insightface
-takes the best row, so a detector has to ask for it (`PROPERTY`).
+built-in one's distance to its teacher's shrinks by a tenth on portraits. insightface takes the best
+row, so a detector has to ask for it (`PROPERTY`).
 """
 
 from typing import Final
