@@ -59,8 +59,9 @@ def test_a_weight_too_large_for_16_bits_is_named(tmp_path):
 
 def test_a_cast_that_is_the_networks_own_stays(tmp_path):
     graph = tiny_sources.Graph()
-    graph.constant("three", np.array([3], np.int64))
+    graph.constant("three", np.array([3], np.float16))
     graph.op("Cast", ["three"], "shift", to=TensorProto.FLOAT)
+    graph.op("Cast", ["three"], "wide", to=TensorProto.DOUBLE)  # and read a second time
     graph.op("Cast", ["x"], "whole", to=TensorProto.INT32)
     graph.op("Cast", ["whole"], "rounded", to=TensorProto.FLOAT)
     graph.op("Add", ["rounded", "shift"], "y")

@@ -52,13 +52,14 @@ def pack(model: onnx.ModelProto) -> None:
 
 
 def unpack(model: onnx.ModelProto) -> None:
-    """Undo `pack`; the graph is as it was."""
+    """Undo `pack`; the graph is as it was, and a network's own casts stay."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = list(model.graph.node)
     del model.graph.node[:]
     for node in nodes:
-        tensor = tensors.get(node.input[0]) if node.op_type == "Cast" else None
-        if tensor is None or tensor.data_type != TensorProto.FLOAT16:
+        packed = node.op_type == "Cast" and node.input[0] == node.output[0] + _SUFFIX
+        tensor = tensors.get(node.input[0]) if packed else None
+        if tensor is None:
             model.graph.node.append(node)
             continue
         values = numpy_helper.to_array(tensor).astype(np.float32)
