@@ -53,7 +53,7 @@ class Tensor:
 IMAGE: Final = "IMAGE"
 PIXELS: Final = "PIXELS"
 FRAME: Final = "FRAME"
-LETTERBOX: Final = "LETTERBOX"
+SIZE: Final = "SIZE"
 CANVAS: Final = "CANVAS"
 BOXES: Final = "BOXES"
 LANDMARKS: Final = "LANDMARKS"
@@ -94,9 +94,8 @@ PREPROCESS: Final = Stage(
     (
         Tensor(PIXELS, "UINT8", (-1, -1, 3)),
         Tensor(FRAME, "UINT8", (1, -1, -1, 3)),
-        # rows: how the image lies in FRAME, in PIXELS; columns: scale (pixels there per image
-        # pixel), pad x, pad y
-        Tensor(LETTERBOX, "FP32", (2, 3)),
+        # the image's width and height; how many of its pixels, each way, one of PIXELS stands for
+        Tensor(SIZE, "INT64", (3,)),
     ),
 )
 DETECTION: Final = Stage(
@@ -118,7 +117,7 @@ ALIGNMENT: Final = Stage(
     (
         Tensor(IMAGE, "BYTES", (1,)),
         Tensor(PIXELS, "UINT8", (-1, -1, 3)),
-        Tensor(LETTERBOX, "FP32", (2, 3)),
+        Tensor(SIZE, "INT64", (3,)),
         Tensor(FRAME_BOXES, "FP32", (1, _ROWS, 4)),
         Tensor(FRAME_LANDMARKS, "FP32", (1, _ROWS, 5, 2)),
         Tensor(FRAME_CONFIDENCE, "FP32", (1, _ROWS)),

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from triton_python_backend import alignment, contract, decoding, detection, preprocess, results
 from triton_python_backend import quality as qualities
 from triton_python_backend.decoding import Picture
-from triton_python_backend.geometry import Letterbox
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -26,19 +25,19 @@ class LookCloser(Protocol):
 
 
 def preprocess_image(inputs: Arrays) -> Arrays:
-    """Stage 1 of 7: IMAGE to PIXELS, FRAME and LETTERBOX.
+    """Stage 1 of 7: IMAGE to PIXELS, FRAME and SIZE.
 
     Raises:
         InvalidImageError: if the bytes cannot be decoded.
 
     """
     picture = decoding.decode_reduced(_encoded(inputs))
-    frame, letterbox = preprocess.make_frame(picture)
-    rows = [[box.scale, box.pad_x, box.pad_y] for box in (letterbox, picture.letterbox)]
+    frame, _ = preprocess.make_frame(picture)
+    size = [picture.width, picture.height, picture.reduction]
     return {
         contract.PIXELS: picture.pixels,
         contract.FRAME: frame[None],
-        contract.LETTERBOX: np.array(rows, dtype=np.float32),
+        contract.SIZE: np.array(size, dtype=np.int64),
     }
 
 
@@ -47,7 +46,7 @@ def align_faces(inputs: Arrays, *, look_closer: LookCloser) -> Arrays:
 
     Raises: as `look_closer`; InvalidImageError if the bytes cannot be decoded again.
     """
-    picture, letterbox = _picture(inputs)
+    picture = Picture(inputs[contract.PIXELS], *map(int, inputs[contract.SIZE]))
     detector = int(inputs[contract.FRAME_DETECTOR].reshape(-1)[0])
     size = {"width": picture.width, "height": picture.height}
     frame = detection.Detections(
@@ -55,7 +54,7 @@ def align_faces(inputs: Arrays, *, look_closer: LookCloser) -> Arrays:
         inputs[contract.FRAME_LANDMARKS][0],
         inputs[contract.FRAME_CONFIDENCE][0],
     )
-    faces = frame.seen().to_image(letterbox, **size)
+    faces = frame.seen().to_image(preprocess.frame_letterbox(picture), **size)
     closeup = None
     if detection.needs_closeup(faces):
         closeup = look_closer(picture, detector=detector)
@@ -93,18 +92,3 @@ def _encoded(inputs: Arrays) -> bytes:
 
 def _decode_again(data: bytes, reduction: int) -> Picture:
     return decoding.decode_reduced(data, reduction=reduction)
-
-
-def _picture(inputs: Arrays) -> tuple[Picture, Letterbox]:
-    """Put together again what stage 1 made: the picture, and how the image lies in the frame."""
-    pixels = inputs[contract.PIXELS]
-    frame, reduced = (Letterbox(*map(float, row)) for row in inputs[contract.LETTERBOX])
-    reduction = round(1 / reduced.scale)
-    # the frame's scale is 640 over the longer edge; a reduced picture's edges are rounded up
-    longer = round(contract.FRAME_SIZE / frame.scale)
-    height, width = pixels.shape[:2]
-    if height > width:
-        size = (min(width * reduction, longer), longer)
-    else:
-        size = (longer, min(height * reduction, longer))
-    return Picture(pixels, *size, reduction), frame

@@ -1,4 +1,4 @@
-"""What insightface finds in given canvases.
+"""What insightface finds in given canvases and photos.
 
 Run by the interpreter that has insightface:
 
@@ -6,7 +6,8 @@ insightface_reference.py CANVASES.npz EMBEDDER.onnx ANSWERS.npz NAME=DETECTOR.on
 
 CANVASES holds uint8 RGB arrays [H,W,3]. For each of them and each detector, ANSWERS holds under
 `detector/canvas/...`: boxes [N,4], landmarks [N,5,2], confidence [N], crops [N,112,112,3] uint8
-RGB and embeddings [N,D] as the network gives them.
+RGB and embeddings [N,D] as the network gives them. Arrays named `photo…` are photos, which
+insightface fits to 640 x 640 itself, as it does for its users; the others it takes as they are.
 """
 
 import sys
@@ -30,7 +31,8 @@ def main(canvases_path: str, embedder_path: str, answers_path: str, *detectors: 
             # insightface works on OpenCV's channel order
             canvas = np.ascontiguousarray(canvases[key][..., ::-1])
             height, width = canvas.shape[:2]
-            rows, landmarks = detector.detect(canvas, input_size=(width, height))
+            size = (640, 640) if key.startswith("photo") else (width, height)
+            rows, landmarks = detector.detect(canvas, input_size=size)
             crops = [norm_crop(canvas, points) for points in landmarks]
             answers[f"{name}/{key}/boxes"] = rows[:, :4]
             answers[f"{name}/{key}/confidence"] = rows[:, 4]

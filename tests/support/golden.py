@@ -107,6 +107,24 @@ def make_all_canvases() -> dict[str, np.ndarray]:
     return found
 
 
+def cuts_of_any_size() -> dict[str, Pixels]:
+    """Parts of the group photo, most with edges that the canvas fits with rounding only."""
+    interpreter()
+    pixels = decode(photos.group_photo())
+    sizes = ((1001, 667), (667, 883), (1279, 851), (1171, 640), (1023, 880), (1280, 886))
+    return {
+        f"photo{width}x{height}": np.ascontiguousarray(pixels[-height:, -width:])
+        for width, height in sizes
+    }
+
+
+def large_photo() -> bytes:
+    """The group photo as a JPEG of 12 megapixels with an odd edge, to be decoded at half its size."""
+    small = decode(photos.group_photo())[..., ::-1]
+    large = cv2.resize(small, (4240, 2935), interpolation=cv2.INTER_CUBIC)
+    return bytes(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+
+
 def frame(pixels: Pixels) -> Pixels:
     """The detector's canvas as insightface makes it: 640 x 640, black beyond the picture."""
     return square(make_frame(Picture.whole(pixels))[0], 640)

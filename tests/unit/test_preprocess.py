@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -41,3 +42,23 @@ def test_the_frame_ends_with_the_blocks_in_which_the_picture_ends(width, height,
     rows = int(640 * height / max(width, height))
     assert (frame[:rows, 0] == 200).all()
     assert not frame[rows:].any()
+
+
+@pytest.mark.parametrize(("width", "height"), [(4240, 2935), (2935, 4240), (5122, 3001), (2571, 1)])
+@pytest.mark.parametrize("canvas_of", [make_frame, make_closeup])
+def test_a_reduced_picture_lies_where_the_whole_one_does(width, height, canvas_of):
+    # waves of eight pixels of the frame: a tenth of a pixel's shift is 10 levels of brightness
+    waves = [
+        128 + 127 * np.sin(np.arange(edge) * (2 * np.pi * 80 / max(width, height)))
+        for edge in (height, width)
+    ]
+    whole = np.empty((height, width, 3), np.uint8)
+    whole[..., 0], whole[..., 1] = waves[0][:, None], waves[1]
+    whole[..., 2] = 0
+    padded = cv2.copyMakeBorder(whole, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    half = cv2.resize(padded, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    expected, box = canvas_of(Picture.whole(whole))
+    got, box_of_reduced = canvas_of(Picture(half, width, height, 2))
+    assert box == box_of_reduced
+    assert got.shape == expected.shape
+    assert np.abs(got.astype(int) - expected).max() < 5

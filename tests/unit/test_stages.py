@@ -5,7 +5,6 @@ from triton_python_backend import contract, stages
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
-from triton_python_backend.preprocess import make_frame
 
 
 def encoded(pixels: np.ndarray) -> np.ndarray:
@@ -30,11 +29,10 @@ def detector_answer(*, faces: int, sure: float = 0.9) -> dict[str, np.ndarray]:
 
 def alignment_input(*, faces: int, sure: float = 0.9) -> dict[str, np.ndarray]:
     picture = Picture.whole(np.full((640, 640, 3), 90, np.uint8))
-    boxes = (make_frame(picture)[1], picture.letterbox)
     return {
         contract.IMAGE: encoded(picture.pixels),
         contract.PIXELS: picture.pixels,
-        contract.LETTERBOX: np.array([[b.scale, b.pad_x, b.pad_y] for b in boxes], np.float32),
+        contract.SIZE: np.array([640, 640, 1]),
         contract.FRAME_DETECTOR: np.array([[77]], np.int64),
         **detector_answer(faces=faces, sure=sure),
     }
@@ -62,7 +60,7 @@ def test_preprocess_gives_its_outputs():
     assert set(outputs) == {tensor.name for tensor in contract.PREPROCESS.outputs}
     np.testing.assert_array_equal(outputs[contract.PIXELS], pixels)
     assert outputs[contract.FRAME].shape == (1, 320, 640, 3)
-    np.testing.assert_allclose(outputs[contract.LETTERBOX], [[640 / 60, 0, 0], [1, 0, 0]])
+    assert outputs[contract.SIZE].tolist() == [60, 30, 1]
 
 
 def test_alignment_of_four_faces_keeps_rows_together():
@@ -109,7 +107,7 @@ def test_a_reduced_picture_is_put_together_again():
         return sees_nothing(picture, detector=detector)
 
     stages.align_faces(given, look_closer=look)
-    assert seen == [(3001, 2252, 2)]  # the shorter edge to within a pixel of the reduced picture
+    assert seen == [(3001, 2251, 2)]
 
 
 def test_results_of_no_face_have_no_rows():

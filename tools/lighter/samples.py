@@ -137,7 +137,7 @@ def _see(data: bytes, detector: Trial) -> tuple[Pixels, list[Pixels]]:
         {
             contract.IMAGE: image,
             contract.PIXELS: made[contract.PIXELS],
-            contract.LETTERBOX: made[contract.LETTERBOX],
+            contract.SIZE: made[contract.SIZE],
             contract.FRAME_BOXES: frame[contract.BOXES],
             contract.FRAME_LANDMARKS: frame[contract.LANDMARKS],
             contract.FRAME_CONFIDENCE: frame[contract.CONFIDENCE],
