@@ -119,7 +119,7 @@ def cuts_of_any_size() -> dict[str, Pixels]:
 
 
 def large_photo() -> bytes:
-    """The group photo as a JPEG of 12 megapixels with an odd edge, to be decoded at half its size."""
+    """The group photo as a JPEG of 12 megapixels with an odd edge; decoded at half its size."""
     small = decode(photos.group_photo())[..., ::-1]
     large = cv2.resize(small, (4240, 2935), interpolation=cv2.INTER_CUBIC)
     return bytes(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
