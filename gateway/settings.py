@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     """Folder (or URL) that holds weights, tried before any other source."""
     model_cache: Path | None = None
     """Folder in which fetched packs are kept, for several homes; else one below `home`."""
+    onnx_backend: Literal["auto", "compiled", "python"] = "auto"
+    """What runs networks in the wheel's Triton: `compiled`, within the server, some percent faster
+    (needs a C++ compiler at the first start); `python`, a process for each instance; `auto`:
+    compiled where that is possible."""
     scoring: Literal["on", "off"] = "on"
     """`off`: no scores are computed or shown; everything else works."""
 

@@ -99,6 +99,8 @@ fi
 if [ "$kind" = dev ]; then
     command -v docker-compose >/dev/null ||
         wants docker-compose "the test of docker-compose.yml will say so"
+    command -v c++ >/dev/null || command -v g++ >/dev/null ||
+        wants g++ "the compiled onnxruntime backend is not tested"
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
     if ! has_postgres; then
         wants postgresql "the tests of records run on SQLite only"

@@ -68,16 +68,17 @@ class OnnxSession:
             ConfigMismatchError: if names, types or dims differ from the graph's.
 
         """
-        self._batches = int(config.get("max_batch_size", 0)) > 0
-        self._rows_per_run = _number(config, "rows_per_run", 0) or sys.maxsize
+        self.batches = int(config.get("max_batch_size", 0)) > 0
+        self.rows_per_run = _number(config, "rows_per_run", 0)
+        """0: as many as come."""
         providers: list[Any] = ["CPUExecutionProvider"]
         if gpu is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
         self._session = onnxruntime.InferenceSession(
             str(model), session_options(config), providers=providers
         )
-        _check(config.get("input", ()), self._session.get_inputs(), batches=self._batches)
-        _check(config.get("output", ()), self._session.get_outputs(), batches=self._batches)
+        _check(config.get("input", ()), self._session.get_inputs(), batches=self.batches)
+        _check(config.get("output", ()), self._session.get_outputs(), batches=self.batches)
         named = {entry["name"] for entry in config.get("input", ())}
         for node in self._session.get_inputs():
             if node.name not in named:
@@ -102,7 +103,7 @@ class OnnxSession:
         where a row's activations fill the cache of a core, more rows at once are slower. If a
         joined run fails, each of its calls is tried alone, so that only the bad ones fail.
         """
-        if not self._batches:
+        if not self.batches:
             return [self._run_alone(call) for call in calls]
         return [answer for group in self._groups(calls) for answer in self._run_group(group)]
 
@@ -110,7 +111,7 @@ class OnnxSession:
         group: list[Call] = []
         rows = 0
         for call in calls:
-            if group and rows + call.rows > self._rows_per_run:
+            if group and rows + call.rows > (self.rows_per_run or sys.maxsize):
                 yield group
                 group, rows = [], 0
             group.append(call)
@@ -133,8 +134,8 @@ class OnnxSession:
             return error
 
     def _run(self, wanted: Sequence[str], inputs: Arrays) -> list[npt.NDArray[Any]]:
-        rows, most = _rows(inputs), self._rows_per_run
-        if not self._batches or rows <= most:
+        rows, most = _rows(inputs), self.rows_per_run or sys.maxsize
+        if not self.batches or rows <= most:
             return list(self._session.run(wanted, inputs))
         parts = [
             self._session.run(wanted, {name: each[at : at + most] for name, each in inputs.items()})

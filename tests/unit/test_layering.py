@@ -118,6 +118,7 @@ BACKEND = {
     "results": 2.0,
     "stages": 3.0,
     "self_test": 3.0,
+    "onnx_plan": 4.0,
     "adapter": 4.0,
 }
 RANKS = {f"gateway.{name}": rank for name, rank in GATEWAY.items()} | {

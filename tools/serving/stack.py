@@ -113,7 +113,7 @@ class Stack:
             ensure_weights(self.settings, report=report)
             installation = triton_install.install(self.home.triton, report=report)
             triton = TritonPart(self.settings, self.home, installation)
-            triton.prepare()
+            triton.prepare(report)
             parts.append(triton)
         if self.extent == "all":
             redis = self._prepare_redis(report)

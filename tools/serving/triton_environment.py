@@ -20,7 +20,9 @@ from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.triton_install import PYTHON, Installation
 
-_ONNX_BACKEND: Final = CHECKOUT / "triton_python_backend" / "onnxruntime" / "model.py"
+ONNX_BACKEND: Final = CHECKOUT / "triton_python_backend" / "onnxruntime" / "model.py"
+"""The one in Python, for where none can be compiled."""
+
 _LIBPYTHON: Final = f"libpython{PYTHON}.so.1.0"
 _SYSTEM_LIBRARIES: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 _ONE_THREAD: Final = (
@@ -31,7 +33,9 @@ _ONE_THREAD: Final = (
 )
 
 
-def assemble_backends(home: Home, installation: Installation) -> Path:
+def assemble_backends(
+    home: Home, installation: Installation, *, onnx_backend: Path = ONNX_BACKEND
+) -> Path:
     """Fill the folder for `--backend-directory` and return it.
 
     Files are copied: Triton refuses a backend library that is a link out of its folder.
@@ -43,9 +47,9 @@ def assemble_backends(home: Home, installation: Installation) -> Path:
     onnxruntime = home.backends / "onnxruntime"
     onnxruntime.mkdir()
     try:
-        shutil.copy2(_ONNX_BACKEND, onnxruntime / _ONNX_BACKEND.name)
+        shutil.copy2(onnx_backend, onnxruntime / onnx_backend.name)
     except FileNotFoundError as error:
-        message = f"the onnxruntime backend is missing: {_ONNX_BACKEND}"
+        message = f"the onnxruntime backend is missing: {onnx_backend}"
         raise ServingError(message) from error
     return home.backends
 

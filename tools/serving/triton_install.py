@@ -63,6 +63,11 @@ class Installation:
         return self.root / "nvidia_pytriton.libs"
 
     @property
+    def compiled(self) -> Path:
+        """Folder for what is compiled to run in this server."""
+        return self.root / "compiled"
+
+    @property
     def caches(self) -> Path:
         """Folder for `--cache-directory`."""
         return self.root / _SERVER / "caches"

@@ -12,7 +12,7 @@ from gateway.settings import Settings
 from tools.lifecycle.errors import LifecycleError
 from tools.lifecycle.guard import end_trial, withdraw_broken
 from tools.lifecycle.shelf import Shelf
-from tools.serving import triton_environment
+from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.ports import triton_listeners
@@ -62,10 +62,17 @@ class TritonPart:
         """Requests in flight are waited for; then the stubs end."""
         return _EXIT_SECONDS + 5.0
 
-    def prepare(self) -> None:
+    def prepare(self, report: Callable[[str], None] = lambda _: None) -> None:
         """Assemble folders and check libraries; raise ServingError naming what is missing."""
+        compiled = compiled_backend.provide(
+            self.installation.compiled, self.settings.onnx_backend, report=report
+        )
         try:
-            backends = triton_environment.assemble_backends(self.home, self.installation)
+            backends = triton_environment.assemble_backends(
+                self.home,
+                self.installation,
+                onnx_backend=compiled or triton_environment.ONNX_BACKEND,
+            )
             triton_environment.assemble_interpreter(self.home)
         except OSError as error:
             message = f"Triton's folders below {self.home.root} cannot be written: {error}"

@@ -1,0 +1,256 @@
+"""The two `onnxruntime` backends of the wheel's server: one contract, each in a real server."""
+
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import onnx
+import pytest
+import requests
+from onnx import TensorProto, helper
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from gateway.settings import CHECKOUT
+from tests.support.serving import make_settings, shared_installation, wait_until
+from tools.serving.home import Home
+from tools.serving.triton_part import TritonPart
+
+pytestmark = pytest.mark.contract
+
+_START_SECONDS = 60
+_WAIT_MICROSECONDS = 1_000_000
+"""How long a batch waits for company, so that requests sent together run together."""
+
+TWICE = """
+backend: "onnxruntime"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ -1 ] } ]
+output [
+  { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] },
+  { name: "ROWS" data_type: TYPE_INT64 dims: [ 1 ] }
+]
+parameters { key: "intra_op_thread_count" value: { string_value: "1" } }
+"""
+ALONE = (
+    TWICE.replace("max_batch_size: 8", "max_batch_size: 0")
+    .replace("dims: [ -1 ]", "dims: [ -1, -1 ]")
+    .replace("dims: [ 1 ]", "dims: [ -1, 1 ]")
+)
+LOOK_UP = """
+backend: "onnxruntime"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_INT64 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+BATCHING = f"dynamic_batching {{ max_queue_delay_microseconds: {_WAIT_MICROSECONDS} }}\n"
+TWO_ROWS = 'parameters { key: "rows_per_run" value: { string_value: "2" } }\n'
+
+
+def save(nodes, inputs, outputs, constants, path) -> None:
+    made = helper.make_graph(nodes, "graph", inputs, outputs, constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+
+
+def save_twice(path) -> None:
+    """Y = 2 X; ROWS = number of rows that ran together."""
+    nodes = [
+        helper.make_node("Add", ["X", "X"], ["Y"]),
+        helper.make_node("Shape", ["X"], ["size"], start=0, end=1),
+        helper.make_node("Expand", ["size", "size"], ["sizes"]),
+        helper.make_node("Unsqueeze", ["sizes", "last"], ["ROWS"]),
+    ]
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", "d"])]
+    outputs = [
+        helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["n", "d"]),
+        helper.make_tensor_value_info("ROWS", TensorProto.INT64, ["n", 1]),
+    ]
+    save(nodes, inputs, outputs, [helper.make_tensor("last", TensorProto.INT64, [1], [1])], path)
+
+
+def save_look_up(path) -> None:
+    """Y = 10, 11 or 12 for an X of 0, 1 or 2; others fail the run that they are in."""
+    nodes = [helper.make_node("Gather", ["table", "X"], ["Y"], axis=0)]
+    inputs = [helper.make_tensor_value_info("X", TensorProto.INT64, ["n", 1])]
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["n", 1])]
+    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [10, 11, 12])
+    save(nodes, inputs, outputs, [table], path)
+
+
+def save_no_number(path) -> None:
+    """An embedding that is no number."""
+    nodes = [
+        helper.make_node("Cast", ["CROPS"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["pixels"], ["flat"]),
+        helper.make_node("Slice", ["flat", "zero", "one", "one"], ["first"]),
+        helper.make_node("Mul", ["first", "nan"], ["EMBEDDING"]),
+        helper.make_node("Cast", ["first"], ["SPACE"], to=TensorProto.INT64),
+    ]
+    inputs = [helper.make_tensor_value_info("CROPS", TensorProto.UINT8, ["n", 112, 112, 3])]
+    outputs = [
+        helper.make_tensor_value_info("EMBEDDING", TensorProto.FLOAT, ["n", "d"]),
+        helper.make_tensor_value_info("SPACE", TensorProto.INT64, ["n", 1]),
+    ]
+    constants = [
+        helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("nan", TensorProto.FLOAT, [1], [float("nan")]),
+    ]
+    save(nodes, inputs, outputs, constants, path)
+
+
+def add(repository, name: str, config: str, write) -> None:
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(f'name: "{name}"\n{config}')
+    write(version / "model.onnx")
+
+
+@pytest.fixture(scope="module", params=["python", "compiled"])
+def server(request, tmp_path_factory):
+    """A server with small networks; its client."""
+    if request.param == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler is installed (on Debian: g++)")
+    folder = tmp_path_factory.mktemp(request.param)
+    repository = folder / "repository"
+    add(repository, "twice", TWICE + BATCHING, save_twice)
+    add(repository, "two_rows", TWICE + BATCHING + TWO_ROWS, save_twice)
+    add(repository, "alone", ALONE, save_twice)
+    add(repository, "look_up", LOOK_UP + BATCHING, save_look_up)
+    add(repository, "mismatch", TWICE.replace("TYPE_INT64", "TYPE_INT32"), save_twice)
+    add(repository, "garbage", TWICE, lambda path: path.write_bytes(b"no network"))
+    embedding = (CHECKOUT / "model_repository" / "face_embedding" / "config.pbtxt").read_text()
+    add(repository, "face_embedding", embedding.split("\n", 1)[1], save_no_number)
+    settings = make_settings(folder, repository, onnx_backend=request.param)
+    part = TritonPart(settings, Home(settings.home), shared_installation())
+    part.prepare()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            part.command(), env=dict(part.environment()), stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        address = f"http://127.0.0.1:{settings.triton_http_port}/v2"
+        assert wait_until(lambda: is_up(address), timeout_seconds=_START_SECONDS), log_of(folder)
+        yield Server(f"127.0.0.1:{settings.triton_grpc_port}", address, folder / "log")
+    finally:
+        process.terminate()
+        process.wait(_START_SECONDS)
+
+
+def log_of(folder) -> str:
+    return (folder / "log").read_text()[-2000:]
+
+
+def is_up(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/health/live", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+class Server:
+    def __init__(self, grpc: str, http: str, log) -> None:
+        self.client = triton.InferenceServerClient(grpc)
+        self.http = http
+        self.log = log
+
+    def ask(self, model: str, rows, *, outputs=None):
+        """Send a request; the call to wait for it."""
+        given = triton.InferInput(
+            "X", list(rows.shape), {"f": "FP32", "i": "INT64"}[rows.dtype.kind]
+        )
+        given.set_data_from_numpy(rows)
+        wanted = [triton.InferRequestedOutput(name) for name in outputs] if outputs else None
+        answers = []
+        self.client.async_infer(
+            model, [given], lambda result, error: answers.append(error or result), outputs=wanted
+        )
+
+        def wait():
+            deadline = time.monotonic() + _START_SECONDS
+            while not answers and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+            return answers[0]
+
+        return wait
+
+    def runs(self, model: str) -> tuple[int, int]:
+        """Requests' rows answered so far, and runs that it took."""
+        (stats,) = self.client.get_inference_statistics(model).model_stats
+        return stats.inference_count, stats.execution_count
+
+
+def floats(*values: float, width: int = 2) -> np.ndarray:
+    return np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
+
+
+def column(answer, name: str) -> list[float]:
+    return answer.as_numpy(name)[:, 0].tolist()
+
+
+def test_requests_that_wait_together_run_together_and_are_split_again(server):
+    rows, runs = server.runs("twice")
+    waits = [server.ask("twice", floats(1, 2)), server.ask("twice", floats(3))]
+    first, second = (wait() for wait in waits)
+    assert first.as_numpy("Y").tolist() == [[2, 2], [4, 4]]
+    assert column(second, "Y") == [6]
+    assert column(first, "ROWS") == [3, 3]
+    assert column(second, "ROWS") == [3]
+    assert server.runs("twice") == (rows + 3, runs + 1)
+
+
+def test_no_run_has_more_rows_than_the_config_says(server):
+    waits = [server.ask("two_rows", floats(*rows)) for rows in ((1,), (2, 3), (4, 5, 6))]
+    first, second, third = (wait() for wait in waits)
+    assert [column(each, "Y") for each in (first, second, third)] == [[2], [4, 6], [8, 10, 12]]
+    assert column(first, "ROWS") == [1]
+    assert column(second, "ROWS") == [2, 2]
+    assert column(third, "ROWS") == [2, 2, 1]
+
+
+def test_without_batching_each_runs_alone(server):
+    waits = [server.ask("alone", floats(1)), server.ask("alone", floats(2, 3))]
+    assert [column(wait(), "ROWS") for wait in waits] == [[1], [2, 2]]
+
+
+def test_only_what_is_asked_for_is_answered(server):
+    waits = [server.ask("twice", floats(1), outputs=[name]) for name in ("Y", "ROWS")]
+    only_y, only_rows = (wait() for wait in waits)
+    assert only_y.as_numpy("ROWS") is None
+    assert column(only_y, "Y") == [2]
+    assert only_rows.as_numpy("Y") is None
+    assert column(only_rows, "ROWS") == [2]
+
+
+def test_a_bad_request_fails_alone(server):
+    asked = [[1], [7], [2]]
+    waits = [server.ask("look_up", np.array([each], np.int64)) for each in asked]
+    first, bad, last = waits
+    assert column(first(), "Y") == [11]
+    with pytest.raises(InferenceServerException, match="out of data bounds"):
+        bad()
+    assert column(last(), "Y") == [12]
+    assert server.runs("look_up")[1] >= 1
+
+
+def test_many_at_once_get_their_own_answers(server):
+    waits = [server.ask("twice", floats(*range(n, n + 1 + n % 4))) for n in range(60)]
+    for n, wait in enumerate(waits):
+        assert column(wait(), "Y") == [2 * each for each in range(n, n + 1 + n % 4)]
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("mismatch", "ROWS is tensor(int64) in the graph, TYPE_INT32 in the config"),
+        ("garbage", "Protobuf parsing failed"),
+        ("face_embedding", "EMBEDDING holds values that are no finite numbers"),
+    ],
+)
+def test_what_cannot_work_is_not_served_and_the_log_says_why(server, model, why):
+    assert not server.client.is_model_ready(model)
+    assert why in server.log.read_text()

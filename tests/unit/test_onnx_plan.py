@@ -1,0 +1,87 @@
+"""What the compiled backend is told about a version, or why it must not be served."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from triton_python_backend import onnx_plan
+
+CONFIG = {
+    "name": "negative",
+    "max_batch_size": 8,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": ["-1"]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": ["-1"]}],
+    "parameters": {
+        "intra_op_thread_count": {"string_value": "1"},
+        "rows_per_run": {"string_value": "4"},
+        "enable_mem_arena": {"string_value": "0"},
+    },
+}
+
+
+def write(folder, *, name: str = "model.onnx", value: float = -1.0) -> None:
+    shape = ["n", "d"]
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["X", "factor"], ["Y"])],
+        "graph",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [1], [np.float32(value)])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / name)
+
+
+def ask(config, folder, monkeypatch, capsys) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(config)))
+    monkeypatch.setattr(sys, "argv", ["onnx_plan", str(folder)])
+    code = onnx_plan.main()
+    return code, capsys.readouterr().out
+
+
+def test_a_plan_says_what_the_config_asks_for(tmp_path, monkeypatch, capsys):
+    write(tmp_path)
+    code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
+    plan = [line.split(" ", 1) for line in said.splitlines()]
+    assert code == 0
+    assert dict(plan) == {
+        "library": str(onnx_plan.find_library()),
+        "model": str(tmp_path / "model.onnx"),
+        "level": "99",
+        "intra": "1",
+        "inter": "0",
+        "parallel": "0",
+        "pattern": "1",
+        "arena": "0",
+        "batches": "1",
+        "rows_per_run": "4",
+        "input": "X",
+    }
+
+
+def test_a_file_of_another_name_is_taken(tmp_path, monkeypatch, capsys):
+    write(tmp_path, name="other.onnx")
+    named = {**CONFIG, "default_model_filename": "other.onnx"}
+    code, said = ask(named, tmp_path, monkeypatch, capsys)
+    assert code == 0
+    assert f"model {tmp_path / 'other.onnx'}" in said
+
+
+def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys):
+    write(tmp_path)
+    wrong = {**CONFIG, "output": [{"name": "Z", "data_type": "TYPE_FP32", "dims": ["-1"]}]}
+    code, said = ask(wrong, tmp_path, monkeypatch, capsys)
+    assert code == 1
+    assert said.startswith("Z is not in the graph")
+
+
+def test_an_onnxruntime_without_a_library_is_a_complaint(tmp_path, monkeypatch, capsys):
+    write(tmp_path)
+    monkeypatch.setattr(onnx_plan, "find_library", lambda: None)
+    code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
+    assert code == 1
+    assert "no shared library" in said
