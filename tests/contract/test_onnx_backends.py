@@ -5,15 +5,14 @@ import subprocess
 import time
 
 import numpy as np
-import onnx
 import pytest
 import requests
-from onnx import TensorProto, helper
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from gateway.settings import CHECKOUT
 from tests.support.serving import make_settings, shared_installation, wait_until
+from tests.support.tiny_graphs import save_look_up, save_no_number, save_twice
 from tools.serving.home import Home
 from tools.serving.triton_part import TritonPart
 
@@ -46,59 +45,6 @@ output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
 """
 BATCHING = f"dynamic_batching {{ max_queue_delay_microseconds: {_WAIT_MICROSECONDS} }}\n"
 TWO_ROWS = 'parameters { key: "rows_per_run" value: { string_value: "2" } }\n'
-
-
-def save(nodes, inputs, outputs, constants, path) -> None:
-    made = helper.make_graph(nodes, "graph", inputs, outputs, constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, path)
-
-
-def save_twice(path) -> None:
-    """Y = 2 X; ROWS = number of rows that ran together."""
-    nodes = [
-        helper.make_node("Add", ["X", "X"], ["Y"]),
-        helper.make_node("Shape", ["X"], ["size"], start=0, end=1),
-        helper.make_node("Expand", ["size", "size"], ["sizes"]),
-        helper.make_node("Unsqueeze", ["sizes", "last"], ["ROWS"]),
-    ]
-    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", "d"])]
-    outputs = [
-        helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["n", "d"]),
-        helper.make_tensor_value_info("ROWS", TensorProto.INT64, ["n", 1]),
-    ]
-    save(nodes, inputs, outputs, [helper.make_tensor("last", TensorProto.INT64, [1], [1])], path)
-
-
-def save_look_up(path) -> None:
-    """Y = 10, 11 or 12 for an X of 0, 1 or 2; others fail the run that they are in."""
-    nodes = [helper.make_node("Gather", ["table", "X"], ["Y"], axis=0)]
-    inputs = [helper.make_tensor_value_info("X", TensorProto.INT64, ["n", 1])]
-    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["n", 1])]
-    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [10, 11, 12])
-    save(nodes, inputs, outputs, [table], path)
-
-
-def save_no_number(path) -> None:
-    """An embedding that is no number."""
-    nodes = [
-        helper.make_node("Cast", ["CROPS"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["pixels"], ["flat"]),
-        helper.make_node("Slice", ["flat", "zero", "one", "one"], ["first"]),
-        helper.make_node("Mul", ["first", "nan"], ["EMBEDDING"]),
-        helper.make_node("Cast", ["first"], ["SPACE"], to=TensorProto.INT64),
-    ]
-    inputs = [helper.make_tensor_value_info("CROPS", TensorProto.UINT8, ["n", 112, 112, 3])]
-    outputs = [
-        helper.make_tensor_value_info("EMBEDDING", TensorProto.FLOAT, ["n", "d"]),
-        helper.make_tensor_value_info("SPACE", TensorProto.INT64, ["n", 1]),
-    ]
-    constants = [
-        helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
-        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("nan", TensorProto.FLOAT, [1], [float("nan")]),
-    ]
-    save(nodes, inputs, outputs, constants, path)
 
 
 def add(repository, name: str, config: str, write) -> None:

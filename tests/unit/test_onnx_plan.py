@@ -4,10 +4,7 @@ import io
 import json
 import sys
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper
-
+from tests.support.tiny_graphs import save_scaled
 from triton_python_backend import onnx_plan
 
 CONFIG = {
@@ -23,19 +20,6 @@ CONFIG = {
 }
 
 
-def write(folder, *, name: str = "model.onnx", value: float = -1.0) -> None:
-    shape = ["n", "d"]
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["X", "factor"], ["Y"])],
-        "graph",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("factor", TensorProto.FLOAT, [1], [np.float32(value)])],
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / name)
-
-
 def ask(config, folder, monkeypatch, capsys) -> tuple[int, str]:
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(config)))
     monkeypatch.setattr(sys, "argv", ["onnx_plan", str(folder)])
@@ -44,7 +28,7 @@ def ask(config, folder, monkeypatch, capsys) -> tuple[int, str]:
 
 
 def test_a_plan_says_what_the_config_asks_for(tmp_path, monkeypatch, capsys):
-    write(tmp_path)
+    save_scaled(tmp_path / "model.onnx", -1)
     code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
     plan = [line.split(" ", 1) for line in said.splitlines()]
     assert code == 0
@@ -64,7 +48,7 @@ def test_a_plan_says_what_the_config_asks_for(tmp_path, monkeypatch, capsys):
 
 
 def test_a_file_of_another_name_is_taken(tmp_path, monkeypatch, capsys):
-    write(tmp_path, name="other.onnx")
+    save_scaled(tmp_path / "other.onnx", -1)
     named = {**CONFIG, "default_model_filename": "other.onnx"}
     code, said = ask(named, tmp_path, monkeypatch, capsys)
     assert code == 0
@@ -72,7 +56,7 @@ def test_a_file_of_another_name_is_taken(tmp_path, monkeypatch, capsys):
 
 
 def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys):
-    write(tmp_path)
+    save_scaled(tmp_path / "model.onnx", -1)
     wrong = {**CONFIG, "output": [{"name": "Z", "data_type": "TYPE_FP32", "dims": ["-1"]}]}
     code, said = ask(wrong, tmp_path, monkeypatch, capsys)
     assert code == 1
@@ -80,7 +64,7 @@ def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys
 
 
 def test_an_onnxruntime_without_a_library_is_a_complaint(tmp_path, monkeypatch, capsys):
-    write(tmp_path)
+    save_scaled(tmp_path / "model.onnx", -1)
     monkeypatch.setattr(onnx_plan, "find_library", lambda: None)
     code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
     assert code == 1

@@ -1,37 +1,16 @@
 """The python-based onnxruntime backend's rules, on tiny graphs with known answers."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 
+from tests.support.tiny_graphs import save_twice
 from triton_python_backend.onnx_session import (
     Call,
     ConfigMismatchError,
     OnnxSession,
     session_options,
 )
-
-
-def graph(path, *, rows="n"):
-    """Y = 2 X; ROWS = number of rows that ran together; fails on rows wider than 4."""
-    nodes = [
-        helper.make_node("Add", ["X", "X"], ["Y"]),
-        helper.make_node("Shape", ["X"], ["size"], start=0, end=1),
-        helper.make_node("Expand", ["size", "size"], ["sizes"]),
-        helper.make_node("Unsqueeze", ["sizes", "last"], ["ROWS"]),
-    ]
-    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [rows, "d"])]
-    outputs = [
-        helper.make_tensor_value_info("Y", TensorProto.FLOAT, [rows, "d"]),
-        helper.make_tensor_value_info("ROWS", TensorProto.INT64, [rows, 1]),
-    ]
-    last = helper.make_tensor("last", TensorProto.INT64, [1], [1])
-    made = helper.make_graph(nodes, "twice", inputs, outputs, [last])
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, path)
-    return path
 
 
 def config(**changes):
@@ -49,7 +28,7 @@ def config(**changes):
 
 @pytest.fixture
 def path(tmp_path):
-    return graph(tmp_path / "model.onnx")
+    return save_twice(tmp_path / "model.onnx")
 
 
 def call(*values: float, outputs=("Y", "ROWS"), width: int = 2) -> Call:
@@ -124,7 +103,7 @@ def test_config_that_does_not_fit_is_refused(path, change, message):
 
 def test_a_fixed_batch_axis_cannot_batch(tmp_path):
     with pytest.raises(ConfigMismatchError, match="shape"):
-        OnnxSession(config(), graph(tmp_path / "fixed.onnx", rows=1))
+        OnnxSession(config(), save_twice(tmp_path / "fixed.onnx", rows=1))
 
 
 LEVELS = onnxruntime.GraphOptimizationLevel

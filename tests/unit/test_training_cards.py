@@ -103,3 +103,22 @@ def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() ->
     assert "| 12.3 % (5.7) |" in card
     assert "10 steps of 16 pictures of 256 pixels or 5 pictures of 448 pixels, seed 7" in card
     assert "| 77.7 % |" in card
+
+
+def test_the_detection_card_shows_what_the_teacher_itself_reaches() -> None:
+    path = CHECKOUT / "docs" / "models" / "face_detection.json"
+    metrics = json.loads(path.read_text())
+    for entry in metrics.values():
+        if isinstance(entry, dict):
+            entry.pop("steady", None)
+    assert "steady" not in render_card(metrics)
+    measured = {"faces": 321, "landmark_error_mean": 0.0611, "landmark_error_median": 0.0522}
+    metrics["composed"]["steady"] = {
+        "student": {**measured, "recall": 0.961},
+        "peer": {**measured, "recall": 0.882},
+        "teacher": {**measured, "recall": 0.993, "landmark_error_mean": 0.0444},
+    }
+    card = render_card(metrics)
+    assert "| composed scenes | 321 | 96.1 % | 88.2 % | 99.3 % | 6.1 % (5.2) |" in card
+    assert "| 4.4 % (5.2) |" in card
+    assert "does not agree wholly with itself" in card

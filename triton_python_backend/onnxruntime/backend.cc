@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -148,6 +149,14 @@ class Pipe {
 // Run `onnx_plan` on a config and a version's folder; what it prints, or its complaint as an exception.
 std::string AskForPlan(const std::string& config, const std::string& folder) {
   Pipe given, printed;
+  // told before there is a reader: nothing can break then, but it has to fit
+  fcntl(given.write_end(), F_SETPIPE_SZ, 1 << 20);
+  if (fcntl(given.write_end(), F_GETPIPE_SZ) < static_cast<int>(config.size()) ||
+      write(given.write_end(), config.data(), config.size()) !=
+          static_cast<ssize_t>(config.size())) {
+    throw std::runtime_error("the config is too long");
+  }
+  given.CloseWrite();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, given.read_end(), 0);
@@ -158,20 +167,18 @@ std::string AskForPlan(const std::string& config, const std::string& folder) {
       &child, command[0], &actions, nullptr, const_cast<char* const*>(command), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) throw std::runtime_error("python3 cannot be started");
-  given.CloseRead();
   printed.CloseWrite();
-  // a config is a few kilobytes and fits the pipe
-  bool told = write(given.write_end(), config.data(), config.size()) ==
-              static_cast<ssize_t>(config.size());
-  given.CloseWrite();
   std::string text;
   char buffer[4096];
-  for (ssize_t count; (count = read(printed.read_end(), buffer, sizeof buffer)) > 0;) {
-    text.append(buffer, static_cast<size_t>(count));
+  while (true) {
+    ssize_t count = read(printed.read_end(), buffer, sizeof buffer);
+    if (count > 0) text.append(buffer, static_cast<size_t>(count));
+    if (count == 0 || (count < 0 && errno != EINTR)) break;
   }
   int status = 0;
-  waitpid(child, &status, 0);
-  if (!told || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     throw std::runtime_error(text.empty() ? "the network could not be tried" : text);
   }
   return text;
@@ -273,6 +280,8 @@ class Model {
 
   ~Model() { runtime_->Free(ort::kReleaseSession, session_); }
   Model(const Model&) = delete;
+
+  bool batches() const { return batches_; }
 
   Call Read(TRITONBACKEND_Request* request) const {
     Call call;
@@ -577,7 +586,7 @@ TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(
     if (error != nullptr) TRITONSERVER_ErrorDelete(error);
   };
   for (const Call& call : calls) {
-    rows += static_cast<uint64_t>(call.Rows());
+    rows += model.batches() ? static_cast<uint64_t>(call.Rows()) : 1;
     drop(TRITONBACKEND_ModelInstanceReportStatistics(
         instance, call.request, call.error.empty(), started, computing, computed, ended));
     drop(TRITONBACKEND_RequestRelease(call.request, TRITON_RELEASE_ALL));

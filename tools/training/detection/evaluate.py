@@ -30,6 +30,7 @@ from tools.training.detection.scrfd import (
     iou_matrix,
     open_session,
 )
+from tools.training.detection.steady import steady_faces
 
 SMALLEST = 24.0
 FRAME = 640
@@ -95,9 +96,11 @@ def compare(
 ) -> dict[str, Any]:
     """Hold student and peer against the teacher's faces, and the student against the peer's.
 
-    All with the pipeline's two passes.
+    All with the pipeline's two passes. Against the teacher's steady faces (`steady_faces`) all
+    three are held, the teacher itself, too.
     """
     ours, theirs, between = Agreement(), Agreement(), Agreement()
+    steady = {"student": Agreement(), "peer": Agreement(), "teacher": Agreement()}
     for image in images:
         scale = FRAME / max(image.shape[:2])
         reference, answer, other = (
@@ -106,7 +109,15 @@ def compare(
         ours.add(reference, answer, scale=scale)
         theirs.add(reference, other, scale=scale)
         between.add(other, answer, scale=scale)
-    return {**ours.report(), "peer": theirs.report(), "of_peer": between.report()}
+        sure = steady_faces(teacher, image)
+        for agreement, found in zip(steady.values(), (answer, other, reference), strict=True):
+            agreement.add(sure, found, scale=scale)
+    return {
+        **ours.report(),
+        "peer": theirs.report(),
+        "of_peer": between.report(),
+        "steady": {who: agreement.report() for who, agreement in steady.items()},
+    }
 
 
 def composed_images(faces: list[FacePhotos], scenes: list[Scene], *, count: int) -> list[ByteArray]:
