@@ -147,6 +147,8 @@ def test_requests_that_wait_together_run_together_and_are_split_again(server):
     assert column(first, "ROWS") == [3, 3]
     assert column(second, "ROWS") == [3]
     assert server.runs("twice") == (rows + 3, runs + 1)
+    (stats,) = server.client.get_inference_statistics("twice").model_stats
+    assert 3 in [batch.batch_size for batch in stats.batch_stats]
 
 
 def test_no_run_has_more_rows_than_the_config_says(server):

@@ -62,3 +62,23 @@ def test_a_reduced_picture_lies_where_the_whole_one_does(width, height, canvas_o
     assert box == box_of_reduced
     assert got.shape == expected.shape
     assert np.abs(got.astype(int) - expected).max() < 5
+
+
+@pytest.mark.parametrize(("width", "height"), [(1001, 669), (669, 1001), (985, 999)])
+def test_places_in_the_closeup_are_where_it_says_up_to_its_edges(width, height):
+    period = max(width, height) / 10  # 16 pixels of the close-up
+    across = np.sin(np.arange(width) * (2 * np.pi / period))
+    down = np.sin(np.arange(height) * (2 * np.pi / period))
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = 128 + 100 * across, 128 + 100 * down[:, None]
+    closeup, box = make_closeup(Picture.whole(image))
+    wide, high = int(width * box.scale), int(height * box.scale)
+    row = closeup[int(box.pad_y) + high // 2, int(box.pad_x) :, 0][:wide]
+    column = closeup[int(box.pad_y) :, int(box.pad_x) + wide // 2, 1][:high]
+    for line in (row, column):
+        last = np.arange(len(line))[-48:-2]
+        # centres of pixels, in the image
+        angle = ((last + 0.5) / box.scale - 0.5) * (2 * np.pi / period)
+        waves = np.stack([np.sin(angle), np.cos(angle), np.ones_like(angle)], axis=1)
+        (sine, cosine, _), *_ = np.linalg.lstsq(waves, line[last].astype(float), rcond=None)
+        assert abs(np.arctan2(cosine, sine)) < 2 * np.pi / 16 * 0.1  # a tenth of a pixel
