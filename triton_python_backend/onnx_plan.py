@@ -62,7 +62,8 @@ def main() -> int:
     try:
         lines = list(plan(json.load(sys.stdin), Path(sys.argv[1])))
     except Exception as error:  # noqa: BLE001 - the server reports it and keeps the version before
-        sys.stdout.write(str(error))
+        # in the words of the backend in Python
+        sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

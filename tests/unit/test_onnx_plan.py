@@ -60,7 +60,7 @@ def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys
     wrong = {**CONFIG, "output": [{"name": "Z", "data_type": "TYPE_FP32", "dims": ["-1"]}]}
     code, said = ask(wrong, tmp_path, monkeypatch, capsys)
     assert code == 1
-    assert said.startswith("Z is not in the graph")
+    assert said.startswith("ConfigMismatchError: Z is not in the graph")
 
 
 def test_an_onnxruntime_without_a_library_is_a_complaint(tmp_path, monkeypatch, capsys):

@@ -128,7 +128,7 @@ std::string ReadConfig(TRITONBACKEND_Model* model) {
 }
 
 TRITONSERVER_Error* Refuse(const std::exception& error) {
-  return TRITONSERVER_ErrorNew(TRITON_INVALID_ARG, error.what());
+  return TRITONSERVER_ErrorNew(TRITON_INTERNAL, error.what());
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct TRITONBACKEND_Response;
 struct TRITONBACKEND_Input;
 struct TRITONBACKEND_Output;
 
-enum { TRITON_INTERNAL = 1, TRITON_INVALID_ARG = 3 };          // TRITONSERVER_Error_Code
+enum { TRITON_INTERNAL = 1 };                                  // TRITONSERVER_Error_Code
 enum { TRITON_CPU = 0, TRITON_GPU = 2 };                       // TRITONSERVER_MemoryType
 enum { TRITON_RELEASE_ALL = 1, TRITON_COMPLETE_FINAL = 1 };    // flags
 
