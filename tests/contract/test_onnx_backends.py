@@ -123,6 +123,11 @@ class Server:
 
         return wait
 
+    def reason(self, model: str) -> str:
+        """Why the model is not served, in the server's words."""
+        index = self.client.get_model_repository_index().models
+        return next(each.reason for each in index if each.name == model)
+
     def runs(self, model: str) -> tuple[int, int]:
         """Requests' rows answered so far, and runs that it took."""
         (stats,) = self.client.get_inference_statistics(model).model_stats
@@ -203,6 +208,7 @@ def test_many_at_once_get_their_own_answers(server):
 )
 def test_what_cannot_work_is_not_served_and_the_server_says_why(server, model, why):
     assert not server.client.is_model_ready(model)
-    index = server.client.get_model_repository_index().models
-    (reason,) = [each.reason for each in index if each.name == model]
-    assert re.match(f"Internal: {why}", reason), reason
+    reasons = []
+    # it is tried again at each poll, and has no reason meanwhile
+    assert wait_until(lambda: reasons.append(server.reason(model)) or bool(reasons[-1]))
+    assert re.match(f"Internal: {why}", reasons[-1]), reasons[-1]
