@@ -82,3 +82,15 @@ def test_places_in_the_closeup_are_where_it_says_up_to_its_edges(width, height):
         waves = np.stack([np.sin(angle), np.cos(angle), np.ones_like(angle)], axis=1)
         (sine, cosine, _), *_ = np.linalg.lstsq(waves, line[last].astype(float), rcond=None)
         assert abs(np.arctan2(cosine, sine)) < 2 * np.pi / 16 * 0.1  # a tenth of a pixel
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize(("width", "height"), [(10_241, 7), (3, 10_247), (10_243, 6_829), (1, 1)])
+def test_every_picture_fills_its_part_of_the_frame(width, height, reduction):
+    stored = np.full((-(-height // reduction), -(-width // reduction), 3), 200, np.uint8)
+    frame, _ = make_frame(Picture(stored, width, height, reduction))
+    rows = max(int(640 * height / max(width, height)), 1)
+    columns = max(int(640 * width / max(width, height)), 1)
+    assert (frame[:rows, :columns] == 200).all()
+    assert not frame[rows:].any()
+    assert not frame[:, columns:].any()
