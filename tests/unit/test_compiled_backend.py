@@ -65,6 +65,13 @@ def test_other_sources_are_compiled_anew(tmp_path, calls, said, monkeypatch):
     assert len(calls.read_text().splitlines()) == 2
 
 
+def test_for_another_c_library_it_is_compiled_anew(tmp_path, calls, said, monkeypatch):
+    first = compiled_backend.provide(tmp_path / "kept", "auto", report=said.append)
+    monkeypatch.setattr(compiled_backend.platform, "libc_ver", lambda: ("glibc", "9.9"))
+    assert compiled_backend.provide(tmp_path / "kept", "auto", report=said.append) != first
+    assert len(calls.read_text().splitlines()) == 2
+
+
 def test_without_a_compiler_python_serves_and_the_package_is_named(tmp_path, said, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -7,6 +7,7 @@ every canvas and crop has to go there and back. What is compiled is kept beside 
 import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -76,7 +77,9 @@ def _find_compiler() -> str:
 
 
 def _digest(compiler: str) -> str:
-    digest = hashlib.sha256(" ".join((compiler, *_FLAGS)).encode())
+    """Name what a library depends on: a home may be mounted beside another C library."""
+    made_by = (compiler, *_FLAGS, platform.machine(), *platform.libc_ver())
+    digest = hashlib.sha256(" ".join(made_by).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
