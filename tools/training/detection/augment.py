@@ -1,9 +1,12 @@
-"""What happens to pictures on their way into a scene: colour, blur, JPEG; frames; cut-outs."""
+"""What happens to pictures: colour, blur, JPEG; frames; cut-outs; harsh light, covered faces."""
 
 import cv2
 import numpy as np
 
 from tools.training.detection.scrfd import ByteArray, FloatArray
+
+COVERED = ((0.5, 0.1), (0.5, 0.4), (0.5, 0.85), (0.1, 0.5), (0.9, 0.5))
+"""Where a face is covered, in shares of its box: brow, eyes, mouth, either side."""
 
 
 def colour_jitter(image: ByteArray, rng: np.random.Generator) -> ByteArray:
@@ -50,6 +53,49 @@ def degrade(image: ByteArray, rng: np.random.Generator) -> ByteArray:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
     if rng.random() < 0.15:
         image = colour_jitter(image, rng)
+    return image
+
+
+def harshly_lit(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """Light from one side, and often of a colour, as paint and lamps have."""
+    height, width = image.shape[:2]
+    light = rng.uniform(0.25, 1.5, (2, 2, 1)).astype(np.float32)
+    if rng.random() < 0.6:
+        light = light * np.exp(rng.normal(0, 0.35, 3)).astype(np.float32)
+    light = np.broadcast_to(light, (2, 2, 3))
+    field = cv2.resize(np.ascontiguousarray(light), (width, height))
+    return np.clip(image * field, 0, 255).astype(np.uint8)
+
+
+def covered(image: ByteArray, boxes: FloatArray, rng: np.random.Generator) -> ByteArray:
+    """Cover a part of some faces, ``[N,4]`` in pixels: brow, eyes, mouth or a side of them.
+
+    What covers them is of one colour, or another part of the picture.
+    """
+    image = image.copy()
+    size_y, size_x = image.shape[:2]
+    for box in boxes:
+        if rng.random() < 0.5:
+            continue
+        extent = box[2:] - box[:2]
+        middle = box[:2] + extent * COVERED[int(rng.integers(len(COVERED)))]
+        half = extent * rng.uniform((0.2, 0.1), (0.6, 0.25))
+        x1, y1 = np.maximum(middle - half, 0).astype(int)
+        x2, y2 = np.minimum(middle + half, [size_x, size_y]).astype(int)
+        if x2 - x1 < 2 or y2 - y1 < 2:
+            continue
+        width, height = int(x2 - x1), int(y2 - y1)
+        cover = np.empty((height, width, 3), np.uint8)
+        cover[:] = rng.integers(0, 256, 3)
+        if rng.random() < 0.5 and width < size_x and height < size_y:
+            left, top = rng.integers(0, size_x - width), rng.integers(0, size_y - height)
+            cover = image[top : top + height, left : left + width].copy()
+        mask = np.ones((height, width), np.float32)
+        if rng.random() < 0.6:
+            mask[:] = 0
+            ellipse = ((width / 2, height / 2), (float(width), float(height)), 0.0)
+            cv2.ellipse(mask, ellipse, (1.0,), -1)
+        image[y1:y2, x1:x2] = cv2.blendLinear(cover, image[y1:y2, x1:x2].copy(), mask, 1 - mask)
     return image
 
 

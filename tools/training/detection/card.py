@@ -13,6 +13,7 @@ _HELD_OUT: Final = {
     "fairface_val_144px": "FairFace photos",
     "utkface_128px": "UTKFace photos",
     "mebeauty_336px": "MEBeauty photos (test split)",
+    "together": "all of them",
 }
 
 

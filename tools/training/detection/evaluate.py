@@ -5,8 +5,8 @@ half into 320. Faces count from 24 pixels (root of the box's area) in the 640 fr
 """
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class Agreement:
             best = overlaps.max(axis=0) if len(reference) else np.zeros(overlaps.shape[1])
             self.extra += int((best < 0.3).sum())
 
+    def include(self, other: "Agreement") -> None:
+        """Count what `other` has counted as well."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
     def report(self) -> dict[str, float]:
         """Shares 0-1; landmark error in eye distances."""
         return {
@@ -91,33 +96,49 @@ class Agreement:
         }
 
 
-def compare(
-    images: Iterable[ByteArray], teacher: RawDetector, student: RawDetector, peer: RawDetector
-) -> dict[str, Any]:
-    """Hold student and peer against the teacher's faces, and the student against the peer's.
+class Comparison:
+    """Teacher, student and peer beside each other, over any number of pictures.
 
-    All with the pipeline's two passes. Against the teacher's steady faces (`steady_faces`) all
-    three are held, the teacher itself, too.
+    Student and peer are held against the teacher's faces, the student against the peer's, and
+    all three, the teacher too, against the teacher's steady faces (`steady_faces`). All look at
+    pictures in the pipeline's two passes.
     """
-    ours, theirs, between = Agreement(), Agreement(), Agreement()
-    steady = {"student": Agreement(), "peer": Agreement(), "teacher": Agreement()}
-    for image in images:
+
+    def __init__(self) -> None:
+        self._student, self._peer, self._of_peer = Agreement(), Agreement(), Agreement()
+        self._steady = {who: Agreement() for who in ("student", "peer", "teacher")}
+
+    def look(
+        self, image: ByteArray, *, teacher: RawDetector, student: RawDetector, peer: RawDetector
+    ) -> None:
+        """Show all three one picture, ``[H,W,3]`` uint8 RGB."""
         scale = FRAME / max(image.shape[:2])
         reference, answer, other = (
             network.detect_twice(image) for network in (teacher, student, peer)
         )
-        ours.add(reference, answer, scale=scale)
-        theirs.add(reference, other, scale=scale)
-        between.add(other, answer, scale=scale)
+        self._student.add(reference, answer, scale=scale)
+        self._peer.add(reference, other, scale=scale)
+        self._of_peer.add(other, answer, scale=scale)
         sure = steady_faces(teacher, image)
-        for agreement, found in zip(steady.values(), (answer, other, reference), strict=True):
+        for agreement, found in zip(self._steady.values(), (answer, other, reference), strict=True):
             agreement.add(sure, found, scale=scale)
-    return {
-        **ours.report(),
-        "peer": theirs.report(),
-        "of_peer": between.report(),
-        "steady": {who: agreement.report() for who, agreement in steady.items()},
-    }
+
+    def include(self, other: "Comparison") -> None:
+        """Count what `other` has counted as well."""
+        for mine, theirs in zip(self._all(), other._all(), strict=True):
+            mine.include(theirs)
+
+    def _all(self) -> list[Agreement]:
+        return [self._student, self._peer, self._of_peer, *self._steady.values()]
+
+    def report(self) -> dict[str, Any]:
+        """The student's agreement (`Agreement.report`), and the others' below their names."""
+        return {
+            **self._student.report(),
+            "peer": self._peer.report(),
+            "of_peer": self._of_peer.report(),
+            "steady": {who: agreement.report() for who, agreement in self._steady.items()},
+        }
 
 
 def composed_images(faces: list[FacePhotos], scenes: list[Scene], *, count: int) -> list[ByteArray]:
@@ -200,17 +221,25 @@ def evaluate(
     cv2.setNumThreads(1)
     faces, scenes = load_faces(cache), load_scenes(cache / "scenes.npz")
     ours, theirs, other = RawDetector(student), RawDetector(teacher), RawDetector(peer)
-    report: dict[str, Any] = {
-        "composed": compare(composed_images(faces, scenes, count=composed), theirs, ours, other),
-        "people_scenes": compare(
-            [s.image for s in scenes if s.held_out and not s.face_free], theirs, ours, other
-        ),
-        "false_alarms": false_alarms(scenes, ours),
-        "false_alarms_peer": false_alarms(scenes, other),
+    held_out = {
+        "composed": composed_images(faces, scenes, count=composed),
+        "people_scenes": [s.image for s in scenes if s.held_out and not s.face_free],
+        **{
+            SOURCES[photos_of.source[0]]: held_out_photos(photos_of, at_most=photos)
+            for photos_of in faces
+        },
     }
-    for source in faces:
-        name = SOURCES[source.source[0]]
-        report[name] = compare(held_out_photos(source, at_most=photos), theirs, ours, other)
+    report: dict[str, Any] = {}
+    together = Comparison()
+    for name, images in held_out.items():
+        comparison = Comparison()
+        for image in images:
+            comparison.look(image, teacher=theirs, student=ours, peer=other)
+        together.include(comparison)
+        report[name] = comparison.report()
+    report["together"] = together.report()
+    report["false_alarms"] = false_alarms(scenes, ours)
+    report["false_alarms_peer"] = false_alarms(scenes, other)
     if group_photo is not None:
         report["group_photo_faces"] = count_faces(group_photo, ours)
     report["time_640"] = alternate_times({"student": student, "peer": peer})

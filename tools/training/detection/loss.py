@@ -2,7 +2,8 @@
 
 Scores learn the teacher's score or, where there is none, the overlap that their own box reaches
 (Li et al. 2020, Generalized Focal Loss), boxes the distance-IoU (Zheng et al. 2020), landmarks a
-Huber loss in units of the face's size.
+Huber loss in units of the distance between the eyes, by which their error is judged, or, where that
+is short, as in profiles, of the face's size.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from torch import Tensor
 
 BOX_WEIGHT = 1.0
 POINT_WEIGHT = 12.0
-POINT_BETA = 0.02  # of the face's size: quadratic below, linear above
+POINT_BETA = 0.02  # of that unit: quadratic below, linear above
+EYES_APART = 0.4  # times the face's size, in a face seen from the front
+NARROWEST = 0.35  # times that: a profile's eyes fall together, and are no unit
 PLACED = 0.2  # rows that the teacher scores lower do not learn where the face is
 
 
@@ -81,7 +84,9 @@ def detection_loss(
     score = (quality_focal(logits.reshape(-1), quality) * weight.reshape(-1)).sum() / count
     area = (boxes[:, 0] + boxes[:, 2]) * (boxes[:, 1] + boxes[:, 3])
     size = area.clamp(min=1.0).sqrt()  # in strides; faint rows may answer with an empty box
-    error = (offsets.reshape(-1, 5, 2)[rows] - points).abs() / size[:, None, None]
+    apart = (points[:, 1] - points[:, 0]).norm(dim=1) / EYES_APART
+    unit = torch.minimum(torch.maximum(apart, NARROWEST * size), size)
+    error = (offsets.reshape(-1, 5, 2)[rows] - points).abs() / unit[:, None, None]
     huber = torch.where(error < POINT_BETA, error**2 / (2 * POINT_BETA), error - POINT_BETA / 2)
     return Losses(
         score=score,

@@ -19,7 +19,7 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.detection.augment import colour_jitter
+from tools.training.detection.augment import colour_jitter, covered, harshly_lit
 from tools.training.detection.compose import Composer
 from tools.training.detection.data import load_faces, load_scenes
 from tools.training.detection.loss import Losses, detection_loss
@@ -51,19 +51,21 @@ class Side:
 class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
-    mosaic: the share of scenes that are mosaics.
+    mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
+    in harsh light.
     sides: each with the share of steps that see pictures of that side, and how many at once.
     Small pictures teach most for the time they take; the largest anchors see faces in large ones
     only.
     """
 
     steps: int = 20_000
-    sides: tuple[Side, ...] = (Side(256, 16, 0.6), Side(448, 5, 0.2), Side(640, 3, 0.2))
+    sides: tuple[Side, ...] = (Side(256, 16, 0.5), Side(448, 5, 0.25), Side(640, 3, 0.25))
     muon_rate: float = 0.03
     adam_rate: float = 2e-3
     warmup: int = 300
     average: float = 0.998
     mosaic: float = 0.3
+    hard: float = 0.1
     seed: int = 7
     workers: int = 1
     save_every_s: float = 150.0
@@ -103,7 +105,7 @@ class ComposedBatches(IterableDataset[Batch]):
     ) -> None:
         """Compose as `settings` say; `teacher`, in SCRFD's layout, answers for every scene."""
         self._composer = composer
-        self._mosaic = settings.mosaic
+        self._mosaic, self._hard = settings.mosaic, settings.hard
         self._sides = sides = settings.sides
         self._seed = seed
         self._teacher = teacher
@@ -123,7 +125,12 @@ class ComposedBatches(IterableDataset[Batch]):
             self._detector = RawDetector(self._teacher)
         mosaic = rng.random() < self._mosaic
         make = self._composer.mosaics.sample if mosaic else self._composer.sample
-        return ask(self._detector, make(rng, size))
+        sample = make(rng, size)
+        if rng.random() < self._hard:
+            sample = replace(sample, image=covered(sample.image, sample.boxes, rng))
+        if rng.random() < self._hard:
+            sample = replace(sample, image=harshly_lit(sample.image, rng))
+        return ask(self._detector, sample)
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         """Compose a new scene into the pool, or take one from it in another guise."""
