@@ -115,7 +115,19 @@ class Canvas:
 class Composer:
     """Makes samples of ``size`` x ``size`` from labelled photos and scenes."""
 
-    def __init__(self, faces: list[FacePhotos], scenes: list[Scene], *, held_out: bool) -> None:
+    def __init__(
+        self,
+        faces: list[FacePhotos],
+        scenes: list[Scene],
+        *,
+        held_out: bool,
+        miniatures: float = 0.0,
+    ) -> None:
+        """Take the photos and scenes that are `held_out` or not.
+
+        miniatures: the share of backgrounds that show several scenes.
+        """
+        self._miniatures = miniatures
         self._sources = [(photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces]
         self._bounds = [self._shares(SMALL_SHARES), self._shares(LARGE_SHARES)]
         chosen = [scene for scene in scenes if scene.held_out == held_out]
@@ -156,6 +168,8 @@ class Composer:
             noise = rng.normal(0, rng.uniform(0, 40), (size // 8, size // 8, 3))
             field = np.clip(noise + colour, 0, 255).astype(np.uint8)
             return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+        if self._miniatures and rng.random() < self._miniatures:
+            return self.mosaics.without_faces(rng, size)
         out = self._crop(rng, size)
         if rng.random() < 0.2:  # few scenes have no face: two in one make more of them
             shade = cv2.resize(rng.random((3, 3), np.float32), (size, size))

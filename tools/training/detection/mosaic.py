@@ -18,6 +18,8 @@ from tools.training.detection.scrfd import ByteArray, FloatArray
 
 SMALLEST = 14.0  # pixels of the canvas
 PEOPLED, WHOLE = 0.6, 0.8  # bounds of the shares of scenes with people and of whole photos
+MINIATURES = (2, 6)  # scenes without faces in a row, from and below
+TURNED = 0.2  # of them upside down
 FEW = 400  # pixels: canvases below have two tiles by two
 
 Photo = tuple[ByteArray, FloatArray, FloatArray]
@@ -57,6 +59,21 @@ class Mosaics:
             points=np.empty((0, 5, 2), np.float32),
             ignored=np.concatenate(ignored),
         )
+
+    def without_faces(self, rng: np.random.Generator, size: int) -> ByteArray:
+        """Scenes without faces in miniature, ``[size,size,3]`` uint8: much that is as small."""
+        image = np.empty((size, size, 3), np.uint8)
+        lines = [round(line) for line in np.linspace(0, size, int(rng.integers(*MINIATURES)) + 1)]
+        for top, bottom in pairwise(lines):
+            for left, right in pairwise(lines):
+                scene = self._empty[rng.integers(len(self._empty))].image
+                nobody = np.empty((0, 4), np.float32)
+                tile, _ = cut_out(
+                    rng, scene, nobody, focus=0, target=0, shape=(bottom - top, right - left)
+                )
+                turned = np.rot90(tile, 2) if rng.random() < TURNED else tile
+                image[top:bottom, left:right] = turned
+        return image
 
     def _tile(
         self, rng: np.random.Generator, width: int, height: int

@@ -52,7 +52,7 @@ class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
     mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
-    in harsh light.
+    in harsh light; miniatures: of backgrounds that show several scenes.
     sides: each with the share of steps that see pictures of that side, and how many at once.
     Small pictures teach most for the time they take; the largest anchors see faces in large ones
     only.
@@ -66,6 +66,7 @@ class TrainSettings:
     average: float = 0.998
     mosaic: float = 0.3
     hard: float = 0.1
+    miniatures: float = 0.35
     seed: int = 7
     workers: int = 1
     save_every_s: float = 150.0
@@ -314,7 +315,12 @@ def train(
     seed_everything(settings.seed)
     trainer = Trainer(settings, config)
     curve = LearningCurve(out / "curve.json")
-    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    composer = Composer(
+        load_faces(cache),
+        load_scenes(cache / "scenes.npz"),
+        held_out=False,
+        miniatures=settings.miniatures,
+    )
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
     elif start is not None:
