@@ -297,6 +297,27 @@ class TestNetwork:
         assert clear.box.item() > 0.1
         assert clear.point.item() > 0.1
 
+    def test_landmarks_are_judged_by_the_distance_of_the_eyes(self) -> None:
+        import torch
+
+        from tools.training.detection.loss import EYES_APART, NARROWEST, detection_loss
+
+        box = torch.full((1, 4), 5.0)  # a face ten strides large
+        front = torch.zeros(1, 5, 2)
+        front[0, 1, 0] = 10 * EYES_APART
+
+        def cost(points: torch.Tensor, error: float) -> float:
+            logits, distances = torch.zeros(1, 1), box[None]
+            label = {"weight": torch.ones(1, 1), "rows": torch.tensor([0]), "boxes": box}
+            scores = torch.tensor([0.9])
+            answer = (logits, distances, points[None] + error)
+            return detection_loss(answer, points=points, scores=scores, **label).point.item()
+
+        half, none = front / 2, torch.zeros(1, 5, 2)
+        assert cost(half, 1.0) == pytest.approx(cost(front, 2.0), rel=1e-4)
+        assert cost(none, NARROWEST) == pytest.approx(cost(front, 1.0), rel=1e-4)
+        assert cost(front * 2, 1.0) == pytest.approx(cost(front, 1.0), rel=1e-4)
+
     def test_smoke_training_resumes_and_exports(self, tmp_path: Path) -> None:
         import torch
 
@@ -317,7 +338,7 @@ class TestNetwork:
         composer = Composer([marked_photos()], scenes(), held_out=False)
         torch.manual_seed(0)
         # an untrained teacher, sure of everything: its rows are what is learnt
-        export(LiteDetector(config).eval(), tmp_path / "teacher.onnx", shifts=(5.0, 5.0, 5.0))
+        export(LiteDetector(config).eval(), tmp_path / "teacher.onnx", shifts=(5.0,) * 6)
         batches = ComposedBatches(
             composer, settings=settings, seed=1, teacher=tmp_path / "teacher.onnx"
         )
@@ -348,7 +369,8 @@ class TestNetwork:
 
         model, done = load_average(tmp_path / "checkpoint.pt")
         assert done == 40
-        export(model, tmp_path / "lite.onnx", shifts=(0.5, 0.0, -0.5))
+        shifts = (0.5, -0.4, 0.0, 0.1, -0.5, 0.3)
+        export(model, tmp_path / "lite.onnx", shifts=shifts)
         detector = RawDetector(tmp_path / "lite.onnx")
 
         blob = np.random.default_rng(2).normal(size=(1, 3, 160, 96)).astype(np.float32)
@@ -360,7 +382,8 @@ class TestNetwork:
 
         with torch.no_grad():
             logits, boxes, points = flatten(model(torch.from_numpy(blob)))
-        shifted = logits[0] + torch.from_numpy(np.repeat([0.5, 0.0, -0.5], cells))
+        moved = [np.tile(shifts[2 * i : 2 * i + 2], cells[i] // 2) for i in range(3)]
+        shifted = logits[0] + torch.from_numpy(np.concatenate(moved))
         np.testing.assert_allclose(np.concatenate(outputs[:3])[:, 0], shifted.sigmoid(), atol=1e-5)
         np.testing.assert_allclose(np.concatenate(outputs[3:6]), boxes[0], atol=1e-4)
         np.testing.assert_allclose(

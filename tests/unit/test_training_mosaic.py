@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tools.training.detection import mosaic
+from tools.training.detection.compose import Composer
 from tools.training.detection.data import Scene
 from tools.training.detection.mosaic import FEW, Mosaics, cut_out, cuts
 from tools.training.detection.scrfd import ByteArray, Detections, FloatArray
@@ -115,3 +116,35 @@ def test_what_the_teacher_is_surer_of_is_shown_more_often(monkeypatch):
 def test_mosaics_need_no_scenes_with_people():
     mosaics = Mosaics([], [scene("empty", marked())], lambda *_: (marked(FACE), FACE, FACE))
     assert len(mosaics.sample(np.random.default_rng(3), 640).ignored) > 0
+
+
+@pytest.mark.parametrize("size", [256, 640])
+def test_miniatures_fill_the_canvas_with_scenes_without_faces_alone(size):
+    people = scene("people", np.full((200, 300, 3), 255, np.uint8), (FACE, 0.9))
+    empty = scene("empty", marked())
+
+    def no_photo(*_: object) -> None:
+        raise AssertionError("a photo was drawn")
+
+    mosaics = Mosaics([people], [empty], no_photo)
+    for seed in range(10):
+        image = mosaics.without_faces(np.random.default_rng(seed), size)
+        assert image.shape == (size, size, 3)
+        assert image.dtype == np.uint8
+        assert image.mean() < 90  # none of the white scene
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 30, 40)])
+def test_backgrounds_are_miniatures_as_often_as_asked(monkeypatch, share, least, most):
+    drawn = []
+
+    def note(_: Mosaics, __: np.random.Generator, size: int) -> ByteArray:
+        drawn.append(size)
+        return np.zeros((size, size, 3), np.uint8)
+
+    monkeypatch.setattr(Mosaics, "without_faces", note)
+    composer = Composer([], [scene("empty", marked())], held_out=False, miniatures=share)
+    rng = np.random.default_rng(0)
+    for _ in range(40):  # some are plain or noisy fields
+        composer._background(rng, 64)
+    assert least <= len(drawn) <= most

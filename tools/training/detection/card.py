@@ -111,7 +111,7 @@ faces that this one finds.
 {alarms["alarms"]}
 ({alarms["alarms_per_100_scenes"]:.1f} in 100 scenes; {other}:
 {metrics["false_alarms_peer"]["alarms_per_100_scenes"]:.1f}). Added to the scores' logits:
-{shifts} for the strides 8, 16, 32{shifted}.
+{shifts} for anchors of 16 to 512 pixels{shifted}.
 
 ## Limits
 

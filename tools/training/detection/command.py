@@ -23,8 +23,8 @@ PEER = "det_500m.onnx"
 
 STEPS = 14_000
 
-SHIFTS = (-0.2, 0.0, 0.0)
-"""Per stride; the fine cells raise most false alarms."""
+SHIFTS = (-0.5, 0.2, 0.2, 0.2, 0.2, 0.2)
+"""Per size of anchor (`export.Shifts`)."""
 
 
 def command(
@@ -53,8 +53,8 @@ def command(
     ] = True,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 1,
     shift: Annotated[
-        tuple[float, float, float],
-        typer.Option(help="Added to the scores' logits, per stride: sets where 0.5 lies."),
+        tuple[float, float, float, float, float, float],
+        typer.Option(help="Added to the scores' logits, per anchor size: sets where 0.5 lies."),
     ] = SHIFTS,
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
     note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",

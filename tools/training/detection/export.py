@@ -14,13 +14,14 @@ OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stri
 OPSET = 17
 WIDTHS = (1, 4, 2 * LANDMARKS)
 
-Shifts = tuple[float, float, float]
+Shifts = tuple[float, float, float, float, float, float]
+"""One for every size of anchor, from 16 to 512 pixels; the finest raise most false alarms."""
 
 
 class SplitHead(nn.Module):
     """A head whose scores, boxes and landmarks are feature maps of their own, as SCRFD's are."""
 
-    def __init__(self, head: Head, *, shift: float) -> None:
+    def __init__(self, head: Head, *, shifts: tuple[float, ...]) -> None:
         super().__init__()
         self.tower = head.tower
         sizes = [ANCHORS, 4 * ANCHORS, 2 * LANDMARKS * ANCHORS]
@@ -29,7 +30,8 @@ class SplitHead(nn.Module):
         for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             part = nn.Conv2d(weight.shape[1], len(weight), 1)
             part.weight = nn.Parameter(weight.detach().clone())
-            part.bias = nn.Parameter(bias.detach() + (shift if index == 0 else 0.0))
+            moved = torch.tensor(shifts) if index == 0 else 0.0
+            part.bias = nn.Parameter(bias.detach() + moved)
             self.parts.append(part)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -41,15 +43,16 @@ class SplitHead(nn.Module):
 class RawLayout(nn.Module):
     """``[1,3,H,W]`` to nine tensors: scores ``[n,1]`` 0-1, boxes ``[n,4]``, landmarks ``[n,10]``.
 
-    `shifts`, one per stride, are added to the scores' logits, so that the default threshold of
-    0.5 lies where the measurement wants it.
+    `shifts` are added to the scores' logits, so that the default threshold of 0.5 lies where the
+    measurement wants it.
     """
 
     def __init__(self, model: LiteDetector, *, shifts: Shifts) -> None:
         super().__init__()
         self.model = model
         self.heads = nn.ModuleList(
-            SplitHead(head, shift=shift) for head, shift in zip(model.heads, shifts, strict=True)
+            SplitHead(head, shifts=shifts[ANCHORS * level : ANCHORS * (level + 1)])
+            for level, head in enumerate(model.heads)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -65,7 +68,7 @@ class RawLayout(nn.Module):
         return (*(score.sigmoid() for score in scores), *boxes, *points)
 
 
-def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0, 0.0, 0.0)) -> None:
+def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0,) * 6) -> None:
     """Write `model` to `path`, its weights in 16 bits, its landmarks to be averaged.
 
     Height and width stay free (multiples of 32).

@@ -1,0 +1,64 @@
+"""How far detectors agree, counted over pictures and over sets of pictures."""
+
+import numpy as np
+import pytest
+
+from tests.support.detections import detections
+from tools.training.detection.evaluate import Agreement, Comparison
+from tools.training.detection.scrfd import Detections
+
+IMAGE = np.zeros((320, 640, 3), np.uint8)
+FACES = [[100.0, 100.0, 200.0, 200.0], [300.0, 100.0, 360.0, 180.0]]
+
+
+class Always:
+    """A detector that gives one answer to every picture."""
+
+    def __init__(self, found: Detections) -> None:
+        self.found = found
+
+    def detect_twice(self, _: np.ndarray) -> Detections:
+        return self.found
+
+
+def with_eyes(boxes: list[list[float]], *, off: float = 0.0) -> Detections:
+    """Faces whose eyes are 40 pixels apart, all landmarks moved to the right by `off`."""
+    found = detections(boxes, [0.9] * len(boxes))
+    found.landmarks[:, 0, 0] -= 20
+    found.landmarks[:, 1, 0] += 20
+    found.landmarks[..., 0] += off
+    return found
+
+
+def looked(student: Detections, times: int = 1) -> Comparison:
+    comparison = Comparison()
+    teacher = Always(with_eyes(FACES))
+    for _ in range(times):
+        comparison.look(IMAGE, teacher=teacher, student=Always(student), peer=teacher)
+    return comparison
+
+
+def test_found_faces_and_their_landmarks_are_counted() -> None:
+    report = looked(with_eyes(FACES[:1], off=4.0)).report()
+    assert (report["faces"], report["recall"]) == (2, 0.5)
+    assert report["landmark_error_mean"] == pytest.approx(0.1)
+    assert report["peer"]["recall"] == 1
+    assert report["of_peer"]["recall"] == 0.5
+
+
+def test_several_sets_count_as_one() -> None:
+    together = Comparison()
+    together.include(looked(with_eyes(FACES[:1], off=4.0), times=2))
+    together.include(looked(with_eyes(FACES, off=8.0)))
+    report = together.report()
+    assert (report["images"], report["faces"]) == (3, 6)
+    assert report["recall"] == pytest.approx(4 / 6)
+    assert report["landmark_error_mean"] == pytest.approx((0.1 + 0.1 + 0.2 + 0.2) / 4)
+    assert report["peer"]["faces"] == 6
+
+
+def test_small_faces_do_not_count_and_strangers_are_extra() -> None:
+    agreement = Agreement()
+    tiny = [[10.0, 10.0, 30.0, 30.0]]
+    agreement.add(with_eyes([*FACES, *tiny]), with_eyes([[500, 0, 600, 100]]), scale=1.0)
+    assert (agreement.faces, agreement.found, agreement.extra) == (2, 0, 1)
