@@ -62,11 +62,6 @@ def detection_card(metrics: Metrics) -> str:
             if (entry := metrics.get(key))
         ],
     )
-    mosaics = (
-        f",\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
-        if training.get("mosaic")
-        else ""
-    )
     return f"""# face_detection lite
 
 A small face detector, so that a clone answers with nothing fetched. Larger packs replace it.
@@ -84,7 +79,7 @@ scenes.
 
 A one-stage network in SCRFD's manner, trained on CPUs on composed scenes: up to thirty faces from
 16 pixels, turned by up to 30 degrees, crowded, cut off or filling the frame, pasted in several
-ways on scenes without faces; photos as a whole; scenes with people; scenes without{mosaics}.
+ways on scenes without faces; photos as a whole; scenes with people; scenes without{_more(training)}.
 The teacher is asked about each scene, and the student learns its answer row by row: box and
 landmarks of every cell, and the score as a share of the face's best one. Labels pasted along with a
 photo stand where the teacher sees no face, but for faces that fill half the picture: the pipeline's
@@ -127,6 +122,21 @@ people where an error does harm.
 
 {LICENCE}
 """
+
+
+def _more(training: Mapping[str, Any]) -> str:
+    """Say what else is among the scenes, and how many of them."""
+    said = ""
+    if training.get("mosaic"):
+        said += f",\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
+    if training.get("miniatures"):
+        said += f".\n{training['miniatures']:.0%} of the backgrounds are many scenes in miniature"
+    if training.get("hard"):
+        said += (
+            f".\nIn {training['hard']:.0%} faces are partly covered, {training['hard']:.0%} are in"
+        )
+        said += " harsh or coloured light"
+    return said
 
 
 def _pictures(training: Mapping[str, Any]) -> str:

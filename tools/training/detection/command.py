@@ -107,6 +107,8 @@ def command(
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
             "mosaic": settings.mosaic,
+            "miniatures": settings.miniatures,
+            "hard": settings.hard,
             "seed": seed,
             "rate": rate,
             "note": note,
