@@ -79,7 +79,8 @@ scenes.
 
 A one-stage network in SCRFD's manner, trained on CPUs on composed scenes: up to thirty faces from
 16 pixels, turned by up to 30 degrees, crowded, cut off or filling the frame, pasted in several
-ways on scenes without faces; photos as a whole; scenes with people; scenes without{_more(training)}.
+ways on scenes without faces; photos as a whole; scenes with people; scenes
+without{_more(training)}.
 The teacher is asked about each scene, and the student learns its answer row by row: box and
 landmarks of every cell, and the score as a share of the face's best one. Labels pasted along with a
 photo stand where the teacher sees no face, but for faces that fill half the picture: the pipeline's
