@@ -132,6 +132,11 @@ def _more(training: Mapping[str, Any]) -> str:
         said += f",\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
     if training.get("miniatures"):
         said += f".\n{training['miniatures']:.0%} of the backgrounds are many scenes in miniature"
+    if training.get("doodles"):
+        said += (
+            f".\nOn {training['doodles']:.0%} of them dials, keys and buttons are drawn, which are"
+        )
+        said += " no faces"
     if training.get("hard"):
         said += (
             f".\nIn {training['hard']:.0%} faces are partly covered, {training['hard']:.0%} are in"

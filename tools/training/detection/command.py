@@ -108,6 +108,7 @@ def command(
             "sides": [asdict(side) for side in settings.sides],
             "mosaic": settings.mosaic,
             "miniatures": settings.miniatures,
+            "doodles": settings.doodles,
             "hard": settings.hard,
             "seed": seed,
             "rate": rate,

@@ -10,6 +10,7 @@ import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection.data import FacePhotos, Scene
+from tools.training.detection.doodles import doodled
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
     Sample,
@@ -122,12 +123,14 @@ class Composer:
         *,
         held_out: bool,
         miniatures: float = 0.0,
+        doodles: float = 0.0,
     ) -> None:
         """Take the photos and scenes that are `held_out` or not.
 
-        miniatures: the share of backgrounds that show several scenes.
+        miniatures: the share of backgrounds that show several scenes; doodles: of those that
+        things are drawn on.
         """
-        self._miniatures = miniatures
+        self._miniatures, self._doodles = miniatures, doodles
         self._sources = [(photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces]
         self._bounds = [self._shares(SMALL_SHARES), self._shares(LARGE_SHARES)]
         chosen = [scene for scene in scenes if scene.held_out == held_out]
@@ -162,6 +165,13 @@ class Composer:
         return Sample(degrade(sample.image, rng), sample.boxes, sample.points, sample.ignored)
 
     def _background(self, rng: np.random.Generator, size: int) -> ByteArray:
+        """Make a picture without faces, of `_plain_background` and doodles."""
+        image = self._plain_background(rng, size)
+        if self._doodles and rng.random() < self._doodles:
+            return doodled(image, rng)
+        return image
+
+    def _plain_background(self, rng: np.random.Generator, size: int) -> ByteArray:
         """Crop a face-free scene, or (rarely) a plain or noisy field."""
         if rng.random() < 0.08:
             colour = rng.integers(0, 256, 3)

@@ -52,7 +52,8 @@ class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
     mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
-    in harsh light; miniatures: of backgrounds that show several scenes.
+    in harsh light; miniatures: of backgrounds that show several scenes; doodles: of those that
+    things are drawn on.
     sides: each with the share of steps that see pictures of that side, and how many at once.
     Small pictures teach most for the time they take; the largest anchors see faces in large ones
     only.
@@ -67,6 +68,7 @@ class TrainSettings:
     mosaic: float = 0.3
     hard: float = 0.1
     miniatures: float = 0.35
+    doodles: float = 0.3
     seed: int = 7
     workers: int = 1
     save_every_s: float = 150.0
@@ -320,6 +322,7 @@ def train(
         load_scenes(cache / "scenes.npz"),
         held_out=False,
         miniatures=settings.miniatures,
+        doodles=settings.doodles,
     )
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
