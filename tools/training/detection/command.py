@@ -23,7 +23,7 @@ PEER = "det_500m.onnx"
 
 STEPS = 14_000
 
-SHIFTS = (-0.5, 0.2, 0.2, 0.2, 0.2, 0.2)
+SHIFTS = (-0.5, 0.0, 0.4, 0.4, 0.4, 0.4)
 """Per size of anchor (`export.Shifts`)."""
 
 

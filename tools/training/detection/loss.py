@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 BOX_WEIGHT = 1.0
-POINT_WEIGHT = 12.0
+POINT_WEIGHT = 20.0
 POINT_BETA = 0.02  # of that unit: quadratic below, linear above
 EYES_APART = 0.4  # times the face's size, in a face seen from the front
 NARROWEST = 0.35  # times that: a profile's eyes fall together, and are no unit
