@@ -105,8 +105,14 @@ def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() ->
     card = render_card(metrics)
     assert "35% of the backgrounds are many scenes in miniature" in card
     assert "On 30% of them dials, keys and buttons are drawn" in card
-    assert "In 10% faces are partly covered, 10% are in harsh or coloured light" in card
+    assert (
+        "In 10% of the scenes faces are partly covered, 10% are in harsh or coloured light" in card
+    )
     assert "| 12.3 % (5.7) |" in card
+    metrics["caution"] = "Chosen by these figures."
+    assert "Chosen by these figures.\n\n## Limits" in render_card(metrics)
+    del metrics["caution"]
+    assert "Chosen by" not in render_card(metrics)
     assert "10 steps of 16 pictures of 256 pixels or 5 pictures of 448 pixels, seed 7" in card
     assert "| 77.7 % |" in card
 

@@ -109,7 +109,7 @@ faces that this one finds.
 {metrics["false_alarms_peer"]["alarms_per_100_scenes"]:.1f}). Added to the scores' logits:
 {shifts} for anchors of 16 to 512 pixels{shifted}.
 
-## Limits
+{_caution(metrics)}## Limits
 
 - It follows its teacher, whose errors it repeats and whose accuracy it does not reach.
 - Most of the scenes are composed, not photographed: crowds, profiles, covered faces and harsh light
@@ -125,23 +125,26 @@ people where an error does harm.
 """
 
 
+def _caution(metrics: Metrics) -> str:
+    """Give what whoever measured wants said of the figures, as a paragraph."""
+    said = metrics.get("caution")
+    return f"{said}\n\n" if said else ""
+
+
 def _more(training: Mapping[str, Any]) -> str:
     """Say what else is among the scenes, and how many of them."""
     said = ""
-    if training.get("mosaic"):
-        said += f",\nand ({training['mosaic']:.0%}) mosaics of parts of real scenes and photos"
-    if training.get("miniatures"):
-        said += f".\n{training['miniatures']:.0%} of the backgrounds are many scenes in miniature"
-    if training.get("doodles"):
+    if share := training.get("mosaic"):
+        said += f",\nand ({share:.0%}) mosaics of parts of real scenes and photos"
+    if share := training.get("miniatures"):
+        said += f".\n{share:.0%} of the backgrounds are many scenes in miniature"
+    if share := training.get("doodles"):
+        said += f".\nOn {share:.0%} of them dials, keys and buttons are drawn, which are no faces"
+    if share := training.get("hard"):
         said += (
-            f".\nOn {training['doodles']:.0%} of them dials, keys and buttons are drawn, which are"
+            f".\nIn {share:.0%} of the scenes faces are partly covered, {share:.0%} are in harsh"
         )
-        said += " no faces"
-    if training.get("hard"):
-        said += (
-            f".\nIn {training['hard']:.0%} faces are partly covered, {training['hard']:.0%} are in"
-        )
-        said += " harsh or coloured light"
+        said += " or coloured light"
     return said
 
 

@@ -58,6 +58,9 @@ def command(
     ] = SHIFTS,
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
     note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    caution: Annotated[
+        str, typer.Option(help="What the card must say about its measurements.")
+    ] = "",
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
@@ -103,6 +106,7 @@ def command(
         "score_shifts": list(shift),
         "teacher": TEACHER,
         "peer": PEER,
+        "caution": caution,
         "training": {
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],

@@ -14,7 +14,7 @@ SMALLEST, LARGEST = 10.0, 0.3  # pixels, share of the picture's side
 MOST = 24  # things, each perhaps in a row of several
 IN_A_ROW = 6
 SPOTS = 6
-HALVES = 4  # bits of the fractions of pixels that OpenCV draws at
+FRACTION_BITS = 4  # OpenCV draws circles at sixteenths of a pixel
 
 Colour = tuple[int, int, int]
 
@@ -88,14 +88,14 @@ def _thing(rng: np.random.Generator, size: int) -> tuple[ByteArray, ByteArray]:
 def _spot(
     thing: ByteArray, middle: npt.NDArray[np.float64], radius: float, colour: Colour, *, kind: float
 ) -> None:
-    x, y = (round(float(value) * 2**HALVES) for value in middle)
-    reach = max(1, round(radius * 2**HALVES))
+    x, y = (round(float(value) * 2**FRACTION_BITS) for value in middle)
+    reach = max(1, round(radius * 2**FRACTION_BITS))
     thickness = -1 if kind < 0.5 else max(1, round(radius / 3))
     if kind < 0.75:
-        cv2.circle(thing, (x, y), reach, colour, thickness, cv2.LINE_AA, HALVES)
+        cv2.circle(thing, (x, y), reach, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
     else:
         first, last = (x - reach, y - reach), (x + reach, y + reach)
-        cv2.rectangle(thing, first, last, colour, thickness, cv2.LINE_AA, HALVES)
+        cv2.rectangle(thing, first, last, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _stroke(
