@@ -52,6 +52,9 @@ def embedding(
     cache: Cache = CACHE,
     models: Models = SHARED_MODELS,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 5000,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+    ] = None,
     batch: int = 128,
     seed: int = 1,
     start: Annotated[
@@ -80,6 +83,7 @@ def embedding(
     usual = training.Plan()
     plan = training.Plan(
         steps=steps,
+        minutes=minutes,
         batch=batch,
         seed=seed,
         muon_rate=rate * usual.muon_rate,
@@ -88,7 +92,13 @@ def embedding(
         sides=usual.sides if start is None else ((1.0, VIEW),),
     )
     checkpoint = training.train(
-        cache=cache, folder=out, plan=plan, shape=Shape(), resume=resume, start=start
+        cache=cache,
+        folder=out,
+        plan=plan,
+        shape=Shape(),
+        resume=resume,
+        start=start,
+        teacher=models / TEACHER,
     )
     path = out / "lite_embedding.onnx"
     training.export(checkpoint=checkpoint, path=path, mirrored=mirrored)

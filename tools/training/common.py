@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -25,6 +26,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 
 def seed_everything(seed: int) -> np.random.Generator:
     """Seeds Python, NumPy and (where installed) torch; returns NumPy's own generator."""
@@ -35,6 +39,33 @@ def seed_everything(seed: int) -> np.random.Generator:
         return np.random.default_rng(seed)
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a training may take: so many steps, or so much time where that ends sooner.
+
+    The time counts from the making of this object. Rates fall by the share that is done, so a lent
+    machine is used to the last minute and the network still comes to rest.
+    """
+
+    steps: int
+    minutes: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def done(self, step: int) -> float:
+        """Share of the budget that is spent after `step` steps, 0-1."""
+        share = step / max(1, self.steps)
+        if self.minutes is not None:
+            share = max(share, (time.monotonic() - self.started) / (60 * self.minutes))
+        return min(share, 1.0)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def halves_pay(device: str = "cpu") -> bool:

@@ -150,8 +150,10 @@ def _more(training: Mapping[str, Any]) -> str:
 
 def _pictures(training: Mapping[str, Any]) -> str:
     """Say how many pictures a step of the detector's training saw, and of what size."""
-    sides = training["sides"]
-    return " or ".join(f"{side['batch']} pictures of {side['pixels']} pixels" for side in sides)
+    sides, times = training["sides"], training.get("times", 1)
+    return " or ".join(
+        f"{side['batch'] * times} pictures of {side['pixels']} pixels" for side in sides
+    )
 
 
 def _steady_faces(metrics: Metrics) -> str:

@@ -39,6 +39,12 @@ def command(
         ".aurum/training/detection"
     ),
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+    ] = None,
+    times: Annotated[
+        int, typer.Option(help="Times the usual pictures in a batch: more where a GPU is.")
+    ] = 1,
     seed: int = 7,
     rate: Annotated[
         float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
@@ -71,7 +77,7 @@ def command(
     from tools.training.detection.net import NetConfig
     from tools.training.detection.train import TrainSettings, load_average, train
 
-    usual = TrainSettings(steps=steps, seed=seed, workers=workers)
+    usual = TrainSettings(steps=steps, minutes=minutes, times=times, seed=seed, workers=workers)
     settings = replace(usual, muon_rate=rate * usual.muon_rate, adam_rate=rate * usual.adam_rate)
     checkpoint = out / "checkpoint.pt"
     if learn:
@@ -110,6 +116,7 @@ def command(
         "training": {
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
+            "times": times,
             "mosaic": settings.mosaic,
             "miniatures": settings.miniatures,
             "doodles": settings.doodles,

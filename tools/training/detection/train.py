@@ -12,7 +12,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from tools.training.common import (
+    Budget,
     LearningCurve,
+    best_device,
     halves_pay,
     load_checkpoint,
     progress,
@@ -34,7 +36,7 @@ from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
-POOL = 1000  # scenes
+POOL = 1000  # scenes, of all workers together
 REUSE = 5
 
 
@@ -51,6 +53,8 @@ class Side:
 class TrainSettings:
     """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
 
+    minutes: after which it ends even with steps left (`common.Budget`).
+    times: how many times as many pictures a batch has as `sides` say.
     mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
     in harsh light; miniatures: of backgrounds that show several scenes; doodles: of those that
     things are drawn on.
@@ -60,6 +64,8 @@ class TrainSettings:
     """
 
     steps: int = 20_000
+    minutes: float | None = None
+    times: int = 1
     sides: tuple[Side, ...] = (Side(256, 16, 0.5), Side(448, 5, 0.25), Side(640, 3, 0.25))
     muon_rate: float = 0.03
     adam_rate: float = 2e-3
@@ -109,12 +115,15 @@ class ComposedBatches(IterableDataset[Batch]):
         """Compose as `settings` say; `teacher`, in SCRFD's layout, answers for every scene."""
         self._composer = composer
         self._mosaic, self._hard = settings.mosaic, settings.hard
-        self._sides = sides = settings.sides
+        self._sides, self._times = settings.sides, settings.times
+        self._pool = max(1, POOL // max(1, settings.workers))
         self._seed = seed
         self._teacher = teacher
         self._detector: RawDetector | None = None
-        self._pools: dict[int, list[tuple[Sample, Answers]]] = {side.pixels: [] for side in sides}
-        self._rows = {side.pixels: make_rows(side.pixels) for side in sides}
+        self._pools: dict[int, list[tuple[Sample, Answers]]] = {
+            side.pixels: [] for side in settings.sides
+        }
+        self._rows = {side.pixels: make_rows(side.pixels) for side in settings.sides}
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -138,14 +147,14 @@ class ComposedBatches(IterableDataset[Batch]):
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
         """Compose a new scene into the pool, or take one from it in another guise."""
         pool = self._pools[size]
-        if len(pool) < POOL or rng.random() < 1 / REUSE:
+        if len(pool) < self._pool or rng.random() < 1 / REUSE:
             lesson = self._compose(rng, size)
-            if len(pool) < POOL:
+            if len(pool) < self._pool:
                 pool.append(lesson)
             else:
-                pool[rng.integers(POOL)] = lesson
+                pool[rng.integers(self._pool)] = lesson
             return lesson
-        sample, answers = pool[rng.integers(POOL)]
+        sample, answers = pool[rng.integers(self._pool)]
         if rng.random() < 0.5:
             sample, answers = mirrored(sample), mirror(answers)
         return replace(sample, image=colour_jitter(sample.image, rng)), answers
@@ -156,7 +165,7 @@ class ComposedBatches(IterableDataset[Batch]):
         side = self._sides[int(rng.choice(len(shares), p=shares / shares.sum()))]
         rows = self._rows[side.pixels]
         images, targets = [], []
-        for _ in range(side.batch):
+        for _ in range(side.batch * self._times):
             sample, answers = self._draw(rng, side.pixels)
             images.append(sample.image)
             targets.append(taught(rows, sample, answers))
@@ -173,11 +182,10 @@ class ComposedBatches(IterableDataset[Batch]):
         )
 
 
-def rate_share(step: int, settings: TrainSettings) -> float:
-    """Share of the peak rates: linear up, linear down to nearly nothing."""
+def rate_share(step: int, done: float, settings: TrainSettings) -> float:
+    """Share of the peak rates: up over the first steps, then down to nearly nothing as `done`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return max(0.005, 1 - done)
 
 
@@ -209,7 +217,7 @@ class Trainer:
     def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
         self.settings = settings
         self.config = config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self.half = halves_pay(self.device.type)
         model = LiteDetector(config).to(memory_format=torch.channels_last)
         self.model = model.to(self.device).train()
@@ -222,6 +230,17 @@ class Trainer:
             ),
         )
         self.step = 0
+        self.budget = Budget(settings.steps, settings.minutes)
+
+    @property
+    def over(self) -> bool:
+        """Whether steps or time are spent."""
+        return self.budget.done(self.step) >= 1
+
+    @property
+    def share(self) -> float:
+        """Share of the peak rates for the next step."""
+        return rate_share(self.step, self.budget.done(self.step), self.settings)
 
     def load(self, path: Path) -> bool:
         """Go on from a checkpoint; false where there is none."""
@@ -257,7 +276,7 @@ class Trainer:
 
     def train_batch(self, batch: Batch) -> Losses:
         """One step of the optimiser; the losses before it."""
-        share = rate_share(self.step, self.settings)
+        share = self.share
         rates = (self.settings.muon_rate, self.settings.adam_rate)
         for optimiser, rate in zip(self.optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * share
@@ -337,7 +356,8 @@ def train(
     with progress() as bar:
         task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
         for _ in run_steps(trainer, data, curve, checkpoint=checkpoint):
-            bar.update(task, completed=trainer.step)
+            spent = trainer.budget.done(trainer.step)
+            bar.update(task, completed=round(spent * settings.steps))
     trainer.save(checkpoint)
     return checkpoint
 
@@ -345,9 +365,9 @@ def train(
 def run_steps(
     trainer: Trainer, data: ComposedBatches, curve: LearningCurve, *, checkpoint: Path
 ) -> Iterator[None]:
-    """Train to the last step, yielding after each; curve and checkpoints on the way."""
+    """Train until the budget is spent, yielding after each step; curve, checkpoints on the way."""
     settings = trainer.settings
-    if trainer.step >= settings.steps:
+    if trainer.over:
         return
     loader = DataLoader(
         data,
@@ -371,7 +391,7 @@ def run_steps(
                     "score loss": score,
                     "box loss": box,
                     "landmark loss": point,
-                    "rate (share of peak)": rate_share(trainer.step, settings),
+                    "rate (share of peak)": trainer.share,
                     "images per second": images / seconds,
                 },
             )
@@ -380,5 +400,5 @@ def run_steps(
             trainer.save(checkpoint)
             saved = time.monotonic()
         yield
-        if trainer.step >= settings.steps:
+        if trainer.over:
             return

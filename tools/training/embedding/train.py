@@ -3,14 +3,15 @@
 The student learns the direction of the teacher's embedding of the clean face (mean of the clean and
 the mirrored view) from degraded views, and the similarities within each batch. Resolution rises in
 steps, the rate falls linearly to zero; everything random comes from the seed and the step's number,
-so that a resumed run sees what an uninterrupted one would have seen.
+so that a resumed run sees what an uninterrupted one would have seen. On a CPU views come from
+`views` and `mixing`, on a GPU from `on_device`.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tools.training.common import (
+    Budget,
     LearningCurve,
+    best_device,
     halves_pay,
     load_checkpoint,
     log,
@@ -33,11 +36,13 @@ from tools.training.common import (
 from tools.training.embedding.crops import VIEW, normalise
 from tools.training.embedding.faces import Faces, load_faces
 from tools.training.embedding.mixing import mixture
+from tools.training.embedding.on_device import DeviceViews
 from tools.training.embedding.start import read_student
 from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.views import Recipe, make_batch
 from tools.training.growing import grow
 from tools.training.muon import Muon
+from tools.training.onnx_network import OnnxNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class Plan:
     """One training run."""
 
     steps: int = 5000
+    minutes: float | None = None
+    """After which it ends even with steps left (`Budget`)."""
     batch: int = 128
     seed: int = 1
     muon_rate: float = 0.03
@@ -61,14 +68,17 @@ class Plan:
     save_every: int = 100
     measure_every: int = 250
 
-    def side(self, step: int) -> int:
-        """Side of the views of a step, pixels."""
-        return next(side for share, side in self.sides if step < share * self.steps or share >= 1)
+    def side(self, done: float) -> int:
+        """Side of the views, pixels, where a share `done` of the training is over."""
+        return next(side for share, side in self.sides if done < share or share >= 1)
 
-    def rate(self, step: int) -> float:
-        """Share of the peak rate: linear up, linear down to zero."""
-        done = (step + 1) / self.steps
+    def rate(self, done: float) -> float:
+        """Share of the peak rate after a share `done`: linear up, linear down to zero."""
         return min(done / self.warm_up, (1 - done) / (1 - self.warm_up)) if done < 1 else 0.0
+
+
+Supply = Callable[[int, int], tuple[Tensor, Tensor]]
+"""The views [B,3,S,S] float32 in -1..1 and unit targets [B,D] of a step, for a side S."""
 
 
 def to_tensor(views: NDArray[np.uint8]) -> Tensor:
@@ -82,20 +92,16 @@ def distillation_loss(
     """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
     unit = functional.normalize(student)
     cosine = (unit * teacher).sum(1).mean()
-    others = ~torch.eye(len(unit), dtype=torch.bool)
+    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     gap = (unit @ unit.T - teacher @ teacher.T)[others]
     return 1 - cosine + structure * gap.square().mean(), cosine
 
 
-def batches(count: int, plan: Plan, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Rows of each step from `first` on; every epoch is a shuffle of its own."""
-    per_epoch = max(1, count // plan.batch)
-    order: NDArray[np.int64] = np.empty(0, np.int64)
-    for step in range(first, plan.steps):
-        epoch, place = divmod(step, per_epoch)
-        if place == 0 or step == first:
-            order = np.random.default_rng((plan.seed, 1, epoch)).permutation(count)
-        yield step, order[place * plan.batch : (place + 1) * plan.batch]
+def places_of(step: int, *, count: int, plan: Plan) -> NDArray[np.int64]:
+    """Places among `count` faces that a step sees; every epoch is a shuffle of its own."""
+    epoch, place = divmod(step, max(1, count // plan.batch))
+    order = np.random.default_rng((plan.seed, 1, epoch)).permutation(count)
+    return order[place * plan.batch : (place + 1) * plan.batch]
 
 
 def draw(
@@ -113,14 +119,41 @@ def draw(
     return np.stack(crops), targets / np.linalg.norm(targets, axis=1, keepdims=True)
 
 
+def supply_views(faces: Faces, plan: Plan, recipe: Recipe) -> Supply:
+    """Views made on the processor, face by face."""
+    mixed = round(plan.mixed * plan.batch) if len(faces.mixed) else 0
+
+    def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((plan.seed, 2, step))
+        places = places_of(step, count=len(faces.train), plan=plan)
+        crops, targets = draw(faces, places, mixed=mixed, rng=rng)
+        views, _ = make_batch(crops, np.arange(len(crops)), side=side, recipe=recipe, rng=rng)
+        return to_tensor(views), torch.from_numpy(targets)
+
+    return supply
+
+
+def supply_from_device(faces: Faces, plan: Plan, recipe: Recipe, *, teacher: Path) -> Supply:
+    """Views made on the GPU, in batches."""
+    network = OnnxNetwork(teacher).to(best_device())
+    crops = np.asarray(faces.crops[faces.train])
+    views = DeviceViews(crops, teacher=network, recipe=recipe, mixed=plan.mixed)
+
+    def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
+        return views.make(plan.batch, side=side, seed=plan.seed * 10**7 + step)
+
+    return supply
+
+
 class Training:
     """A student with its optimisers, able to stop and go on."""
 
     def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
         seed_everything(plan.seed)
         self.plan, self.folder, self.step = plan, folder, 0
-        self.half = halves_pay()
-        self.student = Student(shape).to(memory_format=torch.channels_last)
+        self.device = best_device()
+        self.half = halves_pay(self.device.type)
+        self.student = Student(shape).to(self.device, memory_format=torch.channels_last)
         turned: list[Tensor] = []
         plain: list[Tensor] = []
         for name, weight in self.student.named_parameters():
@@ -130,6 +163,7 @@ class Training:
             Muon(turned, lr=plan.muon_rate, half=self.half),
             torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
         )
+        self.budget = Budget(plan.steps, plan.minutes)
         self.curve = LearningCurve(folder / "curve.json")
 
     @property
@@ -172,26 +206,32 @@ class Training:
         """
         grow(read_student(path, views), self.student, block=Bottleneck, role=role)
 
-    def learn(self, views: NDArray[np.uint8], targets: NDArray[np.float32]) -> tuple[float, float]:
-        """One step; returns loss and cosine."""
-        share = self.plan.rate(self.step)
+    @property
+    def over(self) -> bool:
+        """Whether steps or time are spent."""
+        return self.budget.done(self.step) >= 1
+
+    def learn(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
+        share = self.plan.rate(self.budget.done(self.step + 1))
         for one, peak in zip(
             self.optimisers, (self.plan.muon_rate, self.plan.adam_rate), strict=True
         ):
             for group in one.param_groups:
                 group["lr"] = peak * share
         self.student.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            found = self.student(to_tensor(views))
+        views = views.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            found = self.student(views)
         loss, cosine = distillation_loss(
-            found.float(), torch.from_numpy(targets), structure=self.plan.structure
+            found.float(), targets.to(self.device), structure=self.plan.structure
         )
         loss.backward()
         for one in self.optimisers:
             one.step()
             one.zero_grad(set_to_none=True)
         self.step += 1
-        return float(loss.detach()), float(cosine.detach())
+        return loss.detach(), cosine.detach()
 
 
 @torch.no_grad()
@@ -200,14 +240,15 @@ def embed_clean(
 ) -> NDArray[np.float32]:
     """Unit-length [N,2,D] of the clean and the mirrored view of crops [N,S,S,3] uint8."""
     student.eval()
+    device = next(student.parameters()).device
     rows = []
     for start in range(0, len(crops), 64):
-        views = torch.from_numpy(normalise(crops[start : start + 64]))
+        views = torch.from_numpy(normalise(crops[start : start + 64])).to(device)
         if side != VIEW:
             views = functional.interpolate(views, (side, side), mode="bilinear", antialias=True)
         both = torch.cat([views, views.flip(3)]).contiguous(memory_format=torch.channels_last)
         rows.append(functional.normalize(student(both)).reshape(2, -1, student.shape.dimension))
-    return torch.cat(rows, 1).permute(1, 0, 2).numpy()
+    return torch.cat(rows, 1).permute(1, 0, 2).cpu().numpy()
 
 
 def measure(
@@ -240,18 +281,20 @@ def train(
     resume: bool,
     start: Path | None = None,
     recipe: Recipe | None = None,
+    teacher: Path | None = None,
 ) -> Path:
     """Trains to the end of the plan; returns the checkpoint's path.
 
     Args:
         cache: what `crops` prepared.
         folder: checkpoints, curve and log of this run.
-        plan: steps, rates and sides.
+        plan: steps or minutes, rates and sides.
         shape: the student's widths and depths.
         recipe: how views are degraded.
         resume: go on from the folder's checkpoint, with this plan's rates and steps, and
             the sides of its own.
         start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
+        teacher: raw ONNX of the teacher, which is asked about every view where there is a GPU.
     """
     recipe = recipe or Recipe()
     faces = load_faces(cache)
@@ -262,36 +305,11 @@ def train(
     elif start is not None:
         some = np.random.default_rng(plan.seed).choice(faces.train, plan.batch)
         training.start(start, torch.from_numpy(normalise(np.asarray(faces.crops[some]))))
-    mixed = round(plan.mixed * plan.batch) if len(faces.mixed) else 0
-    probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
-    started, seen, mean_loss, mean_cosine = time.monotonic(), 0, 0.0, 0.0
-    with progress() as bar:
-        task = bar.add_task("embedding", total=plan.steps, completed=training.step)
-        for step, places in batches(len(faces.train), plan, training.step):
-            rng = np.random.default_rng((plan.seed, 2, step))
-            crops, targets = draw(faces, places, mixed=mixed, rng=rng)
-            whole = np.arange(len(crops))
-            views, _ = make_batch(crops, whole, side=plan.side(step), recipe=recipe, rng=rng)
-            loss, cosine = training.learn(views, targets)
-            bar.advance(task)
-            seen += len(crops)
-            weight = 1 / min(50, seen / len(crops))
-            mean_loss += weight * (loss - mean_loss)
-            mean_cosine += weight * (cosine - mean_cosine)
-            done = step + 1
-            if done % plan.save_every == 0 or done == plan.steps:
-                training.save()
-                rate = seen / (time.monotonic() - started)
-                log(
-                    f"step {done}/{plan.steps} side {views.shape[1]} loss {mean_loss:.4f}"
-                    f" cosine {mean_cosine:.4f} {rate:.0f} faces/s"
-                )
-            if done % plan.measure_every == 0 or done == plan.steps:
-                values = measure(training.student, faces, probe, side=views.shape[1])
-                log(json.dumps({name: round(value, 4) for name, value in values.items()}))
-                values |= {"loss": mean_loss, "train_cosine": mean_cosine}
-                training.curve.add(step=done, values=values)
-    training.save()
+    if training.device.type == "cuda" and teacher is not None:
+        supply = supply_from_device(faces, plan, recipe, teacher=teacher)
+    else:
+        supply = supply_views(faces, plan, recipe)
+    run_steps(training, supply, faces)
     training.curve.draw(
         title="face_embedding lite",
         panels=(
@@ -301,6 +319,38 @@ def train(
         ),
     )
     return training.checkpoint
+
+
+def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
+    """Trains until the budget is spent, saving and measuring on the way and at the end."""
+    plan, budget = training.plan, training.budget
+    probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
+    started, first = time.monotonic(), training.step
+    means = torch.zeros(2, device=training.device)
+    with progress() as bar:
+        task = bar.add_task("embedding", total=plan.steps, completed=training.step)
+        while not training.over:
+            side = plan.side(budget.done(training.step))
+            told = training.learn(*supply(training.step, side))
+            done = training.step
+            # read only where they are shown: a GPU need not wait for that
+            means.lerp_(torch.stack(told), 1 / min(50, done - first))
+            bar.update(task, completed=round(budget.done(done) * plan.steps))
+            if done % plan.save_every == 0 or training.over:
+                training.save()
+                loss, cosine = means.tolist()
+                rate = (done - first) * plan.batch / (time.monotonic() - started)
+                log(
+                    f"step {done}/{plan.steps} side {side} loss {loss:.4f}"
+                    f" cosine {cosine:.4f} {rate:.0f} faces/s"
+                )
+            if done % plan.measure_every == 0 or training.over:
+                loss, cosine = means.tolist()
+                values = measure(training.student, faces, probe, side=side)
+                log(json.dumps({name: round(value, 4) for name, value in values.items()}))
+                values |= {"loss": loss, "train_cosine": cosine}
+                training.curve.add(step=done, values=values)
+    training.save()
 
 
 def load_student(checkpoint: Path) -> Student:
