@@ -51,7 +51,7 @@ class Budget:
 
     steps: int
     minutes: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def done(self, step: int) -> float:
         """Share of the budget that is spent after `step` steps, 0-1."""

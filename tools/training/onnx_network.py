@@ -136,6 +136,7 @@ _KNOWN: Final[dict[str, Callable[[list[Tensor], Attributes], Tensor]]] = {
     "Flatten": lambda given, said: given[0].flatten(said.get("axis", 1)),
     "Gather": lambda given, said: given[0].select(said.get("axis", 0), int(given[1])),
     "Gemm": lambda given, _: functional.linear(given[0], given[1], given[2]),
+    "Identity": lambda given, _: given[0],
     "MaxPool": lambda given, said: _pool(functional.max_pool2d, given, said),
     "Mul": lambda given, _: given[0] * given[1],
     "Relu": lambda given, _: given[0].relu(),
