@@ -5,6 +5,7 @@ import pytest
 
 from tests.support.detections import detections
 from tools.training.detection.evaluate import Agreement, Comparison
+from tools.training.detection.parts import Part
 from tools.training.detection.scrfd import Detections
 
 IMAGE = np.zeros((320, 640, 3), np.uint8)
@@ -62,3 +63,22 @@ def test_small_faces_do_not_count_and_strangers_are_extra() -> None:
     tiny = [[10.0, 10.0, 30.0, 30.0]]
     agreement.add(with_eyes([*FACES, *tiny]), with_eyes([[500, 0, 600, 100]]), scale=1.0)
     assert (agreement.faces, agreement.found, agreement.extra) == (2, 0, 1)
+
+
+def test_a_narrow_face_weighs_by_its_own_eyes_in_the_pooled_landmark_error() -> None:
+    teacher, student = with_eyes(FACES), with_eyes(FACES, off=4.0)
+    teacher.landmarks[1, 0, 0] += 32  # 8 pixels are left between these eyes
+    student.landmarks[1, 0, 0] += 32
+    agreement = Agreement()
+    agreement.add(teacher, student, scale=1.0)
+    report = agreement.report()
+    assert report["landmark_error_mean"] == pytest.approx((4 / 40 + 4 / 8) / 2)
+    assert report["landmark_error_pooled"] == pytest.approx((4 + 4) / (40 + 8))
+
+
+def test_what_is_chosen_by_and_what_has_the_last_word_share_no_photo() -> None:
+    rows = np.arange(1000, 1057)
+    parts = [part.of(rows) for part in Part]
+    assert sorted(np.concatenate(parts)) == rows.tolist()
+    assert [len(each) for each in parts] == [35, 22]
+    assert Part.CHOICE.composed_seed != Part.LAST_WORD.composed_seed

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
+from tools.training.detection.parts import Part
 
 TEACHER = "scrfd_2.5g_bnkps.onnx"
 """Whose boxes and landmarks are learnt."""
@@ -64,9 +65,9 @@ def command(
     ] = SHIFTS,
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
     note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
-    caution: Annotated[
-        str, typer.Option(help="What the card must say about its measurements.")
-    ] = "",
+    part: Annotated[
+        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
+    ] = Part.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
@@ -103,6 +104,7 @@ def command(
         group_photo=group_photo,
         composed=composed,
         photos=photos,
+        part=part,
     )
     metrics |= {
         "stage": "face_detection",
@@ -112,7 +114,6 @@ def command(
         "score_shifts": list(shift),
         "teacher": TEACHER,
         "peer": PEER,
-        "caution": caution,
         "training": {
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
