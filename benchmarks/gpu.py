@@ -1,11 +1,11 @@
-"""What a GPU makes of the networks alone, through PyTorch: pictures a second at batches of 1 to 128.
+"""What a GPU makes of the networks alone, through PyTorch: pictures a second at batches of 1-128.
 
     python -m benchmarks.gpu ../shared/models/det_500m.onnx ...
 
 The built-in detector and embedder, and the raw ONNX files given: detectors see 640 x 640 pixels,
 embedders 112 x 112. Each batch is one captured CUDA graph, as TensorRT and ONNX Runtime replay it,
 with random pixels that lie on the device already. So this is what the arithmetic allows, not what a
-service reaches: decoding, alignment and copies are outside of it. Wants the extra `train` and a GPU.
+service reaches: decoding, alignment and copies are outside of it. Wants the extra `train`.
 """
 
 import json
@@ -108,9 +108,7 @@ def measure(network: Network, *, half: bool, rounds: int) -> Iterator[Row]:
         graph = captured(module, pixels.contiguous(memory_format=torch.channels_last))
         spent = milliseconds(graph, rounds=rounds)
         precision = "FP16" if half else "TF32"
-        yield Row(
-            network.name, precision, batch, statistics.median(spent), min(spent), max(spent)
-        )
+        yield Row(network.name, precision, batch, statistics.median(spent), min(spent), max(spent))
 
 
 def main(

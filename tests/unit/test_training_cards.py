@@ -119,9 +119,7 @@ def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() ->
 
 def test_the_detection_card_says_whether_choices_were_made_by_what_it_reports() -> None:
     metrics = json.loads((CHECKOUT / "docs" / "models" / "face_detection.json").read_text())
-    last, choice = (
-        render_card(metrics | {"part": part}) for part in ("last-word", "choice")
-    )
+    last, choice = (render_card(metrics | {"part": part}) for part in ("last-word", "choice"))
     assert "chosen by other held-out photos" in last
     assert "flatters" not in last
     assert "chosen by, which flatters the figures" in choice

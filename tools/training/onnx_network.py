@@ -1,4 +1,4 @@
-"""An ONNX network as a PyTorch module, so that a teacher answers on the device where its student is.
+"""An ONNX network as a PyTorch module, so that a teacher answers on the device of its student.
 
 Only what the teachers are made of is known: convolutional networks in 32 bits.
 """
@@ -101,9 +101,7 @@ def _resize(given: list[Tensor], said: Attributes) -> Tensor:
 
 def _reshape(given: list[Tensor], _: Attributes) -> Tensor:
     tensor, shape = given
-    sizes = [
-        size or tensor.shape[place] for place, size in enumerate(shape.flatten().tolist())
-    ]
+    sizes = [size or tensor.shape[place] for place, size in enumerate(shape.flatten().tolist())]
     return tensor.reshape(sizes)
 
 

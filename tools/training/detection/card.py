@@ -129,9 +129,9 @@ people where an error does harm.
 def _part(metrics: Metrics) -> str:
     """Say whether choices were made by the pictures that are reported, as a paragraph."""
     if metrics["part"] == Part.LAST_WORD:
-        return """Whatever was chosen (weights, shifts) was chosen by other held-out photos and composed
-scenes than these, but for the photographed scenes, with people or without faces: they are few, and
-served both.
+        return """Whatever was chosen (weights, shifts) was chosen by other held-out photos and
+composed scenes than these, but for the photographed scenes, with people or without faces: they are
+few, and served both.
 
 """
     return """These are pictures that weights and shifts were chosen by, which flatters the figures.
@@ -199,5 +199,7 @@ reached.
 
 
 def _landmark_error(entry: Metrics) -> str:
-    mean, median, pooled = (entry[f"landmark_error_{kind}"] for kind in ("mean", "median", "pooled"))
+    mean, median, pooled = (
+        entry[f"landmark_error_{kind}"] for kind in ("mean", "median", "pooled")
+    )
     return f"{100 * mean:.1f} % ({100 * median:.1f}; {100 * pooled:.1f})"

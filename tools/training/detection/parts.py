@@ -1,7 +1,7 @@
 """The two parts of what is held out.
 
-Whoever tries several networks and keeps the best by their figures flatters it with them. So one part
-of the held-out pictures is there to choose by, and the other for the last word.
+Whoever tries several networks and keeps the best by their figures flatters it with them. So one
+part of the held-out pictures is there to choose by, and the other for the last word.
 """
 
 from enum import StrEnum

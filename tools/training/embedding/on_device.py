@@ -1,8 +1,8 @@
-"""Views made where the student trains, by the thousand: on a GPU, one processor could not keep up.
+"""Views made where the student trains, by the thousand: a processor beside a GPU could not keep up.
 
-What `views` and `mixing` do to one face, this does to a whole batch, in torch: the same degradations
-with the same chances and sizes (`views.Recipe`). The teacher is asked about every face and every
-mixture as it comes, so none is seen twice.
+What `views` and `mixing` do to one face, this does to a whole batch, in torch: the same
+degradations with the same chances and sizes (`views.Recipe`). The teacher is asked about every face
+and every mixture as it comes, so no mixture is seen twice.
 """
 
 from __future__ import annotations
