@@ -15,7 +15,7 @@ BOX_WEIGHT = 1.0
 POINT_WEIGHT = 20.0
 POINT_BETA = 0.02  # of that unit: quadratic below, linear above
 EYES_APART = 0.4  # times the face's size, in a face seen from the front
-NARROWEST = 0.15  # times that: a profile's eyes fall together, and are no unit
+NARROWEST = 0.35  # times that: a profile's eyes fall together, and are no unit
 PLACED = 0.2  # rows that the teacher scores lower do not learn where the face is
 
 

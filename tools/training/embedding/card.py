@@ -54,7 +54,7 @@ def embedding_card(metrics: Metrics) -> str:
         for name, entry in metrics["cosine_by_group"].items()
     )
     steps = (
-        f" {training['steps']:,} steps of {training['batch']} faces, seed {training['seed']}."
+        f" {training.get('done', training['steps']):,} steps of {training['batch']} faces, seed {training['seed']}."
         if training
         else ""
     )
@@ -86,7 +86,7 @@ out of training. No identity is labelled.
 
 ## Method
 
-Distillation on CPUs from MobileFaceNet trained with ArcFace (128-d): the student, a residual
+Distillation from MobileFaceNet trained with ArcFace (128-d): the student, a residual
 network of dense convolutions, learns the teacher's embedding of the clean face from degraded
 views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
 similarities within a batch.{mixed}{steps}{note}
