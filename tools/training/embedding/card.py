@@ -54,7 +54,8 @@ def embedding_card(metrics: Metrics) -> str:
         for name, entry in metrics["cosine_by_group"].items()
     )
     steps = (
-        f" {training.get('done', training['steps']):,} steps of {training['batch']} faces, seed {training['seed']}."
+        f" {training.get('done', training['steps']):,} steps of {training['batch']} faces,"
+        f" seed {training['seed']}."
         if training
         else ""
     )
