@@ -82,6 +82,8 @@ def test_the_embedding_card_tells_how_it_treats_mirror_images_and_mixtures() -> 
     assert "0.938" not in mirrored
     assert "mixtures, two of them joined along a soft edge (40% of a batch)" in mirrored
     assert "9,800 steps of 128 faces, seed 1. Grown." in mirrored
+    ended_in_time = render_card(EMBEDDING | {"training": training | {"done": 4463}})
+    assert "4,463 steps of 128 faces" in ended_in_time
 
 
 def test_an_unknown_stage_has_no_card() -> None:
