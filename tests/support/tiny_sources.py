@@ -89,6 +89,39 @@ def save_detector(
     return graph.save(path, image_size, outputs, opset=opset, metadata=metadata)
 
 
+def add_refiner(path: Path, *, weights: np.ndarray, own: float = 1.0) -> Path:
+    """Give a saved detector a second network: landmarks times `own`, plus crop [4800] @ weights."""
+    model, side = onnx.load(path), 40
+    pixels = 3 * side * side
+    parts = {
+        "faces": np.zeros((1, 3, side, side), np.float32),
+        "points": np.zeros((1, 10), np.float32),
+        "refiner.weights": np.asarray(weights, np.float32).reshape(pixels, 10),
+        "refiner.own": np.float32(own),
+        "refiner.flat": np.array([-1, pixels]),
+    }
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(values), name) for name, values in parts.items()
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["faces", "refiner.flat"], ["refiner.row"]),
+            helper.make_node("MatMul", ["refiner.row", "refiner.weights"], ["refiner.moves"]),
+            helper.make_node("Mul", ["points", "refiner.own"], ["refiner.kept"]),
+            helper.make_node("Add", ["refiner.kept", "refiner.moves"], ["refined_points"]),
+        ]
+    )
+    for name, shape in (("faces", ["k", 3, side, side]), ("points", ["k", 10])):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    model.graph.output.append(
+        helper.make_tensor_value_info("refined_points", TensorProto.FLOAT, ["k", 10])
+    )
+    helper.set_model_props(model, {"aurum.landmarks": "averaged, refined"})
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
 def _head(
     graph: Graph, cells: str, name: str, weights: np.ndarray, bias, sigmoid_first: bool | None
 ) -> None:

@@ -29,6 +29,14 @@ from tools.importing.network import Network, describe
 from tools.importing.onnx_parts import BATCH, Parts, finish, value
 from tools.importing.pixels import take_pixels
 from tools.importing.prepared import Prepared
+from tools.importing.refining import (
+    REACH,
+    REFINED,
+    REFINED_POINTS,
+    SIDE,
+    refine_landmarks,
+    take_refiner,
+)
 from tools.importing.trial import Answers, Trial, noise, require_finite, require_shape
 from triton_python_backend.contract import (
     BOXES,
@@ -90,12 +98,14 @@ def prepare(network: Network) -> Prepared:
         WeightsError: if the file is no such detector or its stage does not work.
     """
     heads = find_heads(network)
-    averaged = network.metadata(PROPERTY) == AVERAGED
+    asked = network.metadata(PROPERTY)
     recipe = f"scrfd (x-{MEAN})/{STD} > {MIN_CONFIDENCE} nms {NMS_IOU}"
-    if averaged:
+    if asked in (AVERAGED, REFINED):
         recipe += f" landmarks averaged {NEAR}"
+    if asked == REFINED:
+        recipe += f" refined {SIDE} {REACH:.3f}"
     identity = make_id(network.path.read_bytes(), recipe)
-    graph = _rebuild(network, heads, identity, averaged=averaged)
+    graph = _rebuild(network, heads, identity, landmarks=asked)
     _try(graph, network.path, identity)
     strides = "/".join(str(level.stride) for level in heads.levels)
     return Prepared(
@@ -116,13 +126,16 @@ def find_heads(network: Network) -> Heads:
     """
     graph = network.model.graph
     shape = network.input_shape
-    if len(shape) != 4 or shape[1] != 3 or len(graph.output) != 9:
+    outputs = [output.name for output in graph.output]
+    if network.metadata(PROPERTY) == REFINED and REFINED_POINTS in outputs:
+        outputs.remove(REFINED_POINTS)
+    if len(shape) != 4 or shape[1] != 3 or len(outputs) != 9:
         raise WeightsError(
             f"{network.path} is no detector: it takes {describe(shape)} and has "
             f"{len(graph.output)} output(s); expected was {_EXPECTED}"
         )
     producers = {name: node for node in graph.node for name in node.output}
-    tails = [_walk_back(output.name, producers) for output in graph.output]
+    tails = [_walk_back(output, producers) for output in outputs]
     sizes = _probe(network, [source for source, _ in tails])
     strides = sorted({stride for _, stride in sizes})
     levels = []
@@ -179,12 +192,13 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _rebuild(network: Network, heads: Heads, identity: int, *, averaged: bool) -> bytes:
+def _rebuild(network: Network, heads: Heads, identity: int, *, landmarks: str | None) -> bytes:
     parts = Parts(network)
+    refiner = take_refiner(parts.graph) if landmarks == REFINED else []
     take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
     join_convolutions(parts)
     logits = parts.join(1, *(_flat_scores(parts, level) for level in heads.levels))
-    boxes, landmarks = _decode(parts, heads)
+    boxes, offered = _decode(parts, heads)
     # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
     # here (see _decode) and are moved back once only few boxes are left
     chosen = parts.op(
@@ -201,13 +215,17 @@ def _rebuild(network: Network, heads: Heads, identity: int, *, averaged: bool) -
     corners = parts.op(
         "Sub", parts.op("GatherND", boxes, rows), parts.constant([0, 0, 1, 1], np.float32)
     )
-    if averaged:
+    if landmarks in (AVERAGED, REFINED):
         least = _logit(MIN_CONFIDENCE)
         points = average_landmarks(
-            parts, boxes=boxes, landmarks=landmarks, logits=logits, rows=rows, least=least
+            parts, boxes=boxes, landmarks=offered, logits=logits, rows=rows, least=least
         )
     else:
-        points = parts.op("GatherND", landmarks, rows)
+        points = parts.op("GatherND", offered, rows)
+    if refiner:
+        points = refine_landmarks(
+            parts, refiner, canvas=CANVAS, boxes=corners, landmarks=points, rows=rows
+        )
     _place(parts, slots, confidence, like=logits, width=None, output=CONFIDENCE)
     _place(parts, slots, corners, like=logits, width=_BOX, output=BOXES)
     flat = _place(parts, slots, points, like=logits, width=_POINTS, output=None)

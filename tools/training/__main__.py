@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from tools.training.detection.command import command as detection
+from tools.training.detection.command import shorten
+from tools.training.landmarks.command import command as landmarks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -16,6 +18,8 @@ Models = Annotated[Path, typer.Option(help="Folder of the teachers' ONNX files."
 Cache = Annotated[Path, typer.Option(help="Folder of the cached crops and teacher embeddings.")]
 
 app.command("detection")(detection)
+app.command("shorten")(shorten)
+app.command("landmarks")(landmarks)
 
 SHARED_DATA, SHARED_MODELS = Path("../shared/data"), Path("../shared/models")
 CACHE = Path(".aurum/training/cache")

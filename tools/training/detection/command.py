@@ -73,7 +73,6 @@ def command(
 ) -> None:
     """Distils the detection student, exports it and measures it."""
     from tools.training.detection.data import prepare
-    from tools.training.detection.evaluate import evaluate
     from tools.training.detection.export import export
     from tools.training.detection.net import NetConfig
     from tools.training.detection.train import TrainSettings, load_average, train
@@ -96,10 +95,9 @@ def command(
     network = out / "lite_detection.onnx"
     export(model, network, shifts=shift)
     draw_curve(out / "curve.json", out / "face_detection.json")
-    metrics: dict[str, Any] = evaluate(
-        student=network,
-        teacher=models / TEACHER,
-        peer=models / PEER,
+    metrics = measure(
+        network,
+        models=models,
         cache=cache,
         group_photo=group_photo,
         composed=composed,
@@ -107,13 +105,7 @@ def command(
         part=part,
     )
     metrics |= {
-        "stage": "face_detection",
-        "file": network.name,
-        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
-        "parameters": sum(weight.numel() for weight in model.parameters()),
         "score_shifts": list(shift),
-        "teacher": TEACHER,
-        "peer": PEER,
         "training": {
             "steps": done,
             "sides": [asdict(side) for side in settings.sides],
@@ -131,6 +123,40 @@ def command(
     Console().print_json(data=metrics)
 
 
+def measure(
+    network: Path,
+    *,
+    models: Path,
+    cache: Path,
+    group_photo: Path | None,
+    composed: int,
+    photos: int,
+    part: Part,
+) -> dict[str, Any]:
+    """Measure a raw detector for its card; what of it is not `evaluate.evaluate`'s is its file."""
+    from tools.importing.network import load_network
+    from tools.training.detection.evaluate import evaluate
+
+    metrics: dict[str, Any] = evaluate(
+        student=network,
+        teacher=models / TEACHER,
+        peer=models / PEER,
+        cache=cache,
+        group_photo=group_photo,
+        composed=composed,
+        photos=photos,
+        part=part,
+    )
+    return metrics | {
+        "stage": "face_detection",
+        "file": network.name,
+        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
+        "parameters": load_network(network).parameters,
+        "teacher": TEACHER,
+        "peer": PEER,
+    }
+
+
 def draw_curve(points: Path, beside: Path) -> Path:
     """Draws the learning curve as a picture beside `beside`."""
     curve = LearningCurve(points)
@@ -140,3 +166,44 @@ def draw_curve(points: Path, beside: Path) -> Path:
         panels=[["score loss"], ["box loss"], ["landmark loss"], ["rate (share of peak)"]],
     )
     return picture
+
+
+def shorten(
+    out: Annotated[Path, typer.Option(help="Raw ONNX file to write.")],
+    start: Annotated[Path, typer.Option(help="ONNX file of the detector, raw or imported.")],
+    cache: Annotated[
+        Path, typer.Option(help="Folder of the labelled photos, from `detection`.")
+    ] = Path(".aurum/training/detection"),
+    steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 2500,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 1.5e-4,
+    seed: int = 5,
+) -> None:
+    """Takes the detector's last block away and teaches the rest to do without it."""
+    from tools.training.common import Budget, log, progress, seed_everything
+    from tools.training.detection.compose import Composer
+    from tools.training.detection.data import load_faces, load_scenes
+    from tools.training.detection.export import export
+    from tools.training.detection.shorten import learn, scenes, shortened
+    from tools.training.detection.start import read_detector
+
+    composer = Composer(
+        load_faces(cache),
+        load_scenes(cache / "scenes.npz"),
+        held_out=False,
+        miniatures=0.35,
+        doodles=0.3,
+    )
+    batches = scenes(composer, seed_everything(seed))
+    before = read_detector(start, next(batches)).eval()
+    model = shortened(before)
+    with progress() as bar:
+        task = bar.add_task("shorten", total=steps)
+        budget = Budget(steps, minutes)
+        for step, loss in learn(model, before, batches, budget=budget, rate=rate):
+            bar.update(task, completed=round(budget.done(step) * steps))
+            if step % 100 == 0:
+                log(f"{step}: unlikeness {loss:.4f}")
+    export(model, out)

@@ -5,6 +5,8 @@ ellipse around the head), backgrounds without faces get pasted distractors of th
 a good part of the scenes are real photos as a whole: letterboxed, zoomed, or padded by half.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -162,7 +164,12 @@ class Composer:
             if rng.random() < 0.5:
                 self._distract(rng, canvas, int(rng.integers(1, 6)))
         sample = canvas.finish()
-        return Sample(degrade(sample.image, rng), sample.boxes, sample.points, sample.ignored)
+        return replace(sample, image=degrade(sample.image, rng))
+
+    def portrait(self, rng: np.random.Generator, size: int) -> Sample:
+        """One photo as a whole, degraded: what the pipeline's close-up sees, among others."""
+        sample = self._portrait(rng, size).finish()
+        return replace(sample, image=degrade(sample.image, rng))
 
     def _background(self, rng: np.random.Generator, size: int) -> ByteArray:
         """Make a picture without faces, of `_plain_background` and doodles."""

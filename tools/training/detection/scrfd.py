@@ -16,6 +16,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from tools.importing.averaging import AVERAGED, NEAR, PROPERTY
+from tools.importing.refining import FACES, POINTS, REFINED, REFINED_POINTS
+from tools.training.landmarks.crops import cut, frames_of
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -23,6 +25,7 @@ ByteArray = npt.NDArray[np.uint8]
 STRIDES = (8, 16, 32)
 NMS_IOU = 0.4
 DEFAULT_THRESHOLD = 0.5
+_LEAST = (32, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +153,22 @@ def averaged(faces: Detections, rows: Detections) -> Detections:
 class RawDetector:
     """A network in SCRFD's raw layout, asked about whole images.
 
-    Landmarks are averaged where the file asks for that.
+    Landmarks are averaged and refined where the file asks for that; `refines` false leaves the
+    second out.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, refines: bool = True) -> None:
         self._session = open_session(path)
         self._input = self._session.get_inputs()[0].name
-        said = self._session.get_modelmeta().custom_metadata_map
-        self._averages = said.get(PROPERTY) == AVERAGED
+        said = self._session.get_modelmeta().custom_metadata_map.get(PROPERTY)
+        self._averages = said in (AVERAGED, REFINED)
+        self._refines = refines and said == REFINED
+        names = [output.name for output in self._session.get_outputs()]
+        self._names = [name for name in names if name != REFINED_POINTS]
 
     def outputs(self, blob: FloatArray) -> list[FloatArray]:
         """Compute the nine raw outputs for ``[1,3,H,W]`` (`to_blob`)."""
-        return [np.asarray(out) for out in self._session.run(None, {self._input: blob})]
+        return [np.asarray(out) for out in self._session.run(self._names, {self._input: blob})]
 
     def detect(
         self, image: ByteArray, *, size: int, threshold: float = DEFAULT_THRESHOLD
@@ -172,7 +179,22 @@ class RawDetector:
         found = suppress(rows)
         if self._averages:
             found = averaged(found, rows)
+        if self._refines and len(found):
+            found = self._refined(found, canvas)
         return found.moved(scale=1 / scale, dx=0, dy=0)
+
+    def _refined(self, faces: Detections, canvas: ByteArray) -> Detections:
+        """`faces` of a canvas with the landmarks that the file's second network answers."""
+        frames = frames_of(faces.boxes, faces.landmarks)
+        crops = (cut(canvas, frames) - 127.5) / 128
+        feed = {
+            self._input: np.zeros((1, 3, *_LEAST), np.float32),  # the first network must run, too
+            FACES: np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32),
+            POINTS: frames.inward(faces.landmarks).reshape(-1, 10),
+        }
+        points = np.asarray(self._session.run([REFINED_POINTS], feed)[0], np.float32)
+        landmarks = frames.outward(points.reshape(-1, 5, 2))
+        return Detections(faces.boxes, landmarks, faces.scores)
 
     def detect_padded(
         self, image: ByteArray, *, size: int, threshold: float = DEFAULT_THRESHOLD

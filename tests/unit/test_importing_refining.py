@@ -1,0 +1,108 @@
+"""Landmarks refined by the second network of a detector's file."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.support import tiny_sources
+from tools.importing import scrfd
+from tools.importing.averaging import AVERAGED, PROPERTY
+from tools.importing.network import load_network
+from tools.importing.refining import SIDE
+from tools.training.landmarks.crops import cut, frames_of
+from triton_python_backend.contract import DETECTION
+
+REACH = 6
+"""Strides from a cell to each side of its box."""
+POINTS = np.array([[-3, -2], [3, -1], [0, 0], [-2, 3], [2, 4]], np.float32)
+"""Offsets of the landmarks from the cell, in strides: a face a little turned."""
+SHAPE = (320, 640)
+
+
+def make(folder, *, weights=None, own: float = 1.0, opset: int = 11):
+    if weights is None:
+        weights = np.zeros((3 * SIDE * SIDE, 10))
+    path = tiny_sources.save_detector(
+        folder / "det.onnx",
+        distances=np.full((1, 4), REACH, np.float32),
+        offsets=POINTS.reshape(1, 10),
+        opset=opset,
+    )
+    return tiny_sources.add_refiner(path, weights=weights, own=own)
+
+
+def detect(path, canvases: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [N,256,4], landmarks [N,256,5,2] and confidences [N,256] of the imported stage."""
+    graph = scrfd.prepare(load_network(path)).graph
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    assert {o.name for o in session.get_outputs()} == {t.name for t in DETECTION.outputs}
+    found = session.run(["BOXES", "LANDMARKS", "CONFIDENCE"], {"CANVAS": canvases})
+    return tuple(np.asarray(each) for each in found)
+
+
+def scenery(*, batch: int = 1) -> np.ndarray:
+    """Canvases of noise too dark in red to be a face."""
+    rng = np.random.default_rng(4)
+    return rng.integers(0, 150, (batch, *SHAPE, 3)).astype(np.uint8)
+
+
+def light(canvas: np.ndarray, *, column: int, row: int, value: int = 205) -> np.ndarray:
+    """Light a cell of stride 8; the landmarks [5,2] that the detector alone answers."""
+    canvas[8 * row : 8 * row + 8, 8 * column : 8 * column + 8, 0] = value
+    return np.array([8 * column, 8 * row]) + 8 * POINTS
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_what_changes_nothing_gives_the_landmarks_back(tmp_path, opset):
+    canvases = scenery(batch=3)
+    first, second = (light(canvases[0], column=c, row=20) for c in (10, 50))
+    last = light(canvases[2], column=79, row=39)  # at the corner, and partly beyond it
+    _, landmarks, confidence = detect(make(tmp_path, opset=opset), canvases)
+    assert (confidence > 0).sum(axis=1).tolist() == [2, 0, 1]
+    np.testing.assert_allclose(sorted(landmarks[0, :2].tolist()), [first, second], atol=1e-3)
+    np.testing.assert_allclose(landmarks[2, 0], last, atol=1e-3)
+    assert not landmarks[1].any()
+
+
+def test_nobody_is_refined_where_nobody_is_found(tmp_path):
+    _, landmarks, confidence = detect(make(tmp_path), scenery(batch=2))
+    assert not confidence.any()
+    assert not landmarks.any()
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_the_second_network_sees_the_face_upright_and_its_landmarks(tmp_path, opset):
+    rng = np.random.default_rng(5)
+    weights = rng.normal(0, 0.02, (3 * SIDE * SIDE, 10))
+    canvases = scenery(batch=2)
+    offered = [light(canvases[0], column=5, row=30), light(canvases[1], column=60, row=12)]
+    boxes, landmarks, confidence = detect(
+        make(tmp_path, weights=weights, own=0.5, opset=opset), canvases
+    )
+    assert (confidence > 0).sum(axis=1).tolist() == [1, 1]
+    for index, points in enumerate(offered):
+        frames = frames_of(boxes[index, :1], points[None].astype(np.float32))
+        crop = (cut(canvases[index], frames)[0].transpose(2, 0, 1) - 127.5) / 128
+        answer = frames.inward(points[None]) * 0.5 + (crop.reshape(-1) @ weights).reshape(1, 5, 2)
+        expected = frames.outward(answer)[0]
+        assert np.abs(expected - points).max() > 5
+        np.testing.assert_allclose(landmarks[index, 0], expected, atol=0.02)
+
+
+def test_the_id_tells_refined_from_averaged(tmp_path, monkeypatch):
+    path = make(tmp_path)
+    before = scrfd.prepare(load_network(path)).identity
+    monkeypatch.setattr(scrfd, "SIDE", SIDE + 8)
+    changed = scrfd.prepare(load_network(path)).identity
+    assert before != changed
+
+
+def test_a_file_that_does_not_ask_for_it_is_no_detector_with_ten_outputs(tmp_path):
+    import onnx
+
+    path = make(tmp_path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {PROPERTY: AVERAGED})
+    onnx.save(model, path)
+    with pytest.raises(scrfd.WeightsError, match="10 output"):
+        scrfd.prepare(load_network(path))

@@ -1,0 +1,1 @@
+"""The detector's second network, which corrects each face's landmarks: a part of its file."""

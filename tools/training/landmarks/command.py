@@ -1,0 +1,114 @@
+"""`python -m tools.training landmarks`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tools.training.common import LearningCurve, write_json
+from tools.training.detection.command import TEACHER, measure
+from tools.training.detection.parts import Part
+
+FILES = 20
+"""Of lessons, some thousand faces each."""
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder of lessons, checkpoint, curve, metrics, ONNX.")],
+    detector: Annotated[
+        Path, typer.Option(help="Raw ONNX of the detector; its metrics lie beside it.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder of the photo tar files.")] = Path(
+        "../shared/data"
+    ),
+    models: Annotated[Path, typer.Option(help="Folder of the teachers' ONNX files.")] = Path(
+        "../shared/models"
+    ),
+    cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
+        ".aurum/training/detection"
+    ),
+    files: Annotated[int, typer.Option(help="Files of lessons, 400 scenes each.")] = FILES,
+    steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 12_000,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+    ] = None,
+    seed: int = 7,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
+    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    part: Annotated[
+        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
+    ] = Part.LAST_WORD,
+    composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
+    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
+) -> None:
+    """Trains the detector's second network, for landmarks, and measures both together."""
+    import torch
+
+    from tools.training.common import progress
+    from tools.training.detection.compose import Composer
+    from tools.training.detection.data import load_faces, load_scenes, prepare
+    from tools.training.landmarks import lessons
+    from tools.training.landmarks.export import join
+    from tools.training.landmarks.train import Plan, train
+
+    torch.set_num_threads(threads)
+    prepare(data=data, teacher=models / TEACHER, cache=cache)
+    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    kept = []
+    with progress() as bar:
+        for path in bar.track(
+            lessons.collect(
+                composer,
+                detector=detector,
+                teacher=models / TEACHER,
+                seed=seed,
+                files=files,
+                folder=out / "lessons",
+            ),
+            total=files,
+            description="lessons",
+        ):
+            kept.append(lessons.load(path))
+    taught = lessons.joined(kept)
+    plan = Plan(steps=steps, minutes=minutes, seed=seed)
+    refiner, done = train(taught, out=out, plan=plan, resume=resume)
+    network = out / detector.name
+    join(detector, refiner, network)
+    before = detector.parent / "face_detection.json"
+    metrics: dict[str, Any] = json.loads(before.read_text()) if before.exists() else {}
+    metrics |= measure(
+        network,
+        models=models,
+        cache=cache,
+        group_photo=group_photo,
+        composed=composed,
+        photos=photos,
+        part=part,
+    )
+    metrics["refiner"] = {
+        "faces": len(taught),
+        "steps": done,
+        "batch": plan.batch,
+        "seed": seed,
+        "parameters": sum(weight.numel() for weight in refiner.parameters()),
+        "note": note,
+    }
+    draw_curve(out / "refiner_curve.json", out / "face_landmarks.json")
+    write_json(out / "face_detection.json", metrics)
+    Console().print_json(data=metrics)
+
+
+def draw_curve(points: Path, beside: Path) -> Path:
+    """Draws the learning curve as a picture beside `beside`."""
+    curve = LearningCurve(points)
+    curve.load(up_to_step=10**9)
+    picture = LearningCurve(beside, curve.points).draw(
+        title="face_detection lite: landmarks", panels=[["error", "by the crop alone"]]
+    )
+    return picture
