@@ -245,15 +245,11 @@ class TestNetwork:
     def test_smoke_training_resumes_and_exports(self, tmp_path: Path) -> None:
         import torch
 
+        from tools.training.detection.batches import ComposedBatches
         from tools.training.detection.export import OUTPUTS, export
         from tools.training.detection.net import LiteDetector, NetConfig, flatten
-        from tools.training.detection.train import (
-            ComposedBatches,
-            Side,
-            Trainer,
-            TrainSettings,
-            load_average,
-        )
+        from tools.training.detection.settings import Side, TrainSettings
+        from tools.training.detection.train import Trainer, load_average
 
         config = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
         settings = TrainSettings(

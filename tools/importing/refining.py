@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from tools.importing.onnx_parts import Parts
+from tools.importing.onnx_parts import PREFIX, Parts
 
 REFINED: Final = "averaged, refined"
 """What `averaging.PROPERTY` says where landmarks shall be averaged and then refined."""
@@ -98,6 +98,9 @@ def refine_landmarks(
     own = parts.op("Div", parts.op("MatMul", five, back), parts.op("Mul", halves, halves))
     _cut(parts, canvas, images=images, centres=centres, axes=axes)
     parts.reshape(own, -1, _POINTS, output=POINTS)
+    for index, node in enumerate(refiner):
+        # named as what surgery adds: it is small, and lighter forms of the detector leave it alone
+        node.name = f"{PREFIX}refiner_{index}"
     parts.graph.node.extend(refiner)
     better = parts.reshape(REFINED_POINTS, -1, _POINTS // 2, 2)
     moved = parts.op("Add", parts.op("MatMul", better, axes), centres)

@@ -75,7 +75,8 @@ def command(
     from tools.training.detection.data import prepare
     from tools.training.detection.export import export
     from tools.training.detection.net import NetConfig
-    from tools.training.detection.train import TrainSettings, load_average, train
+    from tools.training.detection.settings import TrainSettings
+    from tools.training.detection.train import load_average, train
 
     usual = TrainSettings(steps=steps, minutes=minutes, times=times, seed=seed, workers=workers)
     settings = replace(usual, muon_rate=rate * usual.muon_rate, adam_rate=rate * usual.adam_rate)

@@ -3,13 +3,13 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from tools.training.common import (
     Budget,
@@ -21,165 +21,18 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.detection.augment import colour_jitter, covered, harshly_lit
+from tools.training.detection.batches import Batch, ComposedBatches
 from tools.training.detection.compose import Composer
 from tools.training.detection.data import load_faces, load_scenes
 from tools.training.detection.loss import Losses, detection_loss
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
-from tools.training.detection.sample import Sample, mirrored
-from tools.training.detection.scrfd import RawDetector
+from tools.training.detection.settings import TrainSettings
 from tools.training.detection.start import read_detector
-from tools.training.detection.targets import make_rows
-from tools.training.detection.teacher import Answers, ask, mirror, taught
 from tools.training.growing import grow
 from tools.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps
-POOL = 1000  # scenes, of all workers together
-REUSE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Square pictures: their side in pixels, how many make a batch, the share of such batches."""
-
-    pixels: int
-    batch: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
-
-    minutes: after which it ends even with steps left (`common.Budget`).
-    times: how many times as many pictures a batch has as `sides` say.
-    mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
-    in harsh light; miniatures: of backgrounds that show several scenes; doodles: of those that
-    things are drawn on.
-    sides: each with the share of steps that see pictures of that side, and how many at once.
-    Small pictures teach most for the time they take; the largest anchors see faces in large ones
-    only.
-    """
-
-    steps: int = 20_000
-    minutes: float | None = None
-    times: int = 1
-    sides: tuple[Side, ...] = (Side(256, 16, 0.5), Side(448, 5, 0.25), Side(640, 3, 0.25))
-    muon_rate: float = 0.03
-    adam_rate: float = 2e-3
-    warmup: int = 300
-    average: float = 0.998
-    mosaic: float = 0.3
-    hard: float = 0.1
-    miniatures: float = 0.35
-    doodles: float = 0.3
-    seed: int = 7
-    workers: int = 1
-    save_every_s: float = 150.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's pictures and targets.
-
-    images ``[B,3,S,S]`` uint8, channels last in memory; weight ``[B,M]``; rows ``[P]`` into
-    ``B * M``; their scores ``[P]``, boxes ``[P,4]`` and points ``[P,5,2]`` in strides
-    (`Targets`).
-    """
-
-    images: torch.Tensor
-    weight: torch.Tensor
-    rows: torch.Tensor
-    scores: torch.Tensor
-    boxes: torch.Tensor
-    points: torch.Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        """Move every tensor to `device`."""
-        parts = (self.images, self.weight, self.rows, self.scores, self.boxes, self.points)
-        return Batch(*(part.to(device) for part in parts))
-
-
-class ComposedBatches(IterableDataset[Batch]):
-    """Endless batches of composed scenes, different for every seed.
-
-    Composing a scene and asking the teacher about it costs as much as training on it, so it is
-    used `REUSE` times on average, out of a pool, each time mirrored or not and in other colours.
-    """
-
-    def __init__(
-        self, composer: Composer, *, settings: TrainSettings, seed: int, teacher: Path
-    ) -> None:
-        """Compose as `settings` say; `teacher`, in SCRFD's layout, answers for every scene."""
-        self._composer = composer
-        self._mosaic, self._hard = settings.mosaic, settings.hard
-        self._sides, self._times = settings.sides, settings.times
-        self._pool = max(1, POOL // max(1, settings.workers))
-        self._seed = seed
-        self._teacher = teacher
-        self._detector: RawDetector | None = None
-        self._pools: dict[int, list[tuple[Sample, Answers]]] = {
-            side.pixels: [] for side in settings.sides
-        }
-        self._rows = {side.pixels: make_rows(side.pixels) for side in settings.sides}
-
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
-        info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self._seed, info.id if info else 0])
-        while True:
-            yield self.make(rng)
-
-    def _compose(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
-        if self._detector is None:  # in the process that composes: sessions do not survive a fork
-            self._detector = RawDetector(self._teacher)
-        mosaic = rng.random() < self._mosaic
-        make = self._composer.mosaics.sample if mosaic else self._composer.sample
-        sample = make(rng, size)
-        if rng.random() < self._hard:
-            sample = replace(sample, image=covered(sample.image, sample.boxes, rng))
-        if rng.random() < self._hard:
-            sample = replace(sample, image=harshly_lit(sample.image, rng))
-        return ask(self._detector, sample)
-
-    def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
-        """Compose a new scene into the pool, or take one from it in another guise."""
-        pool = self._pools[size]
-        if len(pool) < self._pool or rng.random() < 1 / REUSE:
-            lesson = self._compose(rng, size)
-            if len(pool) < self._pool:
-                pool.append(lesson)
-            else:
-                pool[rng.integers(self._pool)] = lesson
-            return lesson
-        sample, answers = pool[rng.integers(self._pool)]
-        if rng.random() < 0.5:
-            sample, answers = mirrored(sample), mirror(answers)
-        return replace(sample, image=colour_jitter(sample.image, rng)), answers
-
-    def make(self, rng: np.random.Generator) -> Batch:
-        """One batch, of a side drawn by its share."""
-        shares = np.array([side.share for side in self._sides])
-        side = self._sides[int(rng.choice(len(shares), p=shares / shares.sum()))]
-        rows = self._rows[side.pixels]
-        images, targets = [], []
-        for _ in range(side.batch * self._times):
-            sample, answers = self._draw(rng, side.pixels)
-            images.append(sample.image)
-            targets.append(taught(rows, sample, answers))
-        total = len(rows.centres)
-        return Batch(
-            images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
-            weight=torch.from_numpy(np.stack([t.weight for t in targets])),
-            rows=torch.from_numpy(
-                np.concatenate([t.rows + i * total for i, t in enumerate(targets)])
-            ),
-            scores=torch.from_numpy(np.concatenate([t.scores for t in targets])),
-            boxes=torch.from_numpy(np.concatenate([t.boxes for t in targets])),
-            points=torch.from_numpy(np.concatenate([t.points for t in targets])),
-        )
 
 
 def rate_share(step: int, done: float, settings: TrainSettings) -> float:
