@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not inst
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import LiteDetector, NetConfig  # noqa: E402
 from tools.training.landmarks.export import join  # noqa: E402
-from tools.training.landmarks.net import Refiner  # noqa: E402
+from tools.training.landmarks.net import BothWays, Refiner  # noqa: E402
 from tools.training.landmarks.train import Plan, landmark_loss, train, varied  # noqa: E402
 
 UPRIGHT = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]], np.float32)
@@ -163,6 +163,23 @@ def test_it_learns_to_see_and_goes_on_where_it_was(tmp_path):
     assert steps == 44
 
 
+def test_a_face_and_its_mirror_image_have_mirrored_landmarks():
+    refiner = Refiner().eval()
+    torch.nn.init.normal_(refiner.out.weight, std=0.1)
+    faces, points = torch.randn(3, 3, SIDE, SIDE), torch.randn(3, 10)
+    order = [2, 3, 0, 1, 4, 5, 8, 9, 6, 7]
+    across = torch.tensor([-1.0, 1.0]).repeat(5)
+    mirror = faces.flip(3), points[:, order] * across
+    with torch.no_grad():
+        alone, both = (
+            [network(*face) for face in ((faces, points), mirror)]
+            for network in (refiner, BothWays(refiner))
+        )
+    assert not torch.allclose(alone[1], alone[0][:, order] * across, atol=1e-3)
+    torch.testing.assert_close(both[1], both[0][:, order] * across)
+    torch.testing.assert_close(both[0], (alone[0] + alone[1][:, order] * across) / 2)
+
+
 def test_the_file_runs_with_and_without_it(tmp_path):
     raw, path = tmp_path / "raw.onnx", tmp_path / "refined.onnx"
     small = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
@@ -181,7 +198,8 @@ def test_the_file_runs_with_and_without_it(tmp_path):
     np.testing.assert_allclose(left_out.landmarks, alone.landmarks, atol=1e-3)
     frames = frames_of(alone.boxes, alone.landmarks)
     moved = frames.inward(refined.landmarks) - frames.inward(alone.landmarks)
-    np.testing.assert_allclose(moved, np.full_like(moved, 0.25), atol=1e-3)
+    # to the right in the face and to the left in its mirror image are nothing together
+    np.testing.assert_allclose(moved, np.full_like(moved, 0.25) * [0, 1], atol=1e-3)
     # another one takes its place
     with torch.no_grad():
         refiner.out.bias.zero_()

@@ -22,6 +22,7 @@ def detection_card(metrics: Metrics) -> str:
     """The card of `face_detection` lite, from what `evaluate.evaluate` measured."""
     spent, alarms = metrics["time_640"], metrics["false_alarms"]
     training, other = metrics["training"], metrics["peer"]
+    refined = ", with the landmarks of one face refined" if metrics.get("refiner") else ""
     shifts = ", ".join(f"{shift:+.1f}" for shift in metrics["score_shifts"])
     told = [
         ("input", "RGB, any size in multiples of 32; (x - 127.5) / 128"),
@@ -30,7 +31,7 @@ def detection_card(metrics: Metrics) -> str:
         (
             "time at 640 x 640, one thread, median",
             f"{spent['student']['median_ms']:.1f} ms"
-            f" ({other} {spent['peer']['median_ms']:.1f} ms in the same run)",
+            f" ({other} {spent['peer']['median_ms']:.1f} ms in the same run){refined}",
         ),
     ]
     # chosen by their effect on the scenes that are reported, unless there is none
@@ -93,6 +94,7 @@ answer about it, by their scores. `python -m tools.training detection` trains on
 
 ![learning curve](face_detection.png)
 
+{_refiner(metrics)}
 ## Measured
 
 Against the teacher, {metrics["teacher"]}, all with both passes of the pipeline (640, and padded
@@ -135,6 +137,25 @@ few, and served both.
 
 """
     return """These are pictures that weights and shifts were chosen by, which flatters the figures.
+
+"""
+
+
+def _refiner(metrics: Metrics) -> str:
+    """Say how the second network was trained, as paragraphs, where the file has one."""
+    refiner = metrics.get("refiner")
+    if not refiner:
+        return ""
+    return f"""**Landmarks.** A second network of {refiner["parameters"]:,} parameters in the same
+file looks at each face that was found, upright and 40 pixels wide, and at where the first put its
+landmarks, and corrects them. It learnt from {refiner["faces"]:,} faces in scenes composed as above
+and in portraits as the pipeline's close-up sees them, each as the detector found it and in frames
+that lie a little otherwise, where the teacher sees landmarks in the same picture; half of its loss
+asks what the crop alone shows. {refiner["steps"]:,} steps of {refiner["batch"]} faces, seed
+{refiner["seed"]}; the weights are a running average. `python -m tools.training landmarks` trains
+one. {refiner["note"]}
+
+![learning curve of the second network](face_landmarks.png)
 
 """
 

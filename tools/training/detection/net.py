@@ -22,7 +22,7 @@ class NetConfig:
     stem: int = 32
     stem_kernel: int = 5
     widths: tuple[int, int, int] = (64, 112, 144)
-    blocks: tuple[int, int, int] = (3, 4, 3)
+    blocks: tuple[int, int, int] = (3, 4, 2)
     neck: int = 80
     dense: tuple[bool, bool, bool] = (False, False, True)
     kernel: int = 3

@@ -19,7 +19,7 @@ from tools.importing.refining import (
     take_refiner,
 )
 from tools.training.detection.export import OPSET
-from tools.training.landmarks.net import Refiner
+from tools.training.landmarks.net import BothWays, Refiner
 
 _PREFIX = "refiner/"
 
@@ -27,7 +27,8 @@ _PREFIX = "refiner/"
 def join(detector: Path, refiner: Refiner, path: Path) -> None:
     """Write the raw detector in the file `detector`, with `refiner` in it, to `path`.
 
-    A refiner that the file has is replaced. Weights are kept in 16 bits.
+    The refiner is asked about each face and its mirror image. One that the file has is replaced.
+    Weights are kept in 16 bits.
     """
     whole = onnx.load(str(detector))
     halves.unpack(whole)
@@ -59,7 +60,7 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
 def _as_onnx(refiner: Refiner) -> onnx.ModelProto:
     buffer = io.BytesIO()
     torch.onnx.export(
-        refiner.eval(),
+        BothWays(refiner).eval(),
         (torch.zeros(2, 3, SIDE, SIDE), torch.zeros(2, 10)),
         buffer,
         input_names=[FACES, POINTS],
