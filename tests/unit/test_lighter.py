@@ -173,14 +173,17 @@ def test_fp16_halves_the_network_and_leaves_what_is_around_it():
     built_in = DETECTOR
     model = load(built_in, opset=13)
     graph = seal(halve(built_in), "face_detection", 7, precision="fp16", metadata={})
-    assert len(graph) < 0.6 * len(model.SerializeToString())
+    # what refines landmarks stays as it is, too
+    assert len(graph) < 0.7 * len(model.SerializeToString())
     halved = onnx.load_from_string(graph)
     types = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
     around = [node for node in halved.graph.node if node.name in set(surgery(model))]
     read = {types[name] for node in around for name in node.input if name in types}
     assert TensorProto.FLOAT in read
     assert TensorProto.FLOAT16 not in read
-    weights = [n.input[1] for n in model.graph.node if n.op_type == "Conv" and n.input[1] in types]
+    network = set(layers(model))
+    weights = [node.input[1] for node in model.graph.node if node.name in network]
+    assert len(weights) > 30
     assert {types[name] for name in weights} == {TensorProto.FLOAT16}
     canvases = samples.from_golden_set().held_out.canvases[:1]
     exact, light = Trial(built_in, Path("float")), Trial(graph, Path("fp16"))
