@@ -23,7 +23,7 @@ def detection_card(metrics: Metrics) -> str:
     spent, alarms = metrics["time_640"], metrics["false_alarms"]
     training, other = metrics["training"], metrics["peer"]
     refined = ", with the landmarks of one face refined" if metrics.get("refiner") else ""
-    shifts = ", ".join(f"{shift:+.1f}" for shift in metrics["score_shifts"])
+    shifts = ", ".join(f"{shift:+.2f}" for shift in metrics["score_shifts"])
     told = [
         ("input", "RGB, any size in multiples of 32; (x - 127.5) / 128"),
         ("output", "boxes, five landmarks, scores, for strides 8, 16, 32, two anchors per cell"),
@@ -94,8 +94,7 @@ answer about it, by their scores. `python -m tools.training detection` trains on
 
 ![learning curve](face_detection.png)
 
-{_refiner(metrics)}
-## Measured
+{_refiner(metrics)}## Measured
 
 Against the teacher, {metrics["teacher"]}, all with both passes of the pipeline (640, and padded
 by half at 320) and a threshold of 0.5. A face counts from 24 pixels in the 640 frame and is found
