@@ -8,6 +8,7 @@ import pytest
 from tests.support import tiny_sources
 from tools.importing.averaging import AVERAGED, PROPERTY
 from tools.importing.refining import REACH, SIDE
+from tools.training.detection.sample import Sample
 from tools.training.detection.scrfd import RawDetector
 from tools.training.landmarks import lessons
 from tools.training.landmarks.crops import cut, frames_of
@@ -103,6 +104,37 @@ def test_lessons_are_of_faces_that_both_see(tmp_path):
     both = lessons.joined([found, found])
     assert len(both) == 2
     assert not np.array_equal(both.offered[0, 1], both.offered[0, 0])
+
+
+def test_lessons_are_kept_for_each_detector(tmp_path, monkeypatch):
+    canvas = np.random.default_rng(2).integers(0, 100, (320, 320, 3)).astype(np.uint8)
+    canvas[160:168, 160:168, 0] = 205
+    nobody = np.zeros((0, 4), np.float32)
+    made = []
+
+    def scene(_, rng):
+        made.append(rng)
+        return Sample(canvas, nobody, np.zeros((0, 5, 2), np.float32), nobody)
+
+    monkeypatch.setattr(lessons, "scene", scene)
+    monkeypatch.setattr(lessons, "SCENES", 3)
+    first = detector(tmp_path / "a.onnx", shift=0.5)
+    other = detector(tmp_path / "b.onnx", shift=0)
+
+    def collect(student):
+        return list(
+            lessons.collect(
+                None, detector=student, teacher=other, seed=1, files=2, folder=tmp_path / "kept"
+            )
+        )
+
+    paths = collect(first)
+    assert len(made) == 6
+    assert collect(first) == paths
+    assert len(made) == 6
+    assert [len(lessons.load(path)) for path in paths] == [3, 3]
+    assert not set(collect(other)) & set(paths)
+    assert len(made) == 12
 
 
 def test_crops_are_mirrored_with_their_landmarks():

@@ -2,5 +2,5 @@
 
 `command` is the whole run: `data` reads and labels photos and scenes, `compose` makes pictures of
 them (with `augment`, `mosaic` and `doodles`), `teacher` says what `train` shall learn with `net`
-and `loss`, `evaluate` measures it.
+and `loss` from `batches` of them, `evaluate` measures it. `shorten` makes a trained one faster.
 """

@@ -59,7 +59,13 @@ def command(
 
     torch.set_num_threads(threads)
     prepare(data=data, teacher=models / TEACHER, cache=cache)
-    composer = Composer(load_faces(cache), load_scenes(cache / "scenes.npz"), held_out=False)
+    composer = Composer(
+        load_faces(cache),
+        load_scenes(cache / "scenes.npz"),
+        held_out=False,
+        miniatures=0.35,
+        doodles=0.3,
+    )
     kept = []
     with progress() as bar:
         for path in bar.track(

@@ -6,6 +6,7 @@ landmarks in that frame. Lessons are kept in files of some hundred scenes, so th
 on where it ended.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -91,12 +92,13 @@ def scene(composer: Composer, rng: np.random.Generator) -> Sample:
 def collect(
     composer: Composer, *, detector: Path, teacher: Path, seed: int, files: int, folder: Path
 ) -> Iterator[Path]:
-    """Yield files of lessons, written where they are not there yet."""
+    """Yield files of lessons about this detector, written where they are not there yet."""
     cv2.setNumThreads(1)
     student, other = RawDetector(detector, refines=False), RawDetector(teacher)
     folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(detector.read_bytes()).hexdigest()[:8]
     for index in range(files):
-        path = folder / f"{seed}_{index:04}.npz"
+        path = folder / f"{digest}_{seed}_{index:04}.npz"
         if not path.exists():
             rng = np.random.default_rng([seed, index])
             drawn = (scene(composer, rng).image for _ in range(SCENES))
