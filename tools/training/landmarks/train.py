@@ -163,5 +163,6 @@ def train(lessons: Lessons, *, out: Path, plan: Plan, resume: bool) -> tuple[Ref
             if time.monotonic() - saved > plan.save_every_s:
                 trainer.save(checkpoint)
                 saved = time.monotonic()
+        bar.update(task, completed=plan.steps)
     trainer.save(checkpoint)
     return trainer.average.cpu().eval(), trainer.step
