@@ -97,6 +97,20 @@ def store_in_halves(path: Path, *, properties: Mapping[str, str] = MappingProxyT
     onnx.save(model, str(path))
 
 
+def update_average(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
+    """Moves `average` towards `model` (weights and batch-norm statistics)."""
+    import torch
+
+    with torch.no_grad():
+        for mine, theirs in zip(
+            average.state_dict().values(), model.state_dict().values(), strict=True
+        ):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
 def progress() -> Progress:
     """A progress bar on stderr; into a file it writes its state once, at the end."""
     return Progress(

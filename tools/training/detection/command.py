@@ -184,19 +184,12 @@ def shorten(
 ) -> None:
     """Takes the detector's last block away and teaches the rest to do without it."""
     from tools.training.common import Budget, log, progress, seed_everything
-    from tools.training.detection.compose import Composer
-    from tools.training.detection.data import load_faces, load_scenes
+    from tools.training.detection.compose import training_composer
     from tools.training.detection.export import export
     from tools.training.detection.shorten import learn, scenes, shortened
     from tools.training.detection.start import read_detector
 
-    composer = Composer(
-        load_faces(cache),
-        load_scenes(cache / "scenes.npz"),
-        held_out=False,
-        miniatures=0.35,
-        doodles=0.3,
-    )
+    composer = training_composer(cache)
     batches = scenes(composer, seed_everything(seed))
     before = read_detector(start, next(batches)).eval()
     model = shortened(before)

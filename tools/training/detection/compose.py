@@ -6,12 +6,13 @@ a good part of the scenes are real photos as a whole: letterboxed, zoomed, or pa
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
-from tools.training.detection.data import FacePhotos, Scene
+from tools.training.detection.data import FacePhotos, Scene, load_faces, load_scenes
 from tools.training.detection.doodles import doodled
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
@@ -22,6 +23,7 @@ from tools.training.detection.sample import (
     similarity,
 )
 from tools.training.detection.scrfd import ByteArray, FloatArray
+from tools.training.detection.settings import TrainSettings
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
@@ -348,3 +350,15 @@ class Composer:
             matrix = np.hstack([linear, rng.uniform(-0.1, 0.9, (2, 1)) * size])
             mask = paste_mask(rng, (reach, reach), box)
             canvas.paste_distractor(patch, mask, matrix.astype(np.float32))
+
+
+def training_composer(cache: Path, settings: TrainSettings | None = None) -> Composer:
+    """Compose of what is not held out in the cache that `data.prepare` wrote."""
+    settings = settings or TrainSettings()
+    return Composer(
+        load_faces(cache),
+        load_scenes(cache / "scenes.npz"),
+        held_out=False,
+        miniatures=settings.miniatures,
+        doodles=settings.doodles,
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tools.training.common import Budget
+from tools.training.common import Budget, update_average
 from tools.training.detection.compose import Composer
 from tools.training.detection.net import ANCHORS, LiteDetector
 from tools.training.detection.settings import Side
@@ -106,9 +106,6 @@ def learn(
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         step += 1
-        with torch.no_grad():
-            decay = min(AVERAGE, step / (step + 10))
-            for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - decay)
+        update_average(average, model, min(AVERAGE, step / (step + 10)))
         yield step, loss.item()
     model.load_state_dict(average.state_dict())

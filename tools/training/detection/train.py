@@ -20,10 +20,10 @@ from tools.training.common import (
     progress,
     save_checkpoint,
     seed_everything,
+    update_average,
 )
 from tools.training.detection.batches import Batch, ComposedBatches
-from tools.training.detection.compose import Composer
-from tools.training.detection.data import load_faces, load_scenes
+from tools.training.detection.compose import training_composer
 from tools.training.detection.loss import Losses, detection_loss
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
 from tools.training.detection.settings import TrainSettings
@@ -50,18 +50,6 @@ def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.T
         mixes = weight.ndim == 4 and weight.shape[1] > 1
         (turned if mixes and not name.endswith("out.weight") else plain).append(weight)
     return turned, plain
-
-
-def update_average(average: LiteDetector, model: LiteDetector, decay: float) -> None:
-    """Move `average` towards `model` (weights and batch-norm statistics)."""
-    with torch.no_grad():
-        for mine, theirs in zip(
-            average.state_dict().values(), model.state_dict().values(), strict=True
-        ):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
 
 
 class Trainer:
@@ -189,13 +177,7 @@ def train(
     seed_everything(settings.seed)
     trainer = Trainer(settings, config)
     curve = LearningCurve(out / "curve.json")
-    composer = Composer(
-        load_faces(cache),
-        load_scenes(cache / "scenes.npz"),
-        held_out=False,
-        miniatures=settings.miniatures,
-        doodles=settings.doodles,
-    )
+    composer = training_composer(cache, settings)
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
     elif start is not None:

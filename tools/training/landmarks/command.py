@@ -51,21 +51,15 @@ def command(
     import torch
 
     from tools.training.common import progress
-    from tools.training.detection.compose import Composer
-    from tools.training.detection.data import load_faces, load_scenes, prepare
+    from tools.training.detection.compose import training_composer
+    from tools.training.detection.data import prepare
     from tools.training.landmarks import lessons
     from tools.training.landmarks.export import join
     from tools.training.landmarks.train import Plan, train
 
     torch.set_num_threads(threads)
     prepare(data=data, teacher=models / TEACHER, cache=cache)
-    composer = Composer(
-        load_faces(cache),
-        load_scenes(cache / "scenes.npz"),
-        held_out=False,
-        miniatures=0.35,
-        doodles=0.3,
-    )
+    composer = training_composer(cache)
     kept = []
     with progress() as bar:
         for path in bar.track(

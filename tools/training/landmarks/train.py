@@ -17,6 +17,7 @@ from tools.training.common import (
     progress,
     save_checkpoint,
     seed_everything,
+    update_average,
 )
 from tools.training.detection.sample import MIRRORED
 from tools.training.landmarks.lessons import Lessons
@@ -125,17 +126,9 @@ class Trainer:
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
-        self._follow(min(AVERAGE, self.step / (self.step + 10)))
+        decay = min(AVERAGE, self.step / (self.step + 10))
+        update_average(self.average, self.model, decay)
         return error.item(), alone.item()
-
-    @torch.no_grad()
-    def _follow(self, decay: float) -> None:
-        states = (self.average.state_dict(), self.model.state_dict())
-        for mine, theirs in zip(*(state.values() for state in states), strict=True):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
 
 
 def train(lessons: Lessons, *, out: Path, plan: Plan, resume: bool) -> tuple[Refiner, int]:
