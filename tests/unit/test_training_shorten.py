@@ -1,5 +1,6 @@
 """A detector made faster by taking its last block away."""
 
+import copy
 import itertools
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from tools.training.common import Budget  # noqa: E402
+from tools.training.detection import shorten  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection.shorten import learn, shortened, unlikeness  # noqa: E402
@@ -61,3 +63,20 @@ def test_it_learns_to_answer_as_before(before, images):
         torch.testing.assert_close(value, norms[name])
     # who teaches stays
     assert unlikeness(before, before, images).item() == 0
+
+
+@pytest.mark.parametrize("row", [0, 2, 10])
+def test_scores_boxes_and_landmarks_each_count(before, images, row):
+    other = copy.deepcopy(before)
+    with torch.no_grad():
+        other.heads[0].out.bias[row] += 1
+    assert unlikeness(other, before, images) > 0
+
+
+def test_it_ends_as_its_running_average(before, images, monkeypatch):
+    monkeypatch.setattr(shorten, "update_average", lambda *_: None)  # which stays at the start
+    model = shortened(before)
+    start = {name: weight.clone() for name, weight in model.named_parameters()}
+    list(learn(model, before, itertools.repeat(images), budget=Budget(steps=3), rate=3e-3))
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, start[name])
