@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from triton_python_backend import contract
-from triton_python_backend.decoding import InvalidImageError
-from triton_python_backend.stages import Arrays
+from triton_python_backend.formats.header import InvalidImageError
+from triton_python_backend.slow_lane import SlowLane
+from triton_python_backend.stages import Arrays, Slow
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
 
@@ -46,24 +47,42 @@ class Inputs(Mapping[str, npt.NDArray[Any]]):
 
 
 class Adapter:
-    """Answers each request of a batch on its own, so that a bad one spoils no other."""
+    """Answers each request of a batch on its own, so that a bad one spoils no other.
+
+    Work that a stage calls slow goes to the slow lane: the requests behind it do not wait for it.
+    """
 
     def __init__(
-        self, pb_utils: Any, stage: contract.Stage, function: Callable[[Arrays], Arrays]
+        self,
+        pb_utils: Any,
+        stage: contract.Stage,
+        function: Callable[[Arrays], Arrays | Slow],
     ) -> None:
         self._pb_utils = pb_utils
         self._stage = stage
         self._function = function
+        self._slow_lane = SlowLane()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One `InferenceResponse` per request, in order."""
+        """One `InferenceResponse` per request, in order; None for one that is answered later."""
         return [self._answer(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def close(self) -> None:
+        """Finish what the slow lane has."""
+        self._slow_lane.close()
+
+    def _answer(self, request: Any) -> Any | None:
+        return self._respond(
+            request, lambda: self._function(Inputs(self._pb_utils, self._stage, request))
+        )
+
+    def _respond(self, request: Any, work: Callable[[], Arrays | Slow]) -> Any | None:
         pb_utils = self._pb_utils
         try:
+            outputs = work()
+            if isinstance(outputs, Slow):
+                return self._answer_later(request, outputs)
             wanted = set(request.requested_output_names())
-            outputs = self._function(Inputs(pb_utils, self._stage, request))
             tensors = [
                 pb_utils.Tensor(tensor.name, self._typed(outputs[tensor.name], tensor))
                 for tensor in self._stage.outputs
@@ -77,6 +96,22 @@ class Adapter:
             pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")
             return self._refuse(f"{self._stage.name}: {error!r}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _answer_later(self, request: Any, slow: Slow) -> Any | None:
+        pb_utils = self._pb_utils
+        sender = request.get_response_sender()
+
+        def answer() -> None:
+            sender.send(
+                self._respond(request, slow.work),
+                flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+            )
+
+        if self._slow_lane.take(answer):
+            return None
+        return self._refuse(
+            "too many images that are slow to decode are waiting", pb_utils.TritonError.UNAVAILABLE
+        )
 
     @staticmethod
     def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:

@@ -1,14 +1,22 @@
-"""Part of stages 1 and 3 of 7: encoded bytes to upright RGB pixels, at full or reduced scale."""
+"""Part of stages 1 and 3 of 7: encoded bytes to upright RGB pixels, at full or reduced scale.
 
-import io
+Format, size and orientation come from `formats/`. The decoder is given the pixels' bytes alone and
+applies no orientation of its own.
+"""
+
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
+from triton_python_backend.formats import jpeg
+from triton_python_backend.formats.bmp import read_layout
+from triton_python_backend.formats.header import Header, InvalidImageError
+from triton_python_backend.formats.reader import read_header
 from triton_python_backend.geometry import Letterbox
 
 Pixels = npt.NDArray[np.uint8]
@@ -19,15 +27,26 @@ SMALLEST_LONGER_EDGE: Final = 1280
 With less, large group photos had to be decoded twice, as their faces became smaller than crops.
 """
 
-_JPEG_START: Final = b"\xff\xd8\xff"
-_JPEG_END: Final = b"\xff\xd9"
-_JPEG_SCAN: Final = b"\xff\xda"
-_REDUCED: Final = {2: 16, 4: 32, 8: 64}
+SLOW_NANOSECONDS: Final = 400_000_000
+"""A picture that is estimated to take longer is decoded beside the others, and once only."""
+
+_MAX_PIXELS_VARIABLE: Final = "OPENCV_IO_MAX_IMAGE_PIXELS"
+"""OpenCV's own bound, read by OpenCV, too."""
+_FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
 """OpenCV's flags; libjpeg then computes fewer samples of each block, it does not shrink pixels."""
-
-
-class InvalidImageError(ValueError):
-    """The bytes are no image that can be decoded; the text says why."""
+_PROBE: Final = np.random.default_rng(7).integers(128, 255, 512, dtype=np.uint8).tobytes()
+"""Entropy-coded data that stand for nothing; no byte of them begins a marker."""
+_TURNS: Final[dict[int, Callable[[Any], Any]]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""From stored to upright pixels, by Exif orientation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +84,10 @@ def decode(data: bytes) -> Pixels:
         [H,W,3] uint8 RGB.
 
     Raises:
-        InvalidImageError: for anything else, also for a JPEG that ends before its image does.
+        InvalidImageError: for anything else, also for a file that ends before its image does.
 
     """
-    return _decode(data, 1)
+    return decode_reduced(data, reduction=1).pixels
 
 
 def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
@@ -77,65 +96,91 @@ def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
     Args:
         data: as `decode`.
         reduction: 1, 2, 4 or 8; None for the largest that keeps the longer edge above
-            `SMALLEST_LONGER_EDGE`. Images that are no JPEG are not reduced.
+            `SMALLEST_LONGER_EDGE`. Images that are no JPEG are not reduced, nor those that are
+            slow to decode: nobody shall have to decode them again.
 
     Raises:
         InvalidImageError: as `decode`.
 
     """
-    size = _jpeg_size(data)
-    if size is None:
-        return Picture.whole(decode(data))
-    if reduction is None:
-        fits = (step for step in (8, 4, 2) if max(size) >= step * SMALLEST_LONGER_EDGE)
-        reduction = next(fits, 1)
-    pixels = _decode(data, reduction)
-    width, height = size
-    # the size in the header is that of the stored picture, which EXIF may turn on its side
-    if (width > height) != (pixels.shape[1] > pixels.shape[0]):
-        width, height = height, width
-    return Picture(pixels, width, height, reduction)
+    return decode_with(read_header(data), data, reduction=reduction)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    if not data.startswith(_JPEG_START):
-        return None
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError):
-        return None
-
-
-def _decode(data: bytes, reduction: int) -> Pixels:
-    if not data:
-        raise InvalidImageError("no bytes")
-    if data.startswith(_JPEG_START) and _is_cut_off(data):
+def decode_with(header: Header, data: bytes, *, reduction: int | None = None) -> Picture:
+    """As `decode_reduced`, with the header that was read of the file."""
+    most = int(os.environ.get(_MAX_PIXELS_VARIABLE, 1 << 30))
+    if header.width * header.height > most:
+        message = f"{header.width} x {header.height} pixels, {most} may be"
+        raise InvalidImageError(message)
+    if header.format == "BMP":
+        return Picture.whole(_decode_bitmap(data))
+    stream = header.stream.of(data)
+    if header.is_cut and _lacks_pixels(stream):
         raise InvalidImageError("the JPEG ends before its image does")
-    if data[8:12] == b"WEBP" and b"EXIF" in data:
-        return _decode_webp_with_exif(data)
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | _REDUCED.get(reduction, 0)
+    if header.format != "JPEG":
+        reduction = 1
+    elif reduction is None:
+        reduction = _reduction(header)
+    stored = _decode_stream(stream, reduction)
+    shares = (-(-header.stored_height // reduction), -(-header.stored_width // reduction))
+    if stored.shape[:2] != shares:
+        raise InvalidImageError("the header and the pixels are of different sizes")
+    turn = _TURNS.get(header.orientation)
+    upright = stored if turn is None else turn(stored)
+    return Picture(np.asarray(upright, dtype=np.uint8), header.width, header.height, reduction)
+
+
+def _reduction(header: Header) -> int:
+    if is_slow(header):
+        return 1
+    longer = max(header.width, header.height)
+    return next((step for step in (8, 4, 2) if longer >= step * SMALLEST_LONGER_EDGE), 1)
+
+
+def is_slow(header: Header) -> bool:
+    """Whether a picture is estimated to take so long that others should not wait for it."""
+    return header.cost > SLOW_NANOSECONDS
+
+
+def _decode_stream(stream: bytes, reduction: int) -> Pixels:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(stream, np.uint8), _FLAGS | _REDUCED[reduction])
     except cv2.error as error:
-        # OpenCV refuses e.g. more pixels than OPENCV_IO_MAX_IMAGE_PIXELS
         raise InvalidImageError(error.err or "not decodable") from error
     if pixels is None:
         raise InvalidImageError("not decodable as JPEG, PNG, WebP or BMP")
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def _decode_webp_with_exif(data: bytes) -> Pixels:
-    # OpenCV 4.11 applies the orientation of JPEG and PNG, but not of WebP
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InvalidImageError(str(error)) from error
-    return np.asarray(upright, dtype=np.uint8)
+def _lacks_pixels(stream: bytes) -> bool:
+    """Whether a JPEG without an end marker of its own ends before its last block.
+
+    libjpeg takes zeros for what is missing and does not say so. What is complete does not change
+    when something else follows it.
+    """
+    body = stream.removesuffix(jpeg.END_MARKER)
+    followed = body + _PROBE + jpeg.END_MARKER
+    return not np.array_equal(_decode_stream(stream, 1), _decode_stream(followed, 1))
 
 
-def _is_cut_off(data: bytes) -> bool:
-    end = data.rfind(_JPEG_END)
-    # an embedded thumbnail has an end, too, but the image's scan comes after it
-    return end < 0 or data.find(_JPEG_SCAN, end) >= 0
+def _decode_bitmap(data: bytes) -> Pixels:
+    """Decode a BMP; 16 and 32 bits by their masks, which OpenCV takes for others than they are."""
+    layout = read_layout(data)
+    if layout.depth not in (16, 32):
+        return _decode_stream(data, 1)
+    kind = np.dtype(f"<u{layout.depth // 8}")
+    rows = np.frombuffer(data, np.uint8, layout.row_bytes * layout.height, layout.offset)
+    rows = rows.reshape(layout.height, layout.row_bytes)[:, : layout.width * kind.itemsize]
+    packed = np.ascontiguousarray(rows).view(kind)
+    pixels = np.stack([_channel(packed, mask) for mask in layout.masks], axis=2)
+    return np.ascontiguousarray(pixels[::-1] if layout.bottom_up else pixels)
+
+
+def _channel(packed: npt.NDArray[Any], mask: int) -> Pixels:
+    """Take one channel, spread over 0 to 255."""
+    lowest = mask & -mask
+    most = mask // lowest
+    values = (packed & packed.dtype.type(mask)) // packed.dtype.type(lowest)
+    if most == 255:
+        return np.asarray(values, dtype=np.uint8)
+    return np.asarray((values.astype(np.uint64) * 255 + most // 2) // most, dtype=np.uint8)

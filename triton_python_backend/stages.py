@@ -3,7 +3,8 @@
 The arrays are those of `contract.py`; `adapter.py` takes them from and to Triton.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,8 +14,17 @@ import numpy.typing as npt
 from triton_python_backend import alignment, contract, decoding, detection, preprocess, results
 from triton_python_backend import quality as qualities
 from triton_python_backend.decoding import Picture
+from triton_python_backend.formats.header import Header
+from triton_python_backend.formats.reader import read_header
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """What a stage returns instead of outputs for a request that would hold up others."""
+
+    work: Callable[[], Arrays]
 
 
 class LookCloser(Protocol):
@@ -31,7 +41,21 @@ def preprocess_image(inputs: Arrays) -> Arrays:
         InvalidImageError: if the bytes cannot be decoded.
 
     """
-    picture = decoding.decode_reduced(_encoded(inputs))
+    data = _encoded(inputs)
+    return _preprocess(read_header(data), data)
+
+
+def preprocess_or_defer(inputs: Arrays) -> Arrays | Slow:
+    """As `preprocess_image`, but for pictures that take long to decode the work alone."""
+    data = _encoded(inputs)
+    header = read_header(data)
+    if decoding.is_slow(header):
+        return Slow(partial(_preprocess, header, data))
+    return _preprocess(header, data)
+
+
+def _preprocess(header: Header, data: bytes) -> Arrays:
+    picture = decoding.decode_with(header, data)
     frame, _ = preprocess.make_frame(picture)
     size = [picture.width, picture.height, picture.reduction]
     return {

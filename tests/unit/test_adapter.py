@@ -1,14 +1,18 @@
 """The adapter against a stand-in for Triton's module; the real one runs in tests/integration."""
 
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.support import photos
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter
+from triton_python_backend.slow_lane import MAX_WAITING
 
 
 @dataclass
@@ -26,6 +30,7 @@ class TritonError:
     code: str
     INVALID_ARG = "invalid"
     INTERNAL = "internal"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass
@@ -39,9 +44,20 @@ def utils() -> SimpleNamespace:
         Tensor=Tensor,
         TritonError=TritonError,
         InferenceResponse=Response,
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL="final",
         Logger=SimpleNamespace(log_error=lambda _: None),
         get_input_tensor_by_name=lambda request, name: request.tensor(name),
     )
+
+
+@dataclass
+class Sender:
+    """Keeps what a request was answered with after `execute` had returned."""
+
+    sent: list[tuple[Response, str]] = field(default_factory=list)
+
+    def send(self, response: Response, *, flags: str) -> None:
+        self.sent.append((response, flags))
 
 
 @dataclass
@@ -53,6 +69,10 @@ class Request:
         default_factory=lambda: [t.name for t in contract.PREPROCESS.outputs]
     )
     read: list[str] = field(default_factory=list)
+    sender: Sender = field(default_factory=Sender)
+
+    def get_response_sender(self) -> Sender:
+        return self.sender
 
     def tensor(self, name: str) -> Tensor | None:
         self.read.append(name)
@@ -114,3 +134,65 @@ def test_only_what_is_looked_at_is_read_and_only_what_is_wanted_is_answered():
 def test_an_input_that_is_missing_is_named():
     adapter = Adapter(utils(), contract.ALIGNMENT, lambda inputs: {"x": inputs[contract.PIXELS]})
     assert contract.PIXELS in adapter.execute([Request({})])[0].error.message
+
+
+def slow_unless(quick: bytes, finish: threading.Event):
+    """A stage that is slow about all images but one."""
+
+    def answer(inputs):
+        if inputs[contract.IMAGE][0] == quick:
+            return stages.preprocess_image(inputs)
+        held = {contract.IMAGE: inputs[contract.IMAGE]}
+
+        def work():
+            assert finish.wait(10)
+            return stages.preprocess_image(held)
+
+        return stages.Slow(work)
+
+    return answer
+
+
+def test_slow_work_is_answered_later_and_holds_up_nobody():
+    finish = threading.Event()
+    adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
+    slow, quick = request(png(10)), request(png(9))
+    answers = adapter.execute([slow, quick])
+    assert answers[0] is None
+    assert answers[1].output_tensors[0].array.shape == (9, 9, 3)
+    assert slow.sender.sent == []
+    finish.set()
+    adapter.close()
+    [(response, flags)] = slow.sender.sent
+    assert flags == "final"
+    assert response.output_tensors[0].array.shape == (10, 10, 3)
+
+
+def test_slow_work_that_fails_is_this_requests_own_error():
+    finish = threading.Event()
+    finish.set()
+    adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
+    broken = request(b"corrupt")
+    assert adapter.execute([broken]) == [None]
+    adapter.close()
+    [(response, _)] = broken.sender.sent
+    assert response.error.message.startswith(contract.INVALID_IMAGE)
+
+
+def test_more_slow_work_than_may_wait_is_refused():
+    finish = threading.Event()
+    adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
+    answers = adapter.execute([request(png(10)) for _ in range(MAX_WAITING + 1)])
+    finish.set()
+    adapter.close()
+    assert answers[:-1] == [None] * MAX_WAITING
+    assert answers[-1].error.code == TritonError.UNAVAILABLE
+
+
+def test_a_slow_picture_is_deferred_and_decoded_in_full():
+    data = photos.encode(Image.new("RGB", (5200, 4000)), "JPEG", progressive=True, subsampling=0)
+    deferred = stages.preprocess_or_defer({contract.IMAGE: np.array([data], dtype=np.object_)})
+    assert isinstance(deferred, stages.Slow)
+    assert deferred.work()[contract.SIZE].tolist() == [5200, 4000, 1]
+    small = stages.preprocess_or_defer({contract.IMAGE: np.array([png(9)], dtype=np.object_)})
+    assert small[contract.SIZE].tolist() == [9, 9, 1]

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from gateway.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
-from gateway.images import ImageLimits, check_image, sniff
+from gateway.images import ImageLimits, check_image
 from tests.support import photos
+from tests.support.image_files import many_scans
 from triton_python_backend import decoding
+from triton_python_backend.formats.reader import sniff
 
 LIMITS = ImageLimits(max_bytes=1_000_000, max_megapixels=40)
 
@@ -93,11 +95,16 @@ def test_a_bomb_is_refused_by_its_header(edge):
         check_image(png_header(edge, edge), LIMITS)
 
 
-def test_a_webp_bomb_is_refused_before_its_canvas_is_reserved():
-    body = b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\xff\xff" * 2
+def test_a_webp_bomb_is_refused_by_its_header():
+    body = b"VP8L" + struct.pack("<I", 6) + b"\x2f" + b"\xff" * 4 + b"\0"
     data = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
-    with pytest.raises(ImageTooLargeError, match="16777216 x 16777216"):
+    with pytest.raises(ImageTooLargeError, match="16384 x 16384"):
         check_image(data, LIMITS)
+
+
+def test_more_scans_than_the_size_allows_are_refused():
+    with pytest.raises(InvalidImageError, match="more scans than its size allows"):
+        check_image(many_scans(2000, 600), LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -151,6 +158,9 @@ def test_pixels_are_never_decoded(monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
+    monkeypatch.setattr("cv2.imdecode", refuse)
     for kind in ("JPEG", "PNG", "WEBP", "BMP"):
-        assert check_image(photos.encode(Image.new("L", (9, 9)), kind), LIMITS).width == 9
+        data = photos.encode(Image.new("L", (9, 9)), kind)
+        assert check_image(data, LIMITS).width == 9
+        with pytest.raises(AssertionError, match="decoded"):
+            decoding.decode(data)

@@ -108,6 +108,14 @@ GATEWAY = {
 BACKEND = {
     "contract": 0.0,
     "geometry": 1.0,
+    "formats.header": 1.0,
+    "formats.exif": 1.0,
+    "formats.jpeg": 1.1,
+    "formats.png": 1.1,
+    "formats.webp": 1.1,
+    "formats.bmp": 1.1,
+    "formats.reader": 1.2,
+    "slow_lane": 1.0,
     "decoding": 2.0,
     "preprocess": 2.1,
     "detection": 2.1,
@@ -160,13 +168,21 @@ def test_a_module_imports_only_lower_ranks(name):
     assert not upward
 
 
-def test_of_the_backend_only_its_contract_is_known_to_the_gateway():
+KNOWN_TO_THE_GATEWAY = ("triton_python_backend.contract", "triton_python_backend.formats")
+"""Names and shapes, and what reads headers: neither loads OpenCV."""
+
+
+def test_of_the_backend_the_gateway_knows_contract_and_formats_alone():
     for name in FILES:
         if name.startswith("gateway."):
-            ours = {o for o in imports(FILES[name]) if o.startswith("triton_python_backend")}
-            assert ours <= {"triton_python_backend"} | {
-                o for o in ours if o.startswith("triton_python_backend.contract")
-            }, name
+            ours = {o for o in imports(FILES[name]) if o.startswith("triton_python_backend.")}
+            assert not {o for o in ours if not o.startswith(KNOWN_TO_THE_GATEWAY)}, name
+
+
+def test_reading_headers_loads_no_decoder():
+    for name in FILES:
+        if name.startswith("triton_python_backend.formats."):
+            assert not {o for o in imports(FILES[name]) if o.split(".")[0] in ("cv2", "PIL")}, name
 
 
 def test_the_backend_knows_neither_gateway_nor_tools():

@@ -15,8 +15,9 @@ from tools.importing.errors import WeightsError
 from tools.importing.trial import Answers, Trial
 from tools.training.embedding.views import Recipe, make_batch
 from triton_python_backend import contract, stages
-from triton_python_backend.decoding import InvalidImageError, Picture
+from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
+from triton_python_backend.formats.header import InvalidImageError
 from triton_python_backend.preprocess import make_closeup, make_frame
 
 Pixels = npt.NDArray[np.uint8]

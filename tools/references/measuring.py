@@ -25,7 +25,7 @@ from tools.importing.repository import place_beside
 from tools.references.ensemble import Ensemble
 from tools.references.photos import Photo
 from triton_python_backend import contract
-from triton_python_backend.decoding import InvalidImageError
+from triton_python_backend.formats.header import InvalidImageError
 
 FEWEST_FACES: Final = 200
 """Twenty for each bin."""

@@ -11,8 +11,12 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the stage's function to Triton."""
-        self._adapter = Adapter(pb_utils, contract.PREPROCESS, stages.preprocess_image)
+        self._adapter = Adapter(pb_utils, contract.PREPROCESS, stages.preprocess_or_defer)
 
     def execute(self, requests: list[object]) -> list[object]:
         """Answer each request."""
         return self._adapter.execute(requests)
+
+    def finalize(self) -> None:
+        """Answer what is still being decoded."""
+        self._adapter.close()

@@ -1,0 +1,150 @@
+"""BMP: every kind is read right or refused; the truth are the pixels that were packed."""
+
+import random
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import photos
+from triton_python_backend.decoding import decode
+from triton_python_backend.formats.bmp import read_bmp
+from triton_python_backend.formats.header import InvalidImageError
+
+PIXELS = np.asarray(photos.portrait().resize((61, 40)))
+MASKS = {
+    "5-6-5": (16, 0xF800, 0x07E0, 0x001F),
+    "5-5-5": (16, 0x7C00, 0x03E0, 0x001F),
+    "5-6-5 blue first": (16, 0x001F, 0x07E0, 0xF800),
+    "4-4-4": (16, 0x0F00, 0x00F0, 0x000F),
+    "3-3-2": (16, 0xE0, 0x1C, 0x03),
+    "BGRX": (32, 0xFF0000, 0xFF00, 0xFF),
+    "RGBX": (32, 0xFF, 0xFF00, 0xFF0000),
+    "XRGB": (32, 0xFF00, 0xFF0000, 0xFF000000),
+    "green first": (32, 0xFF00, 0xFF, 0xFF0000),
+    "10-10-10": (32, 0x3FF00000, 0x000FFC00, 0x000003FF),
+}
+
+
+def bits(mask: int) -> int:
+    return (mask // (mask & -mask)).bit_length()
+
+
+def packed(depth: int, *masks: int, flat: bool = False) -> tuple[bytes, np.ndarray]:
+    """Rows as they lie in a file, last row first unless `flat`, and the pixels that they hold."""
+    values, kept = np.zeros(PIXELS.shape[:2], np.uint64), []
+    for channel, mask in enumerate(masks):
+        most = (1 << bits(mask)) - 1
+        level = (PIXELS[..., channel].astype(np.uint64) * most + 127) // 255
+        values += level * (mask & -mask)
+        kept.append((level * 255 + most // 2) // most)
+    rows = values.astype(f"<u{depth // 8}")
+    padding = b"\0" * (-rows.shape[1] * depth // 8 % 4)
+    ordered = rows if flat else rows[::-1]
+    return b"".join(row.tobytes() + padding for row in ordered), np.stack(kept, 2).astype(np.uint8)
+
+
+def bitmap(
+    body: bytes,
+    depth: int,
+    *,
+    compression: int = 0,
+    head: bytes = b"",
+    height: int = 40,
+    gap: int = 0,
+) -> bytes:
+    info = struct.pack(
+        "<IiiHHIIiiII",
+        40 if not head else 40 + len(head) % 100,
+        61,
+        height,
+        1,
+        depth,
+        compression,
+        len(body),
+        0,
+        0,
+        0,
+        0,
+    )
+    offset = 14 + 40 + len(head) + gap
+    return (
+        b"BM" + struct.pack("<III", offset + len(body), 0, offset) + info + head + bytes(gap) + body
+    )
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("size", [40, 52, 56, 108, 124])
+def test_masks_are_read_right(name, size):
+    depth, *masks = MASKS[name]
+    body, truth = packed(depth, *masks)
+    head = struct.pack("<III", *masks) + bytes(max(size - 52, 0))
+    data = bytearray(bitmap(body, depth, compression=3, head=head))
+    struct.pack_into("<I", data, 14, size)
+    np.testing.assert_array_equal(decode(bytes(data)), truth)
+
+
+@pytest.mark.parametrize("depth", [16, 32])
+def test_without_masks_the_usual_ones_hold(depth):
+    usual = {16: (0x7C00, 0x03E0, 0x001F), 32: (0xFF0000, 0xFF00, 0xFF)}[depth]
+    body, truth = packed(depth, *usual)
+    np.testing.assert_array_equal(decode(bitmap(body, depth)), truth)
+    np.testing.assert_array_equal(decode(bitmap(body, depth, gap=10)), truth)
+
+
+def test_rows_from_top_to_bottom():
+    body, truth = packed(32, 0xFF0000, 0xFF00, 0xFF, flat=True)
+    np.testing.assert_array_equal(decode(bitmap(body, 32, height=-40)), truth)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_what_pillow_writes_is_what_pillow_reads(mode):
+    image = Image.fromarray(PIXELS).convert(mode)
+    np.testing.assert_array_equal(
+        decode(photos.encode(image, "BMP")), np.asarray(image.convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        (0, 0, 0),
+        (0xF800, 0xF800, 0x1F),
+        (0xF801, 0x7E0, 0x1E),
+        (0xFF0000, 0xFF00, 0xFF),
+        (0xF800, 0x7E0, 0),
+    ],
+    ids=["none", "twice the same", "holes", "beyond the pixel", "no blue"],
+)
+def test_masks_that_make_no_sense_are_refused(masks):
+    body, _ = packed(16, 0xF800, 0x07E0, 0x001F)
+    with pytest.raises(InvalidImageError, match="masks"):
+        decode(bitmap(body, 16, compression=3, head=struct.pack("<III", *masks)))
+
+
+@pytest.mark.parametrize(("depth", "compression"), [(16, 4), (24, 5), (24, 3), (2, 0), (64, 0)])
+def test_other_kinds_are_refused(depth, compression):
+    with pytest.raises(InvalidImageError, match="not decoded"):
+        decode(bitmap(bytes(100_000), depth, compression=compression, head=bytes(12)))
+
+
+@pytest.mark.parametrize("depth", [16, 32, 24, 8])
+def test_pixels_that_are_cut_off_are_refused(depth):
+    with pytest.raises(InvalidImageError, match="ends before its image does"):
+        decode(bitmap(bytes(1000), depth))
+
+
+def test_damage_never_raises_anything_else():
+    chance = random.Random(5)
+    for depth in (16, 24, 32):
+        data = bitmap(bytes(61 * 40 * 4 + 4000), depth)
+        for _ in range(150):
+            damaged = bytearray(data)
+            damaged[chance.randrange(10, 54)] = chance.randrange(256)
+            try:
+                header = read_bmp(bytes(damaged))
+                if header.width * header.height < 1e6:
+                    assert decode(bytes(damaged)).shape[:2] == (header.height, header.width)
+            except InvalidImageError:
+                continue

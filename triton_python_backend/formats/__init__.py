@@ -1,0 +1,1 @@
+"""What the header of an encoded image says: format, size, orientation, cost; one file a format."""

@@ -1,0 +1,51 @@
+"""Rank 1: the orientation in an Exif block (TIFF 6.0; Exif 3.0, JEITA CP-3451F)."""
+
+import struct
+from typing import Final
+
+_HEADER: Final = b"Exif\0"
+_HEADER_BYTES: Final = 6
+_ORIENTATION: Final = 0x0112
+_ENTRY_BYTES: Final = 12
+# type of a TIFF entry -> how its value is read: BYTE, SHORT, LONG; some writers use the wrong one
+_NUMBERS: Final = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+
+
+def is_exif(payload: bytes) -> bool:
+    """Whether the payload of a JPEG's APP1 segment is an Exif block."""
+    return payload[: len(_HEADER)] == _HEADER
+
+
+def read_orientation(block: bytes) -> int | None:
+    r"""Read the orientation, 1 to 8, of an Exif block.
+
+    block: with or without the header `Exif\0\0`, which some writers put there twice.
+
+    Returns:
+        None where the block says nothing, or is broken before it does.
+
+    """
+    while is_exif(block):
+        block = block[_HEADER_BYTES:]
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 8:
+        return None
+    magic, offset = struct.unpack_from(f"{order}HI", block, 2)
+    if magic != 42 or offset + 2 > len(block):
+        return None
+    (count,) = struct.unpack_from(f"{order}H", block, offset)
+    for at in range(offset + 2, offset + 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
+        entry = block[at : at + _ENTRY_BYTES]
+        if len(entry) < _ENTRY_BYTES:
+            return None
+        tag, kind, number = struct.unpack_from(f"{order}HHI", entry)
+        if tag == _ORIENTATION and kind in _NUMBERS and number:
+            (value,) = struct.unpack_from(order + _NUMBERS[kind], entry, 8)
+            return value if 1 <= value <= 8 else None
+    return None
+
+
+def first_orientation(blocks: list[bytes]) -> int:
+    """Return the orientation of the first block that says one; 1 where none does."""
+    said = (read_orientation(block) for block in blocks)
+    return next((value for value in said if value is not None), 1)

@@ -1,0 +1,218 @@
+"""Rank 1: JPEG by its markers (ITU-T T.81): segments and scans are walked, pixels are not decoded.
+
+The walk goes on where libjpeg goes on: over wrong lengths, over bytes between segments, over
+markers that it does not know. The picture ends at its end marker, whatever follows.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from triton_python_backend.formats.exif import first_orientation, is_exif
+from triton_python_backend.formats.header import (
+    MAX_PIECES,
+    Header,
+    InvalidImageError,
+    Stream,
+    joined,
+)
+
+START: Final = b"\xff\xd8\xff"
+END_MARKER: Final = b"\xff\xd9"
+
+MAX_SCAN_BLOCKS: Final = 24_000_000
+"""Blocks of 8 x 8 samples that are read, summed over all scans. A progressive picture of 40
+megapixels as libjpeg writes it has 9 million in 10 scans."""
+
+MAX_PASSES: Final = 12
+"""Of larger pictures: how often each block may be read. Their size is for others to judge."""
+
+_SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""Frames that libjpeg decodes: baseline, extended, progressive; with arithmetic coding."""
+_OTHER_SOF: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
+_PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
+_SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+_METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+"""Application segments and comments. JFIF's and Adobe's, which name the colour space, are kept."""
+_WITHOUT_LENGTH: Final = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+# any number of 0xFF may stand before a marker: the last of them is found
+_NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+_NEXT_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_LAST_COEFFICIENT: Final = 63
+_NANOSECONDS_PER_BLOCK: Final = 150
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A marker and what belongs to it, as offsets; of a scan its entropy-coded data, too."""
+
+    marker: int
+    start: int
+    payload: int
+    after: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    blocks: int
+    """Blocks of a scan of this component alone."""
+    blocks_in_mcu: int
+
+
+@dataclass(slots=True)
+class _Frame:
+    """The frame header, and how much of the picture the scans so far have brought."""
+
+    progressive: bool
+    width: int
+    height: int
+    components: dict[int, _Component]
+    mcus: int
+    scan_blocks: int = 0
+    first_scan_end: int | None = None
+    open_coefficients: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether every coefficient of every component has come in full precision."""
+        return not any(self.open_coefficients.values())
+
+
+def read_jpeg(data: bytes) -> Header:
+    """Read the header of a JPEG.
+
+    Raises:
+        InvalidImageError: no picture, one that libjpeg does not decode, or more scans than its
+            size allows.
+
+    """
+    frame: _Frame | None = None
+    exif: list[bytes] = []
+    kept, ended = [(0, 2)], False
+    for part in _segments(data):
+        payload = data[part.payload : part.after]
+        if part.marker in _OTHER_SOF or (part.marker in _SOF and frame is not None):
+            raise InvalidImageError("the JPEG has a frame of a kind that is not decoded")
+        if part.marker in _SOF:
+            frame = _read_frame(payload, progressive=part.marker in _PROGRESSIVE)
+        elif part.marker == _APP1 and is_exif(payload):
+            exif.append(payload)
+        elif part.marker == _SOS:
+            if frame is None:
+                raise InvalidImageError("the JPEG has no frame before its first scan")
+            _count_scan(frame, payload)
+        ended = part.marker == _EOI
+        if part.marker not in _METADATA:
+            kept.append((part.start, part.end))
+    if frame is None or frame.scan_blocks == 0 or not (ended or frame.is_covered):
+        raise InvalidImageError("the JPEG ends before its image does")
+    if not ended:
+        kept[-1] = (kept[-1][0], _end_of_pixels(data, kept[-1][1]))
+    cost = frame.scan_blocks * _NANOSECONDS_PER_BLOCK + frame.width * frame.height * 3
+    return Header(
+        "JPEG",
+        frame.width,
+        frame.height,
+        first_orientation(exif),
+        # to learn whether the pixels of a file without an end are complete takes two times more
+        cost if ended else 3 * cost,
+        Stream(joined(kept), suffix=b"" if ended else END_MARKER),
+        is_cut=not ended,
+    )
+
+
+def _end_of_pixels(data: bytes, end: int) -> int:
+    """Find where the stream of a file without an end marker ends."""
+    whole = end
+    # what copies leave behind: zeros; and half of a marker, which would make one with the end's
+    while end > 0 and data[end - 1] == 0:
+        end -= 1
+    if end < whole and data[end - 1] == 0xFF:
+        return end + 1
+    while end > 0 and data[end - 1] == 0xFF:
+        end -= 1
+    return end
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """Walk the markers up to the end of the picture."""
+    at = 2
+    for _ in range(MAX_PIECES):
+        found = _NEXT_MARKER.search(data, at)
+        if found is None:
+            return
+        marker, start, at = data[found.end() - 1], found.start(), found.end()
+        if marker == _EOI:
+            yield _Segment(marker, start, at, at, at)
+            return
+        if marker in _WITHOUT_LENGTH:
+            continue
+        # libjpeg takes a length below 2 for an empty segment
+        after = at + max(int.from_bytes(data[at : at + 2], "big"), 2)
+        if after > len(data):
+            return
+        end = after
+        if marker == _SOS:
+            following = _NEXT_AFTER_SCAN.search(data, after)
+            end = len(data) if following is None else following.start()
+        yield _Segment(marker, start, at + 2, after, end)
+        at = end
+    message = f"the JPEG has more than {MAX_PIECES} segments"
+    raise InvalidImageError(message)
+
+
+def _read_frame(payload: bytes, *, progressive: bool) -> _Frame:
+    if len(payload) < 6 or len(payload) < 6 + 3 * payload[5]:
+        raise InvalidImageError("the frame header of the JPEG cannot be read")
+    height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
+    if not width or not height:
+        raise InvalidImageError("the image has no pixels")
+    rows = [payload[6 + 3 * k : 9 + 3 * k] for k in range(payload[5])]
+    factors = {row[0]: (row[1] >> 4, row[1] & 15) for row in rows}
+    if not factors or not all(0 < h <= 4 and 0 < v <= 4 for h, v in factors.values()):
+        raise InvalidImageError("the JPEG has no components, or a sampling that does not exist")
+    widest = max(h for h, _ in factors.values())
+    highest = max(v for _, v in factors.values())
+    components = {
+        name: _Component(
+            _blocks(-(-width * h // widest)) * _blocks(-(-height * v // highest)), h * v
+        )
+        for name, (h, v) in factors.items()
+    }
+    return _Frame(
+        progressive,
+        width,
+        height,
+        components,
+        -(-width // (8 * widest)) * -(-height // (8 * highest)),
+        open_coefficients={name: set(range(_LAST_COEFFICIENT + 1)) for name in components},
+    )
+
+
+def _count_scan(frame: _Frame, payload: bytes) -> None:
+    number = payload[0] if payload else 0
+    if len(payload) < 4 + 2 * number:
+        raise InvalidImageError("a scan header of the JPEG cannot be read")
+    names = [payload[1 + 2 * k] for k in range(number)]
+    if not names or any(name not in frame.components for name in names):
+        raise InvalidImageError("a scan of the JPEG names a component that the frame has not")
+    if number == 1:
+        frame.scan_blocks += frame.components[names[0]].blocks
+    else:
+        in_mcu = sum(frame.components[name].blocks_in_mcu for name in names)
+        frame.scan_blocks += frame.mcus * in_mcu
+    blocks = frame.mcus * sum(each.blocks_in_mcu for each in frame.components.values())
+    if frame.scan_blocks > max(MAX_SCAN_BLOCKS, MAX_PASSES * blocks):
+        raise InvalidImageError("the JPEG has more scans than its size allows")
+    first, last, precision = payload[-3], payload[-2], payload[-1] & 15
+    for name in names:
+        if not frame.progressive:
+            frame.open_coefficients[name].clear()
+        elif precision == 0:
+            frame.open_coefficients[name].difference_update(range(first, last + 1))
+
+
+def _blocks(samples: int) -> int:
+    return -(-samples // 8)

@@ -1,0 +1,85 @@
+"""Rank 1: WebP by its chunks (RFC 9649): the picture alone is kept, of an animation the first."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from triton_python_backend.formats.exif import first_orientation
+from triton_python_backend.formats.header import MAX_PIECES, Header, InvalidImageError, Stream
+
+_FRAME_HEAD: Final = 16
+"""Bytes of an animation's frame before its picture: where it lies, its size, how long it shows."""
+_PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
+_NANOSECONDS_PER_PIXEL: Final = 12
+
+
+def is_webp(data: bytes) -> bool:
+    """Whether the bytes begin as a WebP does."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def read_webp(data: bytes) -> Header:
+    """Read the header of a WebP.
+
+    Of an animation the first picture is taken; it usually fills the canvas.
+
+    Raises:
+        InvalidImageError: no picture, or more chunks than are walked.
+
+    """
+    picture: tuple[int, int] | None = None
+    exif: list[bytes] = []
+    # the total in the header is often wrong where metadata were added, and not needed
+    for kind, start, end in _chunks(data, 12, len(data)):
+        if kind == b"EXIF":
+            exif.append(data[start:end])
+        elif kind in _PICTURES and picture is None:
+            picture = start, end
+        elif kind == b"ANMF" and picture is None:
+            inner = _chunks(data, start + _FRAME_HEAD, end)
+            picture = next(((s, e) for k, s, e in inner if k in _PICTURES), None)
+    if picture is None:
+        raise InvalidImageError("the WEBP holds no picture")
+    start, end = picture
+    width, height = _picture_size(data[start - 8 : start - 4], data[start : start + 10])
+    whole = data[start - 8 : start - 4] + (end - start).to_bytes(4, "little")
+    padding = b"\0" * ((end - start) % 2)
+    size = 4 + 8 + (end - start) + len(padding)
+    return Header(
+        "WEBP",
+        width,
+        height,
+        first_orientation(exif),
+        width * height * _NANOSECONDS_PER_PIXEL,
+        Stream(
+            ((start, end),),
+            prefix=b"RIFF" + size.to_bytes(4, "little") + b"WEBP" + whole,
+            suffix=padding,
+        ),
+    )
+
+
+def _chunks(data: bytes, at: int, limit: int) -> Iterator[tuple[bytes, int, int]]:
+    """Walk the chunks from `at` to `limit`: type, start and end of the data, the last one cut."""
+    for _ in range(MAX_PIECES):
+        kind = data[at : at + 4]
+        if at + 8 > limit:
+            return
+        start = at + 8
+        end = start + int.from_bytes(data[at + 4 : start], "little")
+        yield kind, start, min(end, limit)
+        at = end + end % 2 - start % 2
+    message = f"the WEBP has more than {MAX_PIECES} chunks"
+    raise InvalidImageError(message)
+
+
+def _picture_size(kind: bytes, head: bytes) -> tuple[int, int]:
+    """Read width and height of the first bytes of a lossless or lossy picture."""
+    if kind == b"VP8L" and head[:1] == b"\x2f" and len(head) >= 5:
+        bits = int.from_bytes(head[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 " and head[3:6] == b"\x9d\x01\x2a" and len(head) == 10:
+        width = int.from_bytes(head[6:8], "little") & 0x3FFF
+        height = int.from_bytes(head[8:10], "little") & 0x3FFF
+        if width and height:
+            return width, height
+    raise InvalidImageError("the header of the WEBP cannot be read")
