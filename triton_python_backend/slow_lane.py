@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-MAX_WAITING: Final = 4
+MAX_WAITING: Final = 8
 """Pieces of work that wait or run; one more is refused."""
 _NICENESS: Final = 10
 """Other requests get the processor first."""
