@@ -39,7 +39,7 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 # any number of 0xFF may stand before a marker: the last of them is found
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _NEXT_AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_LAST_COEFFICIENT: Final = 63
+_ALL_COEFFICIENTS: Final = (1 << 64) - 1
 _NANOSECONDS_PER_BLOCK: Final = 150
 
 
@@ -72,12 +72,13 @@ class _Frame:
     mcus: int
     scan_blocks: int = 0
     first_scan_end: int | None = None
-    open_coefficients: dict[int, set[int]] = field(default_factory=dict)
+    missing: dict[int, int] = field(default_factory=dict)
+    """A bit for each coefficient that has not come in full precision, by component."""
 
     @property
     def is_covered(self) -> bool:
         """Whether every coefficient of every component has come in full precision."""
-        return not any(self.open_coefficients.values())
+        return not any(self.missing.values())
 
 
 def read_jpeg(data: bytes) -> Header:
@@ -187,7 +188,7 @@ def _read_frame(payload: bytes, *, progressive: bool) -> _Frame:
         height,
         components,
         -(-width // (8 * widest)) * -(-height // (8 * highest)),
-        open_coefficients={name: set(range(_LAST_COEFFICIENT + 1)) for name in components},
+        missing=dict.fromkeys(components, _ALL_COEFFICIENTS),
     )
 
 
@@ -209,9 +210,9 @@ def _count_scan(frame: _Frame, payload: bytes) -> None:
     first, last, precision = payload[-3], payload[-2], payload[-1] & 15
     for name in names:
         if not frame.progressive:
-            frame.open_coefficients[name].clear()
+            frame.missing[name] = 0
         elif precision == 0:
-            frame.open_coefficients[name].difference_update(range(first, last + 1))
+            frame.missing[name] &= ~((2 << last) - (1 << first))
 
 
 def _blocks(samples: int) -> int:
