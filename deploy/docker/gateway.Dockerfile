@@ -3,7 +3,7 @@
 FROM python:3.11.11-slim-bookworm
 
 WORKDIR /opt/aurum
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE THIRD_PARTY.md ./
 COPY gateway gateway
 COPY tools tools
 COPY triton_python_backend triton_python_backend

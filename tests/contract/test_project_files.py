@@ -1,0 +1,49 @@
+"""What a project has beside its code says what is true."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from gateway.settings import CHECKOUT
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def named(requirements: list[str]) -> set[str]:
+    """Names of the packages that are required, without this project's own extras."""
+    names = {re.split(r"[\[=<>~]", each)[0] for each in requirements}
+    return names - {PROJECT["name"]}
+
+
+def test_every_package_that_is_installed_is_credited():
+    credited = set(re.split(r"[|,\s]+", (CHECKOUT / "THIRD_PARTY.md").read_text()))
+    required = named(PROJECT["dependencies"]) | named(
+        {name for extra in EXTRAS.values() for name in named(extra)}
+    )
+    assert required - credited == set()
+
+
+@pytest.mark.parametrize("name", PROJECT["license-files"])
+def test_licence_files_are_there(name):
+    assert (CHECKOUT / name).read_text().strip()
+
+
+def test_the_licence_is_the_one_that_is_named():
+    assert PROJECT["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in (CHECKOUT / "LICENSE").read_text()
+
+
+def test_hooks_run_the_tools_of_this_project():
+    config = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    modules = {hook["entry"].split(" -m ")[1].split()[0] for hook in hooks}
+    assert modules <= named(EXTRAS["dev"])
+    assert {repo["repo"] for repo in config["repos"]} == {"local"}
+
+
+@pytest.mark.parametrize("package", ["gateway", "tools", "triton_python_backend"])
+def test_types_are_told_to_users_of_a_package(package):
+    assert (CHECKOUT / package / "py.typed").is_file()
