@@ -174,7 +174,7 @@ def test_triton_image_has_the_versions_of_the_project() -> None:
 
 def test_stages_are_written_for_the_python_of_the_container() -> None:
     sources = [
-        *CHECKOUT.glob("triton_python_backend/*.py"),
+        *CHECKOUT.glob("triton_python_backend/**/*.py"),
         *CHECKOUT.glob("model_repository/*/1/model.py"),
     ]
     assert len(sources) > 8

@@ -2,6 +2,8 @@
 
 import re
 import tomllib
+from collections.abc import Iterable
+from itertools import chain
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def named(requirements: list[str]) -> set[str]:
+def named(requirements: Iterable[str]) -> set[str]:
     """Names of the packages that are required, without this project's own extras."""
     names = {re.split(r"[\[=<>~]", each)[0] for each in requirements}
     return names - {PROJECT["name"]}
@@ -20,9 +22,7 @@ def named(requirements: list[str]) -> set[str]:
 
 def test_every_package_that_is_installed_is_credited():
     credited = set(re.split(r"[|,\s]+", (CHECKOUT / "THIRD_PARTY.md").read_text()))
-    required = named(PROJECT["dependencies"]) | named(
-        {name for extra in EXTRAS.values() for name in named(extra)}
-    )
+    required = named(chain(PROJECT["dependencies"], *EXTRAS.values()))
     assert required - credited == set()
 
 
