@@ -2,7 +2,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help run up down status test bench bench-vectors lint format constraints clean
+.PHONY: help run up down status test bench bench-vectors lint format docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ format: ## bring the code into its format
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check --fix .
 	$(PYTHON_IN_VENV) -m ruff format .
+
+docs: ## write the pages of docs/reference/ anew from the code
+	@tools/bootstrap.sh dev
+	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 
 constraints: ## write constraints.txt anew from pyproject.toml
 	@tools/bootstrap.sh dev

@@ -1,0 +1,98 @@
+"""`python -m tools.reference_docs`: write the pages of docs/reference/ from the code.
+
+A test compares the pages in the checkout with what this would write.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from typer.cli import get_docs_for_click
+
+from gateway.settings import CHECKOUT, PREFIX, Settings
+
+FOLDER: Final = CHECKOUT / "docs" / "reference"
+_MADE: Final = "<!-- Written by `make docs`; do not edit. -->\n\n"
+_SETTINGS_HEAD: Final = """# Settings
+
+Each setting is an environment variable; its unit is the end of its name. A misspelt variable stops
+the start with its name.
+
+| variable | values | default | meaning |
+|---|---|---|---|
+"""
+
+
+def pages() -> Mapping[str, str]:
+    """Return the text of each page by its file name."""
+    return {"settings.md": settings_page(), "commands.md": commands_page()}
+
+
+def settings_page() -> str:
+    """Return a table of all settings."""
+    rows = "".join(
+        f"| `{PREFIX}{name.upper()}` | {_values(field)} | {_default(field.default)} |"
+        f" {_sentence(field.description or '')} |\n"
+        for name, field in Settings.model_fields.items()
+    )
+    return _MADE + _SETTINGS_HEAD + rows
+
+
+def commands_page() -> str:
+    """Return the help of `aurum` and all its commands."""
+    # the command line imports what it runs: only this page needs it
+    from tools.__main__ import app
+
+    command = typer.main.get_command(app)
+    context = typer.Context(command, info_name="aurum")
+    return _MADE + get_docs_for_click(obj=command, ctx=context, name="aurum").strip() + "\n"
+
+
+def write(folder: Path = FOLDER) -> None:
+    """Write all pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text)
+
+
+def _values(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    choices = [each for each in get_args(kind) if each is not type(None)]
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if choices:
+        kind = choices[0]
+    name = {int: "integer", float: "number", str: "text", Path: "path", SecretStr: "secret"}[kind]
+    limits = {
+        symbol: value
+        for each in field.metadata
+        for symbol, value in (
+            (">", getattr(each, "gt", None)),
+            ("≥", getattr(each, "ge", None)),
+            ("<", getattr(each, "lt", None)),
+            ("≤", getattr(each, "le", None)),
+        )
+        if value is not None
+    }
+    return " ".join(
+        [name, ", ".join(f"{symbol} {value}" for symbol, value in limits.items())]
+    ).strip()
+
+
+def _default(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    if isinstance(value, Path) and value.is_relative_to(CHECKOUT):
+        return f"`{value.relative_to(CHECKOUT)}/` of the checkout"
+    return f"`{value}`"
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    write()
