@@ -20,8 +20,8 @@ from gateway.collection_schemas import (
     SearchedOut,
     SearchOut,
 )
-from gateway.collections.base import Receipt
-from gateway.collections.intake import Enrolled, Found, Rejected
+from gateway.collections.base import Enrolled, Receipt
+from gateway.collections.intake import Found, Rejected
 from gateway.models import Quality
 from gateway.records.models import Cluster, ClusterRun, CollectionRecord, FaceRecord
 from gateway.schemas import QualityOut

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.models import Caller
-from gateway.records.models import CollectionRecord, MetadataValue
+from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
 from gateway.records.store import RecordStore
 from gateway.vectors.base import NAME, Vector, VectorCollection, VectorStore
 
@@ -117,6 +117,15 @@ class Candidate:
     quality: Mapping[str, float] = field(default_factory=dict)
     image_sha256: str | None = None
     detector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A remembered face, and the index of its image in the request; `duplicate`: it was there."""
+
+    index: int
+    face: FaceRecord
+    duplicate: bool
 
 
 def home_of(record: CollectionRecord, space: str) -> VectorCollection:

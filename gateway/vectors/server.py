@@ -311,7 +311,9 @@ def _must(where: FaceFilter) -> models.Filter:
         else:
             # a match would find integers only; metadata holds none that a double cannot
             must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
-    without = [models.HasIdCondition(has_id=list(where.without))] if where.without else []
+    without: list[models.Condition] = []
+    if where.without:
+        without.append(models.HasIdCondition(has_id=list(where.without)))
     return models.Filter(must=must, must_not=without)
 
 
