@@ -25,10 +25,8 @@ class Forgetting:
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Forget one face; raises NotFoundError."""
-        found = await self._stores.records.faces.get(collection.id, [face_id])
-        if not found:
-            raise NotFoundError(f"there is no face {face_id[:64]!r} in {collection.name}")
-        return await self.faces(collection, found, actor, action="forget_face")
+        found = await self._stores.face(collection, face_id)
+        return await self.faces(collection, [found], actor, action="forget_face")
 
     async def subject(self, collection: CollectionRecord, subject: str, actor: Actor) -> Receipt:
         """Forget a subject's record and all its faces; raises NotFoundError."""
