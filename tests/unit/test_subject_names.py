@@ -16,7 +16,7 @@ NAMES = [
     "山田\u3000太郎",
     "Ångström-Ž. d'Été, Jr.",
     "عبد الله",
-    "می\u200cخواهم",
+    "می\u200cخواهم",  # noqa: RUF001
     "क्\u200dष",
     "a/b",
     "a\\b",
@@ -90,7 +90,7 @@ def test_metadata_that_can_be_kept(value: object) -> None:
     "value", [2**53 + 1, -(2**53) - 1, 2**63, 2**64, 2**2000, float(2**53), -float(2**64), 1e300]
 )
 def test_numbers_that_lose_digits_are_refused_with_the_reason(value: object) -> None:
-    with pytest.raises(InvalidRequestError, match="2\\^53.*not exact.*text"):
+    with pytest.raises(InvalidRequestError, match=r"2\^53.*not exact.*text"):
         check_metadata({"key": value}, max_entries=1)
 
 
