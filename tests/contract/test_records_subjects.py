@@ -233,6 +233,23 @@ async def test_what_was_written_into_a_record_stays(records: RecordStore) -> Non
     assert await records.subjects.get(collection.id, "anna", at=now) is None
 
 
+async def test_a_record_is_over_with_its_last_face(records: RecordStore) -> None:
+    collection = await added(records)
+    face = replace(a_face(collection), expires_at=time.time() + 0.2)
+    await wrote(records, face)
+    change = {"display_name": "Anna"}
+    assert await records.subjects.change(collection.id, "anna", change, at=1.0) is not None
+    await asyncio.sleep(0.25)
+    for step in (
+        records.faces.begin_forgetting([face.id]),
+        records.faces.remove([face.id]),
+        asyncio.sleep(0),
+    ):
+        assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+        assert await records.faces.count(collection.id) == (0, 0)
+        await step
+
+
 async def test_subjects_are_listed_by_name_and_found_by_text(records: RecordStore) -> None:
     collection = await added(records)
     names = ["anna", "Bert_1", "José Ortega", "李明", "O'Brien", "100%"]

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import aiohttp
 import numpy as np
-import pytest
 from PIL import Image
 from yarl import URL
 
@@ -34,9 +33,8 @@ async def test_whatever_people_are_called(client: aiohttp.ClientSession) -> None
         }
         await call(client, "POST", f"{at}/faces", status=201, json=body)
         written = unicodedata.normalize("NFC", name)
-        for form_of in ("NFC", "NFD"):
-            at_name = path_of(at, unicodedata.normalize(form_of, name))
-            assert (await call(client, "GET", at_name, status=200))["subject"] == written
+        at_name = path_of(at, unicodedata.normalize("NFD", name))
+        assert (await call(client, "GET", at_name, status=200))["subject"] == written
         page = await call(client, "GET", f"{at}/faces", status=200, params={"subject": name})
         assert [face["subject"] for face in page["faces"]] == [written]
         # a form's text is a name, also where it begins as JSON does
@@ -51,15 +49,15 @@ async def test_whatever_people_are_called(client: aiohttp.ClientSession) -> None
     assert (await call(client, "GET", at, status=200))["subjects"] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in NO_NAMES if "\ud800" not in n], ids=ascii)
-async def test_what_is_no_name(client: aiohttp.ClientSession, name: str) -> None:
+async def test_what_is_no_name(client: aiohttp.ClientSession) -> None:
     at = await make(client)
-    body = {"space": SPACE, "embedding": [1.0] + [0.0] * 7, "subject": name}
-    problem = await call(client, "POST", f"{at}/faces", status=400, json=body)
-    assert (problem["code"], "subject" in problem["detail"]) == ("invalid_request", True)
-    if name not in ("", ".", ".."):
-        await call(client, "GET", path_of(at, name), status=404)
-        await call(client, "DELETE", path_of(at, name), status=404)
+    for name in set(NO_NAMES) - {"\ud800"}:
+        body = {"space": SPACE, "embedding": [1.0] + [0.0] * 7, "subject": name}
+        problem = await call(client, "POST", f"{at}/faces", status=400, json=body)
+        assert (problem["code"], "subject" in problem["detail"]) == ("invalid_request", True)
+        if name not in ("", ".", ".."):
+            await call(client, "GET", path_of(at, name), status=404)
+            await call(client, "DELETE", path_of(at, name), status=404)
 
 
 async def test_bytes_that_are_no_text(client: aiohttp.ClientSession) -> None:
