@@ -368,7 +368,12 @@ def _rating(score: float | None) -> float | None:
     return None if score is None else round(score, 4)
 
 
-def _data_uri(crop: Crop) -> str:
+def png(crop: Crop) -> bytes:
+    """Encode an aligned face, [112,112,3] uint8 RGB."""
     target = io.BytesIO()
     Image.fromarray(crop).save(target, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+    return target.getvalue()
+
+
+def _data_uri(crop: Crop) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(crop)).decode()

@@ -130,7 +130,9 @@ def create_app(
     app.cleanup_ctx.append(services)
     for route in ROUTES:
         # no silent HEAD: the table names all that is answered
-        app.router.add_route(route.method, route.path, route.handler)
+        # the names of subjects may hold braces, which a path without a pattern does not match
+        path = route.path.replace("{subject}", "{subject:[^/]+}")
+        app.router.add_route(route.method, path, route.handler)
     return app
 
 

@@ -19,11 +19,18 @@ from gateway.collection_schemas import (
     RejectedOut,
     SearchedOut,
     SearchOut,
+    SubjectOut,
 )
-from gateway.collections.base import Receipt
-from gateway.collections.intake import Enrolled, Found, Rejected
+from gateway.collections.base import Enrolled, Receipt
+from gateway.collections.intake import Found, Rejected
 from gateway.models import Quality
-from gateway.records.models import Cluster, ClusterRun, CollectionRecord, FaceRecord
+from gateway.records.models import (
+    Cluster,
+    ClusterRun,
+    CollectionRecord,
+    FaceRecord,
+    SubjectRecord,
+)
 from gateway.schemas import QualityOut
 from triton_python_backend import contract
 
@@ -100,6 +107,19 @@ def face_record_out(face: FaceRecord) -> FaceRecordOut:
         detector=face.detector,
         created_at=moment(face.created_at),
         expires_at=None if face.expires_at is None else moment(face.expires_at),
+    )
+
+
+def subject_out(subject: SubjectRecord) -> SubjectOut:
+    """Shape a subject."""
+    return SubjectOut(
+        subject=subject.name,
+        display_name=subject.display_name,
+        external_id=subject.external_id,
+        metadata=dict(subject.metadata),
+        faces=subject.faces,
+        created_at=moment(subject.created_at),
+        updated_at=moment(subject.updated_at),
     )
 
 

@@ -71,6 +71,15 @@ _RECEIPT: Final = {
     "crops": 0,
     "cached_answers": 1,
 }
+_SUBJECT: Final = {
+    "subject": "anna",
+    "display_name": "Anna Bell",
+    "external_id": "E-1042",
+    "metadata": {"team": "red", "badge": True},
+    "faces": 3,
+    "created_at": _AT,
+    "updated_at": _AT,
+}
 _RUN: Final = {
     "request_id": _ID,
     "run_id": _FACE_ID,
@@ -125,6 +134,13 @@ COLLECTION_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
         "next_cursor": None,
     },
     ("DELETE", f"{_NAMED}/faces/{{face_id}}", 200): _RECEIPT,
+    ("GET", f"{_NAMED}/subjects", 200): {
+        "request_id": _ID,
+        "subjects": [_SUBJECT],
+        "next_cursor": None,
+    },
+    ("GET", f"{_NAMED}/subjects/{{subject}}", 200): _SUBJECT | {"request_id": _ID},
+    ("PATCH", f"{_NAMED}/subjects/{{subject}}", 200): _SUBJECT | {"request_id": _ID},
     ("DELETE", f"{_NAMED}/subjects/{{subject}}", 200): _RECEIPT,
     ("POST", f"{_NAMED}/search", 200): {
         "request_id": _ID,

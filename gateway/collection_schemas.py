@@ -2,18 +2,43 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from gateway.collections.names import MAX_NAME, MAX_TEXT, short_text, subject_name
 from gateway.schemas import QualityOut, Shape
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _no_boolean(value: object) -> object:
+    """Python takes true for 1, JSON does not."""
+    listed = value if isinstance(value, list) else [value]
+    if any(isinstance(each, bool) for each in listed):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+def _text_schema(most: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": most})
+
+
+Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
+Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Embedding = Annotated[
+    list[float], BeforeValidator(_no_boolean), Field(min_length=2, max_length=4096)
+]
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Cosine = Annotated[Number, Field(ge=-1, le=1, allow_inf_nan=False)]
 Gate = Literal["off", "standard", "strict"]
 Keep = Literal["none", "crop"]
 MAX_LIMIT = 1000
 MAX_MATCHES = 100
+
+
+def _words(text: str) -> str:
+    return short_text(" ".join(text.split())) if text.strip() else ""
 
 
 # In ----------------------------------------------------------------------------------------
@@ -24,15 +49,34 @@ class PageOptions(Shape):
 
     limit: int = Field(default=100, ge=1, le=MAX_LIMIT)
     """Entries on a page."""
-    cursor: str | None = Field(default=None, max_length=512)
+    cursor: str | None = Field(default=None, max_length=1024)
     """`next_cursor` of the page before."""
 
 
 class FaceListOptions(PageOptions):
     """Query parameters of the list of faces."""
 
-    subject: Name | None = None
+    subject: Subject | None = None
     """Only faces of this subject."""
+
+
+class SubjectListOptions(PageOptions):
+    """Query parameters of the list of subjects."""
+
+    q: Annotated[str, AfterValidator(_words), WithJsonSchema({"type": "string"})] = ""
+    """Words that must all be in the name, display name or external id. Case and accents do not
+    count."""
+
+
+class SubjectChange(Shape):
+    """What to change of a subject's record; fields left out stay."""
+
+    display_name: Text | None = None
+    """What people call it; null: nothing."""
+    external_id: Subject | None = None
+    """What another system calls it; null: nothing."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """Flat: texts, numbers, true or false; replaces all that was there."""
 
 
 class CollectionIn(Shape):
@@ -45,7 +89,7 @@ class CollectionIn(Shape):
     be embedded by a newer model."""
     quality: Gate = "standard"
     """Which faces are good enough to be enrolled."""
-    retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
+    retention_days: Number | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     """Faces are forgotten so long after their enrolment; null: never."""
     match_threshold: Cosine | None = None
     """Cosine similarity from which a search matches; null: the service's own."""
@@ -58,32 +102,33 @@ class CollectionChange(Shape):
     keep: Keep = "none"
     """From `crop` to `none` removes the crops that were kept."""
     quality: Gate = "standard"
-    retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
+    retention_days: Number | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     match_threshold: Cosine | None = None
 
 
 class EmbeddingIn(Shape):
     """A face that was embedded before."""
 
-    embedding: list[float] = Field(min_length=2, max_length=4096)
+    embedding: Embedding
     """Need not be of unit length."""
-    subject: Name | None = None
+    subject: Subject | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class EnrolIn(Shape):
     """What to enrol, beside the images."""
 
-    subject: Name | None = None
-    """Who it is; without it each face is a subject of its own, named by its id."""
+    subject: Subject | None = None
+    """Who it is; without it each face is a subject of its own, named by its id. Control
+    characters, characters that are not seen and spaces at the ends are refused."""
     faces: Literal["largest", "all", "single"] = "largest"
     """Which faces of an image; `single` refuses an image with two."""
     quality: Gate | None = None
     """Instead of the collection's own gate."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Flat: texts, numbers, true or false."""
-    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
-    embedding: list[float] | None = Field(default=None, min_length=2, max_length=4096)
+    min_confidence: Number = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    embedding: Embedding | None = None
     """A single embedding instead of images, with `space`."""
     embeddings: list[EmbeddingIn] | None = None
     """Many embeddings instead of images, with `space`."""
@@ -96,20 +141,20 @@ class SearchIn(Shape):
 
     faces: Literal["largest", "all"] = "largest"
     """Which faces of the image."""
-    limit: int = Field(default=10, ge=1, le=MAX_MATCHES)
+    limit: Annotated[int, BeforeValidator(_no_boolean)] = Field(default=10, ge=1, le=MAX_MATCHES)
     """Matches of a face at most."""
     min_similarity: Cosine | None = None
     """Cosine from which a face matches; without it the collection's threshold."""
-    target_fmr: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    target_fmr: Number | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """The share of strangers that may match; needs a calibration of the model."""
     group_by: Literal["subject", "face"] = "subject"
     """`subject`: the best face of each; `face`: every face."""
-    subject: Name | None = None
+    subject: Subject | None = None
     """Only this subject."""
     filter: dict[str, Any] = Field(default_factory=dict)
     """Metadata that a face must carry, all of it."""
-    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
-    embedding: list[float] | None = Field(default=None, min_length=2, max_length=4096)
+    min_confidence: Number = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    embedding: Embedding | None = None
     """Instead of an image, with `space`."""
     space: Space | None = None
 
@@ -212,6 +257,32 @@ class EnrolOut(Shape):
     faces: list[EnrolledOut]
     rejected: list[RejectedOut]
     space: str | None
+
+
+class SubjectOut(Shape):
+    """Whom faces show."""
+
+    subject: str
+    display_name: str | None
+    external_id: str | None
+    metadata: dict[str, Any]
+    faces: int
+    created_at: str
+    updated_at: str
+
+
+class SubjectAnswer(SubjectOut):
+    """A subject, as an answer of its own."""
+
+    request_id: str
+
+
+class SubjectsOut(Shape):
+    """Subjects by name."""
+
+    request_id: str
+    subjects: list[SubjectOut]
+    next_cursor: str | None
 
 
 class FaceRecordOut(Shape):

@@ -13,16 +13,18 @@ import numpy.typing as npt
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.models import Caller
-from gateway.records.models import CollectionRecord, MetadataValue
+from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
 from gateway.records.store import RecordStore
 from gateway.vectors.base import NAME, Vector, VectorCollection, VectorStore
 
 Crops = npt.NDArray[np.uint8]
 """[N,112,112,3] uint8 RGB, aligned."""
 
+_FACE_ID: Final = re.compile(r"[0-9a-f-]{36}")
 _METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_METADATA_TEXT: Final = 256
 _MAX_INTEGER: Final = 1 << 53
+"""Up to here a double holds every integer. Greater floats may have been integers, rounded."""
 
 
 class CropEmbedder(Protocol):
@@ -73,10 +75,21 @@ class Stores:
 
     async def collection(self, caller: Caller, name: str) -> CollectionRecord:
         """Find an active collection of the caller; raises NotFoundError."""
-        record = await self.records.collections.find(tenant=caller.tenant, name=name)
+        record = None
+        if NAME.fullmatch(name):
+            record = await self.records.collections.find(tenant=caller.tenant, name=name)
         if record is None or record.state != "active":
             raise NotFoundError(f"there is no collection {name[:64]!r}")
         return record
+
+    async def face(self, collection: CollectionRecord, face_id: str) -> FaceRecord:
+        """Find a face of a collection; raises NotFoundError."""
+        found: tuple[FaceRecord, ...] = ()
+        if _FACE_ID.fullmatch(face_id):
+            found = await self.records.faces.get(collection.id, [face_id])
+        if not found:
+            raise NotFoundError(f"there is no face {face_id[:64]!r} in {collection.name}")
+        return found[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,15 @@ class Candidate:
     detector: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A remembered face, and the index of its image in the request; `duplicate`: it was there."""
+
+    index: int
+    face: FaceRecord
+    duplicate: bool
+
+
 def home_of(record: CollectionRecord, space: str) -> VectorCollection:
     """The vector collection of a collection in a space."""
     return VectorCollection(record.tenant, record.name, space)
@@ -131,14 +153,6 @@ def new_id() -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
-
-
-def check_name(kind: str, name: str) -> str:
-    """Refuse a name that is not `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`."""
-    if not NAME.fullmatch(name):
-        message = f"{kind} {name[:80]!r} must match {NAME.pattern}"
-        raise InvalidRequestError(message)
-    return name
 
 
 def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[str, MetadataValue]:
@@ -160,10 +174,15 @@ def _check_value(key: str, value: object) -> MetadataValue:
         return value
     if isinstance(value, str) and len(value) <= _MAX_METADATA_TEXT:
         return value
-    if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
-        return value
-    if isinstance(value, float) and np.isfinite(value):
-        return value
+    if isinstance(value, int) or (isinstance(value, float) and np.isfinite(value)):
+        most = _MAX_INTEGER if isinstance(value, int) else np.nextafter(_MAX_INTEGER, 0)
+        if abs(value) <= most:
+            return value
+        message = (
+            f"metadata {key!r} is beyond 2^53, where numbers are not exact any more: "
+            "send it as a text"
+        )
+        raise InvalidRequestError(message)
     message = (
         f"metadata {key!r} must be true or false, a number, or a text of at most "
         f"{_MAX_METADATA_TEXT} characters"

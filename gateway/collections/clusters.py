@@ -104,12 +104,14 @@ class Clusters:
         if collection.space is None:
             return ids, np.zeros((0, 0), np.float32)
         home = home_of(collection, collection.space)
+        alive = await self._stores.records.faces.ids(collection.id)
         cursor = None
         try:
             while True:
                 page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
-                ids += [point.face_id for point in page.points]
-                rows += [point.vector for point in page.points]
+                points = [point for point in page.points if point.face_id in alive]
+                ids += [point.face_id for point in points]
+                rows += [point.vector for point in points]
                 cursor = page.next_cursor
                 if cursor is None:
                     break

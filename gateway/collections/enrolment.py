@@ -3,8 +3,12 @@
 The journal comes first (`pending`), then the vector, flushed to the disk, then the journal again
 (`committed`), then the answer. Whatever is still `pending` at a start was never acknowledged and
 is removed with its vector (`repair.py`).
+
+The journal takes an image once for each subject: of requests that bring the same one at the same
+time, one writes it and the others wait until they can answer with what it wrote.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -13,11 +17,18 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy.exc import IntegrityError
 
-from gateway.collections.base import Candidate, CropEmbedder, Stores, home_of, new_id
+from gateway.collections.base import (
+    Candidate,
+    CropEmbedder,
+    Enrolled,
+    Stores,
+    home_of,
+    new_id,
+)
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.crypt import CropCipher
-from gateway.records.models import CollectionRecord, FaceRecord, SealedCrop
+from gateway.records.models import Begun, CollectionRecord, FaceRecord, SealedCrop
 from gateway.vectors.base import (
     DimensionMismatchError,
     FacePoint,
@@ -27,6 +38,9 @@ from gateway.vectors.base import (
 )
 
 _DAY_SECONDS = 86_400
+_FIRST_LOOK_SECONDS = 0.01
+_LONGEST_LOOK_SECONDS = 0.2
+_BUSY_SECONDS = 1
 log = logging.getLogger(__name__)
 
 
@@ -41,10 +55,12 @@ class Enrolment:
 
     async def enrol(
         self, collection: CollectionRecord, candidates: Sequence[Candidate], *, deadline: Deadline
-    ) -> tuple[FaceRecord, ...]:
+    ) -> tuple[Enrolled, ...]:
         """Remember all of them, or none; in their order.
 
-        Raises ConflictError for embeddings of another space than the collection's.
+        Candidates of an image that is remembered for their subject already are answered with the
+        faces that it gave. Raises ConflictError for embeddings of another space than the
+        collection's, or while another request holds one of the images.
         """
         if not candidates:
             return ()
@@ -53,19 +69,49 @@ class Enrolment:
         now = time.time()
         faces = [_face(collection, candidate, at=now) for candidate in candidates]
         copies = await self._copies(collection, candidates, deadline)
-        try:
-            await self._stores.records.faces.begin(
-                faces, self._sealed(collection, faces, candidates)
-            )
-        except IntegrityError as error:
-            raise NotFoundError(f"collection {collection.name} was just deleted") from error
-        try:
-            await self._write_vectors(collection, faces, candidates, copies)
-            await self._stores.records.faces.commit([face.id for face in faces])
-        except BaseException:
-            await self._undo(collection, faces)
-            raise
-        return tuple(replace(face, state="committed") for face in faces)
+        crops = self._sealed(collection, faces, candidates)
+        begun = await self._begin(collection, faces, crops, deadline)
+        if begun.faces:
+            written = {face.id for face in begun.faces}
+            new = [number for number, face in enumerate(faces) if face.id in written]
+            if copies is not None:
+                copies = copies[0], copies[1][new]
+            try:
+                await self._write_vectors(
+                    collection, begun.faces, [candidates[number] for number in new], copies
+                )
+                await self._stores.records.faces.commit(sorted(written))
+            except BaseException:
+                await self._undo(collection, begun.faces)
+                raise
+        return _answer(candidates, faces, begun)
+
+    async def _begin(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        crops: Sequence[SealedCrop],
+        deadline: Deadline,
+    ) -> Begun:
+        """Write the journal as soon as no other request is enrolling one of the images."""
+        records = self._stores.records
+        pause = _FIRST_LOOK_SECONDS
+        while True:
+            try:
+                begun = await records.faces.begin(faces, crops)
+            except IntegrityError as error:
+                record = await records.collections.get(collection.id)
+                if record is None or record.state != "active":
+                    raise NotFoundError(f"collection {collection.name} was just deleted") from error
+                # another gateway was first with one of the images
+                begun = Begun(busy=True)
+            if not begun.busy:
+                return begun
+            if not deadline.allows(pause):
+                message = "another request is enrolling the same image; try again"
+                raise ConflictError(message, retry_after_seconds=_BUSY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
     async def _bound(self, collection: CollectionRecord, first: Candidate) -> CollectionRecord:
         """Give the collection the space of its first face; of two first faces, one decides."""
@@ -101,7 +147,7 @@ class Enrolment:
     async def _copies(
         self, collection: CollectionRecord, candidates: Sequence[Candidate], deadline: Deadline
     ) -> tuple[str, Vector] | None:
-        """While the collection moves, faces are written to the other space, too."""
+        """While the collection moves, faces are written to the other space, too: [N,D]."""
         migration = collection.migration
         if migration is None or migration.state == "failed":
             return None
@@ -220,6 +266,24 @@ def point_of(face: FaceRecord, vector: Vector, *, tenant: str) -> FacePoint:
         image_sha256=face.image_sha256,
         detector=face.detector,
     )
+
+
+def _answer(
+    candidates: Sequence[Candidate], faces: Sequence[FaceRecord], begun: Begun
+) -> tuple[Enrolled, ...]:
+    """New faces, and once for each image that was known, those that it gave before."""
+    enrolled: list[Enrolled] = []
+    answered: set[str] = set()
+    for candidate, face in zip(candidates, faces, strict=True):
+        claim = face.claim
+        if claim is None or claim not in begun.known:
+            written = replace(face, state="committed")
+            enrolled.append(Enrolled(candidate.index, written, duplicate=False))
+        elif claim not in answered:
+            answered.add(claim)
+            known = begun.known[claim]
+            enrolled += [Enrolled(candidate.index, each, duplicate=True) for each in known]
+    return tuple(enrolled)
 
 
 def _face(collection: CollectionRecord, candidate: Candidate, *, at: float) -> FaceRecord:

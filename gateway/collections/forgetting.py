@@ -25,17 +25,27 @@ class Forgetting:
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Forget one face; raises NotFoundError."""
-        found = await self._stores.records.faces.get(collection.id, [face_id])
-        if not found:
-            raise NotFoundError(f"there is no face {face_id[:64]!r} in {collection.name}")
-        return await self.faces(collection, found, actor, action="forget_face")
+        found = await self._stores.face(collection, face_id)
+        return await self.faces(collection, [found], actor, action="forget_face")
 
     async def subject(self, collection: CollectionRecord, subject: str, actor: Actor) -> Receipt:
-        """Forget all faces of a subject; raises NotFoundError."""
-        found = await self._stores.records.faces.of_subject(collection.id, subject)
-        if not found:
-            raise NotFoundError(f"there is no subject {subject[:64]!r} in {collection.name}")
+        """Forget a subject's record and all its faces; raises NotFoundError."""
+        records = self._stores.records
+        await self.over(collection, subject=subject)
+        found = await records.faces.of_subject(collection.id, subject)
+        if await records.subjects.get(collection.id, subject, at=time.time()) is None:
+            raise NotFoundError(f"there is no subject {subject[:128]!r} in {collection.name}")
+        # the record goes with the last face
+        await records.subjects.wipe(collection.id, subject)
         return await self.faces(collection, found, actor, action="forget_subject")
+
+    async def over(self, collection: CollectionRecord, *, subject: str | None = None) -> None:
+        """Forget the faces of a collection whose time is over, of one subject or of all."""
+        expired = self._stores.records.faces.expired
+        while faces := await expired(
+            at=time.time(), limit=_FACES_AT_ONCE, collection_id=collection.id, subject=subject
+        ):
+            await self.faces(collection, faces, Actor(RETENTION_CALLER), action="retention")
 
     async def faces(
         self,
@@ -66,6 +76,7 @@ class Forgetting:
 
     async def collection(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Forget a collection and everything in it."""
+        await self.over(collection)
         await self._stores.records.collections.mark_deleting(collection.id)
         counts = await self.finish_collection(collection)
         return await self._receipt(collection, counts, actor, action="forget_collection")
@@ -78,10 +89,11 @@ class Forgetting:
                 vectors += await self._stores.vectors.count(home)
                 await self._stores.vectors.drop(home)
         totals = {"faces": 0, "vectors": vectors, "crops": 0, "cached_answers": 0}
-        while faces := await self._stores.records.faces.page(collection.id, limit=_FACES_AT_ONCE):
+        records = self._stores.records.faces
+        while faces := await records.page(collection.id, limit=_FACES_AT_ONCE, over=True):
             digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
             totals["cached_answers"] += await self._cache.forget_images(sorted(digests))
-            totals["crops"] += await self._stores.records.faces.remove([f.id for f in faces])
+            totals["crops"] += await records.remove([f.id for f in faces])
             totals["faces"] += len(faces)
         await self._stores.records.collections.remove(collection.id)
         return totals

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gateway.collections.base import Candidate
+from gateway.collections.base import Candidate, Enrolled
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
@@ -66,15 +66,6 @@ class RawEmbedding:
     vector: Vector
     subject: str | None
     metadata: Mapping[str, MetadataValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """A remembered face; `duplicate`: it was there already."""
-
-    index: int
-    face: FaceRecord
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +144,16 @@ class Intake:
                 sorted_.rejected.append(rejected)
         if not sorted_.candidates and not sorted_.enrolled:
             raise errors[0] if errors else _low_quality(sorted_.rejected)
-        faces = await self._collections.enrolment.enrol(
+        added = await self._collections.enrolment.enrol(
             collection, sorted_.candidates, deadline=deadline
         )
-        added = [
-            Enrolled(candidate.index, face, duplicate=False)
-            for candidate, face in zip(sorted_.candidates, faces, strict=True)
-        ]
         repeats = [
             Enrolled(index, each.face, duplicate=True)
             for index, digest in sorted_.repeated
             for each in added
             if each.face.image_sha256 == digest
         ]
-        everything = sorted(sorted_.enrolled + added + repeats, key=lambda each: each.index)
+        everything = sorted([*sorted_.enrolled, *added, *repeats], key=lambda each: each.index)
         return tuple(everything), tuple(sorted_.rejected)
 
     async def enrol_embeddings(
@@ -182,8 +169,7 @@ class Intake:
             Candidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
-        faces = await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
-        return tuple(Enrolled(index, face, duplicate=False) for index, face in enumerate(faces))
+        return await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
 
     async def search_image(
         self,

@@ -106,11 +106,12 @@ class Repair:
             return Drift(None, home, tuple(sorted(held)), ())
         expected: set[str] = set()
         after = None
-        while page := await self._stores.records.faces.page(record.id, limit=_PAGE, after=after):
+        faces = self._stores.records.faces
+        while page := await faces.page(record.id, limit=_PAGE, after=after, over=True):
             expected |= {f.id for f in page if home.space in (f.space, f.copied_to)}
             after = (page[-1].created_at, page[-1].id)
         # a face may be under way right now: neither side is wrong then
-        young = {f.id for f in await self._stores.records.faces.in_state("pending")}
+        young = {f.id for f in await faces.in_state("pending")}
         orphans = held - expected - young
         return Drift(record, home, tuple(sorted(orphans)), tuple(sorted(expected - held)))
 
@@ -140,7 +141,7 @@ class Repair:
             await self._mend_missing(drift.collection, drift)
 
     async def _mend_missing(self, collection: CollectionRecord, drift: Drift) -> None:
-        faces = await self._stores.records.faces.get(collection.id, drift.missing)
+        faces = await self._stores.records.faces.get(collection.id, drift.missing, over=True)
         copies = [f for f in faces if f.space != drift.home.space]
         await self._stores.records.faces.mark_copied([f.id for f in copies], None)
         lost = [f for f in faces if f.space == drift.home.space]

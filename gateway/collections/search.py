@@ -1,5 +1,6 @@
 """Rank 3: finding faces again."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -57,7 +58,9 @@ class Search:
         if collection.space is None or not probes:
             return tuple(() for _ in probes)
         home = home_of(collection, collection.space)
-        where = FaceFilter(options.subject, options.metadata)
+        # forgetting comes a while after their time is over, finding them ends at once
+        over = await self._stores.records.faces.over_ids(collection.id, at=time.time())
+        where = FaceFilter(options.subject, options.metadata, over)
         found: list[tuple[Match, ...]] = []
         for vector in await self._in_space(collection.space, probes, deadline):
             try:

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from gateway.collections.base import Actor, CropEmbedder, ImageForgetter, Stores, new_id
 from gateway.collections.clusters import Clusters
 from gateway.collections.enrolment import Enrolment
@@ -15,10 +18,17 @@ from gateway.collections.forgetting import RETENTION_CALLER, Forgetting
 from gateway.collections.migration import Migrations
 from gateway.collections.repair import Repair
 from gateway.collections.search import Search
-from gateway.errors import AurumError, ConflictError
+from gateway.errors import (
+    AurumError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    StorageUnavailableError,
+)
 from gateway.models import Caller
 from gateway.records.crypt import CropCipher
 from gateway.records.models import CollectionRecord, CollectionSettings, FaceRecord
+from triton_python_backend import contract
 
 _EXPIRED_AT_ONCE = 500
 _STALE_SECONDS = 600.0
@@ -52,6 +62,7 @@ class Collections:
     ) -> None:
         self.stores = stores
         self.limits = limits
+        self._cipher = cipher
         self.enrolment = Enrolment(stores, embedder, cipher)
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
@@ -122,6 +133,27 @@ class Collections:
             await self.forgetting.crops(collection, actor)
         changed = await self.stores.records.collections.get(collection.id)
         return collection if changed is None else changed
+
+    async def kept_crop(self, collection: CollectionRecord, face_id: str) -> npt.NDArray[np.uint8]:
+        """The aligned face that was kept, [112,112,3] uint8 RGB.
+
+        Raises NotFoundError where there is none, StorageUnavailableError where the key is another.
+        """
+        face = await self.stores.face(collection, face_id)
+        sealed = await self.stores.records.faces.crops([face.id])
+        if not sealed:
+            why = (
+                f"{collection.name} keeps none (keep=none)"
+                if collection.settings.keep == "none"
+                else "it was enrolled as an embedding, or while the collection kept none"
+            )
+            raise NotFoundError(f"there is no crop of face {face.id}: {why}")
+        try:
+            pixels = self._cipher.open(sealed[0])
+        except ConfigurationError as error:
+            raise StorageUnavailableError(f"the crop cannot be opened: {error}") from error
+        shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)
+        return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
     async def forget_expired(self, *, at: float) -> int:
         """Forget every face whose time is over; returns how many there were."""

@@ -1,13 +1,15 @@
 """Rank 2: the records of clustering: the latest run of a collection and who is in which group."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.records.database import Database
 from gateway.records.models import Cluster, ClusterRun
+from gateway.records.subjects import living
 from gateway.records.tables import CLUSTER_MEMBERS, CLUSTER_RUNS, FACES
 
 _ROWS_AT_ONCE = 1000
@@ -73,7 +75,7 @@ class ClusterRecords:
             mine = CLUSTER_MEMBERS.c.collection_id == run.collection_id
             await connection.execute(delete(CLUSTER_MEMBERS).where(mine))
             alive = select(FACES.c.id).where(
-                FACES.c.collection_id == run.collection_id, FACES.c.state == "committed"
+                FACES.c.collection_id == run.collection_id, living(time.time())
             )
             known = set((await connection.execute(alive)).scalars())
             rows = [
@@ -102,16 +104,17 @@ class ClusterRecords:
     async def page(
         self, collection_id: str, *, limit: int, after: str | None
     ) -> tuple[Cluster, ...]:
-        """Groups by id, those after the id `after`."""
-        own = CLUSTER_MEMBERS.c.collection_id == collection_id
-        ids = select(CLUSTER_MEMBERS.c.cluster_id).where(own).distinct()
+        """Groups by id, those after the id `after`; of the faces that exist."""
+        own = and_(CLUSTER_MEMBERS.c.collection_id == collection_id, living(time.time()))
+        together = CLUSTER_MEMBERS.join(FACES, FACES.c.id == CLUSTER_MEMBERS.c.face_id)
+        ids = select(CLUSTER_MEMBERS.c.cluster_id).select_from(together).where(own).distinct()
         if after is not None:
             ids = ids.where(CLUSTER_MEMBERS.c.cluster_id > after)
         ids = ids.order_by(CLUSTER_MEMBERS.c.cluster_id).limit(limit)
         members = (
             select(CLUSTER_MEMBERS.c.cluster_id, FACES.c.id, FACES.c.subject)
-            .join(FACES, FACES.c.id == CLUSTER_MEMBERS.c.face_id)
-            .where(own, FACES.c.state == "committed")
+            .select_from(together)
+            .where(own)
             .order_by(CLUSTER_MEMBERS.c.cluster_id, FACES.c.id)
         )
         async with self._database.read() as connection:

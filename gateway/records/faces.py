@@ -1,32 +1,54 @@
 """Rank 2: the journal of faces, with their encrypted crops."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records.database import Database
-from gateway.records.models import FaceRecord, FaceState, SealedCrop
-from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY
+from gateway.records.models import Begun, FaceRecord, FaceState, SealedCrop
+from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
+from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
 
 _IDS_AT_ONCE = 500
+_COLUMNS = [column for column in FACES.c if column.name != "claim"]
 
 
 class FaceRecords:
-    """Faces by id, subject, image and state."""
+    """Faces by id, subject, image and state.
+
+    A face exists once it is committed and until its time is over. `over=True` asks also for those
+    whose time is over and that are not forgotten yet.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, faces: Sequence[FaceRecord], crops: Sequence[SealedCrop] = ()) -> None:
-        """Write journal lines and crops before the vectors are written."""
+    async def begin(self, faces: Sequence[FaceRecord], crops: Sequence[SealedCrop] = ()) -> Begun:
+        """Write journal lines and crops of one collection before the vectors are written.
+
+        Images that the collection remembers for their subject are left out. Raises IntegrityError
+        where another transaction was first with one of the images, or without the collection.
+        """
         if not faces:
-            return
+            return Begun()
         async with self._database.write() as connection:
-            await connection.execute(insert(FACES), [_row(face) for face in faces])
-            if crops:
-                await connection.execute(insert(CROPS), [_crop_row(crop) for crop in crops])
+            known = await _known(connection, faces)
+            if any(face.state == "pending" for found in known.values() for face in found):
+                return Begun(busy=True)
+            new = [face for face in faces if face.claim not in known]
+            if new:
+                await make_records(connection, new)
+                await _release(connection, new)
+                await connection.execute(insert(FACES), _rows(new))
+            written = {face.id for face in new}
+            rows = [_crop_row(crop) for crop in crops if crop.face_id in written]
+            if rows:
+                await connection.execute(insert(CROPS), rows)
+        return Begun(tuple(new), known)
 
     async def commit(self, face_ids: Sequence[str]) -> None:
         """Say that the vectors are on the disk; from now on the faces exist."""
@@ -34,13 +56,26 @@ class FaceRecords:
 
     async def begin_forgetting(self, face_ids: Sequence[str]) -> None:
         """From now on the faces do not exist, whatever happens before they are removed."""
-        await self._set_state(face_ids, "deleting")
+        await self._update(face_ids, {"state": "deleting", "claim": None})
 
     async def remove(self, face_ids: Sequence[str]) -> int:
-        """Remove lines, crops and kept answers that name them; returns how many crops."""
-        crops = 0
+        """Remove lines, crops and kept answers that name them; returns how many crops.
+
+        A subject's record goes with its last face, also a kept one if the face's time was over.
+        """
+        crops, at = 0, time.time()
+        columns = (FACES.c.collection_id, FACES.c.subject, FACES.c.expires_at)
         async with self._database.write() as connection:
             for part in _parts(face_ids):
+                gone = select(*columns).where(FACES.c.id.in_(part))
+                rows = (await connection.execute(gone)).all()
+                subjects = {(row.collection_id, row.subject) for row in rows}
+                over = {
+                    (row.collection_id, row.subject)
+                    for row in rows
+                    if row.expires_at is not None and row.expires_at <= at
+                }
+                await lock_records(connection, subjects)
                 # the foreign key would cascade, but the receipt counts
                 removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(part)))
                 crops += removed.rowcount
@@ -55,34 +90,57 @@ class FaceRecords:
                     .values(body=None)
                 )
                 await connection.execute(delete(FACES).where(FACES.c.id.in_(part)))
+                await drop_records(connection, subjects, kept=False)
+                await drop_records(connection, over, kept=True)
         return crops
 
-    async def get(self, collection_id: str, face_ids: Sequence[str]) -> tuple[FaceRecord, ...]:
-        """The committed faces of these ids."""
+    async def get(
+        self, collection_id: str, face_ids: Sequence[str], *, over: bool = False
+    ) -> tuple[FaceRecord, ...]:
+        """The faces of these ids."""
         found: list[FaceRecord] = []
+        query = _committed(collection_id, over=over)
         for part in _parts(face_ids):
-            found += await self._all(_committed(collection_id).where(FACES.c.id.in_(part)))
+            found += await self._all(query.where(FACES.c.id.in_(part)))
         return tuple(found)
 
     async def of_subject(self, collection_id: str, subject: str) -> tuple[FaceRecord, ...]:
-        """All committed faces of a subject."""
+        """All faces of a subject."""
         return await self._all(_committed(collection_id).where(FACES.c.subject == subject))
 
     async def of_image(self, collection_id: str, image_sha256: str) -> tuple[FaceRecord, ...]:
-        """All committed faces that came from an image."""
+        """All faces that came from an image."""
         return await self._all(
             _committed(collection_id).where(FACES.c.image_sha256 == image_sha256)
         )
 
     async def in_state(self, state: FaceState) -> tuple[FaceRecord, ...]:
         """All faces left in a state, for the repair at start."""
-        return await self._all(select(FACES).where(FACES.c.state == state))
+        return await self._all(select(*_COLUMNS).where(FACES.c.state == state))
 
-    async def expired(self, *, at: float, limit: int) -> tuple[FaceRecord, ...]:
-        """Committed faces whose time is over."""
-        return await self._all(
-            select(FACES).where(FACES.c.state == "committed", FACES.c.expires_at <= at).limit(limit)
+    async def expired(
+        self,
+        *,
+        at: float,
+        limit: int,
+        collection_id: str | None = None,
+        subject: str | None = None,
+    ) -> tuple[FaceRecord, ...]:
+        """Faces whose time is over and that are not forgotten yet, of all collections or of one."""
+        query = select(*_COLUMNS).where(FACES.c.state == "committed", FACES.c.expires_at <= at)
+        if collection_id is not None:
+            query = query.where(FACES.c.collection_id == collection_id)
+        if subject is not None:
+            query = query.where(FACES.c.subject == subject)
+        return await self._all(query.limit(limit))
+
+    async def over_ids(self, collection_id: str, *, at: float) -> tuple[str, ...]:
+        """Ids of faces whose time is over and whose vectors may still be there."""
+        query = select(FACES.c.id).where(
+            FACES.c.collection_id == collection_id, FACES.c.expires_at <= at
         )
+        async with self._database.read() as connection:
+            return tuple((await connection.execute(query)).scalars())
 
     async def page(
         self,
@@ -91,9 +149,11 @@ class FaceRecords:
         limit: int,
         after: tuple[float, str] | None = None,
         subject: str | None = None,
+        over: bool = False,
     ) -> tuple[FaceRecord, ...]:
-        """Committed faces, oldest first, those after (time, id)."""
-        query = _committed(collection_id).order_by(FACES.c.created_at, FACES.c.id).limit(limit)
+        """Faces, oldest first, those after (time, id)."""
+        query = _committed(collection_id, over=over)
+        query = query.order_by(FACES.c.created_at, FACES.c.id).limit(limit)
         if after is not None:
             at, face_id = after
             later = and_(FACES.c.created_at == at, FACES.c.id > face_id)
@@ -103,27 +163,29 @@ class FaceRecords:
         return await self._all(query)
 
     async def ids(self, collection_id: str) -> frozenset[str]:
-        """The ids of all committed faces of a collection."""
+        """The ids of all faces of a collection."""
         query = select(FACES.c.id).where(
-            FACES.c.collection_id == collection_id, FACES.c.state == "committed"
+            FACES.c.collection_id == collection_id, living(time.time())
         )
         async with self._database.read() as connection:
             return frozenset((await connection.execute(query)).scalars())
 
     async def count(self, collection_id: str) -> tuple[int, int]:
-        """Committed faces and subjects of a collection."""
+        """Faces and subjects of a collection."""
+        at = time.time()
         query = select(func.count(), func.count(FACES.c.subject.distinct())).where(
-            FACES.c.collection_id == collection_id, FACES.c.state == "committed"
+            FACES.c.collection_id == collection_id, living(at)
         )
+        others = select(func.count()).select_from(SUBJECTS).where(faceless(collection_id, at))
         async with self._database.read() as connection:
             faces, subjects = (await connection.execute(query)).one()
-        return faces, subjects
+            return faces, subjects + (await connection.execute(others)).scalar_one()
 
     async def count_copied(self, collection_id: str, space: str) -> int:
-        """Committed faces that lie in `space`, by birth or by migration."""
+        """Faces that lie in `space`, by birth or by migration."""
         query = select(func.count()).where(
             FACES.c.collection_id == collection_id,
-            FACES.c.state == "committed",
+            living(time.time()),
             or_(FACES.c.space == space, FACES.c.copied_to == space),
         )
         async with self._database.read() as connection:
@@ -132,7 +194,7 @@ class FaceRecords:
     async def not_in_space(
         self, collection_id: str, space: str, *, limit: int, after: str = ""
     ) -> tuple[FaceRecord, ...]:
-        """Committed faces without a vector in `space`, by id."""
+        """Faces without a vector in `space`, by id."""
         return await self._all(
             _committed(collection_id)
             .where(
@@ -181,11 +243,11 @@ class FaceRecords:
         return tuple(found)
 
     async def count_crops(self, collection_id: str) -> int:
-        """How many crops a collection keeps."""
+        """How many faces of a collection have a crop that is kept."""
         query = (
             select(func.count())
             .select_from(CROPS.join(FACES, CROPS.c.face_id == FACES.c.id))
-            .where(FACES.c.collection_id == collection_id)
+            .where(FACES.c.collection_id == collection_id, living(time.time()))
         )
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar_one()
@@ -211,8 +273,66 @@ class FaceRecords:
         return tuple(_record(row) for row in rows)
 
 
-def _committed(collection_id: str) -> Select[Any]:
-    return select(FACES).where(FACES.c.collection_id == collection_id, FACES.c.state == "committed")
+async def _known(
+    connection: AsyncConnection, faces: Sequence[FaceRecord]
+) -> dict[str, tuple[FaceRecord, ...]]:
+    """By claim, faces that are or will be remembered of the images of new ones.
+
+    An image that comes without a subject is known whomever it shows.
+    """
+    at = time.time()
+    digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
+    of_image: dict[str, list[FaceRecord]] = {}
+    for part in _parts(digests):
+        query = select(*_COLUMNS).where(
+            FACES.c.collection_id == faces[0].collection_id,
+            FACES.c.image_sha256.in_(part),
+            or_(living(at), FACES.c.state == "pending"),
+        )
+        for row in (await connection.execute(query.order_by(FACES.c.id))).mappings():
+            of_image.setdefault(row["image_sha256"], []).append(_record(row))
+    known: dict[str, tuple[FaceRecord, ...]] = {}
+    for face in faces:
+        if face.claim is not None and face.claim not in known:
+            found = of_image.get(face.image_sha256 or "", [])
+            named = face.subject != face.id
+            same = tuple(each for each in found if not named or each.claim == face.claim)
+            if same:
+                known[face.claim] = same
+    return known
+
+
+async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
+    """Take the claims of new faces from those whose time is over."""
+    claims = sorted({face.claim for face in faces if face.claim is not None})
+    for part in _parts(claims):
+        query = update(FACES).where(
+            FACES.c.collection_id == faces[0].collection_id,
+            FACES.c.claim.in_(part),
+            FACES.c.expires_at <= time.time(),
+        )
+        await connection.execute(query.values(claim=None))
+
+
+def _rows(faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
+    """The rows of new faces; the first of each image and subject claims the image.
+
+    In the order of their claims, so that of two transactions one waits for the other.
+    """
+    first: dict[str, str] = {}
+    for face in faces:
+        if face.claim is not None:
+            first.setdefault(face.claim, face.id)
+    rows = [_row(face) | {"claim": None} for face in faces]
+    for row, face in zip(rows, faces, strict=True):
+        if face.claim is not None and first[face.claim] == face.id:
+            row["claim"] = face.claim
+    return sorted(rows, key=lambda row: row["claim"] or "")
+
+
+def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:
+    alive = FACES.c.state == "committed" if over else living(time.time())
+    return select(*_COLUMNS).where(FACES.c.collection_id == collection_id, alive)
 
 
 def _parts(face_ids: Sequence[str]) -> list[Sequence[str]]:
@@ -246,6 +366,6 @@ def _crop_row(crop: SealedCrop) -> dict[str, Any]:
     }
 
 
-def _record(row: RowMapping) -> FaceRecord:
+def _record(row: RowMapping | Mapping[str, Any]) -> FaceRecord:
     box = row["box"]
     return FaceRecord(**{**row, "box": None if box is None else tuple(box)})

@@ -76,6 +76,40 @@ class FaceRecord:
     detector: str | None = None
     expires_at: float | None = None
 
+    @property
+    def claim(self) -> str | None:
+        """What an image gives once: itself and the subject, empty where nobody is named."""
+        if self.image_sha256 is None:
+            return None
+        return f"{self.image_sha256}:{'' if self.subject == self.id else self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What became of new faces.
+
+    faces: those that are written as `pending`, in the order given. known: by claim, the faces
+    that the same image has given this subject before; nothing was written for them. busy: another
+    request is enrolling one of the images; nothing was written at all.
+    """
+
+    faces: tuple[FaceRecord, ...] = ()
+    known: Mapping[str, tuple[FaceRecord, ...]] = field(default_factory=dict)
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRecord:
+    """Whom faces show; faces: how many there are."""
+
+    name: str
+    display_name: str | None
+    external_id: str | None
+    metadata: Mapping[str, MetadataValue]
+    created_at: float
+    updated_at: float
+    faces: int
+
 
 @dataclass(frozen=True, slots=True)
 class SealedCrop:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.records.clusters import ClusterRecords
@@ -11,16 +11,18 @@ from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Told
 from gateway.records.faces import FaceRecords
 from gateway.records.models import IDEMPOTENCY_SECONDS, Answered, AuditLine
-from gateway.records.tables import ANSWERED_FACES, AUDIT, IDEMPOTENCY
+from gateway.records.subjects import SubjectRecords, living
+from gateway.records.tables import ANSWERED_FACES, AUDIT, FACES, IDEMPOTENCY
 
 
 class RecordStore:
-    """Collections, faces, clusters, idempotency and audit in one database."""
+    """Collections, faces, subjects, clusters, idempotency and audit in one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.collections = CollectionRecords(database)
         self.faces = FaceRecords(database)
+        self.subjects = SubjectRecords(database)
         self.clusters = ClusterRecords(database)
         self.answers = AnswerRecords(database)
         self.audit = AuditRecords(database)
@@ -50,7 +52,10 @@ class AnswerRecords:
         self._database = database
 
     async def begin(self, *, tenant: str, key: str, fingerprint: str) -> Answered | None:
-        """Claim a key; returns what is there if it is taken already."""
+        """Claim a key; returns what is there if it is taken already.
+
+        An answer that names a face whose time is over comes without its body.
+        """
         oldest = time.time() - IDEMPOTENCY_SECONDS
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
         row = {
@@ -74,7 +79,21 @@ class AnswerRecords:
         if taken is None:
             # given back between our two looks
             return await self.begin(tenant=tenant, key=key, fingerprint=fingerprint)
-        return Answered(taken["fingerprint"], taken["status"], taken["body"])
+        body = taken["body"]
+        if body is not None and await self._names_the_gone(tenant=tenant, key=key):
+            body = None
+        return Answered(taken["fingerprint"], taken["status"], body)
+
+    async def _names_the_gone(self, *, tenant: str, key: str) -> bool:
+        """Whether a kept answer names a face that does not exist any more."""
+        query = (
+            select(func.count())
+            .select_from(ANSWERED_FACES.join(FACES, ANSWERED_FACES.c.face_id == FACES.c.id))
+            .where(ANSWERED_FACES.c.tenant == tenant, ANSWERED_FACES.c.key == key)
+            .where(not_(living(time.time())))
+        )
+        async with self._database.read() as connection:
+            return bool((await connection.execute(query)).scalar_one())
 
     async def finish(
         self, *, tenant: str, key: str, status: int, body: str, face_ids: Collection[str] = ()

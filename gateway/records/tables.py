@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -57,7 +58,8 @@ FACES: Final = Table(
         ForeignKey("collections.id", ondelete="CASCADE"),
         nullable=False,
     ),
-    Column("subject", String(64), nullable=False),
+    # SQLite neither looks at the length of before nor can change it
+    Column("subject", String(128).with_variant(String(64), "sqlite"), nullable=False),
     Column("space", String(16), nullable=False),
     Column("copied_to", String(16)),
     Column("state", String(16), nullable=False),
@@ -68,14 +70,39 @@ FACES: Final = Table(
     Column("detector", String(16)),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
+    Column("claim", String(200)),
     Index(None, "collection_id", "created_at", "id"),
     Index(None, "collection_id", "subject"),
     Index(None, "collection_id", "image_sha256"),
     Index(None, "state"),
     Index(None, "expires_at"),
+    Index(None, "collection_id", "claim", unique=True),
 )
 """The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,
-`deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too."""
+`deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too.
+claim: `image:subject` (`image:` without a subject) on the first face that an enrolment took from an
+image, so that the same image is remembered once; given up when the face is forgotten or over."""
+
+SUBJECTS: Final = Table(
+    "subjects",
+    METADATA,
+    Column(
+        "collection_id",
+        String(36),
+        ForeignKey("collections.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("name", String(128), primary_key=True),
+    Column("display_name", String(200)),
+    Column("external_id", String(128)),
+    Column("metadata", JSON, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Column("search_text", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+"""Whom faces show. kept: somebody wrote something into it, so that it stays without a face.
+search_text: names and external id as `subjects.fold` writes them."""
 
 CROPS: Final = Table(
     "crops",

@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_args, get_origin
 
 import orjson
 from aiohttp import BodyPartReader, web
@@ -122,7 +123,7 @@ async def _read(request: web.Request, spec: BodySpec) -> _Parts:
         message = f"content type {kind[:100] or 'missing'}: send {ways}"
         raise UnsupportedMediaTypeError(message)
     for name, value in request.query.items():
-        parts.add(name, _from_text(value))
+        parts.add(name, _from_text(spec.shape, name, value))
     if len(parts.images) > number:
         raise InvalidRequestError(f"{len(parts.images)} images, {number} may be")
     return parts
@@ -170,21 +171,32 @@ async def _read_form(
                 file_name = part.filename[:_MAX_NAME] if part.filename else None
                 parts.images.append(NamedImage(data, file_name))
             else:
-                parts.add(name, _from_text(data.decode("utf-8")))
+                parts.add(name, _from_text(spec.shape, name, data.decode("utf-8")))
     except (ValueError, AssertionError, HttpProcessingError) as error:
         # what aiohttp raises for a body that is no form, e.g. without a boundary
         raise InvalidRequestError("the body is no well-formed multipart/form-data") from error
 
 
-def _from_text(text: str) -> object:
+def _from_text(shape: type[BaseModel], name: str, text: str) -> object:
     """Objects and lists come as JSON inside a text field; everything else is read as it is."""
-    if text.lstrip().startswith(_JSON_STARTS):
+    if text.lstrip().startswith(_JSON_STARTS) and not _takes_text(shape, name):
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError as error:
             message = f"{text[:60]!r} is no JSON: {error.msg} at character {error.pos}"
             raise InvalidRequestError(message) from error
     return text
+
+
+def _takes_text(shape: type[BaseModel], name: str) -> bool:
+    """Whether a field takes texts: a name may begin as a list does."""
+    known = shape.model_fields.get(name)
+    if known is None:
+        return False
+    optional = NoneType in get_args(known.annotation)
+    choices = get_args(known.annotation) if optional else ()
+    plain = [get_args(each)[0] if get_origin(each) is Annotated else each for each in choices]
+    return str in (known.annotation, *plain)
 
 
 def _validated(values: Mapping[str, Any], shape: type[In]) -> In:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway import collection_schemas as shapes
-from gateway.routes import collections, remembered
+from gateway.routes import collections, remembered, subjects
 from gateway.routes.route import Route
 
 _STORED: Final = ("invalid_request", "storage_unavailable")
@@ -18,6 +18,7 @@ _IMAGES: Final = (
     "timeout",
 )
 _COLLECTION: Final = "/api/collections/{name}"
+_SUBJECT: Final = f"{_COLLECTION}/subjects/{{subject}}"
 
 COLLECTION_ROUTES: Final = (
     Route(
@@ -110,12 +111,56 @@ COLLECTION_ROUTES: Final = (
         errors=_NAMED,
     ),
     Route(
+        "GET",
+        f"{_COLLECTION}/faces/{{face_id}}/crop",
+        remembered.show_crop,
+        "collections",
+        "Show a kept crop",
+        "The aligned face, 112 x 112, as it was enrolled into a collection with `keep=crop`. 404 "
+        "says why there is none.",
+        {200: None},
+        errors=_NAMED,
+        media="image/png",
+    ),
+    Route(
+        "GET",
+        f"{_COLLECTION}/subjects",
+        subjects.list_subjects,
+        "collections",
+        "List subjects",
+        "By name; `q` looks for words in names and external ids.",
+        {200: shapes.SubjectsOut},
+        shapes.SubjectListOptions,
+        errors=_NAMED,
+    ),
+    Route(
+        "GET",
+        _SUBJECT,
+        subjects.show_subject,
+        "collections",
+        "Show a subject",
+        "Its record, and how many faces show it.",
+        {200: shapes.SubjectAnswer},
+        errors=_NAMED,
+    ),
+    Route(
+        "PATCH",
+        _SUBJECT,
+        subjects.change_subject,
+        "collections",
+        "Change a subject's record",
+        "Fields that are left out stay; `metadata` is replaced as a whole.",
+        {200: shapes.SubjectAnswer},
+        fields=subjects.SUBJECT_BODY,
+        errors=(*_NAMED, "unsupported_media_type", "insufficient_storage"),
+    ),
+    Route(
         "DELETE",
-        f"{_COLLECTION}/subjects/{{subject}}",
-        remembered.forget_subject,
+        _SUBJECT,
+        subjects.forget_subject,
         "collections",
         "Forget a subject",
-        "All its faces, as one.",
+        "Its record and all its faces, as one.",
         {200: shapes.ReceiptOut},
         errors=_NAMED,
     ),

@@ -23,4 +23,7 @@ def read_cursor(text: str | None, *kinds: type) -> tuple[str, ...] | None:
         raise InvalidRequestError("'cursor' is none of ours; send `next_cursor`") from error
     if not isinstance(values, list) or [type(value) for value in values] != list(kinds):
         raise InvalidRequestError("'cursor' is none of ours; send `next_cursor`")
+    if any("\0" in value for value in values if isinstance(value, str)):
+        # PostgreSQL holds no such text
+        raise InvalidRequestError("'cursor' is none of ours; send `next_cursor`")
     return tuple(values)

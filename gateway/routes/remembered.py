@@ -1,11 +1,13 @@
 """Rank 4: the faces of a collection: enrol, list, forget, search."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
 from aiohttp import web
 
+from gateway.answers import png
 from gateway.collection_answers import enrol_out, face_record_out, receipt_out, search_out
 from gateway.collection_schemas import (
     EnrolIn,
@@ -84,13 +86,17 @@ async def forget_face(request: web.Request) -> web.Response:
     return json_answer(receipt_out(receipt, request_id=context_of(request).request_id))
 
 
-async def forget_subject(request: web.Request) -> web.Response:
-    """Forget all faces of a subject."""
+async def show_crop(request: web.Request) -> web.Response:
+    """Show the aligned face that was kept."""
     read_options(request, NoOptions)
     record = await collection_of(request)
-    forgetting = services_of(request).collections.forgetting
-    receipt = await forgetting.subject(record, request.match_info["subject"], actor_of(request))
-    return json_answer(receipt_out(receipt, request_id=context_of(request).request_id))
+    services, face_id = services_of(request), request.match_info["face_id"]
+    crop = await services.collections.kept_crop(record, face_id)
+    deadline = context_of(request).deadline
+    data = await services.workers.run(partial(png, crop), deadline=deadline)
+    # nobody on the way keeps a copy that forgetting would not reach
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=data, content_type="image/png", headers=headers)
 
 
 async def search_faces(request: web.Request) -> web.Response:

@@ -16,7 +16,7 @@ Vector = NDArray[np.float32]
 MetadataValue = str | int | float | bool
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What tenants, collections and subjects may be called."""
+"""What tenants and collections may be called."""
 _SEPARATOR = "~"
 _PREFIX = "aurum"
 _SPACE = re.compile(r"[0-9a-f]{16}")
@@ -78,10 +78,14 @@ class FacePoint:
 
 @dataclass(frozen=True, slots=True)
 class FaceFilter:
-    """All that must hold: the subject, and every metadata entry equal."""
+    """All that must hold: the subject, and every metadata entry equal, of the same JSON type.
+
+    Numbers are one type: 42 is 42.0. without: face ids that are left out.
+    """
 
     subject: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gateway.vectors.edge_files import copy_folder, sync_file, sync_folder
 from gateway.vectors.edge_frames import MANIFEST
 from gateway.vectors.edge_parts import Part
 from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.payload import VERSION
 
 _EMPTY = "empty-"
 
@@ -44,6 +45,7 @@ class ShardFolder:
             "name": name,
             "dimension": dimension,
             "next": self._next,
+            "payload": VERSION,
             "shards": [
                 {
                     "folder": part.folder,

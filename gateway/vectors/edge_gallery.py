@@ -33,6 +33,7 @@ from gateway.vectors.edge_folder import ShardFolder, empty_shard
 from gateway.vectors.edge_frames import MANIFEST
 from gateway.vectors.edge_parts import Choice, Part, Rebuild, choose
 from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.payload import VERSION
 
 _SPOOL_CHUNK = 64
 """Points read at a time: 4 ms, which a search may have to wait."""
@@ -85,6 +86,9 @@ class Gallery:
             shard = EdgeShard.load(folder / entry["folder"], tuning)
             # manifests of before 2026-11 do not say when points were deleted
             since = entry.get("forgotten_at")
+            if manifest.get("payload", 1) < VERSION and shard.count(FaceFilter()):
+                # a rebuild writes its points anew
+                since = 0.0
             part = Part(entry["folder"], entry["built"], shard, entry["written"], since)
             gallery._parts.append(part)
         gallery._open_points = gallery._parts[-1].shard.count(FaceFilter())

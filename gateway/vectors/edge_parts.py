@@ -28,7 +28,8 @@ class Part:
     """A shard that belongs to the collection.
 
     written: points when it was sealed or built.
-    forgotten_at: since when its files hold bytes of deleted points (seconds since 1970), or None.
+    forgotten_at: since when its files hold bytes of deleted points (seconds since 1970), or None;
+    0 where its points were written in an older form of the payload.
     """
 
     folder: str

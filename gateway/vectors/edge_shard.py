@@ -9,8 +9,10 @@ import qdrant_edge as qe
 
 from gateway.vectors.base import FaceFilter, FacePoint, Match, Vector, VectorTuning
 from gateway.vectors.payload import (
+    FLAGS,
     KEYWORD_FIELDS,
     SUBJECT,
+    flag,
     metadata_field,
     read_match,
     read_point,
@@ -218,8 +220,12 @@ def _filter(where: FaceFilter) -> qe.Filter | None:
         must.append(qe.FieldCondition(SUBJECT, match=qe.MatchValue(where.subject)))
     for key, value in where.metadata.items():
         path = metadata_field(key)
-        if isinstance(value, float):
-            must.append(qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value)))
-        else:
+        if isinstance(value, bool):
+            must.append(qe.FieldCondition(FLAGS, match=qe.MatchValue(flag(key, value))))
+        elif isinstance(value, str):
             must.append(qe.FieldCondition(path, match=qe.MatchValue(value)))
-    return qe.Filter(must=list(must)) if must else None
+        else:
+            # a match would find integers only; metadata holds none that a double cannot
+            must.append(qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value)))
+    must_not = [qe.HasIdCondition(set(where.without))] if where.without else []
+    return qe.Filter(must=list(must), must_not=list(must_not)) if must or must_not else None

@@ -12,9 +12,14 @@ TENANT: Final = "tenant"
 CREATED_AT: Final = "created_at"
 QUALITY: Final = "quality"
 METADATA: Final = "metadata"
+FLAGS: Final = "flags"
+"""Metadata that is true or false, once more as texts: Qdrant Edge 0.9 has no filter for booleans
+(`MatchValue(True)` asks for the integer 1)."""
 IMAGE: Final = "image_sha256"
 DETECTOR: Final = "detector"
 
+VERSION: Final = 2
+"""Of what `write_payload` writes; 2 added `FLAGS`."""
 KEYWORD_FIELDS: Final = (SUBJECT, TENANT, IMAGE)
 """Payload fields with an exact-match index of their own."""
 
@@ -27,6 +32,7 @@ def write_payload(point: FacePoint) -> dict[str, Any]:
         CREATED_AT: point.created_at,
         QUALITY: dict(point.quality),
         METADATA: dict(point.metadata),
+        FLAGS: [flag(k, v) for k, v in point.metadata.items() if isinstance(v, bool)],
         IMAGE: point.image_sha256,
         DETECTOR: point.detector,
     }
@@ -50,6 +56,11 @@ def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> Face
 def read_match(face_id: str, similarity: float, payload: Mapping[str, Any]) -> Match:
     """Build one answer of a search."""
     return Match(face_id, payload[SUBJECT], float(similarity), payload.get(METADATA) or {})
+
+
+def flag(key: str, value: bool) -> str:
+    """A metadata entry that is true or false, as an entry of `FLAGS`."""
+    return f"{key}={'true' if value else 'false'}"
 
 
 def metadata_field(key: str) -> str:

@@ -306,11 +306,15 @@ def _must(where: FaceFilter) -> models.Filter:
         )
     for key, value in where.metadata.items():
         path = metadata_field(key)
-        if isinstance(value, float):
-            must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
-        else:
+        if isinstance(value, bool | str):
             must.append(models.FieldCondition(key=path, match=models.MatchValue(value=value)))
-    return models.Filter(must=must)
+        else:
+            # a match would find integers only; metadata holds none that a double cannot
+            must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
+    without: list[models.Condition] = []
+    if where.without:
+        without.append(models.HasIdCondition(has_id=list(where.without)))
+    return models.Filter(must=must, must_not=without)
 
 
 def _filter(where: FaceFilter) -> models.Filter | None:

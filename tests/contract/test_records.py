@@ -30,6 +30,8 @@ from gateway.records.tables import METADATA
 
 SPACE = "00000000000000a1"
 OTHER = "00000000000000b2"
+LATER = 9e9
+"""When faces expire: long after the tests."""
 
 
 def a_collection(name: str = "people", tenant: str = "default") -> CollectionRecord:
@@ -59,7 +61,7 @@ def a_face(collection: CollectionRecord, number: int = 0, subject: str = "anna")
         quality={"size": 80.5},
         metadata={"team": "red", "age": 30, "tall": True, "score": 0.5},
         detector=OTHER,
-        expires_at=500.0 + number,
+        expires_at=LATER + number,
     )
 
 
@@ -191,7 +193,7 @@ async def test_faces_of_the_same_time_are_paged_once_each(records: RecordStore) 
 async def test_faces_by_image_and_by_time(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 5)
     assert await records.faces.of_image(collection.id, faces[3].image_sha256 or "") == (faces[3],)
-    expired = await records.faces.expired(at=502.0, limit=10)
+    expired = await records.faces.expired(at=LATER + 2, limit=10)
     assert {face.id for face in expired} == {face.id for face in faces[:3]}
 
 
@@ -327,9 +329,10 @@ async def test_an_aborted_transaction_leaves_nothing(records: RecordStore) -> No
     await records.collections.add(collection)
     face = a_face(collection)
     await records.faces.begin([face])
-    other = replace(face, id=str(uuid.uuid4()))
+    other = replace(face, id=str(uuid.uuid4()), image_sha256="1" * 64)
+    again = replace(face, image_sha256="2" * 64)
     with pytest.raises(Exception, match=r"(?i)unique"):
-        await records.faces.begin([other, face])
+        await records.faces.begin([other, again])
     assert [f.id for f in await records.faces.in_state("pending")] == [face.id]
 
 

@@ -242,6 +242,69 @@ async def test_a_filter_holds_for_search_scroll_and_count(
     assert await store.count(collection, where) == len(expected)
 
 
+KINDS = [True, False, 1, 0, 1.0, 0.0, -0.0, 42, 42.0, 0.5, "true", "1", "0", "", 2**53, 2**53 - 1]
+
+
+def alike(a: object, b: object) -> bool:
+    """Equal as JSON has it: true is no 1, and 42 is 42.0."""
+    return (isinstance(a, bool), isinstance(a, str), a) == (
+        isinstance(b, bool),
+        isinstance(b, str),
+        b,
+    )
+
+
+@pytest.mark.parametrize("key", ["kind", "team"], ids=["plain", "indexed"])
+async def test_a_filter_tells_true_from_one_and_text(
+    store: VectorStore, collection: VectorCollection, key: str
+) -> None:
+    vectors = unit_vectors(len(KINDS))
+    points = [
+        dataclasses.replace(point, metadata={key: value, "other": True}, subject=f"s{number % 2}")
+        for number, (point, value) in enumerate(zip(points_of(vectors), KINDS, strict=True))
+    ]
+    await store.upsert(collection, points)
+    for asked in [*KINDS, 41, -42, 2**53 - 2, "True", "42", 0.25]:
+        where = FaceFilter(metadata={key: asked})
+        expected = {p.face_id for p in points if alike(p.metadata[key], asked)}
+        page = await store.scroll(collection, limit=50, where=where)
+        assert {point.face_id for point in page.points} == expected, asked
+        assert await store.count(collection, where) == len(expected), asked
+        found = await store.search(
+            collection, vectors[0], limit=50, min_similarity=-1, where=where, by_subject=False
+        )
+        assert {match.face_id for match in found} == expected, asked
+        half = FaceFilter("s1", {key: asked, "other": True})
+        expected = {p.face_id for p in points if p.face_id in expected and p.subject == "s1"}
+        page = await store.scroll(collection, limit=50, where=half)
+        assert {point.face_id for point in page.points} == expected, asked
+    for nothing in ({key: True, "other": False}, {"others": True}):
+        assert await store.count(collection, FaceFilter(metadata=nothing)) == 0
+
+
+async def test_a_filter_leaves_out_faces_by_id(
+    store: VectorStore, collection: VectorCollection
+) -> None:
+    vectors = unit_vectors(12)
+    points = points_of(vectors, subjects=2)
+    await store.upsert(collection, points)
+    nearest = await store.search(collection, vectors[0], limit=2, min_similarity=-1)
+    assert nearest[0].face_id == points[0].face_id
+    where = FaceFilter(subject="s0", without=(points[0].face_id, points[4].face_id))
+    left = {p.face_id for p in points if p.subject == "s0"} - set(where.without)
+    page = await store.scroll(collection, limit=50, where=where)
+    assert {point.face_id for point in page.points} == left
+    assert await store.count(collection, FaceFilter(without=where.without)) == 10
+    # another face of the same subject takes its place
+    found = await store.search(collection, vectors[0], limit=2, min_similarity=-1, where=where)
+    best = max(left, key=lambda each: _cosine(vectors[0], by_id(points)[each].vector))
+    assert [match.face_id for match in found] == [best]
+
+
+def by_id(points: list[FacePoint]) -> dict[str, FacePoint]:
+    return {point.face_id: point for point in points}
+
+
 async def test_scrolling_meets_every_point_once(
     store: VectorStore, collection: VectorCollection
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import qdrant_edge as qe
 
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
@@ -26,6 +27,7 @@ from gateway.vectors.base import (
 )
 from gateway.vectors.edge import EdgeVectorStore
 from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.payload import FLAGS, VERSION
 
 DIMENSION = 32
 PEOPLE = VectorCollection("default", "people", "00000000000000a1")
@@ -160,6 +162,35 @@ async def test_recall_after_indexing(tmp_path: Path) -> None:
             got = await store.search(PEOPLE, probe.vector, limit=10, min_similarity=-1)
             hits += len(expected & {match.face_id for match in got})
         assert hits / 400 >= 0.98
+
+
+async def test_points_of_an_older_form_are_written_anew(tmp_path: Path) -> None:
+    points = [
+        dataclasses.replace(point, metadata={"vip": number % 3 == 0, "n": number})
+        for number, point in enumerate(points_of(150))
+    ]
+    async with opened(tmp_path) as store:
+        await store.create(PEOPLE, dimension=DIMENSION)
+        await store.upsert(PEOPLE, points[:120])
+        await until_indexed(store, shards=2)
+        await store.upsert(PEOPLE, points[120:])
+    # as the version before left it: no flags, and a manifest that names no form
+    folder = tmp_path / PEOPLE.name
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.pop("payload") == VERSION
+    for entry in manifest["shards"]:
+        shard = EdgeShard.load(folder / entry["folder"], TUNING)
+        ids = [point.face_id for point in points]
+        held = shard.existing(ids)
+        shard._shard.update(qe.UpdateOperation.delete_payload(held, [FLAGS]))
+        shard.close()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    vips = FaceFilter(metadata={"vip": True})
+    async with opened(tmp_path) as store, asyncio.timeout(60):
+        while await store.count(PEOPLE, vips) != 50:
+            await asyncio.sleep(0.05)
+        assert await store.count(PEOPLE, FaceFilter(metadata={"vip": False})) == 100
+        assert await found_by_own_vector(store, points[::10]) == 15
 
 
 async def test_what_is_deleted_during_a_build_stays_deleted(tmp_path: Path) -> None:

@@ -163,9 +163,10 @@ async def test_check_finds_and_repairs(tmp_path: Path) -> None:
     async with edge_stores(tmp_path) as stores:
         service, _ = collections_on(stores.vectors, stores.records, tmp_path, FakeEmbedder())
         collection = await service.create(CALLER, "people", CollectionSettings())
-        faces = await service.enrolment.enrol(
+        enrolled = await service.enrolment.enrol(
             collection, [candidate(n) for n in range(5)], deadline=in_time()
         )
+        faces = [each.face for each in enrolled]
     run = await asyncio.to_thread(aurum, tmp_path, "check")
     assert (run.returncode, run.stdout.strip()) == (0, "Vectors and records agree.")
     async with edge_stores(tmp_path) as stores:

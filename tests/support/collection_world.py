@@ -73,10 +73,10 @@ async def current(world: World) -> CollectionRecord:
 
 
 async def enrol(world: World, *numbers: int, subject: str | None = None) -> list[str]:
-    faces = await world.service.enrolment.enrol(
+    enrolled = await world.service.enrolment.enrol(
         await current(world), [candidate(n, subject) for n in numbers], deadline=in_time()
     )
-    return [face.id for face in faces]
+    return [each.face.id for each in enrolled]
 
 
 async def who(world: World, number: int, *, space: str = OLD) -> list[str]:

@@ -1,0 +1,50 @@
+"""Rank 3: what subjects may be called: what people are called, and what cannot be mistaken.
+
+A name is a record's key, a part of a path and a text on a screen. What is not seen (control
+characters, spaces at the ends) or changes how the rest is seen (marks of direction) is refused;
+writing the same name in two ways (composed and decomposed accents) gives one name.
+"""
+
+import unicodedata
+from typing import Final
+
+MAX_NAME: Final = 128
+MAX_TEXT: Final = 200
+_REFUSED: Final = {
+    "Cc": "a control character",
+    "Cf": "a character that is not seen",
+    "Cs": "half a character",
+    "Zl": "a line break",
+    "Zp": "a line break",
+}
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""Not seen either, but Persian, Hindi and other names are spelled with them."""
+
+
+def subject_name(text: str) -> str:
+    """The name of a subject in one form (Unicode NFC); raises ValueError saying what is wrong."""
+    name = _clean(text, MAX_NAME)
+    if name in (".", ".."):
+        message = f"{name!r} is no name: paths give it a meaning of its own"
+        raise ValueError(message)
+    return name
+
+
+def short_text(text: str) -> str:
+    """A text for people to read, in one form; raises ValueError saying what is wrong."""
+    return _clean(text, MAX_TEXT)
+
+
+def _clean(text: str, most: int) -> str:
+    for character in text:
+        kind = _REFUSED.get(unicodedata.category(character))
+        if kind is not None and character not in _JOINERS:
+            message = f"{kind} (U+{ord(character):04X}) may not be in it"
+            raise ValueError(message)
+    clean = unicodedata.normalize("NFC", text)
+    if not 1 <= len(clean) <= most:
+        message = f"it has {len(clean)} characters, 1 to {most} may be"
+        raise ValueError(message)
+    if any(end.isspace() or end in _JOINERS for end in (clean[0], clean[-1])):
+        raise ValueError("it begins or ends with a space or a character that is not seen")
+    return clean

@@ -1,0 +1,232 @@
+"""Rank 2: the records of subjects: whom the faces of a collection show.
+
+A record is made with the first face of a subject. It goes with the last one, unless somebody wrote
+something into it: then it stays until the subject is forgotten or the time of its last face is
+over.
+"""
+
+import time
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.records.database import Database
+from gateway.records.models import FaceRecord, MetadataValue, SubjectRecord
+from gateway.records.tables import FACES, SUBJECTS
+
+_BLANK: Mapping[str, Any] = {
+    "display_name": None,
+    "external_id": None,
+    "metadata": {},
+    "kept": False,
+}
+
+
+class SubjectRecords:
+    """Subjects by collection and name. One without a living face exists only if it is kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, collection_id: str, name: str, *, at: float) -> SubjectRecord | None:
+        """One subject as it is at a time (seconds since 1970)."""
+        query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return None if row is None else _record(row)
+
+    async def page(
+        self,
+        collection_id: str,
+        *,
+        at: float,
+        limit: int,
+        after: str | None = None,
+        text: str = "",
+    ) -> tuple[SubjectRecord, ...]:
+        """Subjects by name, those after the name `after`.
+
+        text: words that must all be in the name, display name or external id; case and accents
+        do not count.
+        """
+        query = _shown(collection_id, at).order_by(SUBJECTS.c.name).limit(limit)
+        if after is not None:
+            query = query.where(SUBJECTS.c.name > after)
+        for word in fold(text).split():
+            query = query.where(SUBJECTS.c.search_text.contains(word, autoescape=True))
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return tuple(_record(row) for row in rows)
+
+    async def change(
+        self,
+        collection_id: str,
+        name: str,
+        changes: Mapping[str, str | Mapping[str, MetadataValue] | None],
+        *,
+        at: float,
+    ) -> SubjectRecord | None:
+        """Replace `display_name`, `external_id` or `metadata`; None if there is no such subject."""
+        query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
+        async with self._database.write() as connection:
+            await _lock(connection, collection_id, [name])
+            row = (await connection.execute(query)).mappings().first()
+            if row is None:
+                return None
+            values = {**{field: row[field] for field in _BLANK}, **changes, "updated_at": at}
+            written = [values[field] for field in ("display_name", "external_id", "metadata")]
+            values["kept"] = any(written)
+            values["search_text"] = _search_text(name, *written[:2])
+            await connection.execute(
+                update(SUBJECTS).where(_named(collection_id, [name])).values(values)
+            )
+        return _record({**row, **values})
+
+    async def wipe(self, collection_id: str, name: str) -> None:
+        """Remove what was written into a record; the record goes, too, where it has no face."""
+        values = {**_BLANK, "search_text": fold(name)}
+        async with self._database.write() as connection:
+            await _lock(connection, collection_id, [name])
+            await connection.execute(
+                update(SUBJECTS).where(_named(collection_id, [name])).values(values)
+            )
+            await connection.execute(
+                delete(SUBJECTS).where(_named(collection_id, [name]), not_(exists(_faces())))
+            )
+
+
+async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
+    """Make the records that these new faces of a collection need, and lock them all.
+
+    What was written about a subject while its faces lived, and their time is over, is dropped.
+    """
+    collection_id, at = faces[0].collection_id, faces[0].created_at
+    names = sorted({face.subject for face in faces})
+    rows = [
+        {
+            **_BLANK,
+            "collection_id": collection_id,
+            "name": name,
+            "search_text": fold(name),
+            "created_at": at,
+            "updated_at": at,
+        }
+        for name in names
+    ]
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(SUBJECTS)
+    # an update that changes nothing locks what is there, which "do nothing" would not
+    taken = statement.on_conflict_do_update(
+        index_elements=[SUBJECTS.c.collection_id, SUBJECTS.c.name],
+        set_={"name": statement.excluded.name},
+    )
+    await connection.execute(taken, rows)
+    now = time.time()
+    over = and_(exists(_faces().where(_over(now))), not_(exists(_faces().where(living(now)))))
+    query = select(SUBJECTS.c.name).where(_named(collection_id, names), over)
+    gone = set((await connection.execute(query)).scalars())
+    for row in rows:
+        if row["name"] in gone:
+            mine = _named(collection_id, [row["name"]])
+            await connection.execute(update(SUBJECTS).where(mine).values(row))
+
+
+async def lock_records(connection: AsyncConnection, subjects: Iterable[tuple[str, str]]) -> None:
+    """Keep others from making or removing these records, (collection id, name), meanwhile."""
+    for collection_id, names in _by_collection(subjects).items():
+        await _lock(connection, collection_id, names)
+
+
+async def drop_records(
+    connection: AsyncConnection, subjects: Iterable[tuple[str, str]], *, kept: bool
+) -> None:
+    """Remove those of these records that have no face any more; `kept`: also where it is kept."""
+    for collection_id, names in _by_collection(subjects).items():
+        query = delete(SUBJECTS).where(_named(collection_id, names), not_(exists(_faces())))
+        await connection.execute(query if kept else query.where(not_(SUBJECTS.c.kept)))
+
+
+def living(at: float) -> ColumnElement[bool]:
+    """Faces that exist at a time (seconds since 1970): acknowledged, and their time is not over."""
+    return and_(
+        FACES.c.state == "committed", or_(FACES.c.expires_at.is_(None), FACES.c.expires_at > at)
+    )
+
+
+def faceless(collection_id: str, at: float) -> ColumnElement[bool]:
+    """Subjects of a collection that exist without a living face."""
+    return and_(
+        SUBJECTS.c.collection_id == collection_id,
+        SUBJECTS.c.kept,
+        not_(exists(_faces().where(or_(living(at), _over(at))))),
+    )
+
+
+def fold(text: str) -> str:
+    """Text as it is searched: without case and accents."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
+
+
+def _over(at: float) -> ColumnElement[bool]:
+    return FACES.c.expires_at <= at
+
+
+def _faces() -> Any:
+    """The faces of the subject of an outer query, in any state."""
+    return (
+        select(FACES.c.id)
+        .where(
+            FACES.c.collection_id == SUBJECTS.c.collection_id, FACES.c.subject == SUBJECTS.c.name
+        )
+        .correlate(SUBJECTS)
+    )
+
+
+def _shown(collection_id: str, at: float) -> Any:
+    number = (
+        select(func.count())
+        .select_from(FACES)
+        .where(
+            FACES.c.collection_id == SUBJECTS.c.collection_id,
+            FACES.c.subject == SUBJECTS.c.name,
+            living(at),
+        )
+        .correlate(SUBJECTS)
+        .scalar_subquery()
+    )
+    exist = or_(exists(_faces().where(living(at))), faceless(collection_id, at))
+    return select(SUBJECTS, number.label("faces")).where(
+        SUBJECTS.c.collection_id == collection_id, exist
+    )
+
+
+async def _lock(connection: AsyncConnection, collection_id: str, names: Collection[str]) -> None:
+    # in one order, so that no two wait for each other; SQLite has one writer anyway
+    query = select(SUBJECTS.c.name).where(_named(collection_id, names)).order_by(SUBJECTS.c.name)
+    await connection.execute(query.with_for_update())
+
+
+def _named(collection_id: str, names: Collection[str]) -> ColumnElement[bool]:
+    return and_(SUBJECTS.c.collection_id == collection_id, SUBJECTS.c.name.in_(names))
+
+
+def _by_collection(subjects: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for collection_id, name in sorted(set(subjects)):
+        groups.setdefault(collection_id, []).append(name)
+    return groups
+
+
+def _search_text(name: str, display_name: str | None, external_id: str | None) -> str:
+    return "\n".join(fold(text) for text in (name, display_name, external_id) if text)
+
+
+def _record(row: RowMapping | Mapping[str, Any]) -> SubjectRecord:
+    columns = ("name", "display_name", "external_id", "metadata", "created_at", "updated_at")
+    return SubjectRecord(**{column: row[column] for column in columns}, faces=row["faces"])

@@ -1,0 +1,404 @@
+"""What the records promise of subjects, and of images that come twice, on either database."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from gateway.records import database as database_module
+from gateway.records import faces as faces_module
+from gateway.records.database import Database, _with_driver
+from gateway.records.models import Begun, CollectionRecord, FaceRecord
+from gateway.records.store import RecordStore
+from gateway.records.tables import FACES
+from tests.contract.test_records import a_collection, a_face, enrolled
+
+
+def again(face: FaceRecord, **changes: Any) -> FaceRecord:
+    """The same image once more, as a request brings it."""
+    return replace(face, id=str(uuid.uuid4()), state="pending", **changes)
+
+
+async def added(records: RecordStore, **changes: Any) -> CollectionRecord:
+    collection = replace(a_collection(), **changes)
+    await records.collections.add(collection)
+    return collection
+
+
+async def wrote(records: RecordStore, *faces: FaceRecord) -> Begun:
+    begun = await records.faces.begin(faces)
+    await records.faces.commit([face.id for face in begun.faces])
+    return begun
+
+
+# Once ----------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_written_once_for_a_subject(records: RecordStore) -> None:
+    collection = await added(records)
+    first, other = a_face(collection, 0), a_face(collection, 1)
+    begun = await records.faces.begin([first])
+    assert (begun.faces, begun.known, begun.busy) == ((first,), {}, False)
+    # until it is acknowledged, nobody can say whether it is remembered
+    assert (await records.faces.begin([other, again(first)])).busy
+    assert await records.faces.get(collection.id, [other.id]) == ()
+    await records.faces.commit([first.id])
+    begun = await wrote(records, other, again(first))
+    assert begun.faces == (other,)
+    assert begun.known == {first.claim: (replace(first, state="committed"),)}
+    # for another subject, and in another collection, it is another thing
+    assert len((await wrote(records, again(first, subject="bert"))).faces) == 1
+    elsewhere = await added(records, id=str(uuid.uuid4()), name="others")
+    assert len((await wrote(records, again(first, collection_id=elsewhere.id))).faces) == 1
+    assert (await records.faces.count(collection.id))[0] == 3
+
+
+async def test_an_image_may_give_several_faces_at_once(records: RecordStore) -> None:
+    collection = await added(records)
+    group = [again(a_face(collection, 0), box=(at, 0.0, at + 9, 9.0)) for at in (0.0, 20.0, 40.0)]
+    assert len((await wrote(records, *group)).faces) == 3
+    begun = await wrote(records, *(again(face) for face in group))
+    assert begun.faces == ()
+    (known,) = begun.known.values()
+    assert {face.id for face in known} == {face.id for face in group}
+    # without a subject, each is a subject of its own, and the image is known whomever it shows
+    nameless = again(group[0])
+    assert (await wrote(records, replace(nameless, subject=nameless.id))).faces == ()
+    await records.faces.remove([face.id for face in group])
+    for _ in range(2):
+        found = [again(face) for face in group]
+        await wrote(records, *(replace(face, subject=face.id) for face in found))
+    assert await records.faces.count(collection.id) == (3, 3)
+
+
+async def test_embeddings_without_an_image_are_never_the_same(records: RecordStore) -> None:
+    collection = await added(records)
+    raw = replace(a_face(collection), image_sha256=None)
+    await wrote(records, again(raw), again(raw))
+    await wrote(records, again(raw))
+    assert await records.faces.count(collection.id) == (3, 1)
+
+
+async def test_the_database_itself_refuses_a_double(records: RecordStore) -> None:
+    collection = await added(records)
+    face = a_face(collection)
+    rows = [face, again(face)]
+    await wrote(records, rows[0])
+    async with records._database.read() as connection:
+        (row,) = (await connection.execute(select(FACES))).mappings().all()
+    with pytest.raises(IntegrityError):
+        async with records._database.write() as connection:
+            await connection.execute(FACES.insert().values({**row, "id": rows[1].id}))
+
+
+async def test_of_batches_at_once_each_image_is_written_once(records: RecordStore) -> None:
+    """Begun by several connections at once: PostgreSQL lets them run beside each other."""
+    collection = await added(records)
+    faces = [a_face(collection, number) for number in range(6)]
+
+    async def enrol(start: int) -> int:
+        batch = [again(face) for face in faces[start:] + faces[:start]]
+        while True:
+            try:
+                begun = await records.faces.begin(batch)
+            except IntegrityError:
+                continue
+            if begun.busy:
+                await asyncio.sleep(0.005)
+                continue
+            await records.faces.commit([face.id for face in begun.faces])
+            return len(begun.faces)
+
+    written = await asyncio.gather(*(enrol(start % 6) for start in range(12)))
+    assert sum(written) == 6
+    assert await records.faces.count(collection.id) == (6, 1)
+
+
+async def test_a_face_that_is_being_forgotten_gives_its_image_up(records: RecordStore) -> None:
+    collection, (face,) = await enrolled(records, 1)
+    await records.faces.begin_forgetting([face.id])
+    assert len((await wrote(records, again(face))).faces) == 1
+    await records.faces.remove([face.id])
+    assert await records.faces.count(collection.id) == (1, 1)
+    assert await records.subjects.get(collection.id, "anna", at=time.time()) is not None
+
+
+# Time ----------------------------------------------------------------------------------------
+
+
+async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(records: RecordStore) -> None:
+    collection = await added(records)
+    over = replace(a_face(collection), expires_at=time.time() + 0.3)
+    stays = a_face(collection, 1, "bert")
+    await wrote(records, over, stays)
+    await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    named = {"tenant": "default", "key": "k", "status": 201, "body": "{}"}
+    await records.answers.finish(**named, face_ids=[over.id])
+    kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    assert kept is not None
+    assert kept.body == "{}"
+    assert await records.faces.count(collection.id) == (2, 2)
+    assert await records.faces.over_ids(collection.id, at=time.time()) == ()
+    await asyncio.sleep(0.35)
+    (left,) = await records.faces.page(collection.id, limit=9)
+    assert left.id == stays.id
+    assert await records.faces.count(collection.id) == (1, 1)
+    assert await records.faces.get(collection.id, [over.id]) == ()
+    assert await records.faces.of_subject(collection.id, "anna") == ()
+    assert await records.faces.of_image(collection.id, over.image_sha256 or "") == ()
+    assert await records.faces.ids(collection.id) == {stays.id}
+    assert len(await records.faces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
+    assert await records.faces.over_ids(collection.id, at=time.time()) == (over.id,)
+    assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+    kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    assert kept is not None
+    assert (kept.status, kept.body) == (201, None)
+    # those who mend and forget see it until it is removed
+    assert len(await records.faces.page(collection.id, limit=9, over=True)) == 2
+    assert len(await records.faces.get(collection.id, [over.id], over=True)) == 1
+
+
+async def test_after_its_time_an_image_is_remembered_anew(records: RecordStore) -> None:
+    collection = await added(records)
+    over = replace(a_face(collection), expires_at=time.time() + 0.2)
+    await wrote(records, over)
+    changes = {"display_name": "Anna", "metadata": {"vip": True}}
+    assert await records.subjects.change(collection.id, "anna", changes, at=5.0) is not None
+    await asyncio.sleep(0.25)
+    assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+    assert await records.subjects.change(collection.id, "anna", changes, at=time.time()) is None
+    new = again(over, expires_at=None)
+    assert (await wrote(records, new)).faces == (new,)
+    subject = await records.subjects.get(collection.id, "anna", at=time.time())
+    assert subject is not None
+    assert (subject.display_name, subject.metadata, subject.faces) == (None, {}, 1)
+    await records.faces.remove([over.id])
+    assert await records.subjects.get(collection.id, "anna", at=time.time()) == subject
+
+
+# Subjects ------------------------------------------------------------------------------------
+
+
+async def test_a_subject_has_a_record_as_long_as_it_has_a_face(records: RecordStore) -> None:
+    collection, faces = await enrolled(records, 2, "José")
+    now = time.time()
+    subject = await records.subjects.get(collection.id, "José", at=now)
+    assert subject is not None
+    assert (subject.faces, subject.display_name, subject.metadata) == (2, None, {})
+    await records.faces.remove([faces[0].id])
+    assert await records.subjects.get(collection.id, "José", at=now) == replace(subject, faces=1)
+    await records.faces.remove([faces[1].id])
+    assert await records.subjects.get(collection.id, "José", at=now) is None
+    # one of an enrolment that was taken back leaves nothing, either
+    await records.faces.begin([again(faces[0])])
+    assert await records.subjects.page(collection.id, at=now, limit=9) == ()
+    (pending,) = await records.faces.in_state("pending")
+    await records.faces.remove([pending.id])
+    async with records._database.read() as connection:
+        assert (await connection.scalar(text("SELECT count(*) FROM subjects"))) == 0
+
+
+async def test_what_was_written_into_a_record_stays(records: RecordStore) -> None:
+    collection, (face,) = await enrolled(records, 1)
+    changes = {"display_name": "Anna Bell", "external_id": "E-7", "metadata": {"n": 2**53}}
+    changed = await records.subjects.change(collection.id, "anna", changes, at=77.0)
+    assert changed is not None
+    assert (changed.display_name, changed.external_id, changed.updated_at) == (
+        "Anna Bell",
+        "E-7",
+        77.0,
+    )
+    only = await records.subjects.change(collection.id, "anna", {"external_id": None}, at=78.0)
+    assert only == replace(changed, external_id=None, updated_at=78.0)
+    await records.faces.remove([face.id])
+    now = time.time()
+    assert await records.subjects.get(collection.id, "anna", at=now) == replace(only, faces=0)
+    assert await records.faces.count(collection.id) == (0, 1)
+    await wrote(records, again(face))
+    assert await records.subjects.get(collection.id, "anna", at=now) == only
+    await records.subjects.wipe(collection.id, "anna")
+    blank = await records.subjects.get(collection.id, "anna", at=now)
+    assert blank is not None
+    assert (blank.display_name, blank.metadata, blank.faces) == (None, {}, 1)
+    assert await records.subjects.change(collection.id, "none", changes, at=1.0) is None
+    await records.collections.remove(collection.id)
+    assert await records.subjects.get(collection.id, "anna", at=now) is None
+
+
+async def test_a_record_is_over_with_its_last_face(records: RecordStore) -> None:
+    collection = await added(records)
+    face = replace(a_face(collection), expires_at=time.time() + 0.2)
+    await wrote(records, face)
+    change = {"display_name": "Anna"}
+    assert await records.subjects.change(collection.id, "anna", change, at=1.0) is not None
+    await asyncio.sleep(0.25)
+    for step in (
+        records.faces.begin_forgetting([face.id]),
+        records.faces.remove([face.id]),
+        asyncio.sleep(0),
+    ):
+        assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+        assert await records.faces.count(collection.id) == (0, 0)
+        await step
+
+
+async def test_subjects_are_listed_by_name_and_found_by_text(records: RecordStore) -> None:
+    collection = await added(records)
+    names = ["anna", "Bert_1", "José Ortega", "李明", "O'Brien", "100%"]
+    faces = [a_face(collection, number, name) for number, name in enumerate(names)]
+    await wrote(records, *faces, again(faces[0], image_sha256="f" * 64))
+    await records.subjects.change(
+        collection.id, "anna", {"display_name": "Anna Łukasz", "external_id": "HR/42"}, at=1.0
+    )
+    now = time.time()
+    everyone = await records.subjects.page(collection.id, at=now, limit=9)
+    assert sorted(each.name for each in everyone) == sorted(names)
+    assert {each.name: each.faces for each in everyone}["anna"] == 2
+    seen: list[str] = []
+    while page := await records.subjects.page(
+        collection.id, at=now, limit=2, after=seen[-1] if seen else None
+    ):
+        seen += [each.name for each in page]
+    assert seen == [each.name for each in everyone]
+    for words, expected in (
+        ("jose", ["José Ortega"]),
+        ("ORTEGA josé", ["José Ortega"]),
+        ("明", ["李明"]),
+        ("hr/42", ["anna"]),
+        ("bell", []),
+        ("%", ["100%"]),
+        ("t_1", ["Bert_1"]),
+        ("tx1", []),
+        ("o'b", ["O'Brien"]),
+    ):
+        found = await records.subjects.page(collection.id, at=now, limit=9, text=words)
+        assert [each.name for each in found] == expected, words
+
+
+async def test_a_record_is_there_whoever_comes_first(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subject's last face is removed while another one is being written."""
+    collection, (last,) = await enrolled(records, 1)
+    begun, release = asyncio.Event(), faces_module._release
+
+    async def slowly(*arguments: Any) -> None:
+        begun.set()
+        await asyncio.sleep(0.3)
+        await release(*arguments)
+
+    monkeypatch.setattr(faces_module, "_release", slowly)
+    writing = asyncio.create_task(wrote(records, a_face(collection, 1)))
+    await begun.wait()
+    await records.faces.remove([last.id])
+    await writing
+    subject = await records.subjects.get(collection.id, "anna", at=time.time())
+    assert subject is not None
+    assert subject.faces == 1
+
+
+# The steps before ----------------------------------------------------------------------------
+
+
+def upgrade(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(database_module._MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+async def test_what_was_doubled_before_is_one_after(database_url: str, tmp_path: Path) -> None:
+    collection = a_collection()
+    group = (0.0, 0.0, 100.0, 100.0)
+    rows = [
+        # (id, subject, image, box, state, time): doubled four times, by requests at once
+        ("a1", "anna", "1", group, "committed", 1.0),
+        ("a2", "anna", "1", (0.1, 0.0, 100.2, 99.0), "committed", 1.0),
+        ("a3", "anna", "1", group, "committed", 2.0),
+        ("a4", "anna", "1", group, "pending", 0.5),
+        # two faces of an image, one of them doubled
+        ("b1", "anna", "2", group, "committed", 1.0),
+        ("b2", "anna", "2", (200.0, 0.0, 300.0, 100.0), "committed", 1.0),
+        ("b3", "anna", "2", (200.0, 0.5, 300.0, 100.0), "committed", 3.0),
+        # another subject, and nobody's, twice
+        ("c1", "Bert", "1", group, "committed", 1.0),
+        ("d1", "d1", "1", group, "committed", 1.0),
+        ("d2", "d2", "1", group, "committed", 2.0),
+        # embeddings
+        ("e1", "cleo", None, None, "committed", 4.0),
+        ("e2", "cleo", None, None, "committed", 4.0),
+    ]
+    engine = create_async_engine(_with_driver(database_url))
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade, "0002")
+        made = "INSERT INTO collections (id, tenant, name, state, settings, created_at, updated_at)"
+        values = "VALUES (:id, 'default', 'people', 'active', '{}', 1, 1)"
+        await connection.execute(text(f"{made} {values}"), {"id": collection.id})
+        columns = "id, collection_id, subject, space, state, image_sha256, box, quality, metadata"
+        for face, subject, image, box, state, at in rows:
+            await connection.execute(
+                text(
+                    f"INSERT INTO faces ({columns}, created_at) VALUES (:id, :collection, :subject,"
+                    " 'a', :state, :image, :box, '{}', '{}', :at)"
+                ),
+                {
+                    "id": face,
+                    "collection": collection.id,
+                    "subject": subject,
+                    "state": state,
+                    "image": image,
+                    "box": None if box is None else str(list(box)),
+                    "at": at,
+                },
+            )
+        for key, face in (("double", "a3"), ("first", "a1")):
+            await connection.execute(
+                text(
+                    "INSERT INTO idempotency (tenant, key, fingerprint, status, body, created_at)"
+                    " VALUES ('default', :key, 'f', 201, '{}', :at)"
+                ),
+                {"key": key, "at": time.time()},
+            )
+            await connection.execute(
+                text("INSERT INTO answered_faces VALUES ('default', :key, :face)"),
+                {"key": key, "face": face},
+            )
+    await engine.dispose()
+    database = await Database.open(database_url)
+    try:
+        records = RecordStore(database)
+        doubles = await records.faces.in_state("deleting")
+        assert {face.id for face in doubles} == {"a2", "a3", "b3", "d2"}
+        left = await records.faces.page(collection.id, limit=99)
+        assert {f.id for f in left} == {"a1", "b1", "b2", "c1", "d1", "e1", "e2"}
+        async with database.read() as connection:
+            query = text("SELECT id, claim FROM faces WHERE claim IS NOT NULL")
+            claims = {row.id: row.claim for row in await connection.execute(query)}
+        assert claims == {"a1": "1:anna", "b1": "2:anna", "c1": "1:Bert", "d1": "1:"}
+        subjects = await records.subjects.page(collection.id, at=time.time(), limit=99)
+        assert sorted((s.name, s.faces, s.created_at) for s in subjects) == [
+            ("Bert", 1, 1.0),
+            ("anna", 3, 0.5),
+            ("cleo", 2, 4.0),
+            ("d1", 1, 1.0),
+        ]
+        found = await records.subjects.page(collection.id, at=time.time(), limit=9, text="bert")
+        assert [each.name for each in found] == ["Bert"]
+        # a request that was answered with a double is carried out anew, the other one replayed
+        claim = {"tenant": "default", "fingerprint": "f"}
+        assert await records.answers.begin(key="double", **claim) is None
+        replayed = await records.answers.begin(key="first", **claim)
+        assert replayed is not None
+        assert replayed.body == "{}"
+    finally:
+        await database.close()
