@@ -26,6 +26,7 @@ from gateway.openapi import build_document
 from gateway.pipeline import Pipeline
 from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
+from gateway.routes.receiving import RECEIVING, Receiving, expect
 from gateway.routes.table import ROUTES
 from gateway.settings import Settings
 from gateway.watch.opening import make_distributions, open_watch
@@ -64,6 +65,9 @@ def create_app(
 ) -> web.Application:
     """Build the application; nothing is connected before it starts."""
     app = web.Application(middlewares=MIDDLEWARES)
+    receiving = Receiving(settings)
+    app[RECEIVING] = receiving
+    app.on_shutdown.append(receiving.stop)
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -129,8 +133,9 @@ def create_app(
 
     app.cleanup_ctx.append(services)
     for route in ROUTES:
-        # no silent HEAD: the table names all that is answered
-        app.router.add_route(route.method, route.path, route.handler)
+        # HEAD is answered wherever GET is: as GET, and aiohttp leaves out the body
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(method, route.path, route.handler, expect_handler=expect)
     return app
 
 

@@ -62,6 +62,13 @@ class VerifyOptions(Shape):
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
 
 
+class VerifyIn(Shape):
+    """Fields of `/api/ml/verify` beside the images."""
+
+    threshold: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
+    """As the query parameter of this name; one of them may be given."""
+
+
 # Out ---------------------------------------------------------------------------------------
 
 
