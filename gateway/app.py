@@ -28,6 +28,7 @@ from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.receiving import RECEIVING, Receiving, expect
 from gateway.routes.table import ROUTES
+from gateway.server import Runner
 from gateway.settings import Settings
 from gateway.watch.opening import make_distributions, open_watch
 
@@ -141,7 +142,7 @@ def create_app(
 
 def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """Wrap the application for serving; `cleanup` lets requests in flight finish."""
-    return web.AppRunner(
+    return Runner(
         app,
         access_log=None,
         # a client that hangs up gives its place to others

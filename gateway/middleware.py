@@ -136,15 +136,21 @@ MIDDLEWARES: Final[tuple[Middleware, ...]] = (give_context, observe, answer_prob
 
 
 def problem(request: web.Request, error: AurumError) -> web.Response:
+    """Write an error of a request as problem details."""
+    return write_problem(error, request_id=context_of(request).request_id)
+
+
+def write_problem(error: AurumError, *, request_id: str) -> web.Response:
     """Write an error as problem details."""
     known = PROBLEMS[error.code]
     body = {
         "type": f"urn:aurum:problem:{error.code}",
         "title": known.title,
         "status": known.status,
-        "detail": error.detail,
+        # it may quote a header that is no text
+        "detail": error.detail.encode("utf-8", "replace").decode(),
         "code": error.code,
-        "request_id": context_of(request).request_id,
+        "request_id": request_id,
     }
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
     if known.status in _COME_BACK or error.retry_after_seconds is not None:

@@ -1,5 +1,6 @@
 """Rank 4: request bodies: fields of one shape and images, as a form, as JSON or as a raw image."""
 
+import codecs
 import hashlib
 from dataclasses import dataclass, field
 from functools import partial
@@ -216,7 +217,8 @@ async def _read(request: web.Request, parts: _Parts) -> str:
 
 def _read_json(body: bytes, parts: _Parts) -> None:
     spec, limit = parts.spec, parts.limits.image_bytes
-    document = parse_json(body) if body.strip() or spec.required else {}
+    text = body.removeprefix(codecs.BOM_UTF8)
+    document = parse_json(text) if text.strip() or spec.required else {}
     if not isinstance(document, dict):
         raise InvalidRequestError("the body must be a JSON object")
     for name, value in document.items():

@@ -103,6 +103,7 @@ GATEWAY = {
     "routes.collection_table": 4.5,
     "routes.table": 4.6,
     "middleware": 4.7,
+    "server": 4.8,
     "openapi": 5.0,
     "app": 5.1,
     "__main__": 6.0,
