@@ -94,26 +94,29 @@ def _query_parameters(route: Route) -> list[Json]:
     schema = route.options.model_json_schema()
     properties: Json = dict(schema.get("properties", {}))
     spec = route.fields
-    if spec is not None and spec.fields_in_query:
+    if spec is not None and spec.query_names:
         described = spec.shape.model_json_schema(ref_template=_REF)["properties"]
-        properties |= {
-            name: _as_json_text(field) if _is_structure(field) else field
-            for name, field in described.items()
-        }
-    return [_query_parameter(name, described) for name, described in properties.items()]
+        properties |= {name: described[name] for name in spec.query_names}
+    return [
+        _query_parameter(name, described, in_body=name not in schema.get("properties", {}))
+        for name, described in properties.items()
+    ]
 
 
-def _query_parameter(name: str, described: Json) -> Json:
+def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
     schema = _without_null(described)
-    return {
+    parameter: Json = {
         "name": name,
         "in": "query",
         "required": False,
         "description": schema.pop("description", ""),
-        "schema": schema,
-        # include=embedding,crop
-        **({"style": "form", "explode": False} if schema.get("type") == "array" else {}),
     }
+    if in_body and _is_structure(schema):
+        return parameter | {"content": {"application/json": {"schema": schema}}}
+    if schema.get("type") == "array":
+        # include=embedding,crop
+        parameter |= {"style": "form", "explode": False}
+    return parameter | {"schema": schema}
 
 
 def _without_null(described: Json) -> Json:
@@ -129,14 +132,6 @@ def _without_null(described: Json) -> Json:
 
 def _is_structure(described: Json) -> bool:
     return _without_null(described).get("type") in ("array", "object")
-
-
-def _as_json_text(described: Json) -> Json:
-    schema = _without_null(described)
-    text: Json = {"type": "string", "contentMediaType": "application/json"}
-    if "description" in schema:
-        text["description"] = schema.pop("description")
-    return text | {"contentSchema": schema}
 
 
 def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
@@ -155,10 +150,7 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
         reference = {"$ref": _REF.format(model=spec.shape.__name__)}
         return {"application/json": {"schema": reference}}
     fields: Json = shape.get("properties", {})
-    texts = {
-        name: _as_json_text(field) if _is_structure(field) else _without_null(field)
-        for name, field in fields.items()
-    }
+    texts = {name: _without_null(field) for name, field in fields.items()}
     contents: Json = {}
     for media, image, properties in (
         ("multipart/form-data", _BINARY, texts),
@@ -173,11 +165,44 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
             "properties": images | properties,
             "required": [*spec.required, *shape.get("required", ())],
             "additionalProperties": False,
+            **_rules(spec, fields),
         }
         contents[media] = {"schema": schema}
+    structures = [name for name, field in fields.items() if _is_structure(field)]
+    if structures:
+        encoding = {name: {"contentType": "application/json"} for name in structures}
+        contents["multipart/form-data"]["encoding"] = encoding
     if spec.raw_name is not None:
         contents["image/*"] = {"schema": _BINARY}
     return contents
+
+
+def _rules(spec: BodySpec, fields: Json) -> Json:
+    """Say what must come together and what excludes each other; null is as left out."""
+    rules: Json = {}
+    if not spec.required:
+        vectors = [name for name in ("embedding", "embeddings") if name in fields]
+        without = {name: {"not": {"type": "array"}} for name in vectors}
+        ways: list[Json] = [
+            {"required": [name], "properties": without} for name in spec.image_names
+        ]
+        for name in vectors:
+            way = _given(**{name: "array", "space": "string"})
+            others = {other: rule for other, rule in without.items() if other != name}
+            way["properties"] |= others | dict.fromkeys(spec.image_names, False)
+            ways.append(way)
+        rules["anyOf"] = ways
+    if {"min_similarity", "target_fmr"} <= set(fields):
+        rules["not"] = _given(min_similarity="number", target_fmr="number")
+    return rules
+
+
+def _given(**types: str) -> Json:
+    """Describe an object that has these fields, with values of these types."""
+    return {
+        "required": list(types),
+        "properties": {name: {"type": kind} for name, kind in types.items()},
+    }
 
 
 def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:

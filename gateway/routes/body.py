@@ -26,6 +26,8 @@ _FORM: Final = "multipart/form-data"
 _JSON: Final = "application/json"
 _MAX_FIELDS_BYTES: Final = 4 * 1024 * 1024
 """All beside the images: 32 embeddings of 512 numbers are half a megabyte."""
+INSTEAD_OF_IMAGES: Final = ("embedding", "embeddings", "space")
+"""Fields that come without an image, so never in the query beside one."""
 _MAX_NAME: Final = 200
 _PLAIN_ENCODINGS: Final = frozenset({"", "binary", "8bit", "7bit"})
 In = TypeVar("In", bound=BaseModel)
@@ -62,9 +64,11 @@ class BodySpec:
         return names[0] if names and len(self.required) < 2 else None
 
     @property
-    def fields_in_query(self) -> bool:
-        """Whether fields may come in the query."""
-        return self.images in ("one", "many")
+    def query_names(self) -> list[str]:
+        """Names of fields that may come in the query: those that go with an image."""
+        if self.images not in ("one", "many"):
+            return []
+        return [name for name in self.shape.model_fields if name not in INSTEAD_OF_IMAGES]
 
     @property
     def names(self) -> list[str]:
@@ -160,11 +164,9 @@ async def read_body(request: web.Request, spec: BodySpec, shape: type[In]) -> Bo
     kind = await _read(request, parts)
     if not spec.required:
         for name, value in request.query.items():
-            if not spec.fields_in_query:
-                raise InvalidRequestError(unknown_name("query parameter", name, []))
+            if name not in spec.query_names:
+                raise InvalidRequestError(unknown_name("query parameter", name, spec.query_names))
             parts.check(name, "field")
-            if name in spec.image_names:
-                raise InvalidRequestError(f"{name!r} goes into the body")
             parts.texts[name] = value
     images = parts.in_order(kind)
     fields = read_fields(parts.values, parts.texts, shape)

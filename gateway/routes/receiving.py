@@ -147,8 +147,9 @@ class IncomingBody:
         return bytes(body)
 
     def interrupt(self) -> None:
-        """Wake the reader with a refusal."""
-        self._request.content.set_exception(_StoppingError())
+        """Wake the reader with a refusal, unless all bytes are there."""
+        if not self._request.content.is_eof():
+            self._request.content.set_exception(_StoppingError())
 
     def _patience(self) -> tuple[float, str]:
         """Until when more must have come, on the monotonic clock; what is said if it has not."""
