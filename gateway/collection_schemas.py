@@ -2,14 +2,32 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from gateway.schemas import QualityOut, Shape
+from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
+from gateway.schemas import NO_NUL, QualityOut, Shape
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Metadata = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{METADATA_KEY.pattern}$"},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "string", "maxLength": MAX_METADATA_TEXT, "pattern": NO_NUL},
+                    {"type": "number", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+                    {"type": "boolean"},
+                ]
+            },
+        }
+    ),
+]
+"""Flat; `check_metadata` checks it, as it counts entries by a setting."""
 Gate = Literal["off", "standard", "strict"]
 Keep = Literal["none", "crop"]
 MAX_LIMIT = 1000
@@ -39,7 +57,7 @@ class CollectionIn(Shape):
     """A new collection."""
 
     name: Name
-    description: str = Field(default="", max_length=500)
+    description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
     """`crop`: the people agreed that their aligned faces are kept, encrypted, so that they can
     be embedded by a newer model."""
@@ -54,7 +72,7 @@ class CollectionIn(Shape):
 class CollectionChange(Shape):
     """Settings to change; those left out stay. They hold for faces enrolled from now on."""
 
-    description: str = Field(default="", max_length=500)
+    description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
     """From `crop` to `none` removes the crops that were kept."""
     quality: Gate = "standard"
@@ -68,7 +86,7 @@ class EmbeddingIn(Shape):
     embedding: list[float] = Field(min_length=2, max_length=4096)
     """Need not be of unit length."""
     subject: Name | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class EnrolIn(Shape):
@@ -80,12 +98,12 @@ class EnrolIn(Shape):
     """Which faces of an image; `single` refuses an image with two."""
     quality: Gate | None = None
     """Instead of the collection's own gate."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     """Flat: texts, numbers, true or false."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     embedding: list[float] | None = Field(default=None, min_length=2, max_length=4096)
     """A single embedding instead of images, with `space`."""
-    embeddings: list[EmbeddingIn] | None = None
+    embeddings: list[EmbeddingIn] | None = Field(default=None, min_length=1)
     """Many embeddings instead of images, with `space`."""
     space: Space | None = None
     """The space of the embeddings."""
@@ -106,7 +124,7 @@ class SearchIn(Shape):
     """`subject`: the best face of each; `face`: every face."""
     subject: Name | None = None
     """Only this subject."""
-    filter: dict[str, Any] = Field(default_factory=dict)
+    filter: Metadata = Field(default_factory=dict)
     """Metadata that a face must carry, all of it."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     embedding: list[float] | None = Field(default=None, min_length=2, max_length=4096)

@@ -157,7 +157,7 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
         ("application/json", _BASE64, fields),
     ):
         images: Json = {
-            name: {"type": "array", "items": image} if name == "images" else image
+            name: {"type": "array", "items": image, "minItems": 1} if name == "images" else image
             for name in spec.image_names
         }
         schema: Json = {

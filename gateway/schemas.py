@@ -21,6 +21,9 @@ Vector = Annotated[
 ]
 """[D] float32; stays an array until it is written, which spares 512 Python floats per face."""
 
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of texts that every database can store."""
+
 
 class Shape(BaseModel):
     """Base of all shapes."""

@@ -226,8 +226,8 @@ def _read_json(body: bytes, parts: _Parts) -> None:
     for name, value in document.items():
         parts.check(name, "JSON field")
         if name == "images" and name in spec.image_names:
-            if not isinstance(value, list):
-                raise InvalidRequestError("JSON field 'images' must be a list")
+            if not isinstance(value, list) or not value:
+                raise InvalidRequestError("JSON field 'images' must be a list of images")
             for each in value:
                 parts.add_image(name, NamedImage(decode_image(name, each, limit), None))
         elif name in spec.image_names:

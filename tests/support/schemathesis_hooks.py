@@ -11,7 +11,7 @@ from typing import Any
 import schemathesis
 from PIL import Image
 
-from tests.support.fake_inference import photo
+from tests.support.fake_inference import DIMENSION, SPACE, photo
 from triton_python_backend.self_test import PORTRAIT as FILE
 
 _IMAGES = {"image", "image_a", "image_b"}
@@ -44,8 +44,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if case.media_type == "application/json":
         for each in (body, *(body.get("embeddings") or ())):
             if each.get("embedding"):
-                # a vector of zeros has no direction
-                each["embedding"][0] = 1.0
+                each["embedding"] = _vector(each["embedding"])
+        if body.get("space"):
+            body["space"] = SPACE
         body.pop("target_fmr", None)
         for name in _IMAGES & set(body):
             body[name] = PACKED
@@ -59,6 +60,12 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         kwargs["data"] = PORTRAIT
 
 
+def _vector(numbers: list[float]) -> list[float]:
+    """Give a vector a direction, and the dimension of its space."""
+    rest = [min(max(number, -10.0), 10.0) for number in numbers]
+    return [1.0, *rest, *[0.0] * DIMENSION][:DIMENSION]
+
+
 def _form_fields(name: str, value: Any) -> list[tuple[str, tuple[str | None, str | bytes]]]:
     """Say how `requests` sends a field: (name, (file name, content))."""
     if name == "target_fmr":
@@ -67,5 +74,9 @@ def _form_fields(name: str, value: Any) -> list[tuple[str, tuple[str | None, str
         number = min(len(value), _MOST_IMAGES) if name == "images" else 1
         return [(name, ("photo.png", PORTRAIT))] * number
     if name == "embedding":
-        value = [1.0, *value[1:]]
+        value = _vector(value)
+    if name == "embeddings":
+        value = [{**each, "embedding": _vector(each["embedding"])} for each in value]
+    if name == "space":
+        value = SPACE
     return [(name, (None, value if isinstance(value, str) else json.dumps(value)))]
