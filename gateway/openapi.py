@@ -27,9 +27,10 @@ _COMES_BACK: Final = frozenset(
     }
 )
 """Codes with answers that carry `Retry-After`; `conflict` only while something is under way."""
-_BINARY: Final = {"type": "string", "contentMediaType": "image/*"}
+_BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
 _BASE64: Final = {
     "type": "string",
+    "minLength": 1,
     "contentEncoding": "base64",
     "description": "Also URL-safe or without padding; or a data URI.",
 }
