@@ -56,7 +56,8 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
         "info": {
             "title": "Aurum",
             "version": version,
-            "description": "Faces in photos: where they are, who they are, how a head rates them.",
+            "description": "Faces in photos: where they are, who they are, how a head rates them. "
+            "HEAD is answered wherever GET is, OPTIONS with the methods of a path.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
