@@ -26,7 +26,9 @@ from gateway.openapi import build_document
 from gateway.pipeline import Pipeline
 from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
+from gateway.routes.receiving import RECEIVING, Receiving, expect
 from gateway.routes.table import ROUTES
+from gateway.server import Runner
 from gateway.settings import Settings
 from gateway.watch.opening import make_distributions, open_watch
 
@@ -64,6 +66,9 @@ def create_app(
 ) -> web.Application:
     """Build the application; nothing is connected before it starts."""
     app = web.Application(middlewares=MIDDLEWARES)
+    receiving = Receiving(settings)
+    app[RECEIVING] = receiving
+    app.on_shutdown.append(receiving.stop)
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -129,16 +134,17 @@ def create_app(
 
     app.cleanup_ctx.append(services)
     for route in ROUTES:
-        # no silent HEAD: the table names all that is answered
         # the names of subjects may hold braces, which a path without a pattern does not match
         path = route.path.replace("{subject}", "{subject:[^/]+}")
-        app.router.add_route(route.method, path, route.handler)
+        # HEAD is answered wherever GET is: as GET, and aiohttp leaves out the body
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(method, path, route.handler, expect_handler=expect)
     return app
 
 
 def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     """Wrap the application for serving; `cleanup` lets requests in flight finish."""
-    return web.AppRunner(
+    return Runner(
         app,
         access_log=None,
         # a client that hangs up gives its place to others

@@ -2,21 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
 from gateway.collections.names import MAX_NAME, MAX_TEXT, short_text, subject_name
-from gateway.schemas import QualityOut, Shape
+from gateway.schemas import NO_NUL, QualityOut, Shape
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
-def _no_boolean(value: object) -> object:
-    """Python takes true for 1, JSON does not."""
-    listed = value if isinstance(value, list) else [value]
-    if any(isinstance(each, bool) for each in listed):
-        raise ValueError("true and false are no numbers")
-    return value
 
 
 def _text_schema(most: int) -> WithJsonSchema:
@@ -25,12 +18,26 @@ def _text_schema(most: int) -> WithJsonSchema:
 
 Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
 Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
-Number = Annotated[float, BeforeValidator(_no_boolean)]
-Embedding = Annotated[
-    list[float], BeforeValidator(_no_boolean), Field(min_length=2, max_length=4096)
-]
+Embedding = Annotated[list[float], Field(min_length=2, max_length=4096)]
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-Cosine = Annotated[Number, Field(ge=-1, le=1, allow_inf_nan=False)]
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Metadata = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{METADATA_KEY.pattern}$"},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "string", "maxLength": MAX_METADATA_TEXT, "pattern": NO_NUL},
+                    {"type": "number", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+                    {"type": "boolean"},
+                ]
+            },
+        }
+    ),
+]
+"""Flat; `check_metadata` checks it, as it counts entries by a setting."""
 Gate = Literal["off", "standard", "strict"]
 Keep = Literal["none", "crop"]
 MAX_LIMIT = 1000
@@ -75,7 +82,7 @@ class SubjectChange(Shape):
     """What people call it; null: nothing."""
     external_id: Subject | None = None
     """What another system calls it; null: nothing."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     """Flat: texts, numbers, true or false; replaces all that was there."""
 
 
@@ -83,13 +90,13 @@ class CollectionIn(Shape):
     """A new collection."""
 
     name: Name
-    description: str = Field(default="", max_length=500)
+    description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
     """`crop`: the people agreed that their aligned faces are kept, encrypted, so that they can
     be embedded by a newer model."""
     quality: Gate = "standard"
     """Which faces are good enough to be enrolled."""
-    retention_days: Number | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
+    retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     """Faces are forgotten so long after their enrolment; null: never."""
     match_threshold: Cosine | None = None
     """Cosine similarity from which a search matches; null: the service's own."""
@@ -98,11 +105,11 @@ class CollectionIn(Shape):
 class CollectionChange(Shape):
     """Settings to change; those left out stay. They hold for faces enrolled from now on."""
 
-    description: str = Field(default="", max_length=500)
+    description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
     """From `crop` to `none` removes the crops that were kept."""
     quality: Gate = "standard"
-    retention_days: Number | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
+    retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     match_threshold: Cosine | None = None
 
 
@@ -112,7 +119,7 @@ class EmbeddingIn(Shape):
     embedding: Embedding
     """Need not be of unit length."""
     subject: Subject | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class EnrolIn(Shape):
@@ -125,12 +132,12 @@ class EnrolIn(Shape):
     """Which faces of an image; `single` refuses an image with two."""
     quality: Gate | None = None
     """Instead of the collection's own gate."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     """Flat: texts, numbers, true or false."""
-    min_confidence: Number = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     embedding: Embedding | None = None
     """A single embedding instead of images, with `space`."""
-    embeddings: list[EmbeddingIn] | None = None
+    embeddings: list[EmbeddingIn] | None = Field(default=None, min_length=1)
     """Many embeddings instead of images, with `space`."""
     space: Space | None = None
     """The space of the embeddings."""
@@ -141,19 +148,19 @@ class SearchIn(Shape):
 
     faces: Literal["largest", "all"] = "largest"
     """Which faces of the image."""
-    limit: Annotated[int, BeforeValidator(_no_boolean)] = Field(default=10, ge=1, le=MAX_MATCHES)
+    limit: int = Field(default=10, ge=1, le=MAX_MATCHES)
     """Matches of a face at most."""
     min_similarity: Cosine | None = None
     """Cosine from which a face matches; without it the collection's threshold."""
-    target_fmr: Number | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    target_fmr: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     """The share of strangers that may match; needs a calibration of the model."""
     group_by: Literal["subject", "face"] = "subject"
     """`subject`: the best face of each; `face`: every face."""
     subject: Subject | None = None
     """Only this subject."""
-    filter: dict[str, Any] = Field(default_factory=dict)
+    filter: Metadata = Field(default_factory=dict)
     """Metadata that a face must carry, all of it."""
-    min_confidence: Number = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     embedding: Embedding | None = None
     """Instead of an image, with `space`."""
     space: Space | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+_RECEIVING_SECONDS = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
@@ -22,9 +23,16 @@ class Metrics:
         )
         self.latency = Histogram(
             "aurum_http_request_seconds",
-            "Seconds from the head of a request to its answer.",
+            "Seconds from a complete request to its answer.",
             ["route", "method"],
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.receiving = Histogram(
+            "aurum_http_receiving_seconds",
+            "Seconds from the head of a request to the end of its body.",
+            ["route"],
+            buckets=_RECEIVING_SECONDS,
             registry=self.registry,
         )
         self.in_flight = Gauge(

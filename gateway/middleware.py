@@ -12,7 +12,6 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from gateway.deadline import Deadline
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
 from gateway.models import DEFAULT_TENANT, Caller
 from gateway.routes.context import (
@@ -23,6 +22,7 @@ from gateway.routes.context import (
     context_of,
     services_of,
 )
+from gateway.routes.receiving import abandon, awaits_continue
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("gateway.access")
@@ -33,7 +33,7 @@ _LOCAL_CALLER: Final = Caller(tenant=DEFAULT_TENANT, name="anonymous")
 _CLIENT_GONE: Final = 499
 """Status, in logs and metrics only, of a request whose client hung up (nginx's number for it)."""
 _COME_BACK: Final = frozenset({429, 503})
-"""Statuses whose answers say when to come back."""
+"""Statuses with answers that always say when to come back; others do if the error knows."""
 _CODE: Final = web.ResponseKey("code", str)
 
 
@@ -78,13 +78,16 @@ def identify(request: web.Request) -> Caller:
 async def give_context(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Attach id, caller and deadline; name the request in its answer."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    request[CONTEXT] = RequestContext(
-        request_id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
-        caller=identify(request),
-        started=time.monotonic(),
-        deadline=Deadline.after(services_of(request).settings.request_timeout_seconds),
+    request[CONTEXT] = RequestContext.begin(
+        given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+        identify(request),
+        timeout_seconds=services_of(request).settings.request_timeout_seconds,
     )
     response = await handler(request)
+    if awaits_continue(request):
+        # the body was never asked for: nobody knows whether it comes, so the connection ends here
+        response.force_close()
+        abandon(request)
     response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
@@ -110,16 +113,14 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into problem details. Nothing of an unexpected one leaves but its request id."""
     try:
+        _refuse_nul(request)
         return await handler(request)
     except AurumError as error:
         return problem(request, error)
     except web.HTTPNotFound:
         return problem(request, NotFoundError("there is no such route"))
     except web.HTTPMethodNotAllowed as error:
-        allowed = sorted(error.allowed_methods)
-        response = problem(request, MethodNotAllowedError(f"allowed: {', '.join(allowed)}"))
-        response.headers["Allow"] = ", ".join(allowed)
-        return response
+        return _answer_method(request, ", ".join(sorted(error.allowed_methods)))
     except web.RequestPayloadError:
         return problem(request, InvalidRequestError("the body is no well-formed HTTP"))
     except ConnectionError:
@@ -135,20 +136,42 @@ MIDDLEWARES: Final[tuple[Middleware, ...]] = (give_context, observe, answer_prob
 
 
 def problem(request: web.Request, error: AurumError) -> web.Response:
+    """Write an error of a request as problem details."""
+    return write_problem(error, request_id=context_of(request).request_id)
+
+
+def write_problem(error: AurumError, *, request_id: str) -> web.Response:
     """Write an error as problem details."""
     known = PROBLEMS[error.code]
     body = {
         "type": f"urn:aurum:problem:{error.code}",
         "title": known.title,
         "status": known.status,
-        "detail": error.detail,
+        # it may quote a header that is no text
+        "detail": error.detail.encode("utf-8", "replace").decode(),
         "code": error.code,
-        "request_id": context_of(request).request_id,
+        "request_id": request_id,
     }
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
-    if known.status in _COME_BACK:
+    if known.status in _COME_BACK or error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
     response[_CODE] = error.code
+    return response
+
+
+def _refuse_nul(request: web.Request) -> None:
+    """Raise NotFoundError for a path that no name can have: PostgreSQL cannot even look for it."""
+    if "\0" in request.path:
+        raise NotFoundError("there is no such route")
+
+
+def _answer_method(request: web.Request, allowed: str) -> web.Response:
+    """Answer a method that the path does not have: OPTIONS asks for those that it has."""
+    if request.method == "OPTIONS":
+        response = web.Response(status=204)
+    else:
+        response = problem(request, MethodNotAllowedError(f"allowed: {allowed}"))
+    response.headers["Allow"] = allowed
     return response
 
 
@@ -156,9 +179,12 @@ def _record(request: web.Request, *, status: int, code: str, size: int) -> None:
     context, metrics = context_of(request), services_of(request).metrics
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "none"
-    seconds = time.monotonic() - context.started
+    now = time.monotonic()
+    received_seconds = context.work_started - context.started
     metrics.requests.labels(route, request.method, str(status)).inc()
-    metrics.latency.labels(route, request.method).observe(seconds)
+    metrics.latency.labels(route, request.method).observe(now - context.work_started)
+    if request.body_exists:
+        metrics.receiving.labels(route).observe(received_seconds)
     if code:
         metrics.errors.labels(code).inc()
     access_log.info(
@@ -170,7 +196,8 @@ def _record(request: web.Request, *, status: int, code: str, size: int) -> None:
             "path": request.path[:200],
             "status": status,
             "code": code,
-            "ms": round(seconds * 1000, 2),
+            "ms": round((now - context.started) * 1000, 2),
+            "receiving_ms": round(received_seconds * 1000, 2),
             "bytes_in": request.content_length,
             "bytes_out": size,
             "tenant": context.caller.tenant,

@@ -9,19 +9,31 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEM_TYPE, PROBLEMS
-from gateway.routes.bodies import BodySpec
+from gateway.routes.body import BodySpec
 from gateway.routes.context import REQUEST_ID_HEADER
 from gateway.routes.route import Route
-from gateway.routes.uploads import Fields
 from gateway.schemas import ProblemOut
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
 _COMES_BACK: Final = frozenset(
-    {"rate_limited", "inference_unavailable", "jobs_unavailable", "storage_unavailable"}
+    {
+        "rate_limited",
+        "inference_unavailable",
+        "jobs_unavailable",
+        "storage_unavailable",
+        "conflict",
+    }
 )
-"""Codes whose answers carry `Retry-After`."""
+"""Codes with answers that carry `Retry-After`; `conflict` only while something is under way."""
+_BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
+_BASE64: Final = {
+    "type": "string",
+    "minLength": 1,
+    "contentEncoding": "base64",
+    "description": "Also URL-safe or without padding; or a data URI.",
+}
 _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
@@ -44,7 +56,8 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
         "info": {
             "title": "Aurum",
             "version": version,
-            "description": "Faces in photos: where they are, who they are, how a head rates them.",
+            "description": "Faces in photos: where they are, who they are, how a head rates them. "
+            "HEAD is answered wherever GET is, OPTIONS with the methods of a path.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -59,13 +72,11 @@ def _operation(route: Route) -> Json:
         "operationId": route.handler.__name__,
         "summary": route.summary,
         "description": route.description,
-        "parameters": [*_path_parameters(route.path), *_query_parameters(route.options)],
+        "parameters": [*_path_parameters(route.path), *_query_parameters(route)],
         "responses": {},
     }
-    if isinstance(route.fields, BodySpec):
-        operation["requestBody"] = {"required": True, "content": _spec_bodies(route.fields)}
-    elif route.fields is not None:
-        operation["requestBody"] = {"required": True, "content": _bodies(route.fields)}
+    if route.fields is not None:
+        operation["requestBody"] = _body(route.fields)
     for status, shape in route.answers.items():
         operation["responses"][str(status)] = _answer(route, status, shape)
     for status, codes in _by_status((*route.errors, *_ANYWHERE)).items():
@@ -81,63 +92,119 @@ def _path_parameters(path: str) -> list[Json]:
     ]
 
 
-def _query_parameters(options: type[BaseModel]) -> list[Json]:
-    schema = options.model_json_schema()
+def _query_parameters(route: Route) -> list[Json]:
+    schema = route.options.model_json_schema()
+    properties: Json = dict(schema.get("properties", {}))
+    spec = route.fields
+    if spec is not None and spec.query_names:
+        described = spec.shape.model_json_schema(ref_template=_REF)["properties"]
+        properties |= {name: described[name] for name in spec.query_names}
     return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": described.pop("description", ""),
-            "schema": described,
-            # include=embedding,crop
-            **({"style": "form", "explode": False} if described.get("type") == "array" else {}),
-        }
-        for name, described in schema.get("properties", {}).items()
+        _query_parameter(name, described, in_body=name not in schema.get("properties", {}))
+        for name, described in properties.items()
     ]
 
 
-def _bodies(fields: Fields) -> Json:
-    binary = {"type": "string", "contentMediaType": "image/*"}
-    base64 = {"type": "string", "contentEncoding": "base64", "description": "or a data URI"}
-    number = {"type": "number", "minimum": -1, "maximum": 1}
-    bodies: Json = {}
-    for media, image in (("multipart/form-data", binary), ("application/json", base64)):
-        properties = {name: image for name in fields.images} | {n: number for n in fields.texts}
-        bodies[media] = {
-            "schema": {
-                "type": "object",
-                "properties": properties,
-                "required": list(fields.images),
-                "additionalProperties": False,
-            }
-        }
-    if len(fields.images) == 1:
-        bodies["image/*"] = {"schema": binary}
-    return bodies
+def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
+    schema = _without_null(described)
+    parameter: Json = {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": schema.pop("description", ""),
+    }
+    if in_body and _is_structure(schema):
+        return parameter | {"content": {"application/json": {"schema": schema}}}
+    if schema.get("type") == "array":
+        # include=embedding,crop
+        parameter |= {"style": "form", "explode": False}
+    return parameter | {"schema": schema}
+
+
+def _without_null(described: Json) -> Json:
+    """Drop null, which a text cannot say: the field is left out instead."""
+    kinds = [kind for kind in described.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {key: value for key, value in described.items() if key != "anyOf"}
+    if rest.get("default", "") is None:
+        del rest["default"]
+    if not kinds:
+        return rest
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+def _is_structure(described: Json) -> bool:
+    return _without_null(described).get("type") in ("array", "object")
 
 
 def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
     bodies = (route.fields for route in routes)
-    return list(dict.fromkeys(body.shape for body in bodies if isinstance(body, BodySpec)))
+    return list(dict.fromkeys(body.shape for body in bodies if body is not None))
 
 
-def _spec_bodies(spec: BodySpec) -> Json:
-    shape = {"$ref": _REF.format(model=spec.shape.__name__)}
-    if spec.images == "none":
-        return {"application/json": {"schema": shape}}
-    binary = {"type": "string", "contentMediaType": "image/*"}
-    base64 = {"type": "string", "contentEncoding": "base64", "description": "or a data URI"}
-    bodies: Json = {"image/*": {"schema": binary}}
-    for media, image in (("multipart/form-data", binary), ("application/json", base64)):
-        images: Json = {"image": image}
-        if spec.images == "many":
-            images["images"] = {"type": "array", "items": image}
-        described = spec.shape.model_json_schema(ref_template=_REF)
-        described.pop("$defs", None)
-        described["properties"] = images | described["properties"]
-        bodies[media] = {"schema": described}
-    return bodies
+def _body(spec: BodySpec) -> Json:
+    shape = spec.shape.model_json_schema(ref_template=_REF)
+    needed = bool(spec.image_names) or bool(shape.get("required"))
+    return {"required": needed, "content": _contents(spec, shape)}
+
+
+def _contents(spec: BodySpec, shape: Json) -> Json:
+    if not spec.image_names:
+        reference = {"$ref": _REF.format(model=spec.shape.__name__)}
+        return {"application/json": {"schema": reference}}
+    fields: Json = shape.get("properties", {})
+    texts = {name: _without_null(field) for name, field in fields.items()}
+    contents: Json = {}
+    for media, image, properties in (
+        ("multipart/form-data", _BINARY, texts),
+        ("application/json", _BASE64, fields),
+    ):
+        images: Json = {
+            name: {"type": "array", "items": image, "minItems": 1} if name == "images" else image
+            for name in spec.image_names
+        }
+        schema: Json = {
+            "type": "object",
+            "properties": images | properties,
+            "required": [*spec.required, *shape.get("required", ())],
+            "additionalProperties": False,
+            **_rules(spec, fields),
+        }
+        contents[media] = {"schema": schema}
+    structures = [name for name, field in fields.items() if _is_structure(field)]
+    if structures:
+        encoding = {name: {"contentType": "application/json"} for name in structures}
+        contents["multipart/form-data"]["encoding"] = encoding
+    if spec.raw_name is not None:
+        contents["image/*"] = {"schema": _BINARY}
+    return contents
+
+
+def _rules(spec: BodySpec, fields: Json) -> Json:
+    """Say what must come together and what excludes each other; null is as left out."""
+    rules: Json = {}
+    if not spec.required:
+        vectors = [name for name in ("embedding", "embeddings") if name in fields]
+        without = {name: {"not": {"type": "array"}} for name in vectors}
+        ways: list[Json] = [
+            {"required": [name], "properties": without} for name in spec.image_names
+        ]
+        for name in vectors:
+            way = _given(**{name: "array", "space": "string"})
+            others = {other: rule for other, rule in without.items() if other != name}
+            way["properties"] |= others | dict.fromkeys(spec.image_names, False)
+            ways.append(way)
+        rules["anyOf"] = ways
+    if {"min_similarity", "target_fmr"} <= set(fields):
+        rules["not"] = _given(min_similarity="number", target_fmr="number")
+    return rules
+
+
+def _given(**types: str) -> Json:
+    """Describe an object that has these fields, with values of these types."""
+    return {
+        "required": list(types),
+        "properties": {name: {"type": kind} for name, kind in types.items()},
+    }
 
 
 def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:

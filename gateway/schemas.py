@@ -21,6 +21,9 @@ Vector = Annotated[
 ]
 """[D] float32; stays an array until it is written, which spares 512 Python floats per face."""
 
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of texts that every database can store."""
+
 
 class Shape(BaseModel):
     """Base of all shapes."""
@@ -60,6 +63,13 @@ class VerifyOptions(Shape):
     """The share of pairs of different people that may match; needs a calibrated version."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
+
+
+class VerifyIn(Shape):
+    """Fields of `/api/ml/verify` beside the images."""
+
+    threshold: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
+    """As the query parameter of this name; one of them may be given."""
 
 
 # Out ---------------------------------------------------------------------------------------

@@ -63,7 +63,15 @@ class Settings(BaseSettings):
     max_image_megapixels: float = Field(default=40.0, gt=0)
     """Largest image in millions of pixels, read from its header."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)
-    """Deadline of one request, all waiting included."""
+    """Deadline of one request from the moment its body is complete, all waiting included."""
+    body_idle_seconds: float = Field(default=10.0, gt=0)
+    """A request's body is refused when no byte of it comes for so long."""
+    body_min_bytes_per_second: int = Field(default=4000, ge=1)
+    """Lowest mean rate of a body, `body_idle_seconds` at its start apart; slower is refused."""
+    body_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Longest time for a whole body, however steadily it comes."""
+    max_receiving_megabytes: int = Field(default=1024, ge=1)
+    """Memory of all bodies that are being received; beyond it more is refused with 503."""
     max_in_flight: int = Field(default=256, gt=0)
     """Requests that may wait for Triton at a time; more are refused with 503."""
     max_wait_seconds: float | None = Field(default=None, gt=0)

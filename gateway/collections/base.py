@@ -21,9 +21,9 @@ Crops = npt.NDArray[np.uint8]
 """[N,112,112,3] uint8 RGB, aligned."""
 
 _FACE_ID: Final = re.compile(r"[0-9a-f-]{36}")
-_METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MAX_METADATA_TEXT: Final = 256
-_MAX_INTEGER: Final = 1 << 53
+METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_METADATA_TEXT: Final = 256
+MAX_INTEGER: Final = 1 << 53
 """Up to here a double holds every integer. Greater floats may have been integers, rounded."""
 
 
@@ -161,9 +161,9 @@ def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[
         raise InvalidRequestError(f"metadata has {len(metadata)} entries, {max_entries} may be")
     checked: dict[str, MetadataValue] = {}
     for key, value in metadata.items():
-        if not _METADATA_KEY.fullmatch(key):
+        if not METADATA_KEY.fullmatch(key):
             raise InvalidRequestError(
-                f"metadata key {key[:80]!r} must match {_METADATA_KEY.pattern}"
+                f"metadata key {key[:80]!r} must match {METADATA_KEY.pattern}"
             )
         checked[key] = _check_value(key, value)
     return checked
@@ -172,10 +172,10 @@ def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[
 def _check_value(key: str, value: object) -> MetadataValue:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and len(value) <= _MAX_METADATA_TEXT:
+    if isinstance(value, str) and len(value) <= MAX_METADATA_TEXT:
         return value
     if isinstance(value, int) or (isinstance(value, float) and np.isfinite(value)):
-        most = _MAX_INTEGER if isinstance(value, int) else np.nextafter(_MAX_INTEGER, 0)
+        most = MAX_INTEGER if isinstance(value, int) else np.nextafter(MAX_INTEGER, 0)
         if abs(value) <= most:
             return value
         message = (
@@ -185,6 +185,6 @@ def _check_value(key: str, value: object) -> MetadataValue:
         raise InvalidRequestError(message)
     message = (
         f"metadata {key!r} must be true or false, a number, or a text of at most "
-        f"{_MAX_METADATA_TEXT} characters"
+        f"{MAX_METADATA_TEXT} characters"
     )
     raise InvalidRequestError(message)

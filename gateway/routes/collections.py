@@ -18,7 +18,7 @@ from gateway.collection_schemas import (
 from gateway.collections.base import Actor
 from gateway.errors import NotFoundError
 from gateway.records.models import CollectionRecord, CollectionSettings
-from gateway.routes.bodies import BodySpec, read_body
+from gateway.routes.body import BodySpec, read_body
 from gateway.routes.context import context_of, json_answer, read_options, services_of
 from gateway.routes.cursors import read_cursor, write_cursor
 from gateway.schemas import NoOptions

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import orjson
 from aiohttp import web
@@ -48,17 +48,39 @@ class Services:
     watch: Watch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestContext:
-    """What is known of a request before its handler runs."""
+    """What is known of a request before its handler runs; times on the monotonic clock.
+
+    started: when the head of the request came in. work_started: when its body was complete, from
+    which the deadline counts, or refused; `started` for a request without a body.
+    """
 
     request_id: str
     caller: Caller
     started: float
+    work_started: float
     deadline: Deadline
+    timeout_seconds: float
+
+    @classmethod
+    def begin(cls, request_id: str, caller: Caller, *, timeout_seconds: float) -> Self:
+        """Begin with the head of the request."""
+        now = time.monotonic()
+        deadline = Deadline(now + timeout_seconds)
+        return cls(request_id, caller, now, now, deadline, timeout_seconds)
+
+    def end_receiving(self) -> None:
+        """Note that no more of the body is read."""
+        self.work_started = time.monotonic()
+
+    def start_work(self) -> None:
+        """Start the deadline anew: the body is complete."""
+        self.end_receiving()
+        self.deadline = Deadline(self.work_started + self.timeout_seconds)
 
     def elapsed_ms(self) -> float:
-        """Milliseconds since the head of the request came in."""
+        """Milliseconds since the head of the request came in, receiving its body included."""
         return (time.monotonic() - self.started) * 1000
 
 
@@ -86,6 +108,8 @@ def read_options(request: web.Request, options: type[Options]) -> Options:
             raise InvalidRequestError(unknown_name("query parameter", name, known))
         if name in values:
             raise InvalidRequestError(f"query parameter {name!r} is given twice")
+        if "\0" in value:
+            raise InvalidRequestError(f"query parameter {name!r} holds the character NUL")
         values[name] = value
     try:
         return options.model_validate(values)

@@ -52,4 +52,6 @@ async def asset(request: web.Request) -> web.FileResponse:
 async def root(request: web.Request) -> web.Response:
     """Lead to the page."""
     read_options(request, NoOptions)
-    return web.Response(status=307, headers={"Location": "/api/docs"})
+    # HEAD would leave out the length of nothing
+    headers = {"Location": "/api/docs", "Content-Length": "0"}
+    return web.Response(status=307, headers=headers)

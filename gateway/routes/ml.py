@@ -3,26 +3,25 @@
 from functools import partial
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from gateway.answers import candidate_out, faces_out, stages_out, verify_out
 from gateway.candidates.plan import Asker
 from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.models import Need
 from gateway.pipeline import Selection
+from gateway.routes.body import BodySpec, read_body
 from gateway.routes.context import (
     context_of,
     json_answer,
     read_options,
     services_of,
 )
-from gateway.routes.uploads import Fields, read_upload
-from gateway.schemas import FaceOptions, NoOptions, VerifyOptions
+from gateway.schemas import FaceOptions, NoOptions, VerifyIn, VerifyOptions
 from gateway.sidecars import Sidecar, read_sidecar
 from gateway.withdrawn import read_withdrawn, with_withdrawn
 
-IMAGE_FIELDS = Fields(images=("image",))
-PAIR_FIELDS = Fields(images=("image_a", "image_b"), texts=("threshold",))
+IMAGE_FIELDS = BodySpec(NoOptions, ("image",))
+PAIR_FIELDS = BodySpec(VerifyIn, ("image_a", "image_b"))
 
 
 async def score(request: web.Request) -> web.Response:
@@ -46,13 +45,14 @@ async def verify(request: web.Request) -> web.Response:
     """Compare the largest faces of two images."""
     context, services = context_of(request), services_of(request)
     options = read_options(request, VerifyOptions)
-    upload = await read_upload(request, PAIR_FIELDS)
-    threshold = _threshold(options.threshold, upload.texts.get("threshold"))
+    body = await read_body(request, PAIR_FIELDS, VerifyIn)
+    image_a, image_b = body.images
+    threshold = _threshold(options.threshold, body.fields.threshold)
     if threshold is not None and options.target_fmr is not None:
         raise InvalidRequestError("threshold and target_fmr are given; send one")
     comparison = await services.pipeline.compare(
-        image_a=upload.images["image_a"],
-        image_b=upload.images["image_b"],
+        image_a=image_a.data,
+        image_b=image_b.data,
         min_confidence=options.min_confidence,
         deadline=context.deadline,
         tenant=context.caller.tenant,
@@ -111,13 +111,13 @@ async def _answer_faces(
 ) -> web.Response:
     context, services = context_of(request), services_of(request)
     options = read_options(request, FaceOptions)
-    upload = await read_upload(request, IMAGE_FIELDS)
+    body = await read_body(request, IMAGE_FIELDS, NoOptions)
     scored = Need.SCORE in need
     include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
     need |= Need.EMBEDDING if "embedding" in include else Need.NOTHING_MORE
     need |= Need.CROPS if "crop" in include else Need.NOTHING_MORE
     result = await services.pipeline.run(
-        upload.images["image"],
+        body.images[0].data,
         need=need,
         selection=Selection(options.max_faces, options.min_confidence),
         deadline=context.deadline,
@@ -140,13 +140,7 @@ async def _answer_faces(
     return json_answer(shape())
 
 
-def _threshold(in_query: float | None, in_body: str | None) -> float | None:
-    if in_body is None:
-        return in_query
-    if in_query is not None:
+def _threshold(in_query: float | None, in_body: float | None) -> float | None:
+    if in_query is not None and in_body is not None:
         raise InvalidRequestError("threshold is given twice, in the query and in the body")
-    try:
-        return VerifyOptions.model_validate({"threshold": in_body}).threshold
-    except ValidationError as error:
-        message = f"field 'threshold': {error.errors()[0]['msg']} (got {in_body!r:.100})"
-        raise InvalidRequestError(message) from error
+    return in_query if in_body is None else in_body

@@ -21,7 +21,7 @@ from gateway.collections.intake import EnrolOptions, RawEmbedding
 from gateway.collections.search import SearchOptions
 from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.models import CollectionRecord
-from gateway.routes.bodies import Body, BodySpec, read_body
+from gateway.routes.body import Body, BodySpec, read_body
 from gateway.routes.collections import actor_of, collection_of, threshold_of
 from gateway.routes.context import (
     context_of,

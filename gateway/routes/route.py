@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from gateway import schemas
-from gateway.routes.bodies import BodySpec
+from gateway.routes.body import BodySpec
 from gateway.routes.context import Handler
-from gateway.routes.uploads import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,6 @@ class Route:
     description: str
     answers: dict[int, type[BaseModel] | None]
     options: type[BaseModel] = schemas.NoOptions
-    fields: Fields | BodySpec | None = None
+    fields: BodySpec | None = None
     errors: tuple[str, ...] = ()
     media: str = "application/json"

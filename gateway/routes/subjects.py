@@ -16,7 +16,7 @@ from gateway.collections.base import check_metadata
 from gateway.collections.names import subject_name
 from gateway.errors import NotFoundError
 from gateway.records.models import CollectionRecord, SubjectRecord
-from gateway.routes.bodies import BodySpec, read_body
+from gateway.routes.body import BodySpec, read_body
 from gateway.routes.collections import actor_of, collection_of
 from gateway.routes.context import context_of, json_answer, read_options, services_of
 from gateway.routes.cursors import read_cursor, write_cursor

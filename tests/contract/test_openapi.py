@@ -12,10 +12,8 @@ from gateway.app import DOCUMENT, create_app
 from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEMS
 from gateway.models import Quality, QualityLimits
-from gateway.routes.bodies import BodySpec
 from gateway.routes.context import SERVICES
 from gateway.routes.table import ROUTES
-from gateway.routes.uploads import Fields
 from gateway.settings import Settings
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, serving
@@ -45,6 +43,9 @@ def test_the_app_answers_exactly_the_routes_of_the_document(document):
         (route.method.lower(), route.resource.canonical)
         for route in create_app(Settings()).router.routes()
     }
+    heads = {path for method, path in served if method == "head"}
+    assert heads == {path for method, path in served if method == "get"}
+    served -= {("head", path) for path in heads}
     described = {(m, path) for path, item in document["paths"].items() for m in item}
     assert served == described == {(route.method.lower(), route.path) for route in ROUTES}
 
@@ -94,23 +95,23 @@ def test_bodies_take_the_fields_of_their_route_and_no_others(document):
     for route in ROUTES:
         operation = document["paths"][route.path][route.method.lower()]
         assert ("requestBody" in operation) == (route.fields is not None)
-        if not isinstance(route.fields, Fields):
+        if route.fields is None or not route.fields.required:
             continue
         content = operation["requestBody"]["content"]
         for media in ("multipart/form-data", "application/json"):
             schema = content[media]["schema"]
             assert list(schema["properties"]) == route.fields.names
-            assert schema["required"] == list(route.fields.images)
+            assert schema["required"] == list(route.fields.required)
             assert schema["additionalProperties"] is False
-        assert ("image/*" in content) == (len(route.fields.images) == 1)
+        assert ("image/*" in content) == (len(route.fields.required) == 1)
 
 
 def test_bodies_with_fields_of_their_own_refuse_others(document):
-    specified = [route for route in ROUTES if isinstance(route.fields, BodySpec)]
+    specified = [route for route in ROUTES if route.fields and not route.fields.required]
     assert specified
     for route in specified:
         content = document["paths"][route.path][route.method.lower()]["requestBody"]["content"]
-        images = {"none": [], "one": ["image"], "many": ["image", "images"]}[route.fields.images]
+        images = route.fields.image_names
         assert ("image/*" in content) == bool(images)
         for media in set(content) - {"image/*"}:
             schema = content[media]["schema"]

@@ -50,16 +50,6 @@ async def test_an_internal_error_shows_nothing_of_itself(client, fake, caplog):
     assert any(record.exc_info for record in caplog.records)
 
 
-async def test_a_body_that_does_not_come_ends_with_the_deadline(fake):
-    async def slow():
-        yield b"\x89PNG"
-        await asyncio.sleep(30)
-
-    async with serving(fake, request_timeout_seconds=0.3) as client:
-        headers = {"Content-Type": "image/png"}
-        await refused(client, "detect", "timeout", slow(), headers=headers)
-
-
 async def test_more_than_may_wait_are_refused_at_once(fake):
     fake.seconds = 0.5
     async with serving(fake, max_in_flight=3) as client:

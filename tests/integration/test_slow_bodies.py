@@ -1,0 +1,151 @@
+"""Bodies that come slowly: answered as long as they keep coming, refused when they do not."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.support.collection_client import Embedder
+from tests.support.fake_inference import FakeInference, photo
+from tests.support.gateway_server import form, post, serving
+from tests.support.raw_http import connect, exchange, head, parse
+
+PNG = photo() + bytes(20_000)
+LIMITS = {
+    "request_timeout_seconds": 0.5,
+    "body_idle_seconds": 0.4,
+    "body_min_bytes_per_second": 1000,
+    "body_timeout_seconds": 1.5,
+}
+BOUNDARY = "Content-Type: multipart/form-data; boundary=b"
+START = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+END = b"\r\n--b--\r\n"
+
+
+@pytest.fixture
+def fake():
+    return FakeInference()
+
+
+@pytest.fixture
+async def client(fake):
+    async with serving(fake, Embedder(), **LIMITS) as client:
+        yield client
+
+
+def cut(data: bytes, pieces: int) -> list[bytes]:
+    size = -(-len(data) // pieces)
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+WAYS = {
+    "raw": ("/api/ml/detect", "Content-Type: image/png", PNG),
+    "form": ("/api/ml/detect", BOUNDARY, START + PNG + END),
+    "form of a collection": ("/api/collections/none/search", BOUNDARY, START + PNG + END),
+    "json": (
+        "/api/collections",
+        "Content-Type: application/json",
+        b'{"name": "people"}' + b" " * 9000,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_slow_body_is_answered_though_it_takes_longer_than_the_deadline(client, way):
+    path, kind, body = WAYS[way]
+    started = time.monotonic()
+    sent = [head("POST", path, kind, length=len(body)), *cut(body, 8)]
+    answer = await exchange(client, sent, pause=0.1)
+    assert time.monotonic() - started > LIMITS["request_timeout_seconds"]
+    assert answer.status in (200, 201, 404)
+
+
+async def test_the_deadline_is_for_the_work_and_starts_with_the_last_byte(client, fake):
+    fake.seconds = 0.3
+    sent = [head("POST", "/api/ml/detect", WAYS["raw"][1], length=len(PNG)), *cut(PNG, 5)]
+    answer = await exchange(client, sent, pause=0.1)
+    assert answer.status == 200
+    fake.seconds = 0.7
+    answer = await exchange(client, sent)
+    assert (answer.status, answer.code) == (504, "timeout")
+    assert "the body" not in answer.detail
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_body_that_stalls_is_refused_and_the_connection_closed(client, way):
+    path, kind, body = WAYS[way]
+    started = time.monotonic()
+    for sent in ([], [body[:10]]):
+        answer = await exchange(
+            client, [head("POST", path, kind, length=len(body), close=False), *sent]
+        )
+        assert (answer.status, answer.code) == (504, "timeout")
+        assert "body" in answer.detail
+    assert time.monotonic() - started < 4, "the connection stays open"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_trickles_is_refused(client, chunked):
+    kind = WAYS["raw"][1]
+    if chunked:
+        start = head("POST", "/api/ml/detect", kind, "Transfer-Encoding: chunked", close=False)
+        sent = [start, *[b"1\r\na\r\n"] * 1000]
+    else:
+        sent = [head("POST", "/api/ml/detect", kind, length=5000, close=False), *[b"a"] * 1000]
+    started = time.monotonic()
+    answer = await exchange(client, sent, pause=0.01)
+    assert (answer.status, answer.code) == (504, "timeout")
+    assert "slower than 1000 bytes per second" in answer.detail
+    assert time.monotonic() - started < 2
+
+
+async def test_a_body_that_never_ends_is_refused(client):
+    sent = [head("POST", "/api/ml/detect", WAYS["raw"][1], length=1 << 20), *[bytes(200)] * 1000]
+    answer = await exchange(client, sent, pause=0.02)
+    assert (answer.status, answer.code) == (504, "timeout")
+    assert "not complete after 1.5 s" in answer.detail
+
+
+async def test_slow_bodies_hold_no_more_memory_than_is_allowed(fake):
+    async with serving(fake, **LIMITS, max_receiving_megabytes=1) as client:
+        start = head("POST", "/api/ml/detect", WAYS["raw"][1], length=900_000)
+        first = asyncio.ensure_future(exchange(client, [start, bytes(800_000)]))
+        await asyncio.sleep(0.1)
+        answer = await exchange(client, [start, bytes(900_000)])
+        assert (answer.status, answer.code) == (503, "inference_unavailable")
+        assert answer.headers["Retry-After"] == "1"
+        assert (await first).status == 504
+        # what the refused ones held is free again
+        status, _, _ = await post(client, "detect", form(image=PNG + bytes(900_000)))
+        assert status == 200
+
+
+async def test_a_stop_does_not_wait_for_slow_bodies(fake):
+    started = 0.0
+    async with serving(fake, request_timeout_seconds=20) as client:
+        reader, writer = await connect(client)
+        writer.write(head("POST", "/api/ml/detect", WAYS["raw"][1], length=len(PNG)) + PNG[:50])
+        await asyncio.sleep(0.1)
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    answer = parse(await reader.read())
+    writer.close()
+    assert (answer.status, answer.code) == (503, "inference_unavailable")
+    assert "Retry-After" in answer.headers
+
+
+async def test_metrics_and_timings_tell_receiving_from_work(client):
+    sent = [head("POST", "/api/ml/detect", WAYS["raw"][1], length=len(PNG)), *cut(PNG, 8)]
+    answer = await exchange(client, sent, pause=0.1)
+    assert b'"total":' in answer.body
+    total = float(answer.body.split(b'"total":')[1].split(b"}")[0])
+    assert total > 600, "took_ms.total counts from the head of the request"
+    async with client.get("/metrics") as response:
+        lines = dict(
+            line.rsplit(" ", 1)
+            for line in (await response.text()).splitlines()
+            if line.startswith("aurum_http_re")
+        )
+    assert float(lines['aurum_http_receiving_seconds_sum{route="/api/ml/detect"}']) > 0.6
+    worked = lines['aurum_http_request_seconds_sum{method="POST",route="/api/ml/detect"}']
+    assert float(worked) < 0.3

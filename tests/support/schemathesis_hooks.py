@@ -1,0 +1,82 @@
+"""What OpenAPI cannot say of a valid request, done to those that schemathesis makes.
+
+Only to requests that are meant to be valid; those meant to be wrong are sent as they are.
+"""
+
+import base64
+import io
+import json
+from typing import Any
+
+import schemathesis
+from PIL import Image
+
+from tests.support.fake_inference import DIMENSION, SPACE, photo
+from triton_python_backend.self_test import PORTRAIT as FILE
+
+_IMAGES = {"image", "image_a", "image_b"}
+_MOST_IMAGES = 4
+
+
+def _portrait() -> bytes:
+    """Encode the portrait with the mark of one face, which the fake engine reads."""
+    image = Image.open(FILE).convert("RGB")
+    image.putpixel((0, 0), Image.open(io.BytesIO(photo(faces=1))).getpixel((0, 0)))
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    return target.getvalue()
+
+
+PORTRAIT = _portrait()
+PACKED = base64.b64encode(PORTRAIT).decode()
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: Any) -> None:
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    body = case.body if isinstance(case.body, dict) else {}
+    query = case.query if isinstance(case.query, dict) else {}
+    # a cursor comes from an answer, a false match rate from a calibration with enough pairs, and
+    # a field comes in the query or in the body, not in both
+    for name in {"cursor", "target_fmr", *body} & set(query):
+        del query[name]
+    if case.media_type == "application/json":
+        for each in (body, *(body.get("embeddings") or ())):
+            if each.get("embedding"):
+                each["embedding"] = _vector(each["embedding"])
+        if body.get("space"):
+            body["space"] = SPACE
+        body.pop("target_fmr", None)
+        for name in _IMAGES & set(body):
+            body[name] = PACKED
+        if "images" in body:
+            body["images"] = [PACKED] * min(len(body["images"]), _MOST_IMAGES)
+    # schemathesis takes bytes that a hook puts into a case for invalid: they are sent beside it
+    elif case.media_type == "multipart/form-data":
+        kwargs["files"] = [field for name in body for field in _form_fields(name, body[name])]
+        kwargs["data"] = None
+    elif case.media_type and case.media_type.startswith("image/"):
+        kwargs["data"] = PORTRAIT
+
+
+def _vector(numbers: list[float]) -> list[float]:
+    """Give a vector a direction, and the dimension of its space."""
+    rest = [min(max(number, -10.0), 10.0) for number in numbers]
+    return [1.0, *rest, *[0.0] * DIMENSION][:DIMENSION]
+
+
+def _form_fields(name: str, value: Any) -> list[tuple[str, tuple[str | None, str | bytes]]]:
+    """Say how `requests` sends a field: (name, (file name, content))."""
+    if name == "target_fmr":
+        return []
+    if name in _IMAGES or name == "images":
+        number = min(len(value), _MOST_IMAGES) if name == "images" else 1
+        return [(name, ("photo.png", PORTRAIT))] * number
+    if name == "embedding":
+        value = _vector(value)
+    if name == "embeddings":
+        value = [{**each, "embedding": _vector(each["embedding"])} for each in value]
+    if name == "space":
+        value = SPACE
+    return [(name, (None, value if isinstance(value, str) else json.dumps(value)))]
