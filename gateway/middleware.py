@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
+from gateway.kserve.public import NOT_OFFERED
 from gateway.models import DEFAULT_TENANT, Caller
 from gateway.routes.context import (
     CONTEXT,
@@ -114,7 +115,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     except AurumError as error:
         return problem(request, error)
     except web.HTTPNotFound:
-        return problem(request, NotFoundError("there is no such route"))
+        detail = NOT_OFFERED if _is_kserve(request) else "there is no such route"
+        return problem(request, NotFoundError(detail))
     except web.HTTPMethodNotAllowed as error:
         allowed = sorted(error.allowed_methods)
         response = problem(request, MethodNotAllowedError(f"allowed: {', '.join(allowed)}"))
@@ -145,11 +147,18 @@ def problem(request: web.Request, error: AurumError) -> web.Response:
         "code": error.code,
         "request_id": context_of(request).request_id,
     }
+    if _is_kserve(request):
+        # where clients of KServe v2 look for the sentence
+        body["error"] = error.detail
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
     if known.status in _COME_BACK:
         response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
     response[_CODE] = error.code
     return response
+
+
+def _is_kserve(request: web.Request) -> bool:
+    return request.path == "/v2" or request.path.startswith("/v2/")
 
 
 def _record(request: web.Request, *, status: int, code: str, size: int) -> None:

@@ -11,7 +11,7 @@ from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEM_TYPE, PROBLEMS
 from gateway.routes.bodies import BodySpec
 from gateway.routes.context import REQUEST_ID_HEADER
-from gateway.routes.route import Route
+from gateway.routes.route import Bodies, Route
 from gateway.routes.uploads import Fields
 from gateway.schemas import ProblemOut
 
@@ -64,6 +64,8 @@ def _operation(route: Route) -> Json:
     }
     if isinstance(route.fields, BodySpec):
         operation["requestBody"] = {"required": True, "content": _spec_bodies(route.fields)}
+    elif isinstance(route.fields, Bodies):
+        operation["requestBody"] = {"required": True, "content": _own_bodies(route.fields)}
     elif route.fields is not None:
         operation["requestBody"] = {"required": True, "content": _bodies(route.fields)}
     for status, shape in route.answers.items():
@@ -118,8 +120,20 @@ def _bodies(fields: Fields) -> Json:
 
 
 def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
-    bodies = (route.fields for route in routes)
-    return list(dict.fromkeys(body.shape for body in bodies if isinstance(body, BodySpec)))
+    shapes: list[type[BaseModel] | None] = []
+    for body in (route.fields for route in routes):
+        if isinstance(body, BodySpec):
+            shapes.append(body.shape)
+        elif isinstance(body, Bodies):
+            shapes += body.shapes.values()
+    return list(dict.fromkeys(shape for shape in shapes if shape is not None))
+
+
+def _own_bodies(bodies: Bodies) -> Json:
+    return {
+        media: {} if shape is None else {"schema": {"$ref": _REF.format(model=shape.__name__)}}
+        for media, shape in bodies.shapes.items()
+    }
 
 
 def _spec_bodies(spec: BodySpec) -> Json:
@@ -148,7 +162,7 @@ def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
         example = EXAMPLES.get((route.method, route.path, status))
         if example is not None:
             content["example"] = example
-        answer["content"] = {route.media: content}
+        answer["content"] = {route.media: content} | {media: {} for media in route.more_media}
     elif status < 300:
         answer["content"] = {route.media: {}}
     return answer

@@ -23,6 +23,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import too_many_bytes
+from gateway.routes.chunks import Pieces
 from gateway.routes.context import context_of, services_of, unknown_name
 from gateway.routes.uploads import collect, decode_image, part_chunks, refuse_announced
 
@@ -106,7 +107,7 @@ async def _read(request: web.Request, spec: BodySpec) -> _Parts:
     elif kind == _JSON:
         packed = most * 4 // 3
         refuse_announced(request, packed, limit)
-        body = await collect(request.content.iter_any(), packed, limit)
+        body = await collect(Pieces(request), packed, limit)
         deadline = context_of(request).deadline
         work = partial(_parse_json, body, spec, limit)
         parts = await services_of(request).workers.run(work, deadline=deadline)
@@ -115,7 +116,7 @@ async def _read(request: web.Request, spec: BodySpec) -> _Parts:
         await _read_form(request, spec, limit, most, parts)
     elif kind.startswith("image/") and number:
         refuse_announced(request, limit, limit)
-        data = await collect(request.content.iter_any(), limit, limit)
+        data = await collect(Pieces(request), limit, limit)
         parts.images.append(NamedImage(data, None))
     else:
         ways = f"{_FORM}, {_JSON} or image/*" if number else _JSON

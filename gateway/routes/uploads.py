@@ -20,6 +20,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import too_many_bytes
+from gateway.routes.chunks import Pieces
 from gateway.routes.context import context_of, services_of, unknown_name
 
 _FORM: Final = "multipart/form-data"
@@ -81,14 +82,14 @@ async def _read(request: web.Request, fields: Fields, limit: int) -> Upload:
         # four characters of base64 carry three bytes
         most = limit * len(fields.images) * 4 // 3 + _OVERHEAD_BYTES
         refuse_announced(request, most, limit)
-        body = await collect(request.content.iter_any(), most, limit)
+        body = await collect(Pieces(request), most, limit)
         context = context_of(request)
         return await services_of(request).workers.run(
             partial(parse_json, body, fields=fields, limit=limit), deadline=context.deadline
         )
     if kind.startswith("image/") and len(fields.images) == 1:
         refuse_announced(request, limit, limit)
-        data = await collect(request.content.iter_any(), limit, limit)
+        data = await collect(Pieces(request), limit, limit)
         return Upload({fields.images[0]: data}, {})
     ways = f"{_FORM}, {_JSON}" + (" or image/*" if len(fields.images) == 1 else "")
     message = f"content type {kind[:100] or 'missing'}: send {ways}"

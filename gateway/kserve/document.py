@@ -1,0 +1,114 @@
+"""Rank 2: the JSON of an inference request: its shape, how deep it nests, scalars in range.
+
+Nothing recursive sees JSON before its depth was counted: Triton 24.10 dies of 40,000 brackets.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from gateway.errors import InvalidRequestError
+
+_MAX_DEPTH: Final = 32
+"""Nested data of a tensor with four axes comes to seven."""
+_MAX_PARAMETERS: Final = 32
+_MAX_TEXT: Final = 1024
+_INT64: Final = range(-(1 << 63), 1 << 63)
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "binary_data_output": (bool,),
+    "sequence_start": (bool,),
+    "sequence_end": (bool,),
+    "sequence_id": (int, str),
+    "priority": (int,),
+    "timeout": (int,),
+}
+"""Parameters that have a meaning in Triton; all others are handed on to the model as they are."""
+_KIND_NAMES: Final = {bool: "true or false", int: "a number, 0 or more", str: "a text"}
+
+Scalar = bool | int | float | str
+Parameters = dict[str, Scalar]
+
+
+class InputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input tensor; its data is parsed when its type and shape are known."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters = {}
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One output that is asked for."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class RequestIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An inference request without its binary tensors."""
+
+    inputs: list[InputIn]
+    id: str = ""
+    parameters: Parameters = {}
+    outputs: list[OutputIn] = []
+
+
+_DECODER: Final = msgspec.json.Decoder(RequestIn)
+
+
+def parse_document(data: bytes) -> RequestIn:
+    """Parse the JSON of a request; raises InvalidRequestError saying what is wrong with it."""
+    if not data.strip():
+        raise InvalidRequestError("the request has no JSON")
+    refuse_deep(data)
+    try:
+        document = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+    if len(document.id) > _MAX_TEXT:
+        raise InvalidRequestError(f"an id has {_MAX_TEXT} characters at most")
+    _check_parameters(document.parameters)
+    return document
+
+
+def refuse_deep(data: bytes) -> None:
+    """Raise InvalidRequestError for JSON that nests deeper than any request has to."""
+    # few brackets cannot nest deep; this spares binary requests the work
+    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH:
+        return
+    if _depth(data) > _MAX_DEPTH:
+        raise InvalidRequestError(f"JSON may nest {_MAX_DEPTH} levels deep at most")
+
+
+def _depth(data: bytes) -> int:
+    """Count the levels of nesting, brackets in strings apart, in linear time without recursion."""
+    # escapes occur in strings only
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    code: npt.NDArray[np.uint8] = np.frombuffer(plain, dtype=np.uint8)
+    in_string = np.logical_xor.accumulate(code == ord('"'))
+    step = ((code == ord("[")) | (code == ord("{"))).astype(np.int8)
+    step -= ((code == ord("]")) | (code == ord("}"))).astype(np.int8)
+    step[in_string] = 0
+    return int(step.cumsum(dtype=np.int32).max(initial=0))
+
+
+def _check_parameters(parameters: Parameters) -> None:
+    if len(parameters) > _MAX_PARAMETERS:
+        raise InvalidRequestError(f"a request has {_MAX_PARAMETERS} parameters at most")
+    for name, value in parameters.items():
+        if name.startswith("triton_"):
+            raise InvalidRequestError(f"parameter {name[:100]!r} is reserved")
+        if len(name) > _MAX_TEXT or (isinstance(value, str) and len(value) > _MAX_TEXT):
+            message = f"parameter {name[:100]!r} is longer than {_MAX_TEXT} characters"
+            raise InvalidRequestError(message)
+        if isinstance(value, int) and value not in _INT64:
+            raise InvalidRequestError(f"parameter {name!r} does not fit into 64 bits")
+        kinds = _KINDS.get(name)
+        if kinds and (type(value) not in kinds or (isinstance(value, int) and value < 0)):
+            wanted = " or ".join(_KIND_NAMES[kind] for kind in kinds)
+            raise InvalidRequestError(f"parameter {name!r} must be {wanted}")
