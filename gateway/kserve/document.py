@@ -7,12 +7,15 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from gateway.errors import InvalidRequestError
 
 _MAX_DEPTH: Final = 32
 """Nested data of a tensor with four axes comes to seven."""
+_MAX_OBJECTS: Final = 256
+_MAX_QUOTES: Final = 4096
+_BLOCK_BYTES: Final = 1 << 20
+"""Counted at a time, so that counting needs little memory."""
 _MAX_PARAMETERS: Final = 32
 _MAX_TEXT: Final = 1024
 _INT64: Final = range(-(1 << 63), 1 << 63)
@@ -65,7 +68,7 @@ def parse_document(data: bytes) -> RequestIn:
     """Parse the JSON of a request; raises InvalidRequestError saying what is wrong with it."""
     if not data.strip():
         raise InvalidRequestError("the request has no JSON")
-    refuse_deep(data)
+    refuse_costly(data)
     try:
         document = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -76,25 +79,37 @@ def parse_document(data: bytes) -> RequestIn:
     return document
 
 
-def refuse_deep(data: bytes) -> None:
-    """Raise InvalidRequestError for JSON that nests deeper than any request has to."""
-    # few brackets cannot nest deep; this spares binary requests the work
-    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH:
+def refuse_costly(data: bytes) -> None:
+    """Refuse JSON that costs more than its bytes: deep nesting, many objects, many texts.
+
+    Counts in linear time without recursion, brackets within texts apart. What passes is many
+    numbers at worst. Raises InvalidRequestError.
+    """
+    quotes, opened = data.count(b'"'), data.count(b"[") + data.count(b"{")
+    if quotes <= _MAX_QUOTES and opened <= _MAX_DEPTH:
+        # too few of them, wherever they stand; this spares binary requests the work
         return
-    if _depth(data) > _MAX_DEPTH:
-        raise InvalidRequestError(f"JSON may nest {_MAX_DEPTH} levels deep at most")
-
-
-def _depth(data: bytes) -> int:
-    """Count the levels of nesting, brackets in strings apart, in linear time without recursion."""
-    # escapes occur in strings only
-    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    code: npt.NDArray[np.uint8] = np.frombuffer(plain, dtype=np.uint8)
-    in_string = np.logical_xor.accumulate(code == ord('"'))
-    step = ((code == ord("[")) | (code == ord("{"))).astype(np.int8)
-    step -= ((code == ord("]")) | (code == ord("}"))).astype(np.int8)
-    step[in_string] = 0
-    return int(step.cumsum(dtype=np.int32).max(initial=0))
+    # escapes occur in texts only
+    plain = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
+    in_text, depth, objects, quotes = False, 0, 0, 0
+    for start in range(0, plain.size, _BLOCK_BYTES):
+        code = plain[start : start + _BLOCK_BYTES]
+        quote = code == ord('"')
+        quotes += int(quote.sum())
+        # a quote opens a text or closes it
+        inside = np.logical_xor.accumulate(quote) ^ in_text
+        in_text = bool(inside[-1])
+        braces = (code == ord("{")) & ~inside
+        objects += int(braces.sum())
+        step = (braces | ((code == ord("[")) & ~inside)).astype(np.int32)
+        step -= ((code == ord("}")) | (code == ord("]"))) & ~inside
+        levels = depth + step.cumsum()
+        depth = int(levels[-1])
+        if levels.max() > _MAX_DEPTH:
+            raise InvalidRequestError(f"JSON may nest {_MAX_DEPTH} levels deep at most")
+        if objects > _MAX_OBJECTS or quotes > _MAX_QUOTES:
+            message = f"JSON may hold {_MAX_OBJECTS} objects and {_MAX_QUOTES // 2} texts at most"
+            raise InvalidRequestError(message)
 
 
 def _check_parameters(parameters: Parameters) -> None:
