@@ -3,6 +3,8 @@
 Nothing recursive sees JSON before its depth was counted: Triton 24.10 dies of 40,000 brackets.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -35,11 +37,11 @@ Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]
 
 
-class InputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One input tensor; its data is parsed when its type and shape are known."""
+class _InputJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input as it comes: parts that may be long are left as they are."""
 
     name: str
-    shape: list[int]
+    shape: msgspec.Raw
     datatype: str
     parameters: Parameters = {}
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -52,16 +54,37 @@ class OutputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Parameters = {}
 
 
-class RequestIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An inference request without its binary tensors."""
+class _RequestJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request as it comes."""
 
-    inputs: list[InputIn]
+    inputs: list[_InputJson]
     id: str = ""
     parameters: Parameters = {}
     outputs: list[OutputIn] = []
 
 
-_DECODER: Final = msgspec.json.Decoder(RequestIn)
+@dataclass(frozen=True, slots=True)
+class InputIn:
+    """One input tensor; `data` is the JSON of its data, None where they come in binary form."""
+
+    name: str
+    shape: Sequence[int]
+    datatype: str
+    parameters: Parameters
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIn:
+    """An inference request without its binary tensors."""
+
+    id: str
+    parameters: Parameters
+    inputs: tuple[InputIn, ...]
+    outputs: tuple[OutputIn, ...]
+
+
+_DECODER: Final = msgspec.json.Decoder(_RequestJson)
 
 
 def parse_document(data: bytes) -> RequestIn:
@@ -71,12 +94,26 @@ def parse_document(data: bytes) -> RequestIn:
     refuse_costly(data)
     try:
         document = _DECODER.decode(data)
+        inputs = tuple(_read_input(given) for given in document.inputs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the request cannot be read: {error}") from error
     if len(document.id) > _MAX_TEXT:
         raise InvalidRequestError(f"an id has {_MAX_TEXT} characters at most")
     _check_parameters(document.parameters)
-    return document
+    return RequestIn(document.id, document.parameters, inputs, tuple(document.outputs))
+
+
+def _read_input(given: _InputJson) -> InputIn:
+    shape = bytes(given.shape)
+    if len(shape) > _MAX_TEXT:
+        raise InvalidRequestError(f"input {given.name[:100]!r}: the shape is too long")
+    return InputIn(
+        given.name,
+        msgspec.json.decode(shape, type=list[int]),
+        given.datatype,
+        given.parameters,
+        None if isinstance(given.data, msgspec.UnsetType) else bytes(given.data),
+    )
 
 
 def refuse_costly(data: bytes) -> None:

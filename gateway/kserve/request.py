@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
 import orjson
 
 from gateway.errors import (
@@ -140,7 +139,7 @@ def _binary_size(given: InputIn) -> int | None:
     name = given.name[:100]
     _refuse_unknown(f"input {name!r}", set(given.parameters) - {_SIZE})
     size = given.parameters.get(_SIZE)
-    if (size is None) == (given.data is msgspec.UNSET):
+    if (size is None) == (given.data is None):
         raise InvalidRequestError(f"input {name!r} needs either data or {_SIZE}")
     if size is not None and (type(size) is not int or size < 0):
         raise InvalidRequestError(f"input {name!r}: {_SIZE} must be a number, 0 or more")
@@ -160,10 +159,10 @@ def _pack_input(
     given: InputIn, blob: bytes | None, tensor: Tensor, max_batch_size: int, limits: ImageLimits
 ) -> bytes:
     count = check_shape(given, tensor, max_batch_size=max_batch_size)
-    if blob is not None:
-        data = check_binary(given, blob, count=count)
+    if given.data is not None:
+        data = pack_json(given, given.data, count=count)
     else:
-        data = pack_json(given, bytes(given.data), count=count)  # type: ignore[arg-type]
+        data = check_binary(given, blob or b"", count=count)
     if tensor.name != contract.IMAGE:
         return data
     images = split_elements(given.name, data, count=count)
