@@ -107,9 +107,13 @@ def _read_input(given: _InputJson) -> InputIn:
     shape = bytes(given.shape)
     if len(shape) > _MAX_TEXT:
         raise InvalidRequestError(f"input {given.name[:100]!r}: the shape is too long")
+    try:
+        sizes = msgspec.json.decode(shape, type=list[int])
+    except msgspec.DecodeError as error:
+        raise InvalidRequestError(f"input {given.name[:100]!r}, shape: {error}") from error
     return InputIn(
         given.name,
-        msgspec.json.decode(shape, type=list[int]),
+        sizes,
         given.datatype,
         given.parameters,
         None if isinstance(given.data, msgspec.UnsetType) else bytes(given.data),

@@ -4,6 +4,7 @@ A chunk of HTTP/1.1 may hold one byte. A million of them cost a server far more 
 NVIDIA Triton 24.10 dies of it (CVE-2025-23310), and here they would hold up the event loop.
 """
 
+import asyncio
 from typing import Final, Self
 
 from aiohttp import web
@@ -13,9 +14,11 @@ from gateway.errors import InvalidRequestError
 READ_BUFFER_BYTES: Final = 64 * 1024
 """What is read ahead of a body. aiohttp pauses the parser after a sixteenth as many chunks, 4,096,
 which are parsed in one go: this bounds how long one connection holds up all others."""
-_FREE_CHUNKS: Final = 1024
-_BYTES_PER_CHUNK: Final = 256
+_FREE_CHUNKS: Final = 16_384
+_BYTES_PER_CHUNK: Final = 64
 """Mean size below which chunks are refused, `_FREE_CHUNKS` at the start apart."""
+_CHUNKS_IN_A_ROW: Final = 256
+"""Then others have their turn: chunks that are there already are read without a pause."""
 
 
 class Pieces:
@@ -41,6 +44,8 @@ class Pieces:
                 raise StopAsyncIteration
             self._size += len(piece)
             self._chunks += ends_chunk
+            if ends_chunk and self._chunks % _CHUNKS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             if self._chunks > _FREE_CHUNKS + self._size // _BYTES_PER_CHUNK:
                 # from here on the protocol does not parse what comes
                 self._request.protocol.close()
