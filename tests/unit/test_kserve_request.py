@@ -81,7 +81,15 @@ def test_the_form_of_each_output_is_its_own_wish_or_that_for_all():
 
 
 def test_parameters_are_handed_on():
-    given = {"timeout": 5, "priority": 1, "sequence_id": "s", "a": True, "b": 1.5, "c": -3, "d": "x"}
+    given = {
+        "timeout": 5,
+        "priority": 1,
+        "sequence_id": "s",
+        "a": True,
+        "b": 1.5,
+        "c": -3,
+        "d": "x",
+    }
     head, _ = pack({"inputs": [image()], "parameters": given}, ELEMENT)
     assert head["parameters"] == given
 
@@ -165,7 +173,21 @@ def test_malformed_json_is_refused(case):
 
 @pytest.mark.parametrize(
     "shape",
-    [[], [0], [-1], [2], [1, 1], [2**62, 2**62], [2**64], [1.0], [True], ["1"], [None], [1] * 5000, 5],
+    [
+        [],
+        [0],
+        [-1],
+        [2],
+        [1, 1],
+        [2**62, 2**62],
+        [2**64],
+        [1.0],
+        [True],
+        ["1"],
+        [None],
+        [1] * 5000,
+        5,
+    ],
 )
 def test_a_shape_that_does_not_fit_is_refused(shape):
     assert "IMAGE" in refused({"inputs": [image(shape=shape)]}, ELEMENT)
