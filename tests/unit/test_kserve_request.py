@@ -193,6 +193,13 @@ def test_a_shape_that_does_not_fit_is_refused(shape):
     assert "IMAGE" in refused({"inputs": [image(shape=shape)]}, ELEMENT)
 
 
+@pytest.mark.parametrize(
+    ("shape", "data"), [("[1,0]", "[]"), ("[4]", "[1,1,1,1]"), ("[1,2,2]", "[1,1,1,1]")]
+)
+def test_a_shape_must_be_the_models_even_where_the_data_agree(shape, data):
+    assert "has the shape [-1,-1]" in refused(vector(data, shape=shape), model=SCORING)
+
+
 def test_a_number_of_thousands_of_digits_is_refused():
     digits = b"9" * 5000
     text = b'{"inputs":[{"name":"IMAGE","shape":[%s],"datatype":"BYTES","data":["a"]}]}' % digits
