@@ -217,6 +217,12 @@ def test_binary_data_beyond_the_body_are_refused():
     assert "exceeds" in refused({"inputs": [given]}, ELEMENT)
 
 
+def test_bytes_that_belong_to_no_input_are_refused():
+    assert "1 bytes of the body belong to no input" in refused(
+        {"inputs": [image()]}, ELEMENT + b"x"
+    )
+
+
 @pytest.mark.parametrize("head", [10_000_000, 5, 1])
 def test_a_head_that_is_not_there_is_refused(head):
     refused({"inputs": [image()]}, ELEMENT, head=head)
