@@ -20,11 +20,13 @@ from gateway.inference.base import CandidateInference, Inference
 from gateway.inference.candidate import TritonCandidate
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
+from gateway.kserve.upstream import TritonHttp
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
 from gateway.openapi import build_document
 from gateway.pipeline import Pipeline
 from gateway.references import References
+from gateway.routes.chunks import READ_BUFFER_BYTES
 from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.receiving import RECEIVING, Receiving, expect
 from gateway.routes.table import ROUTES
@@ -79,6 +81,14 @@ def create_app(
         inference = await open_inference(settings)
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
+        # one queue before Triton, whatever way a request takes
+        slots = Slots(
+            settings.max_in_flight,
+            max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
+        )
+        kserve = TritonHttp(
+            settings.triton_http_address, slots=slots, connections=settings.max_in_flight
+        )
         try:
             async with (
                 open_answers(settings, inference, metrics, release=_version()) as answers,
@@ -92,11 +102,7 @@ def create_app(
                 pipeline = Pipeline(
                     inference,
                     limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
-                    slots=Slots(
-                        settings.max_in_flight,
-                        max_wait_seconds=settings.max_wait_seconds
-                        or settings.request_timeout_seconds / 4,
-                    ),
+                    slots=slots,
                     workers=workers,
                     metrics=metrics,
                     answers=answers,
@@ -124,9 +130,11 @@ def create_app(
                         trials,
                         references,
                         watch,
+                        kserve,
                     )
                     yield
         finally:
+            await kserve.close()
             await tried.close()
             await embedder.close()
             await inference.close()
@@ -151,6 +159,7 @@ def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handler_cancellation=True,
         # images do not shrink; what unpacks to a hundred times its size stays packed
         auto_decompress=False,
+        read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
     )
 

@@ -118,7 +118,10 @@ class Workers:
         seconds = deadline.remaining_seconds()
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self._pool, work), seconds)
+            # no name for the future: an error in it would hold its own traceback, and with that the
+            # body of the request, until the garbage collector comes by
+            async with asyncio.timeout(seconds):
+                return await loop.run_in_executor(self._pool, work)
         except TimeoutError as error:
             raise RequestTimeoutError("the deadline passed while waiting for a thread") from error
 

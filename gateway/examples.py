@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from gateway.collection_examples import COLLECTION_EXAMPLES
+from gateway.kserve.examples import KSERVE_EXAMPLES
 
 _QUALITY: Final = {
     "size": 104.2,
@@ -158,4 +159,5 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
         "parts": {"triton": {"status": "unready", "detail": "127.0.0.1:8001: not available"}},
     },
     **COLLECTION_EXAMPLES,
+    **KSERVE_EXAMPLES,
 }

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
+from gateway.kserve.public import NOT_OFFERED
 from gateway.models import DEFAULT_TENANT, Caller
 from gateway.routes.context import (
     CONTEXT,
@@ -118,7 +119,8 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     except AurumError as error:
         return problem(request, error)
     except web.HTTPNotFound:
-        return problem(request, NotFoundError("there is no such route"))
+        detail = NOT_OFFERED if _is_kserve(request) else "there is no such route"
+        return problem(request, NotFoundError(detail))
     except web.HTTPMethodNotAllowed as error:
         return _answer_method(request, ", ".join(sorted(error.allowed_methods)))
     except web.RequestPayloadError:
@@ -137,21 +139,26 @@ MIDDLEWARES: Final[tuple[Middleware, ...]] = (give_context, observe, answer_prob
 
 def problem(request: web.Request, error: AurumError) -> web.Response:
     """Write an error of a request as problem details."""
-    return write_problem(error, request_id=context_of(request).request_id)
+    return write_problem(
+        error, request_id=context_of(request).request_id, for_kserve=_is_kserve(request)
+    )
 
 
-def write_problem(error: AurumError, *, request_id: str) -> web.Response:
-    """Write an error as problem details."""
+def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = False) -> web.Response:
+    """Write an error as problem details; clients of KServe v2 read its member `error`."""
     known = PROBLEMS[error.code]
+    # it may quote a header that is no text
+    detail = error.detail.encode("utf-8", "replace").decode()
     body = {
         "type": f"urn:aurum:problem:{error.code}",
         "title": known.title,
         "status": known.status,
-        # it may quote a header that is no text
-        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "detail": detail,
         "code": error.code,
         "request_id": request_id,
     }
+    if for_kserve:
+        body["error"] = detail
     response = web.Response(body=orjson.dumps(body), status=known.status, content_type=PROBLEM_TYPE)
     if known.status in _COME_BACK or error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
@@ -173,6 +180,10 @@ def _answer_method(request: web.Request, allowed: str) -> web.Response:
         response = problem(request, MethodNotAllowedError(f"allowed: {allowed}"))
     response.headers["Allow"] = allowed
     return response
+
+
+def _is_kserve(request: web.Request) -> bool:
+    return request.path == "/v2" or request.path.startswith("/v2/")
 
 
 def _record(request: web.Request, *, status: int, code: str, size: int) -> None:

@@ -11,7 +11,7 @@ from gateway.examples import EXAMPLES
 from gateway.middleware import PROBLEM_TYPE, PROBLEMS
 from gateway.routes.body import BodySpec
 from gateway.routes.context import REQUEST_ID_HEADER
-from gateway.routes.route import Route
+from gateway.routes.route import Bodies, Route
 from gateway.schemas import ProblemOut
 
 Json = dict[str, Any]
@@ -75,8 +75,10 @@ def _operation(route: Route) -> Json:
         "parameters": [*_path_parameters(route.path), *_query_parameters(route)],
         "responses": {},
     }
-    if route.fields is not None:
+    if isinstance(route.fields, BodySpec):
         operation["requestBody"] = _body(route.fields)
+    elif isinstance(route.fields, Bodies):
+        operation["requestBody"] = {"required": True, "content": _own_bodies(route.fields)}
     for status, shape in route.answers.items():
         operation["responses"][str(status)] = _answer(route, status, shape)
     for status, codes in _by_status((*route.errors, *_ANYWHERE)).items():
@@ -96,7 +98,7 @@ def _query_parameters(route: Route) -> list[Json]:
     schema = route.options.model_json_schema()
     properties: Json = dict(schema.get("properties", {}))
     spec = route.fields
-    if spec is not None and spec.query_names:
+    if isinstance(spec, BodySpec) and spec.query_names:
         described = spec.shape.model_json_schema(ref_template=_REF)["properties"]
         properties |= {name: described[name] for name in spec.query_names}
     return [
@@ -137,8 +139,20 @@ def _is_structure(described: Json) -> bool:
 
 
 def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
-    bodies = (route.fields for route in routes)
-    return list(dict.fromkeys(body.shape for body in bodies if body is not None))
+    shapes: list[type[BaseModel] | None] = []
+    for body in (route.fields for route in routes):
+        if isinstance(body, BodySpec):
+            shapes.append(body.shape)
+        elif isinstance(body, Bodies):
+            shapes += body.shapes.values()
+    return list(dict.fromkeys(shape for shape in shapes if shape is not None))
+
+
+def _own_bodies(bodies: Bodies) -> Json:
+    return {
+        media: {} if shape is None else {"schema": {"$ref": _REF.format(model=shape.__name__)}}
+        for media, shape in bodies.shapes.items()
+    }
 
 
 def _body(spec: BodySpec) -> Json:
@@ -215,7 +229,7 @@ def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
         example = EXAMPLES.get((route.method, route.path, status))
         if example is not None:
             content["example"] = example
-        answer["content"] = {route.media: content}
+        answer["content"] = {route.media: content} | {media: {} for media in route.more_media}
     elif status < 300:
         answer["content"] = {route.media: {}}
     return answer

@@ -353,3 +353,5 @@ class ProblemOut(Shape):
     detail: str
     code: str
     request_id: str
+    error: str | None = None
+    """Below `/v2` alone: the detail again, where clients of KServe v2 look for it."""

@@ -30,18 +30,20 @@ class Settings(BaseSettings):
     home: Path = Path(".aurum")
     """Folder of all state: environment of Triton, logs, records, caches."""
     host: str = "127.0.0.1"
-    """Address that all listeners bind."""
+    """Address that all listeners bind, Triton's HTTP apart, which stays on this machine."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the gateway."""
 
     triton_http_port: int = Field(default=8000, ge=1, le=65535)
-    """Port of Triton's KServe v2 HTTP."""
+    """Port of Triton's KServe v2 HTTP, on this machine only; clients use `/v2` of the gateway."""
     triton_grpc_port: int = Field(default=8001, ge=1, le=65535)
     """Port of Triton's KServe v2 gRPC."""
     triton_metrics_port: int = Field(default=8002, ge=1, le=65535)
     """Port of Triton's Prometheus metrics."""
     triton_grpc_url: str | None = None
     """`host:port` of a Triton that runs elsewhere; unset: the one that this program starts."""
+    triton_http_url: str | None = None
+    """`http://host:port` of KServe v2 of a Triton that runs elsewhere, for `/v2` of the gateway."""
     triton_start_timeout_seconds: float = Field(default=120.0, gt=0)
     """How long Triton may take until all stages are ready."""
 
@@ -62,6 +64,9 @@ class Settings(BaseSettings):
     """Largest encoded image in bytes."""
     max_image_megapixels: float = Field(default=40.0, gt=0)
     """Largest image in millions of pixels, read from its header."""
+    max_tensor_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    """Largest body of a KServe request (`/v2`) in bytes, unpacked; one that holds an image of
+    `max_image_bytes` may be larger."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     """Deadline of one request from the moment its body is complete, all waiting included."""
     body_idle_seconds: float = Field(default=10.0, gt=0)
@@ -162,6 +167,15 @@ class Settings(BaseSettings):
     def triton_address(self) -> str:
         """`host:port` of the gRPC endpoint that the gateway calls."""
         return self.triton_grpc_url or f"127.0.0.1:{self.triton_grpc_port}"
+
+    @property
+    def triton_http_address(self) -> str | None:
+        """URL of Triton's HTTP endpoint; None: Triton runs elsewhere, and nobody said where."""
+        if self.triton_http_url is not None:
+            return self.triton_http_url.rstrip("/")
+        if self.triton_grpc_url is not None:
+            return None
+        return f"http://127.0.0.1:{self.triton_http_port}"
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -178,12 +178,9 @@ class TritonCalls:
 def translate(error: InferenceServerException) -> AurumError:
     """Turn what Triton or gRPC said into an error of ours; only a clean sentence leaves here."""
     status, text = str(error.status()), str(error.message())
-    _, found, reason = text.partition(contract.INVALID_IMAGE)
-    if found:
-        # what a stage says may run on over several lines; the first is for the client
-        lines = reason.lstrip(" :").splitlines()
-        first = lines[0][:_LONGEST_REASON] if lines else "not decodable"
-        return InvalidImageError(f"the image cannot be decoded: {first}")
+    undecodable = find_undecodable(text)
+    if undecodable is not None:
+        return undecodable
     if status == _TOO_LATE:
         return RequestTimeoutError("inference did not answer within the deadline")
     # a Python stage whose process died says so as an internal error, and is started again
@@ -194,6 +191,17 @@ def translate(error: InferenceServerException) -> AurumError:
         )
     log.error("triton failed", extra={"status": status, "reason": text})
     return AurumError("inference failed")
+
+
+def find_undecodable(text: str) -> InvalidImageError | None:
+    """Give the error if Triton's text says that a stage could not decode the image."""
+    _, found, reason = text.partition(contract.INVALID_IMAGE)
+    if not found:
+        return None
+    # what a stage says may run on over several lines; the first is for the client
+    lines = reason.lstrip(" :").splitlines()
+    first = lines[0][:_LONGEST_REASON] if lines else "not decodable"
+    return InvalidImageError(f"the image cannot be decoded: {first}")
 
 
 def _tensor(name: str, value: Array) -> InferInput:

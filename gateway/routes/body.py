@@ -189,7 +189,7 @@ async def _read(request: web.Request, parts: _Parts) -> str:
         raise UnsupportedMediaTypeError("send the body without a content encoding")
     kind, parameters = parse_header(request.headers.get("Content-Type", ""))
     spec, limits = parts.spec, parts.limits
-    receive = partial(IncomingBody, request, limit=limits.image_bytes)
+    receive = partial(IncomingBody, request, too_many=too_many_bytes(limits.image_bytes))
     if kind.startswith("image/") and spec.raw_name is not None:
         async with receive(most=limits.image_bytes) as body:
             parts.add_image(spec.raw_name, NamedImage(await body.read(), None))

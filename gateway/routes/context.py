@@ -17,6 +17,7 @@ from gateway.collections.service import Collections
 from gateway.deadline import Deadline, Workers
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
+from gateway.kserve.upstream import TritonHttp
 from gateway.metrics import Metrics
 from gateway.models import Caller
 from gateway.pipeline import Pipeline
@@ -46,6 +47,7 @@ class Services:
     trials: Trials
     references: References
     watch: Watch
+    kserve: TritonHttp
 
 
 @dataclass(slots=True)

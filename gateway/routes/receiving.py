@@ -17,7 +17,7 @@ from gateway.errors import (
     InferenceUnavailableError,
     RequestTimeoutError,
 )
-from gateway.images import too_many_bytes
+from gateway.routes.chunks import Pieces
 from gateway.routes.context import context_of
 from gateway.settings import Settings
 
@@ -70,22 +70,24 @@ RECEIVING: Final = web.AppKey("receiving", Receiving)
 class IncomingBody:
     """The bytes of a request's body, in pieces.
 
-        async with IncomingBody(request, most=most, limit=limit) as pieces:
+        async with IncomingBody(request, most=most, too_many=refusal) as pieces:
             async for piece in pieces: ...
 
     The body is refused as soon as it is clear that it breaks a limit:
         ImageTooLargeError: more than `most` bytes are announced, or came.
         RequestTimeoutError: it stalls, comes too slowly or takes too long in all.
         InferenceUnavailableError: too many bodies are being received, or the service stops.
+        InvalidRequestError: as `Pieces`.
     When the last byte has come the deadline of the request starts anew.
     """
 
-    def __init__(self, request: web.Request, *, most: int, limit: int) -> None:
-        """Take at most `most` bytes; `limit`, in bytes, is named in the refusal."""
+    def __init__(self, request: web.Request, *, most: int, too_many: str) -> None:
+        """Take at most `most` bytes; `too_many` is the refusal of more."""
         self.received = 0
         self._request = request
+        self._pieces = Pieces(request)
         self._most = most
-        self._too_many = too_many_bytes(limit)
+        self._too_many = too_many
         self._receiving = request.app[RECEIVING]
         self._started = time.monotonic()
 
@@ -120,7 +122,7 @@ class IncomingBody:
         wait = max(until - time.monotonic(), _SHORTEST_WAIT_SECONDS)
         try:
             async with asyncio.timeout(wait):
-                piece = await self._request.content.readany()
+                piece = await anext(self._pieces, b"")
         except TimeoutError:
             raise self._give_up(RequestTimeoutError(refusal)) from None
         except _StoppingError:

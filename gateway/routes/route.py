@@ -1,5 +1,6 @@
 """Rank 4: what is said of a route."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -10,11 +11,18 @@ from gateway.routes.context import Handler
 
 
 @dataclass(frozen=True, slots=True)
+class Bodies:
+    """Bodies that a handler reads itself, by media type; None: bytes."""
+
+    shapes: Mapping[str, type[BaseModel] | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route.
 
     answers: JSON body by status; None: no JSON (`media` names the type). errors: codes that it may
-    answer with beside those that any route may.
+    answer with beside those that any route may. more_media: types of the same answer as bytes.
     """
 
     method: str
@@ -25,6 +33,7 @@ class Route:
     description: str
     answers: dict[int, type[BaseModel] | None]
     options: type[BaseModel] = schemas.NoOptions
-    fields: BodySpec | None = None
+    fields: BodySpec | Bodies | None = None
     errors: tuple[str, ...] = ()
     media: str = "application/json"
+    more_media: tuple[str, ...] = ()

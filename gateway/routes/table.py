@@ -3,6 +3,7 @@
 from typing import Final
 
 from gateway import schemas
+from gateway.kserve.table import KSERVE_ROUTES
 from gateway.routes import docs, health, ml
 from gateway.routes.collection_table import COLLECTION_ROUTES
 from gateway.routes.route import Route
@@ -91,6 +92,7 @@ ROUTES: Final = (
         errors=("invalid_request",),
     ),
     *COLLECTION_ROUTES,
+    *KSERVE_ROUTES,
     Route(
         "GET",
         "/api/health/live",

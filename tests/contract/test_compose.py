@@ -97,6 +97,7 @@ def test_gateway_starts_with_its_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert container_port("gateway", 0) == ("AURUM_PORT", str(settings.port))
     assert settings.host == "0.0.0.0"
     assert settings.triton_grpc_url == f"triton:{flags_of_triton()['--grpc-port']}"
+    assert settings.triton_http_address == f"http://triton:{flags_of_triton()['--http-port']}"
     assert str(settings.model_repository) == mount_of_the_repository("gateway")
     assert f"aurum-home:{settings.home}" in SERVICES["gateway"]["volumes"]
     pixels = SERVICES["triton"]["environment"]["OPENCV_IO_MAX_IMAGE_PIXELS"]

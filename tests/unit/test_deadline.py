@@ -1,6 +1,9 @@
 import asyncio
+import gc
 import threading
-from contextlib import ExitStack
+import weakref
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import pytest
 
@@ -114,4 +117,33 @@ async def test_a_queue_before_the_workers_ends_with_the_deadline():
     finally:
         release.set()
         await busy
+        workers.close()
+
+
+async def test_an_error_on_a_thread_does_not_keep_what_it_was_about():
+    class Body:
+        pass
+
+    def refuse(body: Body) -> None:
+        raise InferenceUnavailableError(f"not {type(body).__name__}")
+
+    workers, body = Workers(1), Body()
+    kept = weakref.ref(body)
+    work = partial(refuse, body)
+    del body
+    gc.collect()
+    gc.disable()
+    try:
+        # pytest.raises would hold the error
+        with suppress(InferenceUnavailableError):
+            await workers.run(work, deadline=Deadline.after(10))
+        del work
+        for _ in range(100):
+            # the thread lets go of it a moment later
+            await asyncio.sleep(0.01)
+            if kept() is None:
+                break
+        assert kept() is None
+    finally:
+        gc.enable()
         workers.close()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.settings import Settings
+from tools.serving.ports import triton_listeners
 
 _TIMEOUT_SECONDS: Final = 3.0
-_ANY: Final = ("0.0.0.0", "::", "")
 _POLL_SECONDS: Final = 0.2
 _SETTLED_SECONDS: Final = 3.0
 """Triton looks every second; before that a failure may be that of an earlier folder."""
@@ -30,8 +30,7 @@ States = dict[tuple[str, int], TritonState]
 
 def read_states(settings: Settings) -> States | None:
     """Ask Triton for its repository index; None if no Triton answers there."""
-    host = "127.0.0.1" if settings.host in _ANY else settings.host
-    url = f"http://{host}:{settings.triton_http_port}/v2/repository/index"
+    url = f"http://{triton_listeners(settings)[0].address}/v2/repository/index"
     request = urllib.request.Request(url, data=b"{}", method="POST")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:

@@ -52,9 +52,10 @@ class GatewayPart:
         """Take over this process's variables, with absolute folders."""
         variables = child_environment(self.settings)
         if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
-            # Triton listens on that one address only
-            address = triton_listeners(self.settings)[1].address
-            variables[PREFIX + "TRITON_GRPC_URL"] = address
+            # Triton's gRPC listens on that one address only
+            http, grpc, _ = triton_listeners(self.settings)
+            variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
+            variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
         if self.redis_url is not None:
             variables[PREFIX + "REDIS_URL"] = self.redis_url
         return variables

@@ -10,6 +10,7 @@ import psutil
 from gateway.settings import PREFIX, Settings
 from tools.serving.errors import ServingError
 
+_LOOPBACK = "127.0.0.1"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
@@ -30,10 +31,14 @@ class Listener:
 
 
 def triton_listeners(settings: Settings) -> tuple[Listener, Listener, Listener]:
-    """HTTP, gRPC and metrics of Triton, in this order."""
+    """HTTP, gRPC and metrics of Triton, in this order.
+
+    HTTP stays on this machine, whatever the host: 80 kB of nested JSON or a million tiny chunks
+    (CVE-2025-23310) kill Triton 24.10 there. Others use `/v2` of the gateway, which is bounded.
+    """
     host = settings.host
     return (
-        Listener("Triton's HTTP", "triton_http_port", host, settings.triton_http_port),
+        Listener("Triton's HTTP", "triton_http_port", _LOOPBACK, settings.triton_http_port),
         Listener("Triton's gRPC", "triton_grpc_port", host, settings.triton_grpc_port),
         Listener("Triton's metrics", "triton_metrics_port", host, settings.triton_metrics_port),
     )

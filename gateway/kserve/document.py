@@ -1,0 +1,170 @@
+"""Rank 2: the JSON of an inference request: its shape, how deep it nests, scalars in range.
+
+Nothing recursive sees JSON before its depth was counted: Triton 24.10 dies of 40,000 brackets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from gateway.errors import InvalidRequestError
+
+_MAX_DEPTH: Final = 32
+"""Nested data of a tensor with four axes comes to seven."""
+_MAX_OBJECTS: Final = 256
+_MAX_QUOTES: Final = 4096
+_BLOCK_BYTES: Final = 1 << 20
+"""Counted at a time, so that counting needs little memory."""
+_MAX_PARAMETERS: Final = 32
+_MAX_TEXT: Final = 1024
+_INT64: Final = range(-(1 << 63), 1 << 63)
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "binary_data_output": (bool,),
+    "sequence_start": (bool,),
+    "sequence_end": (bool,),
+    "sequence_id": (int, str),
+    "priority": (int,),
+    "timeout": (int,),
+}
+"""Parameters that have a meaning in Triton; all others are handed on to the model as they are."""
+_KIND_NAMES: Final = {bool: "true or false", int: "a number, 0 or more", str: "a text"}
+
+Scalar = bool | int | float | str
+Parameters = dict[str, Scalar]
+
+
+class _InputJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input as it comes: parts that may be long are left as they are."""
+
+    name: str
+    shape: msgspec.Raw
+    datatype: str
+    parameters: Parameters = {}
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One output that is asked for."""
+
+    name: str
+    parameters: Parameters = {}
+
+
+class _RequestJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request as it comes."""
+
+    inputs: list[_InputJson]
+    id: str = ""
+    parameters: Parameters = {}
+    outputs: list[OutputIn] = []
+
+
+@dataclass(frozen=True, slots=True)
+class InputIn:
+    """One input tensor; `data` is the JSON of its data, None where they come in binary form."""
+
+    name: str
+    shape: Sequence[int]
+    datatype: str
+    parameters: Parameters
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIn:
+    """An inference request without its binary tensors."""
+
+    id: str
+    parameters: Parameters
+    inputs: tuple[InputIn, ...]
+    outputs: tuple[OutputIn, ...]
+
+
+_DECODER: Final = msgspec.json.Decoder(_RequestJson)
+
+
+def parse_document(data: bytes) -> RequestIn:
+    """Parse the JSON of a request; raises InvalidRequestError saying what is wrong with it."""
+    if not data.strip():
+        raise InvalidRequestError("the request has no JSON")
+    refuse_costly(data)
+    try:
+        document = _DECODER.decode(data)
+        inputs = tuple(_read_input(given) for given in document.inputs)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the request cannot be read: {error}") from error
+    if len(document.id) > _MAX_TEXT:
+        raise InvalidRequestError(f"an id has {_MAX_TEXT} characters at most")
+    _check_parameters(document.parameters)
+    return RequestIn(document.id, document.parameters, inputs, tuple(document.outputs))
+
+
+def _read_input(given: _InputJson) -> InputIn:
+    shape = bytes(given.shape)
+    if len(shape) > _MAX_TEXT:
+        raise InvalidRequestError(f"input {given.name[:100]!r}: the shape is too long")
+    try:
+        sizes = msgspec.json.decode(shape, type=list[int])
+    except msgspec.DecodeError as error:
+        raise InvalidRequestError(f"input {given.name[:100]!r}, shape: {error}") from error
+    return InputIn(
+        given.name,
+        sizes,
+        given.datatype,
+        given.parameters,
+        None if isinstance(given.data, msgspec.UnsetType) else bytes(given.data),
+    )
+
+
+def refuse_costly(data: bytes) -> None:
+    """Refuse JSON that costs more than its bytes: deep nesting, many objects, many texts.
+
+    Counts in linear time without recursion, brackets within texts apart. What passes is many
+    numbers at worst. Raises InvalidRequestError.
+    """
+    quotes, opened = data.count(b'"'), data.count(b"[") + data.count(b"{")
+    if quotes <= _MAX_QUOTES and opened <= _MAX_DEPTH:
+        # too few of them, wherever they stand; this spares binary requests the work
+        return
+    # escapes occur in texts only
+    plain = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
+    in_text, depth, objects, quotes = False, 0, 0, 0
+    for start in range(0, plain.size, _BLOCK_BYTES):
+        code = plain[start : start + _BLOCK_BYTES]
+        quote = code == ord('"')
+        quotes += int(quote.sum())
+        # a quote opens a text or closes it
+        inside = np.logical_xor.accumulate(quote) ^ in_text
+        in_text = bool(inside[-1])
+        braces = (code == ord("{")) & ~inside
+        objects += int(braces.sum())
+        step = (braces | ((code == ord("[")) & ~inside)).astype(np.int32)
+        step -= ((code == ord("}")) | (code == ord("]"))) & ~inside
+        levels = depth + step.cumsum()
+        depth = int(levels[-1])
+        if levels.max() > _MAX_DEPTH:
+            raise InvalidRequestError(f"JSON may nest {_MAX_DEPTH} levels deep at most")
+        if objects > _MAX_OBJECTS or quotes > _MAX_QUOTES:
+            message = f"JSON may hold {_MAX_OBJECTS} objects and {_MAX_QUOTES // 2} texts at most"
+            raise InvalidRequestError(message)
+
+
+def _check_parameters(parameters: Parameters) -> None:
+    if len(parameters) > _MAX_PARAMETERS:
+        raise InvalidRequestError(f"a request has {_MAX_PARAMETERS} parameters at most")
+    for name, value in parameters.items():
+        if name.startswith("triton_"):
+            raise InvalidRequestError(f"parameter {name[:100]!r} is reserved")
+        if len(name) > _MAX_TEXT or (isinstance(value, str) and len(value) > _MAX_TEXT):
+            message = f"parameter {name[:100]!r} is longer than {_MAX_TEXT} characters"
+            raise InvalidRequestError(message)
+        if isinstance(value, int) and value not in _INT64:
+            raise InvalidRequestError(f"parameter {name!r} does not fit into 64 bits")
+        kinds = _KINDS.get(name)
+        if kinds and (type(value) not in kinds or (isinstance(value, int) and value < 0)):
+            wanted = " or ".join(_KIND_NAMES[kind] for kind in kinds)
+            raise InvalidRequestError(f"parameter {name!r} must be {wanted}")

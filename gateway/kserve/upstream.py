@@ -1,0 +1,230 @@
+"""Rank 2: Triton's own KServe v2 over HTTP, as the gateway calls it."""
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from gateway.deadline import Deadline, Slots
+from gateway.errors import (
+    AurumError,
+    InferenceUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+    RequestTimeoutError,
+)
+from gateway.inference.calls import RETRY_AFTER_SECONDS, find_undecodable
+from gateway.kserve.request import Packed
+
+log = logging.getLogger(__name__)
+
+HEAD_BYTES: Final = "Inference-Header-Content-Length"
+_ATTEMPTS: Final = 2
+_JITTER_SECONDS: Final = (0.02, 0.15)
+_LEFT_ALONE_SECONDS: Final = 60.0
+"""How long past its deadline a call goes on that nobody waits for, before it is cancelled."""
+_CLOSING_SECONDS: Final = 5.0
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_LONGEST_REASON: Final = 200
+_PREFIX: Final = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
+_OK: Final = 200
+_REFUSED: Final = 400
+_UNKNOWN: Final = 404
+_FAILED: Final = 500
+"""Statuses of Triton; those above it say that it is too busy, or going."""
+_NO_VERSION: Final = re.compile(r"version \d+ is not found")
+_UNCOMPUTABLE: Final = "Non-zero status code returned while running"
+"""How ONNX Runtime begins when a network does not fit the shapes that it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Triton answered with 200; `head_bytes` where tensors follow the JSON."""
+
+    body: bytes
+    head_bytes: int | None
+
+
+class TritonHttp:
+    """Calls to Triton by HTTP; opened within a running event loop."""
+
+    def __init__(self, address: str | None, *, slots: Slots, connections: int) -> None:
+        """Call `address`, a URL without a path, over at most so many connections.
+
+        None: nobody said where it is, and every call is refused.
+        """
+        self._address = address
+        self._slots = slots
+        # answers are read whole and bounded; whoever waits too long gives up by its own deadline
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections),
+            timeout=aiohttp.ClientTimeout(total=None),
+            skip_auto_headers=("Accept-Encoding", "User-Agent"),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._under_way: set[asyncio.Task[Answer]] = set()
+
+    def check(self) -> None:
+        """Raise InferenceUnavailableError if an inference that comes now would wait too long."""
+        self._slots.check()
+
+    async def get(self, path: str, *, deadline: Deadline) -> Answer:
+        """Ask about the server or a model; raises as `refusal`, and RequestTimeoutError."""
+        seconds = deadline.remaining_seconds()
+        return await self._wait(self._call("GET", path, None, deadline), seconds)
+
+    async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> Answer:
+        """Run a model; raises as `Slots.check` and `refusal`, and RequestTimeoutError.
+
+        The call goes on, and holds its slot, when nobody waits for it any more: Triton 24.10 was
+        seen to die (signal 11) when a call to the ensemble is cancelled while others run.
+        """
+        seconds = deadline.remaining_seconds()
+        self.check()
+        return await self._wait(self._infer(path, request, deadline), seconds)
+
+    async def close(self) -> None:
+        """Close the connections; calls under way have a moment, then end with an error."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
+        for call in self._under_way:
+            call.cancel()
+        await self._session.close()
+
+    async def _infer(self, path: str, request: Packed, deadline: Deadline) -> Answer:
+        with self._slots.take():
+            return await self._call("POST", path, request, deadline)
+
+    async def _wait(self, work: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
+        call = asyncio.ensure_future(work)
+        self._under_way.add(call)
+        call.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(call)
+        except TimeoutError as error:
+            raise RequestTimeoutError("inference did not answer within the deadline") from error
+
+    def _ended(self, call: asyncio.Task[Answer]) -> None:
+        self._under_way.discard(call)
+        if not call.cancelled():
+            # fetched here, so that the error of a call that nobody awaits is not reported as lost
+            call.exception()
+
+    async def _call(
+        self, method: str, path: str, request: Packed | None, deadline: Deadline
+    ) -> Answer:
+        """Call once more after a short random wait where Triton is not there."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._call_once(method, path, request, deadline)
+            except InferenceUnavailableError:
+                if attempt == _ATTEMPTS or not deadline.allows(_JITTER_SECONDS[1]):
+                    raise
+            await asyncio.sleep(random.uniform(*_JITTER_SECONDS))
+        raise AssertionError("not reached")
+
+    async def _call_once(
+        self, method: str, path: str, request: Packed | None, deadline: Deadline
+    ) -> Answer:
+        if self._address is None:
+            raise InferenceUnavailableError(
+                "this gateway was not given the address of Triton's HTTP (AURUM_TRITON_HTTP_URL)",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        headers = {}
+        if request is not None:
+            headers = {
+                "Content-Type": "application/octet-stream",
+                HEAD_BYTES: str(request.head_bytes),
+            }
+        try:
+            async with (
+                asyncio.timeout(deadline.remaining_seconds() + _LEFT_ALONE_SECONDS),
+                self._session.request(
+                    method,
+                    self._address + path,
+                    data=None if request is None else request.body,
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                body = await _read(response)
+                if response.status != _OK:
+                    raise refusal(response.status, body, infers=request is not None)
+                return Answer(body, _head_bytes(response, body))
+        except (aiohttp.ClientError, OSError) as error:
+            log.warning("triton unavailable", extra={"reason": str(error) or repr(error)})
+            raise _unavailable() from error
+
+
+def refusal(status: int, body: bytes, *, infers: bool) -> AurumError:
+    """Turn what Triton said into an error of ours; only a clean sentence leaves here.
+
+    infers: whether tensors were sent; otherwise nothing of the request can be wrong.
+    Gives InvalidImageError, InvalidRequestError, NotFoundError (no such version),
+    InferenceUnavailableError, or AurumError ("internal") for what should not happen.
+    """
+    text = _error_text(body)
+    undecodable = find_undecodable(text)
+    if undecodable is not None:
+        return undecodable
+    # a Python stage whose process died says so as an internal error, and is started again
+    if status > _FAILED or "Stub process" in text or "not ready" in text:
+        log.warning("triton unavailable", extra={"status": status, "reason": text})
+        return _unavailable()
+    if status == _UNKNOWN and _NO_VERSION.search(text):
+        return NotFoundError("there is no such version of the model")
+    # the model is one of the contract's: Triton would have it if any version worked
+    if status == _UNKNOWN or (status == _REFUSED and not infers):
+        log.warning("triton unavailable", extra={"status": status, "reason": text})
+        return _unavailable()
+    lines = _PREFIX.sub("", text).splitlines()
+    first = lines[0][:_LONGEST_REASON] if lines else "it gave no reason"
+    if text.startswith(_UNCOMPUTABLE):
+        return InvalidRequestError("the network cannot compute tensors of these shapes")
+    if status == _REFUSED:
+        return InvalidRequestError(f"Triton refuses the request: {first}")
+    log.error("triton failed", extra={"status": status, "reason": text})
+    return AurumError("inference failed")
+
+
+def _error_text(body: bytes) -> str:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    return str(document.get("error", "")) if isinstance(document, dict) else ""
+
+
+def _unavailable() -> InferenceUnavailableError:
+    return InferenceUnavailableError(
+        "inference is not available at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
+    )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_ANSWER_BYTES:
+            log.error("triton's answer is too large", extra={"bytes": len(body)})
+            raise AurumError("inference failed")
+    return bytes(body)
+
+
+def _head_bytes(response: aiohttp.ClientResponse, body: bytes) -> int | None:
+    text = response.headers.get(HEAD_BYTES)
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) > len(body):
+        log.error("triton's answer does not hold together", extra={"header": text[:20]})
+        raise AurumError("inference failed")
+    return int(text)

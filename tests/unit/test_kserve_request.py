@@ -1,0 +1,381 @@
+"""What a KServe request may hold, and what Triton gets of it."""
+
+import gzip
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from gateway.errors import (
+    AurumError,
+    ImageTooLargeError,
+    InvalidImageError,
+    InvalidRequestError,
+    NotFoundError,
+    UnsupportedMediaTypeError,
+)
+from gateway.images import ImageLimits
+from gateway.kserve.public import find_model, public_models
+from gateway.kserve.request import pack_request, unpack
+from tests.support.fake_inference import photo
+from triton_python_backend import contract
+
+LIMITS = ImageLimits(100_000, 1.0)
+PIPELINE = find_model("face_pipeline", scored=True)
+SCORING = find_model("face_scoring", scored=True)
+EMBEDDING = find_model("face_embedding", scored=True)
+PHOTO = photo()
+ELEMENT = struct.pack("<I", len(PHOTO)) + PHOTO
+
+
+def image(**changes) -> dict:
+    described = {"name": "IMAGE", "shape": [1], "datatype": "BYTES"}
+    return {**described, "parameters": {"binary_data_size": len(ELEMENT)}, **changes}
+
+
+def vector(data: str, shape: str = "[1,4]", space: str = "[[7]]") -> bytes:
+    """Write the inputs of the scoring stage as JSON."""
+    return (
+        f'{{"inputs":[{{"name":"EMBEDDING","shape":{shape},"datatype":"FP32","data":{data}}},'
+        f'{{"name":"SPACE","shape":[1,1],"datatype":"INT64","data":{space}}}]}}'
+    ).encode()
+
+
+def pack(document, tensors: bytes = b"", model=PIPELINE, head: int | None = None):
+    """Pack and take apart again; returns the JSON and the tensors that Triton gets."""
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    size = len(text) if head is None else head
+    packed = pack_request(
+        text + tensors, head_bytes=size if tensors or head else None, model=model, limits=LIMITS
+    )
+    return json.loads(packed.body[: packed.head_bytes]), packed.body[packed.head_bytes :]
+
+
+def refused(document, tensors: bytes = b"", kind=InvalidRequestError, **more) -> str:
+    with pytest.raises(AurumError) as caught:
+        pack(document, tensors, **more)
+    assert type(caught.value) is kind
+    assert len(caught.value.detail) < 400
+    return caught.value.detail
+
+
+def test_a_binary_image_is_handed_on_with_all_outputs():
+    head, tensors = pack({"inputs": [image()], "id": "a"}, ELEMENT)
+    assert tensors == ELEMENT
+    assert head["id"] == "a"
+    assert head["inputs"] == [image()]
+    names = [tensor.name for tensor in contract.PIPELINE.outputs]
+    expected = [{"name": name, "parameters": {"binary_data": False}} for name in names]
+    assert head["outputs"] == expected
+
+
+def test_the_form_of_each_output_is_its_own_wish_or_that_for_all():
+    asked = [{"name": "BOXES"}, {"name": "SCORE", "parameters": {"binary_data": False}}]
+    document = {"inputs": [image()], "outputs": asked, "parameters": {"binary_data_output": True}}
+    head, _ = pack(document, ELEMENT)
+    forms = [output["parameters"]["binary_data"] for output in head["outputs"]]
+    assert forms == [True, False]
+    assert "parameters" not in head
+
+
+def test_parameters_are_handed_on():
+    given = {
+        "timeout": 5,
+        "priority": 1,
+        "sequence_id": "s",
+        "a": True,
+        "b": 1.5,
+        "c": -3,
+        "d": "x",
+    }
+    head, _ = pack({"inputs": [image()], "parameters": given}, ELEMENT)
+    assert head["parameters"] == given
+
+
+@pytest.mark.parametrize("data", ["[1,2.5,-3,4]", "[[1,2.5],[-3,4]]", "[ [[1], [2.5]], -3,\n4 ]"])
+def test_json_numbers_become_binary_however_they_nest(data):
+    head, tensors = pack(vector(data), model=SCORING)
+    assert [each["parameters"]["binary_data_size"] for each in head["inputs"]] == [16, 8]
+    assert np.frombuffer(tensors[:16], "<f4").tolist() == [1, 2.5, -3, 4]
+    assert np.frombuffer(tensors[16:], "<i8").tolist() == [7]
+
+
+def test_many_numbers_are_read_in_pieces_without_losing_one():
+    crops = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3)).astype(np.uint8)
+    given = {"name": "CROPS", "shape": list(crops.shape), "datatype": "UINT8"}
+    _, tensors = pack({"inputs": [{**given, "data": crops.tolist()}]}, model=EMBEDDING)
+    assert tensors == crops.tobytes()
+
+
+@pytest.mark.parametrize("space", [2**63 - 1, -(2**63)])
+def test_the_ends_of_64_bits_fit(space):
+    _, tensors = pack(vector("[1,1,1,1]", space=f"[{space}]"), model=SCORING)
+    assert np.frombuffer(tensors[16:], "<i8").tolist() == [space]
+
+
+def deep(count: int) -> list[bytes]:
+    nest, closed = b"[" * count, b"[" * count + b"]" * count
+    objects = b'{"a":' * count + b"1" + b"}" * count
+    start = b'{"inputs":[{"name":"IMAGE","shape":[1],"datatype":"BYTES",'
+    return [
+        nest,
+        closed,
+        start + b'"data":' + closed + b"}]}",
+        start + b'"parameters":{"a":' + closed + b"}}]}",
+        b'{"inputs":[{"name":"IMAGE","datatype":"BYTES","shape":' + closed + b"}]}",
+        b'{"parameters":{"a":' + objects + b"}}",
+        b'{"id":"[[\\"","x":' + closed + b"}",
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("count", [33, 40_000, 1_500_000])
+def test_nested_json_is_refused_before_it_is_parsed(count, number):
+    assert "32 levels" in refused(deep(count)[number])
+
+
+def test_brackets_in_texts_do_not_nest():
+    name = '[{"\\' * 300
+    assert "unknown input" in refused({"inputs": [image(name=name)]}, ELEMENT)
+
+
+@pytest.mark.parametrize(
+    "fill", [b'{"name":"a","shape":[],"datatype":"b"},', b'"a",', b'{"a":"\\\\"},']
+)
+def test_json_of_a_million_things_is_refused_before_it_is_parsed(fill):
+    assert "256 objects" in refused(b'{"inputs":[' + fill * 1_000_000 + b"{}]}")
+
+
+MALFORMED = {
+    "nothing": b"",
+    "blanks": b"  ",
+    "null": b"null",
+    "a list": b"[]",
+    "NaN": b"NaN",
+    "more behind it": b'{"inputs":[]} x',
+    "no inputs": b'{"inputs":[]}',
+    "an unknown field": b'{"inputs":[],"x":1}',
+    "another encoding": '{"inputs":[]}'.encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf{}",
+    "no UTF-8": b'{"inputs":[],"id":"\xff"}',
+    "half a surrogate": b'{"inputs":[],"id":"\\ud800"}',
+    "an id that is none": b'{"inputs":[],"id":5}',
+    "a long id": b'{"inputs":[],"id":"' + b"x" * 2000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_json_is_refused(case):
+    refused(MALFORMED[case])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [],
+        [0],
+        [-1],
+        [2],
+        [1, 1],
+        [2**62, 2**62],
+        [2**64],
+        [1.0],
+        [True],
+        ["1"],
+        [None],
+        [1] * 5000,
+        5,
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(shape):
+    assert "IMAGE" in refused({"inputs": [image(shape=shape)]}, ELEMENT)
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"), [("[1,0]", "[]"), ("[4]", "[1,1,1,1]"), ("[1,2,2]", "[1,1,1,1]")]
+)
+def test_a_shape_must_be_the_models_even_where_the_data_agree(shape, data):
+    assert "has the shape [-1,-1]" in refused(vector(data, shape=shape), model=SCORING)
+
+
+def test_a_number_of_thousands_of_digits_is_refused():
+    digits = b"9" * 5000
+    text = b'{"inputs":[{"name":"IMAGE","shape":[%s],"datatype":"BYTES","data":["a"]}]}' % digits
+    refused(text)
+    refused(vector("[1,1,1,1]", space=f"[{digits.decode()}]"), model=SCORING)
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 2**70, 1.5, "5", True, [], 0, len(ELEMENT) - 1])
+def test_binary_sizes_must_agree_with_the_body(size):
+    refused({"inputs": [image(parameters={"binary_data_size": size})]}, ELEMENT)
+
+
+def test_binary_data_beyond_the_body_are_refused():
+    given = image(parameters={"binary_data_size": len(ELEMENT) + 1})
+    assert "exceeds" in refused({"inputs": [given]}, ELEMENT)
+
+
+def test_bytes_that_belong_to_no_input_are_refused():
+    assert "1 bytes of the body belong to no input" in refused(
+        {"inputs": [image()]}, ELEMENT + b"x"
+    )
+
+
+@pytest.mark.parametrize("head", [10_000_000, 5, 1])
+def test_a_head_that_is_not_there_is_refused(head):
+    refused({"inputs": [image()]}, ELEMENT, head=head)
+
+
+@pytest.mark.parametrize("length", [0, 1, len(PHOTO) - 1, len(PHOTO) + 1, 2**32 - 1])
+def test_a_length_that_lies_is_refused(length):
+    refused({"inputs": [image()]}, struct.pack("<I", length) + PHOTO)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "PIXELS"},
+        {"datatype": "FP32"},
+        {"datatype": "TEXT"},
+        {"datatype": 5},
+        {"parameters": {}},
+        {"data": ["a"]},
+        {"parameters": {"shared_memory_region": "a", "shared_memory_byte_size": 5}},
+        {"colour": "red"},
+    ],
+)
+def test_an_input_that_does_not_fit_the_model_is_refused(changes):
+    refused({"inputs": [image(**changes)]}, ELEMENT)
+
+
+def test_names_may_come_once():
+    assert "twice" in refused({"inputs": [image(), image()]}, ELEMENT + ELEMENT)
+    twice = [{"name": "BOXES"}, {"name": "BOXES"}]
+    assert "twice" in refused({"inputs": [image()], "outputs": twice}, ELEMENT)
+
+
+def test_no_input_may_be_left_out():
+    text = vector("[1,1,1,1]")
+    document = json.loads(text)
+    del document["inputs"][1]
+    assert "'SPACE'" in refused(document, model=SCORING)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"name": "PIXELS"},
+        {"name": "BOXES", "parameters": {"classification": 5}},
+        {"name": "BOXES", "parameters": {"shared_memory_region": "a"}},
+        {"name": "BOXES", "parameters": {"binary_data": 1}},
+    ],
+)
+def test_an_output_that_is_not_offered_is_refused(output):
+    refused({"inputs": [image()], "outputs": [output]}, ELEMENT)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"a": [1]},
+        {"a": None},
+        {"timeout": -1},
+        {"a": 2**63},
+        {"priority": 1.5},
+        {"binary_data_output": 1},
+        {"sequence_id": -1},
+        {"sequence_start": 1},
+        {"triton_x": 1},
+        {"x" * 2000: 1},
+        {"a": "x" * 2000},
+        {f"p{number}": number for number in range(33)},
+    ],
+)
+def test_parameters_are_scalars_of_their_kind_and_few(parameters):
+    refused({"inputs": [image()], "parameters": parameters}, ELEMENT)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *("[NaN,1,1,1]", "[1e999,1,1,1]", "[1e300,1,1,1]", '["1",1,1,1]', "[null,1,1,1]"),
+        *("[true,1,1,1]", "[1,1,1]", "[1,1,1,1,1]", "[]", "[[],[],[],[]]", "[{},1,1,1]"),
+        *('{"a":1}', '"abcd"', "5", "null", "[1,[],1,1]", "[1,1,1,1],[]"),
+    ],
+)
+def test_data_that_are_no_such_numbers_are_refused(data):
+    refused(vector(data), model=SCORING)
+
+
+@pytest.mark.parametrize("space", ["[9223372036854775808]", "[1.5]", '["1"]', "[true]", "[1,2]"])
+def test_whole_numbers_stay_whole_and_within_64_bits(space):
+    refused(vector("[1,1,1,1]", space=space), model=SCORING)
+
+
+@pytest.mark.parametrize("value", [256, -1])
+def test_a_number_beyond_its_type_is_refused(value):
+    given = {"name": "CROPS", "shape": [1, 112, 112, 3], "datatype": "UINT8"}
+    document = {"inputs": [{**given, "data": [value] * 37632}]}
+    assert "UINT8" in refused(document, model=EMBEDDING)
+
+
+def test_a_batch_has_bounds():
+    given = {"name": "CROPS", "datatype": "UINT8", "parameters": {"binary_data_size": 33 * 37632}}
+    document = {"inputs": [{**given, "shape": [33, 112, 112, 3]}]}
+    assert "32 rows" in refused(document, bytes(33 * 37632), model=EMBEDDING)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", InvalidImageError),
+        (b"hello", UnsupportedMediaTypeError),
+        (PHOTO[:20], InvalidImageError),
+        (PHOTO + bytes(100_000), ImageTooLargeError),
+        (photo(size=(2000, 2000)), ImageTooLargeError),
+    ],
+)
+def test_an_image_is_checked_as_everywhere(data, kind):
+    element = struct.pack("<I", len(data)) + data
+    given = image(parameters={"binary_data_size": len(element)})
+    refused({"inputs": [given]}, element, kind=kind)
+
+
+def test_an_image_as_json_text_is_checked_too():
+    del (given := image(data=["no image"]))["parameters"]
+    refused({"inputs": [given]}, kind=UnsupportedMediaTypeError)
+
+
+def test_packed_bodies_are_unpacked_within_bounds():
+    body = b"x" * 5000
+    assert unpack(gzip.compress(body), "gzip", most=5000) == body
+    assert unpack(zlib.compress(body), " Deflate", most=5000) == body
+    assert unpack(body, "identity", most=5000) == body
+    with pytest.raises(ImageTooLargeError):
+        unpack(gzip.compress(body), "gzip", most=4999)
+    for broken in (body, gzip.compress(body)[:-1], gzip.compress(body) + b"x"):
+        with pytest.raises(InvalidRequestError):
+            unpack(broken, "gzip", most=10_000)
+    for other in ("br", "gzip, gzip", "zstd"):
+        with pytest.raises(UnsupportedMediaTypeError):
+            unpack(body, other, most=10_000)
+
+
+def test_the_public_models_are_the_ensembles_and_the_networks():
+    names = [model.name for model in public_models(scored=True)]
+    networks = [stage.name for stage in contract.ONNX_STAGES]
+    assert names == ["face_pipeline", "face_pipeline_unscored", *networks]
+    for name in ("face_preprocess", "face_pipeline_candidate", "stats", ""):
+        with pytest.raises(NotFoundError):
+            find_model(name, scored=True)
+
+
+def test_without_scoring_nothing_shows_a_score():
+    with pytest.raises(NotFoundError):
+        find_model("face_scoring", scored=False)
+    model = find_model("face_pipeline", scored=False)
+    head, _ = pack({"inputs": [image()]}, ELEMENT, model=model)
+    assert not {"SCORE", "HEAD"} & {output["name"] for output in head["outputs"]}
+    refused({"inputs": [image()], "outputs": [{"name": "SCORE"}]}, ELEMENT, model=model)
