@@ -7,6 +7,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from aiohttp import web
@@ -114,7 +115,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into problem details. Nothing of an unexpected one leaves but its request id."""
     try:
-        _refuse_nul(request)
+        _refuse_bad_target(request)
         return await handler(request)
     except AurumError as error:
         return problem(request, error)
@@ -166,10 +167,22 @@ def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = Fals
     return response
 
 
-def _refuse_nul(request: web.Request) -> None:
-    """Raise NotFoundError for a path that no name can have: PostgreSQL cannot even look for it."""
+def _refuse_bad_target(request: web.Request) -> None:
+    """Refuse a path that no name can have, and a query that is no text.
+
+    Raises:
+        NotFoundError: NUL in the path: PostgreSQL cannot even look for it.
+        InvalidRequestError: percent-encoded bytes in the query that are no UTF-8.
+
+    """
     if "\0" in request.path:
         raise NotFoundError("there is no such route")
+    query = request.rel_url.raw_query_string
+    if "%" in query:
+        try:
+            unquote_to_bytes(query).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError("the query is not encoded as UTF-8") from error
 
 
 def _answer_method(request: web.Request, allowed: str) -> web.Response:

@@ -40,7 +40,8 @@ class Pieces:
     async def __anext__(self) -> bytes:
         while True:
             piece, ends_chunk = await self._request.content.readchunk()
-            if not piece and not ends_chunk:
+            # of an empty body aiohttp gives empty chunks for ever
+            if not piece and (not ends_chunk or self._request.content.at_eof()):
                 raise StopAsyncIteration
             self._size += len(piece)
             self._chunks += ends_chunk
