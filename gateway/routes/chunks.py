@@ -38,19 +38,30 @@ class Pieces:
         return self
 
     async def __anext__(self) -> bytes:
+        content = self._request.content
+        piece = bytearray()
         while True:
-            piece, ends_chunk = await self._request.content.readchunk()
+            data, ends_chunk = await content.readchunk()
             # of an empty body aiohttp gives empty chunks for ever
-            if not piece and (not ends_chunk or self._request.content.at_eof()):
+            if not data and (not ends_chunk or content.at_eof()):
+                if piece:
+                    break
                 raise StopAsyncIteration
-            self._size += len(piece)
-            self._chunks += ends_chunk
-            if ends_chunk and self._chunks % _CHUNKS_IN_A_ROW == 0:
+            piece += data
+            self._count(len(data), chunks=int(ends_chunk))
+            others_turn = ends_chunk and self._chunks % _CHUNKS_IN_A_ROW == 0
+            if others_turn:
                 await asyncio.sleep(0)
-            if self._chunks > _FREE_CHUNKS + self._size // _BYTES_PER_CHUNK:
-                # from here on the protocol does not parse what comes
-                self._request.protocol.close()
-                message = f"{self._chunks} chunks for {self._size} bytes: send larger chunks"
-                raise InvalidRequestError(message)
-            if piece:
-                return piece
+            all_taken = content.total_bytes == self._size
+            if piece and (all_taken or others_turn or len(piece) >= READ_BUFFER_BYTES):
+                break
+        return bytes(piece)
+
+    def _count(self, size: int, *, chunks: int) -> None:
+        self._size += size
+        self._chunks += chunks
+        if self._chunks > _FREE_CHUNKS + self._size // _BYTES_PER_CHUNK:
+            # from here on the protocol does not parse what comes
+            self._request.protocol.close()
+            message = f"{self._chunks} chunks for {self._size} bytes: send larger chunks"
+            raise InvalidRequestError(message)
