@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from triton_python_backend import contract
 from triton_python_backend.decoding import InvalidImageError
+from triton_python_backend.parameters import InvalidParameterError, read_look
 from triton_python_backend.stages import Arrays
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
@@ -49,11 +50,21 @@ class Adapter:
     """Answers each request of a batch on its own, so that a bad one spoils no other."""
 
     def __init__(
-        self, pb_utils: Any, stage: contract.Stage, function: Callable[[Arrays], Arrays]
+        self,
+        pb_utils: Any,
+        stage: contract.Stage,
+        function: Callable[..., Arrays],
+        *,
+        reads_parameters: bool = False,
     ) -> None:
+        """Answer by a function.
+
+        function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
+        """
         self._pb_utils = pb_utils
         self._stage = stage
         self._function = function
+        self._reads_parameters = reads_parameters
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One `InferenceResponse` per request, in order."""
@@ -63,7 +74,8 @@ class Adapter:
         pb_utils = self._pb_utils
         try:
             wanted = set(request.requested_output_names())
-            outputs = self._function(Inputs(pb_utils, self._stage, request))
+            asked = [read_look(request.parameters())] if self._reads_parameters else []
+            outputs = self._function(Inputs(pb_utils, self._stage, request), *asked)
             tensors = [
                 pb_utils.Tensor(tensor.name, self._typed(outputs[tensor.name], tensor))
                 for tensor in self._stage.outputs
@@ -72,6 +84,10 @@ class Adapter:
         except InvalidImageError as error:
             return self._refuse(
                 f"{contract.INVALID_IMAGE}: {error}", pb_utils.TritonError.INVALID_ARG
+            )
+        except InvalidParameterError as error:
+            return self._refuse(
+                f"{contract.INVALID_PARAMETER}: {error}", pb_utils.TritonError.INVALID_ARG
             )
         except Exception as error:  # noqa: BLE001 - one bad request answers with its own error
             pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")
