@@ -96,6 +96,7 @@ def create_app(
                     metrics=metrics,
                     answers=answers,
                     trials=trials,
+                    max_faces=settings.max_faces,
                     observe=distributions.observe,
                 )
                 cached = answers or NothingCached()

@@ -21,7 +21,7 @@ from gateway.collection_schemas import (
     SearchOut,
 )
 from gateway.collections.base import Receipt
-from gateway.collections.intake import Enrolled, Found, Rejected
+from gateway.collections.intake import Enrolled, Rejected, Searched
 from gateway.models import Quality
 from gateway.records.models import Cluster, ClusterRun, CollectionRecord, FaceRecord
 from gateway.schemas import QualityOut
@@ -111,7 +111,7 @@ def stored_quality_out(quality: Mapping[str, float]) -> QualityOut | None:
 
 
 def search_out(
-    found: Sequence[Found], *, request_id: str, threshold: float, space: str | None
+    found: Searched, *, request_id: str, threshold: float, space: str | None
 ) -> SearchOut:
     """Shape a search."""
     return SearchOut(
@@ -130,8 +130,10 @@ def search_out(
                     for match in each.matches
                 ],
             )
-            for each in found
+            for each in found.faces
         ],
+        faces_found=found.faces_found,
+        rotation=found.rotation,
         threshold=threshold,
         space=space,
     )
@@ -189,6 +191,7 @@ def _enrolled(each: Enrolled) -> EnrolledOut:
         subject=each.face.subject,
         index=each.index,
         duplicate=each.duplicate,
+        faces_found=each.faces_found,
         box=_box(each.face.box),
         quality=stored_quality_out(each.face.quality),
         metadata=dict(each.face.metadata),

@@ -127,9 +127,7 @@ def _look_at_tiles(picture: Picture, ask: Ask) -> list[Detections]:
     tiles = list(make_tiles(picture))
     answers = ask([tile.canvas for tile in tiles]) if tiles else None
     return [
-        tile.whole_faces(found).to_image(
-            tile.letterbox, width=picture.width, height=picture.height
-        )
+        tile.whole_faces(found).to_image(tile.letterbox, width=picture.width, height=picture.height)
         for tile, found in zip(tiles, answers or [Detections.none()] * len(tiles), strict=True)
     ]
 

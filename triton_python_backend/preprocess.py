@@ -69,7 +69,8 @@ def make_closeup(picture: Picture) -> tuple[Pixels, Letterbox]:
     )
     inner_height, inner_width = inner.shape[:2]
     left, top = inner_width // 2, inner_height // 2
-    closeup = np.zeros((whole_blocks(2 * inner_height), whole_blocks(2 * inner_width), 3), dtype=np.uint8)
+    size = (whole_blocks(2 * inner_height), whole_blocks(2 * inner_width), 3)
+    closeup = np.zeros(size, dtype=np.uint8)
     closeup[top : top + inner_height, left : left + inner_width] = inner
     return closeup, Letterbox(scale, left, top)
 

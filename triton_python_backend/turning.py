@@ -47,7 +47,8 @@ class Turn:
         centres = self.to_image((boxes[:, :2] + boxes[:, 2:]) / 2)
         shares = cv2.invertAffineTransform(self.matrix)[:, :2] ** 2
         halves = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ shares.T)
-        return np.concatenate([centres - halves, centres + halves], axis=1).astype(np.float32)
+        turned = np.concatenate([centres - halves, centres + halves], axis=1)
+        return np.asarray(turned, dtype=np.float32)
 
 
 def turn_picture(picture: Picture, degrees: int, *, longest: int) -> tuple[Picture, Turn]:
