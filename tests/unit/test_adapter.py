@@ -53,6 +53,10 @@ class Request:
         default_factory=lambda: [t.name for t in contract.PREPROCESS.outputs]
     )
     read: list[str] = field(default_factory=list)
+    given: str = "{}"
+
+    def parameters(self) -> str:
+        return self.given
 
     def tensor(self, name: str) -> Tensor | None:
         self.read.append(name)
@@ -114,3 +118,38 @@ def test_only_what_is_looked_at_is_read_and_only_what_is_wanted_is_answered():
 def test_an_input_that_is_missing_is_named():
     adapter = Adapter(utils(), contract.ALIGNMENT, lambda inputs: {"x": inputs[contract.PIXELS]})
     assert contract.PIXELS in adapter.execute([Request({})])[0].error.message
+
+
+@pytest.mark.parametrize(
+    ("given", "look"),
+    [
+        ("{}", contract.DEFAULT_LOOK),
+        ('{"max_faces":64,"binary_data_output":true}', contract.Look(max_faces=64)),
+        (
+            '{"rotation":"off","detail":"high"}',
+            contract.Look(rotation="off", detail="high"),
+        ),
+    ],
+)
+def test_parameters_reach_the_stages_that_read_them(given, look):
+    seen = []
+
+    def function(inputs, asked):
+        seen.append(asked)
+        return stages.preprocess_image(inputs)
+
+    adapter = Adapter(utils(), contract.PREPROCESS, function, reads_parameters=True)
+    asked = request(png(9))
+    asked.given = given
+    assert adapter.execute([asked])[0].error is None
+    assert seen == [look]
+
+
+def test_a_wrong_parameter_is_this_requests_own_error():
+    adapter = Adapter(utils(), contract.PREPROCESS, lambda inputs, look: {}, reads_parameters=True)
+    wrong = request(png(9))
+    wrong.given = '{"rotation":"sideways"}'
+    answer = adapter.execute([wrong])[0]
+    assert answer.error.code == TritonError.INVALID_ARG
+    assert answer.error.message.startswith(contract.INVALID_PARAMETER)
+    assert "rotation is one of auto, off" in answer.error.message

@@ -43,9 +43,9 @@ async def run(pipeline, data, *, need=Need.NOTHING_MORE, selection=ALL):
     return await pipeline.run(data, need=need, selection=selection, deadline=Deadline.after(5))
 
 
-async def compare(pipeline, a, b):
+async def compare(pipeline, a, b, selection=Selection(1, 0.5)):
     deadline = Deadline.after(5)
-    return await pipeline.compare(image_a=a, image_b=b, min_confidence=0.5, deadline=deadline)
+    return await pipeline.compare(image_a=a, image_b=b, selection=selection, deadline=deadline)
 
 
 async def test_the_engine_is_asked_for_no_more_than_needed(pipeline, fake):
