@@ -7,6 +7,7 @@ has the box [10 k, 0, 10 k + 100 - k, 100 - k], the embedding e_(seed + k) and t
 
 import asyncio
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -70,6 +71,8 @@ class FakeInference:
         self.space = SPACE
         self.needs: list[Need] = []
         self.looks: list[Look] = []
+        self.confidences: list[float] = []
+        """Instead of the usual ones, where not empty."""
         self.active = 0
         self.started, self.idle = asyncio.Event(), asyncio.Event()
         self.most_active = 0
@@ -109,6 +112,9 @@ class FakeInference:
         space = self.spaces.pop(0) if self.spaces else self.space
         embedded = Need.EMBEDDING in need or Need.SCORE in need
         everyone = tuple(expected_face(index, seed, need) for index in range(faces))
+        if self.confidences:
+            pairs = zip(everyone, self.confidences, strict=False)
+            everyone = tuple(replace(face, confidence=sure) for face, sure in pairs)
         return Analysis(
             faces=everyone[: look.max_faces],
             beyond=tuple(face.confidence for face in everyone[look.max_faces :]),

@@ -18,6 +18,7 @@ from gateway.pipeline import Pipeline, Selection
 from tests.support.fake_inference import SPACE, FakeInference, photo
 
 ALL = Selection(max_faces=32, min_confidence=0.5)
+LARGEST = Selection(max_faces=1, min_confidence=0.5)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def run(pipeline, data, *, need=Need.NOTHING_MORE, selection=ALL):
     return await pipeline.run(data, need=need, selection=selection, deadline=Deadline.after(5))
 
 
-async def compare(pipeline, a, b, selection=Selection(1, 0.5)):
+async def compare(pipeline, a, b, selection=LARGEST):
     deadline = Deadline.after(5)
     return await pipeline.compare(image_a=a, image_b=b, selection=selection, deadline=deadline)
 
