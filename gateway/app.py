@@ -23,7 +23,7 @@ from gateway.inference.triton import TritonInference
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
 from gateway.openapi import build_document
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Detailed, Pipeline
 from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.table import ROUTES
@@ -91,6 +91,13 @@ def create_app(
                         settings.max_in_flight,
                         max_wait_seconds=settings.max_wait_seconds
                         or settings.request_timeout_seconds / 4,
+                    ),
+                    detailed=Detailed(
+                        Slots(
+                            settings.max_in_flight,
+                            max_wait_seconds=settings.request_timeout_seconds / 2,
+                        ),
+                        at_once=settings.max_detailed_at_once,
                     ),
                     workers=workers,
                     metrics=metrics,

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -78,6 +79,31 @@ class Comparison:
     face_b: Face
 
 
+class Detailed:
+    """Lets requests for high detail in few at a time, as each takes as long as many others.
+
+    They have slots of their own: their times would say that all others wait too long.
+    """
+
+    def __init__(self, slots: Slots, *, at_once: int) -> None:
+        self._slots = slots
+        self._running = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Wait for a turn; raises as `Slots.take`, RequestTimeoutError where none comes in time."""
+        with self._slots.take():
+            try:
+                async with asyncio.timeout(deadline.remaining_seconds()):
+                    await self._running.acquire()
+            except TimeoutError as error:
+                raise RequestTimeoutError("others with detail=high took all the time") from error
+            try:
+                yield
+            finally:
+                self._running.release()
+
+
 class Pipeline:
     """Checks images and has them analysed; `observe` sees each answer that was computed."""
 
@@ -87,6 +113,7 @@ class Pipeline:
         *,
         limits: ImageLimits,
         slots: Slots,
+        detailed: Detailed | None = None,
         workers: Workers,
         metrics: Metrics,
         answers: Answers | None = None,
@@ -101,6 +128,7 @@ class Pipeline:
         self._answers = answers
         self._limits = limits
         self._slots = slots
+        self._detailed = detailed or Detailed(slots, at_once=1)
         self._workers = workers
         self._metrics = metrics
 
@@ -234,7 +262,7 @@ class Pipeline:
         self, data: bytes, asked: Asked, trials: Trials | None, deadline: Deadline
     ) -> Analysis:
         started = time.monotonic()
-        with self._slots.take():
+        async with self._turn(asked.look, deadline):
             analysis = await self.inference.analyse(
                 data, need=asked.need, deadline=deadline, look=asked.look
             )
@@ -249,10 +277,19 @@ class Pipeline:
         self, trials: Trials, candidate: Candidate, data: bytes, asked: Asked, deadline: Deadline
     ) -> Analysis:
         started = time.monotonic()
-        with self._slots.take():
+        async with self._turn(asked.look, deadline):
             analysis = await trials.analyse(candidate, data, asked=asked, deadline=deadline)
         self._count(analysis, time.monotonic() - started)
         return analysis
+
+    @asynccontextmanager
+    async def _turn(self, look: Look, deadline: Deadline) -> AsyncIterator[None]:
+        if look.detail == "high":
+            async with self._detailed.turn(deadline):
+                yield
+        else:
+            with self._slots.take():
+                yield
 
     def _count(self, analysis: Analysis, seconds: float) -> None:
         self._metrics.inference.labels(analysis.engine).observe(seconds)

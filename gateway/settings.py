@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """Who would wait longer for Triton is refused at once; unset: a quarter of the deadline."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Faces of an image in an answer, the largest, unless the request asks for another number."""
+    max_detailed_at_once: int = Field(default=1, ge=1)
+    """Requests with `detail=high` that Triton works on at a time; a 20-megapixel image is some
+    hundred canvases for the detector."""
     match_threshold: float = Field(default=0.32, ge=-1, le=1)
     """Cosine similarity from which two faces are one person, until a calibration says better."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

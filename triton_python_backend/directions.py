@@ -15,13 +15,13 @@ from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import Floats
 from triton_python_backend.turning import turn_about
 
-DIRECTIONS: Final = (90, 180, 270, 45, 135, 225, 315)
+DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
 """Degrees clockwise by which the looks are turned: the likely ones, then those between."""
 
 SIDES: Final = (320, 320, 320, 256, 256, 256, 256)
 """Edges in pixels of the looks at a whole picture. All seven cost as much as 1.4 frames."""
 
-FACE_DIRECTIONS: Final = (180, 135, 225)
+FACE_DIRECTIONS: Final[tuple[int, ...]] = (180, 135, 225)
 """What lies on its side shows no face; what stands on its head is often taken for one."""
 
 FACE_SIDE: Final = 128

@@ -72,7 +72,7 @@ async def search(world: World, collection: CollectionRecord, seed: int) -> int:
     current = await world.service.stores.collection(
         Caller(collection.tenant, "tester"), collection.name
     )
-    (found,) = await world.intake.search_image(
+    searched = await world.intake.search_image(
         current,
         photo(seed=seed),
         SearchOptions(5, 0.5),
@@ -80,6 +80,7 @@ async def search(world: World, collection: CollectionRecord, seed: int) -> int:
         selection=Selection(None, 0.5),
         deadline=in_time(),
     )
+    (found,) = searched.faces
     return len(found.matches)
 
 
