@@ -14,7 +14,7 @@ from gateway.candidates.trials import open_trials
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
 from gateway.collections.opening import open_collections
-from gateway.deadline import Slots, Workers
+from gateway.deadline import Detailed, Slots, Workers
 from gateway.images import ImageLimits
 from gateway.inference.base import CandidateInference, Inference
 from gateway.inference.candidate import TritonCandidate
@@ -23,7 +23,7 @@ from gateway.inference.triton import TritonInference
 from gateway.metrics import Metrics
 from gateway.middleware import MIDDLEWARES
 from gateway.openapi import build_document
-from gateway.pipeline import Detailed, Pipeline
+from gateway.pipeline import Pipeline
 from gateway.references import References
 from gateway.routes.context import DOCUMENT, SERVICES, Services
 from gateway.routes.table import ROUTES

@@ -13,7 +13,7 @@ import numpy as np
 from gateway.cache.answers import Answers, Question
 from gateway.candidates.plan import Asker, Candidate
 from gateway.candidates.trials import Trials
-from gateway.deadline import Deadline, Slots, Workers
+from gateway.deadline import Deadline, Detailed, Slots, Workers
 from gateway.errors import (
     AurumError,
     ImageTooLargeError,
@@ -77,31 +77,6 @@ class Comparison:
     b: Result
     face_a: Face
     face_b: Face
-
-
-class Detailed:
-    """Lets requests for high detail in few at a time, as each takes as long as many others.
-
-    They have slots of their own: their times would say that all others wait too long.
-    """
-
-    def __init__(self, slots: Slots, *, at_once: int) -> None:
-        self._slots = slots
-        self._running = asyncio.Semaphore(at_once)
-
-    @asynccontextmanager
-    async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Wait for a turn; raises as `Slots.take`, RequestTimeoutError where none comes in time."""
-        with self._slots.take():
-            try:
-                async with asyncio.timeout(deadline.remaining_seconds()):
-                    await self._running.acquire()
-            except TimeoutError as error:
-                raise RequestTimeoutError("others with detail=high took all the time") from error
-            try:
-                yield
-            finally:
-                self._running.release()
 
 
 class Pipeline:

@@ -18,8 +18,12 @@ from triton_python_backend.turning import turn_about
 DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
 """Degrees clockwise by which the looks are turned: the likely ones, then those between."""
 
-SIDES: Final = (320, 320, 320, 256, 256, 256, 256)
+SIDES: Final[tuple[int, ...]] = (320, 320, 320, 256, 256, 256, 256)
 """Edges in pixels of the looks at a whole picture. All seven cost as much as 1.4 frames."""
+
+FINE_SIDES: Final[tuple[int, ...]] = (448, 448, 448)
+"""Of the looks at right angles for smaller faces, after those. All three cost 1.5 frames. In them
+alone, faces that fill the photo would be taken the wrong way more often."""
 
 FACE_DIRECTIONS: Final[tuple[int, ...]] = (180, 135, 225)
 """What lies on its side shows no face; what stands on its head is often taken for one."""
@@ -41,23 +45,23 @@ _STEP: Final = 15
 """Degrees; other angles are rounded to it."""
 
 
-def views_of_picture(picture: Picture) -> list[Pixels]:
-    """Show the whole picture from all sides, its diagonal as long as the canvas's edge.
+def views_of_picture(picture: Picture, sides: Sequence[int] = SIDES) -> list[Pixels]:
+    """Show the whole picture from several sides, its diagonal as long as the canvas's edge.
 
     So nothing is cut off at any angle, and a face that fills the picture has surroundings.
 
     Returns:
-        [s,s,3] uint8 RGB each, s as in `SIDES`.
+        [s,s,3] uint8 RGB each, s as in `sides`, turned by the first of `DIRECTIONS`.
 
     """
     height, width = picture.pixels.shape[:2]
     middle = np.array([width, height], dtype=np.float32) / 2
     reach = float(np.hypot(width, height))
-    largest = _shrunk(picture.pixels, max(SIDES) / reach)
+    largest = _shrunk(picture.pixels, max(sides) / reach)
     share = largest.shape[1] / width
     return [
         _view(largest, middle * share, reach * share, degrees, side)
-        for degrees, side in zip(DIRECTIONS, SIDES, strict=True)
+        for degrees, side in zip(DIRECTIONS, sides, strict=False)
     ]
 
 
@@ -90,7 +94,7 @@ def find_direction(
     """Tell by which turn, clockwise, the surest upright face of all looks comes to stand upright.
 
     Args:
-        directions: degrees by which each look was turned.
+        directions: degrees by which each look was turned; as many as answers, or more.
         answers: the faces in each look.
         surer_than: a face speaks for a direction from here on.
 
@@ -100,7 +104,7 @@ def find_direction(
 
     """
     best, wanted = surer_than, 0.0
-    for degrees, found in zip(directions, answers, strict=True):
+    for degrees, found in zip(directions, answers, strict=False):
         rolls = quality.head_pose(found.landmarks)[:, 2]
         for roll, confidence in zip(rolls, found.confidence, strict=True):
             if abs(roll) <= TILTED and confidence > best:

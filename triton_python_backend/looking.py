@@ -23,13 +23,14 @@ from triton_python_backend.detection import (
 from triton_python_backend.directions import (
     DIRECTIONS,
     FACE_DIRECTIONS,
+    FINE_SIDES,
     find_direction,
     upright_confidence,
     views_of_face,
     views_of_picture,
 )
 from triton_python_backend.geometry import Floats, areas
-from triton_python_backend.tiles import make_tiles
+from triton_python_backend.tiles import busiest_tiles, make_tiles
 from triton_python_backend.turning import Turn, turn_picture
 
 UPRIGHT: Final = 0.73
@@ -45,6 +46,9 @@ upright."""
 
 LONGEST_TURNED: Final = 2 * FRAME_SIZE
 """Edge in pixels of a picture that is turned by other than right angles."""
+
+TILES_TURNED: Final = 12
+"""Tiles that are looked at turned, where high detail shows no upright face."""
 
 
 class Ask(Protocol):
@@ -94,7 +98,7 @@ def find_faces(
         picture = finer(1)
     sight = _look(picture, ask, frame=frame, tiled=tiled)
     if look.rotation == "auto" and sight.sure < UPRIGHT:
-        degrees = _find_direction(picture, sight, ask)
+        degrees = _find_direction(picture, sight, ask, tiled=tiled)
         if degrees:
             longest = max(picture.pixels.shape) if tiled else LONGEST_TURNED
             turned, turn = turn_picture(picture, degrees, longest=longest)
@@ -133,19 +137,31 @@ def _look_at_tiles(picture: Picture, ask: Ask) -> list[Detections]:
     ]
 
 
-def _find_direction(picture: Picture, sight: _Sight, ask: Ask) -> int:
+def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -> int:
     """Tell by how many degrees the picture is to be turned clockwise; 0: it is upright."""
     faces = sight.faces
+
+    def conclude(canvases: Sequence[Pixels], directions: Sequence[int]) -> int:
+        answers = ask(canvases) or []
+        return find_direction(directions, answers, surer_than=max(TURNED, sight.sure))
+
     if sight.sure >= FAINT and len(faces.boxes):
-        directions = FACE_DIRECTIONS
-        canvases = views_of_face(picture, faces.boxes[faces.confidence.argmax()])
-    else:
-        directions = DIRECTIONS
-        canvases = views_of_picture(picture)
-    answers = ask(canvases)
-    if answers is None:
-        return 0
-    return find_direction(directions, answers, surer_than=max(TURNED, sight.sure))
+        surest = faces.boxes[faces.confidence.argmax()]
+        return conclude(views_of_face(picture, surest), FACE_DIRECTIONS)
+    degrees = conclude(views_of_picture(picture), DIRECTIONS)
+    if not degrees and max(picture.width, picture.height) > max(FINE_SIDES):
+        degrees = conclude(views_of_picture(picture, FINE_SIDES), DIRECTIONS)
+    if not degrees and tiled:
+        degrees = conclude(*_turned_tiles(picture))
+    return degrees
+
+
+def _turned_tiles(picture: Picture) -> tuple[list[Pixels], list[int]]:
+    """Turn some tiles by right angles, for faces that only tiles show; canvases and degrees."""
+    tiles = busiest_tiles(picture, most=TILES_TURNED)
+    pairs = [(tile, quarters) for quarters in (1, 2, 3) for tile in tiles]
+    canvases = [np.rot90(tile.canvas, -quarters) for tile, quarters in pairs]
+    return canvases, [90 * quarters for _, quarters in pairs]
 
 
 def _turned_back(faces: Detections, turn: Turn, picture: Picture) -> Found:

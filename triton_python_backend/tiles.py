@@ -82,6 +82,16 @@ def _cut(pixels: Pixels, scale: float) -> Iterator[Tile]:
             )
 
 
+def busiest_tiles(picture: Picture, *, most: int) -> list[Tile]:
+    """Choose the tiles with the most contrast between neighbouring pixels, of all scales."""
+
+    def contrast(tile: Tile) -> float:
+        sample = tile.canvas[::4, ::4, 1].astype(np.int16)
+        return float(np.abs(np.diff(sample, axis=0)).mean())
+
+    return sorted(make_tiles(picture), key=contrast, reverse=True)[:most]
+
+
 def starts(edge: int) -> list[int]:
     """Tell where tiles of the frame's size begin along an edge: evenly, the last ends with it."""
     if edge <= FRAME_SIZE:

@@ -100,11 +100,12 @@ def test_rotation_off_leaves_a_turned_picture_as_it_is():
     assert len(detector.asked) == 1
 
 
-def test_a_picture_without_faces_costs_two_questions():
+@pytest.mark.parametrize(("width", "asked"), [(800, [1, 7, 3]), (400, [1, 7])])
+def test_a_picture_without_faces_costs_no_more_than_these_looks(width, asked):
     detector = Detector()
-    found = find(Picture.whole(np.zeros((600, 800, 3), np.uint8)), detector)
+    found = find(Picture.whole(np.zeros((300, width, 3), np.uint8)), detector)
     assert (found.degrees, len(found.faces.boxes)) == (0, 0)
-    assert [len(shapes) for shapes in detector.asked] == [1, 7]
+    assert [len(shapes) for shapes in detector.asked] == asked
 
 
 def test_a_faint_face_is_looked_at_from_other_sides_and_stays():
@@ -129,6 +130,16 @@ def test_only_high_detail_looks_at_tiles():
     np.testing.assert_allclose(found.faces.boxes, [[500, 100, 524, 124]], atol=1.5)
     # 2600 x 1400 in 5 x 3, 1300 x 700 in 3 x 2, 650 x 350 in 2 x 1
     assert [len(shapes) for shapes in detector.asked] == [23]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_high_detail_finds_small_faces_of_a_turned_picture(quarters):
+    large = turned(picture(width=2600, height=1400, size=24), quarters)
+    assert len(find(large, Detector()).faces.boxes) == 0
+    found = find(large, Detector(), HIGH)
+    assert found.degrees == 90 * quarters
+    assert len(found.faces.boxes) == 1
+    np.testing.assert_allclose(found.faces.boxes[0, 2:] - found.faces.boxes[0, :2], 24, atol=2)
 
 
 def test_high_detail_decodes_in_full():

@@ -6,7 +6,7 @@ import pytest
 from triton_python_backend.contract import FRAME_SIZE
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
-from triton_python_backend.tiles import OVERLAP, make_tiles, starts
+from triton_python_backend.tiles import OVERLAP, busiest_tiles, make_tiles, starts
 
 
 def faces(*boxes: tuple[float, float, float, float]) -> Detections:
@@ -74,3 +74,10 @@ def test_a_face_as_large_as_the_overlap_allows_is_whole_on_some_tile():
             for tile, left in zip(tiles, lefts, strict=True)
         ]
         assert any(whole), x
+
+
+def test_the_busiest_tiles_are_where_something_is():
+    pixels = np.zeros((640, 3000, 3), np.uint8)
+    pixels[200:400, 2500:2600] = np.random.default_rng(0).integers(0, 255, (200, 100, 3))
+    chosen = busiest_tiles(Picture.whole(pixels), most=2)
+    assert all(tile.canvas.max() > 100 for tile in chosen)
