@@ -24,7 +24,9 @@ from triton_python_backend.directions import (
     DIRECTIONS,
     FACE_DIRECTIONS,
     FINE_SIDES,
+    SIDES,
     find_direction,
+    has_plain_corners,
     upright_confidence,
     views_of_face,
     views_of_picture,
@@ -148,7 +150,9 @@ def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -
     if sight.sure >= FAINT and len(faces.boxes):
         surest = faces.boxes[faces.confidence.argmax()]
         return conclude(views_of_face(picture, surest), FACE_DIRECTIONS)
-    degrees = conclude(views_of_picture(picture), DIRECTIONS)
+    # a picture at another than a right angle has filled corners
+    sides = SIDES if has_plain_corners(picture) else SIDES[:3]
+    degrees = conclude(views_of_picture(picture, sides), DIRECTIONS)
     if not degrees and max(picture.width, picture.height) > max(FINE_SIDES):
         degrees = conclude(views_of_picture(picture, FINE_SIDES), DIRECTIONS)
     if not degrees and tiled:

@@ -11,6 +11,7 @@ from triton_python_backend.directions import (
     FACE_SIDE,
     SIDES,
     find_direction,
+    has_plain_corners,
     upright_confidence,
     views_of_face,
     views_of_picture,
@@ -60,6 +61,17 @@ def test_views_of_a_face_show_it_in_the_middle():
             rows, columns = np.nonzero(view[..., 0] > 127)
             assert (rows.mean(), columns.mean()) == pytest.approx((63.5, 63.5), abs=3)
             assert len(rows) ** 0.5 == pytest.approx(FACE_SIDE / 2.4, abs=4)
+
+
+def test_filled_corners_are_plain_and_those_of_photos_are_not():
+    photo = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    assert not has_plain_corners(Picture.whole(photo))
+    for row, column in ((0, 0), (0, 70), (50, 0)):
+        photo[row : row + 10, column : column + 10] = (row, 255, column)
+    assert not has_plain_corners(Picture.whole(photo))
+    photo[50:, 70:] = 128
+    assert has_plain_corners(Picture.whole(photo))
+    assert has_plain_corners(Picture.whole(np.zeros((1, 1, 3), np.uint8)))
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,19 @@ def test_rotation_off_leaves_a_turned_picture_as_it_is():
     assert len(detector.asked) == 1
 
 
-@pytest.mark.parametrize(("width", "asked"), [(800, [1, 7, 3]), (400, [1, 7])])
+@pytest.mark.parametrize(("width", "asked"), [(800, [1, 3, 3]), (400, [1, 3])])
 def test_a_picture_without_faces_costs_no_more_than_these_looks(width, asked):
     detector = Detector()
-    found = find(Picture.whole(np.zeros((300, width, 3), np.uint8)), detector)
+    noise = np.random.default_rng(0).integers(0, 120, (300, width, 3), dtype=np.uint8)
+    found = find(Picture.whole(noise), detector)
     assert (found.degrees, len(found.faces.boxes)) == (0, 0)
     assert [len(shapes) for shapes in detector.asked] == asked
+
+
+def test_a_picture_with_filled_corners_is_shown_at_angles_between_too():
+    detector = Detector()
+    find(Picture.whole(np.zeros((300, 400, 3), np.uint8)), detector)
+    assert [len(shapes) for shapes in detector.asked] == [1, 7]
 
 
 def test_a_faint_face_is_looked_at_from_other_sides_and_stays():
@@ -114,7 +121,7 @@ def test_a_faint_face_is_looked_at_from_other_sides_and_stays():
     assert found.degrees == 0
     np.testing.assert_allclose(found.faces.boxes, [[500, 100, 580, 180]], atol=3)
     small = detector.asked[-1]
-    assert small == [(128, 128, 3)] * 3
+    assert small == [(128, 128, 3)] * 5
 
 
 def test_a_detector_that_is_gone_leaves_the_frames_answer():
