@@ -14,7 +14,7 @@ from gateway.candidates.trials import open_trials
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.intake import Intake
 from gateway.collections.opening import open_collections
-from gateway.deadline import Slots, Workers
+from gateway.deadline import Slots, SlowGate, Workers
 from gateway.images import ImageLimits
 from gateway.inference.base import CandidateInference, Inference
 from gateway.inference.candidate import TritonCandidate
@@ -86,8 +86,15 @@ def create_app(
             settings.max_in_flight,
             max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
         )
+        slow = SlowGate(
+            Slots(settings.max_in_flight, max_wait_seconds=settings.request_timeout_seconds / 2),
+            at_once=settings.max_slow_at_once,
+        )
         kserve = TritonHttp(
-            settings.triton_http_address, slots=slots, connections=settings.max_in_flight
+            settings.triton_http_address,
+            slots=slots,
+            slow=slow,
+            connections=settings.max_in_flight,
         )
         try:
             async with (
@@ -103,10 +110,12 @@ def create_app(
                     inference,
                     limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
                     slots=slots,
+                    slow=slow,
                     workers=workers,
                     metrics=metrics,
                     answers=answers,
                     trials=trials,
+                    max_faces=settings.max_faces,
                     observe=distributions.observe,
                 )
                 cached = answers or NothingCached()

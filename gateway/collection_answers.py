@@ -22,7 +22,7 @@ from gateway.collection_schemas import (
     SubjectOut,
 )
 from gateway.collections.base import Enrolled, Receipt
-from gateway.collections.intake import Found, Rejected
+from gateway.collections.intake import Rejected, Searched
 from gateway.models import Quality
 from gateway.records.models import (
     Cluster,
@@ -131,7 +131,7 @@ def stored_quality_out(quality: Mapping[str, float]) -> QualityOut | None:
 
 
 def search_out(
-    found: Sequence[Found], *, request_id: str, threshold: float, space: str | None
+    found: Searched, *, request_id: str, threshold: float, space: str | None
 ) -> SearchOut:
     """Shape a search."""
     return SearchOut(
@@ -150,8 +150,10 @@ def search_out(
                     for match in each.matches
                 ],
             )
-            for each in found
+            for each in found.faces
         ],
+        faces_found=found.faces_found,
+        rotation=found.rotation,
         threshold=threshold,
         space=space,
     )
@@ -209,6 +211,7 @@ def _enrolled(each: Enrolled) -> EnrolledOut:
         subject=each.face.subject,
         index=each.index,
         duplicate=each.duplicate,
+        faces_found=each.faces_found,
         box=_box(each.face.box),
         quality=stored_quality_out(each.face.quality),
         metadata=dict(each.face.metadata),

@@ -49,6 +49,7 @@ _ENROLLED: Final = {
     "subject": "anna",
     "index": 0,
     "duplicate": False,
+    "faces_found": 1,
     "box": _BOX,
     "quality": _QUALITY,
     "metadata": {"team": "red"},
@@ -158,6 +159,8 @@ COLLECTION_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
                 ],
             }
         ],
+        "faces_found": 1,
+        "rotation": 0,
         "threshold": 0.32,
         "space": _SPACE,
     },

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
 from gateway.collections.names import MAX_NAME, MAX_TEXT, short_text, subject_name
-from gateway.schemas import NO_NUL, QualityOut, Shape
+from gateway.schemas import NO_NUL, MaxFaces, QualityOut, Shape
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -135,6 +135,12 @@ class EnrolIn(Shape):
     metadata: Metadata = Field(default_factory=dict)
     """Flat: texts, numbers, true or false."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    max_faces: MaxFaces = None
+    """With `faces=all`: so many faces of an image at most, the largest."""
+    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
+    """As for `/api/ml/embed`."""
+    detail: contract.Detail = contract.DEFAULT_LOOK.detail
+    """As for `/api/ml/embed`."""
     embedding: Embedding | None = None
     """A single embedding instead of images, with `space`."""
     embeddings: list[EmbeddingIn] | None = Field(default=None, min_length=1)
@@ -161,6 +167,12 @@ class SearchIn(Shape):
     filter: Metadata = Field(default_factory=dict)
     """Metadata that a face must carry, all of it."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    max_faces: MaxFaces = None
+    """With `faces=all`: so many faces of an image at most, the largest."""
+    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
+    """As for `/api/ml/embed`."""
+    detail: contract.Detail = contract.DEFAULT_LOOK.detail
+    """As for `/api/ml/embed`."""
     embedding: Embedding | None = None
     """Instead of an image, with `space`."""
     space: Space | None = None
@@ -238,6 +250,8 @@ class EnrolledOut(Shape):
     """Of the image or embedding in the request."""
     duplicate: bool
     """Whether this very image was enrolled for this subject before; nothing new was written."""
+    faces_found: int | None
+    """How many faces the image shows, this one among them; null for an embedding."""
     box: tuple[float, float, float, float] | None
     quality: QualityOut | None
     metadata: dict[str, Any]
@@ -338,6 +352,10 @@ class SearchOut(Shape):
 
     request_id: str
     faces: list[SearchedOut]
+    faces_found: int | None
+    """How many faces the image shows; null for an embedding."""
+    rotation: int | None
+    """Degrees by which the image was turned clockwise to be looked at."""
     threshold: float
     space: str | None
 

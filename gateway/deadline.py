@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
@@ -105,6 +105,31 @@ class Slots:
         seconds, self._last_out = now - self._last_out, now
         known = self._seconds_each
         self._seconds_each = seconds if known is None else known + _WEIGHT * (seconds - known)
+
+
+class SlowGate:
+    """Lets in few at a time of the requests that take as long as many others.
+
+    They have slots of their own: their times would say that all others wait too long.
+    """
+
+    def __init__(self, slots: Slots, *, at_once: int) -> None:
+        self._slots = slots
+        self._running = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Wait for a turn; raises as `Slots.take`, RequestTimeoutError where none comes in time."""
+        with self._slots.take():
+            try:
+                async with asyncio.timeout(deadline.remaining_seconds()):
+                    await self._running.acquire()
+            except TimeoutError as error:
+                raise RequestTimeoutError("other slow requests took all the time") from error
+            try:
+                yield
+            finally:
+                self._running.release()
 
 
 class Workers:

@@ -46,7 +46,9 @@ def check_image(data: bytes, limits: ImageLimits) -> CheckedImage:
         )
         raise ImageTooLargeError(message)
     digest = hashlib.sha256(data).hexdigest()
-    return CheckedImage(data, header.format, header.width, header.height, digest)
+    return CheckedImage(
+        data, header.format, header.width, header.height, digest, is_slow=header.is_slow
+    )
 
 
 def too_many_bytes(limit: int) -> str:

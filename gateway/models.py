@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from triton_python_backend.contract import DEFAULT_LOOK, Look
+
 Embedding = npt.NDArray[np.float32]
 """[D] float32, unit length."""
 Crop = npt.NDArray[np.uint8]
@@ -29,6 +31,14 @@ class Need(enum.Flag):
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of an image: what is wanted of its faces, and how they are looked for."""
+
+    need: Need
+    look: Look = DEFAULT_LOOK
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """On whose behalf a request is answered."""
 
@@ -41,7 +51,7 @@ class CheckedImage:
     """An encoded image whose header has been read; its pixels have not been decoded.
 
     width, height: pixels of the upright image (EXIF orientation applied).
-    sha256: of the bytes, hexadecimal.
+    sha256: of the bytes, hexadecimal. is_slow: whether it takes long to decode.
     """
 
     data: bytes
@@ -49,6 +59,7 @@ class CheckedImage:
     width: int
     height: int
     sha256: str
+    is_slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,8 @@ class Analysis:
     """Faces of one image, largest first, and the weights that found, embedded and scored them.
 
     embedding, scoring: None if the stage was not asked. The id of `embedding` is the space.
+    beyond: confidences of the smaller faces that were found beside those asked for.
+    rotation: degrees by which the picture was turned clockwise to be looked at.
     """
 
     faces: tuple[Face, ...]
@@ -131,6 +144,13 @@ class Analysis:
     embedding: Weights | None = None
     scoring: Weights | None = None
     engine: str = "triton"
+    beyond: tuple[float, ...] = ()
+    rotation: int = 0
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """Of all faces found, largest first."""
+        return (*(face.confidence for face in self.faces), *self.beyond)
 
 
 @dataclass(frozen=True, slots=True)

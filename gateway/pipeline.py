@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -12,7 +13,7 @@ import numpy as np
 from gateway.cache.answers import Answers, Question
 from gateway.candidates.plan import Asker, Candidate
 from gateway.candidates.trials import Trials
-from gateway.deadline import Deadline, Slots, Workers
+from gateway.deadline import Deadline, Slots, SlowGate, Workers
 from gateway.errors import (
     AurumError,
     ImageTooLargeError,
@@ -25,7 +26,8 @@ from gateway.errors import (
 from gateway.images import ImageLimits, check_image
 from gateway.inference.base import Inference
 from gateway.metrics import Metrics
-from gateway.models import DEFAULT_TENANT, Analysis, CheckedImage, Face, Need
+from gateway.models import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embedding, Face, Need
+from triton_python_backend.contract import DEFAULT_LOOK, MOST_FACES, Detail, Look, Rotation
 
 _CHECKED_AT_ONCE_BYTES: Final = 256 * 1024
 """Header and digest of so many bytes take less time than the way to a thread and back."""
@@ -35,10 +37,15 @@ Infer = Callable[[Deadline], Awaitable[Analysis]]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which faces of an image are wanted: at most so many, the largest, none less certain."""
+    """Which faces of an image are wanted: at most so many, the largest, none less certain.
 
-    max_faces: int
+    max_faces: None for as many as the service gives unasked.
+    """
+
+    max_faces: int | None
     min_confidence: float
+    rotation: Rotation = DEFAULT_LOOK.rotation
+    detail: Detail = DEFAULT_LOOK.detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +59,24 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image and its selected faces."""
+    """One image and its selected faces; how many were found that are certain enough."""
 
     image: CheckedImage
     analysis: Analysis
     took_ms: Timings
     cached: bool
+    faces_found: int
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two images and the cosine similarity, -1 to 1, of the largest face of each."""
+    """Two images and the cosine similarity, -1 to 1, of a face of each."""
 
     similarity: float
     a: Result
     b: Result
+    face_a: Face
+    face_b: Face
 
 
 class Pipeline:
@@ -78,18 +88,22 @@ class Pipeline:
         *,
         limits: ImageLimits,
         slots: Slots,
+        slow: SlowGate | None = None,
         workers: Workers,
         metrics: Metrics,
         answers: Answers | None = None,
         trials: Trials | None = None,
+        max_faces: int = DEFAULT_LOOK.max_faces,
         observe: Callable[[Analysis], None] = lambda _: None,
     ) -> None:
         self.inference = inference
+        self._max_faces = max_faces
         self._trials = trials
         self._observe = observe
         self._answers = answers
         self._limits = limits
         self._slots = slots
+        self._slow = slow or SlowGate(slots, at_once=1)
         self._workers = workers
         self._metrics = metrics
 
@@ -120,42 +134,51 @@ class Pipeline:
         else:
             image = await self._workers.run(check, deadline=deadline)
         checked = time.monotonic()
-        question = partial(self._ask, image.sha256, need, tenant)
-        analysis, cached = await self._answer(data, need, question, asker, deadline)
+        most = selection.max_faces or self._max_faces
+        # who asks for fewer faces than usual shares the usual answer
+        look = Look(max(most, self._max_faces), selection.rotation, selection.detail)
+        analyse = partial(self._analyse, image, tenant, asker, deadline)
+        analysis, cached = await analyse(Asked(need, look))
+        rows = rows_for(analysis, most, selection.min_confidence)
+        if rows > len(analysis.faces):
+            # so many large ones are not certain enough that smaller ones have their turn
+            analysis, cached = await analyse(Asked(need, replace(look, max_faces=rows)))
         ended = time.monotonic()
         return Result(
             image,
-            replace(analysis, faces=select(analysis.faces, selection)),
+            replace(analysis, faces=select(analysis.faces, most, selection.min_confidence)),
             Timings(
                 validate=(checked - started) * 1000,
                 inference=(ended - checked) * 1000,
                 total=(ended - started) * 1000,
             ),
             cached,
+            sum(each >= selection.min_confidence for each in analysis.confidences),
         )
 
     def _ask(
-        self, digest: str, need: Need, tenant: str, candidate: Candidate | None
+        self, digest: str, asked: Asked, tenant: str, candidate: Candidate | None
     ) -> Question | None:
         if self._answers is None:
             return None
-        return self._answers.ask(digest, need=need, tenant=tenant, candidate=candidate)
+        return self._answers.ask(digest, asked=asked, tenant=tenant, candidate=candidate)
 
-    async def _answer(
+    async def _analyse(
         self,
-        data: bytes,
-        need: Need,
-        ask: Callable[[Candidate | None], Question | None],
+        image: CheckedImage,
+        tenant: str,
         asker: Asker | None,
         deadline: Deadline,
+        asked: Asked,
     ) -> tuple[Analysis, bool]:
         """Have the version answer whose turn it is; where a candidate fails, the one in service."""
+        ask = partial(self._ask, image.sha256, asked, tenant)
         trials = self._trials if asker is not None else None
-        candidate = trials.choose(asker, need) if trials and asker else None
-        infer = partial(self._infer, data, need, trials)
+        candidate = trials.choose(asker, asked.need) if trials and asker else None
+        infer = partial(self._infer, image, asked, trials)
         if trials is None or candidate is None:
             return await self._look_up(ask(None), infer, deadline)
-        tried = partial(self._try, trials, candidate, data, need)
+        tried = partial(self._try, trials, candidate, image, asked)
         try:
             return await self._look_up(ask(candidate), tried, deadline.half())
         except AurumError as error:
@@ -179,7 +202,7 @@ class Pipeline:
         key = (
             question.image,
             question.tenant,
-            question.need,
+            question.asked,
             question.weights,
             question.release,
         )
@@ -210,26 +233,44 @@ class Pipeline:
         return analysis, False
 
     async def _infer(
-        self, data: bytes, need: Need, trials: Trials | None, deadline: Deadline
+        self, image: CheckedImage, asked: Asked, trials: Trials | None, deadline: Deadline
     ) -> Analysis:
         started = time.monotonic()
-        with self._slots.take():
-            analysis = await self.inference.analyse(data, need=need, deadline=deadline)
+        async with self._turn(image, asked.look, deadline):
+            analysis = await self.inference.analyse(
+                image.data, need=asked.need, deadline=deadline, look=asked.look
+            )
         seconds = time.monotonic() - started
         self._count(analysis, seconds)
         if trials is not None:
-            trials.answered(data, need, analysis, seconds)
+            trials.answered(image.data, asked, analysis, seconds)
         self._observe(analysis)
         return analysis
 
     async def _try(
-        self, trials: Trials, candidate: Candidate, data: bytes, need: Need, deadline: Deadline
+        self,
+        trials: Trials,
+        candidate: Candidate,
+        image: CheckedImage,
+        asked: Asked,
+        deadline: Deadline,
     ) -> Analysis:
         started = time.monotonic()
-        with self._slots.take():
-            analysis = await trials.analyse(candidate, data, need=need, deadline=deadline)
+        async with self._turn(image, asked.look, deadline):
+            analysis = await trials.analyse(candidate, image.data, asked=asked, deadline=deadline)
         self._count(analysis, time.monotonic() - started)
         return analysis
+
+    @asynccontextmanager
+    async def _turn(
+        self, image: CheckedImage, look: Look, deadline: Deadline
+    ) -> AsyncIterator[None]:
+        if image.is_slow or look.detail == "high":
+            async with self._slow.turn(deadline):
+                yield
+        else:
+            with self._slots.take():
+                yield
 
     def _count(self, analysis: Analysis, seconds: float) -> None:
         self._metrics.inference.labels(analysis.engine).observe(seconds)
@@ -240,12 +281,12 @@ class Pipeline:
         *,
         image_a: bytes,
         image_b: bytes,
-        min_confidence: float,
+        selection: Selection,
         deadline: Deadline,
         tenant: str = DEFAULT_TENANT,
         asker: Asker | None = None,
     ) -> Comparison:
-        """Compare the largest face of each image.
+        """Compare the faces of two images: of those selected the pair that is most alike.
 
         One asker has both images analysed by one version; asker as in `run`.
 
@@ -253,7 +294,7 @@ class Pipeline:
         """
         run = partial(
             self._run_named,
-            selection=Selection(max_faces=1, min_confidence=min_confidence),
+            selection=selection,
             deadline=deadline,
             tenant=tenant,
         )
@@ -264,7 +305,8 @@ class Pipeline:
                 partial(run, "image_b", image_b, asker=who),
             )
             if _space(a) == _space(b):
-                return Comparison(_cosine(a.analysis.faces[0], b.analysis.faces[0]), a, b)
+                similarity, face_a, face_b = most_alike(a.analysis.faces, b.analysis.faces)
+                return Comparison(similarity, a, b, face_a, face_b)
         # embeddings of two spaces say nothing about each other; a swap takes but a moment
         raise InferenceUnavailableError(
             "the embedding model is being exchanged", retry_after_seconds=1
@@ -297,10 +339,23 @@ class Pipeline:
         return result
 
 
-def select(faces: tuple[Face, ...], selection: Selection) -> tuple[Face, ...]:
+def select(faces: tuple[Face, ...], most: int, min_confidence: float) -> tuple[Face, ...]:
     """Keep the largest faces that are certain enough, in their order."""
-    certain = [face for face in faces if face.confidence >= selection.min_confidence]
-    return tuple(certain[: selection.max_faces])
+    return tuple([face for face in faces if face.confidence >= min_confidence][:most])
+
+
+def rows_for(analysis: Analysis, most: int, min_confidence: float) -> int:
+    """Count the faces that must be looked at until `most` are certain enough, or all are."""
+    certain = [row for row, each in enumerate(analysis.confidences) if each >= min_confidence]
+    return min(certain[:most][-1] + 1, MOST_FACES) if certain else 0
+
+
+def most_alike(of_a: Sequence[Face], of_b: Sequence[Face]) -> tuple[float, Face, Face]:
+    """Give the highest cosine, -1 to 1, between a face of each, and these two."""
+    vectors = [np.stack([_embedding(face) for face in faces]) for faces in (of_a, of_b)]
+    cosines = np.clip(vectors[0] @ vectors[1].T, -1.0, 1.0)
+    row, column = divmod(int(cosines.argmax()), len(of_b))
+    return float(cosines[row, column]), of_a[row], of_b[column]
 
 
 async def _both(
@@ -322,7 +377,7 @@ def _space(result: Result) -> str | None:
     return None if embedding is None else embedding.id
 
 
-def _cosine(a: Face, b: Face) -> float:
-    if a.embedding is None or b.embedding is None:
+def _embedding(face: Face) -> Embedding:
+    if face.embedding is None:
         raise ValueError("a face without its embedding cannot be compared")
-    return float(np.clip(np.dot(a.embedding, b.embedding), -1.0, 1.0))
+    return face.embedding

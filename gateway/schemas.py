@@ -42,15 +42,23 @@ class NoOptions(Shape):
     """A route without query parameters."""
 
 
+MaxFaces = Annotated[int | None, Field(ge=1, le=contract.MOST_FACES)]
+
+
 class FaceOptions(Shape):
     """Query parameters of the routes that answer with faces."""
 
     include: Annotated[tuple[Literal["embedding", "crop"], ...], BeforeValidator(_split)] = ()
     """What to add to each face, separated by commas."""
-    max_faces: int = Field(default=contract.MAX_FACES, ge=1, le=contract.MAX_FACES)
-    """Answer with so many faces at most, the largest."""
+    max_faces: MaxFaces = None
+    """Answer with so many faces at most, the largest; without it as many as the service is set
+    to give (`AURUM_MAX_FACES`, 32)."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
+    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
+    """`auto`: an image that shows no upright face is looked at turned, too; `off`: as it is."""
+    detail: contract.Detail = contract.DEFAULT_LOOK.detail
+    """`high`: a large image is looked at in tiles, too, for small faces; takes seconds."""
 
 
 class VerifyOptions(Shape):
@@ -61,8 +69,16 @@ class VerifyOptions(Shape):
     of FMR 0.001 where the embedding version is calibrated, else the service's own."""
     target_fmr: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """The share of pairs of different people that may match; needs a calibrated version."""
+    faces: Literal["largest", "best"] = "largest"
+    """`largest`: of each image that face; `best`: of all faces the two that are most alike."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     """Leave out faces that the detector is less sure of; it reports none below 0.5."""
+    max_faces: MaxFaces = None
+    """With `faces=best`: compare so many faces of each image at most, the largest."""
+    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
+    """As for `/api/ml/embed`."""
+    detail: contract.Detail = contract.DEFAULT_LOOK.detail
+    """As for `/api/ml/embed`."""
 
 
 class VerifyIn(Shape):
@@ -97,7 +113,7 @@ class QualityOut(Shape):
     pitch: float
     """Degrees; above 0 the face looks up."""
     roll: float
-    """Degrees; above 0 the head is tilted clockwise in the image."""
+    """Degrees; above 0 the head is tilted clockwise in the image, after its `rotation`."""
     acceptable: bool
     """Whether `reasons` is empty."""
     reasons: list[str]
@@ -110,7 +126,8 @@ class FaceOut(Shape):
     box: tuple[float, float, float, float]
     """x1, y1, x2, y2."""
     landmarks: list[tuple[float, float]]
-    """Left eye, right eye, nose, left and right mouth corner, as seen in the image."""
+    """Left eye, right eye, nose, left and right mouth corner, as seen in the image after its
+    `rotation`; in pixels of the image as it was sent."""
     confidence: float
     """Of the detector, 0 to 1."""
     quality: QualityOut
@@ -148,6 +165,10 @@ class FacesOut(Shape):
     request_id: str
     image: ImageOut
     faces: list[FaceOut]
+    faces_found: int
+    """How many faces were found, with those beyond `max_faces`; none below `min_confidence`."""
+    rotation: int
+    """Degrees by which the image was turned clockwise to be looked at; 0 where it is upright."""
     score_range: tuple[int, int] = SCORE_RANGE
     """Lowest and highest score; only where scores are."""
     models: ModelsOut
@@ -168,6 +189,12 @@ class VerifyOut(Shape):
     threshold: float
     face_a: FaceOut
     face_b: FaceOut
+    faces_found_a: int
+    """How many faces `image_a` shows, none below `min_confidence`."""
+    faces_found_b: int
+    rotation_a: int
+    """Degrees by which `image_a` was turned clockwise to be looked at."""
+    rotation_b: int
     image_a: ImageOut
     image_b: ImageOut
     models: ModelsOut

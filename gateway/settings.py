@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
+from triton_python_backend.contract import MAX_FACES, MOST_FACES
 
 PREFIX = "AURUM_"
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
     """Requests that may wait for Triton at a time; more are refused with 503."""
     max_wait_seconds: float | None = Field(default=None, gt=0)
     """Who would wait longer for Triton is refused at once; unset: a quarter of the deadline."""
+    max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
+    """Faces of an image in an answer, the largest, unless the request asks for another number."""
+    max_slow_at_once: int = Field(default=1, ge=1)
+    """Slow requests that Triton works on at a time: `detail=high` (a 20-megapixel image is some
+    hundred canvases for the detector), and pictures that are slow to decode."""
     match_threshold: float = Field(default=0.32, ge=-1, le=1)
     """Cosine similarity from which two faces are one person, until a calibration says better."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

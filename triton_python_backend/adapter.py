@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from triton_python_backend import contract
 from triton_python_backend.formats.header import InvalidImageError
+from triton_python_backend.parameters import InvalidParameterError, read_look
 from triton_python_backend.slow_lane import SlowLane
 from triton_python_backend.stages import Arrays, Slow
 
@@ -56,12 +57,19 @@ class Adapter:
         self,
         pb_utils: Any,
         stage: contract.Stage,
-        function: Callable[[Arrays], Arrays | Slow],
+        function: Callable[..., Arrays | Slow],
+        *,
+        reads_parameters: bool = False,
     ) -> None:
+        """Answer by a function.
+
+        function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
+        """
         self._pb_utils = pb_utils
         self._stage = stage
         self._function = function
         self._slow_lane = SlowLane()
+        self._reads_parameters = reads_parameters
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One `InferenceResponse` per request, in order; None for one that is answered later."""
@@ -72,9 +80,11 @@ class Adapter:
         self._slow_lane.close()
 
     def _answer(self, request: Any) -> Any | None:
-        return self._respond(
-            request, lambda: self._function(Inputs(self._pb_utils, self._stage, request))
-        )
+        return self._respond(request, lambda: self._run(request))
+
+    def _run(self, request: Any) -> Arrays | Slow:
+        asked = [read_look(request.parameters())] if self._reads_parameters else []
+        return self._function(Inputs(self._pb_utils, self._stage, request), *asked)
 
     def _respond(self, request: Any, work: Callable[[], Arrays | Slow]) -> Any | None:
         pb_utils = self._pb_utils
@@ -91,6 +101,10 @@ class Adapter:
         except InvalidImageError as error:
             return self._refuse(
                 f"{contract.INVALID_IMAGE}: {error}", pb_utils.TritonError.INVALID_ARG
+            )
+        except InvalidParameterError as error:
+            return self._refuse(
+                f"{contract.INVALID_PARAMETER}: {error}", pb_utils.TritonError.INVALID_ARG
             )
         except Exception as error:  # noqa: BLE001 - one bad request answers with its own error
             pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")

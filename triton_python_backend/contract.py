@@ -6,12 +6,15 @@ the batch axis of stages with a `max_batch_size` above 0 is left out, as Triton 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 # Image in, faces out -----------------------------------------------------------------------
 
 MAX_FACES: Final = 32
-"""Faces per image in an answer; also the largest batch of the embedding stage."""
+"""Faces per image in an answer that asks for no other number."""
+
+MOST_FACES: Final = 512
+"""Faces per image that can be asked for; also the largest batch of embedding and scoring."""
 
 CROP_SIZE: Final = 112
 """Edge of an aligned face in pixels (ArcFace's template)."""
@@ -36,6 +39,41 @@ QUALITY_COLUMNS: Final = ("size", "sharpness", "brightness", "yaw", "pitch", "ro
 
 INVALID_IMAGE: Final = "invalid_image"
 """First word of the error text by which a stage says that the bytes are no image it can read."""
+
+INVALID_PARAMETER: Final = "invalid_parameter"
+"""First word of the error text by which a stage refuses a parameter of the request."""
+
+
+# How an image is looked at -----------------------------------------------------------------
+
+MAX_FACES_PARAMETER: Final = "max_faces"
+ROTATION_PARAMETER: Final = "rotation"
+DETAIL_PARAMETER: Final = "detail"
+
+Rotation = Literal["auto", "off"]
+"""`auto`: where no face is upright, the picture is looked at turned, too."""
+Detail = Literal["standard", "high"]
+"""`high`: a large picture is looked at in tiles at several scales, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a request may ask of the ensemble, as KServe parameters of these names."""
+
+    max_faces: int = MAX_FACES
+    rotation: Rotation = "auto"
+    detail: Detail = "standard"
+
+    def parameters(self) -> dict[str, int | str]:
+        """Name what differs from the defaults, as parameters of a request."""
+        return {
+            key: getattr(self, key)
+            for key in (MAX_FACES_PARAMETER, ROTATION_PARAMETER, DETAIL_PARAMETER)
+            if getattr(self, key) != getattr(DEFAULT_LOOK, key)
+        }
+
+
+DEFAULT_LOOK: Final = Look()
 
 
 # Tensors -----------------------------------------------------------------------------------
@@ -67,6 +105,8 @@ QUALITY: Final = "QUALITY"
 CROPS: Final = "CROPS"
 CROPS_OR_FILLER: Final = "CROPS_OR_FILLER"
 FACE_COUNT: Final = "FACE_COUNT"
+FOUND_CONFIDENCE: Final = "FOUND_CONFIDENCE"
+ROTATION: Final = "ROTATION"
 EMBEDDING: Final = "EMBEDDING"
 SPACE: Final = "SPACE"
 SCORE: Final = "SCORE"
@@ -135,19 +175,23 @@ ALIGNMENT: Final = Stage(
         # which a single output is requested if another pruned stage reads an output, too
         Tensor(FACE_COUNT, "INT64", (1,)),
         Tensor(DETECTOR, "INT64", (1,)),
+        # of all faces found, largest first: those in BOXES and those beyond `max_faces`
+        Tensor(FOUND_CONFIDENCE, "FP32", (-1,)),
+        # degrees by which the picture was turned clockwise to be looked at; 0: as it is
+        Tensor(ROTATION, "INT64", (1,)),
     ),
 )
 EMBEDDING_STAGE: Final = Stage(
     "face_embedding",
     "onnxruntime",
-    MAX_FACES,
+    MOST_FACES,
     (Tensor(CROPS, "UINT8", (CROP_SIZE, CROP_SIZE, 3)),),
     (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
 )
 SCORING: Final = Stage(
     "face_scoring",
     "onnxruntime",
-    MAX_FACES,
+    MOST_FACES,
     (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
     (Tensor(SCORE, "FP32", (1,)), Tensor(HEAD, "INT64", (1,))),
 )
@@ -185,6 +229,8 @@ PIPELINE: Final = Stage(
         Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
         Tensor(DETECTOR, "INT64", (1,)),
         Tensor(HEAD, "INT64", (1,)),
+        Tensor(FOUND_CONFIDENCE, "FP32", (-1,)),
+        Tensor(ROTATION, "INT64", (1,)),
     ),
 )
 # for callers that want no scores, and many faces a second: neither face_scoring nor face_results

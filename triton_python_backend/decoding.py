@@ -27,9 +27,6 @@ SMALLEST_LONGER_EDGE: Final = 1280
 With less, large group photos had to be decoded twice, as their faces became smaller than crops.
 """
 
-SLOW_NANOSECONDS: Final = 400_000_000
-"""A picture that is estimated to take longer is decoded beside the others, and once only."""
-
 _MAX_PIXELS_VARIABLE: Final = "OPENCV_IO_MAX_IMAGE_PIXELS"
 """OpenCV's own bound, read by OpenCV, too."""
 _FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -131,15 +128,10 @@ def decode_with(header: Header, data: bytes, *, reduction: int | None = None) ->
 
 
 def _reduction(header: Header) -> int:
-    if is_slow(header):
+    if header.is_slow:
         return 1
     longer = max(header.width, header.height)
     return next((step for step in (8, 4, 2) if longer >= step * SMALLEST_LONGER_EDGE), 1)
-
-
-def is_slow(header: Header) -> bool:
-    """Whether a picture is estimated to take so long that others should not wait for it."""
-    return header.cost > SLOW_NANOSECONDS
 
 
 def _decode_stream(stream: bytes, reduction: int) -> Pixels:

@@ -1,13 +1,20 @@
-"""Stage 2 of 7 is a network; here its answers for the two canvases become faces of the image."""
+"""Stage 2 of 7 is a network; here its answers for several canvases become faces of the image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from triton_python_backend.contract import MAX_FACES, NMS_IOU
-from triton_python_backend.geometry import Floats, Letterbox, areas, overlaps
+from triton_python_backend.contract import NMS_IOU
+from triton_python_backend.geometry import (
+    Floats,
+    Letterbox,
+    areas,
+    overlaps,
+    shared_with_smaller,
+)
 
 SURE: Final = 0.77
 """No close-up is looked at where the frame shows a face of at least this confidence. Of 8,045
@@ -17,6 +24,9 @@ the frame's had 0.758, so that all are still found."""
 CLOSEUP_MIN_EDGE: Final = 0.4
 """A close-up face counts if its longer edge is at least this share of the image's longer edge;
 smaller ones are the frame's business, which sees them four times larger."""
+
+PART_OF: Final = 0.7
+"""A box of which more than this share lies in another one is a part of that face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +40,23 @@ class Detections:
     landmarks: Floats
     confidence: Floats
 
-    def take(self, rows: npt.NDArray[Any]) -> "Detections":
-        """Select the faces at `rows` (indices or a mask), in that order."""
+    @classmethod
+    def none(cls) -> "Detections":
+        """Make a table without faces."""
+        empty = [np.zeros(shape, dtype=np.float32) for shape in ((0, 4), (0, 5, 2), (0,))]
+        return cls(*empty)
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> "Detections":
+        """Select the faces at `rows` (indices, a mask or a slice), in that order."""
         return Detections(self.boxes[rows], self.landmarks[rows], self.confidence[rows])
 
     def seen(self) -> "Detections":
         """Drop the filler rows, whose confidence is 0."""
         return self.take(self.confidence > 0)
+
+    def largest_first(self) -> "Detections":
+        """Sort by area."""
+        return self.take(np.argsort(-areas(self.boxes), kind="stable"))
 
     def to_image(self, letterbox: Letterbox, *, width: int, height: int) -> "Detections":
         """Map detections from a canvas to the image and clip their boxes to it.
@@ -59,25 +79,41 @@ def needs_closeup(frame: Detections) -> bool:
 
 
 def merge(frame: Detections, closeup: Detections | None, *, width: int, height: int) -> Detections:
-    """Add the large faces that only the close-up shows; largest first, at most 32.
+    """Add the large faces that only the close-up shows; largest first.
 
     Both in image pixels; None where no close-up was looked at. Where both see a face the frame's
     answer stands: its canvas is finer.
     """
     if closeup is None:
-        return _largest(frame)
+        return frame.largest_first()
     extent = closeup.boxes[:, 2:] - closeup.boxes[:, :2]
     large = extent.max(axis=1, initial=0) >= CLOSEUP_MIN_EDGE * max(width, height)
     new = overlaps(closeup.boxes, frame.boxes).max(axis=1, initial=0) <= NMS_IOU
-    extra = closeup.take(large & new)
-    everyone = Detections(
-        np.concatenate([frame.boxes, extra.boxes]),
-        np.concatenate([frame.landmarks, extra.landmarks]),
-        np.concatenate([frame.confidence, extra.confidence]),
+    return joined([frame, closeup.take(large & new)]).largest_first()
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """Put the faces of all parts, at least one, into one table."""
+    return Detections(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.landmarks for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
     )
-    return _largest(everyone)
 
 
-def _largest(faces: Detections) -> Detections:
-    by_area = np.argsort(-areas(faces.boxes), kind="stable")
-    return faces.take(by_area[:MAX_FACES])
+def without_doubles(faces: Detections) -> Detections:
+    """Keep the surest of those that are one face, seen in several canvases; largest first.
+
+    Boxes are of one face if they overlap, and also if one lies in the other: a fine scale sees
+    faces in parts of a large one.
+    """
+    left = faces.take(np.argsort(-faces.confidence, kind="stable"))
+    kept = []
+    while len(left.boxes):
+        first = left.take(np.array([0]))
+        kept.append(first)
+        apart = overlaps(left.boxes, first.boxes)[:, 0] <= NMS_IOU
+        apart &= shared_with_smaller(left.boxes, first.boxes)[:, 0] <= PART_OF
+        apart[0] = False
+        left = left.take(apart)
+    return joined([*kept, left]).largest_first()

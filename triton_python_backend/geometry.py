@@ -90,8 +90,18 @@ def areas(boxes: Floats) -> Floats:
 
 def overlaps(boxes: Floats, others: Floats) -> Floats:
     """Intersection over union [N,M] of boxes [N,4] with others [M,4]."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    shared = _shared(boxes, others)
     union = areas(boxes)[:, None] + areas(others)[None, :] - shared
     return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
+
+
+def shared_with_smaller(boxes: Floats, others: Floats) -> Floats:
+    """Intersection over the smaller area [N,M] of boxes [N,4] and others [M,4]."""
+    smaller = np.minimum(areas(boxes)[:, None], areas(others)[None, :])
+    return np.asarray(_shared(boxes, others) / np.maximum(smaller, 1e-9), dtype=np.float32)
+
+
+def _shared(boxes: Floats, others: Floats) -> Floats:
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.asarray(np.prod(np.maximum(high - low, 0), axis=2), dtype=np.float32)

@@ -28,7 +28,7 @@ def make_frame(picture: Picture) -> tuple[Pixels, Letterbox]:
 
     """
     width, height = _fitted_size(picture)
-    frame = np.zeros((_blocks(height), _blocks(width), 3), dtype=np.uint8)
+    frame = np.zeros((whole_blocks(height), whole_blocks(width), 3), dtype=np.uint8)
     # resized in place: the right and lower edge stay black
     _fit(picture, frame[:height, :width])
     return frame, frame_letterbox(picture)
@@ -69,7 +69,8 @@ def make_closeup(picture: Picture) -> tuple[Pixels, Letterbox]:
     )
     inner_height, inner_width = inner.shape[:2]
     left, top = inner_width // 2, inner_height // 2
-    closeup = np.zeros((_blocks(2 * inner_height), _blocks(2 * inner_width), 3), dtype=np.uint8)
+    size = (whole_blocks(2 * inner_height), whole_blocks(2 * inner_width), 3)
+    closeup = np.zeros(size, dtype=np.uint8)
     closeup[top : top + inner_height, left : left + inner_width] = inner
     return closeup, Letterbox(scale, left, top)
 
@@ -112,5 +113,6 @@ def _scale(size: int, stored: int, edge: float) -> float:
     return min(size / edge, (size + 0.49) / stored)
 
 
-def _blocks(size: int) -> int:
+def whole_blocks(size: int) -> int:
+    """Round an edge up to whole steps of a canvas."""
     return -(-size // CANVAS_STEP) * CANVAS_STEP

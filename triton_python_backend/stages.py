@@ -3,7 +3,7 @@
 The arrays are those of `contract.py`; `adapter.py` takes them from and to Triton.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -11,9 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from triton_python_backend import alignment, contract, decoding, detection, preprocess, results
+from triton_python_backend import (
+    alignment,
+    contract,
+    decoding,
+    detection,
+    looking,
+    preprocess,
+    results,
+)
 from triton_python_backend import quality as qualities
-from triton_python_backend.decoding import Picture
+from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.formats.header import Header
 from triton_python_backend.formats.reader import read_header
 
@@ -27,11 +35,13 @@ class Slow:
     work: Callable[[], Arrays]
 
 
-class LookCloser(Protocol):
-    """Asks the detector with these weights about the close-up of a picture."""
+class AskDetector(Protocol):
+    """Asks the detector with these weights about canvases."""
 
-    def __call__(self, picture: Picture, *, detector: int) -> detection.Detections | None:
-        """Faces in image pixels, or None where that detector is not served."""
+    def __call__(
+        self, canvases: Sequence[Pixels], *, detector: int
+    ) -> list[detection.Detections] | None:
+        """Faces of each, in its pixels, or None where that detector is not served."""
 
 
 def preprocess_image(inputs: Arrays) -> Arrays:
@@ -49,7 +59,7 @@ def preprocess_or_defer(inputs: Arrays) -> Arrays | Slow:
     """As `preprocess_image`, but for pictures that take long to decode the work alone."""
     data = _encoded(inputs)
     header = read_header(data)
-    if decoding.is_slow(header):
+    if header.is_slow:
         return Slow(partial(_preprocess, header, data))
     return _preprocess(header, data)
 
@@ -65,38 +75,51 @@ def _preprocess(header: Header, data: bytes) -> Arrays:
     }
 
 
-def align_faces(inputs: Arrays, *, look_closer: LookCloser) -> Arrays:
+def align_faces(
+    inputs: Arrays, look: contract.Look = contract.DEFAULT_LOOK, *, ask: AskDetector
+) -> Arrays:
     """Stage 3 of 7: the picture and the frame's detections to faces, crops and quality.
 
-    Raises: as `look_closer`; InvalidImageError if the bytes cannot be decoded again.
+    Raises: as `ask`; InvalidImageError if the bytes cannot be decoded again.
     """
     picture = Picture(inputs[contract.PIXELS], *map(int, inputs[contract.SIZE]))
     detector = int(inputs[contract.FRAME_DETECTOR].reshape(-1)[0])
-    size = {"width": picture.width, "height": picture.height}
     frame = detection.Detections(
         inputs[contract.FRAME_BOXES][0],
         inputs[contract.FRAME_LANDMARKS][0],
         inputs[contract.FRAME_CONFIDENCE][0],
     )
-    faces = frame.seen().to_image(preprocess.frame_letterbox(picture), **size)
-    closeup = None
-    if detection.needs_closeup(faces):
-        closeup = look_closer(picture, detector=detector)
-    faces = detection.merge(faces, closeup, **size)
-    crops = alignment.align_in(
-        picture, faces.landmarks, finer=partial(_decode_again, _encoded(inputs))
+
+    def finer(reduction: int) -> Picture:
+        return decoding.decode_reduced(_encoded(inputs), reduction=reduction)
+
+    found = looking.find_faces(
+        picture, frame.seen(), look, ask=partial(ask, detector=detector), finer=finer
     )
+    rows = slice(look.max_faces)
+    faces = found.faces.take(rows)
+    crops = alignment.align_in(found.picture, faces.landmarks, finer=finer)
     filler = np.zeros((1, *crops.shape[1:]), dtype=np.uint8)
     return {
         contract.BOXES: faces.boxes,
         contract.LANDMARKS: faces.landmarks,
         contract.CONFIDENCE: faces.confidence,
-        contract.QUALITY: qualities.assess(crops, faces.boxes, faces.landmarks),
+        contract.QUALITY: qualities.assess(crops, faces.boxes, found.upright[rows]),
         contract.CROPS: crops,
         contract.CROPS_OR_FILLER: crops if len(crops) else filler,
         contract.FACE_COUNT: np.array([len(crops)], dtype=np.int64),
         contract.DETECTOR: np.array([detector], dtype=np.int64),
+        contract.FOUND_CONFIDENCE: found.faces.confidence,
+        contract.ROTATION: np.array([found.degrees], dtype=np.int64),
     }
+
+
+def align_or_defer(
+    inputs: Arrays, look: contract.Look = contract.DEFAULT_LOOK, *, ask: AskDetector
+) -> Arrays | Slow:
+    """As `align_faces`, but for high detail, which takes seconds, the work alone."""
+    work = partial(align_faces, inputs, look, ask=ask)
+    return Slow(work) if look.detail == "high" else work()
 
 
 def gather_results(inputs: Arrays) -> Arrays:
@@ -112,7 +135,3 @@ def gather_results(inputs: Arrays) -> Arrays:
 
 def _encoded(inputs: Arrays) -> bytes:
     return bytes(inputs[contract.IMAGE].reshape(-1)[0])
-
-
-def _decode_again(data: bytes, reduction: int) -> Picture:
-    return decoding.decode_reduced(data, reduction=reduction)

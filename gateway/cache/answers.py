@@ -20,7 +20,8 @@ from gateway.cache.flights import Flights
 from gateway.cache.memory import MemoryCache
 from gateway.candidates.plan import Candidate
 from gateway.metrics import Metrics
-from gateway.models import Analysis, InService, Need
+from gateway.models import Analysis, Asked, InService, Need
+from triton_python_backend.contract import Look
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Question:
 
     image: str
     tenant: str
-    need: Need
+    asked: Asked
     weights: InService
     fields: tuple[str, ...]
     asked_at: float
@@ -79,7 +80,7 @@ class Answers:
         self.flights: Flights[tuple[Analysis, bool]] = Flights()
 
     def ask(
-        self, image: str, *, need: Need, tenant: str, candidate: Candidate | None = None
+        self, image: str, *, asked: Asked, tenant: str, candidate: Candidate | None = None
     ) -> Question:
         """Put a question; it stays one of the weights believed to be in service now.
 
@@ -91,11 +92,11 @@ class Answers:
             weights = candidate.among(weights)
             release = f"{release}~{candidate.plan.trial}"
         found = (
-            keys.field(release=release, tenant=tenant, need=each, weights=weights)
-            for each in keys.sufficient(need)
+            keys.field(release=release, tenant=tenant, need=each, weights=weights, look=asked.look)
+            for each in keys.sufficient(asked.need)
         )
         fields = tuple(field for field in found if field is not None)
-        return Question(image, tenant, need, weights, fields, time.monotonic(), release)
+        return Question(image, tenant, asked, weights, fields, time.monotonic(), release)
 
     async def find(self, question: Question) -> Analysis | None:
         """Return the answer that would be computed now, if some layer has it."""
@@ -117,13 +118,23 @@ class Answers:
             self._belief.compare(analysis)
         made_by = InService(analysis.detection, analysis.embedding, analysis.scoring)
         field = keys.field(
-            release=question.release, tenant=question.tenant, need=question.need, weights=made_by
+            release=question.release,
+            tenant=question.tenant,
+            need=question.asked.need,
+            weights=made_by,
+            look=question.asked.look,
         )
         if field is None or analysis.engine != _ENGINE:
             return
         if self._forgotten.get(question.image, -1.0) >= question.asked_at:
             return
-        value = codec.encode(analysis.faces, image=question.image, field=field)
+        value = codec.encode(
+            analysis.faces,
+            image=question.image,
+            field=field,
+            beyond=analysis.beyond,
+            rotation=analysis.rotation,
+        )
         for layer in self._layers:
             if len(value) > self._max_entry_bytes:
                 self._metrics.cache_writes.labels(layer.name, "too_large").inc()
@@ -167,6 +178,8 @@ class Answers:
             if value is None:
                 continue
             analysis = _read(value, question, field)
+            if analysis is not None and not _holds_enough(analysis, question.asked.look):
+                continue
             if analysis is not None:
                 lookups.labels(layer.name, "hit").inc()
                 self._metrics.cache_bytes.labels(layer.name, "read").inc(len(value))
@@ -189,18 +202,25 @@ class Answers:
 
 def _read(value: bytes, question: Question, field: str) -> Analysis | None:
     """Make the answer out of a value; None for one that is not sound."""
-    weights, need = question.weights, question.need
+    weights, need = question.weights, question.asked.need
     if weights.detection is None or not codec.is_sound(value, image=question.image, field=field):
         return None
     try:
-        faces = codec.decode(value, need=need)
+        kept = codec.decode(value, need=need)
     except codec.MalformedError:
         return None
     embedded = Need.EMBEDDING in need or Need.SCORE in need
     return Analysis(
-        faces=faces,
+        faces=kept.faces,
         detection=weights.detection,
         embedding=weights.embedding if embedded else None,
         scoring=weights.scoring if Need.SCORE in need else None,
         engine=_ENGINE,
+        beyond=kept.beyond,
+        rotation=kept.rotation,
     )
+
+
+def _holds_enough(analysis: Analysis, look: Look) -> bool:
+    """Whether the faces asked for are among those kept: all that were found, or so many."""
+    return not analysis.beyond or len(analysis.faces) >= look.max_faces

@@ -7,6 +7,7 @@ crops (both are noise to them) for 5 to 100 times the time, so nothing is compre
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -36,12 +37,37 @@ class _Face(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     crop: bytes | None
 
 
-_DECODER: Final = msgspec.msgpack.Decoder(tuple[_Face, ...])
+class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """An analysis as it is kept, without the weights, which its place names."""
+
+    faces: tuple[_Face, ...]
+    beyond: tuple[float, ...]
+    rotation: int
 
 
-def encode(faces: tuple[Face, ...], *, image: str, field: str) -> bytes:
-    """Pack faces for one place of the cache."""
-    payload = msgspec.msgpack.encode([_pack(face) for face in faces])
+_DECODER: Final = msgspec.msgpack.Decoder(_Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept of an `Analysis`; fields as there."""
+
+    faces: tuple[Face, ...]
+    beyond: tuple[float, ...]
+    rotation: int
+
+
+def encode(
+    faces: tuple[Face, ...],
+    *,
+    image: str,
+    field: str,
+    beyond: tuple[float, ...] = (),
+    rotation: int = 0,
+) -> bytes:
+    """Pack an answer for one place of the cache."""
+    answer = _Answer(tuple(_pack(face) for face in faces), beyond, rotation)
+    payload = msgspec.msgpack.encode(answer)
     return _seal(payload, image, field) + payload
 
 
@@ -51,10 +77,12 @@ def is_sound(value: bytes, *, image: str, field: str) -> bool:
     return value[:_SEAL_BYTES] == _seal(payload, image, field)
 
 
-def decode(value: bytes, *, need: Need) -> tuple[Face, ...]:
-    """Unpack faces with what is needed of them; raises MalformedError."""
+def decode(value: bytes, *, need: Need) -> Kept:
+    """Unpack an answer with what is needed of its faces; raises MalformedError."""
     try:
-        return tuple(_unpack(face, need) for face in _DECODER.decode(value[_SEAL_BYTES:]))
+        answer = _DECODER.decode(value[_SEAL_BYTES:])
+        faces = tuple(_unpack(face, need) for face in answer.faces)
+        return Kept(faces, answer.beyond, answer.rotation)
     except (msgspec.MsgspecError, ValueError) as error:
         raise MalformedError(str(error)) from error
 

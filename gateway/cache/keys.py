@@ -3,14 +3,16 @@
 A shelf is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
 everything kept of it. A field on the shelf names all else that an answer depends on: this schema
 and release, the tenant (nobody learns from `cached` what others sent), what was asked for, and
-the ids of the weights that made it. Options that only choose among faces are applied afterwards.
+the ids of the weights that made it. Options that only choose among faces are applied afterwards;
+`max_faces` is one: an answer with more faces serves who asks for fewer.
 """
 
 from typing import Final
 
 from gateway.models import InService, Need
+from triton_python_backend.contract import DEFAULT_LOOK, Look
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised with every change of what a value means."""
 _PREFIX: Final = "aurum:answers:"
 _EVERYTHING: Final = Need.EMBEDDING | Need.SCORE | Need.CROPS
@@ -22,7 +24,9 @@ def shelf(image: str) -> str:
     return _PREFIX + image
 
 
-def field(*, release: str, tenant: str, need: Need, weights: InService) -> str | None:
+def field(
+    *, release: str, tenant: str, need: Need, weights: InService, look: Look = DEFAULT_LOOK
+) -> str | None:
     """Name the answer to a need by these weights; None if an id that it takes is not known."""
     ids = [weights.detection]
     if Need.EMBEDDING in need or Need.SCORE in need:
@@ -32,7 +36,8 @@ def field(*, release: str, tenant: str, need: Need, weights: InService) -> str |
     known = [each.id for each in ids if each is not None]
     if len(known) < len(ids):
         return None
-    return "|".join([str(SCHEMA), release, str(need.value), *known, tenant])
+    how = [str(need.value), look.rotation, look.detail]
+    return "|".join([str(SCHEMA), release, *how, *known, tenant])
 
 
 def sufficient(need: Need) -> tuple[Need, ...]:

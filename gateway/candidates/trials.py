@@ -19,7 +19,7 @@ from gateway.candidates.report import Report, Role, TrialMetrics
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.base import CandidateInference, Inference
-from gateway.models import Analysis, Need, Weights
+from gateway.models import Analysis, Asked, Need, Weights
 
 log = logging.getLogger(__name__)
 
@@ -62,22 +62,29 @@ class Trials:
         return candidate if candidate and candidate.answers(asker, need) else None
 
     async def analyse(
-        self, candidate: Candidate, data: bytes, *, need: Need, deadline: Deadline
+        self, candidate: Candidate, data: bytes, *, asked: Asked, deadline: Deadline
     ) -> Analysis:
         """Have the candidate answer; raises as `CandidateInference.analyse`."""
-        work = partial(self._engine.analyse, candidate, data, need=need, deadline=deadline)
+        work = partial(
+            self._engine.analyse,
+            candidate,
+            data,
+            need=asked.need,
+            deadline=deadline,
+            look=asked.look,
+        )
         analysis = await self._measured("candidate", candidate, work)
-        self._run_beside(candidate, data, need, analysis)
+        self._run_beside(candidate, data, asked, analysis)
         return analysis
 
-    def answered(self, data: bytes, need: Need, analysis: Analysis, seconds: float) -> None:
+    def answered(self, data: bytes, asked: Asked, analysis: Analysis, seconds: float) -> None:
         """Note an answer of the version in service, and have the candidate look at the image."""
         candidate = self._asked
-        if candidate is None or self.report is None or not candidate.concerns(need):
+        if candidate is None or self.report is None or not candidate.concerns(asked.need):
             return
         self._note("active", candidate, analysis, seconds)
         if candidate.plan.mode == "shadow":
-            self._run_beside(candidate, data, need, analysis)
+            self._run_beside(candidate, data, asked, analysis)
 
     def blame(self, candidate: Candidate, error: AurumError) -> None:
         """Note that the candidate failed where the version in service answered."""
@@ -169,7 +176,7 @@ class Trials:
         self.report.answered(role, version=version, seconds=seconds, faces=len(analysis.faces))
 
     def _run_beside(
-        self, candidate: Candidate, data: bytes, need: Need, analysis: Analysis
+        self, candidate: Candidate, data: bytes, asked: Asked, analysis: Analysis
     ) -> None:
         if self.report is None or not self._is_on(candidate):
             return
@@ -178,11 +185,11 @@ class Trials:
             self.report.skipped()
             return
         self._beside = asyncio.create_task(
-            self._compare(candidate, data, need, analysis), name="aurum-trial"
+            self._compare(candidate, data, asked, analysis), name="aurum-trial"
         )
 
     async def _compare(
-        self, candidate: Candidate, data: bytes, need: Need, answered: Analysis
+        self, candidate: Candidate, data: bytes, asked: Asked, answered: Analysis
     ) -> None:
         """Have the other version look at an image, too."""
         await asyncio.sleep(_AFTER_SECONDS)
@@ -192,10 +199,19 @@ class Trials:
         shadow = candidate.plan.mode == "shadow"
         try:
             if shadow:
-                work = partial(self._engine.analyse, candidate, data, need=need, deadline=deadline)
+                work = partial(
+                    self._engine.analyse,
+                    candidate,
+                    data,
+                    need=asked.need,
+                    deadline=deadline,
+                    look=asked.look,
+                )
                 other = await self._measured("candidate", candidate, work)
             else:
-                other = await self._inference.analyse(data, need=need, deadline=deadline)
+                other = await self._inference.analyse(
+                    data, need=asked.need, deadline=deadline, look=asked.look
+                )
         except AurumError as error:
             if self.report is not None and self._is_on(candidate):
                 self.report.not_compared()

@@ -134,11 +134,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A remembered face, and the index of its image in the request; `duplicate`: it was there."""
+    """A remembered face, and the index of its image in the request; `duplicate`: it was there.
+
+    faces_found: in the image that it comes from; None for a raw embedding.
+    """
 
     index: int
     face: FaceRecord
     duplicate: bool
+    faces_found: int | None = None
 
 
 def home_of(record: CollectionRecord, space: str) -> VectorCollection:

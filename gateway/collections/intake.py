@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -26,7 +26,6 @@ from gateway.models import Face, Need, Quality
 from gateway.pipeline import Pipeline, Result, Selection
 from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
 from gateway.vectors.base import Match, Vector
-from triton_python_backend import contract
 
 _IMAGES_AT_ONCE = 4
 _OF_ONE_IMAGE: Final = (
@@ -56,7 +55,7 @@ class EnrolOptions:
     faces: Literal["largest", "all", "single"]
     gate: Gate | None
     metadata: Mapping[str, MetadataValue]
-    min_confidence: float
+    selection: Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,15 @@ class Found:
     box: tuple[float, float, float, float] | None
     quality: Quality | None
     matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The faces of a probe; how many were found in its image, and how it was turned."""
+
+    faces: tuple[Found, ...]
+    faces_found: int | None = None
+    rotation: int | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +131,7 @@ class Intake:
                 try:
                     return await self._analyse(
                         image.data,
-                        options.min_confidence,
+                        options.selection,
                         tenant=collection.tenant,
                         deadline=deadline,
                     )
@@ -147,8 +155,10 @@ class Intake:
         added = await self._collections.enrolment.enrol(
             collection, sorted_.candidates, deadline=deadline
         )
+        found = [each.faces_found if isinstance(each, Result) else None for each in results]
+        added = tuple(replace(each, faces_found=found[each.index]) for each in added)
         repeats = [
-            Enrolled(index, each.face, duplicate=True)
+            Enrolled(index, each.face, True, found[index])
             for index, digest in sorted_.repeated
             for each in added
             if each.face.image_sha256 == digest
@@ -178,13 +188,11 @@ class Intake:
         options: SearchOptions,
         *,
         all_faces: bool,
-        min_confidence: float,
+        selection: Selection,
         deadline: Deadline,
-    ) -> tuple[Found, ...]:
+    ) -> Searched:
         """Look for the faces of an image; raises NoFaceError where there is none."""
-        result = await self._analyse(
-            data, min_confidence, tenant=collection.tenant, deadline=deadline
-        )
+        result = await self._analyse(data, selection, tenant=collection.tenant, deadline=deadline)
         faces = result.analysis.faces if all_faces else result.analysis.faces[:1]
         if not faces:
             raise NoFaceError("the image shows no face")
@@ -193,9 +201,10 @@ class Intake:
         matches = await self._collections.search.find(
             collection, probes, options, deadline=deadline
         )
-        return tuple(
+        found = tuple(
             Found(face.box, face.quality, each) for face, each in zip(faces, matches, strict=True)
         )
+        return Searched(found, result.faces_found, result.analysis.rotation)
 
     async def search_embedding(
         self,
@@ -205,21 +214,21 @@ class Intake:
         *,
         space: str,
         deadline: Deadline,
-    ) -> tuple[Found, ...]:
+    ) -> Searched:
         """Look for a raw embedding."""
         probe = Probe(unit(vector), space)
         (matches,) = await self._collections.search.find(
             collection, [probe], options, deadline=deadline
         )
-        return (Found(None, None, matches),)
+        return Searched((Found(None, None, matches),))
 
     async def _analyse(
-        self, data: bytes, min_confidence: float, *, tenant: str, deadline: Deadline
+        self, data: bytes, selection: Selection, *, tenant: str, deadline: Deadline
     ) -> Result:
         return await self._pipeline.run(
             data,
             need=Need.EMBEDDING | Need.CROPS,
-            selection=Selection(contract.MAX_FACES, min_confidence),
+            selection=selection,
             deadline=deadline,
             tenant=tenant,
         )
@@ -239,10 +248,10 @@ class Intake:
             into.repeated.append((index, result.image.sha256))
             return
         if known:
-            into.enrolled += [Enrolled(index, face, duplicate=True) for face in known]
+            into.enrolled += [Enrolled(index, face, True, result.faces_found) for face in known]
             return
         gate = options.gate or collection.settings.quality
-        for face in _chosen(result.analysis.faces, options.faces):
+        for face in _chosen(result, options.faces):
             reasons = why_rejected(face.quality, gate)
             if reasons:
                 detail = f"the face does not pass the {gate} gate: {', '.join(reasons)}"
@@ -269,13 +278,12 @@ def unit(vector: Vector) -> Vector:
     return scaled
 
 
-def _chosen(
-    faces: tuple[Face, ...], which: Literal["largest", "all", "single"]
-) -> tuple[Face, ...]:
+def _chosen(result: Result, which: Literal["largest", "all", "single"]) -> tuple[Face, ...]:
+    faces = result.analysis.faces
     if not faces:
         raise NoFaceError("the image shows no face")
-    if which == "single" and len(faces) > 1:
-        raise SeveralFacesError(f"the image shows {len(faces)} faces, one was asked for")
+    if which == "single" and result.faces_found > 1:
+        raise SeveralFacesError(f"the image shows {result.faces_found} faces, one was asked for")
     return faces if which == "all" else faces[:1]
 
 

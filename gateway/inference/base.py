@@ -6,12 +6,15 @@ from gateway.candidates.plan import Candidate
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError
 from gateway.models import Analysis, EngineStatus, InService, Need, StageStatus
+from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 
 class Inference(Protocol):
     """An engine that finds, embeds and scores the faces of an encoded image."""
 
-    async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
+    async def analyse(
+        self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
+    ) -> Analysis:
         """Analyse one encoded image; no face is an analysis without faces.
 
         Raises:
@@ -47,7 +50,13 @@ class CandidateInference(Protocol):
         """
 
     async def analyse(
-        self, candidate: Candidate, image: bytes, *, need: Need, deadline: Deadline
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: Look = DEFAULT_LOOK,
     ) -> Analysis:
         """As `Inference.analyse`, once; AurumError, too, for an answer that makes no sense."""
 
@@ -63,7 +72,13 @@ class NothingTried:
         return None
 
     async def analyse(
-        self, candidate: Candidate, image: bytes, *, need: Need, deadline: Deadline
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: Look = DEFAULT_LOOK,
     ) -> Analysis:
         """Refuse."""
         raise InferenceUnavailableError("no version is being tried")

@@ -75,6 +75,7 @@ class TritonCalls:
         deadline: Deadline,
         version: str = "",
         attempts: int = _ATTEMPTS,
+        parameters: Mapping[str, int | str] | None = None,
     ) -> dict[str, Array]:
         """Run a model and return the outputs asked for, by name.
 
@@ -88,7 +89,9 @@ class TritonCalls:
         async def attempt() -> dict[str, Array]:
             seconds = deadline.remaining_seconds()
             try:
-                answer = await self._uncancelled(model, tensors, version, wanted, seconds)
+                answer = await self._uncancelled(
+                    model, tensors, version, wanted, parameters, seconds
+                )
             except TimeoutError as error:
                 raise RequestTimeoutError("inference did not answer within the deadline") from error
             except InferenceServerException as error:
@@ -113,6 +116,7 @@ class TritonCalls:
         tensors: list[InferInput],
         version: str,
         wanted: list[InferRequestedOutput],
+        parameters: Mapping[str, int | str] | None,
         seconds: float,
     ) -> Any:
         """Wait for an answer, but let the call go on when nobody waits any more.
@@ -122,7 +126,12 @@ class TritonCalls:
         """
         call = asyncio.ensure_future(
             self._client.infer(
-                model, tensors, version, wanted, client_timeout=seconds + _LEFT_ALONE_SECONDS
+                model,
+                tensors,
+                version,
+                wanted,
+                client_timeout=seconds + _LEFT_ALONE_SECONDS,
+                parameters=dict(parameters) if parameters else None,
             )
         )
         self._under_way.add(call)

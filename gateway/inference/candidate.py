@@ -13,7 +13,13 @@ from gateway.candidates.plan import Candidate, Plan
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.calls import Array, TritonCalls
-from gateway.inference.triton import ensemble_for, outputs_for, read_faces
+from gateway.inference.triton import (
+    ensemble_for,
+    outputs_for,
+    read_beyond,
+    read_faces,
+    read_rotation,
+)
 from gateway.inference.versions import REFRESH_SECONDS, VersionBook
 from gateway.models import Analysis, Face, Need, StageStatus, Weights
 from triton_python_backend import contract
@@ -59,7 +65,13 @@ class TritonCandidate:
         return self._known
 
     async def analyse(
-        self, candidate: Candidate, image: bytes, *, need: Need, deadline: Deadline
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: contract.Look = contract.DEFAULT_LOOK,
     ) -> Analysis:
         """See `CandidateInference.analyse`."""
         answer = await self._calls.infer(
@@ -68,6 +80,7 @@ class TritonCandidate:
             outputs_for(need),
             deadline=deadline,
             attempts=1,
+            parameters=look.parameters(),
         )
         faces = read_faces(answer)
         _require_sense(faces, rates=candidate.rates)
@@ -76,7 +89,14 @@ class TritonCandidate:
         ]
         if detection is None:
             raise AurumError("the candidate answered without its detector")
-        return Analysis(faces, detection, embedding, scoring)
+        return Analysis(
+            faces,
+            detection,
+            embedding,
+            scoring,
+            beyond=read_beyond(answer),
+            rotation=read_rotation(answer),
+        )
 
     async def close(self) -> None:
         """See `CandidateInference.close`."""

@@ -26,6 +26,8 @@ _ALWAYS: Final = (
     contract.CONFIDENCE,
     contract.QUALITY,
     contract.DETECTOR,
+    contract.FOUND_CONFIDENCE,
+    contract.ROTATION,
 )
 _ONLY_FOR: Final = {
     Need.EMBEDDING: (contract.EMBEDDING, contract.SPACE),
@@ -42,13 +44,21 @@ class TritonInference:
         self._calls = TritonCalls(address)
         self._versions = VersionBook(self._calls)
 
-    async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
+    async def analyse(
+        self,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: contract.Look = contract.DEFAULT_LOOK,
+    ) -> Analysis:
         """See `Inference.analyse`. Triton runs only the stages whose outputs are asked for."""
         answer = await self._calls.infer(
             ensemble_for(need),
             {contract.IMAGE: np.array([image], dtype=np.object_)},
             outputs_for(need),
             deadline=deadline,
+            parameters=look.parameters(),
         )
         detection = await self._weights(contract.DETECTION.name, answer, deadline)
         if detection is None:
@@ -58,6 +68,8 @@ class TritonInference:
             detection=detection,
             embedding=await self._weights(contract.EMBEDDING_STAGE.name, answer, deadline),
             scoring=await self._weights(contract.SCORING.name, answer, deadline),
+            beyond=read_beyond(answer),
+            rotation=read_rotation(answer),
         )
 
     async def status(self, *, deadline: Deadline) -> EngineStatus:
@@ -126,6 +138,17 @@ def read_faces(answer: dict[str, Array]) -> tuple[Face, ...]:
         )
         for row in range(len(answer[contract.BOXES]))
     )
+
+
+def read_beyond(answer: dict[str, Array]) -> tuple[float, ...]:
+    """Read the confidences of the faces that were found beside those in BOXES."""
+    rest = answer[contract.FOUND_CONFIDENCE][len(answer[contract.BOXES]) :]
+    return tuple(float(confidence) for confidence in rest)
+
+
+def read_rotation(answer: dict[str, Array]) -> int:
+    """Read by how many degrees the picture was turned clockwise to be looked at."""
+    return int(answer[contract.ROTATION].reshape(-1)[0])
 
 
 def _box(row: Array) -> tuple[float, float, float, float]:

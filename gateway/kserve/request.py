@@ -21,7 +21,6 @@ from gateway.kserve.public import PublicModel
 from gateway.kserve.tensors import (
     check_binary,
     check_shape,
-    join_elements,
     pack_json,
     split_elements,
 )
@@ -40,6 +39,8 @@ class Packed:
 
     body: bytes
     head_bytes: int
+    is_slow: bool = False
+    """Whether it takes as long as many others: an image that is slow to decode, high detail."""
 
 
 def unpack(body: bytes, encoding: str, *, most: int) -> bytes:
@@ -89,10 +90,15 @@ def pack_request(
     document = parse_document(head)
     blobs = _split(document, body[len(head) :])
     tensors = _match_inputs(document, model)
-    packed = [
-        _pack_input(given, blob, tensor, model.max_batch_size, limits)
-        for given, blob, tensor in zip(document.inputs, blobs, tensors, strict=True)
-    ]
+    is_slow = document.parameters.get("detail") == "high"
+    packed: list[bytes] = []
+    for given, blob, tensor in zip(document.inputs, blobs, tensors, strict=True):
+        count = check_shape(given, tensor, max_batch_size=model.max_batch_size)
+        data = _pack_input(given, blob, count)
+        if tensor.name == contract.IMAGE:
+            images = split_elements(given.name, data, count=count)
+            is_slow |= any([check_image(image, limits).is_slow for image in images])
+        packed.append(data)
     written: dict[str, Any] = {
         "inputs": [
             {
@@ -111,7 +117,7 @@ def pack_request(
     if document.id:
         written["id"] = document.id
     json = orjson.dumps(written)
-    return Packed(b"".join([json, *packed]), len(json))
+    return Packed(b"".join([json, *packed]), len(json), is_slow)
 
 
 def _split(document: RequestIn, rest: bytes) -> list[bytes | None]:
@@ -155,18 +161,10 @@ def _match_inputs(document: RequestIn, model: PublicModel) -> list[Tensor]:
     return [known[name] for name in given]
 
 
-def _pack_input(
-    given: InputIn, blob: bytes | None, tensor: Tensor, max_batch_size: int, limits: ImageLimits
-) -> bytes:
-    count = check_shape(given, tensor, max_batch_size=max_batch_size)
+def _pack_input(given: InputIn, blob: bytes | None, count: int) -> bytes:
     if given.data is not None:
-        data = pack_json(given, given.data, count=count)
-    else:
-        data = check_binary(given, blob or b"", count=count)
-    if tensor.name != contract.IMAGE:
-        return data
-    images = split_elements(given.name, data, count=count)
-    return join_elements([check_image(image, limits).data for image in images])
+        return pack_json(given, given.data, count=count)
+    return check_binary(given, blob or b"", count=count)
 
 
 def _outputs(document: RequestIn, model: PublicModel) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.deadline import Deadline, Slots
+from gateway.deadline import Deadline, Slots, SlowGate
 from gateway.errors import (
     AurumError,
     InferenceUnavailableError,
@@ -54,13 +54,18 @@ class Answer:
 class TritonHttp:
     """Calls to Triton by HTTP; opened within a running event loop."""
 
-    def __init__(self, address: str | None, *, slots: Slots, connections: int) -> None:
+    def __init__(
+        self, address: str | None, *, slots: Slots, slow: SlowGate, connections: int
+    ) -> None:
         """Call `address`, a URL without a path, over at most so many connections.
+
+        slow: lets requests in that take long.
 
         None: nobody said where it is, and every call is refused.
         """
         self._address = address
         self._slots = slots
+        self._slow = slow
         # answers are read whole and bounded; whoever waits too long gives up by its own deadline
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
@@ -99,6 +104,9 @@ class TritonHttp:
         await self._session.close()
 
     async def _infer(self, path: str, request: Packed, deadline: Deadline) -> Answer:
+        if request.is_slow:
+            async with self._slow.turn(deadline):
+                return await self._call("POST", path, request, deadline)
         with self._slots.take():
             return await self._call("POST", path, request, deadline)
 

@@ -42,7 +42,7 @@ async def embed(request: web.Request) -> web.Response:
 
 
 async def verify(request: web.Request) -> web.Response:
-    """Compare the largest faces of two images."""
+    """Compare the largest faces of two images, or the most alike."""
     context, services = context_of(request), services_of(request)
     options = read_options(request, VerifyOptions)
     body = await read_body(request, PAIR_FIELDS, VerifyIn)
@@ -53,7 +53,12 @@ async def verify(request: web.Request) -> web.Response:
     comparison = await services.pipeline.compare(
         image_a=image_a.data,
         image_b=image_b.data,
-        min_confidence=options.min_confidence,
+        selection=Selection(
+            1 if options.faces == "largest" else options.max_faces,
+            options.min_confidence,
+            options.rotation,
+            options.detail,
+        ),
         deadline=context.deadline,
         tenant=context.caller.tenant,
         asker=Asker(context.request_id, context.caller.tenant),
@@ -119,7 +124,9 @@ async def _answer_faces(
     result = await services.pipeline.run(
         body.images[0].data,
         need=need,
-        selection=Selection(options.max_faces, options.min_confidence),
+        selection=Selection(
+            options.max_faces, options.min_confidence, options.rotation, options.detail
+        ),
         deadline=context.deadline,
         tenant=context.caller.tenant,
         asker=Asker(context.request_id, context.caller.tenant),
@@ -134,7 +141,7 @@ async def _answer_faces(
         scored=scored,
         total_ms=context.elapsed_ms(),
     )
-    # up to 32 PNGs are too much for the event loop
+    # many PNGs are too much for the event loop
     if "crop" in include:
         return json_answer(await services.workers.run(shape, deadline=context.deadline))
     return json_answer(shape())

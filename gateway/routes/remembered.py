@@ -20,6 +20,7 @@ from gateway.collections.base import check_metadata
 from gateway.collections.intake import EnrolOptions, RawEmbedding
 from gateway.collections.search import SearchOptions
 from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
+from gateway.pipeline import Selection
 from gateway.records.models import CollectionRecord
 from gateway.routes.body import Body, BodySpec, read_body
 from gateway.routes.collections import actor_of, collection_of, threshold_of
@@ -124,7 +125,7 @@ async def search_faces(request: web.Request) -> web.Response:
             body.images[0].data,
             options,
             all_faces=fields.faces == "all",
-            min_confidence=fields.min_confidence,
+            selection=_selection(fields),
             deadline=context.deadline,
         )
     answer = search_out(
@@ -207,7 +208,7 @@ async def _enrol(request: web.Request, record: CollectionRecord, body: Body[Enro
         faces=fields.faces,
         gate=fields.quality,
         metadata=check_metadata(fields.metadata, max_entries=entries),
-        min_confidence=fields.min_confidence,
+        selection=_selection(fields),
     )
     enrolled, rejected = await services.intake.enrol_images(
         record, body.images, options, deadline=context.deadline
@@ -233,6 +234,10 @@ def _embeddings(fields: EnrolIn, *, max_entries: int, most: int) -> list[RawEmbe
         )
         for each in given
     ]
+
+
+def _selection(fields: EnrolIn | SearchIn) -> Selection:
+    return Selection(fields.max_faces, fields.min_confidence, fields.rotation, fields.detail)
 
 
 def _space(space: str | None) -> str:

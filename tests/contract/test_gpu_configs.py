@@ -47,7 +47,7 @@ def test_batches_and_instances(written):
         preferred = config.dynamic_batching.preferred_batch_size
         # Triton refuses a preferred size above the largest
         assert list(preferred) == sorted(preferred)
-        assert preferred[-1] == config.max_batch_size > base.max_batch_size
+        assert preferred[-1] == config.max_batch_size >= base.max_batch_size
         kinds = {group.kind for group in config.instance_group}
         assert kinds == {model_config_pb2.ModelInstanceGroup.KIND_GPU}
         assert not {"intra_op_thread_count", "rows_per_run"} & set(config.parameters)

@@ -50,7 +50,7 @@ def see(data: bytes, detector, embedder) -> tuple[dict[str, np.ndarray], np.ndar
             contract.FRAME_DETECTOR: np.array([[1]]),
             **made,
         },
-        look_closer=lambda picture, detector: None,
+        ask=lambda canvases, detector: None,
     )
     crops = {contract.CROPS: aligned[contract.CROPS]}
     return dict(aligned), embedder.run([contract.EMBEDDING], crops)[0]

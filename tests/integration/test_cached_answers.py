@@ -54,7 +54,7 @@ OPTIONS = list(
     product(
         ["score", "detect", "embed"],
         ["", "embedding", "crop", "embedding,crop"],
-        [1, 3, 32],
+        [1, 3, 32, 40],
         [0.5, 0.93],
     )
 )
@@ -78,6 +78,33 @@ async def test_a_cached_answer_is_the_computed_one_whatever_was_asked_before(ser
             assert told(answer) == told(computed)
             hits += answer["cached"]
         assert hits >= len(OPTIONS)
+
+
+async def test_an_answer_with_more_faces_serves_who_asks_for_fewer(server):
+    url, _ = server
+    engine = FakeInference()
+    engine.confidences = [0.9] * 80
+    async with serving(engine, cache="on", redis_url=url) as client:
+        await believing(client)
+        for number, (query, cached) in enumerate(
+            [
+                ({"max_faces": 64}, False),
+                ({"max_faces": 5}, True),
+                ({}, True),
+                ({"max_faces": 70}, False),
+                ({"max_faces": 64}, True),
+                # all that there are
+                ({"max_faces": 512}, False),
+                ({"max_faces": 500}, True),
+                ({"rotation": "off"}, False),
+                ({"detail": "high"}, False),
+                ({"detail": "high", "max_faces": 3}, True),
+            ]
+        ):
+            answer = await ask(client, photo(faces=80), **query)
+            assert answer["cached"] is cached, number
+            assert len(answer["faces"]) == min(int(query.get("max_faces", 32)), 80)
+            assert answer["faces_found"] == 80
 
 
 async def test_what_one_gateway_computed_another_finds_in_redis(server):

@@ -75,16 +75,25 @@ async def test_which_faces_of_an_image(client: aiohttp.ClientSession) -> None:
         client, "POST", f"{at}/faces", status=422, data=form(image=three, faces="single")
     )
     assert problem["code"] == "several_faces"
+    assert "3 faces" in problem["detail"]
     answer = await call(
         client, "POST", f"{at}/faces", status=201, data=form(image=three, faces="all")
     )
     # nobody named them: each is a subject of its own
     assert len({face["subject"] for face in answer["faces"]}) == 3
+    assert [face["faces_found"] for face in answer["faces"]] == [3] * 3
     assert all(face["subject"] == face["face_id"] for face in answer["faces"])
     answer = await call(
         client, "POST", f"{at}/search", status=200, data=form(image=three, faces="all")
     )
     assert [len(face["matches"]) for face in answer["faces"]] == [1, 1, 1]
+    largest = await call(client, "POST", f"{at}/search", status=200, data=form(image=three))
+    assert (len(largest["faces"]), largest["faces_found"], largest["rotation"]) == (1, 3, 0)
+    two = form(image=three, faces="all", max_faces="2", rotation="off", detail="high")
+    answer = await call(client, "POST", f"{at}/search", status=200, data=two)
+    assert (len(answer["faces"]), answer["faces_found"]) == (2, 3)
+    wrong = form(image=three, rotation="left")
+    await call(client, "POST", f"{at}/search", status=400, data=wrong)
     problem = await call(
         client, "POST", f"{at}/search", status=422, data=form(image=photo(faces=0))
     )

@@ -86,6 +86,52 @@ async def test_options_select_faces(client):
     await refused(client, "score?min_confidence=0.99", "no_face", form(image=photo(faces=5)))
 
 
+async def test_how_many_were_found_is_told_beside_those_listed(client, fake):
+    for query, listed, found in (
+        ("", 32, 40),
+        ("?max_faces=5", 5, 40),
+        ("?max_faces=40", 40, 40),
+        # the fake is less sure of every next one by a hundredth
+        ("?max_faces=5&min_confidence=0.845", 5, 11),
+        ("?min_confidence=0.9499", 1, 1),
+    ):
+        _, body, _ = await post(client, f"detect{query}", form(image=photo(faces=40)))
+        assert (len(body["faces"]), body["faces_found"]) == (listed, found), query
+    # nobody who asks for fewer has other faces computed than all others
+    assert [look.max_faces for look in fake.looks] == [32, 32, 40, 32, 32]
+
+
+async def test_faces_that_are_sure_enough_are_looked_for_beyond_the_usual_ones(client, fake):
+    fake.confidences = [0.6] * 35 + [0.9] * 3
+    _, body, _ = await post(
+        client, "detect?max_faces=2&min_confidence=0.8", form(image=photo(faces=40))
+    )
+    assert [face["box"][0] for face in body["faces"]] == [350, 360]
+    assert body["faces_found"] == 3
+    assert [look.max_faces for look in fake.looks] == [32, 37]
+
+
+async def test_how_an_image_is_looked_at_reaches_the_engine(client, fake):
+    _, body, _ = await post(client, "embed?rotation=off&detail=high", form(image=photo()))
+    assert body["rotation"] == 0
+    images = form(image_a=photo(), image_b=photo())
+    await post(client, "verify?rotation=off&detail=high&max_faces=50&faces=best", images)
+    looks = [(look.rotation, look.detail, look.max_faces) for look in fake.looks]
+    assert looks == [("off", "high", 32)] + [("off", "high", 50)] * 2
+
+
+async def test_the_most_alike_are_compared_where_that_is_asked(client):
+    # face k of the first is e_k, of the second e_(k + 2)
+    images = {"image_a": photo(faces=4), "image_b": photo(faces=2, seed=2)}
+    _, largest, _ = await post(client, "verify", form(**images))
+    assert (largest["similarity"], largest["match"]) == (0, False)
+    assert (largest["faces_found_a"], largest["faces_found_b"]) == (4, 2)
+    _, best, _ = await post(client, "verify?faces=best", form(**images))
+    assert (best["similarity"], best["match"]) == (1, True)
+    assert (best["face_a"]["box"][0], best["face_b"]["box"][0]) == (20, 0)
+    assert (best["rotation_a"], best["rotation_b"]) == (0, 0)
+
+
 @pytest.mark.parametrize("way", ["form", "raw", "json", "data uri", "chunked"])
 async def test_every_way_of_sending_gives_the_same_faces(client, way):
     data = photo(faces=2)

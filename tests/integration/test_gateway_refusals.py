@@ -30,12 +30,15 @@ async def client(fake):
         ("colour=red", "colour"),
         ("include=everything", "include"),
         ("max_faces=0", "max_faces"),
-        ("max_faces=33", "max_faces"),
+        ("max_faces=513", "max_faces"),
         ("max_faces=two", "max_faces"),
         ("min_confidence=1.1", "min_confidence"),
         ("min_confidence=nan", "min_confidence"),
         ("max_faces=1&max_faces=2", "max_faces"),
         ("threshold=0.5", "threshold"),
+        ("rotation=90", "rotation"),
+        ("detail=low", "detail"),
+        ("faces=best", "faces"),
     ],
 )
 async def test_a_wrong_option_is_named(client, fake, query, name):
@@ -46,7 +49,7 @@ async def test_a_wrong_option_is_named(client, fake, query, name):
 
 async def test_an_unknown_option_is_answered_with_the_known_ones(client):
     detail = await refused(client, "score?x=1", "invalid_request", form(image=photo()))
-    assert "include, max_faces, min_confidence" in detail
+    assert "detail, include, max_faces, min_confidence, rotation" in detail
 
 
 @pytest.mark.parametrize("threshold", ["2", "-1.1", "nan", "high"])

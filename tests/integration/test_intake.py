@@ -14,14 +14,14 @@ from gateway.collections.service import Collections
 from gateway.deadline import Slots, Workers
 from gateway.images import ImageLimits
 from gateway.metrics import Metrics
-from gateway.models import Caller, Need
-from gateway.pipeline import Pipeline
+from gateway.models import Asked, Caller, Need
+from gateway.pipeline import Pipeline, Selection
 from gateway.records.models import CollectionRecord, CollectionSettings
 from gateway.settings import Settings
 from tests.support.collections import FakeEmbedder, collections_on, edge_stores, in_time
 from tests.support.fake_inference import FakeInference, photo
 
-ENROL = EnrolOptions(None, "largest", None, {}, 0.5)
+ENROL = EnrolOptions(None, "largest", None, {}, Selection(None, 0.5))
 
 
 @dataclass
@@ -42,7 +42,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     ):
         assert answers is not None
         async with asyncio.timeout(30):
-            while not answers.ask("0" * 64, need=Need.EMBEDDING, tenant="a").fields:
+            while not answers.ask("0" * 64, asked=Asked(Need.EMBEDDING), tenant="a").fields:
                 await asyncio.sleep(0.01)
         limits = ImageLimits(10**6, 1)
         pipeline = Pipeline(
@@ -72,14 +72,15 @@ async def search(world: World, collection: CollectionRecord, seed: int) -> int:
     current = await world.service.stores.collection(
         Caller(collection.tenant, "tester"), collection.name
     )
-    (found,) = await world.intake.search_image(
+    searched = await world.intake.search_image(
         current,
         photo(seed=seed),
         SearchOptions(5, 0.5),
         all_faces=False,
-        min_confidence=0.5,
+        selection=Selection(None, 0.5),
         deadline=in_time(),
     )
+    (found,) = searched.faces
     return len(found.matches)
 
 

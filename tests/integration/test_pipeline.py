@@ -14,7 +14,11 @@ from tests.support import photos
 from triton_python_backend import contract
 
 OUTPUTS = [tensor.name for tensor in contract.PIPELINE.outputs]
-PER_FACE = [t.name for t in contract.PIPELINE.outputs if t.dims[0] == -1]
+PER_FACE = [
+    tensor.name
+    for tensor in contract.PIPELINE.outputs
+    if tensor.dims[0] == -1 and tensor.name != contract.FOUND_CONFIDENCE
+]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,9 @@ def test_of_more_than_32_faces_the_32_largest_come(client):
     assert 41 in kept
     for name in PER_FACE:
         assert faces[name].shape[0] == contract.MAX_FACES
+    found = faces[contract.FOUND_CONFIDENCE]
+    assert len(found) > contract.MAX_FACES
+    np.testing.assert_array_equal(found[: contract.MAX_FACES], faces[contract.CONFIDENCE])
 
 
 MODES = {

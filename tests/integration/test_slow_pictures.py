@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 from tests.support import photos
 from tests.support.image_files import many_scans, segment, with_segments
 from tests.support.serving import Served
-from triton_python_backend import contract, decoding
+from triton_python_backend import contract
 from triton_python_backend.formats.reader import read_header
 
 SLOW_AT_ONCE = 6
@@ -24,7 +24,7 @@ def slow_picture() -> bytes:
     image = Image.new("RGB", (5200, 4000), "grey")
     image.paste(photos.portrait(), (1000, 1000))
     data = photos.encode(image, "JPEG", progressive=True, subsampling=0)
-    assert decoding.is_slow(read_header(data))
+    assert read_header(data).is_slow
     return data
 
 

@@ -11,6 +11,7 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.models import Analysis, Need, Weights
 from tests.support.fake_inference import FakeInference
+from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 TRIED = format(0xABC, "016x")
 
@@ -53,7 +54,13 @@ class FakeCandidate:
         return self.tried
 
     async def analyse(
-        self, candidate: Candidate, image: bytes, *, need: Need, deadline: Deadline
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: Look = DEFAULT_LOOK,
     ) -> Analysis:
         self.calls += 1
         self.began.append(time.monotonic())
@@ -66,7 +73,7 @@ class FakeCandidate:
             deadline.remaining_seconds()
             if self.error is not None:
                 raise self.error
-            analysis = await self._engine.analyse(image, need=need, deadline=deadline)
+            analysis = await self._engine.analyse(image, need=need, deadline=deadline, look=look)
         finally:
             self.active -= 1
             self.ended.append(time.monotonic())

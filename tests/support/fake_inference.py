@@ -7,6 +7,7 @@ has the box [10 k, 0, 10 k + 100 - k, 100 - k], the embedding e_(seed + k) and t
 
 import asyncio
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,7 @@ from gateway.models import (
     Weights,
 )
 from triton_python_backend import contract
+from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 DIMENSION = 8
 DETECTOR, SPACE, HEAD = (format(number, "016x") for number in (0xD, 0xE, 0xF))
@@ -68,6 +70,9 @@ class FakeInference:
         self.spaces: list[str] = []
         self.space = SPACE
         self.needs: list[Need] = []
+        self.looks: list[Look] = []
+        self.confidences: list[float] = []
+        """Instead of the usual ones, where not empty."""
         self.active = 0
         self.started, self.idle = asyncio.Event(), asyncio.Event()
         self.most_active = 0
@@ -76,8 +81,11 @@ class FakeInference:
         self.reachable = True
         self.unready: set[str] = set()
 
-    async def analyse(self, image: bytes, *, need: Need, deadline: Deadline) -> Analysis:
+    async def analyse(
+        self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
+    ) -> Analysis:
         self.needs.append(need)
+        self.looks.append(look)
         self.active += 1
         self.started.set()
         self.idle.clear()
@@ -87,7 +95,7 @@ class FakeInference:
             if self.error is not None:
                 raise self.error
             deadline.remaining_seconds()
-            return self._analysis(image, need)
+            return self._analysis(image, need, look)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -96,15 +104,20 @@ class FakeInference:
             if not self.active:
                 self.idle.set()
 
-    def _analysis(self, image: bytes, need: Need) -> Analysis:
+    def _analysis(self, image: bytes, need: Need, look: Look) -> Analysis:
         try:
             faces, seed, _ = Image.open(io.BytesIO(image)).convert("RGB").getpixel((0, 0))
         except (OSError, SyntaxError) as error:
             raise InvalidImageError(f"the image cannot be decoded: {error}") from error
         space = self.spaces.pop(0) if self.spaces else self.space
         embedded = Need.EMBEDDING in need or Need.SCORE in need
+        everyone = tuple(expected_face(index, seed, need) for index in range(faces))
+        if self.confidences:
+            pairs = zip(everyone, self.confidences, strict=False)
+            everyone = tuple(replace(face, confidence=sure) for face, sure in pairs)
         return Analysis(
-            faces=tuple(expected_face(index, seed, need) for index in range(faces)),
+            faces=everyone[: look.max_faces],
+            beyond=tuple(face.confidence for face in everyone[look.max_faces :]),
             detection=Weights(DETECTOR, "1"),
             embedding=Weights(space, "2") if embedded else None,
             scoring=Weights(HEAD, "3") if Need.SCORE in need else None,

@@ -70,9 +70,13 @@ class Request:
     )
     read: list[str] = field(default_factory=list)
     sender: Sender = field(default_factory=Sender)
+    given: str = "{}"
 
     def get_response_sender(self) -> Sender:
         return self.sender
+
+    def parameters(self) -> str:
+        return self.given
 
     def tensor(self, name: str) -> Tensor | None:
         self.read.append(name)
@@ -196,3 +200,38 @@ def test_a_slow_picture_is_deferred_and_decoded_in_full():
     assert deferred.work()[contract.SIZE].tolist() == [5200, 4000, 1]
     small = stages.preprocess_or_defer({contract.IMAGE: np.array([png(9)], dtype=np.object_)})
     assert small[contract.SIZE].tolist() == [9, 9, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "look"),
+    [
+        ("{}", contract.DEFAULT_LOOK),
+        ('{"max_faces":64,"binary_data_output":true}', contract.Look(max_faces=64)),
+        (
+            '{"rotation":"off","detail":"high"}',
+            contract.Look(rotation="off", detail="high"),
+        ),
+    ],
+)
+def test_parameters_reach_the_stages_that_read_them(given, look):
+    seen = []
+
+    def function(inputs, asked):
+        seen.append(asked)
+        return stages.preprocess_image(inputs)
+
+    adapter = Adapter(utils(), contract.PREPROCESS, function, reads_parameters=True)
+    asked = request(png(9))
+    asked.given = given
+    assert adapter.execute([asked])[0].error is None
+    assert seen == [look]
+
+
+def test_a_wrong_parameter_is_this_requests_own_error():
+    adapter = Adapter(utils(), contract.PREPROCESS, lambda inputs, look: {}, reads_parameters=True)
+    wrong = request(png(9))
+    wrong.given = '{"rotation":"sideways"}'
+    answer = adapter.execute([wrong])[0]
+    assert answer.error.code == TritonError.INVALID_ARG
+    assert answer.error.message.startswith(contract.INVALID_PARAMETER)
+    assert "rotation is one of auto, off" in answer.error.message

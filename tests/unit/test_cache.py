@@ -16,6 +16,7 @@ from gateway.cache.memory import MemoryCache
 from gateway.deadline import Deadline
 from gateway.models import InService, Need, Weights
 from tests.support.fake_inference import FakeInference, expected_face, photo
+from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 EVERYTHING = Need.EMBEDDING | Need.SCORE | Need.CROPS
 NEEDS = [Need(value) for value in range(EVERYTHING.value + 1)]
@@ -23,8 +24,8 @@ SERVED = InService(Weights("d", "1"), Weights("e", "1"), Weights("h", "1"))
 IMAGE = "a" * 64
 
 
-def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0"):
-    return keys.field(release=release, tenant=tenant, need=need, weights=weights)
+def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0", look=DEFAULT_LOOK):
+    return keys.field(release=release, tenant=tenant, need=need, weights=weights, look=look)
 
 
 def test_a_field_names_all_that_an_answer_depends_on():
@@ -34,9 +35,15 @@ def test_a_field_names_all_that_an_answer_depends_on():
         name(weights=replace(SERVED, scoring=Weights("x", "1"))),
         name(tenant="other"),
         name(release="1.1"),
+        name(look=Look(rotation="off")),
+        name(look=Look(detail="high")),
         *(name(need) for need in NEEDS),
     ]
     assert len(set(others)) == len(others)
+
+
+def test_the_number_of_faces_does_not_part_answers():
+    assert name(look=Look(max_faces=5)) == name()
 
 
 def test_weights_that_an_answer_does_not_take_do_not_part_it():
@@ -66,7 +73,7 @@ def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan
         wanted = [replace(face, score=float("nan")) if face.score else face for face in wanted]
     value = codec.encode(tuple(kept), image=IMAGE, field="f")
     assert codec.is_sound(value, image=IMAGE, field="f")
-    for face, expected in zip(codec.decode(value, need=need), wanted, strict=True):
+    for face, expected in zip(codec.decode(value, need=need).faces, wanted, strict=True):
         assert face.box == tuple(expected.box)
         assert face.landmarks == expected.landmarks
         assert (face.confidence, face.quality) == (expected.confidence, expected.quality)
@@ -76,6 +83,13 @@ def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan
             if found is not None:
                 np.testing.assert_array_equal(found, array)
                 assert found.dtype == array.dtype
+
+
+def test_what_was_found_beside_the_faces_comes_back():
+    face = expected_face(0, 0, EVERYTHING)
+    value = codec.encode((face,), image=IMAGE, field="f", beyond=(0.75, 0.5), rotation=270)
+    kept = codec.decode(value, need=Need.NOTHING_MORE)
+    assert (kept.beyond, kept.rotation) == ((0.75, 0.5), 270)
 
 
 VALUE = codec.encode((expected_face(0, 0, EVERYTHING),), image=IMAGE, field="f")
@@ -98,10 +112,10 @@ def test_a_value_that_is_cut_changed_garbage_or_of_another_place_is_not_sound(
 @given(st.binary())
 def test_garbage_is_malformed(garbage):
     try:
-        codec.decode(garbage, need=EVERYTHING)
+        kept = codec.decode(garbage, need=EVERYTHING)
     except codec.MalformedError:
         return
-    assert garbage[16:] in (b"\x90", b"\xdc\x00\x00", b"\xdd\x00\x00\x00\x00")
+    assert kept.faces == ()
 
 
 async def test_memory_stays_within_its_bytes_and_drops_what_was_not_used():

@@ -1,7 +1,13 @@
 import numpy as np
 
-from triton_python_backend.contract import MAX_FACES
-from triton_python_backend.detection import SURE, Detections, merge, needs_closeup
+from triton_python_backend.detection import (
+    SURE,
+    Detections,
+    joined,
+    merge,
+    needs_closeup,
+    without_doubles,
+)
 from triton_python_backend.geometry import Letterbox, areas
 
 
@@ -61,9 +67,35 @@ def test_no_faces_stay_no_faces():
     assert merged.landmarks.shape == (0, 5, 2)
 
 
-def test_the_largest_32_come_first():
+def test_all_faces_come_largest_first():
     sizes = np.random.default_rng(1).permutation(np.arange(1, 61))
     many = faces(*[(0, 0, size, size) for size in sizes])
     merged = merge(many, faces(), width=100, height=100)
-    assert len(merged.boxes) == MAX_FACES
-    np.testing.assert_allclose(areas(merged.boxes), np.arange(60, 28, -1) ** 2)
+    np.testing.assert_allclose(areas(merged.boxes), np.arange(60, 0, -1) ** 2)
+
+
+def test_of_doubles_the_surest_stays():
+    tiles = joined(
+        [
+            faces((0, 0, 100, 100), confidence=0.8),
+            faces((4, 4, 104, 104), (300, 0, 320, 20), confidence=0.9),
+            faces((302, 0, 322, 20), confidence=0.6),
+        ]
+    )
+    kept = without_doubles(tiles)
+    np.testing.assert_allclose(kept.boxes, [[4, 4, 104, 104], [300, 0, 320, 20]])
+
+
+def test_a_part_of_a_face_is_none_of_its_own():
+    eye, face = faces((20, 20, 40, 40), confidence=0.6), faces((0, 0, 100, 100))
+    assert len(without_doubles(joined([eye, face])).boxes) == 1
+    # nor is what a coarse scale sees around sure faces
+    crowd = faces(*[(30 * n, 0, 30 * n + 20, 20) for n in range(3)])
+    around = faces((0, 0, 90, 90), confidence=0.6)
+    assert len(without_doubles(joined([around, crowd])).boxes) == 3
+
+
+def test_neighbours_stay():
+    two = faces((0, 0, 100, 100), (60, 0, 160, 100))
+    assert len(without_doubles(two).boxes) == 2
+    assert len(without_doubles(Detections.none()).boxes) == 0

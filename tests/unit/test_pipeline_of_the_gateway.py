@@ -9,6 +9,7 @@ from gateway.errors import (
     InferenceUnavailableError,
     InvalidImageError,
     NoFaceError,
+    RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits
@@ -18,6 +19,7 @@ from gateway.pipeline import Pipeline, Selection
 from tests.support.fake_inference import SPACE, FakeInference, photo
 
 ALL = Selection(max_faces=32, min_confidence=0.5)
+LARGEST = Selection(max_faces=1, min_confidence=0.5)
 
 
 @pytest.fixture
@@ -43,9 +45,9 @@ async def run(pipeline, data, *, need=Need.NOTHING_MORE, selection=ALL):
     return await pipeline.run(data, need=need, selection=selection, deadline=Deadline.after(5))
 
 
-async def compare(pipeline, a, b):
+async def compare(pipeline, a, b, selection=LARGEST):
     deadline = Deadline.after(5)
-    return await pipeline.compare(image_a=a, image_b=b, min_confidence=0.5, deadline=deadline)
+    return await pipeline.compare(image_a=a, image_b=b, selection=selection, deadline=deadline)
 
 
 async def test_the_engine_is_asked_for_no_more_than_needed(pipeline, fake):
@@ -138,3 +140,28 @@ async def test_two_spaces_that_stay_are_no_comparison(pipeline, fake):
     fake.spaces = ["0" * 16, SPACE] * 2
     with pytest.raises(InferenceUnavailableError):
         await compare(pipeline, photo(), photo())
+
+
+async def test_requests_for_high_detail_go_one_at_a_time_and_leave_others_their_place(
+    pipeline, fake
+):
+    fake.seconds = 0.05
+    high = Selection(32, 0.5, detail="high")
+    await asyncio.gather(*(run(pipeline, photo(seed=n), selection=high) for n in range(3)))
+    assert fake.most_active == 1
+    both = [run(pipeline, photo(seed=n), selection=s) for n, s in enumerate((high, ALL, high))]
+    await asyncio.gather(*both)
+    assert fake.most_active == 2
+
+
+async def test_a_turn_that_does_not_come_in_time_is_a_timeout(pipeline, fake):
+    fake.seconds = 0.3
+    high = Selection(32, 0.5, detail="high")
+    first = asyncio.create_task(run(pipeline, photo(seed=1), selection=high))
+    await fake.started.wait()
+    with pytest.raises(RequestTimeoutError):
+        await pipeline.run(
+            photo(seed=2), need=Need.NOTHING_MORE, selection=high, deadline=Deadline.after(0.1)
+        )
+    assert (await first).faces_found == 1
+    assert (await run(pipeline, photo(seed=3), selection=high)).faces_found == 1

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -38,20 +40,22 @@ def alignment_input(*, faces: int, sure: float = 0.9) -> dict[str, np.ndarray]:
     }
 
 
-def not_asked(picture: Picture, *, detector: int) -> Detections:
-    raise AssertionError("a sure face needs no close-up")
+def not_asked(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
+    raise AssertionError("a sure face needs no second look")
 
 
-def sees_nothing(picture: Picture, *, detector: int) -> Detections:
-    return Detections(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0, 5, 2), 0)))
+def sees_nothing(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
+    return [Detections.none()] * len(canvases)
 
 
-def sees_a_large_face(picture: Picture, *, detector: int) -> Detections:
+def sees_a_large_face(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
+    """One in the close-up, whose image lies between 80 and 240 both ways; 4 pixels are one."""
     assert detector == 77
-    assert (picture.width, picture.height) == (640, 640)
-    box = np.array([[10, 300, 610, 640]], np.float32)
-    points = (ARCFACE_TEMPLATE * 3 + [100, 300])[None].astype(np.float32)
-    return Detections(box, points, np.array([0.6], np.float32))
+    if canvases[0].shape != (320, 320, 3):
+        return [Detections.none()] * len(canvases)
+    box = np.array([[82.5, 155, 232.5, 240]], np.float32)
+    points = (ARCFACE_TEMPLATE * 0.75 + [105, 155])[None].astype(np.float32)
+    return [Detections(box, points, np.array([0.9], np.float32))]
 
 
 def test_preprocess_gives_its_outputs():
@@ -64,7 +68,7 @@ def test_preprocess_gives_its_outputs():
 
 
 def test_alignment_of_four_faces_keeps_rows_together():
-    outputs = stages.align_faces(alignment_input(faces=4), look_closer=not_asked)
+    outputs = stages.align_faces(alignment_input(faces=4), ask=not_asked)
     assert set(outputs) == {tensor.name for tensor in contract.ALIGNMENT.outputs}
     assert outputs[contract.BOXES][:, 0].tolist() == [300, 200, 100, 0]
     np.testing.assert_allclose(
@@ -76,7 +80,7 @@ def test_alignment_of_four_faces_keeps_rows_together():
 
 
 def test_no_face_gives_no_rows_but_one_filler_crop():
-    outputs = stages.align_faces(alignment_input(faces=0), look_closer=sees_nothing)
+    outputs = stages.align_faces(alignment_input(faces=0), ask=sees_nothing)
     for name in (contract.BOXES, contract.LANDMARKS, contract.CONFIDENCE, contract.CROPS):
         assert len(outputs[name]) == 0
     assert outputs[contract.CROPS_OR_FILLER].shape == (1, 112, 112, 3)
@@ -84,13 +88,13 @@ def test_no_face_gives_no_rows_but_one_filler_crop():
 
 def test_where_no_face_is_sure_the_closeup_adds_what_it_shows():
     given = alignment_input(faces=2, sure=0.6)
-    outputs = stages.align_faces(given, look_closer=sees_a_large_face)
+    outputs = stages.align_faces(given, ask=sees_a_large_face)
     assert outputs[contract.BOXES][:, 2].tolist() == [610, 150, 50]
 
 
 def test_a_detector_that_is_gone_gives_no_closeup():
     given = alignment_input(faces=2, sure=0.6)
-    outputs = stages.align_faces(given, look_closer=lambda picture, detector: None)
+    outputs = stages.align_faces(given, ask=lambda canvases, detector: None)
     assert outputs[contract.BOXES][:, 2].tolist() == [150, 50]
 
 
@@ -100,14 +104,26 @@ def test_a_reduced_picture_is_put_together_again():
     given = {contract.IMAGE: data, **detector_answer(faces=0)}
     given |= stages.preprocess_image(given) | {contract.FRAME_DETECTOR: np.array([[77]])}
     assert given[contract.PIXELS].shape == (1126, 1501, 3)
-    seen = []
+    shapes = []
 
-    def look(picture: Picture, *, detector: int) -> Detections:
-        seen.append((picture.width, picture.height, picture.reduction))
-        return sees_nothing(picture, detector=detector)
+    def look(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
+        shapes.extend(canvas.shape for canvas in canvases)
+        return sees_nothing(canvases, detector=detector)
 
-    stages.align_faces(given, look_closer=look)
-    assert seen == [(3001, 2251, 2)]
+    stages.align_faces(given, contract.Look(rotation="off"), ask=look)
+    # the close-up of 3001 x 2251, not of the pixels at hand
+    assert shapes == [(256, 320, 3)]
+
+
+def test_faces_beyond_those_asked_for_are_counted():
+    outputs = stages.align_faces(
+        alignment_input(faces=5), contract.Look(max_faces=2), ask=not_asked
+    )
+    assert len(outputs[contract.BOXES]) == len(outputs[contract.QUALITY]) == 2
+    assert outputs[contract.BOXES][:, 0].tolist() == [400, 300]
+    np.testing.assert_allclose(outputs[contract.FOUND_CONFIDENCE], [0.9] * 5)
+    assert outputs[contract.FACE_COUNT].tolist() == [2]
+    assert outputs[contract.ROTATION].tolist() == [0]
 
 
 def test_results_of_no_face_have_no_rows():

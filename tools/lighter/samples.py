@@ -15,6 +15,7 @@ from tools.importing.errors import WeightsError
 from tools.importing.trial import Answers, Trial
 from tools.training.embedding.views import Recipe, make_batch
 from triton_python_backend import contract, stages
+from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError
@@ -122,17 +123,14 @@ def _see(data: bytes, detector: Trial) -> tuple[Pixels, list[Pixels]]:
         made = stages.preprocess_image({contract.IMAGE: image})
     except InvalidImageError:
         return np.empty((0, contract.CROP_SIZE, contract.CROP_SIZE, 3), np.uint8), []
-    canvases: list[Pixels] = [made[contract.FRAME][0]]
-    frame = detect(detector, canvases[0])
+    shown: list[Pixels] = [made[contract.FRAME][0]]
+    frame = detect(detector, shown[0])
 
-    def look_closer(picture: Picture, **_: int) -> Detections:
-        canvas, letterbox = make_closeup(picture)
-        canvases.append(canvas)
-        found = detect(detector, canvas)
-        faces = Detections(
-            found[contract.BOXES][0], found[contract.LANDMARKS][0], found[contract.CONFIDENCE][0]
-        )
-        return faces.seen().to_image(letterbox, width=picture.width, height=picture.height)
+    def ask(canvases: Sequence[Pixels], **_: int) -> list[Detections]:
+        shown.extend(canvases)
+        batches = [np.stack(batch) for batch in batched(canvases)]
+        answers = [detector.run({contract.CANVAS: b}, _DETECTOR_OUTPUTS) for b in batches]
+        return [found for answer in answers for found in read_canvases(answer)]
 
     aligned = stages.align_faces(
         {
@@ -144,9 +142,10 @@ def _see(data: bytes, detector: Trial) -> tuple[Pixels, list[Pixels]]:
             contract.FRAME_CONFIDENCE: frame[contract.CONFIDENCE],
             contract.FRAME_DETECTOR: frame[contract.DETECTOR],
         },
-        look_closer=look_closer,
+        contract.Look(rotation="off"),
+        ask=ask,
     )
-    return aligned[contract.CROPS][:1], canvases
+    return aligned[contract.CROPS][:1], shown
 
 
 def _joined(name: str, seen: Iterable[tuple[Pixels, list[Pixels]]]) -> Samples:

@@ -20,6 +20,7 @@ from triton_python_backend.contract import (
     DETECTION,
     EMBEDDING_STAGE,
     FRAME_SIZE,
+    MOST_FACES,
 )
 from triton_python_backend.preprocess import CANVAS_STEP
 
@@ -44,6 +45,7 @@ class Batching:
     """How requests of a stage are joined on a GPU."""
 
     largest: int
+    """Rows: of joined requests, and of one."""
     preferred: tuple[int, ...]
     microseconds: int
     """That the first request of a batch waits for others at most."""
@@ -53,7 +55,7 @@ class Batching:
 
 BATCHING: Final[Mapping[str, Batching]] = {
     DETECTION.name: Batching(32, (8, 16, 32), 1000, 2),
-    EMBEDDING_STAGE.name: Batching(128, (32, 64, 128), 1000, 2),
+    EMBEDDING_STAGE.name: Batching(MOST_FACES, (32, 128, MOST_FACES), 1000, 2),
 }
 """A batch on a GPU costs little more than one row; the ensemble waits at most twice."""
 

@@ -1,5 +1,6 @@
 """Rank 2: the ensemble in this process: the same stages and weights, without a server."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +13,9 @@ from tools.importing.errors import WeightsError
 from tools.importing.repository import MODEL_FILE, versions
 from tools.importing.trial import Trial
 from triton_python_backend import contract, stages
-from triton_python_backend.decoding import Picture
+from triton_python_backend.asking import batched, read_canvases
+from triton_python_backend.decoding import Pixels
 from triton_python_backend.detection import Detections
-from triton_python_backend.preprocess import make_closeup
 
 Arrays = dict[str, npt.NDArray[Any]]
 _FRAME: Final = (
@@ -42,7 +43,7 @@ class Ensemble:
             path = folder / MODEL_FILE
             self._trials[stage.name] = Trial(path.read_bytes(), path)
 
-    def analyse(self, image: bytes) -> Analysis:
+    def analyse(self, image: bytes, look: contract.Look = contract.DEFAULT_LOOK) -> Analysis:
         """Answer as the server would, with embeddings and scores.
 
         Raises: InvalidImageError of the backend for bytes that cannot be decoded; WeightsError
@@ -53,7 +54,7 @@ class Ensemble:
         frame = zip(_FRAME, contract.DETECTION.outputs, strict=True)
         given = {name: found[tensor.name] for name, tensor in frame}
         aligned = stages.align_faces(
-            {contract.IMAGE: _encoded(image), **seen, **given}, look_closer=self._look_closer
+            {contract.IMAGE: _encoded(image), **seen, **given}, look, ask=self._ask
         )
         crops = aligned[contract.CROPS_OR_FILLER]
         embedded = self._run(contract.EMBEDDING_STAGE, {contract.CROPS: crops})
@@ -67,13 +68,10 @@ class Ensemble:
             scoring=self._weights(contract.SCORING, gathered[contract.HEAD]),
         )
 
-    def _look_closer(self, picture: Picture, *, detector: int) -> Detections:
-        canvas, letterbox = make_closeup(picture)
-        found = self._run(contract.DETECTION, {contract.CANVAS: canvas[None]})
-        faces = Detections(
-            found[contract.BOXES][0], found[contract.LANDMARKS][0], found[contract.CONFIDENCE][0]
-        )
-        return faces.seen().to_image(letterbox, width=picture.width, height=picture.height)
+    def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
+        batches = [np.stack(batch) for batch in batched(canvases)]
+        answers = [self._run(contract.DETECTION, {contract.CANVAS: batch}) for batch in batches]
+        return [found for answer in answers for found in read_canvases(answer)]
 
     def _run(self, stage: contract.Stage, given: Arrays) -> Arrays:
         names = [tensor.name for tensor in stage.outputs]

@@ -9,6 +9,9 @@ MAX_PIECES: Final = 16_384
 """Segments or chunks of a file that are walked. A photo of 10 MiB in pieces of 1 KiB has 10,240;
 a file of empty pieces would have millions."""
 
+SLOW_NANOSECONDS: Final = 400_000_000
+"""A picture that is estimated to take longer is decoded beside the others, and once only."""
+
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """Orientations that exchange width and height."""
 
@@ -74,6 +77,11 @@ class Header:
     def width(self) -> int:
         """Width of the upright image."""
         return self.stored_height if self.orientation in _SIDEWAYS else self.stored_width
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a picture is estimated to take so long that others should not wait for it."""
+        return self.cost > SLOW_NANOSECONDS
 
     @property
     def height(self) -> int:

@@ -7,7 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter
-from triton_python_backend.closeup import CloseupDetector
+from triton_python_backend.asking import ServedDetector
 
 
 class TritonPythonModel:
@@ -17,10 +17,14 @@ class TritonPythonModel:
         """Connect the stage's function to Triton."""
         # .../face_alignment/1/model.py, or its folder, as Triton versions differ
         repository = Path(args["model_repository"])
-        closer = CloseupDetector(pb_utils, repository.parent)
-        function = partial(stages.align_faces, look_closer=closer.detect)
-        self._adapter = Adapter(pb_utils, contract.ALIGNMENT, function)
+        detector = ServedDetector(pb_utils, repository.parent)
+        function = partial(stages.align_or_defer, ask=detector.ask)
+        self._adapter = Adapter(pb_utils, contract.ALIGNMENT, function, reads_parameters=True)
 
     def execute(self, requests: list[object]) -> list[object]:
         """Answer each request."""
         return self._adapter.execute(requests)
+
+    def finalize(self) -> None:
+        """Answer what is still being looked through."""
+        self._adapter.close()

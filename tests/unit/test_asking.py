@@ -1,4 +1,4 @@
-"""The close-up is asked of the detector that answered about the frame (in Triton: integration)."""
+"""Canvases are shown to the detector that answered about the frame (in Triton: integration)."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from triton_python_backend import contract
-from triton_python_backend.closeup import LATEST, CloseupDetector, CloseupError
-from triton_python_backend.decoding import Picture
+from triton_python_backend.asking import LATEST, TOGETHER, DetectorError, ServedDetector
 
 
 class Served:
@@ -20,6 +19,7 @@ class Served:
         self.candidate = candidate
         self.error = error
         self.asked: list[int | str] = []
+        self.shapes: list[tuple[int, ...]] = []
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         if name == CANDIDATE:
@@ -34,7 +34,9 @@ class Served:
     def InferenceRequest(  # noqa: N802 - Triton's name
         self, *, model_name, model_version, requested_output_names, inputs
     ) -> SimpleNamespace:
-        assert inputs[0].as_numpy().shape == (1, 256, 320, 3)
+        canvases = inputs[0].as_numpy()
+        rows = len(canvases)
+        self.shapes.append(canvases.shape)
         if model_name == CANDIDATE:
             self.asked.append("candidate")
             answered_by = self.candidate
@@ -42,13 +44,15 @@ class Served:
             assert model_name == contract.DETECTION.name
             self.asked.append(model_version)
             answered_by = self.ids[max(self.ids) if model_version == LATEST else model_version]
-        boxes = np.zeros((1, 256, 4), np.float32)
-        boxes[0, 0] = [80, 60, 240, 180]
+        boxes = np.zeros((rows, 256, 4), np.float32)
+        boxes[:, 0] = [80, 60, 240, 180]
+        # a canvas is known again by its shade
+        boxes[:, 0, 0] = canvases[:, 0, 0, 0]
         tensors = {
             contract.BOXES: boxes,
-            contract.LANDMARKS: np.zeros((1, 256, 5, 2), np.float32),
-            contract.CONFIDENCE: np.eye(1, 256, dtype=np.float32),
-            contract.DETECTOR: np.array([[answered_by]], np.int64),
+            contract.LANDMARKS: np.zeros((rows, 256, 5, 2), np.float32),
+            contract.CONFIDENCE: np.tile(np.eye(1, 256, dtype=np.float32), (rows, 1)),
+            contract.DETECTOR: np.full((rows, 1), answered_by, np.int64),
         }
         assert set(requested_output_names) == set(tensors)
         response = SimpleNamespace(
@@ -64,7 +68,10 @@ class Served:
 
 
 CANDIDATE = contract.candidate_of(contract.DETECTION.name)
-PHOTO = Picture.whole(np.full((600, 800, 3), 90, np.uint8))
+
+
+def canvases(*shades: int, size: tuple[int, int] = (256, 320)) -> list[np.ndarray]:
+    return [np.full((*size, 3), shade, np.uint8) for shade in shades]
 
 
 @pytest.fixture
@@ -74,33 +81,45 @@ def repository(tmp_path):
     return tmp_path
 
 
-def test_faces_are_told_in_pixels_of_the_image(repository):
+def test_faces_come_in_pixels_of_their_canvas_without_filler_rows(repository):
     served = Served({3: 33})
-    found = CloseupDetector(served, repository).detect(PHOTO, detector=33)
-    np.testing.assert_allclose(found.boxes, [[0, 0, 800, 600]])
+    (found,) = ServedDetector(served, repository).ask(canvases(80), detector=33)
+    np.testing.assert_allclose(found.boxes, [[80, 60, 240, 180]])
     assert served.asked == [LATEST]
+
+
+def test_many_canvases_go_in_batches_of_one_size_and_come_back_in_order(repository):
+    served = Served({3: 33})
+    many = canvases(*range(10)) + canvases(10, 11, size=(64, 64))
+    found = ServedDetector(served, repository).ask(many, detector=33)
+    assert [int(each.boxes[0, 0]) for each in found] == list(range(12))
+    rows = sorted((shape[0] for shape in served.shapes), reverse=True)
+    assert rows == [TOGETHER, TOGETHER, 2, 2]
+    assert sorted(shape[1:] for shape in served.shapes)[0] == (64, 64, 3)
 
 
 def test_the_version_with_the_frames_weights_is_looked_for(repository):
     served = Served({1: 11, 3: 33})
-    found = CloseupDetector(served, repository).detect(PHOTO, detector=11)
-    assert len(found.boxes) == 1
+    found = ServedDetector(served, repository).ask(canvases(1), detector=11)
+    assert len(found[0].boxes) == 1
     assert served.asked == [LATEST, 3, 1]
 
 
 def test_the_detector_on_trial_is_looked_for(repository):
     served = Served({1: 11, 3: 33}, candidate=22)
-    found = CloseupDetector(served, repository).detect(PHOTO, detector=22)
-    assert len(found.boxes) == 1
+    found = ServedDetector(served, repository).ask(canvases(1), detector=22)
+    assert len(found[0].boxes) == 1
     assert served.asked == [LATEST, "candidate"]
 
 
-def test_weights_that_are_served_no_more_have_no_closeup(repository):
-    assert CloseupDetector(Served({3: 33}), repository).detect(PHOTO, detector=11) is None
+def test_weights_that_are_served_no_more_give_no_answer(repository):
+    detector = ServedDetector(Served({3: 33}), repository)
+    assert detector.ask(canvases(1), detector=11) is None
+    assert detector.ask(canvases(*range(9)), detector=11) is None
 
 
-def test_an_error_of_the_stage_is_told(repository):
-    with pytest.raises(CloseupError, match="out of memory"):
-        CloseupDetector(Served({3: 33}, error="out of memory"), repository).detect(
-            PHOTO, detector=33
-        )
+@pytest.mark.parametrize("count", [1, 9])
+def test_an_error_of_the_stage_is_raised(repository, count):
+    detector = ServedDetector(Served({3: 33}, error="out of memory"), repository)
+    with pytest.raises(DetectorError, match="out of memory"):
+        detector.ask(canvases(*range(count)), detector=33)
