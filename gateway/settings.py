@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     """Largest encoded image in bytes."""
     max_image_megapixels: float = Field(default=40.0, gt=0)
     """Largest image in millions of pixels, read from its header."""
-    max_tensor_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    max_tensor_bytes: int = Field(default=20 * 1024 * 1024, gt=0)
     """Largest body of a KServe request (`/v2`) in bytes, unpacked; one that holds an image of
     `max_image_bytes` may be larger."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)

@@ -322,9 +322,9 @@ def test_a_number_beyond_its_type_is_refused(value):
 
 
 def test_a_batch_has_bounds():
-    given = {"name": "CROPS", "datatype": "UINT8", "parameters": {"binary_data_size": 33 * 37632}}
-    document = {"inputs": [{**given, "shape": [33, 112, 112, 3]}]}
-    assert "32 rows" in refused(document, bytes(33 * 37632), model=EMBEDDING)
+    given = {"name": "CROPS", "datatype": "UINT8", "parameters": {"binary_data_size": 513 * 37632}}
+    document = {"inputs": [{**given, "shape": [513, 112, 112, 3]}]}
+    assert "512 rows" in refused(document, bytes(513 * 37632), model=EMBEDDING)
 
 
 @pytest.mark.parametrize(
