@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import RowMapping
@@ -114,9 +114,11 @@ class FaceRecords:
             _committed(collection_id).where(FACES.c.image_sha256 == image_sha256)
         )
 
-    async def in_state(self, state: FaceState) -> tuple[FaceRecord, ...]:
+    async def in_state(self, state: Literal["pending", "deleting"]) -> tuple[FaceRecord, ...]:
         """All faces left in a state, for the repair at start."""
-        return await self._all(select(*_COLUMNS).where(FACES.c.state == state))
+        # the second condition is that of the index
+        query = select(*_COLUMNS).where(FACES.c.state == state, FACES.c.state != "committed")
+        return await self._all(query)
 
     async def expired(
         self,

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 METADATA: Final = MetaData(
@@ -47,6 +48,9 @@ COLLECTIONS: Final = Table(
     UniqueConstraint("tenant", "name"),
 )
 """state: `active`, or `deleting` while its vectors are being removed."""
+_SELDOM: Final = text("state <> 'committed'")
+"""Nearly all faces are committed: an index of those finds nothing, and SQLite would prefer it."""
+_ENDS: Final = text("expires_at IS NOT NULL")
 
 FACES: Final = Table(
     "faces",
@@ -74,8 +78,9 @@ FACES: Final = Table(
     Index(None, "collection_id", "created_at", "id"),
     Index(None, "collection_id", "subject"),
     Index(None, "collection_id", "image_sha256"),
-    Index(None, "state"),
+    Index(None, "state", sqlite_where=_SELDOM, postgresql_where=_SELDOM),
     Index(None, "expires_at"),
+    Index(None, "collection_id", "expires_at", sqlite_where=_ENDS, postgresql_where=_ENDS),
     Index(None, "collection_id", "claim", unique=True),
 )
 """The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,

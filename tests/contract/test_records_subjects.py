@@ -1,8 +1,11 @@
 """What the records promise of subjects, and of images that come twice, on either database."""
 
 import asyncio
+import re
+import sqlite3
 import time
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,13 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.records import database as database_module
 from gateway.records import faces as faces_module
-from gateway.records.database import Database, _with_driver
+from gateway.records.database import Database, _with_driver, sqlite_url
 from gateway.records.models import Begun, CollectionRecord, FaceRecord
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
@@ -304,6 +307,42 @@ async def test_a_record_is_there_whoever_comes_first(
     subject = await records.subjects.get(collection.id, "anna", at=time.time())
     assert subject is not None
     assert subject.faces == 1
+
+
+async def test_sqlite_looks_up_a_few_rows(tmp_path: Path) -> None:
+    """What each request asks costs the same in a large collection."""
+    file = tmp_path / "records.sqlite3"
+    records = await RecordStore.open(sqlite_url(file))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(records._database._reads.sync_engine, "before_cursor_execute", note)
+    try:
+        collection, (face,) = await enrolled(records, 1)
+        at = time.time()
+        await records.faces.begin([again(face), a_face(collection, 7)])
+        await records.faces.over_ids(collection.id, at=at)
+        await records.faces.expired(at=at, limit=9)
+        await records.faces.of_image(collection.id, "0" * 64)
+        await records.faces.in_state("pending")
+        await records.subjects.get(collection.id, "anna", at=at)
+        await records.subjects.page(collection.id, at=at, limit=9)
+        await records.subjects.wipe(collection.id, "anna")
+        await records.faces.remove([face.id])
+    finally:
+        await records.close()
+    with closing(sqlite3.connect(file)) as connection:
+        for statement, parameters in asked:
+            if "faces" not in statement or statement.startswith("INSERT"):
+                continue
+            row = parameters[0] if isinstance(parameters, list) else parameters
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", row).fetchall()
+            for *_, step in plan:
+                # with the collection alone, or a state, about all faces would be read
+                assert "ix_faces_state" not in step or "state != " in statement, statement
+                assert not re.search(r"SCAN faces|faces.*\(collection_id=\?\)$", step), statement
 
 
 # The steps before ----------------------------------------------------------------------------

@@ -17,19 +17,19 @@ depends_on = None
 
 _SAME_FACE = 0.5
 """Overlap (IoU) of two boxes that are one face; those of two faces of an image share less."""
-_NAMED = "CASE WHEN {0}.subject = {0}.id THEN '' ELSE {0}.subject END"
+_NAMED = "CASE WHEN subject = id THEN '' ELSE subject END"
 """The subject; empty for a face without a name, which is a subject of its own."""
-_DOUBLED = f"""
-SELECT faces.id, faces.box, faces.collection_id, faces.image_sha256,
-       {_NAMED.format("faces")} AS named
-FROM faces JOIN (
-    SELECT collection_id, image_sha256 FROM faces
-    WHERE state = 'committed' AND image_sha256 IS NOT NULL
-    GROUP BY collection_id, image_sha256 HAVING count(*) > 1
-) AS several
-ON faces.collection_id = several.collection_id AND faces.image_sha256 = several.image_sha256
-WHERE faces.state = 'committed'
-ORDER BY faces.collection_id, faces.image_sha256, named, faces.created_at, faces.id
+_RANKED = f"""
+SELECT id, box, collection_id, image_sha256, {_NAMED} AS named,
+       count(*) OVER (PARTITION BY collection_id, image_sha256, {_NAMED}) AS number,
+       row_number() OVER (
+           PARTITION BY collection_id, image_sha256, {_NAMED} ORDER BY created_at, id
+       ) AS place
+FROM faces WHERE state = 'committed' AND image_sha256 IS NOT NULL
+"""
+_SEVERAL = f"""
+SELECT id, box, collection_id, image_sha256, named FROM ({_RANKED}) AS ranked
+WHERE number > 1 ORDER BY collection_id, image_sha256, named, place
 """
 _FORGET_ANSWERS = """
 DELETE FROM idempotency WHERE EXISTS (
@@ -39,16 +39,8 @@ DELETE FROM idempotency WHERE EXISTS (
 )
 """
 _CLAIM = f"""
-UPDATE faces SET claim = image_sha256 || ':' || {_NAMED.format("faces")}
-WHERE state = 'committed' AND image_sha256 IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM faces AS earlier
-    WHERE earlier.collection_id = faces.collection_id
-    AND earlier.image_sha256 = faces.image_sha256
-    AND earlier.state = 'committed'
-    AND {_NAMED.format("earlier")} = {_NAMED.format("faces")}
-    AND (earlier.created_at < faces.created_at
-         OR (earlier.created_at = faces.created_at AND earlier.id < faces.id))
-)
+UPDATE faces SET claim = image_sha256 || ':' || {_NAMED}
+WHERE id IN (SELECT id FROM ({_RANKED}) AS ranked WHERE place = 1)
 """
 
 
@@ -69,11 +61,24 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_faces_collection_id_claim"), "faces", ["collection_id", "claim"], unique=True
     )
+    # an index of all states finds nothing among committed faces, and SQLite preferred it
+    op.drop_index(op.f("ix_faces_state"), "faces")
+    _partial("ix_faces_state", ["state"], "state <> 'committed'")
+    _partial(
+        "ix_faces_collection_id_expires_at",
+        ["collection_id", "expires_at"],
+        "expires_at IS NOT NULL",
+    )
+
+
+def _partial(name: str, columns: list[str], condition: str) -> None:
+    where = sa.text(condition)
+    op.create_index(op.f(name), "faces", columns, sqlite_where=where, postgresql_where=where)
 
 
 def _doubles(connection: sa.Connection) -> Iterator[str]:
     """Ids of faces that an older one of the same image and subject shows already."""
-    query = sa.text(_DOUBLED).columns(box=sa.JSON)
+    query = sa.text(_SEVERAL).columns(box=sa.JSON)
     rows = connection.execute(query).all()
     for _, faces in groupby(rows, lambda row: (row.collection_id, row.image_sha256, row.named)):
         kept: list[Any] = []
