@@ -40,13 +40,10 @@ class Pieces:
     async def __anext__(self) -> bytes:
         content = self._request.content
         piece = bytearray()
-        while True:
+        while not content.at_eof():
             data, ends_chunk = await content.readchunk()
-            # of an empty body aiohttp gives empty chunks for ever
-            if not data and (not ends_chunk or content.at_eof()):
-                if piece:
-                    break
-                raise StopAsyncIteration
+            if not data and not ends_chunk:
+                break
             piece += data
             self._count(len(data), chunks=int(ends_chunk))
             others_turn = ends_chunk and self._chunks % _CHUNKS_IN_A_ROW == 0
@@ -55,6 +52,8 @@ class Pieces:
             all_taken = content.total_bytes == self._size
             if piece and (all_taken or others_turn or len(piece) >= READ_BUFFER_BYTES):
                 break
+        if not piece:
+            raise StopAsyncIteration
         return bytes(piece)
 
     def _count(self, size: int, *, chunks: int) -> None:

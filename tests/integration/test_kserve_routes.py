@@ -327,6 +327,13 @@ async def test_a_million_chunks_are_refused_on_every_route(upstream, client, pat
     assert upstream[0].paths == []
 
 
+async def test_no_body_is_no_chunk(upstream, client):
+    # aiohttp has one reader for all requests without a body
+    for _ in range(2):
+        _, answer, _ = await problem(client, "POST", INFER, headers=BINARY)
+        assert "the body has 0 bytes" in answer["detail"]
+
+
 async def test_small_chunks_of_a_small_body_are_taken(upstream, client):
     cut = [BODY[at : at + 7] for at in range(0, len(BODY), 7)]
     pieces = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in cut]
