@@ -4,6 +4,7 @@ All its checks are on. `schemathesis.toml` says the two things that are special 
 """
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -12,14 +13,25 @@ from pathlib import Path
 from tests.support.collection_client import Embedder
 from tests.support.fake_inference import FakeInference
 from tests.support.gateway_server import serving
+from tests.support.http_triton import Script, running
 
 ROOT = Path(__file__).parents[2]
 SEED = 1
 """Always the same requests: a failure is of the change at hand."""
 
+KSERVE_ANSWER = {
+    **{"name": "m", "version": "1", "extensions": [], "versions": ["1"], "platform": ""},
+    **{"inputs": [], "outputs": [], "model_name": "m", "model_version": "1"},
+}
+"""What Triton answers to all that comes below `/v2`: enough for each schema."""
+
 
 async def test_the_gateway_does_what_its_document_says(tmp_path):
-    async with serving(FakeInference(), Embedder(), home=tmp_path) as client:
+    script = Script(answer=json.dumps(KSERVE_ANSWER).encode())
+    async with (
+        running(script) as address,
+        serving(FakeInference(), Embedder(), home=tmp_path, triton_http_url=address) as client,
+    ):
         url = client._base_url / "api/openapi.json"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli"),
