@@ -3,7 +3,7 @@
 import logging
 import uuid
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.errors import AurumError, InvalidRequestError
@@ -15,6 +15,23 @@ log = logging.getLogger(__name__)
 
 class Connection(RequestHandler):
     """aiohttp's connection, with problem details instead of its own texts."""
+
+    _answered: StreamReader | None = None
+    """Body of the last request that was answered."""
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer."""
+        self._answered = request.content
+        return await super().finish_response(request, resp, start_time)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
+        """Close, once a request in progress is answered."""
+        # aiohttp reads on for seconds after it refused a body, so that the answer is read
+        if self._answered is not None and not self._answered.is_eof():
+            self._answered.feed_eof()
+        await super().shutdown(timeout)
 
     def handle_error(
         self,

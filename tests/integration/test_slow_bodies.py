@@ -141,6 +141,16 @@ async def test_a_stop_does_not_wait_for_slow_bodies(fake):
     assert "Retry-After" in answer.headers
 
 
+async def test_a_stop_does_not_wait_for_bodies_that_were_refused_unread(fake):
+    async with serving(fake) as client:
+        reader, writer = await connect(client)
+        writer.write(head("POST", "/api/ml/detect", WAYS["raw"][1], length=1 << 30, close=False))
+        assert b" 413 " in await reader.readline()
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    writer.close()
+
+
 async def test_metrics_and_timings_tell_receiving_from_work(client):
     sent = [head("POST", "/api/ml/detect", WAYS["raw"][1], length=len(PNG)), *cut(PNG, 8)]
     answer = await exchange(client, sent, pause=0.1)
