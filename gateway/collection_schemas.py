@@ -5,26 +5,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
-from gateway.collections.names import (
-    MAX_NAME,
-    MAX_TEXT,
-    NAME_PATTERN,
-    TEXT_PATTERN,
-    short_text,
-    subject_name,
-)
+from gateway.collections.names import MAX_NAME, MAX_TEXT, short_text, subject_name
 from gateway.schemas import NO_NUL, MaxFaces, QualityOut, Shape
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def _text_schema(most: int, pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": most, "pattern": pattern})
+def _text_schema(most: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": most})
 
 
-Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME, NAME_PATTERN)]
-Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT, TEXT_PATTERN)]
+Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
+Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
 Embedding = Annotated[list[float], Field(min_length=2, max_length=4096)]
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]

@@ -20,20 +20,6 @@ _REFUSED: Final = {
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Not seen either, but Persian, Hindi and other names are spelled with them."""
 
-_REFUSED_CLASS: Final = (
-    r"\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e"
-    r"\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\U000110bd\U000110cd\U00013430-\U00013438\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0001\U000e0020-\U000e007f"
-)
-"""The characters of `_REFUSED`, as a regular expression has them; a test compares the two."""
-_SPACE_CLASS: Final = r" \xa0\u1680\u2000-\u200a\u200c\u200d\u202f\u205f\u3000"
-_END: Final = f"[^{_REFUSED_CLASS}{_SPACE_CLASS}]"
-TEXT_PATTERN: Final = f"^{_END}(?:[^{_REFUSED_CLASS}]*{_END})?$"
-"""What `short_text` takes, but for its length; for documents."""
-NAME_PATTERN: Final = r"^(?!\.{1,2}$)" + TEXT_PATTERN[1:]
-"""What `subject_name` takes, but for its length."""
-
 
 def subject_name(text: str) -> str:
     """The name of a subject in one form (Unicode NFC); raises ValueError saying what is wrong."""
