@@ -21,7 +21,15 @@ from triton_python_backend import contract
 PIPELINE = contract.PIPELINE.name
 UNSCORED = contract.UNSCORED.name
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "connection reset")
-BASE = {"BOXES", "LANDMARKS", "CONFIDENCE", "QUALITY", "DETECTOR"}
+BASE = {
+    "BOXES",
+    "LANDMARKS",
+    "CONFIDENCE",
+    "QUALITY",
+    "DETECTOR",
+    "FOUND_CONFIDENCE",
+    "ROTATION",
+}
 
 
 @pytest.fixture
@@ -57,6 +65,13 @@ async def test_only_needed_outputs_are_requested(engine, script, need, ensemble,
     (asked,) = script.asked(ensemble)
     assert set(asked) == BASE | more
     assert len(asked) == len(set(asked))
+
+
+async def test_what_differs_from_the_usual_look_goes_as_parameters(engine, script):
+    await analyse(engine)
+    look = contract.Look(max_faces=64, rotation="off", detail="high")
+    await engine.analyse(b"image", need=Need.EMBEDDING, look=look, deadline=Deadline.after(10))
+    assert script.parameters == [{}, {"max_faces": 64, "rotation": "off", "detail": "high"}]
 
 
 async def test_once_unavailable_is_tried_again(engine, script):

@@ -13,6 +13,8 @@ from triton_python_backend import contract
 
 _DTYPES = {"FP32": np.float32, "UINT8": np.uint8, "INT64": np.int64}
 
+_OPTIONS = {"max_faces", "rotation", "detail"}
+
 
 @dataclass
 class Script:
@@ -34,6 +36,8 @@ class Script:
     failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
     seconds: float = 0
     calls: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    parameters: list[dict[str, object]] = field(default_factory=list)
+    """Of the calls to an ensemble."""
     called: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
 
@@ -64,6 +68,13 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         # the gateway learns ids from single stages on its own; an image goes to the ensemble
         if request.model_name.startswith("face_pipeline"):
             script.called.set()
+            given = {name: each for name, each in request.parameters.items() if name in _OPTIONS}
+            script.parameters.append(
+                {
+                    name: getattr(each, each.WhichOneof("parameter_choice"))
+                    for name, each in given.items()
+                }
+            )
         try:
             await asyncio.sleep(script.seconds)
         except asyncio.CancelledError:
