@@ -43,7 +43,7 @@ def test_a_photo_turned_as_a_whole_is_as_good_as_upright(stack, face, angle):
     assert np.dot(found["embedding"], face["embedding"]) >= SAME
     assert found["quality"]["roll"] == pytest.approx(face["quality"]["roll"], abs=2)
     assert found["quality"]["acceptable"]
-    # boxes and landmarks are told in the pixels that were sent
+    # boxes and landmarks are in the pixels that were sent
     x, y = np.array(face["landmarks"]).T
     width, height = 399, 511
     there = {90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}[angle]
