@@ -135,7 +135,7 @@ class Pipeline:
             image = await self._workers.run(check, deadline=deadline)
         checked = time.monotonic()
         most = selection.max_faces or self._max_faces
-        # who asks for fewer faces than usual shares the usual answer
+        # a request for fewer faces than usual shares the usual answer
         look = Look(max(most, self._max_faces), selection.rotation, selection.detail)
         analyse = partial(self._analyse, image, tenant, asker, deadline)
         analysis, cached = await analyse(Asked(need, look))

@@ -1,6 +1,6 @@
 """Part of stage 3 of 7: small looks at a picture, or a face of it, from all sides.
 
-They only tell how the picture lies; faces are then looked for in its frame, turned so.
+They only show how the picture lies; faces are then looked for in its frame, turned so.
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def views_of_face(
 def find_direction(
     directions: Sequence[int], answers: Sequence[Detections], *, surer_than: float
 ) -> int:
-    """Tell by which turn, clockwise, the surest upright face of all looks comes to stand upright.
+    """Find the clockwise turn by which the surest face of all looks comes to stand upright.
 
     Args:
         directions: degrees by which each look was turned; as many as answers, or more.

@@ -139,7 +139,7 @@ def _look_at_tiles(picture: Picture, ask: Ask) -> list[Detections]:
 
 
 def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -> int:
-    """Tell by how many degrees the picture is to be turned clockwise; 0: it is upright."""
+    """Find by how many degrees to turn the picture clockwise; 0: it is upright."""
     faces = sight.faces
 
     def conclude(canvases: Sequence[Pixels], directions: Sequence[int]) -> int:

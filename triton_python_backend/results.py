@@ -26,7 +26,7 @@ def drop_filler(rows: Array, *, faces: int) -> Array:
 def said_once(ids: Array) -> Array:
     """Reduce an id that each row repeats, [N,1] int64, to one, [1] int64.
 
-    The rows of one request went through the network as parts of one batch or at most 32 rows, so
+    The rows of one request went through the network as parts of one batch of one version, so
     all carry the same id.
     """
     return ids.reshape(-1)[:1]

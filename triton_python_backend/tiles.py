@@ -93,7 +93,7 @@ def busiest_tiles(picture: Picture, *, most: int) -> list[Tile]:
 
 
 def starts(edge: int) -> list[int]:
-    """Tell where tiles of the frame's size begin along an edge: evenly, the last ends with it."""
+    """List where tiles of the frame's size begin along an edge: evenly, the last ends with it."""
     if edge <= FRAME_SIZE:
         return [0]
     count = -(-(edge - OVERLAP) // (FRAME_SIZE - OVERLAP))

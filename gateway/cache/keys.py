@@ -4,7 +4,7 @@ A shelf is named by the image alone (SHA-256 of its bytes), so that forgetting a
 everything kept of it. A field on the shelf names all else that an answer depends on: this schema
 and release, the tenant (nobody learns from `cached` what others sent), what was asked for, and
 the ids of the weights that made it. Options that only choose among faces are applied afterwards;
-`max_faces` is one: an answer with more faces serves who asks for fewer.
+`max_faces` is one: an answer with more faces serves a request for fewer.
 """
 
 from typing import Final

@@ -1,5 +1,6 @@
 """Rank 2: the engine proper: the ensembles on a Triton server, over gRPC."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -140,13 +141,13 @@ def read_faces(answer: dict[str, Array]) -> tuple[Face, ...]:
     )
 
 
-def read_beyond(answer: dict[str, Array]) -> tuple[float, ...]:
+def read_beyond(answer: Mapping[str, Array]) -> tuple[float, ...]:
     """Read the confidences of the faces that were found beside those in BOXES."""
     rest = answer[contract.FOUND_CONFIDENCE][len(answer[contract.BOXES]) :]
     return tuple(float(confidence) for confidence in rest)
 
 
-def read_rotation(answer: dict[str, Array]) -> int:
+def read_rotation(answer: Mapping[str, Array]) -> int:
     """Read by how many degrees the picture was turned clockwise to be looked at."""
     return int(answer[contract.ROTATION].reshape(-1)[0])
 

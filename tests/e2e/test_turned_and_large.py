@@ -8,6 +8,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.support import photos
+from tools.references.ensemble import Ensemble
 from triton_python_backend import contract
 
 SAME = 0.95
@@ -42,7 +43,7 @@ def test_a_photo_turned_as_a_whole_is_as_good_as_upright(stack, face, angle):
     assert np.dot(found["embedding"], face["embedding"]) >= SAME
     assert found["quality"]["roll"] == pytest.approx(face["quality"]["roll"], abs=2)
     assert found["quality"]["acceptable"]
-    # boxes and landmarks are told in the pixels that were sent
+    # boxes and landmarks are in the pixels that were sent
     x, y = np.array(face["landmarks"]).T
     width, height = 399, 511
     there = {90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}[angle]
@@ -177,3 +178,16 @@ def test_triton_takes_the_same_as_parameters(stack, ensemble):
         for wrong in ({"max_faces": 513}, {"rotation": "left"}, {"detail": "low"}):
             with pytest.raises(InferenceServerException, match="INVALID_ARG.*" + next(iter(wrong))):
                 client.infer(ensemble, [image], parameters=wrong)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 135])
+def test_the_ensemble_in_this_process_gives_the_same_faces(stack, real_repository, angle):
+    data = photos.encode(crowd(40, 60).rotate(angle, expand=True))
+    answer = ask(stack, "embed", data)
+    analysis = Ensemble(real_repository).analyse(data)
+    assert analysis.rotation == answer["rotation"]
+    assert len(analysis.confidences) == answer["faces_found"]
+    boxes = [face["box"] for face in answer["faces"]]
+    np.testing.assert_allclose([face.box for face in analysis.faces], boxes, atol=0.05)
+    for face, served in zip(analysis.faces, answer["faces"], strict=True):
+        assert float(face.embedding @ np.array(served["embedding"])) > 0.999

@@ -79,7 +79,7 @@ def test_an_upright_face_needs_no_second_look():
         (3, [420, 500, 500, 580]),
     ],
 )
-def test_a_turned_picture_is_looked_at_upright_and_told_as_it_was_sent(quarters, box):
+def test_a_turned_picture_is_looked_at_upright_and_answered_as_it_was_sent(quarters, box):
     detector = Detector()
     found = find(turned(picture(), quarters), detector)
     assert found.degrees == 90 * quarters

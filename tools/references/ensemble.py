@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway.inference.triton import read_faces
+from gateway.inference.triton import read_beyond, read_faces, read_rotation
 from gateway.models import Analysis, Weights
 from tools.importing.errors import WeightsError
 from tools.importing.repository import MODEL_FILE, versions
@@ -66,6 +66,8 @@ class Ensemble:
             detection=self._weights(contract.DETECTION, aligned[contract.DETECTOR]),
             embedding=self._weights(contract.EMBEDDING_STAGE, gathered[contract.SPACE]),
             scoring=self._weights(contract.SCORING, gathered[contract.HEAD]),
+            beyond=read_beyond(aligned),
+            rotation=read_rotation(aligned),
         )
 
     def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
