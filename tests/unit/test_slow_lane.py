@@ -1,0 +1,56 @@
+"""The slow lane: one piece of work after the other, beside the caller, and not without end."""
+
+import os
+import threading
+
+from triton_python_backend.slow_lane import SlowLane
+
+
+def test_work_is_done_beside_the_caller_one_after_the_other():
+    lane, release, done = SlowLane(), threading.Event(), []
+
+    def work(number: int) -> None:
+        assert release.wait(10)
+        done.append(number)
+
+    assert all(lane.take(lambda number=number: work(number)) for number in range(3))
+    assert done == []
+    release.set()
+    lane.close()
+    assert done == [0, 1, 2]
+
+
+def test_more_than_may_wait_is_refused_until_there_is_room():
+    lane, release = SlowLane(max_waiting=2), threading.Event()
+    held = [threading.Event(), threading.Event()]
+    assert lane.take(lambda: (release.wait(10), held[0].set()))
+    assert lane.take(held[1].set)
+    assert not lane.take(lambda: None)
+    release.set()
+    assert held[1].wait(10)
+    lane.close()
+
+
+def test_a_place_is_given_back_by_work_that_fails():
+    lane, later = SlowLane(max_waiting=1), threading.Event()
+    tried = threading.Event()
+
+    def fail() -> None:
+        tried.set()
+        raise RuntimeError("broken")
+
+    assert lane.take(fail)
+    assert tried.wait(10)
+    while not lane.take(later.set):
+        pass
+    assert later.wait(10)
+    lane.close()
+
+
+def test_the_thread_gives_way_and_the_process_does_not():
+    lane, seen = SlowLane(), []
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    lane.take(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    lane.close()
+    assert seen[0] >= min(before + 1, 19)
+    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before
