@@ -35,11 +35,12 @@ bench: ## measure the service beside insightface and by itself; MODELS=folder of
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format and types
+lint: ## check style, format, types, layers
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
+	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
 
 format: ## bring the code into its format
 	@tools/bootstrap.sh dev

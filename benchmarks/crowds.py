@@ -26,7 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from tools.lighter.samples import read_photos
+from tools.quantization.samples import read_photos
 from triton_python_backend.geometry import Floats, overlaps
 
 PORTRAIT: Final = Path("tools/golden/eileen_collins.png")

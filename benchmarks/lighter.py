@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from tools.golden import inputs
-from tools.lighter.samples import from_golden_set
+from tools.quantization.samples import from_golden_set
 from triton_python_backend import contract
 from triton_python_backend.decoding import Picture
 from triton_python_backend.preprocess import make_closeup, make_frame

@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gateway.collections.opening import tuning_of
+from gateway.collections.factory import tuning_of
 from gateway.settings import Settings
 from gateway.vectors.base import FacePoint, Vector, VectorCollection, VectorTuning
-from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
 
 DIMENSION = 512
 PROBES = 200

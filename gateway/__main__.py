@@ -1,4 +1,4 @@
-"""Rank 6: `python -m gateway`: settings from the environment, then serve until told to stop."""
+"""`python -m gateway`: settings from the environment, then serve until told to stop."""
 
 import asyncio
 import gc
@@ -15,8 +15,8 @@ from PIL import Image
 
 from gateway.app import create_app, make_runner
 from gateway.errors import ConfigurationError
-from gateway.logs import configure_logging
 from gateway.settings import Settings, load_settings
+from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger("gateway")
 

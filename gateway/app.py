@@ -1,4 +1,4 @@
-"""Rank 5: the application: parts are made, opened and closed here, in one visible order."""
+"""The application: parts are made, opened and closed here, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -7,32 +7,33 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway.cache.opening import open_answers
-from gateway.calibrations import Calibrations
-from gateway.candidates.report import TrialMetrics
-from gateway.candidates.trials import open_trials
+from gateway.api.chunks import READ_BUFFER_BYTES
+from gateway.api.context import DOCUMENT, SERVICES, Services
+from gateway.api.middleware import MIDDLEWARES
+from gateway.api.openapi import build_document
+from gateway.api.receiving import RECEIVING, Receiving, expect
+from gateway.api.server import Runner
+from gateway.api.table import ROUTES
+from gateway.cache.factory import open_answers
 from gateway.collections.base import ClosableEmbedder, NothingCached
+from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
-from gateway.collections.opening import open_collections
-from gateway.deadline import Slots, SlowGate, Workers
+from gateway.concurrency import Slots, SlowGate, Workers
 from gateway.images import ImageLimits
-from gateway.inference.base import CandidateInference, Inference
-from gateway.inference.candidate import TritonCandidate
+from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
 from gateway.kserve.upstream import TritonHttp
-from gateway.metrics import Metrics
-from gateway.middleware import MIDDLEWARES
-from gateway.openapi import build_document
+from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
-from gateway.references import References
-from gateway.routes.chunks import READ_BUFFER_BYTES
-from gateway.routes.context import DOCUMENT, SERVICES, Services
-from gateway.routes.receiving import RECEIVING, Receiving, expect
-from gateway.routes.table import ROUTES
-from gateway.server import Runner
+from gateway.registry.calibration import Calibrations
+from gateway.registry.reference import References
+from gateway.rollout.base import CandidateInference
+from gateway.rollout.report import TrialMetrics
+from gateway.rollout.trials import open_trials
+from gateway.rollout.triton import TritonCandidate
 from gateway.settings import Settings
-from gateway.watch.opening import make_distributions, open_watch
+from gateway.telemetry.metrics import Metrics
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]

@@ -1,4 +1,4 @@
-"""Rank 0: the one family of errors, each with the stable code that clients see.
+"""The one family of errors, each with the stable code that clients see.
 
 Only `middleware.py` turns a code into an HTTP status.
 """

@@ -1,4 +1,4 @@
-"""Rank 2: bytes to a checked image: format by content, size from the header, nothing decoded.
+"""Bytes to a checked image: format by content, size from the header, nothing decoded.
 
 Pixels are decoded once, in `face_preprocess`, which reads headers with the same code. What is
 checked here costs microseconds and protects everything behind it.
@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from gateway.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
-from gateway.models import CheckedImage
+from gateway.types import CheckedImage
 from triton_python_backend.formats import header as headers
 from triton_python_backend.formats.reader import read_header
 

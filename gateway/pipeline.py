@@ -1,4 +1,4 @@
-"""Rank 3: the order of things: check, look up, infer, keep, filter. It alone knows it."""
+"""The order of things: check, look up, infer, keep, filter. It alone knows it."""
 
 import asyncio
 import time
@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from gateway.cache.answers import Answers, Question
-from gateway.candidates.plan import Asker, Candidate
-from gateway.candidates.trials import Trials
-from gateway.deadline import Deadline, Slots, SlowGate, Workers
+from gateway.cache.analyses import Answers, Question
+from gateway.concurrency import Slots, SlowGate, Workers
+from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
     ImageTooLargeError,
@@ -25,8 +24,10 @@ from gateway.errors import (
 )
 from gateway.images import ImageLimits, check_image
 from gateway.inference.base import Inference
-from gateway.metrics import Metrics
-from gateway.models import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embedding, Face, Need
+from gateway.rollout.plan import Asker, Candidate
+from gateway.rollout.trials import Trials
+from gateway.telemetry.metrics import Metrics
+from gateway.types import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embedding, Face, Need
 from triton_python_backend.contract import DEFAULT_LOOK, MOST_FACES, Detail, Look, Rotation
 
 _CHECKED_AT_ONCE_BYTES: Final = 256 * 1024

@@ -1,4 +1,4 @@
-"""Rank 0: every setting of gateway and tools, once: one frozen class, prefix `AURUM_`.
+"""Every setting of gateway and tools, once: one frozen class, prefix `AURUM_`.
 
 A variable that no field knows stops the start with its name, so that a misspelt one is not
 silently ignored. Only `AURUM_TEST_*` is left to the test suite.

@@ -2,7 +2,7 @@
 
 import typer
 
-from tools import draw, heads, models, serve, vectors
+from tools.commands import draw, heads, models, serve, vectors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Aurum: faces by Triton.")
 serve.register(app)

@@ -1,4 +1,4 @@
-"""Rank 4: between Triton's requests and the stages' functions.
+"""Between Triton's requests and the stages' functions.
 
 `triton_python_backend_utils` exists only inside Triton's stub, so the `model.py` that runs there
 hands it in.

@@ -1,4 +1,4 @@
-"""Rank 0: the names, types and shapes that stages, importer and gateway agree on.
+"""The names, types and shapes that stages, importer and gateway agree on.
 
 Every tensor name of the ensemble stands here once. `tests/contract/test_model_repository.py`
 holds each `config.pbtxt` against it. Shapes are written as in a `config.pbtxt`: -1 is any size;

@@ -1,4 +1,4 @@
-"""Rank 1: the plane geometry of faces: the alignment template, similarities, boxes.
+"""The plane geometry of faces: the alignment template, similarities, boxes.
 
 Frames: *image* is pixels of the upright source image, *canvas* pixels of a detector input,
 *crop* pixels of an aligned face. Pixel coordinates are x right, y down.

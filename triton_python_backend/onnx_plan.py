@@ -1,4 +1,4 @@
-"""Rank 4: what the compiled `onnxruntime` backend asks before it loads a version.
+"""What the compiled `onnxruntime` backend asks before it loads a version.
 
     python3 -m triton_python_backend.onnx_plan FOLDER < config.json
 

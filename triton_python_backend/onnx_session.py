@@ -1,4 +1,4 @@
-"""Rank 2: what the python-based `onnxruntime` backend does with a config and with arrays.
+"""What the python-based `onnxruntime` backend does with a config and with arrays.
 
 It follows Triton's native ONNX Runtime backend (github.com/triton-inference-server/
 onnxruntime_backend), so that one `config.pbtxt` means the same in both.

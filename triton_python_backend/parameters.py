@@ -1,4 +1,4 @@
-"""Rank 2: what a request asks for by its KServe parameters.
+"""What a request asks for by its KServe parameters.
 
 An ensemble hands the parameters of its request on to each of its stages (Triton 24.10).
 """

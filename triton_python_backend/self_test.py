@@ -1,4 +1,4 @@
-"""Rank 3: a stage's network runs once when it is loaded: one that answers nonsense never serves.
+"""A stage's network runs once when it is loaded: one that answers nonsense never serves.
 
 Triton keeps the version in service when a newer one fails to load. What loads, but fails, crashes
 or answers NaN on real shapes, is therefore refused here, as part of loading.

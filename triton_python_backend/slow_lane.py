@@ -1,4 +1,4 @@
-"""Rank 1: a thread beside a stage for the few requests that take long."""
+"""A thread beside a stage for the few requests that take long."""
 
 import os
 import threading

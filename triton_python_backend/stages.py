@@ -1,4 +1,4 @@
-"""Rank 4: each Python stage as one function from named arrays to named arrays.
+"""Each Python stage as one function from named arrays to named arrays.
 
 The arrays are those of `contract.py`; `adapter.py` takes them from and to Triton.
 """

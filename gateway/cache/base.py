@@ -1,4 +1,4 @@
-"""Rank 2: what a layer of the cache promises.
+"""What a layer of the cache promises.
 
 Values lie on one shelf for each image, so that an image is forgotten in one step. All of a shelf
 expires together, counted from its first value.

@@ -1,4 +1,4 @@
-"""Rank 2: the key schema of the cache, all of it.
+"""The key schema of the cache, all of it.
 
 A shelf is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
 everything kept of it. A field on the shelf names all else that an answer depends on: this schema
@@ -9,7 +9,7 @@ the ids of the weights that made it. Options that only choose among faces are ap
 
 from typing import Final
 
-from gateway.models import InService, Need
+from gateway.types import InService, Need
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 SCHEMA: Final = 2

@@ -1,4 +1,4 @@
-"""Rank 2: the first layer: least recently used answers of this process, bounded by bytes."""
+"""The first layer: least recently used answers of this process, bounded by bytes."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

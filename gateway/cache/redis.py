@@ -1,4 +1,4 @@
-"""Rank 2: the second layer: Redis, shared by all gateways. Needs Redis 7.0 (`EXPIRE … NX`)."""
+"""The second layer: Redis, shared by all gateways. Needs Redis 7.0 (`EXPIRE … NX`)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.cache.base import CacheError
-from gateway.cache.breaker import Breaker
 from gateway.cache.keys import shelf
+from gateway.circuit_breaker import Breaker
 
 _CONNECTIONS: Final = 64
 _HEALTH_SECONDS: Final = 1.0

@@ -1,4 +1,4 @@
-"""Rank 3: what the parts of this package share."""
+"""What the parts of this package share."""
 
 import re
 import time
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError, NotFoundError
-from gateway.models import Caller
-from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
 from gateway.records.store import RecordStore
+from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue
+from gateway.types import Caller
 from gateway.vectors.base import NAME, Vector, VectorCollection, VectorStore
 
 Crops = npt.NDArray[np.uint8]

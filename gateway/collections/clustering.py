@@ -1,4 +1,4 @@
-"""Rank 2: grouping embeddings into identities, in a process of its own.
+"""Grouping embeddings into identities, in a process of its own.
 
 The neighbour graph joins faces whose cosine reaches the threshold, each with its nearest ones at
 most. Its connected components are then cut by agglomerative clustering with average linkage (both

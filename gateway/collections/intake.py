@@ -1,4 +1,4 @@
-"""Rank 3: from images and raw embeddings to faces that are enrolled or looked for."""
+"""From images and raw embeddings to faces that are enrolled or looked for."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from gateway.errors import (
     SeveralFacesError,
     UnsupportedMediaTypeError,
 )
-from gateway.models import Face, Need, Quality
 from gateway.pipeline import Pipeline, Result, Selection
-from gateway.records.models import CollectionRecord, FaceRecord, MetadataValue
+from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue
+from gateway.types import Face, Need, Quality
 from gateway.vectors.base import Match, Vector
 
 _IMAGES_AT_ONCE = 4

@@ -1,4 +1,4 @@
-"""Rank 3: what subjects may be called: what people are called, and what cannot be mistaken.
+"""What subjects may be called: what people are called, and what cannot be mistaken.
 
 A name is a record's key, a part of a path and a text on a screen. What is not seen (control
 characters, spaces at the ends) or changes how the rest is seen (marks of direction) is refused;

@@ -1,8 +1,8 @@
-"""Rank 3: which faces are good enough to be remembered."""
+"""Which faces are good enough to be remembered."""
 
 from typing import Final, Literal
 
-from gateway.models import Quality, QualityLimits
+from gateway.types import Quality, QualityLimits
 
 Gate = Literal["off", "standard", "strict"]
 

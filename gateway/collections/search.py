@@ -1,4 +1,4 @@
-"""Rank 3: finding faces again."""
+"""Finding faces again."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError, InvalidRequestError
-from gateway.records.models import CollectionRecord, MetadataValue
+from gateway.records.types import CollectionRecord, MetadataValue
 from gateway.vectors.base import (
     DimensionMismatchError,
     FaceFilter,

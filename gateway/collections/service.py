@@ -1,4 +1,4 @@
-"""Rank 3: collections as a whole: their settings, and the parts that work on them."""
+"""Collections as a whole: their settings, and the parts that work on them."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.collections.base import Actor, CropEmbedder, ImageForgetter, Stores, new_id
-from gateway.collections.clusters import Clusters
-from gateway.collections.enrolment import Enrolment
-from gateway.collections.forgetting import RETENTION_CALLER, Forgetting
-from gateway.collections.migration import Migrations
-from gateway.collections.repair import Repair
+from gateway.collections.cluster import Clusters
+from gateway.collections.enrol import Enrolment
+from gateway.collections.erase import RETENTION_CALLER, Forgetting
+from gateway.collections.migrate import Migrations
+from gateway.collections.reconcile import Repair
 from gateway.collections.search import Search
 from gateway.errors import (
     AurumError,
@@ -25,9 +25,9 @@ from gateway.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from gateway.models import Caller
 from gateway.records.crypt import CropCipher
-from gateway.records.models import CollectionRecord, CollectionSettings, FaceRecord
+from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
+from gateway.types import Caller
 from triton_python_backend import contract
 
 _EXPIRED_AT_ONCE = 500

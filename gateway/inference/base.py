@@ -1,11 +1,9 @@
-"""Rank 2: what the gateway asks of an inference engine."""
+"""What the gateway asks of an inference engine."""
 
 from typing import Protocol
 
-from gateway.candidates.plan import Candidate
 from gateway.deadline import Deadline
-from gateway.errors import InferenceUnavailableError
-from gateway.models import Analysis, EngineStatus, InService, Need, StageStatus
+from gateway.types import Analysis, EngineStatus, InService, Need, StageStatus
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 
@@ -38,50 +36,3 @@ class Inference(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks."""
-
-
-class CandidateInference(Protocol):
-    """The same engine with the version being tried in the place of the one in service."""
-
-    async def candidate(self, *, deadline: Deadline) -> Candidate | None:
-        """Say what is being tried, cheaply; None if nothing is, or it is not ready.
-
-        Raises as `Inference.analyse`.
-        """
-
-    async def analyse(
-        self,
-        candidate: Candidate,
-        image: bytes,
-        *,
-        need: Need,
-        deadline: Deadline,
-        look: Look = DEFAULT_LOOK,
-    ) -> Analysis:
-        """As `Inference.analyse`, once; AurumError, too, for an answer that makes no sense."""
-
-    async def close(self) -> None:
-        """Let go of connections and tasks."""
-
-
-class NothingTried:
-    """A `CandidateInference` where there is no way to try a version."""
-
-    async def candidate(self, *, deadline: Deadline) -> Candidate | None:
-        """Nothing."""
-        return None
-
-    async def analyse(
-        self,
-        candidate: Candidate,
-        image: bytes,
-        *,
-        need: Need,
-        deadline: Deadline,
-        look: Look = DEFAULT_LOOK,
-    ) -> Analysis:
-        """Refuse."""
-        raise InferenceUnavailableError("no version is being tried")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""

@@ -1,11 +1,11 @@
-"""Rank 2: aligned faces straight to the version of the embedding stage that makes a space."""
+"""Aligned faces straight to the version of the embedding stage that makes a space."""
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InferenceUnavailableError
-from gateway.inference.calls import TritonCalls
+from gateway.inference.client import TritonCalls
 from triton_python_backend import contract
 
 _STAGE = contract.EMBEDDING_STAGE.name

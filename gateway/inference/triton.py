@@ -1,4 +1,4 @@
-"""Rank 2: the engine proper: the ensembles on a Triton server, over gRPC."""
+"""The engine proper: the ensembles on a Triton server, over gRPC."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,9 +7,9 @@ import numpy as np
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
-from gateway.inference.calls import Array, TritonCalls
-from gateway.inference.versions import VersionBook
-from gateway.models import (
+from gateway.inference.client import Array, TritonCalls
+from gateway.inference.version_index import VersionBook
+from gateway.types import (
     Analysis,
     EngineStatus,
     Face,

@@ -1,4 +1,4 @@
-"""Rank 2: the JSON of an inference request: its shape, how deep it nests, scalars in range.
+"""The JSON of an inference request: its shape, how deep it nests, scalars in range.
 
 Nothing recursive sees JSON before its depth was counted: Triton 24.10 dies of 40,000 brackets.
 """

@@ -1,4 +1,4 @@
-"""Rank 2: the models of Triton that clients may ask for over KServe v2.
+"""The models of Triton that clients may ask for over KServe v2.
 
 The two ensembles, and the ONNX stages, which take tensors that a client can make. The stages in
 Python work within the ensembles only, and a version that is being tried has its own rules.

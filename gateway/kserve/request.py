@@ -1,4 +1,4 @@
-"""Rank 2: an inference request: read and checked whole, then written anew for Triton.
+"""An inference request: read and checked whole, then written anew for Triton.
 
 Triton sees only JSON that was written here, and every input in binary form.
 """

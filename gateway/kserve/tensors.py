@@ -1,4 +1,4 @@
-"""Rank 2: one input tensor: type, shape and data, checked and packed as KServe's binary form."""
+"""One input tensor: type, shape and data, checked and packed as KServe's binary form."""
 
 import math
 import struct

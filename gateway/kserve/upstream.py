@@ -1,4 +1,4 @@
-"""Rank 2: Triton's own KServe v2 over HTTP, as the gateway calls it."""
+"""Triton's own KServe v2 over HTTP, as the gateway calls it."""
 
 import asyncio
 import logging
@@ -11,7 +11,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.deadline import Deadline, Slots, SlowGate
+from gateway.concurrency import Slots, SlowGate
+from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
     InferenceUnavailableError,
@@ -19,7 +20,7 @@ from gateway.errors import (
     NotFoundError,
     RequestTimeoutError,
 )
-from gateway.inference.calls import RETRY_AFTER_SECONDS, find_undecodable
+from gateway.inference.client import RETRY_AFTER_SECONDS, find_undecodable
 from gateway.kserve.request import Packed
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Rank 2: the records of clustering: the latest run of a collection and who is in which group."""
+"""The records of clustering: the latest run of a collection and who is in which group."""
 
 import time
 from collections import Counter
@@ -8,9 +8,9 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.records.database import Database
-from gateway.records.models import Cluster, ClusterRun
 from gateway.records.subjects import living
 from gateway.records.tables import CLUSTER_MEMBERS, CLUSTER_RUNS, FACES
+from gateway.records.types import Cluster, ClusterRun
 
 _ROWS_AT_ONCE = 1000
 

@@ -1,4 +1,4 @@
-"""Rank 2: the records of collections."""
+"""The records of collections."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import ConflictError
 from gateway.records.database import Database
-from gateway.records.models import CollectionRecord, CollectionSettings, Migration
 from gateway.records.tables import COLLECTIONS
+from gateway.records.types import CollectionRecord, CollectionSettings, Migration
 
 
 class CollectionRecords:

@@ -1,4 +1,4 @@
-"""Rank 2: crops are sealed before they reach the database.
+"""Crops are sealed before they reach the database.
 
 AES-256-GCM with the key of a file that lies beside the database, not in it. `CropCipher` is what
 a key management service would implement instead.
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import ConfigurationError
-from gateway.records.models import SealedCrop
+from gateway.records.types import SealedCrop
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12

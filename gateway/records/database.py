@@ -1,4 +1,4 @@
-"""Rank 2: one way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
+"""One way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
 
 import asyncio
 import time

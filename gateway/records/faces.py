@@ -1,4 +1,4 @@
-"""Rank 2: the journal of faces, with their encrypted crops."""
+"""The journal of faces, with their encrypted crops."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records.database import Database
-from gateway.records.models import Begun, FaceRecord, FaceState, SealedCrop
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
+from gateway.records.types import Begun, FaceRecord, FaceState, SealedCrop
 
 _IDS_AT_ONCE = 500
 _COLUMNS = [column for column in FACES.c if column.name != "claim"]

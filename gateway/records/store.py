@@ -1,4 +1,4 @@
-"""Rank 2: all records, opened and closed together."""
+"""All records, opened and closed together."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -10,9 +10,9 @@ from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Told
 from gateway.records.faces import FaceRecords
-from gateway.records.models import IDEMPOTENCY_SECONDS, Answered, AuditLine
 from gateway.records.subjects import SubjectRecords, living
 from gateway.records.tables import ANSWERED_FACES, AUDIT, FACES, IDEMPOTENCY
+from gateway.records.types import IDEMPOTENCY_SECONDS, Answered, AuditLine
 
 
 class RecordStore:

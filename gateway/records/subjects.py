@@ -1,4 +1,4 @@
-"""Rank 2: the records of subjects: whom the faces of a collection show.
+"""The records of subjects: whom the faces of a collection show.
 
 A record is made with the first face of a subject. It goes with the last one, unless somebody wrote
 something into it: then it stays until the subject is forgotten or the time of its last face is
@@ -16,8 +16,8 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records.database import Database
-from gateway.records.models import FaceRecord, MetadataValue, SubjectRecord
 from gateway.records.tables import FACES, SUBJECTS
+from gateway.records.types import FaceRecord, MetadataValue, SubjectRecord
 
 _BLANK: Mapping[str, Any] = {
     "display_name": None,

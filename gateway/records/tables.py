@@ -1,4 +1,4 @@
-"""Rank 2: the tables. Times are seconds since 1970, UTC; ids are text.
+"""The tables. Times are seconds since 1970, UTC; ids are text.
 
 `migrations/versions/` makes them; `tests/contract/test_records.py` compares the two.
 """

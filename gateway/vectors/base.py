@@ -1,4 +1,4 @@
-"""Rank 2: what a home of embeddings can do, whoever keeps them.
+"""What a home of embeddings can do, whoever keeps them.
 
 `edge.py` (Qdrant Edge, a process of our own) and `server.py` (a Qdrant server or cluster) both
 do this; `tests/contract/test_vectors.py` runs against either.

@@ -1,4 +1,4 @@
-"""Rank 2: any home of vectors, with its calls timed."""
+"""Any home of vectors, with its calls timed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Rank 2: the payload of a point, the same in every engine, written and read in one place."""
+"""The payload of a point, the same in every engine, written and read in one place."""
 
 from collections.abc import Mapping
 from typing import Any, Final

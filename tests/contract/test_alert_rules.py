@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.metrics import Metrics
+from gateway.monitoring import golden_probe
 from gateway.settings import CHECKOUT
-from gateway.watch import portrait
+from gateway.telemetry.metrics import Metrics
 
 RULES = CHECKOUT / "deploy" / "prometheus" / "models.rules.yml"
 ALERTS: dict[str, Any] = {
@@ -71,11 +71,11 @@ def test_the_portrait_s_limits_are_those_of_readiness():
     expression = ALERTS["AurumPortraitDrifted"]["expr"]
     limits = dict(re.findall(r"aurum_portrait_(\w+)\)? > ([\d.]+)", expression))
     assert {name: float(limit) for name, limit in limits.items()} == {
-        "box_shift_pixels": portrait.BOX_PIXELS,
-        "landmark_shift_pixels": portrait.LANDMARK_PIXELS,
-        "confidence_difference": portrait.CONFIDENCE,
-        "embedding_distance": portrait.COSINE_DISTANCE,
-        "score_difference": portrait.SCORE,
+        "box_shift_pixels": golden_probe.BOX_PIXELS,
+        "landmark_shift_pixels": golden_probe.LANDMARK_PIXELS,
+        "confidence_difference": golden_probe.CONFIDENCE,
+        "embedding_distance": golden_probe.COSINE_DISTANCE,
+        "score_difference": golden_probe.SCORE,
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.routes.table import ROUTES
+from gateway.api.table import ROUTES
 from gateway.settings import CHECKOUT, PREFIX, Settings, load_settings
 from tests.support.serving import shared_installation
 from tools.serving.home import Home

@@ -6,8 +6,8 @@ from tritonclient.grpc import model_config_pb2
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
-from tools.models import app
-from tools.optimising.gpu import BATCHING, VARIANTS, GpuConfigError, write_configs
+from tools.commands.models import app
+from tools.serving.gpu_configs import BATCHING, VARIANTS, GpuConfigError, write_configs
 from triton_python_backend import contract
 
 REPOSITORY = CHECKOUT / "model_repository"

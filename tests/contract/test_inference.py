@@ -10,7 +10,7 @@ from gateway.deadline import Deadline
 from gateway.errors import InvalidImageError, RequestTimeoutError
 from gateway.inference.base import Inference
 from gateway.inference.triton import TritonInference
-from gateway.models import Need
+from gateway.types import Need
 from tests.support import photos
 from tests.support.fake_inference import FakeInference, photo
 from triton_python_backend import contract

@@ -8,14 +8,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from gateway.api.body import BodySpec
+from gateway.api.context import SERVICES
+from gateway.api.examples import EXAMPLES
+from gateway.api.middleware import PROBLEMS
+from gateway.api.table import ROUTES
 from gateway.app import DOCUMENT, create_app
-from gateway.examples import EXAMPLES
-from gateway.middleware import PROBLEMS
-from gateway.models import Quality, QualityLimits
-from gateway.routes.body import BodySpec
-from gateway.routes.context import SERVICES
-from gateway.routes.table import ROUTES
 from gateway.settings import Settings
+from gateway.types import Quality, QualityLimits
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, serving
 

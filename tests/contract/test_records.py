@@ -17,7 +17,9 @@ from gateway.errors import ConfigurationError, ConflictError, StorageUnavailable
 from gateway.records import migrations
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import Database
-from gateway.records.models import (
+from gateway.records.store import RecordStore
+from gateway.records.tables import METADATA
+from gateway.records.types import (
     AuditLine,
     ClusterRun,
     CollectionRecord,
@@ -25,8 +27,6 @@ from gateway.records.models import (
     FaceRecord,
     Migration,
 )
-from gateway.records.store import RecordStore
-from gateway.records.tables import METADATA
 
 SPACE = "00000000000000a1"
 OTHER = "00000000000000b2"

@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway.records import database as database_module
 from gateway.records import faces as faces_module
 from gateway.records.database import Database, _with_driver, sqlite_url
-from gateway.records.models import Begun, CollectionRecord, FaceRecord
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
+from gateway.records.types import Begun, CollectionRecord, FaceRecord
 from tests.contract.test_records import a_collection, a_face, enrolled
 
 

@@ -26,9 +26,9 @@ from gateway.vectors.base import (
     VectorStore,
     VectorTuning,
 )
-from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
-from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
+from gateway.vectors.qdrant import IN_MEMORY, QdrantVectorStore
 
 DIMENSION = 32
 TUNING = VectorTuning(

@@ -14,7 +14,7 @@ import pytest
 import requests
 from PIL import Image, ImageEnhance
 
-from gateway.calibrations import CALIBRATION_FILE, read_calibration
+from gateway.registry.calibration import CALIBRATION_FILE, read_calibration
 from tests.support import photos
 from tests.support.serving import Served, aurum, make_settings, serving, wait_until, what_is_left
 

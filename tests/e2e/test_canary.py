@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from gateway.candidates.plan import Plan, in_share
+from gateway.rollout.plan import Plan, in_share
 from tests.support.photos import models_folder
 from tests.support.serving import Served, aurum, make_settings, serving, wait_until
 from tests.support.swapping import spoil_with_nan, write_other_network
@@ -20,8 +20,8 @@ from tests.support.trial_traffic import (
     trial_traffic,
     write_breaking_network,
 )
-from tools.lifecycle import candidates
-from tools.lifecycle.shelf import Shelf
+from tools.registry import candidates
+from tools.registry.version_store import Shelf
 
 SOURCE = "mobilefacenet_arcface_128.onnx"
 

@@ -8,7 +8,7 @@ import requests
 
 from tests.support import photos
 from tests.support.serving import aurum, make_settings, serving, what_is_left
-from tools.lighter.lighten import MIN_COSINE
+from tools.quantization.quantize import MIN_COSINE
 
 
 @pytest.fixture(scope="module")

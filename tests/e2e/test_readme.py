@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.routes.table import ROUTES
+from gateway.api.table import ROUTES
 from gateway.settings import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()

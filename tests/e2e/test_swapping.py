@@ -15,8 +15,8 @@ from tests.support.photos import models_folder
 from tests.support.serving import Served, aurum, make_settings, serving
 from tests.support.swapping import Traffic, spoil_with_nan, traffic, write_other_network
 from tests.support.weights import write_linear_head
-from tools.importing import repository as versions
 from tools.importing.importer import Order, import_weights
+from tools.registry import repository as versions
 
 STAGE = "face_embedding"
 

@@ -8,7 +8,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.support import photos
-from tools.references.ensemble import Ensemble
+from tools.evaluation.ensemble import Ensemble
 from triton_python_backend import contract
 
 SAME = 0.95

@@ -25,8 +25,8 @@ from gateway.vectors.base import (
     VectorCollection,
     VectorTuning,
 )
-from gateway.vectors.edge import EdgeVectorStore
-from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.edge.shard import EdgeShard
+from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.payload import FLAGS, VERSION
 
 DIMENSION = 32
@@ -272,7 +272,7 @@ _HOLD = """
 import asyncio, sys
 from pathlib import Path
 from tests.integration.test_edge_engine import TUNING
-from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
 async def main():
     store = await EdgeVectorStore.open(Path(sys.argv[1]), TUNING, min_free_bytes=0)
     await store.collections()

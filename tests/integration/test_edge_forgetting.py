@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gateway.vectors.base import FacePoint, Vector
-from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
 from tests.integration.test_edge_engine import (
     DIMENSION,
     PEOPLE,

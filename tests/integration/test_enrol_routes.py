@@ -7,7 +7,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from gateway.models import Quality
+from gateway.types import Quality
 from tests.support import fake_inference
 from tests.support.collection_client import call, client, enrol, found, make
 from tests.support.fake_inference import DIMENSION, SPACE, photo

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.models import Need
+from gateway.types import Need
 from tests.support.fake_inference import SPACE, FakeInference, expected_face, photo
 from tests.support.gateway_server import LIMIT, form, post, refused, serving, sha256
 

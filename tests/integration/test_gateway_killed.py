@@ -11,9 +11,9 @@ import aiohttp
 import numpy as np
 
 from gateway.collections.base import NothingCached
-from gateway.collections.forgetting import Forgetting
-from gateway.collections.opening import open_stores
-from gateway.collections.repair import Repair
+from gateway.collections.erase import Forgetting
+from gateway.collections.factory import open_stores
+from gateway.collections.reconcile import Repair
 from gateway.settings import CHECKOUT, Settings
 from tests.support.serving import free_ports
 

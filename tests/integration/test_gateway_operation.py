@@ -7,9 +7,9 @@ from http import HTTPStatus
 
 import pytest
 
+from gateway.api.middleware import PROBLEMS
 from gateway.errors import AurumError, InferenceUnavailableError, RequestTimeoutError
-from gateway.middleware import PROBLEMS
-from gateway.references import REFERENCE_FILE
+from gateway.registry.reference import REFERENCE_FILE
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import LIMIT, form, post, refused, serving, sha256
 from tests.unit.test_references import reference

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.routes.table import ROUTES
+from gateway.api.table import ROUTES
 from tests.support.fake_inference import photo
 from tests.support.raw_http import exchange, filled, head, people, refused, send
 

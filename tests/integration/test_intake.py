@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache.opening import open_answers
+from gateway.cache.factory import open_answers
 from gateway.collections.intake import EnrolOptions, Intake, NamedImage
 from gateway.collections.search import SearchOptions
 from gateway.collections.service import Collections
-from gateway.deadline import Slots, Workers
+from gateway.concurrency import Slots, Workers
 from gateway.images import ImageLimits
-from gateway.metrics import Metrics
-from gateway.models import Asked, Caller, Need
 from gateway.pipeline import Pipeline, Selection
-from gateway.records.models import CollectionRecord, CollectionSettings
+from gateway.records.types import CollectionRecord, CollectionSettings
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Asked, Caller, Need
 from tests.support.collections import FakeEmbedder, collections_on, edge_stores, in_time
 from tests.support.fake_inference import FakeInference, photo
 

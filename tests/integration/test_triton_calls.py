@@ -13,8 +13,8 @@ from gateway.errors import (
     RequestTimeoutError,
 )
 from gateway.inference.triton import TritonInference
-from gateway.inference.versions import VersionBook
-from gateway.models import Need
+from gateway.inference.version_index import VersionBook
+from gateway.types import Need
 from tests.support.grpc_triton import Script, running
 from triton_python_backend import contract
 

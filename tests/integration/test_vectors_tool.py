@@ -14,11 +14,11 @@ import pytest
 
 from gateway.collections.base import home_of
 from gateway.errors import StorageUnavailableError
-from gateway.records.models import CollectionSettings
+from gateway.records.types import CollectionSettings
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import FacePoint, VectorCollection, VectorStore
-from gateway.vectors.edge import EdgeVectorStore
-from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
+from gateway.vectors.qdrant import IN_MEMORY, QdrantVectorStore
 from tests.support.collections import (
     CALLER,
     OLD,
@@ -29,7 +29,7 @@ from tests.support.collections import (
     edge_stores,
     in_time,
 )
-from tools.moving import MoveError, Progress, move_all
+from tools.vector_copy import MoveError, Progress, move_all
 
 PEOPLE = VectorCollection("default", "people", OLD)
 OTHERS = VectorCollection("default", "others", "00000000000000b2")

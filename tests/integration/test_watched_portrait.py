@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gateway.inference.triton import TritonInference
-from gateway.references import REFERENCE_FILE
+from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT
 from tests.integration.test_watched_parts import metric
 from tests.support import redis

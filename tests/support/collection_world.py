@@ -10,10 +10,10 @@ import pytest
 from gateway.collections.base import Actor
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
-from gateway.records.models import CollectionRecord, CollectionSettings
 from gateway.records.store import RecordStore
+from gateway.records.types import CollectionRecord, CollectionSettings
 from gateway.vectors.base import VectorStore
-from gateway.vectors.server import IN_MEMORY, QdrantVectorStore
+from gateway.vectors.qdrant import IN_MEMORY, QdrantVectorStore
 from tests.support.collections import (
     CALLER,
     OLD,

@@ -11,12 +11,12 @@ from gateway.collections.base import Candidate, Crops, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
-from gateway.models import Caller
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
+from gateway.types import Caller
 from gateway.vectors.base import Vector, VectorStore, VectorTuning
-from gateway.vectors.edge import EdgeVectorStore
+from gateway.vectors.edge.store import EdgeVectorStore
 
 OLD, NEW = "00000000000000a1", "00000000000000b2"
 DIMENSIONS = {OLD: 32, NEW: 48}

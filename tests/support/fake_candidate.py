@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.candidates.plan import Candidate, Plan
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
-from gateway.models import Analysis, Need, Weights
+from gateway.rollout.plan import Candidate, Plan
+from gateway.types import Analysis, Need, Weights
 from tests.support.fake_inference import FakeInference
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 

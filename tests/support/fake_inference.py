@@ -14,7 +14,7 @@ from PIL import Image
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError, InvalidImageError
-from gateway.models import (
+from gateway.types import (
     Analysis,
     EngineStatus,
     Face,

@@ -8,10 +8,11 @@ from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
+from gateway.api.middleware import PROBLEMS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
-from gateway.inference.base import CandidateInference, Inference, NothingTried
-from gateway.middleware import PROBLEMS
+from gateway.inference.base import Inference
+from gateway.rollout.base import CandidateInference, NothingTried
 from gateway.settings import Settings
 
 LIMIT = 100_000

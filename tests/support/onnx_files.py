@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from tools.importing.halves import LEAST
+from tools.importing.graph.fp16_storage import LEAST
 
 
 def large_weights(path: Path) -> set[int]:

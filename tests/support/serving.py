@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from gateway.calibrations import CALIBRATION_FILE
-from gateway.references import REFERENCE_FILE
+from gateway.registry.calibration import CALIBRATION_FILE
+from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT, Settings
 from tests.support.weights import models_folder, write_linear_head
 from tools.importing.importer import Order, import_weights

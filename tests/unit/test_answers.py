@@ -4,10 +4,11 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.answers import face_out, models_out, version_out
-from gateway.models import Analysis, Face, Need, StageVersion, Weights
-from gateway.routes.context import dump_json
-from gateway.sidecars import Sidecar
+from gateway.api.context import dump_json
+from gateway.api.faces.serializers import face_out, models_out
+from gateway.api.models.serializers import version_out
+from gateway.registry.version_metadata import Sidecar
+from gateway.types import Analysis, Face, Need, StageVersion, Weights
 from tests.support.fake_inference import expected_face
 
 FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE | Need.CROPS)

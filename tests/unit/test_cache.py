@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import codec, keys
-from gateway.cache.belief import Belief
-from gateway.cache.breaker import Breaker
-from gateway.cache.flights import Flights
+from gateway.cache.active_weights import Belief
 from gateway.cache.memory import MemoryCache
+from gateway.cache.single_flight import Flights
+from gateway.circuit_breaker import Breaker
 from gateway.deadline import Deadline
-from gateway.models import InService, Need, Weights
+from gateway.types import InService, Need, Weights
 from tests.support.fake_inference import FakeInference, expected_face, photo
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 

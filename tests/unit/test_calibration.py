@@ -5,14 +5,14 @@ import cv2
 import numpy as np
 import pytest
 
-from gateway.calibrations import Calibration, Calibrations, read_calibration
 from gateway.errors import InvalidRequestError
+from gateway.registry.calibration import Calibration, Calibrations, read_calibration
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import form, serving
-from tools.calibration.errors import CalibrationError
-from tools.calibration.pairs import read_pairs, read_ratings
-from tools.calibration.picture import draw_det
-from tools.calibration.rates import measure_rates
+from tools.evaluation.det_curve import draw_det
+from tools.evaluation.errors import CalibrationError
+from tools.evaluation.pairs import read_pairs, read_ratings
+from tools.evaluation.rates import measure_rates
 
 
 def calibration(same, different, space: str = SPACE) -> Calibration:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.candidates.compare import compare, match_faces
-from gateway.candidates.judge import Judge
-from gateway.candidates.plan import Asker, in_share
-from gateway.models import DEFAULT_TENANT, Analysis, InService, Need, Weights
+from gateway.rollout.compare import compare, match_faces
+from gateway.rollout.failure_guard import Judge
+from gateway.rollout.plan import Asker, in_share
+from gateway.types import DEFAULT_TENANT, Analysis, InService, Need, Weights
 from tests.support.fake_candidate import TRIED, candidate, plan
 from tests.support.fake_inference import DETECTOR, HEAD, SPACE, expected_face
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gateway.collections import clustering
+from gateway.collections.cluster import name_groups
 from gateway.collections.clustering import cluster
-from gateway.collections.clusters import name_groups
 from gateway.vectors.base import Vector
 
 COLLECTION = "00000000-0000-0000-0000-00000000000c"

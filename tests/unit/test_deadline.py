@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from gateway.deadline import Deadline, Slots, Workers
+from gateway.concurrency import Slots, Workers
+from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 

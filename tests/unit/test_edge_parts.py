@@ -4,8 +4,8 @@ from typing import cast
 
 import pytest
 
-from gateway.vectors.edge_parts import Choice, Part, choose
-from gateway.vectors.edge_shard import EdgeShard
+from gateway.vectors.edge.shard import EdgeShard
+from gateway.vectors.edge.shards import Choice, Part, choose
 
 
 def part(name: str, written: int, *, built: bool = True, forgotten_at: float | None = None) -> Part:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.api.fields import decode_image, parse_json, read_fields
 from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
-from gateway.routes.fields import decode_image, parse_json, read_fields
 
 DATA = bytes(range(256)) * 3 + b"\xff\xfe"
 PLAIN = base64.b64encode(DATA).decode()

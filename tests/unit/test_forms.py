@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.forms import FormParser, Part, PartEnd, parse_header
 from gateway.errors import InvalidRequestError
-from gateway.routes.forms import FormParser, Part, PartEnd, parse_header
 
 
 def read(body: bytes, *, boundary: str = "b", size: int | None = None) -> list[tuple[Part, bytes]]:

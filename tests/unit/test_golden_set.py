@@ -14,9 +14,9 @@ from tools.__main__ import app
 from tools.golden import check, inputs
 from tools.golden.answers import EXPECTED, answer, expected, record
 from tools.golden.check import check_golden, cosine
-from tools.importing import arcface, scrfd
 from tools.importing.errors import WeightsError
 from tools.importing.network import load_network
+from tools.importing.stages import arcface, scrfd
 
 STAGE = "face_embedding"
 

@@ -5,10 +5,10 @@ import pytest
 from onnx import numpy_helper
 
 from tests.support import tiny_sources
-from tools.importing import arcface
-from tools.importing.arcface import Normalisation
 from tools.importing.errors import WeightsError
 from tools.importing.network import load_network
+from tools.importing.stages import arcface
+from tools.importing.stages.arcface import Normalisation
 
 
 def run(graph: bytes, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing import scrfd
-from tools.importing.averaging import AVERAGED, PROPERTY
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
 from tools.importing.network import load_network
+from tools.importing.stages import scrfd
 from triton_python_backend.contract import DETECTION
 
 REACH = 10

@@ -5,10 +5,11 @@ import pytest
 from onnx import TensorProto
 
 from tests.support import tiny_sources
-from tools.importing import halves, head
+from tools.importing.graph import fp16_storage
 from tools.importing.network import load_network
+from tools.importing.stages import head
 
-LENGTH = 2 * halves.LEAST
+LENGTH = 2 * fp16_storage.LEAST
 
 
 def source(folder, weights: np.ndarray) -> onnx.ModelProto:
@@ -29,22 +30,22 @@ def scores(graph: bytes) -> np.ndarray:
 def test_what_16_bits_hold_takes_half_the_bytes_and_answers_the_same(tmp_path):
     model = source(tmp_path, random_weights(exact=True))
     before = model.SerializeToString()
-    halves.pack(model)
+    fp16_storage.pack(model)
     onnx.checker.check_model(model)
     after = model.SerializeToString()
     assert len(after) < 0.6 * len(before)
     np.testing.assert_array_equal(scores(after), scores(before))
-    halves.unpack(model)
+    fp16_storage.unpack(model)
     assert model.SerializeToString() == before
 
 
 def test_weights_that_16_bits_do_not_hold_stay(tmp_path):
     model = source(tmp_path, random_weights(exact=False))
     before = model.SerializeToString()
-    halves.pack(model)
+    fp16_storage.pack(model)
     assert model.SerializeToString() == before
-    halves.round_to_halves(model)
-    halves.pack(model)
+    fp16_storage.round_to_halves(model)
+    fp16_storage.pack(model)
     after = model.SerializeToString()
     assert len(after) < 0.6 * len(before)
     np.testing.assert_allclose(scores(after), scores(before), rtol=1e-2, atol=0.1)
@@ -54,7 +55,7 @@ def test_a_weight_too_large_for_16_bits_is_named(tmp_path):
     weights = random_weights(exact=True)
     weights[5] = 1e6
     with pytest.raises(ValueError, match="weights is too large"):
-        halves.round_to_halves(source(tmp_path, weights))
+        fp16_storage.round_to_halves(source(tmp_path, weights))
 
 
 def test_a_cast_that_is_the_networks_own_stays(tmp_path):
@@ -68,13 +69,13 @@ def test_a_cast_that_is_the_networks_own_stays(tmp_path):
     path = graph.save(tmp_path / "net.onnx", [("x", [1])], [("y", [1])])
     model = onnx.load(path)
     before = model.SerializeToString()
-    halves.unpack(model)
+    fp16_storage.unpack(model)
     assert model.SerializeToString() == before
 
 
 def test_importing_sees_32_bits_and_writes_16_again(tmp_path):
     model = source(tmp_path, random_weights(exact=True))
-    halves.pack(model)
+    fp16_storage.pack(model)
     packed = tmp_path / "packed.onnx"
     onnx.save(model, packed)
     network = load_network(packed)

@@ -3,9 +3,9 @@ import onnxruntime
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing import head
 from tools.importing.errors import WeightsError
 from tools.importing.network import load_network
+from tools.importing.stages import head
 
 SPACE, FOREIGN = -77, 12
 WEIGHTS = np.array([1.0, -2.0, 0.5], np.float32)

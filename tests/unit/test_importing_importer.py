@@ -10,7 +10,7 @@ from tests.support import tiny_sources
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, import_weights
 from tools.importing.prepared import Prepared
-from tools.importing.repository import versions
+from tools.registry.repository import versions
 from triton_python_backend.contract import ONNX_STAGES
 
 

@@ -4,10 +4,10 @@ import onnxruntime
 import pytest
 
 from tests.support.tiny_sources import Graph
-from tools.importing.joining import join_convolutions
+from tools.importing.graph.join_heads import join_convolutions
+from tools.importing.graph.operators import Parts
 from tools.importing.network import load_network
-from tools.importing.onnx_parts import Parts
-from tools.lighter.graphs import layers
+from tools.quantization.graphs import layers
 
 CHANNELS = 3
 HEADS = {"scores": 2, "boxes": 8, "points": 20}

@@ -8,7 +8,7 @@ from gateway.errors import ConfigurationError
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
 from tools.importing.mirror import STARTERS, find_starter_weights, import_missing
-from tools.importing.repository import versions
+from tools.registry.repository import versions
 from triton_python_backend.contract import ONNX_STAGES
 
 MODELS = Path(os.environ.get("AURUM_TEST_MODELS", CHECKOUT.parent / "shared" / "models"))

@@ -5,10 +5,10 @@ import onnxruntime
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing import scrfd
-from tools.importing.averaging import AVERAGED, PROPERTY
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
+from tools.importing.graph.refine_landmarks import SIDE
 from tools.importing.network import load_network
-from tools.importing.refining import SIDE
+from tools.importing.stages import scrfd
 from tools.training.landmarks.crops import cut, frames_of
 from triton_python_backend.contract import DETECTION
 

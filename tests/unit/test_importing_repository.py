@@ -6,7 +6,7 @@ import pytest
 
 from tools.importing.errors import WeightsError
 from tools.importing.prepared import Prepared
-from tools.importing.repository import ModelCard, Source, newest_card, place, read_sidecar, versions
+from tools.registry.repository import ModelCard, Source, newest_card, place, read_sidecar, versions
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from onnx import numpy_helper
 
 from tests.support import tiny_sources
-from tools.importing import scrfd
 from tools.importing.errors import WeightsError
 from tools.importing.network import load_network
+from tools.importing.stages import scrfd
 from triton_python_backend.contract import DETECTION, MAX_CANDIDATES, parse_id
 
 DISTANCES = np.array([[1, 2, 3, 4], [0.5, 0.5, 0.5, 0.5]], np.float32)

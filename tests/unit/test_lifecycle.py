@@ -9,16 +9,16 @@ import pytest
 from gateway.settings import CHECKOUT, Settings
 from tests.support import tiny_sources
 from tools.importing.importer import Order, import_weights
-from tools.lifecycle import changes
-from tools.lifecycle import shelf as shelves
-from tools.lifecycle import watch as watching
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.guard import withdraw_broken
-from tools.lifecycle.journal import Action, Entry, Journal, history
-from tools.lifecycle.shelf import Shelf, stage_name
-from tools.lifecycle.trial import check_version
-from tools.lifecycle.triton_view import TritonState
-from tools.lifecycle.view import view
+from tools.registry import changes
+from tools.registry import version_store as shelves
+from tools.registry import watch as watching
+from tools.registry.dry_run import check_version
+from tools.registry.errors import LifecycleError
+from tools.registry.guard import withdraw_broken
+from tools.registry.journal import Action, Entry, Journal, history
+from tools.registry.triton_view import TritonState
+from tools.registry.version_store import Shelf, stage_name
+from tools.registry.view import view
 
 STAGE = "face_embedding"
 

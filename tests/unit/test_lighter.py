@@ -14,24 +14,24 @@ from onnx import TensorProto, helper, numpy_helper
 from gateway.settings import CHECKOUT
 from tests.support.onnx_files import HALVES, large_weights
 from tools.golden import inputs
-from tools.importing import halves
-from tools.importing.arcface import prepare
+from tools.importing.dry_run import Trial
 from tools.importing.errors import WeightsError
+from tools.importing.graph import fp16_storage
 from tools.importing.network import MAX_IR_VERSION, load_network
 from tools.importing.prepared import Prepared
-from tools.importing.trial import Trial
-from tools.lighter import lighten, samples
-from tools.lighter.accuracy import (
+from tools.importing.stages.arcface import prepare
+from tools.quantization import quantize, samples
+from tools.quantization.accuracy import (
     DetectionAccuracy,
     EmbeddingAccuracy,
     compare_detections,
     compare_embeddings,
     embed,
 )
-from tools.lighter.fp16 import halve
-from tools.lighter.graphs import first_and_last, layers, load, properties, seal, surgery
-from tools.lighter.int8 import Quantiser
-from tools.lighter.lighten import Lightener
+from tools.quantization.fp16 import halve
+from tools.quantization.graphs import first_and_last, layers, load, properties, seal, surgery
+from tools.quantization.int8 import Quantiser
+from tools.quantization.quantize import Lightener
 from triton_python_backend import contract
 
 BUILT_IN = CHECKOUT / "model_repository"
@@ -74,7 +74,7 @@ def save_layers(path: Path, *, spread: float = 1.0) -> Path:
 def test_what_is_made_lighter_has_32_bits(tmp_path):
     path = save_layers(tmp_path / "net.onnx")
     model = onnx.load(path)
-    halves.round_to_halves(model)
+    fp16_storage.round_to_halves(model)
     onnx.save(model, path)
     kept = prepare(load_network(path)).graph
     (tmp_path / "kept.onnx").write_bytes(kept)
@@ -159,12 +159,12 @@ def test_a_lighter_embedding_has_a_space_of_its_own(small, precision):
     assert found.lighter.made_from == contract.format_id(small.identity)
     answer = Trial(found.graph, found.source).run({contract.CROPS: inputs.crops()}, ["SPACE"])
     assert (answer["SPACE"] == found.identity).all()
-    assert found.lighter.accuracy["cosine_mean"] >= lighten.MIN_COSINE
+    assert found.lighter.accuracy["cosine_mean"] >= quantize.MIN_COSINE
 
 
 def test_the_space_is_kept_only_if_told_and_near(small, monkeypatch):
     assert lightener("fp16", keep_space=True)(small).identity == small.identity
-    monkeypatch.setattr(lighten, "SAME_COSINE", 1.1)
+    monkeypatch.setattr(quantize, "SAME_COSINE", 1.1)
     with pytest.raises(WeightsError, match=r"mean cosine of \d\.\d{4} .*1\.1 was expected"):
         lightener("int8", keep_space=True)(small)
 
@@ -218,7 +218,7 @@ def test_search_leaves_harmful_layers_in_float(small, tmp_path):
 
 
 def test_an_embedding_that_loses_too_much_is_refused_with_the_figure(small, monkeypatch):
-    monkeypatch.setattr(lighten, "MIN_COSINE", 1.1)
+    monkeypatch.setattr(quantize, "MIN_COSINE", 1.1)
     with pytest.raises(WeightsError, match=r"net\.onnx as int8: 48 crops .* cosine of \d\.\d+ "):
         lightener("int8")(small)
 
@@ -239,7 +239,7 @@ ALIKE = EmbeddingAccuracy(100, 0.995, 0.98, 800, 0.99, 0.989)
     ],
 )
 def test_what_an_embedding_may_lose(accuracy, kept, problem):
-    said = lighten._too_far_off(accuracy, kept=kept)
+    said = quantize._too_far_off(accuracy, kept=kept)
     assert problem in said
     assert bool(said) == bool(problem)
 
@@ -258,7 +258,7 @@ FOUND = DetectionAccuracy(150, 100, 0.98, 2, 1.9)
     ],
 )
 def test_what_a_detector_may_lose(accuracy, problem):
-    said = lighten._finds_others(accuracy)
+    said = quantize._finds_others(accuracy)
     assert problem in said
     assert bool(said) == bool(problem)
 

@@ -2,7 +2,7 @@ import json
 import logging
 import sys
 
-from gateway.logs import JsonFormatter
+from gateway.telemetry.logs import JsonFormatter
 
 
 def record(message="hello", **extra):

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
-from tools.importing.repository import SIDECAR_FILE, read_sidecar
-from tools.models import app
+from tools.commands.models import app
+from tools.registry.repository import SIDECAR_FILE, read_sidecar
 from tools.training.cards import render_card
 from triton_python_backend.contract import ONNX_STAGES
 

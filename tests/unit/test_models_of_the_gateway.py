@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.models import EngineStatus, QualityLimits, StageStatus, StageVersion
+from gateway.types import EngineStatus, QualityLimits, StageStatus, StageVersion
 from tests.support.fake_inference import GOOD
 
 CASES = {

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.deadline import Deadline, Slots, Workers
+from gateway.concurrency import Slots, Workers
+from gateway.deadline import Deadline
 from gateway.errors import (
     InferenceUnavailableError,
     InvalidImageError,
@@ -13,9 +14,9 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits
-from gateway.metrics import Metrics
-from gateway.models import Need
 from gateway.pipeline import Pipeline, Selection
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Need
 from tests.support.fake_inference import SPACE, FakeInference, photo
 
 ALL = Selection(max_faces=32, min_confidence=0.5)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gateway.references import (
+from gateway.registry.reference import (
     MEASURES,
     REFERENCE_FILE,
     Histogram,
@@ -22,10 +22,10 @@ from gateway.settings import CHECKOUT
 from tests.support import photos
 from tests.support.serving import add_shipped_weights, copy_repository
 from tools.__main__ import app
+from tools.evaluation.photos import sample
+from tools.evaluation.references import histogram, measure
 from tools.golden.__main__ import held_out
 from tools.importing.errors import WeightsError
-from tools.references.measuring import histogram, measure
-from tools.references.photos import sample
 from triton_python_backend.contract import ONNX_STAGES
 
 TENTHS = (0.1,) * 10

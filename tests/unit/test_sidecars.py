@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from gateway.sidecars import read_sidecar
-from tools.importing import repository
+from gateway.registry.version_metadata import read_sidecar
+from tools.registry import repository
 
 
 @pytest.fixture

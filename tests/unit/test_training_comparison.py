@@ -5,8 +5,8 @@ import pytest
 
 from tests.support.detections import detections
 from tools.training.detection.evaluate import Agreement, Comparison
-from tools.training.detection.parts import Part
 from tools.training.detection.scrfd import Detections
+from tools.training.detection.splits import Part
 
 IMAGE = np.zeros((320, 640, 3), np.uint8)
 FACES = [[100.0, 100.0, 200.0, 200.0], [300.0, 100.0, 360.0, 180.0]]

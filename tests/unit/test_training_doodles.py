@@ -5,7 +5,7 @@ import pytest
 
 from tools.training.detection.compose import Composer
 from tools.training.detection.data import Scene
-from tools.training.detection.doodles import doodled
+from tools.training.detection.distractors import doodled
 from tools.training.detection.scrfd import Detections
 
 NOTHING = Detections(

@@ -20,7 +20,6 @@ from tests.support.onnx_files import HALVES, large_weights
 from tools.training.embedding.crops import CROP, normalise
 from tools.training.embedding.faces import load_faces
 from tools.training.embedding.mixing import mixture
-from tools.training.embedding.start import read_student
 from tools.training.embedding.student import (
     Bottleneck,
     GlobalDepthwise,
@@ -39,8 +38,9 @@ from tools.training.embedding.train import (
     load_student,
     train,
 )
-from tools.training.growing import grow
+from tools.training.embedding.warm_start import read_student
 from tools.training.muon import Muon, orthogonalise
+from tools.training.net2net import grow
 
 SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimension=8)
 

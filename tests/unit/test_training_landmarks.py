@@ -1,4 +1,4 @@
-"""The detector's second network: frames and crops, lessons, training, its place in the file."""
+"""The detector's second network: frames and crops, dataset, training, its place in the file."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing.averaging import AVERAGED, PROPERTY
-from tools.importing.refining import REACH, SIDE
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
+from tools.importing.graph.refine_landmarks import REACH, SIDE
 from tools.training.detection.sample import Sample
 from tools.training.detection.scrfd import RawDetector
-from tools.training.landmarks import lessons
+from tools.training.landmarks import dataset
 from tools.training.landmarks.crops import cut, frames_of
 
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
@@ -93,15 +93,15 @@ def test_lessons_are_of_faces_that_both_see(tmp_path):
     teacher = RawDetector(detector(tmp_path / "b.onnx", shift=0))
     rng = np.random.default_rng(2)
     canvas = rng.integers(0, 100, (320, 320, 3)).astype(np.uint8)
-    assert lessons.about(canvas, detector=student, teacher=teacher, rng=rng) is None
+    assert dataset.about(canvas, detector=student, teacher=teacher, rng=rng) is None
     canvas[160:168, 160:168, 0] = 205
-    found = lessons.about(canvas, detector=student, teacher=teacher, rng=rng)
+    found = dataset.about(canvas, detector=student, teacher=teacher, rng=rng)
     assert found is not None
-    assert found.crops.shape == (1, lessons.VIEWS, SIDE, SIDE, 3)
+    assert found.crops.shape == (1, dataset.VIEWS, SIDE, SIDE, 3)
     # the student is half a stride off, in a crop of 4/3 of 12 strides
     off = found.offered[0, 0] - found.truth[0, 0]
     np.testing.assert_allclose(off, np.full((5, 2), 0.5 / 8), atol=1e-3)
-    both = lessons.joined([found, found])
+    both = dataset.joined([found, found])
     assert len(both) == 2
     assert not np.array_equal(both.offered[0, 1], both.offered[0, 0])
 
@@ -116,14 +116,14 @@ def test_lessons_are_kept_for_each_detector(tmp_path, monkeypatch):
         made.append(rng)
         return Sample(canvas, nobody, np.zeros((0, 5, 2), np.float32), nobody)
 
-    monkeypatch.setattr(lessons, "scene", scene)
-    monkeypatch.setattr(lessons, "SCENES", 3)
+    monkeypatch.setattr(dataset, "scene", scene)
+    monkeypatch.setattr(dataset, "SCENES", 3)
     first = detector(tmp_path / "a.onnx", shift=0.5)
     other = detector(tmp_path / "b.onnx", shift=0)
 
     def collect(student):
         return list(
-            lessons.collect(
+            dataset.collect(
                 None, detector=student, teacher=other, seed=1, files=2, folder=tmp_path / "kept"
             )
         )
@@ -132,7 +132,7 @@ def test_lessons_are_kept_for_each_detector(tmp_path, monkeypatch):
     assert len(made) == 6
     assert collect(first) == paths
     assert len(made) == 6
-    assert [len(lessons.load(path)) for path in paths] == [3, 3]
+    assert [len(dataset.load(path)) for path in paths] == [3, 3]
     assert not set(collect(other)) & set(paths)
     assert len(made) == 12
 
@@ -162,7 +162,7 @@ def test_the_loss_is_the_error_in_distances_between_the_eyes():
     )
 
 
-def dots(count: int) -> lessons.Lessons:
+def dots(count: int) -> dataset.Lessons:
     """Faces whose landmarks all lie on one bright dot, offered elsewhere."""
     rng = np.random.default_rng(3)
     crops = np.zeros((count, 1, SIDE, SIDE, 3), np.uint8)
@@ -171,7 +171,7 @@ def dots(count: int) -> lessons.Lessons:
         crop[0, y - 2 : y + 3, x - 2 : x + 3] = 255
     spots = ((places + 0.5) / SIDE * 2 - 1)[:, None, None].astype(np.float32)
     truth = np.broadcast_to(spots, (count, 1, 5, 2)).copy()
-    return lessons.Lessons(crops, np.zeros_like(truth), truth)
+    return dataset.Lessons(crops, np.zeros_like(truth), truth)
 
 
 def test_it_learns_to_see_and_goes_on_where_it_was(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.calibration.pairs import read_pairs
+from tools.evaluation.pairs import read_pairs
 from tools.training.embedding import pairs as pairing
 from tools.training.embedding.crops import Photo
 from tools.training.embedding.faces import SAME_PERSON, load_faces

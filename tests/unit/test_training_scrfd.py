@@ -8,9 +8,9 @@ import pytest
 
 from tests.support import tiny_sources
 from tests.support.detections import detections
-from tools.importing.averaging import AVERAGED, PROPERTY
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
 from tools.importing.network import load_network
-from tools.importing.scrfd import prepare
+from tools.importing.stages.scrfd import prepare
 from tools.training.detection.scrfd import (
     RawDetector,
     averaged,

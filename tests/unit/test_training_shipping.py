@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.calibrations import CALIBRATION_FILE
-from gateway.references import REFERENCE_FILE
+from gateway.registry.calibration import CALIBRATION_FILE
+from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order
-from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar
 from tools.serving.weights import check_digests
 from tools.training.shipping import LICENCE, ship
 

@@ -8,11 +8,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from tools.training.common import Budget  # noqa: E402
-from tools.training.detection import shorten  # noqa: E402
+from tools.training.detection import prune_depth  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import LiteDetector, NetConfig, flatten  # noqa: E402
-from tools.training.detection.shorten import learn, shortened, unlikeness  # noqa: E402
-from tools.training.detection.start import read_detector  # noqa: E402
+from tools.training.detection.prune_depth import learn, shortened, unlikeness  # noqa: E402
+from tools.training.detection.warm_start import read_detector  # noqa: E402
 
 CONFIG = NetConfig(stem=8, widths=(8, 12, 16), blocks=(1, 1, 2), neck=8)
 
@@ -74,7 +74,7 @@ def test_scores_boxes_and_landmarks_each_count(before, images, row):
 
 
 def test_it_ends_as_its_running_average(before, images, monkeypatch):
-    monkeypatch.setattr(shorten, "update_average", lambda *_: None)  # which stays at the start
+    monkeypatch.setattr(prune_depth, "update_average", lambda *_: None)  # which stays at the start
     model = shortened(before)
     start = {name: weight.clone() for name, weight in model.named_parameters()}
     list(learn(model, before, itertools.repeat(images), budget=Budget(steps=3), rate=3e-3))

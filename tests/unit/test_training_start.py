@@ -9,12 +9,12 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not inst
 
 from gateway.settings import CHECKOUT  # noqa: E402
 from tests.support.onnx_files import HALVES, large_weights  # noqa: E402
-from tools.importing.averaging import AVERAGED, PROPERTY  # noqa: E402
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY  # noqa: E402
 from tools.importing.network import load_network  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
-from tools.training.detection.start import read_detector  # noqa: E402
-from tools.training.growing import grow  # noqa: E402
+from tools.training.detection.warm_start import read_detector  # noqa: E402
+from tools.training.net2net import grow  # noqa: E402
 
 SMALL = NetConfig(stem=8, widths=(8, 12, 16), blocks=(1, 2, 1), neck=8)
 WIDE = NetConfig(stem=12, widths=(16, 12, 24), blocks=(2, 2, 3), neck=16)

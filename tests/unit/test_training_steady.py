@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.support.detections import detections
 from tools.training.detection.scrfd import Detections
-from tools.training.detection.steady import MOVED, agreed, mirrored, steady_faces
+from tools.training.detection.stability import MOVED, agreed, mirrored, steady_faces
 
 IMAGE = np.zeros((100, 200, 3), np.uint8)
 

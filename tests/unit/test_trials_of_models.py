@@ -9,16 +9,16 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from gateway.settings import CHECKOUT, Settings
-from tools.lifecycle import candidate_folders, candidates, changes
-from tools.lifecycle import watch as watching
-from tools.lifecycle.candidates import Terms
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.guard import end_trial, withdraw_broken
-from tools.lifecycle.journal import Action
-from tools.lifecycle.shelf import STAGE_NAMES, Shelf
-from tools.lifecycle.triton_view import TritonState
-from tools.lifecycle.view import view
-from tools.models.trying import terms_of
+from tools.commands.models.trial import terms_of
+from tools.registry import candidate_folders, candidates, changes
+from tools.registry import watch as watching
+from tools.registry.candidates import Terms
+from tools.registry.errors import LifecycleError
+from tools.registry.guard import end_trial, withdraw_broken
+from tools.registry.journal import Action
+from tools.registry.triton_view import TritonState
+from tools.registry.version_store import STAGE_NAMES, Shelf
+from tools.registry.view import view
 from triton_python_backend import contract
 
 STAGE = "face_embedding"

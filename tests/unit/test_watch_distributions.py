@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.metrics import Metrics
-from gateway.models import Analysis, Need, Weights
-from gateway.references import REFERENCE_FILE, Reference, References
-from gateway.watch.distributions import Distributions
+from gateway.monitoring.drift import Distributions
+from gateway.registry.reference import REFERENCE_FILE, Reference, References
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Analysis, Need, Weights
 from tests.support.fake_inference import DIMENSION, expected_face
 from tests.unit.test_references import reference
 

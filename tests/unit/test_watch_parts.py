@@ -1,8 +1,8 @@
 import asyncio
 
 from gateway.errors import StorageUnavailableError
-from gateway.metrics import Metrics
-from gateway.watch.parts import Parts
+from gateway.monitoring.probes import Parts
+from gateway.telemetry.metrics import Metrics
 
 
 class Part:

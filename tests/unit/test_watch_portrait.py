@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gateway.errors import InferenceUnavailableError
-from gateway.metrics import Metrics
-from gateway.models import Analysis, Need, Weights
-from gateway.references import References
-from gateway.watch.portrait import PORTRAIT, Portrait, Report, answer_parts
-from gateway.watch.turns import OwnTurns
+from gateway.monitoring.golden_probe import PORTRAIT, Portrait, Report, answer_parts
+from gateway.monitoring.lease import OwnTurns
+from gateway.registry.reference import References
+from gateway.telemetry.metrics import Metrics
+from gateway.types import Analysis, Need, Weights
 from tests.support.fake_inference import expected_face
 from tests.unit.test_references import reference
 from tests.unit.test_watch_distributions import place

@@ -1,8 +1,8 @@
 import pytest
 
-from gateway.models import StageStatus, StageVersion
-from gateway.withdrawn import read_withdrawn, with_withdrawn
-from tools.lifecycle.journal import Action, Entry, Journal
+from gateway.registry.rejected import read_withdrawn, with_withdrawn
+from gateway.types import StageStatus, StageVersion
+from tools.registry.journal import Action, Entry, Journal
 
 STAGE = "face_embedding"
 

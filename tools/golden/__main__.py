@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 
 from gateway.settings import CHECKOUT
+from tools.evaluation.photos import Photo
+from tools.evaluation.references import measure, write
 from tools.golden.answers import answer, record
-from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
 from tools.packs.manifest import MANIFEST, refresh_built_in
-from tools.references.measuring import measure, write
-from tools.references.photos import Photo
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
 from tools.training.detection.data import (
     HELD_OUT_SCENES,
     HELD_OUT_SHARE,

@@ -1,4 +1,4 @@
-"""Rank 2: what a network of a stage answers to the golden inputs, in a form that can be kept."""
+"""What a network of a stage answers to the golden inputs, in a form that can be kept."""
 
 import base64
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import orjson
 
 from tools.golden import inputs
-from tools.importing.trial import Arrays, Trial
+from tools.importing.dry_run import Arrays, Trial
 from triton_python_backend import contract
 from triton_python_backend.contract import format_id, parse_id
 from triton_python_backend.decoding import Picture

@@ -1,4 +1,4 @@
-"""Rank 3: is a network what it says it is, and of any use at all?"""
+"""Is a network what it says it is, and of any use at all?"""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""Rank 1: the inputs: one portrait in the public domain, views of it, and drawn faces."""
+"""The inputs: one portrait in the public domain, views of it, and drawn faces."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rank 0: why weights were not imported."""
+"""Why weights were not imported."""
 
 
 class WeightsError(Exception):

@@ -1,16 +1,16 @@
-"""Rank 5: from files that a model owner has to versions that Triton serves."""
+"""From files that a model owner has to versions that Triton serves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.importing import arcface, head, scrfd
-from tools.importing.arcface import Normalisation
 from tools.importing.errors import WeightsError
 from tools.importing.network import Network, load_network
 from tools.importing.prepared import Prepared
-from tools.importing.repository import (
+from tools.importing.stages import arcface, head, scrfd
+from tools.importing.stages.arcface import Normalisation
+from tools.registry.repository import (
     SIDECAR_FILE,
     ModelCard,
     Reserved,

@@ -1,4 +1,4 @@
-"""Rank 6: first weights for a repository that has none, from the folder AURUM_MODEL_MIRROR."""
+"""First weights for a repository that has none, from the folder AURUM_MODEL_MIRROR."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from gateway.errors import ConfigurationError
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, Progress, import_weights
-from tools.importing.repository import ModelCard, versions
+from tools.registry.repository import ModelCard, versions
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING, Stage
 
 

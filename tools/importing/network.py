@@ -1,4 +1,4 @@
-"""Rank 1: an ONNX file read from disk, with what every importer must know of it."""
+"""An ONNX file read from disk, with what every importer must know of it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker
 
-from tools.importing import halves
 from tools.importing.errors import WeightsError
+from tools.importing.graph import fp16_storage
 
 MIN_OPSET: Final = 11
 """NonMaxSuppression's neighbours (GatherND, ScatterND, Range) begin with it."""
@@ -64,7 +64,7 @@ def load_network(path: Path) -> Network:
     if any(tensor.external_data for tensor in model.graph.initializer):
         raise WeightsError(f"{path} keeps its weights in a second file; save it as a single one")
     opset = _opset(path, model)
-    halves.unpack(model)
+    fp16_storage.unpack(model)
     try:
         checker.check_model(model)
     except checker.ValidationError as error:

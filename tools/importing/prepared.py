@@ -1,4 +1,4 @@
-"""Rank 2: what preparing a file yields, before it is placed."""
+"""What preparing a file yields, before it is placed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

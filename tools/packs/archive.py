@@ -1,4 +1,4 @@
-"""Rank 2: the networks of a pack out of its zip file. No path of the archive is ever used."""
+"""The networks of a pack out of its zip file. No path of the archive is ever used."""
 
 import errno
 import hashlib

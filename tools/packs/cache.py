@@ -1,4 +1,4 @@
-"""Rank 3: packs on this machine: fetched once, checked at each use, one fetch at a time."""
+"""Packs on this machine: fetched once, checked at each use, one fetch at a time."""
 
 import asyncio
 import fcntl

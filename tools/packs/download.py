@@ -1,4 +1,4 @@
-"""Rank 2: one file over HTTP: resumed, tried again, bounded, measured."""
+"""One file over HTTP: resumed, tried again, bounded, measured."""
 
 import asyncio
 import errno

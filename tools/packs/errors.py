@@ -1,4 +1,4 @@
-"""Rank 0: why a pack was not fetched."""
+"""Why a pack was not fetched."""
 
 
 class PackError(Exception):

@@ -1,4 +1,4 @@
-"""Rank 1: `models.json`, typed. `models.schema.json` beside it is made from these classes."""
+"""`models.json`, typed. `models.schema.json` beside it is made from these classes."""
 
 import hashlib
 from pathlib import Path

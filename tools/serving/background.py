@@ -1,4 +1,4 @@
-"""Rank 8: the stack behind the terminal: start and wait, stop and verify, say what runs."""
+"""The stack behind the terminal: start and wait, stop and verify, say what runs."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Rank 2: the `onnxruntime` backend compiled, where a C++ compiler is at hand.
+"""The `onnxruntime` backend compiled, where a C++ compiler is at hand.
 
 Compiled, networks run within the server; the one in Python needs a process for each instance, and
 every canvas and crop has to go there and back. What is compiled is kept beside the server.

@@ -1,4 +1,4 @@
-"""Rank 1: the error of everything that starts and stops the stack."""
+"""The error of everything that starts and stops the stack."""
 
 
 class ServingError(Exception):

@@ -1,4 +1,4 @@
-"""Rank 5: the gateway process."""
+"""The gateway process."""
 
 import os
 import sys

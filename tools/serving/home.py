@@ -1,4 +1,4 @@
-"""Rank 1: where things lie below `AURUM_HOME`, and settings with their folders made absolute."""
+"""Where things lie below `AURUM_HOME`, and settings with their folders made absolute."""
 
 import hashlib
 from dataclasses import dataclass

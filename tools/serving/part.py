@@ -1,4 +1,4 @@
-"""Rank 4: one supervised process: its command, when it is ready, why it died."""
+"""One supervised process: its command, when it is ready, why it died."""
 
 import asyncio
 import os

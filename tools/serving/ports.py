@@ -1,4 +1,4 @@
-"""Rank 2: addresses of the listeners, and whether their ports are free."""
+"""Addresses of the listeners, and whether their ports are free."""
 
 import socket
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Rank 3: processes by session: every part leads a session of its own, ended as a whole."""
+"""Processes by session: every part leads a session of its own, ended as a whole."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Rank 5: a private redis-server for the cache of one home; Aurum works without it, too."""
+"""A private redis-server for the cache of one home; Aurum works without it, too."""
 
 import asyncio
 import hashlib

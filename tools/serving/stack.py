@@ -1,4 +1,4 @@
-"""Rank 7: one home served: checks, parts, lock, signals, state."""
+"""One home served: checks, parts, lock, signals, state."""
 
 import asyncio
 import os
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
-from tools.lifecycle.shelf import Shelf
-from tools.lifecycle.watch import Watch
+from tools.registry.version_store import Shelf
+from tools.registry.watch import Watch
 from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log

@@ -1,4 +1,4 @@
-"""Rank 2: who serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
+"""Who serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
 
 import fcntl
 import json

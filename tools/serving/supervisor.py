@@ -1,4 +1,4 @@
-"""Rank 6: start parts in order, start a died one again with back-off, stop all at the end."""
+"""Start parts in order, start a died one again with back-off, stop all at the end."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence

@@ -1,4 +1,4 @@
-"""Rank 3: what the server needs around it: backends folder, interpreter, libraries.
+"""What the server needs around it: backends folder, interpreter, libraries.
 
 The Python backend's stub starts an isolated interpreter: it ignores `PYTHONPATH`, `PYTHONHOME` and
 `PYTHONDONTWRITEBYTECODE`, and takes its environment from the first `python3` on `PATH`, as a

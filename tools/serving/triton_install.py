@@ -1,4 +1,4 @@
-"""Rank 2: the tritonserver of the `nvidia-pytriton` wheel, unpacked below `AURUM_HOME`.
+"""The tritonserver of the `nvidia-pytriton` wheel, unpacked below `AURUM_HOME`.
 
 Only the server, its Python backend, the stub of this Python and the libraries are taken; the
 wheel's Python code and what it depends on are not installed.

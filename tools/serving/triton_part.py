@@ -1,4 +1,4 @@
-"""Rank 5: the tritonserver process: command line, readiness by stage, its errors in one line."""
+"""The tritonserver process: command line, readiness by stage, its errors in one line."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.settings import Settings
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.guard import end_trial, withdraw_broken
-from tools.lifecycle.shelf import Shelf
+from tools.registry.errors import LifecycleError
+from tools.registry.guard import end_trial, withdraw_broken
+from tools.registry.version_store import Shelf
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home

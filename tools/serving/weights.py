@@ -1,4 +1,4 @@
-"""Rank 2: the weights that Triton needs before its first start."""
+"""The weights that Triton needs before its first start."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from tools.importing.errors import WeightsError
 from tools.importing.mirror import STARTER_HEAD, import_missing
-from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
-from tools.lifecycle.errors import LifecycleError
-from tools.lifecycle.guard import withdraw_broken
-from tools.lifecycle.shelf import Shelf
+from tools.registry.errors import LifecycleError
+from tools.registry.guard import withdraw_broken
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
+from tools.registry.version_store import Shelf
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
 

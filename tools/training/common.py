@@ -88,11 +88,11 @@ def store_in_halves(path: Path, *, properties: Mapping[str, str] = MappingProxyT
     """
     import onnx
 
-    from tools.importing import halves
+    from tools.importing.graph import fp16_storage
 
     model = onnx.load(str(path))
-    halves.round_to_halves(model)
-    halves.pack(model)
+    fp16_storage.round_to_halves(model)
+    fp16_storage.pack(model)
     onnx.helper.set_model_props(model, dict(properties))
     onnx.save(model, str(path))
 

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.training.unfolding import read_graph
+from tools.training.unfuse_batchnorm import read_graph
 
 Attributes = dict[str, Any]
 

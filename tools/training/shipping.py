@@ -7,11 +7,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.calibrations import CALIBRATION_FILE
-from gateway.references import REFERENCE_FILE
+from gateway.registry.calibration import CALIBRATION_FILE
+from gateway.registry.reference import REFERENCE_FILE
 from tools.importing.errors import WeightsError
 from tools.importing.importer import Order, import_weights
-from tools.importing.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
 
 LICENCE = "research, non-commercial use only; see docs/models"
 

@@ -1,4 +1,4 @@
-"""Rank 1: BMP: the headers of Windows and OS/2, and the channel masks of 16 and 32 bits."""
+"""BMP: the headers of Windows and OS/2, and the channel masks of 16 and 32 bits."""
 
 import struct
 from dataclasses import dataclass

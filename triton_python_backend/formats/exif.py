@@ -1,4 +1,4 @@
-"""Rank 1: the orientation in an Exif block (TIFF 6.0; Exif 3.0, JEITA CP-3451F)."""
+"""The orientation in an Exif block (TIFF 6.0; Exif 3.0, JEITA CP-3451F)."""
 
 import struct
 from typing import Final

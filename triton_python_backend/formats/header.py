@@ -1,4 +1,4 @@
-"""Rank 1: the answer of every format's reader, and its errors."""
+"""The answer of every format's reader, and its errors."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

@@ -1,4 +1,4 @@
-"""Rank 1: JPEG by its markers (ITU-T T.81): segments and scans are walked, pixels are not decoded.
+"""JPEG by its markers (ITU-T T.81): segments and scans are walked, pixels are not decoded.
 
 The walk goes on where libjpeg goes on: over wrong lengths, over bytes between segments, over
 markers that it does not know. The picture ends at its end marker, whatever follows.

@@ -1,4 +1,4 @@
-"""Rank 1: PNG by its chunks (W3C PNG, third edition): only those that the pixels need are kept."""
+"""PNG by its chunks (W3C PNG, third edition): only those that the pixels need are kept."""
 
 import zlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rank 2: the one place that decides format, size and orientation of an encoded image.
+"""The one place that decides format, size and orientation of an encoded image.
 
 The gateway's check and the decoder of `face_preprocess` both ask it, so they cannot disagree.
 Metadata is looked at for the orientation only, and never fails a picture.

@@ -1,4 +1,4 @@
-"""Rank 1: WebP by its chunks (RFC 9649): the picture alone is kept, of an animation the first."""
+"""WebP by its chunks (RFC 9649): the picture alone is kept, of an animation the first."""
 
 from collections.abc import Iterator
 from typing import Final

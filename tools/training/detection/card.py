@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tools.training.card_parts import LICENCE, Metrics, facts, table
-from tools.training.detection.parts import Part
+from tools.training.detection.splits import Part
 
 _HELD_OUT: Final = {
     "composed": "composed scenes",

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
-from tools.training.detection.parts import Part
+from tools.training.detection.splits import Part
 
 TEACHER = "scrfd_2.5g_bnkps.onnx"
 """Whose boxes and landmarks are learnt."""
@@ -186,8 +186,8 @@ def shorten(
     from tools.training.common import Budget, log, progress, seed_everything
     from tools.training.detection.compose import training_composer
     from tools.training.detection.export import export
-    from tools.training.detection.shorten import learn, scenes, shortened
-    from tools.training.detection.start import read_detector
+    from tools.training.detection.prune_depth import learn, scenes, shortened
+    from tools.training.detection.warm_start import read_detector
 
     composer = training_composer(cache)
     batches = scenes(composer, seed_everything(seed))

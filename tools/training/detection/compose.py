@@ -13,7 +13,7 @@ import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection.data import FacePhotos, Scene, load_faces, load_scenes
-from tools.training.detection.doodles import doodled
+from tools.training.detection.distractors import doodled
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
     Sample,

@@ -23,7 +23,6 @@ from tools.training.detection.data import (
     load_faces,
     load_scenes,
 )
-from tools.training.detection.parts import Part
 from tools.training.detection.scrfd import (
     ByteArray,
     Detections,
@@ -31,7 +30,8 @@ from tools.training.detection.scrfd import (
     iou_matrix,
     open_session,
 )
-from tools.training.detection.steady import steady_faces
+from tools.training.detection.splits import Part
+from tools.training.detection.stability import steady_faces
 
 SMALLEST = 24.0
 FRAME = 640

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tools.importing.averaging import AVERAGED, PROPERTY
+from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
 from tools.training.common import store_in_halves
 from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from tools.importing.averaging import AVERAGED, NEAR, PROPERTY
-from tools.importing.refining import FACES, POINTS, REFINED, REFINED_POINTS
+from tools.importing.graph.average_landmarks import AVERAGED, NEAR, PROPERTY
+from tools.importing.graph.refine_landmarks import FACES, POINTS, REFINED, REFINED_POINTS
 from tools.training.landmarks.crops import cut, frames_of
 
 FloatArray = npt.NDArray[np.float32]
@@ -141,7 +141,8 @@ def suppress(found: Detections, *, iou: float = NMS_IOU) -> Detections:
 def averaged(faces: Detections, rows: Detections) -> Detections:
     """`faces` with landmarks averaged, by score, over the `rows` whose boxes lie near theirs.
 
-    As `tools.importing.averaging` does in a graph; a face that has no such row keeps its own.
+    As `tools.importing.graph.average_landmarks` does in a graph; a face that has no such row keeps
+    its own.
     """
     weights = (iou_matrix(faces.boxes, rows.boxes) > NEAR) * rows.scores
     total = weights.sum(axis=1)[:, None, None]

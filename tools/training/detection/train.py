@@ -27,9 +27,9 @@ from tools.training.detection.compose import training_composer
 from tools.training.detection.loss import Losses, detection_loss
 from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
 from tools.training.detection.settings import TrainSettings
-from tools.training.detection.start import read_detector
-from tools.training.growing import grow
+from tools.training.detection.warm_start import read_detector
 from tools.training.muon import Muon
+from tools.training.net2net import grow
 
 BETAS = (0.9, 0.99)
 CURVE_EVERY = 100  # steps

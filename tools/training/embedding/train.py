@@ -37,11 +37,11 @@ from tools.training.embedding.crops import VIEW, normalise
 from tools.training.embedding.faces import Faces, load_faces
 from tools.training.embedding.mixing import mixture
 from tools.training.embedding.on_device import DeviceViews
-from tools.training.embedding.start import read_student
 from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.views import Recipe, make_batch
-from tools.training.growing import grow
+from tools.training.embedding.warm_start import read_student
 from tools.training.muon import Muon
+from tools.training.net2net import grow
 from tools.training.onnx_network import OnnxNetwork
 
 

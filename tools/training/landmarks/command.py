@@ -11,14 +11,14 @@ from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
 from tools.training.detection.command import TEACHER, measure
-from tools.training.detection.parts import Part
+from tools.training.detection.splits import Part
 
 FILES = 20
-"""Of lessons, some thousand faces each."""
+"""Of dataset, some thousand faces each."""
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder of lessons, checkpoint, curve, metrics, ONNX.")],
+    out: Annotated[Path, typer.Option(help="Folder of dataset, checkpoint, curve, metrics, ONNX.")],
     detector: Annotated[
         Path, typer.Option(help="Raw ONNX of the detector; its metrics lie beside it.")
     ],
@@ -31,7 +31,7 @@ def command(
     cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
         ".aurum/training/detection"
     ),
-    files: Annotated[int, typer.Option(help="Files of lessons, 400 scenes each.")] = FILES,
+    files: Annotated[int, typer.Option(help="Files of dataset, 400 scenes each.")] = FILES,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 12_000,
     minutes: Annotated[
         float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
@@ -53,7 +53,7 @@ def command(
     from tools.training.common import progress
     from tools.training.detection.compose import training_composer
     from tools.training.detection.data import prepare
-    from tools.training.landmarks import lessons
+    from tools.training.landmarks import dataset
     from tools.training.landmarks.export import join
     from tools.training.landmarks.train import Plan, train
 
@@ -63,7 +63,7 @@ def command(
     kept = []
     with progress() as bar:
         for path in bar.track(
-            lessons.collect(
+            dataset.collect(
                 composer,
                 detector=detector,
                 teacher=models / TEACHER,
@@ -74,8 +74,8 @@ def command(
             total=files,
             description="lessons",
         ):
-            kept.append(lessons.load(path))
-    taught = lessons.joined(kept)
+            kept.append(dataset.load(path))
+    taught = dataset.joined(kept)
     plan = Plan(steps=steps, minutes=minutes, seed=seed)
     refiner, done = train(taught, out=out, plan=plan, resume=resume)
     network = out / detector.name

@@ -1,11 +1,14 @@
-"""A face's own frame and its upright crop, in NumPy: as `tools.importing.refining` in a graph."""
+"""A face's own frame and its upright crop, in NumPy.
+
+`tools.importing.graph.refine_landmarks` does the same in a graph.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tools.importing.refining import REACH, SHORTEST, SIDE, crop_grid
+from tools.importing.graph.refine_landmarks import REACH, SHORTEST, SIDE, crop_grid
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]

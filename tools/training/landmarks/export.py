@@ -8,9 +8,9 @@ import onnx
 import torch
 from onnx import compose, numpy_helper
 
-from tools.importing import halves
-from tools.importing.averaging import PROPERTY
-from tools.importing.refining import (
+from tools.importing.graph import fp16_storage
+from tools.importing.graph.average_landmarks import PROPERTY
+from tools.importing.graph.refine_landmarks import (
     FACES,
     POINTS,
     REFINED,
@@ -31,7 +31,7 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     Weights are kept in 16 bits.
     """
     whole = onnx.load(str(detector))
-    halves.unpack(whole)
+    fp16_storage.unpack(whole)
     gone = {name for node in take_refiner(whole.graph) for name in node.input}
     weights = [tensor for tensor in whole.graph.initializer if tensor.name not in gone]
     del whole.graph.initializer[:]
@@ -45,8 +45,8 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     whole.graph.initializer.extend(second.graph.initializer)
     whole.graph.input.extend(second.graph.input)
     whole.graph.output.extend(second.graph.output)
-    halves.round_to_halves(whole)
-    halves.pack(whole)
+    fp16_storage.round_to_halves(whole)
+    fp16_storage.pack(whole)
     for name, shape in ((FACES, (1, 3, SIDE, SIDE)), (POINTS, (1, 10))):
         # a default, so that whoever knows of no second network can run the first
         nothing = numpy_helper.from_array(np.zeros(shape, np.float32), name)

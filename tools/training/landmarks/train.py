@@ -20,7 +20,7 @@ from tools.training.common import (
     update_average,
 )
 from tools.training.detection.sample import MIRRORED
-from tools.training.landmarks.lessons import Lessons
+from tools.training.landmarks.dataset import Lessons
 from tools.training.landmarks.net import Refiner
 from tools.training.muon import Muon
 

@@ -1,0 +1,280 @@
+"""Request bodies: fields of one shape and images, as a form, as JSON or as a raw image."""
+
+import codecs
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway.api.context import context_of, services_of, unknown_name
+from gateway.api.fields import decode_image, parse_json, read_fields
+from gateway.api.forms import FormParser, Part, PartEnd, decode_text, parse_header
+from gateway.api.receiving import IncomingBody
+from gateway.collections.intake import NamedImage
+from gateway.errors import (
+    ImageTooLargeError,
+    InvalidRequestError,
+    UnsupportedMediaTypeError,
+)
+from gateway.images import too_many_bytes
+
+_FORM: Final = "multipart/form-data"
+_JSON: Final = "application/json"
+_MAX_FIELDS_BYTES: Final = 4 * 1024 * 1024
+"""All beside the images: 32 embeddings of 512 numbers are half a megabyte."""
+INSTEAD_OF_IMAGES: Final = ("embedding", "embeddings", "space")
+"""Fields that come without an image, so never in the query beside one."""
+_MAX_NAME: Final = 200
+_PLAIN_ENCODINGS: Final = frozenset({"", "binary", "8bit", "7bit"})
+In = TypeVar("In", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class BodySpec:
+    """What a route takes: fields of a shape, and images.
+
+    images: `none`; `one`: `image`, or nothing; `many`: `image` or `images`, or nothing; or the
+    names of images that must be there, one each. Beside `one` and `many` the fields may come in
+    the query, which a raw image as the body needs.
+    """
+
+    shape: type[BaseModel]
+    images: Literal["none", "one", "many"] | tuple[str, ...]
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the images that must be there."""
+        return self.images if isinstance(self.images, tuple) else ()
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """Names of fields that hold images."""
+        if isinstance(self.images, tuple):
+            return self.images
+        return {"none": (), "one": ("image",), "many": ("image", "images")}[self.images]
+
+    @property
+    def raw_name(self) -> str | None:
+        """Name of the image that may be the whole body."""
+        names = self.image_names
+        return names[0] if names and len(self.required) < 2 else None
+
+    @property
+    def query_names(self) -> list[str]:
+        """Names of fields that may come in the query: those that go with an image."""
+        if self.images not in ("one", "many"):
+            return []
+        return [name for name in self.shape.model_fields if name not in INSTEAD_OF_IMAGES]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all fields."""
+        return [*self.image_names, *sorted(self.shape.model_fields)]
+
+
+@dataclass(frozen=True, slots=True)
+class Body(Generic[In]):
+    """The fields and images of a request; images that must be there in the order of the spec."""
+
+    fields: In
+    images: tuple[NamedImage, ...]
+    given: frozenset[str]
+    """Names of the fields that were sent."""
+
+    def fingerprint(self, route: str) -> str:
+        """Digest of all that the request asks for, the same for a form and for JSON."""
+        digest = hashlib.sha256(route.encode())
+        fields = self.fields.model_dump(mode="json")
+        digest.update(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+        for image in self.images:
+            digest.update(hashlib.sha256(image.data).digest())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Bytes of an image, bytes of all images, number of images."""
+
+    image_bytes: int
+    all_bytes: int
+    images: int
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What was read so far: values come from JSON, texts from forms and the query."""
+
+    spec: BodySpec
+    limits: _Limits
+    values: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    images: list[tuple[str, NamedImage]] = field(default_factory=list)
+
+    def check(self, name: str, kind: str) -> None:
+        """Refuse a field that is unknown, or there already."""
+        spec = self.spec
+        if name == "image_url" and spec.image_names:
+            raise InvalidRequestError("image_url is not offered yet; send the image itself")
+        if name not in spec.names:
+            raise InvalidRequestError(unknown_name(kind, name, spec.names))
+        seen = {*self.values, *self.texts, *(each for each, _ in self.images if each != "images")}
+        if name in seen:
+            many = "; send several images as 'images'" if spec.images == "many" else ""
+            more = many if name == "image" else ""
+            raise InvalidRequestError(f"{kind} {name!r} is given twice{more}")
+
+    def add_image(self, name: str, image: NamedImage) -> None:
+        """Add an image; raises where there are more, or more bytes, than may be."""
+        self.images.append((name, image))
+        if len(self.images) > self.limits.images:
+            raise InvalidRequestError(f"more than {self.limits.images} images")
+        if sum(len(each.data) for _, each in self.images) > self.limits.all_bytes:
+            raise ImageTooLargeError(too_many_bytes(self.limits.all_bytes))
+
+    def in_order(self, kind: str) -> tuple[NamedImage, ...]:
+        """Give the images; raises where one that must be there is missing."""
+        if not self.spec.required:
+            return tuple(image for _, image in self.images)
+        by_name = dict(self.images)
+        for name in self.spec.required:
+            if name not in by_name:
+                raise InvalidRequestError(f"{kind} {name!r} is missing")
+        return tuple(by_name[name] for name in self.spec.required)
+
+
+async def read_body(request: web.Request, spec: BodySpec, shape: type[In]) -> Body[In]:
+    """Read the body of a request, and its query where fields may come in it.
+
+    A body that is left out is one without fields. JSON values must have the types of the shape;
+    texts of forms and the query are parsed as such.
+
+    Raises:
+        InvalidRequestError: a field is unknown, missing, given twice or of another type.
+        UnsupportedMediaTypeError: a content type that is none of those above.
+        ImageTooLargeError: as soon as more bytes came than may be.
+        InvalidImageError: no base64.
+        RequestTimeoutError, InferenceUnavailableError: as `IncomingBody`.
+
+    """
+    parts = _Parts(spec, _limits(request, spec))
+    kind = await _read(request, parts)
+    if not spec.required:
+        for name, value in request.query.items():
+            if name not in spec.query_names:
+                raise InvalidRequestError(unknown_name("query parameter", name, spec.query_names))
+            parts.check(name, "field")
+            parts.texts[name] = value
+    images = parts.in_order(kind)
+    fields = read_fields(parts.values, parts.texts, shape)
+    return Body(fields, images, frozenset({*parts.values, *parts.texts}))
+
+
+def _limits(request: web.Request, spec: BodySpec) -> _Limits:
+    settings = services_of(request).settings
+    number = settings.max_enrol_images if spec.images == "many" else len(spec.image_names)
+    each = settings.max_image_bytes
+    together = each * number
+    if spec.images == "many":
+        together = min(together, settings.max_enrol_megabytes << 20)
+    return _Limits(each, together, number)
+
+
+async def _read(request: web.Request, parts: _Parts) -> str:
+    """Read the body; returns what a field of it is called in errors."""
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise UnsupportedMediaTypeError("send the body without a content encoding")
+    kind, parameters = parse_header(request.headers.get("Content-Type", ""))
+    spec, limits = parts.spec, parts.limits
+    receive = partial(IncomingBody, request, too_many=too_many_bytes(limits.image_bytes))
+    if kind.startswith("image/") and spec.raw_name is not None:
+        async with receive(most=limits.image_bytes) as body:
+            parts.add_image(spec.raw_name, NamedImage(await body.read(), None))
+        return "field"
+    if not request.can_read_body and not spec.required:
+        # whatever type an empty body claims to have: curl and aiohttp add one of their own
+        return "field"
+    most = limits.all_bytes + _MAX_FIELDS_BYTES
+    if kind == _JSON:
+        # four characters of base64 carry three bytes
+        async with receive(most=most * 4 // 3) as body:
+            data = await body.read()
+        deadline = context_of(request).deadline
+        work = partial(_read_json, data, parts)
+        await services_of(request).workers.run(work, deadline=deadline)
+        return "JSON field"
+    if kind == _FORM and spec.image_names:
+        parser = FormParser(parameters.get("boundary", ""))
+        async with receive(most=most) as body:
+            await _read_form(body, parser, parts)
+        return "form field"
+    ways = [_FORM, _JSON] if spec.image_names else [_JSON]
+    ways += ["image/*"] if spec.raw_name is not None else []
+    message = f"content type {kind[:100] or 'missing'}: send {' or '.join(ways)}"
+    raise UnsupportedMediaTypeError(message)
+
+
+def _read_json(body: bytes, parts: _Parts) -> None:
+    spec, limit = parts.spec, parts.limits.image_bytes
+    text = body.removeprefix(codecs.BOM_UTF8)
+    document = parse_json(text) if text.strip() or spec.required else {}
+    if not isinstance(document, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    for name, value in document.items():
+        parts.check(name, "JSON field")
+        if name == "images" and name in spec.image_names:
+            if not isinstance(value, list) or not value:
+                raise InvalidRequestError("JSON field 'images' must be a list of images")
+            for each in value:
+                parts.add_image(name, NamedImage(decode_image(name, each, limit), None))
+        elif name in spec.image_names:
+            parts.add_image(name, NamedImage(decode_image(name, value, limit), None))
+        else:
+            parts.values[name] = value
+
+
+async def _read_form(body: IncomingBody, parser: FormParser, parts: _Parts) -> None:
+    part, data = None, bytearray()
+    size = 0
+    async for piece in body:
+        for event in parser.feed(piece):
+            if isinstance(event, Part):
+                _check_part(event, parts)
+                part, data = event, bytearray()
+            elif part is None:
+                continue
+            elif isinstance(event, PartEnd):
+                _add_part(part, bytes(data), parts)
+            elif part.name in parts.spec.image_names:
+                data += event
+                if len(data) > parts.limits.image_bytes:
+                    raise ImageTooLargeError(too_many_bytes(parts.limits.image_bytes))
+            else:
+                data += event
+                size += len(event)
+                if size > _MAX_FIELDS_BYTES:
+                    raise InvalidRequestError(f"form field {part.name[:100]!r} is too long")
+    parser.finish()
+
+
+def _check_part(part: Part, parts: _Parts) -> None:
+    if part.content_type.startswith("multipart/"):
+        raise InvalidRequestError("a form field cannot hold a form of its own")
+    parts.check(part.name, "form field")
+    if part.transfer_encoding not in _PLAIN_ENCODINGS:
+        raise InvalidRequestError(f"form field {part.name!r}: send the bytes as they are")
+
+
+def _add_part(part: Part, data: bytes, parts: _Parts) -> None:
+    if part.name in parts.spec.image_names:
+        file_name = part.file_name[:_MAX_NAME] if part.file_name else None
+        parts.add_image(part.name, NamedImage(data, file_name))
+        return
+    try:
+        parts.texts[part.name] = decode_text(data, part.charset, "strict")
+    except UnicodeDecodeError as error:
+        message = f"form field {part.name!r} is no text in {part.charset[:40]!r}"
+        raise InvalidRequestError(message) from error

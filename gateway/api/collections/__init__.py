@@ -1,0 +1,1 @@
+"""Collections, their faces and subjects."""

@@ -1,0 +1,1 @@
+"""Faces of an image: score, detect, embed, verify."""

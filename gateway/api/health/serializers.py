@@ -1,0 +1,74 @@
+"""From the state of each part to the JSON of readiness."""
+
+import time
+from collections.abc import Mapping
+
+from gateway.api.health.schemas import PartOut, ReadyOut, StateOut
+from gateway.monitoring.factory import Watch
+from gateway.monitoring.golden_probe import Portrait
+from gateway.types import (
+    EngineStatus,
+    StageStatus,
+)
+
+
+def ready_out(
+    status: EngineStatus, cache: Mapping[str, str | None] | None, watch: Watch
+) -> ReadyOut:
+    """Shape readiness: the engine and its stages, then the parts that faces are found without.
+
+    Without vectors or records the routes of collections answer 503 by themselves, and all others
+    work: a gateway without them stays in service, as one without its cache does.
+
+    cache: why each layer does not answer, None where it does; None if caching is off.
+    """
+    parts = {"triton": _part(status.reachable, status.detail)}
+    for stage in status.stages:
+        parts[stage.name] = _stage_part(stage)
+    parts["cache"] = _cache_part(cache)
+    for name, state in watch.parts.states.items():
+        parts[name] = PartOut(status="ready" if state.works else "degraded", detail=state.detail)
+    parts["portrait"] = _portrait_part(watch.portrait)
+    return ReadyOut(status="ready" if status.ready else "unready", parts=parts)
+
+
+def _stage_part(stage: StageStatus) -> PartOut:
+    reasons = "; ".join(f"version {v.version}: {v.state} {v.reason}" for v in stage.versions)
+    served = ", ".join(f"version {v.version}" for v in stage.versions if v.ready)
+    return PartOut(
+        status="ready" if stage.ready else "unready",
+        detail=(served or reasons or "no version").strip(),
+        version=stage.serving,
+        versions=[
+            StateOut(version=v.version, state=v.state, reason=v.reason) for v in stage.versions
+        ],
+    )
+
+
+def _portrait_part(portrait: Portrait) -> PartOut:
+    if not portrait.switched_on:
+        return PartOut(status="ready", detail="switched off")
+    report = portrait.last
+    if report is None:
+        return PartOut(status="ready", detail="not sent of late")
+    trouble = report.trouble
+    told = f"{time.time() - report.at:.0f} s ago, {report.seconds * 1000:.0f} ms"
+    if trouble is None:
+        return PartOut(status="ready", detail=f"answers as ever, {told}")
+    return PartOut(status="degraded", detail=f"{trouble}, {told}")
+
+
+def _cache_part(layers: Mapping[str, str | None] | None) -> PartOut:
+    if layers is None:
+        return PartOut(status="ready", detail="switched off")
+    if "redis" not in layers:
+        detail = "in this process only: no Redis is named by AURUM_REDIS_URL"
+        return PartOut(status="ready", detail=detail)
+    reason = layers["redis"]
+    if reason is None:
+        return PartOut(status="ready", detail="in this process and in Redis")
+    return PartOut(status="degraded", detail=f"in this process only: {reason}")
+
+
+def _part(ready: bool, detail: str) -> PartOut:
+    return PartOut(status="ready" if ready else "unready", detail=detail.strip())

@@ -1,0 +1,1 @@
+"""KServe v2: routes, shapes and examples."""

@@ -1,0 +1,271 @@
+"""The OpenAPI 3.1 document, made from the route table and the schemas alone."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.api.body import BodySpec
+from gateway.api.context import REQUEST_ID_HEADER
+from gateway.api.examples import EXAMPLES
+from gateway.api.middleware import PROBLEM_TYPE, PROBLEMS
+from gateway.api.route import Bodies, Route
+from gateway.api.shapes import ProblemOut
+
+Json = dict[str, Any]
+
+_ANYWHERE: Final = ("internal",)
+_COMES_BACK: Final = frozenset(
+    {
+        "rate_limited",
+        "inference_unavailable",
+        "jobs_unavailable",
+        "storage_unavailable",
+        "conflict",
+    }
+)
+"""Codes with answers that carry `Retry-After`; `conflict` only while something is under way."""
+_BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
+_BASE64: Final = {
+    "type": "string",
+    "minLength": 1,
+    "contentEncoding": "base64",
+    "description": "Also URL-safe or without padding; or a data URI.",
+}
+_REF: Final = "#/components/schemas/{model}"
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+
+
+def build_document(routes: Sequence[Route], *, version: str) -> Json:
+    """Describe the routes."""
+    shapes: list[type[BaseModel]] = [ProblemOut]
+    for route in routes:
+        shapes += [shape for shape in route.answers.values() if shape and shape not in shapes]
+    _, definitions = models_json_schema(
+        [(shape, "serialization") for shape in shapes]
+        + [(shape, "validation") for shape in _body_shapes(routes)],
+        ref_template=_REF,
+    )
+    paths: dict[str, Json] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Aurum",
+            "version": version,
+            "description": "Faces in photos: where they are, who they are, how a head rates them. "
+            "HEAD is answered wherever GET is, OPTIONS with the methods of a path.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {"schemas": definitions["$defs"]},
+    }
+
+
+def _operation(route: Route) -> Json:
+    operation: Json = {
+        "tags": [route.tag],
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "description": route.description,
+        "parameters": [*_path_parameters(route.path), *_query_parameters(route)],
+        "responses": {},
+    }
+    if isinstance(route.fields, BodySpec):
+        operation["requestBody"] = _body(route.fields)
+    elif isinstance(route.fields, Bodies):
+        operation["requestBody"] = {"required": True, "content": _own_bodies(route.fields)}
+    for status, shape in route.answers.items():
+        operation["responses"][str(status)] = _answer(route, status, shape)
+    for status, codes in _by_status((*route.errors, *_ANYWHERE)).items():
+        if str(status) not in operation["responses"]:
+            operation["responses"][str(status)] = _problems(status, codes)
+    return operation
+
+
+def _path_parameters(path: str) -> list[Json]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(path)
+    ]
+
+
+def _query_parameters(route: Route) -> list[Json]:
+    schema = route.options.model_json_schema()
+    properties: Json = dict(schema.get("properties", {}))
+    spec = route.fields
+    if isinstance(spec, BodySpec) and spec.query_names:
+        described = spec.shape.model_json_schema(ref_template=_REF)["properties"]
+        properties |= {name: described[name] for name in spec.query_names}
+    return [
+        _query_parameter(name, described, in_body=name not in schema.get("properties", {}))
+        for name, described in properties.items()
+    ]
+
+
+def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
+    schema = _without_null(described)
+    parameter: Json = {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": schema.pop("description", ""),
+    }
+    if in_body and _is_structure(schema):
+        return parameter | {"content": {"application/json": {"schema": schema}}}
+    if schema.get("type") == "array":
+        # include=embedding,crop
+        parameter |= {"style": "form", "explode": False}
+    return parameter | {"schema": schema}
+
+
+def _without_null(described: Json) -> Json:
+    """Drop null, which a text cannot say: the field is left out instead."""
+    kinds = [kind for kind in described.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {key: value for key, value in described.items() if key != "anyOf"}
+    if rest.get("default", "") is None:
+        del rest["default"]
+    if not kinds:
+        return rest
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+def _is_structure(described: Json) -> bool:
+    return _without_null(described).get("type") in ("array", "object")
+
+
+def _body_shapes(routes: Sequence[Route]) -> list[type[BaseModel]]:
+    shapes: list[type[BaseModel] | None] = []
+    for body in (route.fields for route in routes):
+        if isinstance(body, BodySpec):
+            shapes.append(body.shape)
+        elif isinstance(body, Bodies):
+            shapes += body.shapes.values()
+    return list(dict.fromkeys(shape for shape in shapes if shape is not None))
+
+
+def _own_bodies(bodies: Bodies) -> Json:
+    return {
+        media: {} if shape is None else {"schema": {"$ref": _REF.format(model=shape.__name__)}}
+        for media, shape in bodies.shapes.items()
+    }
+
+
+def _body(spec: BodySpec) -> Json:
+    shape = spec.shape.model_json_schema(ref_template=_REF)
+    needed = bool(spec.image_names) or bool(shape.get("required"))
+    return {"required": needed, "content": _contents(spec, shape)}
+
+
+def _contents(spec: BodySpec, shape: Json) -> Json:
+    if not spec.image_names:
+        reference = {"$ref": _REF.format(model=spec.shape.__name__)}
+        return {"application/json": {"schema": reference}}
+    fields: Json = shape.get("properties", {})
+    texts = {name: _without_null(field) for name, field in fields.items()}
+    contents: Json = {}
+    for media, image, properties in (
+        ("multipart/form-data", _BINARY, texts),
+        ("application/json", _BASE64, fields),
+    ):
+        images: Json = {
+            name: {"type": "array", "items": image, "minItems": 1} if name == "images" else image
+            for name in spec.image_names
+        }
+        schema: Json = {
+            "type": "object",
+            "properties": images | properties,
+            "required": [*spec.required, *shape.get("required", ())],
+            "additionalProperties": False,
+            **_rules(spec, fields),
+        }
+        contents[media] = {"schema": schema}
+    structures = [name for name, field in fields.items() if _is_structure(field)]
+    if structures:
+        encoding = {name: {"contentType": "application/json"} for name in structures}
+        contents["multipart/form-data"]["encoding"] = encoding
+    if spec.raw_name is not None:
+        contents["image/*"] = {"schema": _BINARY}
+    return contents
+
+
+def _rules(spec: BodySpec, fields: Json) -> Json:
+    """Say what must come together and what excludes each other; null is as left out."""
+    rules: Json = {}
+    if not spec.required:
+        vectors = [name for name in ("embedding", "embeddings") if name in fields]
+        without = {name: {"not": {"type": "array"}} for name in vectors}
+        ways: list[Json] = [
+            {"required": [name], "properties": without} for name in spec.image_names
+        ]
+        for name in vectors:
+            way = _given(**{name: "array", "space": "string"})
+            others = {other: rule for other, rule in without.items() if other != name}
+            way["properties"] |= others | dict.fromkeys(spec.image_names, False)
+            ways.append(way)
+        rules["anyOf"] = ways
+    if {"min_similarity", "target_fmr"} <= set(fields):
+        rules["not"] = _given(min_similarity="number", target_fmr="number")
+    return rules
+
+
+def _given(**types: str) -> Json:
+    """Describe an object that has these fields, with values of these types."""
+    return {
+        "required": list(types),
+        "properties": {name: {"type": kind} for name, kind in types.items()},
+    }
+
+
+def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
+    headers = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
+    answer: Json = {"description": "Done." if status < 400 else "Not ready.", "headers": headers}
+    if shape is not None:
+        content: Json = {"schema": {"$ref": _REF.format(model=shape.__name__)}}
+        example = EXAMPLES.get((route.method, route.path, status))
+        if example is not None:
+            content["example"] = example
+        answer["content"] = {route.media: content} | {media: {} for media in route.more_media}
+    elif status < 300:
+        answer["content"] = {route.media: {}}
+    return answer
+
+
+def _by_status(codes: Sequence[str]) -> dict[int, list[str]]:
+    grouped: dict[int, list[str]] = {}
+    for code in codes:
+        grouped.setdefault(PROBLEMS[code].status, []).append(code)
+    return grouped
+
+
+def _problems(status: int, codes: list[str]) -> Json:
+    examples = {
+        code: {
+            "value": {
+                "type": f"urn:aurum:problem:{code}",
+                "title": PROBLEMS[code].title,
+                "status": status,
+                "detail": PROBLEMS[code].title,
+                "code": code,
+                "request_id": "0f8fad5bd9cb469fa16570867728950e",
+            }
+        }
+        for code in codes
+    }
+    headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
+    if any(code in _COMES_BACK for code in codes):
+        headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    return {
+        "description": ", ".join(f"`{code}`" for code in codes),
+        "headers": headers,
+        "content": {
+            PROBLEM_TYPE: {
+                "schema": {"$ref": _REF.format(model=ProblemOut.__name__)},
+                "examples": examples,
+            }
+        },
+    }

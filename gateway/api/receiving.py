@@ -1,0 +1,192 @@
+"""The body of a request as it arrives: bounded in bytes, in time and in memory.
+
+The deadline of a request is for the work. It starts when the body is complete, so that a slow
+uplink costs nothing of it; the body has limits of its own.
+"""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import HttpVersion11, web
+
+from gateway.api.chunks import Pieces
+from gateway.api.context import context_of
+from gateway.errors import (
+    AurumError,
+    ImageTooLargeError,
+    InferenceUnavailableError,
+    RequestTimeoutError,
+)
+from gateway.settings import Settings
+
+_SHORTEST_WAIT_SECONDS: Final = 0.05
+"""So that bytes that have come already are read, however late this process is."""
+_RETRY_AFTER_SECONDS: Final = 1
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONTINUED: Final = web.RequestKey("continued", bool)
+
+
+class _StoppingError(Exception):
+    """The service stops; nothing more is read."""
+
+
+class Receiving:
+    """All bodies of the application that are being received."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.held_bytes = 0
+        self._most_bytes = settings.max_receiving_megabytes << 20
+        self._bodies: set[IncomingBody] = set()
+
+    def enter(self, body: "IncomingBody") -> None:
+        """Count a body in."""
+        self._bodies.add(body)
+
+    def hold(self, size: int) -> None:
+        """Count bytes in; raises InferenceUnavailableError if too many are held."""
+        if self.held_bytes + size > self._most_bytes:
+            raise InferenceUnavailableError(
+                "too many bodies are being received", retry_after_seconds=_RETRY_AFTER_SECONDS
+            )
+        self.held_bytes += size
+
+    def leave(self, body: "IncomingBody") -> None:
+        """Count a body and its bytes out."""
+        self._bodies.discard(body)
+        self.held_bytes -= body.received
+
+    async def stop(self, _: web.Application) -> None:
+        """Refuse the bodies that are not complete: a server that stops reads no more of them."""
+        for body in tuple(self._bodies):
+            body.interrupt()
+
+
+RECEIVING: Final = web.AppKey("receiving", Receiving)
+
+
+class IncomingBody:
+    """The bytes of a request's body, in pieces.
+
+        async with IncomingBody(request, most=most, too_many=refusal) as pieces:
+            async for piece in pieces: ...
+
+    The body is refused as soon as it is clear that it breaks a limit:
+        ImageTooLargeError: more than `most` bytes are announced, or came.
+        RequestTimeoutError: it stalls, comes too slowly or takes too long in all.
+        InferenceUnavailableError: too many bodies are being received, or the service stops.
+        InvalidRequestError: as `Pieces`.
+    When the last byte has come the deadline of the request starts anew.
+    """
+
+    def __init__(self, request: web.Request, *, most: int, too_many: str) -> None:
+        """Take at most `most` bytes; `too_many` is the refusal of more."""
+        self.received = 0
+        self._request = request
+        self._pieces = Pieces(request)
+        self._most = most
+        self._too_many = too_many
+        self._receiving = request.app[RECEIVING]
+        self._started = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        announced = self._request.content_length
+        if announced is not None and announced > self._most:
+            raise ImageTooLargeError(self._too_many)
+        if awaits_continue(self._request):
+            self._request[_CONTINUED] = True
+            await self._request.writer.write(_CONTINUE)
+            # as aiohttp's own handler: the head of the answer is still to come
+            self._request.writer.output_size = 0
+        self._started = time.monotonic()
+        self._receiving.enter(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._receiving.leave(self)
+        if kind is not None:
+            context_of(self._request).end_receiving()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        until, refusal = self._patience()
+        wait = max(until - time.monotonic(), _SHORTEST_WAIT_SECONDS)
+        try:
+            async with asyncio.timeout(wait):
+                piece = await anext(self._pieces, b"")
+        except TimeoutError:
+            raise self._give_up(RequestTimeoutError(refusal)) from None
+        except _StoppingError:
+            message = "the service stops before the body is complete; send it again"
+            stopping = InferenceUnavailableError(message, retry_after_seconds=_RETRY_AFTER_SECONDS)
+            raise self._give_up(stopping) from None
+        if not piece:
+            context_of(self._request).start_work()
+            raise StopAsyncIteration
+        if self.received + len(piece) > self._most:
+            raise ImageTooLargeError(self._too_many)
+        self._receiving.hold(len(piece))
+        self.received += len(piece)
+        until, refusal = self._patience()
+        if until < time.monotonic():
+            raise self._give_up(RequestTimeoutError(refusal))
+        return piece
+
+    async def read(self) -> bytes:
+        """Read all of it."""
+        body = bytearray()
+        async for piece in self:
+            body += piece
+        return bytes(body)
+
+    def interrupt(self) -> None:
+        """Wake the reader with a refusal, unless all bytes are there."""
+        if not self._request.content.is_eof():
+            self._request.content.set_exception(_StoppingError())
+
+    def _patience(self) -> tuple[float, str]:
+        """Until when more must have come, on the monotonic clock; what is said if it has not."""
+        settings = self._receiving.settings
+        idle, rate = settings.body_idle_seconds, settings.body_min_bytes_per_second
+        total = settings.body_timeout_seconds
+        return min(
+            (time.monotonic() + idle, f"no bytes of the body came for {idle:g} s"),
+            (
+                self._started + idle + self.received / rate,
+                f"the body comes slower than {rate} bytes per second",
+            ),
+            (self._started + total, f"the body is not complete after {total:g} s"),
+        )
+
+    def _give_up(self, error: AurumError) -> AurumError:
+        abandon(self._request)
+        return error
+
+
+def awaits_continue(request: web.Request) -> bool:
+    """Whether the client waits for `100 Continue` before it sends its body."""
+    return (
+        request.version >= HttpVersion11
+        and request.headers.get("Expect", "").strip().lower() == "100-continue"
+        and request.body_exists
+        and not request.get(_CONTINUED, False)
+    )
+
+
+async def expect(request: web.Request) -> None:
+    """Handle `Expect`: `IncomingBody` asks for the body, once it is known to be wanted."""
+
+
+def abandon(request: web.Request) -> None:
+    """Read nothing more of the body: the connection closes right behind the answer."""
+    request.content.feed_eof()
+    request.protocol.close()

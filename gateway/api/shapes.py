@@ -1,0 +1,113 @@
+"""Shapes that several resources share: what they are made of, images, faces, problems."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from triton_python_backend import contract
+
+Vector = Annotated[
+    Any,
+    PlainValidator(lambda value: np.asarray(value, dtype=np.float32)),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+]
+"""[D] float32; stays an array until it is written, which spares 512 Python floats per face."""
+
+
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of texts that every database can store."""
+
+
+class Shape(BaseModel):
+    """Base of all shapes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NoOptions(Shape):
+    """A route without query parameters."""
+
+
+MaxFaces = Annotated[int | None, Field(ge=1, le=contract.MOST_FACES)]
+
+
+class ImageOut(Shape):
+    """The image that was analysed: upright size in pixels, digest of its bytes."""
+
+    width: int
+    height: int
+    sha256: str
+
+
+class QualityOut(Shape):
+    """How well the face was photographed."""
+
+    size: float
+    """Shorter edge of the box in pixels."""
+    sharpness: float
+    """0 (blurred) to 1."""
+    brightness: float
+    """0 (black) to 1 (white)."""
+    yaw: float
+    """Degrees; above 0 the nose points to the right of the image."""
+    pitch: float
+    """Degrees; above 0 the face looks up."""
+    roll: float
+    """Degrees; above 0 the head is tilted clockwise in the image, after its `rotation`."""
+    acceptable: bool
+    """Whether `reasons` is empty."""
+    reasons: list[str]
+    """Why the face is not acceptable."""
+
+
+class FaceOut(Shape):
+    """A face, in pixels of the upright image."""
+
+    box: tuple[float, float, float, float]
+    """x1, y1, x2, y2."""
+    landmarks: list[tuple[float, float]]
+    """Left eye, right eye, nose, left and right mouth corner, as seen in the image after its
+    `rotation`; in pixels of the image as it was sent."""
+    confidence: float
+    """Of the detector, 0 to 1."""
+    quality: QualityOut
+    score: float | None = None
+    """1 to 10; null where the scoring head was not made for the embedding model in service."""
+    embedding: Vector = Field(default_factory=list)
+    """Unit vector; comparable only within one space. With `include=embedding`."""
+    crop: str = Field(default_factory=str)
+    """The aligned face, 112 x 112, as a data URI of a PNG. With `include=crop`."""
+
+
+class ModelsOut(Shape):
+    """The versions that made this answer; null for a stage that it did not need."""
+
+    detection: str | None
+    embedding: str | None
+    scoring: str | None
+    space: str | None
+    """Id of the embedding space, 16 hexadecimal digits."""
+
+
+class TookOut(Shape):
+    """Milliseconds by part; `total` includes receiving the request's body."""
+
+    validate_: float = Field(alias="validate")
+    inference: float
+    total: float
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+
+class ProblemOut(Shape):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    error: str | None = None
+    """Below `/v2` alone: the detail again, where clients of KServe v2 look for it."""

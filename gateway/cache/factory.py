@@ -1,0 +1,93 @@
+"""The cache of one application: opened, kept in touch with what is outside, closed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.cache.active_weights import Belief
+from gateway.cache.analyses import Answers
+from gateway.cache.memory import MemoryCache
+from gateway.cache.redis import RedisCache
+from gateway.errors import ConfigurationError
+from gateway.inference.base import Inference
+from gateway.settings import PREFIX, Settings
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_answers(
+    settings: Settings, inference: Inference, metrics: Metrics, *, release: str
+) -> AsyncIterator[Answers | None]:
+    """Open the layers; None where caching is switched off. Redis need not be there.
+
+    Raises ConfigurationError for a URL that names no Redis.
+    """
+    if settings.cache == "off":
+        yield None
+        return
+    redis = _redis(settings)
+    memory_ttl_seconds = min(settings.cache_memory_ttl_seconds, settings.cache_ttl_seconds)
+    belief = Belief(inference)
+    answers = Answers(
+        memory=MemoryCache(
+            max_bytes=settings.cache_memory_megabytes * 1024 * 1024,
+            ttl_seconds=memory_ttl_seconds if redis else settings.cache_ttl_seconds,
+            on_eviction=metrics.cache_evictions.inc,
+        ),
+        redis=redis,
+        belief=belief,
+        metrics=metrics,
+        release=release,
+        max_entry_bytes=settings.cache_max_entry_kilobytes * 1024,
+    )
+    tasks = [
+        asyncio.create_task(_keep_believing(belief), name="aurum-belief"),
+        asyncio.create_task(_keep_asking(answers), name="aurum-cache-health"),
+    ]
+    try:
+        yield answers
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await answers.close()
+
+
+def _redis(settings: Settings) -> RedisCache | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        return RedisCache(
+            settings.redis_url.get_secret_value(),
+            ttl_seconds=settings.cache_ttl_seconds,
+            timeout_seconds=settings.cache_timeout_seconds,
+        )
+    except ValueError as error:
+        # the URL may hold a password: only what is wrong with it is said
+        message = f"{PREFIX}REDIS_URL is no redis://, rediss:// or unix:// URL"
+        raise ConfigurationError(message) from error
+
+
+async def _keep_believing(belief: Belief) -> None:
+    while True:
+        try:
+            await belief.refresh()
+        except Exception:  # the supervisor of this task: without it nothing would be found again
+            log.exception("weights in service not learnt")
+        await belief.wait()
+
+
+async def _keep_asking(answers: Answers) -> None:
+    """Find a Redis that has come back; requests do not try it themselves."""
+    known: dict[str, str | None] = {}
+    while True:
+        found = await answers.check()
+        for layer, reason in found.items():
+            if (reason is None) != (known.get(layer) is None):
+                event = "cache layer answers again" if reason is None else "cache layer is away"
+                log.warning(event, extra={"layer": layer, "reason": reason})
+        known = found
+        await asyncio.sleep(1.0)

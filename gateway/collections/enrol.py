@@ -1,0 +1,305 @@
+"""Remembering faces so that nothing acknowledged is lost and no half remains.
+
+The journal comes first (`pending`), then the vector, flushed to the disk, then the journal again
+(`committed`), then the answer. Whatever is still `pending` at a start was never acknowledged and
+is removed with its vector (`repair.py`).
+
+The journal takes an image once for each subject: of requests that bring the same one at the same
+time, one writes it and the others wait until they can answer with what it wrote.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from sqlalchemy.exc import IntegrityError
+
+from gateway.collections.base import (
+    Candidate,
+    CropEmbedder,
+    Enrolled,
+    Stores,
+    home_of,
+    new_id,
+)
+from gateway.deadline import Deadline
+from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
+from gateway.records.crypt import CropCipher
+from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
+from gateway.vectors.base import (
+    DimensionMismatchError,
+    FacePoint,
+    UnknownVectorCollectionError,
+    Vector,
+    VectorCollection,
+)
+
+_DAY_SECONDS = 86_400
+_FIRST_LOOK_SECONDS = 0.01
+_LONGEST_LOOK_SECONDS = 0.2
+_BUSY_SECONDS = 1
+log = logging.getLogger(__name__)
+
+
+class Enrolment:
+    """Writes faces to both homes."""
+
+    def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: CropCipher) -> None:
+        self._stores = stores
+        self._embedder = embedder
+        self._cipher = cipher
+        self._made: set[VectorCollection] = set()
+
+    async def enrol(
+        self, collection: CollectionRecord, candidates: Sequence[Candidate], *, deadline: Deadline
+    ) -> tuple[Enrolled, ...]:
+        """Remember all of them, or none; in their order.
+
+        Candidates of an image that is remembered for their subject already are answered with the
+        faces that it gave. Raises ConflictError for embeddings of another space than the
+        collection's, or while another request holds one of the images.
+        """
+        if not candidates:
+            return ()
+        collection = await self._bound(collection, candidates[0])
+        candidates = await self._in_space(collection, candidates, deadline)
+        now = time.time()
+        faces = [_face(collection, candidate, at=now) for candidate in candidates]
+        copies = await self._copies(collection, candidates, deadline)
+        crops = self._sealed(collection, faces, candidates)
+        begun = await self._begin(collection, faces, crops, deadline)
+        if begun.faces:
+            written = {face.id for face in begun.faces}
+            new = [number for number, face in enumerate(faces) if face.id in written]
+            if copies is not None:
+                copies = copies[0], copies[1][new]
+            try:
+                await self._write_vectors(
+                    collection, begun.faces, [candidates[number] for number in new], copies
+                )
+                await self._stores.records.faces.commit(sorted(written))
+            except BaseException:
+                await self._undo(collection, begun.faces)
+                raise
+        return _answer(candidates, faces, begun)
+
+    async def _begin(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        crops: Sequence[SealedCrop],
+        deadline: Deadline,
+    ) -> Begun:
+        """Write the journal as soon as no other request is enrolling one of the images."""
+        records = self._stores.records
+        pause = _FIRST_LOOK_SECONDS
+        while True:
+            try:
+                begun = await records.faces.begin(faces, crops)
+            except IntegrityError as error:
+                record = await records.collections.get(collection.id)
+                if record is None or record.state != "active":
+                    raise NotFoundError(f"collection {collection.name} was just deleted") from error
+                # another gateway was first with one of the images
+                begun = Begun(busy=True)
+            if not begun.busy:
+                return begun
+            if not deadline.allows(pause):
+                message = "another request is enrolling the same image; try again"
+                raise ConflictError(message, retry_after_seconds=_BUSY_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+
+    async def _bound(self, collection: CollectionRecord, first: Candidate) -> CollectionRecord:
+        """Give the collection the space of its first face; of two first faces, one decides."""
+        if collection.space is None:
+            await self._stores.records.collections.set_space(
+                collection.id, space=first.space, dimension=len(first.vector)
+            )
+            found = await self._stores.records.collections.get(collection.id)
+            if found is None or found.state != "active":
+                raise NotFoundError(f"collection {collection.name} was just deleted")
+            collection = found
+        return collection
+
+    async def _in_space(
+        self, collection: CollectionRecord, candidates: Sequence[Candidate], deadline: Deadline
+    ) -> list[Candidate]:
+        """Bring crops of a newer model into the space that the collection lives in."""
+        space = collection.space
+        foreign = [c for c in candidates if c.space != space]
+        if space is None or not foreign:
+            return list(candidates)
+        crops = [c.crop for c in foreign if c.crop is not None]
+        if len(crops) < len(foreign):
+            message = f"the collection lives in space {space}, the embedding in {foreign[0].space}"
+            raise ConflictError(message)
+        vectors = await self._embedder.embed(np.stack(crops), space=space, deadline=deadline)
+        brought = iter(vectors)
+        return [
+            c if c.space == space else replace(c, vector=next(brought), space=space)
+            for c in candidates
+        ]
+
+    async def _copies(
+        self, collection: CollectionRecord, candidates: Sequence[Candidate], deadline: Deadline
+    ) -> tuple[str, Vector] | None:
+        """While the collection moves, faces are written to the other space, too: [N,D]."""
+        migration = collection.migration
+        if migration is None or migration.state == "failed":
+            return None
+        moved = collection.space == migration.target
+        other = migration.source if moved else migration.target
+        crops = [c.crop for c in candidates if c.crop is not None]
+        if len(crops) < len(candidates):
+            message = "while a collection moves to another space, only images can be enrolled"
+            raise ConflictError(message)
+        try:
+            vectors = await self._embedder.embed(np.stack(crops), space=other, deadline=deadline)
+        except ConflictError:
+            if moved:
+                # the old model is gone: the face lives in the new space alone
+                return None
+            raise
+        return other, vectors
+
+    def _sealed(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        candidates: Sequence[Candidate],
+    ) -> list[SealedCrop]:
+        if collection.settings.keep != "crop":
+            return []
+        return [
+            self._cipher.seal(face.id, candidate.crop.tobytes())
+            for face, candidate in zip(faces, candidates, strict=True)
+            if candidate.crop is not None
+        ]
+
+    async def _write_vectors(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        candidates: Sequence[Candidate],
+        copies: tuple[str, Vector] | None,
+    ) -> None:
+        points = [
+            point_of(face, candidate.vector, tenant=collection.tenant)
+            for face, candidate in zip(faces, candidates, strict=True)
+        ]
+        await self._put(collection, candidates[0].space, points)
+        if copies is not None:
+            space, vectors = copies
+            copied = [
+                replace(point, vector=vector) for point, vector in zip(points, vectors, strict=True)
+            ]
+            await self._put(collection, space, copied)
+            await self._stores.records.faces.mark_copied([face.id for face in faces], space)
+
+    async def _put(
+        self, collection: CollectionRecord, space: str, points: Sequence[FacePoint]
+    ) -> None:
+        home = home_of(collection, space)
+        vectors = self._stores.vectors
+        try:
+            if home not in self._made:
+                await self._make(collection, home, len(points[0].vector))
+            try:
+                await vectors.upsert(home, points)
+            except UnknownVectorCollectionError:
+                # one of this name was deleted since we made it, here or by another gateway
+                await self._make(collection, home, len(points[0].vector))
+                await vectors.upsert(home, points)
+            await vectors.flush(home)
+        except DimensionMismatchError as error:
+            raise InvalidRequestError(str(error)) from error
+        except UnknownVectorCollectionError as error:
+            raise ConflictError(f"collection {collection.name} is being deleted") from error
+
+    async def _make(
+        self, collection: CollectionRecord, home: VectorCollection, dimension: int
+    ) -> None:
+        record = await self._stores.records.collections.get(collection.id)
+        if record is None or record.state != "active":
+            raise NotFoundError(f"collection {collection.name} was just deleted")
+        await self._stores.vectors.create(home, dimension=dimension)
+        self._made.add(home)
+
+    async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
+        """Take back what was written; what cannot be is left to the repair."""
+        ids = [face.id for face in faces]
+        spaces = {face.space for face in faces}
+        if collection.migration is not None:
+            spaces |= {collection.migration.source, collection.migration.target}
+        try:
+            for space in spaces:
+                await remove_vectors(self._stores, home_of(collection, space), ids)
+            await self._stores.records.faces.remove(ids)
+        except AurumError as error:
+            log.warning("an enrolment is left to repair", extra={"reason": error.detail})
+
+
+async def remove_vectors(stores: Stores, home: VectorCollection, face_ids: Sequence[str]) -> int:
+    """Remove vectors from a home that may not exist; returns how many there were."""
+    try:
+        removed = await stores.vectors.delete(home, face_ids)
+        await stores.vectors.flush(home)
+    except UnknownVectorCollectionError:
+        return 0
+    return removed
+
+
+def point_of(face: FaceRecord, vector: Vector, *, tenant: str) -> FacePoint:
+    """The vector's side of a journal line."""
+    return FacePoint(
+        face_id=face.id,
+        vector=vector,
+        subject=face.subject,
+        tenant=tenant,
+        created_at=face.created_at,
+        quality=face.quality,
+        metadata=face.metadata,
+        image_sha256=face.image_sha256,
+        detector=face.detector,
+    )
+
+
+def _answer(
+    candidates: Sequence[Candidate], faces: Sequence[FaceRecord], begun: Begun
+) -> tuple[Enrolled, ...]:
+    """New faces, and once for each image that was known, those that it gave before."""
+    enrolled: list[Enrolled] = []
+    answered: set[str] = set()
+    for candidate, face in zip(candidates, faces, strict=True):
+        claim = face.claim
+        if claim is None or claim not in begun.known:
+            written = replace(face, state="committed")
+            enrolled.append(Enrolled(candidate.index, written, duplicate=False))
+        elif claim not in answered:
+            answered.add(claim)
+            known = begun.known[claim]
+            enrolled += [Enrolled(candidate.index, each, duplicate=True) for each in known]
+    return tuple(enrolled)
+
+
+def _face(collection: CollectionRecord, candidate: Candidate, *, at: float) -> FaceRecord:
+    days = collection.settings.retention_days
+    face_id = new_id()
+    return FaceRecord(
+        id=face_id,
+        collection_id=collection.id,
+        # a face that nobody named is a subject of its own; clusters find who belongs together
+        subject=candidate.subject or face_id,
+        space=candidate.space,
+        created_at=at,
+        image_sha256=candidate.image_sha256,
+        box=candidate.box,
+        quality=candidate.quality,
+        metadata=candidate.metadata,
+        detector=candidate.detector,
+        expires_at=None if days is None else at + days * _DAY_SECONDS,
+    )

@@ -1,0 +1,129 @@
+"""From the settings to the opened homes of vectors and records."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
+from gateway.collections.service import Collections, Limits
+from gateway.records.crypt import FileKeyCipher
+from gateway.records.database import sqlite_url
+from gateway.records.store import RecordStore
+from gateway.settings import Settings
+from gateway.telemetry.metrics import PartMetrics
+from gateway.vectors.base import VectorStore, VectorTuning
+from gateway.vectors.edge.store import EdgeVectorStore
+from gateway.vectors.metered import MeteredVectorStore
+from gateway.vectors.qdrant import QdrantVectorStore
+
+_MEGABYTE = 1 << 20
+
+
+def tuning_of(settings: Settings) -> VectorTuning:
+    """The settings of the vector engine."""
+    keys = settings.vector_indexed_metadata.split(",")
+    return VectorTuning(
+        hnsw_m=settings.vector_hnsw_m,
+        hnsw_ef_construct=settings.vector_hnsw_ef_construct,
+        hnsw_ef_search=settings.vector_hnsw_ef_search,
+        quantization=settings.vector_quantization,
+        oversampling=settings.vector_oversampling,
+        indexed_metadata=tuple(key.strip() for key in keys if key.strip()),
+        seal_points=settings.vector_seal_points,
+        purge_seconds=settings.vector_purge_seconds,
+        threads=settings.vector_threads,
+        shard_number=settings.qdrant_shard_number,
+        replication_factor=settings.qdrant_replication_factor,
+    )
+
+
+async def open_edge(settings: Settings) -> EdgeVectorStore:
+    """Qdrant Edge under `AURUM_HOME`; raises StorageUnavailableError if another process has it."""
+    return await EdgeVectorStore.open(
+        settings.home / "vectors",
+        tuning_of(settings),
+        min_free_bytes=settings.min_free_disk_megabytes * _MEGABYTE,
+    )
+
+
+async def open_server(settings: Settings, url: str) -> QdrantVectorStore:
+    """A Qdrant server; raises StorageUnavailableError where none answers."""
+    key = settings.qdrant_api_key
+    return await QdrantVectorStore.open(
+        url,
+        tuning_of(settings),
+        api_key=None if key is None else key.get_secret_value(),
+        timeout_seconds=settings.qdrant_timeout_seconds,
+    )
+
+
+async def open_vectors(settings: Settings) -> VectorStore:
+    """The home of vectors that the settings name."""
+    if settings.qdrant_url is None:
+        return await open_edge(settings)
+    return await open_server(settings, settings.qdrant_url)
+
+
+async def open_records(settings: Settings) -> RecordStore:
+    """The records that the settings name, migrated."""
+    if settings.database_url is not None:
+        return await RecordStore.open(settings.database_url.get_secret_value())
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return await RecordStore.open(sqlite_url(settings.home.resolve() / "records.sqlite3"))
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Both homes, closed at the end in the order opposite to that of opening."""
+    records = await open_records(settings)
+    try:
+        vectors = await open_vectors(settings)
+        try:
+            yield Stores(vectors, records)
+        finally:
+            await vectors.close()
+    finally:
+        await records.close()
+
+
+def metered(stores: Stores, metrics: PartMetrics) -> Stores:
+    """Both homes, with their calls counted."""
+
+    def told(part: str) -> Callable[[str, float, bool], None]:
+        def note(operation: str, seconds: float, worked: bool) -> None:
+            outcome = "ok" if worked else "error"
+            metrics.calls.labels(part, operation, outcome).observe(seconds)
+
+        return note
+
+    stores.records.tell(told("records"))
+    return Stores(
+        MeteredVectorStore(stores.vectors, told("vectors"), time.monotonic), stores.records
+    )
+
+
+@asynccontextmanager
+async def open_collections(
+    settings: Settings, embedder: CropEmbedder, cache: ImageForgetter, metrics: PartMetrics
+) -> AsyncIterator[Collections]:
+    """Collections at work, until the end of the block."""
+    key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
+    async with open_stores(settings) as opened:
+        stores = metered(opened, metrics)
+        collections = Collections(
+            stores,
+            embedder,
+            FileKeyCipher.load(key_file),
+            cache,
+            scratch=settings.home / "scratch",
+            limits=Limits(
+                max_metadata_entries=settings.max_metadata_entries,
+                max_enrol_images=settings.max_enrol_images,
+                max_cluster_faces=settings.max_cluster_faces,
+                retention_interval_seconds=settings.retention_interval_seconds,
+                request_timeout_seconds=settings.request_timeout_seconds,
+            ),
+        )
+        async with collections.running():
+            yield collections

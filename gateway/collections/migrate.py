@@ -1,0 +1,293 @@
+"""Moving a collection to another embedding space, losing nobody.
+
+`backfill`: kept crops are embedded in the target, new faces are written to both, searches ask the
+source. When every face is in both, checked by id and by a sample embedded again, searches switch
+(`switched`). The source is kept for `rollback` until `finish` drops it. Each step is written down
+before it is taken, so that a start after a crash goes on where it was.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
+from gateway.collections.enrol import point_of, remove_vectors
+from gateway.collections.reconcile import Repair
+from gateway.deadline import Deadline
+from gateway.errors import AurumError, ConflictError
+from gateway.records.crypt import CropCipher
+from gateway.records.types import CollectionRecord, FaceRecord, Migration
+from gateway.vectors.base import Vector
+from triton_python_backend import contract
+
+_BATCH = 32
+_STEP_SECONDS = 60.0
+_RETRIES = 5
+_RETRY_SECONDS = 2.0
+_SAMPLE = 32
+_MIN_COSINE = 0.999
+log = logging.getLogger(__name__)
+
+
+class Migrations:
+    """Starts, carries out, rolls back and finishes moves; owns their tasks."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        embedder: CropEmbedder,
+        cipher: CropCipher,
+        repair: Repair,
+        *,
+        settle_seconds: float,
+    ) -> None:
+        self._stores = stores
+        self._embedder = embedder
+        self._cipher = cipher
+        self._repair = repair
+        # longer than any request: an enrolment that began before the switch has ended by then
+        self._settle_seconds = settle_seconds
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, collection: CollectionRecord, *, deadline: Deadline) -> Migration:
+        """Begin to move to the space of the newest model; one under way is answered as it is.
+
+        Raises ConflictError where there is nothing to move, or not every face has a crop.
+        """
+        migration = collection.migration
+        if migration is not None and migration.state != "failed":
+            if migration.state == "backfill":
+                self._go_on(collection)
+            return migration
+        if collection.space is None or collection.dimension is None:
+            raise ConflictError("the collection has no faces yet, it takes the newest space anyway")
+        target, dimension = await self._embedder.current_space(deadline=deadline)
+        if target == collection.space:
+            raise ConflictError(f"the collection lives in the newest space {target} already")
+        faces, _ = await self._stores.records.faces.count(collection.id)
+        crops = await self._stores.records.faces.count_crops(collection.id)
+        if crops < faces:
+            message = (
+                f"{faces - crops} of {faces} faces have no crop to embed again; "
+                "only collections with keep=crop from the start can move"
+            )
+            raise ConflictError(message)
+        if migration is not None and migration.target != target:
+            await self._drop(collection, migration.target)
+        await self._stores.vectors.create(home_of(collection, target), dimension=dimension)
+        migration = Migration(collection.space, target, "backfill", faces, 0)
+        await self._stores.records.collections.set_migration(collection.id, migration)
+        self._go_on(replace(collection, migration=migration))
+        return migration
+
+    async def resume(self) -> None:
+        """At start: go on with what a crash or restart cut off."""
+        for collection in await self._stores.records.collections.all():
+            migration = collection.migration
+            if collection.state == "active" and migration and migration.state != "failed":
+                self._go_on(collection)
+
+    async def rollback(self, collection: CollectionRecord) -> None:
+        """Back to the source: before the switch the copies go, after it searches ask it again.
+
+        Raises ConflictError if faces enrolled after the switch live in the target alone.
+        """
+        migration = self._need(collection)
+        await self._stop(collection.id)
+        faces = self._stores.records.faces
+        if migration.state == "switched":
+            alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
+            while alone:
+                await self._copy(collection, alone, space=migration.source)
+                alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
+            info = await self._stores.vectors.info(home_of(collection, migration.source))
+            await self._stores.records.collections.switch_space(
+                collection.id,
+                space=migration.source,
+                dimension=info.dimension,
+                migration=replace(migration, state="failed", detail="rolled back"),
+            )
+            await faces.move_space(collection.id, source=migration.target, target=migration.source)
+        else:
+            failed = replace(migration, state="failed", detail="rolled back")
+            await self._stores.records.collections.set_migration(collection.id, failed)
+        await self._drop(collection, migration.target)
+
+    async def finish(self, collection: CollectionRecord) -> None:
+        """Drop the source; there is no way back then. Raises ConflictError before the switch."""
+        migration = self._need(collection)
+        if migration.state != "switched":
+            raise ConflictError(f"the move is in state {migration.state}, not switched")
+        await self._stop(collection.id)
+        await self._sweep(collection, migration)
+        await self._drop(collection, migration.source)
+
+    async def close(self) -> None:
+        """Stop the tasks; a start goes on with them."""
+        for collection_id in list(self._tasks):
+            await self._stop(collection_id)
+
+    def _need(self, collection: CollectionRecord) -> Migration:
+        migration = collection.migration
+        if migration is None or migration.state == "failed":
+            raise ConflictError("the collection is not being moved")
+        return migration
+
+    async def _drop(self, collection: CollectionRecord, space: str) -> None:
+        await self._stores.vectors.drop(home_of(collection, space))
+        await self._stores.records.faces.forget_copies(collection.id, space)
+        await self._stores.records.collections.set_migration(collection.id, None)
+
+    async def _stop(self, collection_id: str) -> None:
+        task = self._tasks.pop(collection_id, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _go_on(self, collection: CollectionRecord) -> None:
+        running = self._tasks.get(collection.id)
+        if running is None or running.done():
+            self._tasks[collection.id] = asyncio.create_task(
+                self._supervise(collection), name="aurum-migration"
+            )
+
+    async def _supervise(self, collection: CollectionRecord) -> None:
+        migration = collection.migration
+        if migration is None:
+            return
+        try:
+            if migration.state == "backfill":
+                await self._move(collection, migration)
+            await asyncio.sleep(self._settle_seconds)
+            await self._sweep(collection, migration)
+        except AurumError as error:
+            await self._fail(collection, migration, error.detail)
+        except Exception as error:  # the supervisor of this task
+            log.exception("migration failed", extra={"collection": collection.name})
+            await self._fail(collection, migration, str(error))
+
+    async def _fail(self, collection: CollectionRecord, migration: Migration, detail: str) -> None:
+        failed = replace(migration, state="failed", detail=detail)
+        await self._stores.records.collections.set_migration(collection.id, failed)
+
+    async def _move(self, collection: CollectionRecord, migration: Migration) -> None:
+        # a crash may have lost a vector that the journal claims: start from what is there
+        drifts = [
+            drift
+            for drift in await self._repair.find_drift()
+            if drift.home == home_of(collection, migration.target)
+        ]
+        await self._repair.mend(drifts)
+        await self._backfill(collection, migration)
+        await self._verify(collection, migration)
+        dimension = (
+            await self._stores.vectors.info(home_of(collection, migration.target))
+        ).dimension
+        faces, _ = await self._stores.records.faces.count(collection.id)
+        await self._stores.records.collections.switch_space(
+            collection.id,
+            space=migration.target,
+            dimension=dimension,
+            migration=replace(migration, state="switched", total=faces, done=faces),
+        )
+        await self._stores.records.faces.move_space(
+            collection.id, source=migration.source, target=migration.target
+        )
+
+    async def _sweep(self, collection: CollectionRecord, migration: Migration) -> None:
+        """Bring along who was enrolled at the moment of the switch, in the source alone."""
+        await self._backfill(collection, replace(migration, state="switched"))
+        await self._stores.records.faces.move_space(
+            collection.id, source=migration.source, target=migration.target
+        )
+
+    async def _backfill(self, collection: CollectionRecord, migration: Migration) -> None:
+        records = self._stores.records
+        while faces := await records.faces.not_in_space(
+            collection.id, migration.target, limit=_BATCH
+        ):
+            await self._copy(collection, faces, space=migration.target)
+            if migration.state == "backfill":
+                total, _ = await records.faces.count(collection.id)
+                done = await records.faces.count_copied(collection.id, migration.target)
+                step = replace(migration, total=total, done=done)
+                await records.collections.set_migration(collection.id, step)
+
+    async def _copy(
+        self, collection: CollectionRecord, faces: Sequence[FaceRecord], *, space: str
+    ) -> None:
+        faces, crops = await self._with_crops(collection, faces)
+        if not faces:
+            return
+        vectors = await self._embed(crops, space)
+        points = [
+            point_of(face, vector, tenant=collection.tenant)
+            for face, vector in zip(faces, vectors, strict=True)
+        ]
+        home = home_of(collection, space)
+        await self._stores.vectors.upsert(home, points)
+        await self._stores.vectors.flush(home)
+        # who was forgotten meanwhile was perhaps removed from there before this brought them back;
+        # who is forgotten from now on is removed after it
+        ids = [face.id for face in faces]
+        left = {face.id for face in await self._stores.records.faces.get(collection.id, ids)}
+        if forgotten := [face for face in ids if face not in left]:
+            await remove_vectors(self._stores, home, forgotten)
+        await self._stores.records.faces.mark_copied(ids, space)
+
+    async def _with_crops(
+        self, collection: CollectionRecord, faces: Sequence[FaceRecord]
+    ) -> tuple[Sequence[FaceRecord], Crops]:
+        """Read the crops of those faces that are not forgotten meanwhile: [N,112,112,3] uint8."""
+        records, ids = self._stores.records.faces, [face.id for face in faces]
+        sealed = {crop.face_id: crop for crop in await records.crops(ids)}
+        # asked afterwards: who is still there now had a crop before, or never
+        faces = await records.get(collection.id, ids)
+        missing = [face.id for face in faces if face.id not in sealed]
+        if missing:
+            raise ConflictError(f"{len(missing)} faces have no crop to embed again")
+        shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)
+        crops = [
+            np.frombuffer(self._cipher.open(sealed[face.id]), dtype=np.uint8) for face in faces
+        ]
+        return faces, np.asarray(crops, dtype=np.uint8).reshape(-1, *shape)
+
+    async def _embed(self, crops: Crops, space: str) -> Vector:
+        for attempt in range(_RETRIES):
+            try:
+                return await self._embedder.embed(
+                    crops, space=space, deadline=Deadline.after(_STEP_SECONDS)
+                )
+            except ConflictError:
+                raise
+            except AurumError as error:
+                if attempt == _RETRIES - 1:
+                    raise
+                log.warning("migration waits", extra={"reason": error.detail})
+                await asyncio.sleep(_RETRY_SECONDS * (attempt + 1))
+        raise ConflictError("the embedding stage does not answer")
+
+    async def _verify(self, collection: CollectionRecord, migration: Migration) -> None:
+        """Every face is in the target, and a sample of them is what the model says now."""
+        home = home_of(collection, migration.target)
+        for drift in await self._repair.find_drift():
+            if drift.home == home and drift.missing:
+                raise ConflictError(f"{len(drift.missing)} faces are missing in the target")
+        sample = await self._stores.vectors.scroll(home, limit=_SAMPLE)
+        ids = [point.face_id for point in sample.points]
+        faces, crops = await self._with_crops(
+            collection, await self._stores.records.faces.get(collection.id, ids)
+        )
+        if not faces:
+            return
+        stored = {point.face_id: point.vector for point in sample.points}
+        again = await self._embed(crops, migration.target)
+        cosines = [
+            float(np.dot(stored[face.id], vector))
+            for face, vector in zip(faces, again, strict=True)
+        ]
+        if min(cosines) < _MIN_COSINE:
+            raise ConflictError(f"an embedding of the target changed: cosine {min(cosines):.4f}")

@@ -1,0 +1,151 @@
+"""Vectors and records brought together again, at start and by `aurum vectors check`."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.collections.base import Actor, Stores, home_of
+from gateway.collections.enrol import remove_vectors
+from gateway.collections.erase import Forgetting, spaces_of
+from gateway.records.types import CollectionRecord, FaceRecord
+from gateway.types import Caller
+from gateway.vectors.base import UnknownVectorCollectionError, VectorCollection
+
+_PAGE = 1000
+_FACES_AT_ONCE = 500
+_REPAIR = Actor(Caller(tenant="", name="repair"))
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a crash had left behind and is settled now."""
+
+    unacknowledged: int
+    half_forgotten: int
+    collections: int
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was anything."""
+        return bool(self.unacknowledged or self.half_forgotten or self.collections)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What vectors and records of one collection disagree about.
+
+    orphans: vectors without a face; missing: faces without a vector, by space.
+    """
+
+    collection: CollectionRecord | None
+    home: VectorCollection
+    orphans: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class Repair:
+    """Settles what was cut off, finds what drifted."""
+
+    def __init__(self, stores: Stores, forgetting: Forgetting) -> None:
+        self._stores = stores
+        self._forgetting = forgetting
+
+    async def settle(self, *, older_than: float | None = None) -> Repaired:
+        """Take back what was never acknowledged, finish what was being forgotten.
+
+        older_than: leave younger journal lines alone, they may be under way (seconds since 1970).
+        """
+        before = time.time() + 1 if older_than is None else older_than
+        pending = await self._old("pending", before)
+        deleting = await self._old("deleting", before)
+        collections = 0
+        for collection in await self._stores.records.collections.all():
+            if collection.state == "deleting" and collection.updated_at < before:
+                await self._forgetting.finish_collection(collection)
+                collections += 1
+        return Repaired(len(pending), len(deleting), collections)
+
+    async def _old(self, state: str, before: float) -> list[FaceRecord]:
+        if state == "pending":
+            found = await self._stores.records.faces.in_state("pending")
+        else:
+            found = await self._stores.records.faces.in_state("deleting")
+        old = [face for face in found if face.created_at < before]
+        groups: dict[str, list[FaceRecord]] = {}
+        for face in old:
+            groups.setdefault(face.collection_id, []).append(face)
+        for collection_id, faces in groups.items():
+            collection = await self._stores.records.collections.get(collection_id)
+            if collection is None:
+                continue
+            for start in range(0, len(faces), _FACES_AT_ONCE):
+                await self._forgetting.finish(collection, faces[start : start + _FACES_AT_ONCE])
+        return old
+
+    async def find_drift(self) -> tuple[Drift, ...]:
+        """Compare every vector collection with the records, id by id."""
+        records = {
+            (record.tenant, record.name): record
+            for record in await self._stores.records.collections.all()
+        }
+        homes = set(await self._stores.vectors.collections())
+        for record in records.values():
+            if record.space is not None:
+                homes.add(home_of(record, record.space))
+        drifts = [
+            await self._compare(records.get((home.tenant, home.collection)), home)
+            for home in sorted(homes)
+        ]
+        return tuple(drift for drift in drifts if drift.orphans or drift.missing)
+
+    async def _compare(self, record: CollectionRecord | None, home: VectorCollection) -> Drift:
+        held = await self._vector_ids(home)
+        if record is None:
+            return Drift(None, home, tuple(sorted(held)), ())
+        expected: set[str] = set()
+        after = None
+        faces = self._stores.records.faces
+        while page := await faces.page(record.id, limit=_PAGE, after=after, over=True):
+            expected |= {f.id for f in page if home.space in (f.space, f.copied_to)}
+            after = (page[-1].created_at, page[-1].id)
+        # a face may be under way right now: neither side is wrong then
+        young = {f.id for f in await faces.in_state("pending")}
+        orphans = held - expected - young
+        return Drift(record, home, tuple(sorted(orphans)), tuple(sorted(expected - held)))
+
+    async def _vector_ids(self, home: VectorCollection) -> set[str]:
+        held: set[str] = set()
+        cursor = None
+        try:
+            while True:
+                page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
+                held |= {point.face_id for point in page.points}
+                cursor = page.next_cursor
+                if cursor is None:
+                    return held
+        except UnknownVectorCollectionError:
+            return held
+
+    async def mend(self, drifts: Sequence[Drift]) -> None:
+        """Remove vectors that nobody owns, and faces whose vector is lost.
+
+        A face that still has a vector in another space only loses the claim to this one.
+        """
+        for drift in drifts:
+            if drift.collection is None:
+                await self._stores.vectors.drop(drift.home)
+                continue
+            await remove_vectors(self._stores, drift.home, drift.orphans)
+            await self._mend_missing(drift.collection, drift)
+
+    async def _mend_missing(self, collection: CollectionRecord, drift: Drift) -> None:
+        faces = await self._stores.records.faces.get(collection.id, drift.missing, over=True)
+        copies = [f for f in faces if f.space != drift.home.space]
+        await self._stores.records.faces.mark_copied([f.id for f in copies], None)
+        lost = [f for f in faces if f.space == drift.home.space]
+        if lost:
+            spaces = spaces_of(collection, lost)
+            log.warning("faces without a vector are removed", extra={"spaces": spaces})
+            await self._forgetting.faces(collection, lost, _REPAIR, action="repair")

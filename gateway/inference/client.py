@@ -1,0 +1,228 @@
+"""One gRPC channel to Triton: requests in, typed errors out."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random,
+)
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from gateway.deadline import Deadline
+from gateway.errors import (
+    AurumError,
+    InferenceUnavailableError,
+    InvalidImageError,
+    RequestTimeoutError,
+)
+from gateway.types import StageStatus, StageVersion
+from triton_python_backend import contract
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+RETRY_AFTER_SECONDS: Final = 2
+"""How long a client shall wait for a Triton that is not there; its supervisor restarts it."""
+_ATTEMPTS: Final = 2
+_JITTER_SECONDS: Final = (0.02, 0.15)
+_LONGEST_REASON: Final = 200
+_LEFT_ALONE_SECONDS: Final = 60.0
+"""How long past its deadline a call goes on that nobody waits for, before it is cancelled."""
+_CLOSING_SECONDS: Final = 5.0
+
+_CHANNEL: Final[list[tuple[str, int]]] = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # a restarted Triton shall be found again at once; gRPC would wait up to two minutes
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # channels of one process to one address share a connection (and its backoff) unless told not to
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_TOO_LATE: Final = "StatusCode.DEADLINE_EXCEEDED"
+_ABSENT: Final = frozenset(
+    f"StatusCode.{code}" for code in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED")
+)
+
+
+class TritonCalls:
+    """The calls that the gateway makes, on one channel; opened within a running event loop."""
+
+    def __init__(self, address: str) -> None:
+        self._client = InferenceServerClient(address, channel_args=_CHANNEL)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        deadline: Deadline,
+        version: str = "",
+        attempts: int = _ATTEMPTS,
+        parameters: Mapping[str, int | str] | None = None,
+    ) -> dict[str, Array]:
+        """Run a model and return the outputs asked for, by name.
+
+        A Triton that is not there is tried again after a short random wait, `attempts` in all.
+
+        Raises: as `Inference.analyse`; AurumError ("internal") for what should not happen.
+        """
+        tensors = [_tensor(name, value) for name, value in inputs.items()]
+        wanted = [InferRequestedOutput(name) for name in outputs]
+
+        async def attempt() -> dict[str, Array]:
+            seconds = deadline.remaining_seconds()
+            try:
+                answer = await self._uncancelled(
+                    model, tensors, version, wanted, parameters, seconds
+                )
+            except TimeoutError as error:
+                raise RequestTimeoutError("inference did not answer within the deadline") from error
+            except InferenceServerException as error:
+                raise translate(error) from error
+            return {name: _output(answer.as_numpy(name), name) for name in outputs}
+
+        def give_up(state: RetryCallState) -> bool:
+            enough = stop_after_attempt(attempts)(state)
+            return enough or not deadline.allows(_JITTER_SECONDS[1])
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(InferenceUnavailableError),
+            stop=give_up,
+            wait=wait_random(*_JITTER_SECONDS),
+            reraise=True,
+        )
+        return await retrying(attempt)
+
+    async def _uncancelled(
+        self,
+        model: str,
+        tensors: list[InferInput],
+        version: str,
+        wanted: list[InferRequestedOutput],
+        parameters: Mapping[str, int | str] | None,
+        seconds: float,
+    ) -> Any:
+        """Wait for an answer, but let the call go on when nobody waits any more.
+
+        Triton 24.10 was seen to die (signal 11) when a call to the ensemble is cancelled while
+        other calls run: a caller that hangs up must not take the server from all others.
+        """
+        call = asyncio.ensure_future(
+            self._client.infer(
+                model,
+                tensors,
+                version,
+                wanted,
+                client_timeout=seconds + _LEFT_ALONE_SECONDS,
+                parameters=dict(parameters) if parameters else None,
+            )
+        )
+        self._under_way.add(call)
+        call.add_done_callback(self._ended)
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(call)
+
+    def _ended(self, call: asyncio.Task[Any]) -> None:
+        self._under_way.discard(call)
+        if not call.cancelled():
+            # fetched here, so that the error of a call that nobody awaits is not reported as lost
+            call.exception()
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        """List the stages of the contract with their versions, as Triton's index has them."""
+        return await self.listed([stage.name for stage in contract.STAGES], deadline=deadline)
+
+    async def listed(
+        self, names: Collection[str], *, deadline: Deadline
+    ) -> tuple[StageStatus, ...]:
+        """List models with their versions, lowest first; without any where there is no such one."""
+        seconds = deadline.remaining_seconds()
+        try:
+            index = await self._client.get_model_repository_index(client_timeout=seconds)
+        except InferenceServerException as error:
+            raise translate(error) from error
+        versions: dict[str, list[StageVersion]] = {name: [] for name in names}
+        for entry in index.models:
+            if entry.name in versions and entry.version:
+                versions[entry.name].append(StageVersion(entry.version, entry.state, entry.reason))
+        return tuple(
+            StageStatus(name, tuple(sorted(found, key=lambda each: int(each.version))))
+            for name, found in versions.items()
+        )
+
+    async def parameter(self, model: str, key: str, *, deadline: Deadline) -> str | None:
+        """Read a parameter of a model's configuration; None if it has none of this name."""
+        seconds = deadline.remaining_seconds()
+        try:
+            answer = await self._client.get_model_config(model, client_timeout=seconds)
+        except InferenceServerException as error:
+            raise translate(error) from error
+        parameters = answer.config.parameters
+        return str(parameters[key].string_value) if key in parameters else None
+
+    async def close(self) -> None:
+        """Close the channel; calls under way have a moment, then end with an error."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
+        await self._client.close()
+
+
+def translate(error: InferenceServerException) -> AurumError:
+    """Turn what Triton or gRPC said into an error of ours; only a clean sentence leaves here."""
+    status, text = str(error.status()), str(error.message())
+    undecodable = find_undecodable(text)
+    if undecodable is not None:
+        return undecodable
+    if status == _TOO_LATE:
+        return RequestTimeoutError("inference did not answer within the deadline")
+    # a Python stage whose process died says so as an internal error, and is started again
+    if status in _ABSENT or "Stub process" in text:
+        log.warning("triton unavailable", extra={"status": status, "reason": text})
+        return InferenceUnavailableError(
+            "inference is not available at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
+        )
+    log.error("triton failed", extra={"status": status, "reason": text})
+    return AurumError("inference failed")
+
+
+def find_undecodable(text: str) -> InvalidImageError | None:
+    """Give the error if Triton's text says that a stage could not decode the image."""
+    _, found, reason = text.partition(contract.INVALID_IMAGE)
+    if not found:
+        return None
+    # what a stage says may run on over several lines; the first is for the client
+    lines = reason.lstrip(" :").splitlines()
+    first = lines[0][:_LONGEST_REASON] if lines else "not decodable"
+    return InvalidImageError(f"the image cannot be decoded: {first}")
+
+
+def _tensor(name: str, value: Array) -> InferInput:
+    kind = "BYTES" if value.dtype == np.object_ else np_to_triton_dtype(value.dtype)
+    tensor = InferInput(name, list(value.shape), kind)
+    tensor.set_data_from_numpy(value)
+    return tensor
+
+
+def _output(value: Array | None, name: str) -> Array:
+    if value is None:
+        message = f"Triton answered without {name}"
+        log.error(message)
+        raise AurumError("inference failed")
+    return value

@@ -1,0 +1,191 @@
+"""Which version of a stage carries which id.
+
+Answers of Triton name the weights that really made them by id. Versions are looked up here: each
+ready version of an ONNX stage is asked once for its id with the smallest request it accepts.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+
+from gateway.deadline import Deadline
+from gateway.errors import AurumError
+from gateway.inference.client import Array, TritonCalls
+from gateway.types import InService, StageStatus, StageVersion, Weights
+from triton_python_backend import contract
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS: Final = 30.0
+"""Age from which what was learnt is learnt again: a version number may get other weights."""
+_PATIENCE_SECONDS: Final = 5.0
+"""An id that no version carries is not asked for again within this time."""
+_PROBE_EDGE: Final = 64
+_COMMON_DIMENSIONS: Final = (512, 128, 256)
+
+Clock = Callable[[], float]
+
+
+class VersionBook:
+    """Ids and versions of the ONNX stages, learnt from the running server."""
+
+    def __init__(self, calls: TritonCalls, *, clock: Clock = time.monotonic) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._versions: dict[tuple[str, int], str] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        self._unknown_since: dict[tuple[str, int], float] = {}
+        self._dimensions: list[int] = []
+        self._learnt_at = -REFRESH_SECONDS
+        self._served: frozenset[tuple[str, str]] = frozenset()
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def name(self, stage: str, identifier: int, *, deadline: Deadline) -> Weights:
+        """Name the weights behind an id of an answer; version None if no ready version has it."""
+        key = (stage, identifier)
+        if key not in self._versions and self._worth_asking(key):
+            seen_at = self._learnt_at
+            async with self._lock:
+                # whoever held the lock before may have learnt what is missing here
+                if key not in self._versions and self._learnt_at == seen_at:
+                    await self._learn(deadline)
+            if key not in self._versions:
+                self._unknown_since[key] = self._clock()
+        elif self._clock() - self._learnt_at > REFRESH_SECONDS:
+            self._refresh_aside()
+        return Weights(contract.format_id(identifier), self._versions.get(key))
+
+    async def with_ids(
+        self, stages: Iterable[StageStatus], *, deadline: Deadline
+    ) -> tuple[StageStatus, ...]:
+        """Learn anew and add the ids to the versions of a status."""
+        stages = tuple(stages)
+        async with self._lock:
+            await self._learn(deadline, stages)
+        return tuple(
+            StageStatus(stage.name, tuple(self._with_id(stage.name, v) for v in stage.versions))
+            for stage in stages
+        )
+
+    async def in_service(self, *, deadline: Deadline) -> InService:
+        """Name the newest ready version of each stage. Raises as `TritonCalls.stages`.
+
+        One listing; versions are asked for their ids only when some came, went or are due again.
+        """
+        listed = await self._calls.stages(deadline=deadline)
+        onnx = {stage.name for stage in contract.ONNX_STAGES}
+        newest = {
+            stage.name: ready[-1].version
+            for stage in listed
+            if stage.name in onnx and (ready := [each for each in stage.versions if each.ready])
+        }
+        served = frozenset(
+            (s.name, v.version) for s in listed if s.name in onnx for v in s.versions if v.ready
+        )
+        if served != self._served or self._clock() - self._learnt_at > REFRESH_SECONDS:
+            async with self._lock:
+                # a number that went away may come back with other weights
+                for gone in self._ids.keys() - served:
+                    del self._ids[gone]
+                await self._learn(deadline, listed)
+            known = served <= self._ids.keys()
+            self._served = served if known else frozenset()
+        detection, embedding, scoring = (
+            self._weights(stage.name, newest.get(stage.name)) for stage in contract.ONNX_STAGES
+        )
+        return InService(detection, embedding, scoring)
+
+    def _weights(self, stage: str, version: str | None) -> Weights | None:
+        found = None if version is None else self._ids.get((stage, version))
+        return None if found is None else Weights(contract.format_id(found), version)
+
+    async def close(self) -> None:
+        """Stop a refresh under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _with_id(self, stage: str, version: StageVersion) -> StageVersion:
+        found = self._ids.get((stage, version.version)) if version.ready else None
+        text = None if found is None else contract.format_id(found)
+        return StageVersion(version.version, version.state, version.reason, text)
+
+    def _worth_asking(self, key: tuple[str, int]) -> bool:
+        since = self._unknown_since.get(key)
+        return since is None or self._clock() - since > _PATIENCE_SECONDS
+
+    def _refresh_aside(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._refresh(), name="aurum-versions")
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            await self._learn(Deadline.after(_PATIENCE_SECONDS))
+
+    async def _learn(self, deadline: Deadline, stages: tuple[StageStatus, ...] = ()) -> None:
+        """Ask every ready version for its id; one that does not answer stays unknown."""
+        try:
+            listed = stages or await self._calls.stages(deadline=deadline)
+        except AurumError as error:
+            log.warning("versions not listed", extra={"reason": error.detail})
+            return
+        ready = {stage.name: [v.version for v in stage.versions if v.ready] for stage in listed}
+        for stage in contract.ONNX_STAGES:
+            for version in ready.get(stage.name, []):
+                try:
+                    identifier = await self._probe(stage.name, version, deadline)
+                except AurumError as error:
+                    reason = {"stage": stage.name, "version": version, "reason": error.detail}
+                    log.warning("version does not tell its id", extra=reason)
+                    continue
+                self._ids[stage.name, version] = identifier
+                self._versions[stage.name, identifier] = version
+        self._unknown_since.clear()
+        self._learnt_at = self._clock()
+
+    async def _probe(self, stage: str, version: str, deadline: Deadline) -> int:
+        if stage == contract.DETECTION.name:
+            canvas = np.zeros((1, _PROBE_EDGE, _PROBE_EDGE, 3), dtype=np.uint8)
+            answer = await self._ask(stage, version, {contract.CANVAS: canvas}, deadline)
+        elif stage == contract.EMBEDDING_STAGE.name:
+            crop = np.zeros((1, contract.CROP_SIZE, contract.CROP_SIZE, 3), dtype=np.uint8)
+            answer = await self._ask(
+                stage, version, {contract.CROPS: crop}, deadline, also=contract.EMBEDDING
+            )
+            dimension = answer[contract.EMBEDDING].shape[-1]
+            if dimension not in self._dimensions:
+                self._dimensions.insert(0, dimension)
+        else:
+            answer = await self._probe_head(version, deadline)
+        return int(answer[contract.ID_OUTPUT[stage]].reshape(-1)[0])
+
+    async def _probe_head(self, version: str, deadline: Deadline) -> dict[str, Array]:
+        """Ask a head, which takes embeddings of one length only that Triton does not tell."""
+        lengths = [*self._dimensions, *(d for d in _COMMON_DIMENSIONS if d not in self._dimensions)]
+        refusal = AurumError("no embedding length tried")
+        for length in lengths:
+            inputs: dict[str, Array] = {
+                contract.EMBEDDING: np.zeros((1, length), dtype=np.float32),
+                contract.SPACE: np.zeros((1, 1), dtype=np.int64),
+            }
+            try:
+                return await self._ask(contract.SCORING.name, version, inputs, deadline)
+            except AurumError as error:
+                refusal = error
+        raise refusal
+
+    async def _ask(
+        self,
+        stage: str,
+        version: str,
+        inputs: dict[str, Array],
+        deadline: Deadline,
+        also: str | None = None,
+    ) -> dict[str, Array]:
+        outputs = [contract.ID_OUTPUT[stage]] + ([also] if also else [])
+        return await self._calls.infer(stage, inputs, outputs, deadline=deadline, version=version)

@@ -1,0 +1,102 @@
+"""What is watched in one application: made from the settings, run, stopped."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from gateway.collections.base import Stores
+from gateway.inference.base import Inference
+from gateway.monitoring.drift import Distributions
+from gateway.monitoring.golden_probe import Portrait
+from gateway.monitoring.lease import OwnTurns, RedisTurns, Turns
+from gateway.monitoring.probes import Parts
+from gateway.registry.reference import References
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics, PartMetrics
+
+_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What runs in the background and what it found."""
+
+    parts: Parts
+    portrait: Portrait
+
+
+def make_distributions(
+    settings: Settings, references: References, metrics: Metrics
+) -> Distributions:
+    """Follow the faces of computed answers."""
+    return Distributions(
+        references,
+        metrics.drift,
+        window_faces=settings.drift_window_faces,
+        min_faces=min(settings.drift_min_faces, settings.drift_window_faces),
+        alert=settings.drift_psi_alert,
+    )
+
+
+@asynccontextmanager
+async def open_watch(
+    settings: Settings,
+    inference: Inference,
+    references: References,
+    stores: Stores,
+    metrics: Metrics,
+) -> AsyncIterator[Watch]:
+    """Watch, until the end of the block."""
+    parts = Parts(
+        {
+            "vectors": lambda: _ask_vectors(stores, metrics.parts),
+            "records": stores.records.health,
+        },
+        metrics.parts,
+    )
+    turns = make_turns(settings)
+    portrait = Portrait(
+        inference,
+        references,
+        metrics.portrait,
+        turns,
+        firsts=settings.home / "portrait.json",
+        interval_seconds=settings.portrait_interval_seconds,
+        scored=settings.scoring == "on",
+    )
+    try:
+        async with parts.running(), portrait.running():
+            yield Watch(parts, portrait)
+    finally:
+        await turns.close()
+
+
+def make_turns(settings: Settings) -> Turns:
+    """Share turns with the gateways of the same Triton, where a Redis and its address tell them."""
+    address = settings.triton_grpc_url
+    if settings.redis_url is None or address is None:
+        # a Triton that this program starts has this one gateway
+        return OwnTurns()
+    if address.startswith(_LOOPBACK):
+        address = f"{socket.gethostname()}/{address}"
+    return RedisTurns(settings.redis_url.get_secret_value(), f"portrait:{address}")
+
+
+async def _ask_vectors(stores: Stores, metrics: PartMetrics) -> str:
+    health = await stores.vectors.health()
+    if health.collections is not None:
+        metrics.collections.set(health.collections)
+    metrics.engine_starts.set(health.engine_starts)
+    metrics.engine_memory.set(_memory_bytes(health.engine_pid))
+    return health.detail
+
+
+def _memory_bytes(pid: int | None) -> int:
+    try:
+        return 0 if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        # it ended a moment ago
+        return 0

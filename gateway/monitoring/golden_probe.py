@@ -1,0 +1,295 @@
+"""One known portrait goes through the live ensemble now and then: does it answer as ever?
+
+What it is held against is the golden answer of the weights that answered, from their reference; of
+weights without one the first answer that they gave here. Crops depend on the detector and scores
+on the embedding, so an answer is compared only where all weights before it are the same, too:
+a swap is no drift.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gateway.deadline import Deadline
+from gateway.errors import AurumError
+from gateway.inference.base import Inference
+from gateway.monitoring.lease import Turns
+from gateway.registry.reference import References
+from gateway.telemetry.metrics import PortraitMetrics
+from gateway.types import Analysis, Need
+from triton_python_backend import contract
+
+log = logging.getLogger(__name__)
+
+PORTRAIT: Final = Path(contract.__file__).with_name("portrait.jpg")
+BOX_PIXELS: Final = 2.0
+LANDMARK_PIXELS: Final = 2.0
+CONFIDENCE: Final = 0.05
+COSINE_DISTANCE: Final = 0.01
+SCORE: Final = 0.1
+"""Drift from which the part `portrait` of readiness is degraded; rules in deploy/ use the same."""
+
+_DETECTION: Final = contract.DETECTION.name
+_EMBEDDING: Final = contract.EMBEDDING_STAGE.name
+_SCORING: Final = contract.SCORING.name
+_PATIENCE_SECONDS: Final = 10.0
+_KEPT_REPORTS: Final = 3
+"""Intervals for which a report counts, also as one of another gateway."""
+_MOST_FIRSTS: Final = 64
+Floats = npt.NDArray[np.float64]
+
+
+class Report(BaseModel):
+    """What one run found; a drift that cannot be told is NaN."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    at: float
+    """Seconds since 1970, UTC."""
+    seconds: float
+    """How long the ensemble took."""
+    outcome: str
+    """`ok`, `no_face`, or the code of an error."""
+    box_pixels: float = math.nan
+    """Furthest that an edge of the box moved, pixels of the portrait."""
+    landmark_pixels: float = math.nan
+    """Furthest that a landmark moved."""
+    confidence: float = math.nan
+    """Now less then."""
+    cosine_distance: float = math.nan
+    """1 less the cosine of the embedding then and now."""
+    score: float = math.nan
+    """Now less then."""
+    golden: dict[str, bool] = {}
+    """By stage: whether it was held against its golden answer, or its own first one."""
+    firsts: dict[str, tuple[float, ...]] = {}
+    """First answers by `answer_parts`' keys, for other gateways."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in words; None if nothing is."""
+        if self.outcome != "ok":
+            return "shows no face" if self.outcome == "no_face" else self.outcome
+        found = [
+            f"{what} moved by {value:.3g}{unit}"
+            for what, value, unit, limit in (
+                ("box", self.box_pixels, " px", BOX_PIXELS),
+                ("landmarks", self.landmark_pixels, " px", LANDMARK_PIXELS),
+                ("confidence", self.confidence, "", CONFIDENCE),
+                ("embedding", self.cosine_distance, "", COSINE_DISTANCE),
+                ("score", self.score, "", SCORE),
+            )
+            if abs(value) > limit
+        ]
+        return "; ".join(found) or None
+
+
+def answer_parts(analysis: Analysis) -> dict[str, tuple[str, tuple[float, ...]]]:
+    """Split the answer for the largest face by stage: the key of all weights behind it, and values.
+
+    Of the detection box (4), landmarks (10), confidence; of the embedding its components; of the
+    scoring one score, none where the head does not fit. Without a face nothing.
+    """
+    if not analysis.faces:
+        return {}
+    face, parts = analysis.faces[0], {}
+    key = analysis.detection.id
+    points = [value for point in face.landmarks for value in point]
+    parts[_DETECTION] = key, (*face.box, *points, face.confidence)
+    if analysis.embedding is None or face.embedding is None:
+        return parts
+    key += f"-{analysis.embedding.id}"
+    parts[_EMBEDDING] = key, tuple(float(value) for value in face.embedding)
+    if analysis.scoring is None or face.score is None or not math.isfinite(face.score):
+        return parts
+    parts[_SCORING] = f"{key}-{analysis.scoring.id}", (face.score,)
+    return parts
+
+
+class Portrait:
+    """Sends the portrait, compares and exports."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        references: References,
+        metrics: PortraitMetrics,
+        turns: Turns,
+        *,
+        firsts: Path,
+        interval_seconds: float,
+        scored: bool = True,
+    ) -> None:
+        self._inference = inference
+        self._references = references
+        self._metrics = metrics
+        self._turns = turns
+        self._file = firsts
+        self._interval_seconds = interval_seconds
+        self._need = Need.EMBEDDING | (Need.SCORE if scored else Need.NOTHING_MORE)
+        self._image = PORTRAIT.read_bytes()
+        self._firsts: dict[str, tuple[float, ...]] = {}
+        self._last: Report | None = None
+
+    @property
+    def switched_on(self) -> bool:
+        """Whether the portrait is sent at all."""
+        return self._interval_seconds > 0
+
+    @property
+    def last(self) -> Report | None:
+        """The last report, of this gateway or another; None where there is none of late."""
+        stale = _KEPT_REPORTS * self._interval_seconds + _PATIENCE_SECONDS
+        if self._last is None or time.time() - self._last.at > stale:
+            return None
+        return self._last
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send it every interval, until the end of the block."""
+        if not self.switched_on:
+            yield
+            return
+        self._firsts = await asyncio.to_thread(_read_firsts, self._file)
+        task = asyncio.create_task(self._keep_sending(), name="aurum-portrait")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def turn(self) -> Report | None:
+        """Send it if it is our turn, else take the report of another gateway, if there is one."""
+        if await self._turns.take(0.95 * self._interval_seconds):
+            report = await self.send()
+            kept_seconds = _KEPT_REPORTS * self._interval_seconds
+            await self._turns.tell(report.model_dump_json().encode(), kept_seconds)
+        else:
+            found = await self._turns.told()
+            if found is None:
+                return None
+            try:
+                report = Report.model_validate_json(found)
+            except ValidationError:
+                return None
+            for key, values in report.firsts.items():
+                self._firsts.setdefault(key, values)
+        self._last = report
+        self._metrics.show(report.model_dump(exclude={"firsts"}))
+        return report
+
+    async def send(self) -> Report:
+        """Send it once; whatever goes wrong is in the report."""
+        started, at = time.monotonic(), time.time()
+        try:
+            analysis = await self._inference.analyse(
+                self._image, need=self._need, deadline=Deadline.after(_PATIENCE_SECONDS)
+            )
+        except AurumError as error:
+            seconds = time.monotonic() - started
+            report = Report(at=at, seconds=seconds, outcome=error.code, firsts=self._firsts)
+        else:
+            report = await self._compare(analysis, at=at, seconds=time.monotonic() - started)
+        self._metrics.runs.labels(report.outcome).inc()
+        return report
+
+    async def _compare(self, analysis: Analysis, *, at: float, seconds: float) -> Report:
+        parts = answer_parts(analysis)
+        known, golden = await self._known(parts)
+        drift = _drift({stage: (known[stage], now) for stage, (_, now) in parts.items()})
+        outcome = "ok" if parts else "no_face"
+        return Report(
+            at=at, seconds=seconds, outcome=outcome, golden=golden, firsts=self._firsts, **drift
+        )
+
+    async def _known(
+        self, parts: Mapping[str, tuple[str, tuple[float, ...]]]
+    ) -> tuple[dict[str, tuple[float, ...]], dict[str, bool]]:
+        """What to compare with, by stage; what is answered for the first time is kept."""
+        known, golden, new = {}, {}, False
+        for stage, (key, now) in parts.items():
+            found = self._golden(stage, key)
+            golden[stage] = found is not None and len(found) == len(now)
+            if found is None or not golden[stage]:
+                new |= key not in self._firsts
+                found = self._firsts.setdefault(key, now)
+            known[stage] = found
+        if new:
+            while len(self._firsts) > _MOST_FIRSTS:
+                del self._firsts[next(iter(self._firsts))]
+            await asyncio.to_thread(_write_firsts, self._file, dict(self._firsts))
+        return known, golden
+
+    def _golden(self, stage: str, key: str) -> tuple[float, ...] | None:
+        *before, identifier = key.split("-")
+        reference = self._references.of(stage, identifier)
+        if reference is None or not reference.portrait:
+            return None
+        made_with = [reference.made_with.get(name) for name in (_DETECTION, _EMBEDDING)]
+        return reference.portrait if made_with[: len(before)] == before else None
+
+    async def _keep_sending(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self.turn()
+            except Exception:  # the supervisor of this task
+                log.exception("portrait not sent")
+            await asyncio.sleep(max(self._interval_seconds - (time.monotonic() - started), 0))
+
+
+def _drift(
+    parts: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]],
+) -> dict[str, float]:
+    """Compare what was answered then and now, by stage."""
+    arrays = {stage: (np.array(then), np.array(now)) for stage, (then, now) in parts.items()}
+    found: dict[str, float] = {}
+    if _DETECTION in arrays:
+        then, now = arrays[_DETECTION]
+        moved = (now - then)[4:14].reshape(5, 2)
+        found["box_pixels"] = float(np.abs(now - then)[:4].max())
+        found["landmark_pixels"] = float(np.hypot(moved[:, 0], moved[:, 1]).max())
+        found["confidence"] = float(now[14] - then[14])
+    if _EMBEDDING in arrays:
+        found["cosine_distance"] = _cosine_distance(*arrays[_EMBEDDING])
+    if _SCORING in arrays:
+        then, now = arrays[_SCORING]
+        found["score"] = float(now[0] - then[0])
+    return found
+
+
+def _cosine_distance(a: Floats, b: Floats) -> float:
+    # kept values are rounded: their length is not quite 1
+    return max(float(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)), 0.0)
+
+
+def _read_firsts(path: Path) -> dict[str, tuple[float, ...]]:
+    try:
+        return Report.model_validate_json(path.read_bytes()).firsts
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError) as error:
+        log.warning("first answers not readable", extra={"path": str(path), "reason": str(error)})
+        return {}
+
+
+def _write_firsts(path: Path, firsts: dict[str, tuple[float, ...]]) -> None:
+    kept = Report(at=time.time(), seconds=0, outcome="ok", firsts=firsts)
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(kept.model_dump_json())
+        os.replace(part, path)
+    except OSError as error:
+        # they hold in this process; the next start takes its own first answer
+        log.warning("first answers not kept", extra={"path": str(path), "reason": str(error)})

@@ -1,0 +1,173 @@
+"""What the records hold, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+MetadataValue = str | int | float | bool
+FaceState = Literal["pending", "committed", "deleting"]
+MigrationState = Literal["backfill", "verified", "switched", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSettings:
+    """What a user decides per collection.
+
+    keep: `none`, or `crop`: the aligned faces, encrypted, so that they can be embedded anew.
+    quality: gate of enrolment, see `collections/quality.py`.
+    retention_days: faces are forgotten this long after enrolment; None: never.
+    match_threshold: cosine from which a search matches; None: the setting of the gateway.
+    """
+
+    keep: Literal["none", "crop"] = "none"
+    quality: Literal["off", "standard", "strict"] = "standard"
+    retention_days: float | None = None
+    match_threshold: float | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A change of embedding space under way.
+
+    source and target are spaces; `switched`: searches already ask the target, the source is kept
+    for a rollback.
+    """
+
+    source: str
+    target: str
+    state: MigrationState
+    total: int
+    done: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRecord:
+    """One collection; space and dimension are empty until the first face."""
+
+    id: str
+    tenant: str
+    name: str
+    state: Literal["active", "deleting"]
+    settings: CollectionSettings
+    space: str | None
+    dimension: int | None
+    migration: Migration | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """The journal line of one face; see `tables.FACES`."""
+
+    id: str
+    collection_id: str
+    subject: str
+    space: str
+    created_at: float
+    state: FaceState = "pending"
+    copied_to: str | None = None
+    image_sha256: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    detector: str | None = None
+    expires_at: float | None = None
+
+    @property
+    def claim(self) -> str | None:
+        """What an image gives once: itself and the subject, empty where nobody is named."""
+        if self.image_sha256 is None:
+            return None
+        return f"{self.image_sha256}:{'' if self.subject == self.id else self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What became of new faces.
+
+    faces: those that are written as `pending`, in the order given. known: by claim, the faces
+    that the same image has given this subject before; nothing was written for them. busy: another
+    request is enrolling one of the images; nothing was written at all.
+    """
+
+    faces: tuple[FaceRecord, ...] = ()
+    known: Mapping[str, tuple[FaceRecord, ...]] = field(default_factory=dict)
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRecord:
+    """Whom faces show; faces: how many there are."""
+
+    name: str
+    display_name: str | None
+    external_id: str | None
+    metadata: Mapping[str, MetadataValue]
+    created_at: float
+    updated_at: float
+    faces: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedCrop:
+    """An encrypted aligned face."""
+
+    face_id: str
+    key_id: str
+    nonce: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One line of the audit: no image, vector, face id or subject."""
+
+    at: float
+    tenant: str
+    actor: str
+    action: str
+    collection: str | None
+    receipt: str
+    counts: Mapping[str, int]
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that was given under an idempotency key; status None: still under way."""
+
+    fingerprint: str
+    status: int | None
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRun:
+    """The latest clustering of a collection."""
+
+    run_id: str
+    collection_id: str
+    state: Literal["running", "done", "failed"]
+    threshold: float
+    total: int
+    done: int
+    detail: str | None
+    started_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One group of faces of a collection."""
+
+    cluster_id: str
+    size: int
+    subjects: Mapping[str, int]
+    faces: tuple[str, ...]
+
+
+IDEMPOTENCY_SECONDS: Final = 86_400
+"""How long an answer is kept under its `Idempotency-Key`."""

@@ -1,0 +1,259 @@
+"""A version on trial: which requests it answers, what runs beside, when it is stopped.
+
+Nothing here delays or fails a caller: the candidate has half of a request's time, and the version
+in service answers where it fails; what runs beside starts when the caller has been answered, one
+at a time, and takes a tenth of the time at most, as it runs on the same cores.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from gateway.deadline import Deadline
+from gateway.errors import AurumError, InferenceUnavailableError
+from gateway.inference.base import Inference
+from gateway.rollout.base import CandidateInference
+from gateway.rollout.compare import compare
+from gateway.rollout.failure_guard import Judge
+from gateway.rollout.plan import Asker, Candidate
+from gateway.rollout.report import Report, Role, TrialMetrics
+from gateway.types import Analysis, Asked, Need, Weights
+
+log = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 5.0
+_MISSED_SECONDS: Final = 10.0
+_AFTER_SECONDS: Final = 0.02
+"""Until the caller has its answer."""
+_REST: Final = 9
+"""So many times as long as it ran rests what runs beside."""
+
+
+class Trials:
+    """The trial under way, if there is one. One at a time, as Triton has it."""
+
+    def __init__(
+        self,
+        engine: CandidateInference,
+        inference: Inference,
+        metrics: TrialMetrics,
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._engine = engine
+        self._inference = inference
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+        self._judge = Judge()
+        self._beside: asyncio.Task[None] | None = None
+        self._rests_until = 0.0
+        self._missed_since: float | None = None
+        self.candidate: Candidate | None = None
+        self.report: Report | None = None
+        self.stopped = ""
+        """Why the candidate is not asked any more; empty while it is."""
+
+    def choose(self, asker: Asker, need: Need) -> Candidate | None:
+        """The candidate, if it is to answer this request; None: the version in service."""
+        candidate = self._asked
+        return candidate if candidate and candidate.answers(asker, need) else None
+
+    async def analyse(
+        self, candidate: Candidate, data: bytes, *, asked: Asked, deadline: Deadline
+    ) -> Analysis:
+        """Have the candidate answer; raises as `CandidateInference.analyse`."""
+        work = partial(
+            self._engine.analyse,
+            candidate,
+            data,
+            need=asked.need,
+            deadline=deadline,
+            look=asked.look,
+        )
+        analysis = await self._measured("candidate", candidate, work)
+        self._run_beside(candidate, data, asked, analysis)
+        return analysis
+
+    def answered(self, data: bytes, asked: Asked, analysis: Analysis, seconds: float) -> None:
+        """Note an answer of the version in service, and have the candidate look at the image."""
+        candidate = self._asked
+        if candidate is None or self.report is None or not candidate.concerns(asked.need):
+            return
+        self._note("active", candidate, analysis, seconds)
+        if candidate.plan.mode == "shadow":
+            self._run_beside(candidate, data, asked, analysis)
+
+    def blame(self, candidate: Candidate, error: AurumError) -> None:
+        """Note that the candidate failed where the version in service answered."""
+        if not self._is_on(candidate) or self.stopped:
+            return
+        away = isinstance(error, InferenceUnavailableError)
+        verdict = self._judge.failed(away=away)
+        if verdict:
+            self.stopped = f"{verdict}: {error.detail}"
+            self._show()
+            log.error(
+                "the candidate is not asked any more",
+                extra={"stage": candidate.plan.stage, "reason": self.stopped},
+            )
+
+    async def refresh(self) -> None:
+        """Learn what is being tried now."""
+        try:
+            found = await self._engine.candidate(deadline=Deadline.after(_PATIENCE_SECONDS))
+        except AurumError as error:
+            log.debug("what is tried is not known", extra={"reason": error.detail})
+            return
+        self.candidate = found
+        if found is None and self._is_missed():
+            return
+        self._missed_since = None
+        if found is None or not self._is_on(found):
+            self._begin(found)
+
+    async def close(self) -> None:
+        """Wait for what runs beside: its call must not be cancelled."""
+        if self._beside is not None:
+            await asyncio.gather(self._beside, return_exceptions=True)
+
+    @property
+    def _asked(self) -> Candidate | None:
+        return None if self.stopped else self.candidate
+
+    def _is_on(self, candidate: Candidate) -> bool:
+        return self.report is not None and self.report.plan == candidate.plan
+
+    def _is_missed(self) -> bool:
+        """Whether the trial may come back: Triton loads an ensemble anew when a stage changes."""
+        now = asyncio.get_running_loop().time()
+        if self._missed_since is None:
+            self._missed_since = now
+        return self.report is not None and now - self._missed_since < _MISSED_SECONDS
+
+    def _begin(self, found: Candidate | None) -> None:
+        if found is None and self.report is None:
+            return
+        self.report = None if found is None else Report(found.plan, self._metrics)
+        self.stopped = ""
+        self._judge = Judge()
+        self._show()
+        plan = None if found is None else found.plan.model_dump()
+        log.info("no version is tried" if plan is None else "a version is tried", extra=plan)
+
+    def _show(self) -> None:
+        self._metrics.running.clear()
+        if self.report is not None:
+            plan = self.report.plan
+            share = plan.share if plan.mode == "canary" and not self.stopped else 0.0
+            state = "stopped" if self.stopped else "running"
+            labels = (plan.stage, str(plan.version), plan.mode, state)
+            self._metrics.running.labels(*labels).set(share)
+
+    async def _measured(
+        self, role: Role, candidate: Candidate, work: Callable[[], Awaitable[Analysis]]
+    ) -> Analysis:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            analysis = await work()
+        except AurumError as error:
+            if self.report is not None and self._is_on(candidate):
+                self.report.failed(role, error.code)
+            raise
+        self._note(role, candidate, analysis, loop.time() - started)
+        return analysis
+
+    def _note(self, role: Role, candidate: Candidate, analysis: Analysis, seconds: float) -> None:
+        if self.report is None or not self._is_on(candidate):
+            return
+        if role == "candidate":
+            self._judge.answered()
+        weights = _weights(analysis, candidate.plan.stage)
+        version = None if weights is None else weights.version
+        self.report.answered(role, version=version, seconds=seconds, faces=len(analysis.faces))
+
+    def _run_beside(
+        self, candidate: Candidate, data: bytes, asked: Asked, analysis: Analysis
+    ) -> None:
+        if self.report is None or not self._is_on(candidate):
+            return
+        busy = self._beside is not None and not self._beside.done()
+        if busy or asyncio.get_running_loop().time() < self._rests_until:
+            self.report.skipped()
+            return
+        self._beside = asyncio.create_task(
+            self._compare(candidate, data, asked, analysis), name="aurum-trial"
+        )
+
+    async def _compare(
+        self, candidate: Candidate, data: bytes, asked: Asked, answered: Analysis
+    ) -> None:
+        """Have the other version look at an image, too."""
+        await asyncio.sleep(_AFTER_SECONDS)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        deadline = Deadline.after(self._timeout_seconds)
+        shadow = candidate.plan.mode == "shadow"
+        try:
+            if shadow:
+                work = partial(
+                    self._engine.analyse,
+                    candidate,
+                    data,
+                    need=asked.need,
+                    deadline=deadline,
+                    look=asked.look,
+                )
+                other = await self._measured("candidate", candidate, work)
+            else:
+                other = await self._inference.analyse(
+                    data, need=asked.need, deadline=deadline, look=asked.look
+                )
+        except AurumError as error:
+            if self.report is not None and self._is_on(candidate):
+                self.report.not_compared()
+            if shadow:
+                self.blame(candidate, error)
+        else:
+            active, tried = (answered, other) if shadow else (other, answered)
+            if self.report is not None and self._is_on(candidate):
+                self.report.differed(compare(active, tried))
+        ended = loop.time()
+        self._rests_until = ended + _REST * (ended - started)
+
+
+def _weights(analysis: Analysis, stage: str) -> Weights | None:
+    found: Weights | None = getattr(analysis, stage.removeprefix("face_"))
+    return found
+
+
+@asynccontextmanager
+async def open_trials(
+    engine: CandidateInference,
+    inference: Inference,
+    metrics: TrialMetrics,
+    *,
+    timeout_seconds: float,
+) -> AsyncIterator[Trials]:
+    """Keep learning what is tried until the end."""
+    trials = Trials(engine, inference, metrics, timeout_seconds=timeout_seconds)
+    task = asyncio.create_task(_keep_learning(trials), name="aurum-trials")
+    try:
+        yield trials
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await trials.close()
+
+
+async def _keep_learning(trials: Trials) -> None:
+    while True:
+        try:
+            await trials.refresh()
+        except Exception:  # the supervisor of this task: without it a trial would never end
+            log.exception("what is tried was not learnt")
+        await asyncio.sleep(_INTERVAL_SECONDS)

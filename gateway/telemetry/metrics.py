@@ -1,0 +1,205 @@
+"""What Prometheus sees of the gateway; one registry for each app."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+_RECEIVING_SECONDS = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """All metrics; `route` is the pattern of a route, never a path that a client made up."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "aurum_http_requests",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "aurum_http_request_seconds",
+            "Seconds from a complete request to its answer.",
+            ["route", "method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.receiving = Histogram(
+            "aurum_http_receiving_seconds",
+            "Seconds from the head of a request to the end of its body.",
+            ["route"],
+            buckets=_RECEIVING_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "aurum_http_requests_in_flight", "Requests being answered.", registry=self.registry
+        )
+        self.errors = Counter(
+            "aurum_errors", "Problems answered, by code.", ["code"], registry=self.registry
+        )
+        self.inference = Histogram(
+            "aurum_inference_seconds",
+            "Seconds that one image waited for the engine.",
+            ["engine"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.faces = Counter(
+            "aurum_faces_found", "Faces in answers of the engine.", registry=self.registry
+        )
+
+        self.cache_lookups = Counter(
+            "aurum_cache_lookups",
+            "Lookups by layer and outcome: hit, miss, error, timeout, refused, malformed.",
+            ["layer", "outcome"],
+            registry=self.registry,
+        )
+        self.cache_writes = Counter(
+            "aurum_cache_writes",
+            "Writes by layer and outcome: kept, error, timeout, refused, too_large.",
+            ["layer", "outcome"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Counter(
+            "aurum_cache_bytes",
+            "Bytes of values, by layer and direction: read, written.",
+            ["layer", "direction"],
+            registry=self.registry,
+        )
+        self.cache_size = Gauge(
+            "aurum_cache_size_bytes", "Bytes held in this process.", registry=self.registry
+        )
+        self.cache_evictions = Counter(
+            "aurum_cache_evictions",
+            "Images dropped from this process's layer to make room.",
+            registry=self.registry,
+        )
+        self.shared_flights = Counter(
+            "aurum_shared_flights",
+            "Requests that joined the work of an identical one.",
+            registry=self.registry,
+        )
+        self.parts = PartMetrics(self.registry)
+        self.portrait = PortraitMetrics(self.registry)
+        self.drift = DriftMetrics(self.registry)
+
+    def text(self) -> bytes:
+        """Render all in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class PartMetrics:
+    """The homes of vectors and records."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "aurum_part_up",
+            "1 if the part answered when it was last asked, by part: vectors, records.",
+            ["part"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "aurum_part_probe_seconds",
+            "Seconds that a part took to say how it does, asked every other second.",
+            ["part"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.calls = Histogram(
+            "aurum_part_call_seconds",
+            "Seconds of a call, by part, operation and outcome: ok, error.",
+            ["part", "operation", "outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.collections = Gauge(
+            "aurum_vectors_collections",
+            "Vector collections, one for each space.",
+            registry=registry,
+        )
+        self.engine_starts = Gauge(
+            "aurum_vectors_engine_starts",
+            "How often Qdrant Edge's process was started; above 1 it ended unasked.",
+            registry=registry,
+        )
+        self.engine_memory = Gauge(
+            "aurum_vectors_engine_memory_bytes",
+            "Resident memory of Qdrant Edge's process; 0 where there is none.",
+            registry=registry,
+        )
+
+
+class PortraitMetrics:
+    """The known portrait in the live ensemble; NaN where nothing can be compared."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            found = Gauge(f"aurum_portrait_{name}", text, registry=registry)
+            found.set(math.nan)
+            return found
+
+        self.runs = Counter(
+            "aurum_portrait_runs",
+            "Portraits that this gateway sent, by outcome: ok, no_face, or the code of an error.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._gauges = {
+            "seconds": gauge("seconds", "Seconds that the ensemble took for the last one."),
+            "box_pixels": gauge("box_shift_pixels", "Furthest that an edge of the box moved."),
+            "landmark_pixels": gauge("landmark_shift_pixels", "Furthest that a landmark moved."),
+            "confidence": gauge("confidence_difference", "Confidence now less then."),
+            "cosine_distance": gauge("embedding_distance", "1 less the cosine of then and now."),
+            "score": gauge("score_difference", "Score now less then."),
+        }
+        self._success = Gauge(
+            "aurum_portrait_last_success_timestamp_seconds",
+            "When its face was last found, seconds since 1970.",
+            registry=registry,
+        )
+        self._success.set(math.nan)
+        self._golden = Gauge(
+            "aurum_portrait_golden",
+            "1 if a stage is held against its golden answer, 0 against its own first one.",
+            ["stage"],
+            registry=registry,
+        )
+
+    def show(self, report: Mapping[str, Any]) -> None:
+        """Export the fields of a `Report`."""
+        for name, gauge in self._gauges.items():
+            gauge.set(report[name])
+        if report["outcome"] == "ok":
+            self._success.set(report["at"])
+        self._golden.clear()
+        for stage, golden in report["golden"].items():
+            self._golden.labels(stage).set(golden)
+
+
+class DriftMetrics:
+    """Distributions of the last faces against the references of the weights in service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["stage", "measure", "id"]
+        self.psi = Gauge(
+            "aurum_drift_psi",
+            "Population stability index of the last faces, by weights.",
+            labels,
+            registry=registry,
+        )
+        self.faces = Gauge(
+            "aurum_drift_faces", "How many faces that are.", labels, registry=registry
+        )
+        self.alert = Gauge(
+            "aurum_drift_psi_alert", "AURUM_DRIFT_PSI_ALERT, for rules.", registry=registry
+        )
+
+    def forget(self, stage: str, identifier: str, *, measures: Iterable[str]) -> None:
+        """Stop exporting weights that are out of service."""
+        for measure in measures:
+            for gauge in (self.psi, self.faces):
+                gauge.remove(stage, measure, identifier)

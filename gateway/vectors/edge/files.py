@@ -1,0 +1,46 @@
+"""Folders of shards as files: copied with their holes, brought to the disk, removed."""
+
+import os
+import shutil
+from pathlib import Path
+
+_COPY_BYTES = 1 << 20
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder and bring the copy to the disk; holes stay holes (a log is 32 MiB of them)."""
+    shutil.copytree(source, target, copy_function=_copy_sparse)
+    sync_folder(target)
+    sync_file(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring every file below a folder to the disk."""
+    for path in [folder, *folder.rglob("*")]:
+        sync_file(path)
+
+
+def sync_file(path: Path) -> None:
+    """Bring one file, or the list of names of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_sparse(source: str, target: str) -> None:
+    with Path(source).open("rb") as old, Path(target).open("wb") as new:
+        size = os.fstat(old.fileno()).st_size
+        os.ftruncate(new.fileno(), size)
+        position = 0
+        while position < size:
+            try:
+                position = os.lseek(old.fileno(), position, os.SEEK_DATA)
+            except OSError:
+                # nothing but a hole is left
+                return
+            end = os.lseek(old.fileno(), position, os.SEEK_HOLE)
+            while position < end:
+                data = os.pread(old.fileno(), min(_COPY_BYTES, end - position), position)
+                position += os.pwrite(new.fileno(), data, position)

@@ -1,0 +1,119 @@
+"""The folder of a collection: its manifest, its empty shards, what is to be removed.
+
+Making a shard from nothing takes 0.1 to 0.5 s in which nothing is answered; copying an empty one
+and opening the copy takes 0.03 s, and the copying is done by a thread. Removing is, too.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gateway.vectors.base import VectorTuning
+from gateway.vectors.edge.files import copy_folder, sync_file, sync_folder
+from gateway.vectors.edge.frames import MANIFEST
+from gateway.vectors.edge.shard import EdgeShard
+from gateway.vectors.edge.shards import Part
+from gateway.vectors.payload import VERSION
+
+_EMPTY = "empty-"
+
+
+class ShardFolder:
+    """The files of one collection. `files` is a thread's executor for slow, harmless work."""
+
+    def __init__(self, path: Path, files: Executor) -> None:
+        self.path = path
+        self._files = files
+        self._next = 1
+
+    def read(self) -> Mapping[str, Any]:
+        """The manifest."""
+        manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
+        self._next = manifest["next"]
+        return manifest
+
+    def write(self, *, name: str, dimension: int, parts: Sequence[Part]) -> None:
+        """Say which shards belong to the collection; on the disk when it returns."""
+        manifest = {
+            "name": name,
+            "dimension": dimension,
+            "next": self._next,
+            "payload": VERSION,
+            "shards": [
+                {
+                    "folder": part.folder,
+                    "built": part.built,
+                    "written": part.written,
+                    "forgotten_at": part.forgotten_at,
+                }
+                for part in parts
+            ],
+        }
+        temporary = self.path / f"{MANIFEST}.new"
+        with temporary.open("w") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path / MANIFEST)
+        sync_file(self.path)
+
+    def new_name(self) -> str:
+        """The name of a shard that there never was."""
+        name = f"{self._next:06d}"
+        self._next += 1
+        return name
+
+    def copy_empty(self, empty: Path) -> "Future[str]":
+        """Begin to copy an empty shard; the result is its name."""
+        name = self.new_name()
+
+        def copy() -> str:
+            copy_folder(empty, self.path / name)
+            return name
+
+        return self._files.submit(copy)
+
+    def sync_later(self, name: str) -> "Future[None]":
+        """Begin to bring a shard's files to the disk, so that closing it finds little to write."""
+        return self._files.submit(sync_folder, self.path / name)
+
+    def remove_later(self, path: Path) -> None:
+        """Remove a folder that the manifest does not name."""
+        self._files.submit(shutil.rmtree, path, ignore_errors=True)
+
+    def remove_all_but(self, known: Iterable[str]) -> None:
+        """Remove what a crash has left."""
+        keep = {*known, MANIFEST}
+        for path in self.path.iterdir():
+            if path.name in keep:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def empty_shard(root: Path, *, dimension: int, tuning: VectorTuning) -> Path:
+    """The folder of an empty, unindexed shard below `root`, made if there is none of this kind."""
+    engine = importlib.metadata.version("qdrant-edge-py")
+    kind = json.dumps([engine, asdict(tuning)], sort_keys=True)
+    prefix = f"{_EMPTY}{dimension}-"
+    folder = root / f"{prefix}{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    for old in root.glob(f"{prefix}*"):
+        shutil.rmtree(old)
+    unfinished = root / f"{prefix}new"
+    shard = EdgeShard.create(unfinished, dimension=dimension, tuning=tuning, indexed=False)
+    shard.flush()
+    shard.close()
+    sync_folder(unfinished)
+    unfinished.rename(folder)
+    return folder

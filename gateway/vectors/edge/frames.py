@@ -1,0 +1,38 @@
+"""What gateway and engine process say to each other.
+
+Frames in both directions: 8 bytes of length, big-endian, then a pickle: of a `Request` one way, of
+a `Reply` the other. Both ends are ours and started one by the other.
+"""
+
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+"""The file in each collection's folder that says what belongs to it."""
+LENGTH: Final = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call: the name of a method of `Engine` and its arguments, in order."""
+
+    number: int
+    method: str
+    arguments: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Its answer: a value or the error to raise."""
+
+    number: int
+    value: object
+    error: Exception | None
+
+
+def pack(message: object) -> bytes:
+    """One frame."""
+    body = pickle.dumps(message, protocol=5)
+    return LENGTH.pack(len(body)) + body

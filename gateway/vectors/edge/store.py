@@ -1,0 +1,285 @@
+"""Vectors in Qdrant Edge, durable under a folder, one engine process (the default home)."""
+
+import asyncio
+import itertools
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from gateway.errors import StorageUnavailableError
+from gateway.vectors.base import (
+    NO_FILTER,
+    FaceFilter,
+    FacePoint,
+    Match,
+    Vector,
+    VectorCollection,
+    VectorHealth,
+    VectorInfo,
+    VectorPage,
+    VectorTuning,
+)
+from gateway.vectors.edge.frames import LENGTH, MANIFEST, Reply, Request, pack
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+_LOG_FILE = "engine.log"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_CLOSE_SECONDS = 30.0
+_START_SECONDS = 120.0
+_LOCK_RETRY_SECONDS = 0.5
+_LOCK_TRIES = 20
+_MAX_IN_FLIGHT = 256
+_T = TypeVar("_T")
+log = logging.getLogger("aurum.vectors")
+
+
+class EdgeVectorStore:
+    """The client of the engine process. Starts it, and starts it again should it die."""
+
+    def __init__(self, folder: Path, tuning: VectorTuning, *, min_free_bytes: int) -> None:
+        self._folder = folder
+        self._tuning = tuning
+        self._min_free_bytes = min_free_bytes
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._process: Process | None = None
+        self._starts = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._running_flushes: dict[str, asyncio.Task[None]] = {}
+        self._queued_flushes: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, folder: Path, tuning: VectorTuning, *, min_free_bytes: int
+    ) -> "EdgeVectorStore":
+        """Start the engine on `folder`; raises StorageUnavailableError if it cannot.
+
+        Where nothing is remembered yet it starts with the first call: who only scores photos
+        has no use for it.
+        """
+        store = cls(folder, tuning, min_free_bytes=min_free_bytes)
+        if await asyncio.to_thread(lambda: any(folder.glob(f"*/{MANIFEST}"))):
+            await store._ensure_started()
+        return store
+
+    async def create(self, collection: VectorCollection, *, dimension: int) -> None:
+        """See `VectorStore.create`."""
+        await self._call("create", collection.name, dimension)
+
+    async def collections(self) -> tuple[VectorCollection, ...]:
+        """See `VectorStore.collections`."""
+        return cast("tuple[VectorCollection, ...]", await self._call("collections"))
+
+    async def upsert(self, collection: VectorCollection, points: Sequence[FacePoint]) -> None:
+        """See `VectorStore.upsert`."""
+        await self._call("upsert", collection.name, tuple(points))
+
+    async def delete(self, collection: VectorCollection, face_ids: Sequence[str]) -> int:
+        """See `VectorStore.delete`."""
+        return cast("int", await self._call("delete", collection.name, tuple(face_ids)))
+
+    async def delete_subject(self, collection: VectorCollection, subject: str) -> int:
+        """See `VectorStore.delete_subject`."""
+        return cast("int", await self._call("delete_subject", collection.name, subject))
+
+    async def search(
+        self,
+        collection: VectorCollection,
+        vector: Vector,
+        *,
+        limit: int,
+        min_similarity: float,
+        where: FaceFilter = NO_FILTER,
+        by_subject: bool = True,
+    ) -> tuple[Match, ...]:
+        """See `VectorStore.search`."""
+        found = await self._call(
+            "search", collection.name, vector, limit, min_similarity, where, by_subject
+        )
+        return cast("tuple[Match, ...]", found)
+
+    async def scroll(
+        self,
+        collection: VectorCollection,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        where: FaceFilter = NO_FILTER,
+    ) -> VectorPage:
+        """See `VectorStore.scroll`."""
+        page = await self._call("scroll", collection.name, limit, cursor, where)
+        return cast("VectorPage", page)
+
+    async def retrieve(
+        self, collection: VectorCollection, face_ids: Sequence[str]
+    ) -> tuple[FacePoint, ...]:
+        """See `VectorStore.retrieve`."""
+        points = await self._call("retrieve", collection.name, tuple(face_ids))
+        return cast("tuple[FacePoint, ...]", points)
+
+    async def count(self, collection: VectorCollection, where: FaceFilter = NO_FILTER) -> int:
+        """See `VectorStore.count`."""
+        return cast("int", await self._call("count", collection.name, where))
+
+    async def info(self, collection: VectorCollection) -> VectorInfo:
+        """See `VectorStore.info`."""
+        return cast("VectorInfo", await self._call("info", collection.name))
+
+    async def drop(self, collection: VectorCollection) -> bool:
+        """See `VectorStore.drop`."""
+        return cast("bool", await self._call("drop", collection.name))
+
+    async def flush(self, collection: VectorCollection) -> None:
+        """See `VectorStore.flush`: callers who wait while one runs share the next."""
+        name = collection.name
+        queued = self._queued_flushes.get(name)
+        if queued is None:
+            running = self._running_flushes.get(name)
+            queued = asyncio.create_task(self._flush_after(name, running))
+            self._queued_flushes[name] = queued
+        await asyncio.shield(queued)
+
+    async def _flush_after(self, name: str, running: "asyncio.Task[None] | None") -> None:
+        # one that has begun may miss a write of ours; one that is queued covers all who join it
+        if running is not None:
+            await asyncio.wait({running})
+        self._running_flushes[name] = self._queued_flushes.pop(name)
+        try:
+            await self._call("flush", name)
+        finally:
+            if self._running_flushes.get(name) is asyncio.current_task():
+                del self._running_flushes[name]
+
+    async def building(self) -> bool:
+        """Whether the engine is indexing."""
+        return cast("bool", await self._call("building"))
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine, for its memory in metrics and benchmarks."""
+        return None if self._process is None else self._process.pid
+
+    async def health(self) -> VectorHealth:
+        """See `VectorStore.health`. An engine that ended is started again."""
+        if not self._starts:
+            return VectorHealth("Qdrant Edge, which starts with the first face", None)
+        found = len(await self.collections())
+        detail = f"Qdrant Edge, process {self.engine_pid}, {found} collections"
+        return VectorHealth(detail, found, self.engine_pid, self._starts)
+
+    async def close(self) -> None:
+        """End the engine: it flushes and exits when its input ends."""
+        self._closed = True
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), _CLOSE_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    async def _call(self, method: str, *arguments: object) -> object:
+        async with self._slots:
+            process = await self._ensure_started()
+            number = next(self._numbers)
+            future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            self._waiting[number] = future
+            try:
+                _write(process, Request(number, method, arguments))
+                return await future
+            finally:
+                self._waiting.pop(number, None)
+
+    async def _ensure_started(self) -> "Process":
+        async with self._starting:
+            if self._closed:
+                raise StorageUnavailableError("the vector store is closed")
+            if self._process is not None and self._process.returncode is None:
+                return self._process
+            if self._reader is not None:
+                await self._reader
+            for _ in range(_LOCK_TRIES):
+                process = await self._start()
+                if process is not None:
+                    self._process = process
+                    self._starts += 1
+                    self._reader = asyncio.create_task(self._read(process))
+                    return process
+                # an engine whose gateway was killed still flushes and holds the lock
+                await asyncio.sleep(_LOCK_RETRY_SECONDS)
+        log_file = self._folder / _LOG_FILE
+        raise StorageUnavailableError(f"the vector engine does not start, see {log_file}")
+
+    async def _start(self) -> "Process | None":
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._folder / _LOG_FILE).open("ab") as log_file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway.vectors.edge.process",
+                str(self._folder.resolve()),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log_file,
+                cwd=_CHECKOUT,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        _write(process, (self._tuning, self._min_free_bytes))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                if await _read_frame(process) is not None:
+                    return process
+        except TimeoutError:
+            process.kill()
+        await process.wait()
+        return None
+
+    async def _read(self, process: "Process") -> None:
+        while (frame := await _read_frame(process)) is not None:
+            reply = cast("Reply", frame)
+            future = self._waiting.get(reply.number)
+            if future is None or future.done():
+                continue
+            if reply.error is None:
+                future.set_result(reply.value)
+            else:
+                future.set_exception(reply.error)
+        code = await process.wait()
+        if not self._closed:
+            log.error("the vector engine ended with %s", code)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(
+                    StorageUnavailableError("the vector engine ended", retry_after_seconds=1)
+                )
+
+
+def _write(process: "Process", message: object) -> None:
+    if process.stdin is None:
+        raise StorageUnavailableError("the vector engine has no input")
+    process.stdin.write(pack(message))
+
+
+async def _read_frame(process: "Process") -> object | None:
+    if process.stdout is None:
+        return None
+    try:
+        head = await process.stdout.readexactly(LENGTH.size)
+        body = await process.stdout.readexactly(LENGTH.unpack(head)[0])
+    except asyncio.IncompleteReadError:
+        return None
+    return cast("object", pickle.loads(body))

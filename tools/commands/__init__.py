@@ -1,0 +1,1 @@
+"""The commands of `aurum`, a module each; thin over the libraries beside this folder."""

@@ -1,0 +1,52 @@
+"""What the commands share: settings, the shelf, how a command says something and how it fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings, load_settings
+from tools.evaluation.errors import CalibrationError
+from tools.importing.errors import WeightsError
+from tools.packs.errors import PackError
+from tools.registry.errors import LifecycleError
+from tools.registry.version_store import Shelf
+from tools.serving.home import resolve
+
+Repository = Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command works on."""
+
+    settings: Settings
+    shelf: Shelf
+    out: Console
+    errors: Console
+
+
+@contextmanager
+def opened(repository: Path | None = None) -> Iterator[Context]:
+    """Read the settings; a refusal inside becomes one line and exit status 1."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        settings = resolve(load_settings())
+        folder = settings.model_repository if repository is None else repository.resolve()
+        yield Context(
+            settings, Shelf(folder, settings.home), Console(highlight=False, soft_wrap=True), errors
+        )
+    except (
+        WeightsError,
+        LifecycleError,
+        PackError,
+        CalibrationError,
+        ConfigurationError,
+    ) as error:
+        errors.print(f"error: {error}", markup=False)
+        raise typer.Exit(1) from error

@@ -1,0 +1,66 @@
+"""Who still lives in the space of an embedding version."""
+
+import asyncio
+import json
+
+from gateway.collections.factory import open_records
+from gateway.errors import AurumError
+from gateway.settings import Settings
+from tools.registry.errors import LifecycleError
+from tools.registry.version_store import Shelf
+from triton_python_backend import contract
+
+_SIDECAR = "model.json"
+
+
+def refuse_if_needed(settings: Settings, shelf: Shelf, stage: str, version: int) -> None:
+    """Refuse to delete an embedding version while a collection lives in its space.
+
+    Raises LifecycleError naming the collections, or where the records cannot be read.
+    """
+    if stage != contract.EMBEDDING_STAGE.name:
+        return
+    space = _space(shelf, stage, version)
+    others = {
+        _space(shelf, stage, other)
+        for other in (*shelf.placed_versions(stage), *shelf.kept_versions(stage))
+        if other != version
+    }
+    if space is None or space in others:
+        return
+    try:
+        names = asyncio.run(_inhabitants(settings, space))
+    except AurumError as error:
+        message = f"who needs {stage} {version} is not known: {error.detail}"
+        raise LifecycleError(message) from error
+    if names:
+        message = (
+            f"{stage} {version} is needed by {', '.join(names)}: "
+            "move them (`aurum vectors migrate`) or delete them first"
+        )
+        raise LifecycleError(message)
+
+
+async def _inhabitants(settings: Settings, space: str) -> list[str]:
+    if settings.database_url is None and not (settings.home / "records.sqlite3").exists():
+        return []
+    records = await open_records(settings)
+    try:
+        found = await records.collections.all()
+    finally:
+        await records.close()
+    return sorted(
+        f"{each.tenant}/{each.name}"
+        for each in found
+        if space == each.space
+        or (each.migration is not None and space in (each.migration.source, each.migration.target))
+    )
+
+
+def _space(shelf: Shelf, stage: str, version: int) -> str | None:
+    for folder in (shelf.placed(stage, version), shelf.kept(stage, version)):
+        sidecar = folder / _SIDECAR
+        if sidecar.exists():
+            space = json.loads(sidecar.read_text()).get("id")
+            return space if isinstance(space, str) else None
+    return None

@@ -1,0 +1,199 @@
+"""`aurum vectors`: move them between homes, check them against the records, change their space."""
+
+import asyncio
+import time
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import aiohttp
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from gateway.collections.base import NothingCached
+from gateway.collections.erase import Forgetting
+from gateway.collections.factory import open_edge, open_server, open_stores
+from gateway.collections.reconcile import Drift, Repair, Repaired
+from gateway.errors import AurumError, ConfigurationError
+from gateway.settings import Settings, load_settings
+from gateway.vectors.base import VectorCollection
+from tools.serving.home import resolve
+from tools.vector_copy import Moved, MoveError, Progress, move_all
+
+app = typer.Typer(no_args_is_help=True, help="Look after remembered faces.")
+_PROGRESS_FILE = "vectors-move.json"
+_POLL_SECONDS = 1.0
+_UNDER_WAY_SECONDS = 600.0
+
+
+class Home(StrEnum):
+    """Where vectors may live."""
+
+    EDGE = "edge"
+    SERVER = "server"
+
+
+class Action(StrEnum):
+    """What to do about a collection's embedding space."""
+
+    START = "start"
+    ROLLBACK = "rollback"
+    FINISH = "finish"
+
+
+@app.callback()
+def _group() -> None:
+    """Look after remembered faces."""
+
+
+@app.command()
+def move(
+    to: Annotated[Home, typer.Option(help="`server`: AURUM_QDRANT_URL; `edge`: AURUM_HOME.")],
+) -> None:
+    """Copy all vectors to the other home and verify them; an interrupted run goes on.
+
+    Stop the gateway first: nobody may write meanwhile. The old home keeps its copy.
+    """
+    settings = _settings()
+    url = settings.qdrant_url
+    if url is None:
+        _fail("AURUM_QDRANT_URL names the server, and it is not set")
+    try:
+        moved = asyncio.run(_move(settings, url, to))
+    except (AurumError, MoveError) as error:
+        _fail(str(error))
+    table = Table("collection", "space", "faces", "checksum")
+    for each in moved:
+        where = each.collection
+        name = f"{where.tenant}/{where.collection}"
+        table.add_row(name, where.space, f"{each.points:,}", each.checksum[:16])
+    Console().print(table)
+
+
+@app.command()
+def check(
+    *, repair: Annotated[bool, typer.Option("--repair", help="Settle what is found.")] = False
+) -> None:
+    """Compare vectors with records, id by id; exit status 1 if they disagree.
+
+    Qdrant Edge lets one process in at a time: stop the gateway first.
+    """
+    try:
+        repaired, drifts = asyncio.run(_check(_settings(), repair=repair))
+    except AurumError as error:
+        _fail(str(error))
+    console = Console()
+    if repaired is not None and repaired.anything:
+        console.print(
+            f"settled: {repaired.unacknowledged} never acknowledged, "
+            f"{repaired.half_forgotten} half forgotten, {repaired.collections} collections"
+        )
+    if not drifts:
+        console.print("Vectors and records agree.")
+        return
+    table = Table("collection", "space", "vectors without a face", "faces without a vector")
+    for drift in drifts:
+        name = f"{drift.home.tenant}/{drift.home.collection}"
+        table.add_row(name, drift.home.space, str(len(drift.orphans)), str(len(drift.missing)))
+    console.print(table)
+    if repair:
+        console.print("All of it was removed; enrol the lost faces again.")
+        return
+    console.print("`aurum vectors check --repair` removes both.")
+    raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    collection: Annotated[str, typer.Argument(help="Name of the collection.")],
+    action: Annotated[Action, typer.Option(help="What to do.")] = Action.START,
+) -> None:
+    """Move a collection that keeps crops to the newest embedding space, in the running gateway."""
+    settings = _settings()
+    try:
+        asyncio.run(_migrate(settings, collection, action))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        _fail(f"the gateway at {settings.host}:{settings.port} does not answer: {error}")
+    except MoveError as error:
+        _fail(str(error))
+
+
+async def _move(settings: Settings, url: str, to: Home) -> tuple[Moved, ...]:
+    edge = await open_edge(settings)
+    try:
+        server = await open_server(settings, url)
+        try:
+            source, target = (edge, server) if to is Home.SERVER else (server, edge)
+            homes = (str(settings.home.resolve()), url)
+            route = homes if to is Home.SERVER else homes[::-1]
+            progress = Progress(settings.home / _PROGRESS_FILE, source=route[0], target=route[1])
+            with Bars(console=Console(stderr=True)) as bars:
+                tasks: dict[str, Any] = {}
+
+                def report(where: VectorCollection, what: str, done: int, total: int) -> None:
+                    text = f"{where.tenant}/{where.collection} {what}"
+                    if text not in tasks:
+                        tasks[text] = bars.add_task(text, total=total)
+                    bars.update(tasks[text], completed=done, total=total)
+
+                return await move_all(source, target, progress, report)
+        finally:
+            await server.close()
+    finally:
+        await edge.close()
+
+
+async def _check(settings: Settings, *, repair: bool) -> tuple[Repaired | None, tuple[Drift, ...]]:
+    async with open_stores(settings) as stores:
+        repairing = Repair(stores, Forgetting(stores, NothingCached()))
+        repaired = None
+        if repair:
+            # a server may be written to by a gateway right now: what is young is under way
+            shared = settings.qdrant_url is not None
+            before = time.time() - _UNDER_WAY_SECONDS if shared else None
+            repaired = await repairing.settle(older_than=before)
+        drifts = await repairing.find_drift()
+        if repair:
+            await repairing.mend(drifts)
+        return repaired, drifts
+
+
+async def _migrate(settings: Settings, collection: str, action: Action) -> None:
+    console = Console()
+    base = f"http://{settings.host}:{settings.port}"
+    path = f"/api/collections/{collection}"
+    async with aiohttp.ClientSession(base) as client:
+        async with client.post(f"{path}/migrate", json={"action": action.value}) as response:
+            answer = await response.json(content_type=None)
+        if response.status >= 400:
+            raise MoveError(answer["detail"])
+        if action is not Action.START:
+            console.print(f"{collection} lives in space {answer['space']} now.")
+            return
+        with Bars(console=Console(stderr=True)) as bars:
+            task = bars.add_task(collection, total=answer["migration"]["total"])
+            while answer["migration"]["state"] == "backfill":
+                bars.update(task, completed=answer["migration"]["done"])
+                await asyncio.sleep(_POLL_SECONDS)
+                async with client.get(path) as response:
+                    answer = await response.json()
+            bars.update(task, completed=answer["migration"]["done"])
+    if answer["migration"]["state"] == "failed":
+        raise MoveError(answer["migration"]["detail"])
+    console.print(
+        f"{collection} lives in space {answer['space']} now; "
+        "`--action rollback` goes back, `--action finish` drops the old space."
+    )
+
+
+def _settings() -> Settings:
+    try:
+        return resolve(load_settings())
+    except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _fail(reason: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"error: {reason}", markup=False)
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Graph surgery that the kinds of networks share."""

@@ -1,0 +1,11 @@
+"""Ids of weights, as the graphs answer them."""
+
+import hashlib
+
+
+def make_id(*parts: bytes | str) -> int:
+    """Take the first 8 bytes of the SHA-256 over the parts in a row, as signed INT64."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return int.from_bytes(digest.digest()[:8], "big", signed=True)

@@ -1,1 +1,0 @@
-"""Configurations for other machines than the one at hand."""

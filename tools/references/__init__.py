@@ -1,1 +1,0 @@
-"""What versions answer to known photos, kept beside their weights: the norm of drift."""

@@ -1,0 +1,41 @@
+"""What a running gateway says of the version being tried, over its HTTP port."""
+
+import json
+import urllib.request
+from typing import Final
+
+from pydantic import ValidationError
+
+from gateway.api.models.schemas import CandidateOut, TrialOut
+from gateway.settings import Settings
+
+_TIMEOUT_SECONDS: Final = 3.0
+_ANY: Final = ("0.0.0.0", "::", "")
+_ROUTE: Final = "/api/ml/models/candidate"
+
+
+def read_trial(settings: Settings) -> TrialOut | None:
+    """Ask the gateway how the trial goes; None if it does not answer or knows of none."""
+    answer = _ask(settings)
+    return None if answer is None else answer.trial
+
+
+def gateway_answers(settings: Settings) -> bool:
+    """Whether a gateway runs on the port of the settings."""
+    return _ask(settings) is not None
+
+
+def why_stopped(settings: Settings, trial: str) -> str:
+    """Why the gateway does not ask the candidate of a trial any more; empty while it does."""
+    found = read_trial(settings)
+    return found.reason if found is not None and found.trial == trial else ""
+
+
+def _ask(settings: Settings) -> CandidateOut | None:
+    host = "127.0.0.1" if settings.host in _ANY else settings.host
+    url = f"http://{host}:{settings.port}{_ROUTE}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+            return CandidateOut.model_validate(json.load(response))
+    except (OSError, json.JSONDecodeError, ValidationError):
+        return None

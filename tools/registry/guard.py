@@ -1,0 +1,52 @@
+"""Before Triton starts: a newest version that does not work makes way for the one below.
+
+While Triton runs it keeps the old version when a new one fails to load. At a start it has no old
+one, and the stage would be missing.
+"""
+
+from collections.abc import Callable
+
+from tools.registry.candidate_folders import read_plan, weights_folder
+from tools.registry.candidates import abort
+from tools.registry.changes import withdraw
+from tools.registry.dry_run import check_version
+from tools.registry.errors import LifecycleError
+from tools.registry.version_store import STAGE_NAMES, Shelf
+
+
+def withdraw_broken(shelf: Shelf, *, report: Callable[[str], None]) -> None:
+    """Take out the newest versions that do not work, where a lower one does.
+
+    Where none works, all stay as they are, and Triton says why. A version being tried that does
+    not work is not tried any more.
+    """
+    for stage in STAGE_NAMES:
+        broken: list[tuple[int, str]] = []
+        for version in reversed(shelf.placed_versions(stage)):
+            try:
+                check_version(stage, shelf.placed(stage, version))
+            except LifecycleError as error:
+                broken.append((version, str(error)))
+                continue
+            for number, reason in broken:
+                withdraw(shelf, stage, number, reason=reason)
+                report(f"{stage} {number} is taken out, {version} serves: {reason}")
+            break
+    _end_broken_trial(shelf, report=report)
+
+
+def end_trial(shelf: Shelf, *, reason: str, report: Callable[[str], None]) -> None:
+    """End the trial under way, if there is one, and say why."""
+    if read_plan(shelf) is not None:
+        plan = abort(shelf, reason=reason)
+        report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
+
+
+def _end_broken_trial(shelf: Shelf, *, report: Callable[[str], None]) -> None:
+    plan = read_plan(shelf)
+    if plan is None:
+        return
+    try:
+        check_version(plan.stage, weights_folder(shelf, plan))
+    except LifecycleError as error:
+        end_trial(shelf, reason=str(error), report=report)

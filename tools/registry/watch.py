@@ -1,0 +1,110 @@
+"""While Triton runs: a newest version that it refuses time and again is taken out.
+
+Triton serves the old version on, but tries the broken one again every second, which costs half a
+core; and it would not start with it. A version being tried that Triton refuses, or that the
+gateway has stopped asking, is not tried any more.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gateway.rollout.plan import Plan
+from gateway.settings import Settings
+from tools.registry.candidate_folders import read_plan
+from tools.registry.candidates import abort
+from tools.registry.changes import withdraw
+from tools.registry.errors import LifecycleError
+from tools.registry.gateway_view import why_stopped
+from tools.registry.triton_view import States, read_states
+from tools.registry.version_store import STAGE_NAMES, Shelf
+from triton_python_backend.contract import candidate_of
+
+_EVERY_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 10.0
+"""So long a version may fail: a person may be repairing it."""
+_QUIET_SECONDS: Final = 5.0
+"""A folder in which something was written within this time may still be being copied."""
+
+
+class Watch:
+    """Remembers since when which version fails."""
+
+    def __init__(self, settings: Settings, shelf: Shelf, *, report: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._shelf = shelf
+        self._report = report
+        self._failing: dict[tuple[str, int], float] = {}
+
+    async def run(self) -> None:
+        """Look every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Look once."""
+        states = read_states(self._settings)
+        if states is None:
+            self._failing.clear()
+            return
+        for stage in STAGE_NAMES:
+            try:
+                self._look_at(stage, states)
+            except (LifecycleError, OSError) as error:
+                self._report(f"{stage} was not put right: {error}")
+        try:
+            self._look_at_trial(states)
+        except (LifecycleError, OSError) as error:
+            self._report(f"the trial was not put right: {error}")
+
+    def _look_at_trial(self, states: States) -> None:
+        plan = read_plan(self._shelf)
+        if plan is None:
+            return
+        reason = self._why_refused(plan, states) or why_stopped(self._settings, plan.trial)
+        if reason:
+            abort(self._shelf, reason=reason, trial=plan.trial)
+            self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
+
+    def _why_refused(self, plan: Plan, states: States) -> str:
+        """What Triton says of a candidate that it has not loaded for some time; else nothing."""
+        key = (candidate_of(plan.stage), plan.version)
+        state = states.get(key)
+        if state is None or state.state == "READY":
+            self._failing.pop(key, None)
+            return ""
+        # while it is loaded once more it has not proved anything
+        if state.state != "UNAVAILABLE":
+            return ""
+        since = self._failing.setdefault(key, time.monotonic())
+        if time.monotonic() - since < _PATIENCE_SECONDS:
+            return ""
+        del self._failing[key]
+        return state.reason or "Triton does not load it"
+
+    def _look_at(self, stage: str, states: States) -> None:
+        placed = self._shelf.placed_versions(stage)
+        if not placed:
+            return
+        newest = placed[-1]
+        state = states.get((stage, newest))
+        if state is None or state.state == "READY" or len(placed) < 2:
+            self._failing.pop((stage, newest), None)
+            return
+        if state.state != "UNAVAILABLE":
+            return
+        since = self._failing.setdefault((stage, newest), time.monotonic())
+        folder = self._shelf.placed(stage, newest)
+        patient = time.monotonic() - since < _PATIENCE_SECONDS
+        if patient or time.time() - _last_written(folder) < _QUIET_SECONDS:
+            return
+        del self._failing[stage, newest]
+        change = withdraw(self._shelf, stage, newest, reason=state.reason)
+        self._report(f"{stage} {newest} is taken out, {change.after} serves: {state.reason}")
+
+
+def _last_written(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
