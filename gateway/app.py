@@ -18,7 +18,7 @@ from gateway.cache.factory import open_answers
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
-from gateway.concurrency import Slots, SlowGate, Workers
+from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
 from gateway.images import ImageLimits
 from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
@@ -76,19 +76,21 @@ def create_app(
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
-        workers = Workers()
+        workers = CpuPool()
         references = References(settings.model_repository)
         distributions = make_distributions(settings, references, metrics)
         inference = await open_inference(settings)
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
         # one queue before Triton, whatever way a request takes
-        slots = Slots(
+        slots = AdmissionControl(
             settings.max_in_flight,
             max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
         )
         slow = SlowGate(
-            Slots(settings.max_in_flight, max_wait_seconds=settings.request_timeout_seconds / 2),
+            AdmissionControl(
+                settings.max_in_flight, max_wait_seconds=settings.request_timeout_seconds / 2
+            ),
             at_once=settings.max_slow_at_once,
         )
         kserve = TritonHttp(

@@ -13,19 +13,16 @@ from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 T = TypeVar("T")
 
-
 _WEIGHT: Final = 0.05
 """Of the newest interval in the running mean: about the last twenty count."""
-
-
 _LONGEST_RETRY_SECONDS: Final = 30
 
 
-class Slots:
-    """So many at a time as will be served soon; one more is refused at once instead of queued.
+class AdmissionControl:
+    """Admits requests that will be served soon, and rejects the others instead of queueing them.
 
-    How soon follows from Little's law: who comes waits for all that are in, at the rate at which
-    they have lately come out. Without a measure of it, at first, only `limit` counts.
+    The expected wait follows from Little's law: the number of requests in flight times the mean
+    interval between recent completions. Until that is measured, only `limit` counts.
     """
 
     def __init__(
@@ -35,7 +32,7 @@ class Slots:
         max_wait_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Admit at most `limit`, and none who would wait longer than `max_wait_seconds`."""
+        """Admit at most `limit` requests, none that would wait longer than `max_wait_seconds`."""
         self._limit = limit
         self._max_wait_seconds = max_wait_seconds
         self._clock = clock
@@ -54,7 +51,7 @@ class Slots:
         return self._taken * (self._seconds_each or 0.0)
 
     def check(self) -> None:
-        """Raise InferenceUnavailableError if whoever comes now would wait too long."""
+        """Raise InferenceUnavailableError if one more request would wait too long."""
         wait = self.expected_wait_seconds
         if self._taken >= self._limit or (self._taken and wait > self._max_wait_seconds):
             message = f"{self._taken} requests are waiting for inference already"
@@ -86,16 +83,20 @@ class Slots:
 class SlowGate:
     """Lets in few at a time of the requests that take as long as many others.
 
-    They have slots of their own: their times would say that all others wait too long.
+    They have an admission control of their own: their times would make all others seem to wait
+    too long.
     """
 
-    def __init__(self, slots: Slots, *, at_once: int) -> None:
+    def __init__(self, slots: AdmissionControl, *, at_once: int) -> None:
         self._slots = slots
         self._running = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
     async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Wait for a turn; raises as `Slots.take`, RequestTimeoutError where none comes in time."""
+        """Wait for a turn.
+
+        Raises as `AdmissionControl.take`; RequestTimeoutError if no turn comes in time.
+        """
         with self._slots.take():
             try:
                 async with asyncio.timeout(deadline.remaining_seconds()):
@@ -108,7 +109,7 @@ class SlowGate:
                 self._running.release()
 
 
-class Workers:
+class CpuPool:
     """The bounded threads on which CPU work leaves the event loop."""
 
     def __init__(self, threads: int = 4) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from gateway.cache.analyses import Answers, Question
-from gateway.concurrency import Slots, SlowGate, Workers
+from gateway.cache.analyses import AnalysisCache, Question
+from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -24,7 +24,7 @@ from gateway.errors import (
 )
 from gateway.images import ImageLimits, check_image
 from gateway.inference.base import Inference
-from gateway.rollout.plan import Asker, Candidate
+from gateway.rollout.plan import Candidate, RequestIdentity
 from gateway.rollout.trials import Trials
 from gateway.telemetry.metrics import Metrics
 from gateway.types import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embedding, Face, Need
@@ -88,11 +88,11 @@ class Pipeline:
         inference: Inference,
         *,
         limits: ImageLimits,
-        slots: Slots,
+        slots: AdmissionControl,
         slow: SlowGate | None = None,
-        workers: Workers,
+        workers: CpuPool,
         metrics: Metrics,
-        answers: Answers | None = None,
+        answers: AnalysisCache | None = None,
         trials: Trials | None = None,
         max_faces: int = DEFAULT_LOOK.max_faces,
         observe: Callable[[Analysis], None] = lambda _: None,
@@ -116,11 +116,11 @@ class Pipeline:
         selection: Selection,
         deadline: Deadline,
         tenant: str = DEFAULT_TENANT,
-        asker: Asker | None = None,
+        identity: RequestIdentity | None = None,
     ) -> Result:
         """Check and analyse one image, or take the answer that is known.
 
-        asker: whose request may be given to a version being tried; None: the one in service it is.
+        identity: for canary routing; None always uses the active version.
 
         Raises: as `check_image` and `Inference.analyse`; InferenceUnavailableError when too many
         wait already.
@@ -138,7 +138,7 @@ class Pipeline:
         most = selection.max_faces or self._max_faces
         # a request for fewer faces than usual shares the usual answer
         look = Look(max(most, self._max_faces), selection.rotation, selection.detail)
-        analyse = partial(self._analyse, image, tenant, asker, deadline)
+        analyse = partial(self._analyse, image, tenant, identity, deadline)
         analysis, cached = await analyse(Asked(need, look))
         rows = rows_for(analysis, most, selection.min_confidence)
         if rows > len(analysis.faces):
@@ -168,14 +168,14 @@ class Pipeline:
         self,
         image: CheckedImage,
         tenant: str,
-        asker: Asker | None,
+        identity: RequestIdentity | None,
         deadline: Deadline,
         asked: Asked,
     ) -> tuple[Analysis, bool]:
         """Have the version answer whose turn it is; where a candidate fails, the one in service."""
         ask = partial(self._ask, image.sha256, asked, tenant)
-        trials = self._trials if asker is not None else None
-        candidate = trials.choose(asker, asked.need) if trials and asker else None
+        trials = self._trials if identity is not None else None
+        candidate = trials.choose(identity, asked.need) if trials and identity else None
         infer = partial(self._infer, image, asked, trials)
         if trials is None or candidate is None:
             return await self._look_up(ask(None), infer, deadline)
@@ -196,7 +196,7 @@ class Pipeline:
         return await self._share(self._answers, question, infer, deadline)
 
     async def _share(
-        self, answers: Answers, question: Question, infer: Infer, deadline: Deadline
+        self, answers: AnalysisCache, question: Question, infer: Infer, deadline: Deadline
     ) -> tuple[Analysis, bool]:
         """Join an identical request in flight, within the own deadline, or be the first."""
         # who asks after a swap does not join those who asked before; nor a candidate's requests
@@ -209,13 +209,13 @@ class Pipeline:
         )
         while True:
             seconds = deadline.remaining_seconds()
-            joins = answers.flights.has(key)
+            joins = answers.single_flight.has(key)
             if joins:
                 self._metrics.shared_flights.inc()
             work = partial(self._look_up_or_infer, answers, question, infer, deadline)
             try:
                 async with asyncio.timeout(seconds):
-                    return await answers.flights.share(key, work)
+                    return await answers.single_flight.share(key, work)
             except TimeoutError as error:
                 raise RequestTimeoutError("inference did not answer within the deadline") from error
             except RequestTimeoutError:
@@ -224,7 +224,7 @@ class Pipeline:
                     raise
 
     async def _look_up_or_infer(
-        self, answers: Answers, question: Question, infer: Infer, deadline: Deadline
+        self, answers: AnalysisCache, question: Question, infer: Infer, deadline: Deadline
     ) -> tuple[Analysis, bool]:
         known = await answers.find(question)
         if known is not None:
@@ -285,11 +285,11 @@ class Pipeline:
         selection: Selection,
         deadline: Deadline,
         tenant: str = DEFAULT_TENANT,
-        asker: Asker | None = None,
+        identity: RequestIdentity | None = None,
     ) -> Comparison:
         """Compare the faces of two images: of those selected the pair that is most alike.
 
-        One asker has both images analysed by one version; asker as in `run`.
+        One identity has both images analysed by one version; identity as in `run`.
 
         Raises: as `run`, with the name of the image; NoFaceError where one shows no face.
         """
@@ -300,10 +300,10 @@ class Pipeline:
             tenant=tenant,
         )
         # where a candidate has failed on one image alone, the version in service does both
-        for who in (asker, None):
+        for who in (identity, None):
             a, b = await _both(
-                partial(run, "image_a", image_a, asker=who),
-                partial(run, "image_b", image_b, asker=who),
+                partial(run, "image_a", image_a, identity=who),
+                partial(run, "image_b", image_b, identity=who),
             )
             if _space(a) == _space(b):
                 similarity, face_a, face_b = most_alike(a.analysis.faces, b.analysis.faces)
@@ -321,7 +321,7 @@ class Pipeline:
         selection: Selection,
         deadline: Deadline,
         tenant: str,
-        asker: Asker | None,
+        identity: RequestIdentity | None,
     ) -> Result:
         try:
             result = await self.run(
@@ -330,7 +330,7 @@ class Pipeline:
                 selection=selection,
                 deadline=deadline,
                 tenant=tenant,
-                asker=asker,
+                identity=identity,
             )
         except (ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError) as error:
             raise type(error)(f"{name}: {error.detail}") from error

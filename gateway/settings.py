@@ -81,7 +81,8 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(default=256, gt=0)
     """Requests that may wait for Triton at a time; more are refused with 503."""
     max_wait_seconds: float | None = Field(default=None, gt=0)
-    """Who would wait longer for Triton is refused at once; unset: a quarter of the deadline."""
+    """Reject with 503 when the expected wait for Triton exceeds this; unset: a quarter of the
+    deadline."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Faces of an image in an answer, the largest, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)

@@ -9,10 +9,10 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from gateway.cache.analyses import Answers
+from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
-from gateway.concurrency import Workers
+from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
@@ -39,11 +39,11 @@ class Services:
     settings: Settings
     inference: Inference
     pipeline: Pipeline
-    workers: Workers
+    workers: CpuPool
     metrics: Metrics
     collections: Collections
     intake: Intake
-    answers: Answers | None
+    answers: AnalysisCache | None
     calibrations: Calibrations
     trials: Trials
     references: References

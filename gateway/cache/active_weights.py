@@ -15,10 +15,10 @@ _INTERVAL_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 5.0
 
 
-class Belief:
-    """Asks the engine every second. An answer by other weights ends the belief at once.
+class ActiveWeights:
+    """Asks the engine every second. An answer by other weights invalidates what is known at once.
 
-    While the engine does not answer the last belief stands: what is cached can still be served.
+    While the engine does not answer, the last answer stands: what is cached can still be served.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Belief:
         return self._now
 
     def compare(self, analysis: Analysis) -> None:
-        """End the belief if an answer was made by other weights."""
+        """Invalidate what is known if an answer was made by other weights."""
         if self._now is None:
             return
         pairs: list[tuple[Weights | None, Weights | None]] = [

@@ -1,4 +1,4 @@
-"""Answers to images: looked up by the weights in service, kept by those that answered.
+"""AnalysisCache to images: looked up by the weights in service, kept by those that answered.
 
 During a swap no answer of the old weights is found under the new ones, or the other way round:
 what an answer says of itself decides where it is kept, and what is believed to be in service
@@ -14,10 +14,10 @@ from typing import Final
 from cachetools import TTLCache
 
 from gateway.cache import codec, keys
-from gateway.cache.active_weights import Belief
+from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.base import Cache, CacheError
 from gateway.cache.memory import MemoryCache
-from gateway.cache.single_flight import Flights
+from gateway.cache.single_flight import SingleFlight
 from gateway.rollout.plan import Candidate
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Analysis, Asked, InService, Need
@@ -53,7 +53,7 @@ class Layer:
     cache: Cache
 
 
-class Answers:
+class AnalysisCache:
     """The layers, first to last. Nothing here raises: what goes wrong is a miss."""
 
     def __init__(
@@ -61,14 +61,14 @@ class Answers:
         *,
         memory: MemoryCache,
         redis: Cache | None,
-        belief: Belief,
+        active_weights: ActiveWeights,
         metrics: Metrics,
         release: str,
         max_entry_bytes: int,
     ) -> None:
         self._memory = memory
         self._layers = (Layer("memory", memory), *([Layer("redis", redis)] if redis else []))
-        self._belief = belief
+        self._active_weights = active_weights
         self._metrics = metrics
         self._release = release
         self._max_entry_bytes = max_entry_bytes
@@ -77,7 +77,7 @@ class Answers:
             layer.name: "not asked yet" if layer.name == "redis" else None for layer in self._layers
         }
         """Why each layer did not answer when it was last asked; None where it did."""
-        self.flights: Flights[tuple[Analysis, bool]] = Flights()
+        self.single_flight: SingleFlight[tuple[Analysis, bool]] = SingleFlight()
 
     def ask(
         self, image: str, *, asked: Asked, tenant: str, candidate: Candidate | None = None
@@ -86,7 +86,7 @@ class Answers:
 
         A candidate's answers lie apart from all others, also where it carries the same ids.
         """
-        weights = self._belief.now or _NOBODY
+        weights = self._active_weights.now or _NOBODY
         release = self._release
         if candidate is not None:
             weights = candidate.among(weights)
@@ -115,7 +115,7 @@ class Answers:
     async def keep(self, question: Question, analysis: Analysis) -> None:
         """Keep an answer where its own ids say."""
         if question.release == self._release:
-            self._belief.compare(analysis)
+            self._active_weights.compare(analysis)
         made_by = InService(analysis.detection, analysis.embedding, analysis.scoring)
         field = keys.field(
             release=question.release,

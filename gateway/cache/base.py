@@ -1,6 +1,6 @@
 """What a layer of the cache promises.
 
-Values lie on one shelf for each image, so that an image is forgotten in one step. All of a shelf
+Values lie on one entry for each image, so that an image is forgotten in one step. All of a entry
 expires together, counted from its first value.
 """
 
@@ -29,7 +29,7 @@ class Cache(Protocol):
         """Keep a value; a larger one than the layer holds is not kept. Raises CacheError."""
 
     async def forget(self, image: str) -> int:
-        """Drop the shelf of an image; return how many values were on it. Raises CacheError."""
+        """Drop the entry of an image; return how many values were on it. Raises CacheError."""
 
     async def health(self) -> str | None:
         """Say why the layer does not answer; None if it does."""

@@ -5,8 +5,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.cache.active_weights import Belief
-from gateway.cache.analyses import Answers
+from gateway.cache.active_weights import ActiveWeights
+from gateway.cache.analyses import AnalysisCache
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
 from gateway.errors import ConfigurationError
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def open_answers(
     settings: Settings, inference: Inference, metrics: Metrics, *, release: str
-) -> AsyncIterator[Answers | None]:
+) -> AsyncIterator[AnalysisCache | None]:
     """Open the layers; None where caching is switched off. Redis need not be there.
 
     Raises ConfigurationError for a URL that names no Redis.
@@ -30,21 +30,21 @@ async def open_answers(
         return
     redis = _redis(settings)
     memory_ttl_seconds = min(settings.cache_memory_ttl_seconds, settings.cache_ttl_seconds)
-    belief = Belief(inference)
-    answers = Answers(
+    active_weights = ActiveWeights(inference)
+    answers = AnalysisCache(
         memory=MemoryCache(
             max_bytes=settings.cache_memory_megabytes * 1024 * 1024,
             ttl_seconds=memory_ttl_seconds if redis else settings.cache_ttl_seconds,
             on_eviction=metrics.cache_evictions.inc,
         ),
         redis=redis,
-        belief=belief,
+        active_weights=active_weights,
         metrics=metrics,
         release=release,
         max_entry_bytes=settings.cache_max_entry_kilobytes * 1024,
     )
     tasks = [
-        asyncio.create_task(_keep_believing(belief), name="aurum-belief"),
+        asyncio.create_task(_keep_believing(active_weights), name="aurum-active_weights"),
         asyncio.create_task(_keep_asking(answers), name="aurum-cache-health"),
     ]
     try:
@@ -71,16 +71,16 @@ def _redis(settings: Settings) -> RedisCache | None:
         raise ConfigurationError(message) from error
 
 
-async def _keep_believing(belief: Belief) -> None:
+async def _keep_believing(active_weights: ActiveWeights) -> None:
     while True:
         try:
-            await belief.refresh()
+            await active_weights.refresh()
         except Exception:  # the supervisor of this task: without it nothing would be found again
             log.exception("weights in service not learnt")
-        await belief.wait()
+        await active_weights.wait()
 
 
-async def _keep_asking(answers: Answers) -> None:
+async def _keep_asking(answers: AnalysisCache) -> None:
     """Find a Redis that has come back; requests do not try it themselves."""
     known: dict[str, str | None] = {}
     while True:

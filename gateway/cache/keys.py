@@ -1,7 +1,7 @@
 """The key schema of the cache, all of it.
 
-A shelf is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
-everything kept of it. A field on the shelf names all else that an answer depends on: this schema
+An entry is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
+everything kept of it. A field on the entry names all else that an answer depends on: this schema
 and release, the tenant (nobody learns from `cached` what others sent), what was asked for, and
 the ids of the weights that made it. Options that only choose among faces are applied afterwards;
 `max_faces` is one: an answer with more faces serves a request for fewer.
@@ -19,7 +19,7 @@ _EVERYTHING: Final = Need.EMBEDDING | Need.SCORE | Need.CROPS
 _ALL_NEEDS: Final = tuple(Need(value) for value in range(_EVERYTHING.value + 1))
 
 
-def shelf(image: str) -> str:
+def entry_key(image: str) -> str:
     """Redis key of all values of an image."""
     return _PREFIX + image
 

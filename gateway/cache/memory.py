@@ -7,38 +7,38 @@ from typing import Final
 
 from cachetools import TLRUCache
 
-_SHELF_BYTES: Final = 500
-"""What a shelf takes beside its values, and a value beside its bytes: measured with `sys`."""
+_ENTRY_BYTES: Final = 500
+"""What an entry takes beside its values, and a value beside its bytes: measured with `sys`."""
 _VALUE_BYTES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class _Entry:
     expires_at: float
     values: Mapping[str, bytes]
 
     @property
     def size_bytes(self) -> int:
-        return _SHELF_BYTES + sum(
+        return _ENTRY_BYTES + sum(
             _VALUE_BYTES + len(field) + len(value) for field, value in self.values.items()
         )
 
 
-class _Shelves(TLRUCache[str, _Shelf]):
-    """Shelves by image; tells of each that had to go to make room."""
+class _Entries(TLRUCache[str, _Entry]):
+    """Entries by image; calls `on_eviction` for each that made room."""
 
     def __init__(
         self, max_bytes: int, clock: Callable[[], float], on_eviction: Callable[[], None]
     ) -> None:
         super().__init__(
             max_bytes,
-            ttu=lambda _image, shelf, _now: shelf.expires_at,
+            ttu=lambda _image, entry, _now: entry.expires_at,
             timer=clock,
-            getsizeof=lambda shelf: shelf.size_bytes,
+            getsizeof=lambda entry: entry.size_bytes,
         )
         self._on_eviction = on_eviction
 
-    def popitem(self) -> tuple[str, _Shelf]:
+    def popitem(self) -> tuple[str, _Entry]:
         """Drop the least recently used one."""
         item = super().popitem()
         self._on_eviction()
@@ -58,34 +58,34 @@ class MemoryCache:
     ) -> None:
         self._clock = clock
         self._ttl_seconds = ttl_seconds
-        self._shelves = _Shelves(max_bytes, clock, on_eviction)
+        self._entries = _Entries(max_bytes, clock, on_eviction)
 
     @property
     def size_bytes(self) -> int:
         """What is held now."""
-        return int(self._shelves.currsize)
+        return int(self._entries.currsize)
 
     async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:
         """See `Cache.get`."""
-        shelf = self._shelves.get(image)
-        if shelf is None:
+        entry = self._entries.get(image)
+        if entry is None:
             return {}
-        return {field: shelf.values[field] for field in fields if field in shelf.values}
+        return {field: entry.values[field] for field in fields if field in entry.values}
 
     async def set(self, image: str, field: str, value: bytes) -> None:
         """See `Cache.set`."""
-        old = self._shelves.get(image)
+        old = self._entries.get(image)
         if old is None:
-            shelf = _Shelf(self._clock() + self._ttl_seconds, {field: value})
+            entry = _Entry(self._clock() + self._ttl_seconds, {field: value})
         else:
-            shelf = _Shelf(old.expires_at, {**old.values, field: value})
-        if shelf.size_bytes <= self._shelves.maxsize:
-            self._shelves[image] = shelf
+            entry = _Entry(old.expires_at, {**old.values, field: value})
+        if entry.size_bytes <= self._entries.maxsize:
+            self._entries[image] = entry
 
     async def forget(self, image: str) -> int:
         """See `Cache.forget`."""
-        shelf = self._shelves.pop(image, None)
-        return 0 if shelf is None else len(shelf.values)
+        entry = self._entries.pop(image, None)
+        return 0 if entry is None else len(entry.values)
 
     async def health(self) -> str | None:
         """See `Cache.health`."""
@@ -93,4 +93,4 @@ class MemoryCache:
 
     async def close(self) -> None:
         """See `Cache.close`."""
-        self._shelves.clear()
+        self._entries.clear()

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.cache.base import CacheError
-from gateway.cache.keys import shelf
+from gateway.cache.keys import entry_key
 from gateway.circuit_breaker import Breaker
 
 _CONNECTIONS: Final = 64
@@ -44,7 +44,7 @@ class RedisCache:
         if image in self._owed:
             raise CacheError("refused", "the image is being forgotten")
         async with self._asking(image):
-            found = await self._client.hmget(shelf(image), list(fields))
+            found = await self._client.hmget(entry_key(image), list(fields))
         return {
             field: value
             for field, value in zip(fields, found, strict=True)
@@ -55,7 +55,7 @@ class RedisCache:
         """See `Cache.set`."""
         if image in self._owed:
             raise CacheError("refused", "the image is being forgotten")
-        key = shelf(image)
+        key = entry_key(image)
         async with self._asking(image), self._client.pipeline(transaction=True) as steps:
             steps.hset(key, field, value)
             steps.expire(key, self._ttl_seconds, nx=True)
@@ -87,7 +87,7 @@ class RedisCache:
         await self._client.aclose()
 
     async def _drop(self, image: str) -> int:
-        key = shelf(image)
+        key = entry_key(image)
         async with self._client.pipeline(transaction=True) as steps:
             steps.hlen(key)
             steps.delete(key)

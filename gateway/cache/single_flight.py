@@ -14,7 +14,7 @@ class _Flight(Generic[T]):
     waiters: int = 0
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """Work under way, by key. Errors are shared like results; nothing outlives its flight."""
 
     def __init__(self) -> None:

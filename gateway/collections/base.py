@@ -113,7 +113,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class FaceCandidate:
     """A face to be remembered.
 
     vector: [D] float32 in `space`. crop: [112,112,3] uint8 RGB, None for a raw embedding.

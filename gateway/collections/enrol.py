@@ -18,9 +18,9 @@ import numpy as np
 from sqlalchemy.exc import IntegrityError
 
 from gateway.collections.base import (
-    Candidate,
     CropEmbedder,
     Enrolled,
+    FaceCandidate,
     Stores,
     home_of,
     new_id,
@@ -54,7 +54,11 @@ class Enrolment:
         self._made: set[VectorCollection] = set()
 
     async def enrol(
-        self, collection: CollectionRecord, candidates: Sequence[Candidate], *, deadline: Deadline
+        self,
+        collection: CollectionRecord,
+        candidates: Sequence[FaceCandidate],
+        *,
+        deadline: Deadline,
     ) -> tuple[Enrolled, ...]:
         """Remember all of them, or none; in their order.
 
@@ -113,7 +117,7 @@ class Enrolment:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
-    async def _bound(self, collection: CollectionRecord, first: Candidate) -> CollectionRecord:
+    async def _bound(self, collection: CollectionRecord, first: FaceCandidate) -> CollectionRecord:
         """Give the collection the space of its first face; of two first faces, one decides."""
         if collection.space is None:
             await self._stores.records.collections.set_space(
@@ -126,8 +130,8 @@ class Enrolment:
         return collection
 
     async def _in_space(
-        self, collection: CollectionRecord, candidates: Sequence[Candidate], deadline: Deadline
-    ) -> list[Candidate]:
+        self, collection: CollectionRecord, candidates: Sequence[FaceCandidate], deadline: Deadline
+    ) -> list[FaceCandidate]:
         """Bring crops of a newer model into the space that the collection lives in."""
         space = collection.space
         foreign = [c for c in candidates if c.space != space]
@@ -145,7 +149,7 @@ class Enrolment:
         ]
 
     async def _copies(
-        self, collection: CollectionRecord, candidates: Sequence[Candidate], deadline: Deadline
+        self, collection: CollectionRecord, candidates: Sequence[FaceCandidate], deadline: Deadline
     ) -> tuple[str, Vector] | None:
         """While the collection moves, faces are written to the other space, too: [N,D]."""
         migration = collection.migration
@@ -170,7 +174,7 @@ class Enrolment:
         self,
         collection: CollectionRecord,
         faces: Sequence[FaceRecord],
-        candidates: Sequence[Candidate],
+        candidates: Sequence[FaceCandidate],
     ) -> list[SealedCrop]:
         if collection.settings.keep != "crop":
             return []
@@ -184,7 +188,7 @@ class Enrolment:
         self,
         collection: CollectionRecord,
         faces: Sequence[FaceRecord],
-        candidates: Sequence[Candidate],
+        candidates: Sequence[FaceCandidate],
         copies: tuple[str, Vector] | None,
     ) -> None:
         points = [
@@ -269,7 +273,7 @@ def point_of(face: FaceRecord, vector: Vector, *, tenant: str) -> FacePoint:
 
 
 def _answer(
-    candidates: Sequence[Candidate], faces: Sequence[FaceRecord], begun: Begun
+    candidates: Sequence[FaceCandidate], faces: Sequence[FaceRecord], begun: Begun
 ) -> tuple[Enrolled, ...]:
     """New faces, and once for each image that was known, those that it gave before."""
     enrolled: list[Enrolled] = []
@@ -286,7 +290,7 @@ def _answer(
     return tuple(enrolled)
 
 
-def _face(collection: CollectionRecord, candidate: Candidate, *, at: float) -> FaceRecord:
+def _face(collection: CollectionRecord, candidate: FaceCandidate, *, at: float) -> FaceRecord:
     days = collection.settings.retention_days
     face_id = new_id()
     return FaceRecord(

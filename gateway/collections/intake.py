@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gateway.collections.base import Candidate, Enrolled
+from gateway.collections.base import Enrolled, FaceCandidate
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
@@ -102,7 +102,7 @@ class _Sorted:
     """What became of the images so far."""
 
     enrolled: list[Enrolled] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[FaceCandidate] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     repeated: list[tuple[int, str]] = field(default_factory=list)
     """Index and digest of images that came twice in this request."""
@@ -176,7 +176,7 @@ class Intake:
     ) -> tuple[Enrolled, ...]:
         """Enrol embeddings, all or none."""
         candidates = [
-            Candidate(index, unit(each.vector), space, each.subject, each.metadata)
+            FaceCandidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
         return await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
@@ -287,8 +287,8 @@ def _chosen(result: Result, which: Literal["largest", "all", "single"]) -> tuple
     return faces if which == "all" else faces[:1]
 
 
-def _candidate(index: int, face: Face, result: Result, options: EnrolOptions) -> Candidate:
-    return Candidate(
+def _candidate(index: int, face: Face, result: Result, options: EnrolOptions) -> FaceCandidate:
+    return FaceCandidate(
         index=index,
         vector=_embedding(face),
         space=_space(result),

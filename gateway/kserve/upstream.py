@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.concurrency import Slots, SlowGate
+from gateway.concurrency import AdmissionControl, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -56,7 +56,7 @@ class TritonHttp:
     """Calls to Triton by HTTP; opened within a running event loop."""
 
     def __init__(
-        self, address: str | None, *, slots: Slots, slow: SlowGate, connections: int
+        self, address: str | None, *, slots: AdmissionControl, slow: SlowGate, connections: int
     ) -> None:
         """Call `address`, a URL without a path, over at most so many connections.
 
@@ -87,7 +87,7 @@ class TritonHttp:
         return await self._wait(self._call("GET", path, None, deadline), seconds)
 
     async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> Answer:
-        """Run a model; raises as `Slots.check` and `refusal`, and RequestTimeoutError.
+        """Run a model; raises as `AdmissionControl.check` and `refusal`, and RequestTimeoutError.
 
         The call goes on, and holds its slot, when nobody waits for it any more: Triton 24.10 was
         seen to die (signal 11) when a call to the ensemble is cancelled while others run.

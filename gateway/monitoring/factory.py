@@ -10,9 +10,9 @@ import psutil
 from gateway.collections.base import Stores
 from gateway.inference.base import Inference
 from gateway.monitoring.drift import Distributions
-from gateway.monitoring.golden_probe import Portrait
-from gateway.monitoring.lease import OwnTurns, RedisTurns, Turns
-from gateway.monitoring.probes import Parts
+from gateway.monitoring.golden_probe import GoldenProbe
+from gateway.monitoring.lease import Lease, LocalLease, RedisLease
+from gateway.monitoring.probes import ComponentProbes
 from gateway.registry.reference import References
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics, PartMetrics
@@ -24,8 +24,8 @@ _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 class Watch:
     """What runs in the background and what it found."""
 
-    parts: Parts
-    portrait: Portrait
+    parts: ComponentProbes
+    portrait: GoldenProbe
 
 
 def make_distributions(
@@ -50,7 +50,7 @@ async def open_watch(
     metrics: Metrics,
 ) -> AsyncIterator[Watch]:
     """Watch, until the end of the block."""
-    parts = Parts(
+    parts = ComponentProbes(
         {
             "vectors": lambda: _ask_vectors(stores, metrics.parts),
             "records": stores.records.health,
@@ -58,7 +58,7 @@ async def open_watch(
         metrics.parts,
     )
     turns = make_turns(settings)
-    portrait = Portrait(
+    portrait = GoldenProbe(
         inference,
         references,
         metrics.portrait,
@@ -74,15 +74,15 @@ async def open_watch(
         await turns.close()
 
 
-def make_turns(settings: Settings) -> Turns:
+def make_turns(settings: Settings) -> Lease:
     """Share turns with the gateways of the same Triton, where a Redis and its address tell them."""
     address = settings.triton_grpc_url
     if settings.redis_url is None or address is None:
         # a Triton that this program starts has this one gateway
-        return OwnTurns()
+        return LocalLease()
     if address.startswith(_LOOPBACK):
         address = f"{socket.gethostname()}/{address}"
-    return RedisTurns(settings.redis_url.get_secret_value(), f"portrait:{address}")
+    return RedisLease(settings.redis_url.get_secret_value(), f"portrait:{address}")
 
 
 async def _ask_vectors(stores: Stores, metrics: PartMetrics) -> str:

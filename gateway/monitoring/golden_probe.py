@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.base import Inference
-from gateway.monitoring.lease import Turns
+from gateway.monitoring.lease import Lease
 from gateway.registry.reference import References
 from gateway.telemetry.metrics import PortraitMetrics
 from gateway.types import Analysis, Need
@@ -116,7 +116,7 @@ def answer_parts(analysis: Analysis) -> dict[str, tuple[str, tuple[float, ...]]]
     return parts
 
 
-class Portrait:
+class GoldenProbe:
     """Sends the portrait, compares and exports."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Portrait:
         inference: Inference,
         references: References,
         metrics: PortraitMetrics,
-        turns: Turns,
+        turns: Lease,
         *,
         firsts: Path,
         interval_seconds: float,

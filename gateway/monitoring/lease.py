@@ -14,7 +14,7 @@ _TIMEOUT_SECONDS: Final = 1.0
 _PREFIX: Final = "aurum:watch"
 
 
-class Turns(Protocol):
+class Lease(Protocol):
     """Gives turns, and hands on what came of them."""
 
     async def take(self, seconds: float) -> bool:
@@ -34,26 +34,26 @@ class Turns(Protocol):
         ...
 
 
-class OwnTurns:
-    """`Turns` of one who shares nothing: each is ours."""
+class LocalLease:
+    """`Lease` of one who shares nothing: each is ours."""
 
     async def take(self, seconds: float) -> bool:
-        """See `Turns.take`."""
+        """See `Lease.take`."""
         return True
 
     async def tell(self, report: bytes, seconds: float) -> None:
-        """See `Turns.tell`."""
+        """See `Lease.tell`."""
 
     async def told(self) -> bytes | None:
-        """See `Turns.told`."""
+        """See `Lease.told`."""
         return None
 
     async def close(self) -> None:
-        """See `Turns.close`."""
+        """See `Lease.close`."""
 
 
-class RedisTurns:
-    """`Turns` in the Redis that all gateways share. While it is away each turn is ours."""
+class RedisLease:
+    """`Lease` in the Redis that all gateways share. While it is away each turn is ours."""
 
     def __init__(self, url: str, name: str) -> None:
         self._client = Redis.from_url(
@@ -66,7 +66,7 @@ class RedisTurns:
         self._report = f"{_PREFIX}:report:{name}"
 
     async def take(self, seconds: float) -> bool:
-        """See `Turns.take`."""
+        """See `Lease.take`."""
         try:
             return bool(await self._client.set(self._turn, 1, nx=True, px=_milliseconds(seconds)))
         except (RedisError, OSError) as error:
@@ -74,14 +74,14 @@ class RedisTurns:
             return True
 
     async def tell(self, report: bytes, seconds: float) -> None:
-        """See `Turns.tell`."""
+        """See `Lease.tell`."""
         try:
             await self._client.set(self._report, report, px=_milliseconds(seconds))
         except (RedisError, OSError) as error:
             log.debug("report is not shared", extra={"reason": str(error)})
 
     async def told(self) -> bytes | None:
-        """See `Turns.told`."""
+        """See `Lease.told`."""
         try:
             found = await self._client.get(self._report)
         except (RedisError, OSError) as error:
@@ -90,7 +90,7 @@ class RedisTurns:
         return found if isinstance(found, bytes) else None
 
     async def close(self) -> None:
-        """See `Turns.close`."""
+        """See `Lease.close`."""
         await self._client.aclose()
 
 

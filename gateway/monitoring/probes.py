@@ -32,7 +32,7 @@ class PartState:
     detail: str
 
 
-class Parts:
+class ComponentProbes:
     """The states of parts by name."""
 
     def __init__(

@@ -20,7 +20,7 @@ class Source(BaseModel):
     sha256: str | None = None
 
 
-class Sidecar(BaseModel):
+class VersionMetadata(BaseModel):
     """Origin of one version of a stage. Every key may be missing: folders are dropped by hand."""
 
     model_config = ConfigDict(frozen=True)
@@ -35,11 +35,11 @@ class Sidecar(BaseModel):
     imported_at: str | None = None
 
 
-def read_sidecar(repository: Path, stage: str, version: str) -> Sidecar | None:
+def read_version_metadata(repository: Path, stage: str, version: str) -> VersionMetadata | None:
     """Read `<repository>/<stage>/<version>/model.json`; None if it is not there or no such file."""
     path = repository / stage / version / SIDECAR
     try:
-        return Sidecar.model_validate_json(path.read_bytes())
+        return VersionMetadata.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

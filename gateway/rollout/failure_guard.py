@@ -13,7 +13,7 @@ _AWAY_SECONDS: Final = 5.0
 """So long a candidate may not be there, though Triton says that it is: it may be loading."""
 
 
-class Judge:
+class FailureGuard:
     """Counts answers and failures of one candidate."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -35,8 +35,8 @@ class Plan(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """What a request is known by when it is given to one version or the other."""
+class RequestIdentity:
+    """Identity of a request for canary routing."""
 
     request_id: str
     tenant: str
@@ -63,13 +63,13 @@ class Candidate:
             return Need.SCORE in need
         return Need.SCORE in need or Need.EMBEDDING in need
 
-    def answers(self, asker: Asker, need: Need) -> bool:
+    def answers(self, identity: RequestIdentity, need: Need) -> bool:
         """Whether it, and not the version in service, answers this request."""
         plan = self.plan
         if plan.mode != "canary" or not self.concerns(need):
             return False
-        known = plan.by == "tenant" and asker.tenant != DEFAULT_TENANT
-        return in_share(plan, asker.tenant if known else asker.request_id)
+        known = plan.by == "tenant" and identity.tenant != DEFAULT_TENANT
+        return in_share(plan, identity.tenant if known else identity.request_id)
 
     def among(self, weights: InService) -> InService:
         """The weights in service, but for its own stage."""

@@ -17,8 +17,8 @@ from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.base import Inference
 from gateway.rollout.base import CandidateInference
 from gateway.rollout.compare import compare
-from gateway.rollout.failure_guard import Judge
-from gateway.rollout.plan import Asker, Candidate
+from gateway.rollout.failure_guard import FailureGuard
+from gateway.rollout.plan import Candidate, RequestIdentity
 from gateway.rollout.report import Report, Role, TrialMetrics
 from gateway.types import Analysis, Asked, Need, Weights
 
@@ -48,7 +48,7 @@ class Trials:
         self._inference = inference
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
-        self._judge = Judge()
+        self._judge = FailureGuard()
         self._beside: asyncio.Task[None] | None = None
         self._rests_until = 0.0
         self._missed_since: float | None = None
@@ -57,10 +57,10 @@ class Trials:
         self.stopped = ""
         """Why the candidate is not asked any more; empty while it is."""
 
-    def choose(self, asker: Asker, need: Need) -> Candidate | None:
+    def choose(self, identity: RequestIdentity, need: Need) -> Candidate | None:
         """The candidate, if it is to answer this request; None: the version in service."""
         candidate = self._asked
-        return candidate if candidate and candidate.answers(asker, need) else None
+        return candidate if candidate and candidate.answers(identity, need) else None
 
     async def analyse(
         self, candidate: Candidate, data: bytes, *, asked: Asked, deadline: Deadline
@@ -139,7 +139,7 @@ class Trials:
             return
         self.report = None if found is None else Report(found.plan, self._metrics)
         self.stopped = ""
-        self._judge = Judge()
+        self._judge = FailureGuard()
         self._show()
         plan = None if found is None else found.plan.model_dump()
         log.info("no version is tried" if plan is None else "a version is tried", extra=plan)

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.cache.base import CacheError
-from gateway.cache.keys import shelf
+from gateway.cache.keys import entry_key
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
 from tests.support import redis
@@ -78,7 +78,7 @@ async def test_a_shelf_expires_counted_from_its_first_value(kind, request):
 async def test_something_else_under_the_key_is_a_miss_and_thrown_out(redis_url):
     cache = RedisCache(redis_url, ttl_seconds=60, timeout_seconds=5)
     client = Redis.from_url(redis_url)
-    await client.set(shelf(A), b"no hash")
+    await client.set(entry_key(A), b"no hash")
     with pytest.raises(CacheError) as failure:
         await cache.get(A, ["x"])
     assert failure.value.failure == "error"

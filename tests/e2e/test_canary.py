@@ -21,7 +21,7 @@ from tests.support.trial_traffic import (
     write_breaking_network,
 )
 from tools.registry import candidates
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 
 SOURCE = "mobilefacenet_arcface_128.onnx"
 
@@ -230,13 +230,15 @@ def test_what_does_not_pass_the_golden_set_is_not_tried(tried, tmp_path):
 
 
 def test_a_candidate_that_triton_refuses_is_aborted_by_itself(tried):
-    shelf = Shelf(tried.repository, tried.home)
-    shutil.copytree(shelf.kept("face_embedding", 2), shelf.kept("face_embedding", 5))
-    (shelf.kept("face_embedding", 5) / "model.onnx").write_bytes(b"garbage")
+    version_store = VersionStore(tried.repository, tried.home)
+    shutil.copytree(
+        version_store.kept("face_embedding", 2), version_store.kept("face_embedding", 5)
+    )
+    (version_store.kept("face_embedding", 5) / "model.onnx").write_bytes(b"garbage")
     with trial_traffic(tried, "embedding") as seen:
         # past every check of ours, as one that only this Triton cannot load
         terms = candidates.Terms("canary", 0.5)
-        candidates.begin(shelf, "face_embedding", 5, terms, check=lambda *_: None)
+        candidates.begin(version_store, "face_embedding", 5, terms, check=lambda *_: None)
         line = tried.wait_for("face_embedding 5 is not tried any more: ", timeout_seconds=60)
         seen.wait_for("1")
     assert "INVALID_PROTOBUF" in line

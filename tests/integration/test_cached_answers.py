@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from redis.asyncio import Redis
 
-from gateway.cache.keys import shelf
+from gateway.cache.keys import entry_key
 from gateway.errors import InvalidImageError
 from tests.support import redis
 from tests.support.fake_inference import FakeInference, photo
@@ -178,7 +178,7 @@ async def test_a_poisoned_value_costs_a_miss(server, poison):
     url, _ = server
     redis_client = Redis.from_url(url)
     data = photo(faces=2)
-    key = shelf(sha256(data))
+    key = entry_key(sha256(data))
     async with serving(FakeInference(), cache="on", redis_url=url) as writer:
         await believing(writer)
         good = await ask(writer, data)

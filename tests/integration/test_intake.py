@@ -11,7 +11,7 @@ from gateway.cache.factory import open_answers
 from gateway.collections.intake import EnrolOptions, Intake, NamedImage
 from gateway.collections.search import SearchOptions
 from gateway.collections.service import Collections
-from gateway.concurrency import Slots, Workers
+from gateway.concurrency import AdmissionControl, CpuPool
 from gateway.images import ImageLimits
 from gateway.pipeline import Pipeline, Selection
 from gateway.records.types import CollectionRecord, CollectionSettings
@@ -35,7 +35,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    engine, metrics, workers = FakeInference(), Metrics(), Workers(1)
+    engine, metrics, workers = FakeInference(), Metrics(), CpuPool(1)
     async with (
         edge_stores(tmp_path) as stores,
         open_answers(Settings(), engine, metrics, release="t") as answers,
@@ -48,7 +48,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         pipeline = Pipeline(
             engine,
             limits=limits,
-            slots=Slots(8),
+            slots=AdmissionControl(8),
             workers=workers,
             metrics=metrics,
             answers=answers,

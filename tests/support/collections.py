@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.collections.base import Candidate, Crops, Stores
+from gateway.collections.base import Crops, FaceCandidate, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
@@ -83,9 +83,9 @@ def crop_of(number: int) -> Crops:
     return crop
 
 
-def candidate(number: int, subject: str | None = None, *, space: str = OLD) -> Candidate:
+def candidate(number: int, subject: str | None = None, *, space: str = OLD) -> FaceCandidate:
     """An image's face, ready to be remembered."""
-    return Candidate(
+    return FaceCandidate(
         index=0,
         vector=person(number, space),
         space=space,

@@ -7,7 +7,7 @@ import pytest
 from gateway.api.context import dump_json
 from gateway.api.faces.serializers import face_out, models_out
 from gateway.api.models.serializers import version_out
-from gateway.registry.version_metadata import Sidecar
+from gateway.registry.version_metadata import VersionMetadata
 from gateway.types import Analysis, Face, Need, StageVersion, Weights
 from tests.support.fake_inference import expected_face
 
@@ -64,5 +64,5 @@ def test_stages_that_were_not_asked_are_null():
 )
 def test_a_sidecar_counts_only_for_the_weights_that_answer(live, written_down, expected):
     version = StageVersion("1", "READY", "", live)
-    told = version_out("face_detection", version, Sidecar(id=written_down, sha256="ff"))
+    told = version_out("face_detection", version, VersionMetadata(id=written_down, sha256="ff"))
     assert told.sha256 == expected

@@ -1,4 +1,4 @@
-"""Keys, values, the bound in memory, the breaker, shared flights and belief."""
+"""Keys, values, the bound in memory, the breaker, single flight and active weights."""
 
 import asyncio
 from dataclasses import replace
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import codec, keys
-from gateway.cache.active_weights import Belief
+from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.memory import MemoryCache
-from gateway.cache.single_flight import Flights
+from gateway.cache.single_flight import SingleFlight
 from gateway.circuit_breaker import Breaker
 from gateway.deadline import Deadline
 from gateway.types import InService, Need, Weights
@@ -165,25 +165,25 @@ class Work:
         return self.runs
 
 
-async def join(flights, work, count):
-    tasks = [asyncio.create_task(flights.share("key", work)) for _ in range(count)]
+async def join(single_flight, work, count):
+    tasks = [asyncio.create_task(single_flight.share("key", work)) for _ in range(count)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_identical_work_runs_once_and_again_later():
-    flights, work = Flights(), Work()
-    tasks = await join(flights, work, 5)
+    single_flight, work = SingleFlight(), Work()
+    tasks = await join(single_flight, work, 5)
     work.go.set()
     assert await asyncio.gather(*tasks) == [1] * 5
-    assert await flights.share("key", work) == 2
-    assert len(flights) == 0
+    assert await single_flight.share("key", work) == 2
+    assert len(single_flight) == 0
 
 
 async def test_a_cancelled_waiter_cancels_nobody_else_even_the_first():
-    flights, work = Flights(), Work()
-    tasks = await join(flights, work, 3)
+    single_flight, work = SingleFlight(), Work()
+    tasks = await join(single_flight, work, 3)
     tasks[0].cancel()
     await asyncio.sleep(0)
     work.go.set()
@@ -192,24 +192,24 @@ async def test_a_cancelled_waiter_cancels_nobody_else_even_the_first():
 
 
 async def test_work_that_nobody_waits_for_is_cancelled():
-    flights, work = Flights(), Work()
-    tasks = await join(flights, work, 3)
+    single_flight, work = SingleFlight(), Work()
+    tasks = await join(single_flight, work, 3)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(0)
-    assert (work.cancelled, len(flights)) == (1, 0)
+    assert (work.cancelled, len(single_flight)) == (1, 0)
 
 
 async def test_errors_are_shared_and_not_kept():
-    flights, work = Flights(), Work()
+    single_flight, work = SingleFlight(), Work()
     work.error = ValueError("no")
-    tasks = await join(flights, work, 3)
+    tasks = await join(single_flight, work, 3)
     work.go.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, ValueError) for result in results)
     work.error = None
-    assert await flights.share("key", work) == 2
+    assert await single_flight.share("key", work) == 2
 
 
 async def analysis_of(fake):
@@ -218,38 +218,38 @@ async def analysis_of(fake):
 
 async def test_an_answer_of_other_weights_ends_the_belief_until_it_is_asked_again():
     fake = FakeInference()
-    belief = Belief(fake)
-    await belief.refresh()
-    belief.compare(await analysis_of(fake))
-    assert belief.now is not None
+    active_weights = ActiveWeights(fake)
+    await active_weights.refresh()
+    active_weights.compare(await analysis_of(fake))
+    assert active_weights.now is not None
     fake.space = "0" * 16
-    belief.compare(await analysis_of(fake))
-    assert belief.now is None
-    await asyncio.wait_for(belief.wait(), 0.5)
-    await belief.refresh()
-    assert belief.now.embedding.id == "0" * 16
+    active_weights.compare(await analysis_of(fake))
+    assert active_weights.now is None
+    await asyncio.wait_for(active_weights.wait(), 0.5)
+    await active_weights.refresh()
+    assert active_weights.now.embedding.id == "0" * 16
 
 
 async def test_a_listing_that_an_answer_overtook_is_not_believed():
     fake = FakeInference()
-    belief = Belief(fake)
-    await belief.refresh()
+    active_weights = ActiveWeights(fake)
+    await active_weights.refresh()
     before, fake.space = await fake.in_service(deadline=Deadline.after(5)), "0" * 16
     newer = await analysis_of(fake)
 
     async def listed_before(*, deadline):
-        belief.compare(newer)
+        active_weights.compare(newer)
         return before
 
     fake.in_service = listed_before
-    await belief.refresh()
-    assert belief.now is None
+    await active_weights.refresh()
+    assert active_weights.now is None
 
 
 async def test_the_last_belief_stands_while_the_engine_is_away():
     fake = FakeInference()
-    belief = Belief(fake)
-    await belief.refresh()
+    active_weights = ActiveWeights(fake)
+    await active_weights.refresh()
     fake.reachable = False
-    await belief.refresh()
-    assert belief.now is not None
+    await active_weights.refresh()
+    assert active_weights.now is not None

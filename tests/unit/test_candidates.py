@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gateway.rollout.compare import compare, match_faces
-from gateway.rollout.failure_guard import Judge
-from gateway.rollout.plan import Asker, in_share
+from gateway.rollout.failure_guard import FailureGuard
+from gateway.rollout.plan import RequestIdentity, in_share
 from gateway.types import DEFAULT_TENANT, Analysis, InService, Need, Weights
 from tests.support.fake_candidate import TRIED, candidate, plan
 from tests.support.fake_inference import DETECTOR, HEAD, SPACE, expected_face
@@ -45,7 +45,7 @@ def test_another_version_has_other_keys():
 def test_by_tenant_all_requests_of_a_tenant_go_one_way():
     tried = candidate(share=0.5, by="tenant")
     ways = {
-        tenant: {tried.answers(Asker(key, tenant), Need.EMBEDDING) for key in KEYS[:50]}
+        tenant: {tried.answers(RequestIdentity(key, tenant), Need.EMBEDDING) for key in KEYS[:50]}
         for tenant in ("one", "two", "three", "four", "five", "six")
     }
     assert all(len(found) == 1 for found in ways.values())
@@ -54,7 +54,9 @@ def test_by_tenant_all_requests_of_a_tenant_go_one_way():
 
 def test_who_has_no_tenant_is_told_by_the_request():
     tried = candidate(share=0.5, by="tenant")
-    found = [tried.answers(Asker(key, DEFAULT_TENANT), Need.EMBEDDING) for key in KEYS[:1000]]
+    found = [
+        tried.answers(RequestIdentity(key, DEFAULT_TENANT), Need.EMBEDDING) for key in KEYS[:1000]
+    ]
     assert 400 < sum(found) < 600
 
 
@@ -68,23 +70,23 @@ CONCERNED = {
 @pytest.mark.parametrize("stage", CONCERNED)
 def test_a_stage_answers_only_what_it_has_a_part_in(stage):
     needs = (Need.NOTHING_MORE, Need.EMBEDDING, Need.SCORE, EVERYTHING)
-    asker = Asker("any", DEFAULT_TENANT)
-    found = {need for need in needs if candidate(stage=stage).answers(asker, need)}
+    identity = RequestIdentity("any", DEFAULT_TENANT)
+    found = {need for need in needs if candidate(stage=stage).answers(identity, need)}
     assert found == CONCERNED[stage]
 
 
 def test_without_scores_of_its_own_it_is_not_asked_for_them():
     tried = candidate(rates=False)
-    asker = Asker("any", DEFAULT_TENANT)
-    assert tried.answers(asker, Need.EMBEDDING)
-    assert not tried.answers(asker, Need.SCORE)
-    assert not tried.answers(asker, EVERYTHING)
+    identity = RequestIdentity("any", DEFAULT_TENANT)
+    assert tried.answers(identity, Need.EMBEDDING)
+    assert not tried.answers(identity, Need.SCORE)
+    assert not tried.answers(identity, EVERYTHING)
 
 
 def test_in_the_shadow_it_answers_nobody():
     tried = candidate(mode="shadow")
     assert tried.concerns(Need.EMBEDDING)
-    assert not tried.answers(Asker("any", DEFAULT_TENANT), Need.EMBEDDING)
+    assert not tried.answers(RequestIdentity("any", DEFAULT_TENANT), Need.EMBEDDING)
 
 
 def test_it_stands_among_the_weights_in_service():
@@ -164,12 +166,12 @@ class Clock:
 
 
 def test_three_failures_in_a_row_are_enough():
-    judge = Judge()
+    judge = FailureGuard()
     assert [judge.failed(away=False) for _ in range(3)] == ["", "", "3 failures in a row"]
 
 
 def test_an_answer_between_ends_the_row_and_five_of_fifty_are_enough():
-    judge = Judge()
+    judge = FailureGuard()
     said = []
     for _ in range(5):
         said.append(judge.failed(away=False))
@@ -179,7 +181,7 @@ def test_an_answer_between_ends_the_row_and_five_of_fifty_are_enough():
 
 
 def test_failures_long_ago_are_forgotten():
-    judge = Judge()
+    judge = FailureGuard()
     for _ in range(20):
         assert judge.failed(away=False) == ""
         for _ in range(12):
@@ -188,7 +190,7 @@ def test_failures_long_ago_are_forgotten():
 
 def test_one_that_is_away_for_a_moment_is_not_broken():
     clock = Clock()
-    judge = Judge(clock=clock)
+    judge = FailureGuard(clock=clock)
     for _ in range(20):
         clock.now += 0.2
         assert judge.failed(away=True) == ""

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from gateway.concurrency import Slots, Workers
+from gateway.concurrency import AdmissionControl, CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
@@ -25,7 +25,7 @@ def test_a_deadline_that_passed_is_an_error():
 
 
 def test_slots_refuse_one_more_and_are_given_back():
-    slots = Slots(2)
+    slots = AdmissionControl(2)
     with slots.take(), slots.take():
         assert slots.taken == 2
         with pytest.raises(InferenceUnavailableError) as refusal, slots.take():
@@ -35,7 +35,7 @@ def test_slots_refuse_one_more_and_are_given_back():
 
 
 def test_a_slot_is_given_back_when_its_holder_fails():
-    slots = Slots(1)
+    slots = AdmissionControl(1)
     with pytest.raises(ValueError, match="broken"), slots.take():
         raise ValueError("broken")
     assert slots.taken == 0
@@ -51,7 +51,7 @@ class Clock:
         return self.now
 
 
-def serve(slots: Slots, clock: Clock, *, times: int, seconds: float) -> None:
+def serve(slots: AdmissionControl, clock: Clock, *, times: int, seconds: float) -> None:
     """Let so many in one after the other, each for so long."""
     for _ in range(times):
         with slots.take():
@@ -60,7 +60,7 @@ def serve(slots: Slots, clock: Clock, *, times: int, seconds: float) -> None:
 
 def test_who_would_wait_too_long_is_refused_and_told_when_to_come_back():
     clock = Clock()
-    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     serve(slots, clock, times=200, seconds=0.3)
     with ExitStack() as held:
         for _ in range(4):
@@ -74,14 +74,14 @@ def test_who_would_wait_too_long_is_refused_and_told_when_to_come_back():
 
 def test_one_is_let_in_however_slow_it_goes():
     clock = Clock()
-    slots = Slots(100, max_wait_seconds=0.01, clock=clock)
+    slots = AdmissionControl(100, max_wait_seconds=0.01, clock=clock)
     serve(slots, clock, times=50, seconds=5.0)
     assert slots.taken == 0
 
 
 def test_idle_time_does_not_count_as_slowness():
     clock = Clock()
-    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     for _ in range(50):
         serve(slots, clock, times=1, seconds=0.1)
         clock.now += 60
@@ -93,7 +93,7 @@ def test_idle_time_does_not_count_as_slowness():
 
 def test_when_it_goes_faster_again_more_are_let_in():
     clock = Clock()
-    slots = Slots(100, max_wait_seconds=1.0, clock=clock)
+    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     serve(slots, clock, times=100, seconds=2.0)
     serve(slots, clock, times=200, seconds=0.05)
     with ExitStack() as held:
@@ -102,14 +102,14 @@ def test_when_it_goes_faster_again_more_are_let_in():
 
 
 async def test_workers_run_beside_the_event_loop():
-    workers = Workers(1)
+    workers = CpuPool(1)
     name = await workers.run(lambda: threading.current_thread().name, deadline=Deadline.after(5))
     workers.close()
     assert name.startswith("aurum-cpu")
 
 
 async def test_a_queue_before_the_workers_ends_with_the_deadline():
-    workers, release = Workers(1), threading.Event()
+    workers, release = CpuPool(1), threading.Event()
     busy = asyncio.ensure_future(workers.run(release.wait, deadline=Deadline.after(60)))
     await asyncio.sleep(0)  # lets it take the only thread
     try:
@@ -128,7 +128,7 @@ async def test_an_error_on_a_thread_does_not_keep_what_it_was_about():
     def refuse(body: Body) -> None:
         raise InferenceUnavailableError(f"not {type(body).__name__}")
 
-    workers, body = Workers(1), Body()
+    workers, body = CpuPool(1), Body()
     kept = weakref.ref(body)
     work = partial(refuse, body)
     del body

@@ -6,7 +6,14 @@ import pytest
 
 from tools.importing.errors import WeightsError
 from tools.importing.prepared import Prepared
-from tools.registry.repository import ModelCard, Source, newest_card, place, read_sidecar, versions
+from tools.registry.repository import (
+    ModelCard,
+    Source,
+    newest_card,
+    place,
+    read_version_metadata,
+    versions,
+)
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def test_files_and_sidecar_are_written(repository):
     cards = place(BOTH, repository=repository, licence="Apache-2.0")
     folder = repository / "face_embedding" / "1"
     assert (folder / "model.onnx").read_bytes() == b"graph of face_embedding"
-    card = read_sidecar(folder / "model.json")
+    card = read_version_metadata(folder / "model.json")
     assert card == cards[1]
     assert card == ModelCard(
         stage="face_embedding",
@@ -137,7 +144,7 @@ def test_a_broken_sidecar_is_named(tmp_path, content):
     path = tmp_path / "model.json"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"model\.json is no sidecar"):
-        read_sidecar(path)
+        read_version_metadata(path)
 
 
 def test_unknown_fields_of_a_sidecar_are_refused(repository):
@@ -145,7 +152,7 @@ def test_unknown_fields_of_a_sidecar_are_refused(repository):
     path = repository / "face_detection" / "1" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(WeightsError, match="extra"):
-        read_sidecar(path)
+        read_version_metadata(path)
 
 
 def test_folders_without_a_network_are_no_versions(repository):

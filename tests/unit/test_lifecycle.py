@@ -17,7 +17,7 @@ from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
 from tools.registry.journal import Action, Entry, Journal, history
 from tools.registry.triton_view import TritonState
-from tools.registry.version_store import Shelf, stage_name
+from tools.registry.version_store import VersionStore, stage_name
 from tools.registry.view import view
 
 STAGE = "face_embedding"
@@ -29,150 +29,150 @@ def nothing_wrong(stage: str, folder: Path) -> None:
 
 
 @pytest.fixture
-def shelf(tmp_path) -> Shelf:
+def version_store(tmp_path) -> VersionStore:
     repository = tmp_path / "repository"
     for stage in shelves.STAGE_NAMES:
         (repository / stage).mkdir(parents=True)
         shutil.copy(CHECKOUT / "model_repository" / stage / "config.pbtxt", repository / stage)
-    return Shelf(repository, tmp_path / "home")
+    return VersionStore(repository, tmp_path / "home")
 
 
-def drop(shelf: Shelf, version: int, content: bytes = b"") -> Path:
+def drop(version_store: VersionStore, version: int, content: bytes = b"") -> Path:
     """Put a folder there by hand."""
-    folder = shelf.placed(STAGE, version)
+    folder = version_store.placed(STAGE, version)
     folder.mkdir()
     (folder / "model.onnx").write_bytes(content or b"network %d" % version)
     return folder
 
 
-def bring(shelf: Shelf, version: int) -> None:
+def bring(version_store: VersionStore, version: int) -> None:
     """As an import does: the folder and its line in the journal."""
-    before = shelf.newest(STAGE)
-    drop(shelf, version)
-    changes.note_import(shelf, STAGE, version, before=before)
+    before = version_store.newest(STAGE)
+    drop(version_store, version)
+    changes.note_import(version_store, STAGE, version, before=before)
 
 
-def rollback(shelf: Shelf) -> tuple[int | None, int | None]:
-    change = changes.rollback(shelf, STAGE, check=nothing_wrong)
+def rollback(version_store: VersionStore) -> tuple[int | None, int | None]:
+    change = changes.rollback(version_store, STAGE, check=nothing_wrong)
     return change.before, change.after
 
 
-def activate(shelf: Shelf, version: int | None) -> tuple[int | None, int | None]:
-    change = changes.activate(shelf, STAGE, version, check=nothing_wrong)
+def activate(version_store: VersionStore, version: int | None) -> tuple[int | None, int | None]:
+    change = changes.activate(version_store, STAGE, version, check=nothing_wrong)
     return change.before, change.after
 
 
-def where(shelf: Shelf) -> tuple[list[int], list[int]]:
-    return shelf.placed_versions(STAGE), shelf.kept_versions(STAGE)
+def where(version_store: VersionStore) -> tuple[list[int], list[int]]:
+    return version_store.placed_versions(STAGE), version_store.kept_versions(STAGE)
 
 
-def test_back_and_forth(shelf):
-    bring(shelf, 1)
-    bring(shelf, 2)
-    assert rollback(shelf) == (2, 1)
-    assert where(shelf) == ([1], [2])
-    assert activate(shelf, None) == (1, 2)
-    assert where(shelf) == ([1, 2], [])
-    assert shelf.placed(STAGE, 2).joinpath("model.onnx").read_bytes() == b"network 2"
+def test_back_and_forth(version_store):
+    bring(version_store, 1)
+    bring(version_store, 2)
+    assert rollback(version_store) == (2, 1)
+    assert where(version_store) == ([1], [2])
+    assert activate(version_store, None) == (1, 2)
+    assert where(version_store) == ([1, 2], [])
+    assert version_store.placed(STAGE, 2).joinpath("model.onnx").read_bytes() == b"network 2"
 
 
-def test_rollback_returns_to_what_served_and_not_just_to_what_is_below(shelf):
+def test_rollback_returns_to_what_served_and_not_just_to_what_is_below(version_store):
     for version in (1, 2, 3):
-        bring(shelf, version)
-    assert activate(shelf, 1) == (3, 1)
-    assert where(shelf) == ([1], [2, 3])
+        bring(version_store, version)
+    assert activate(version_store, 1) == (3, 1)
+    assert where(version_store) == ([1], [2, 3])
     # 3 served before 1 did; before 3 it was 2
-    assert rollback(shelf) == (1, 3)
-    assert rollback(shelf) == (3, 2)
-    assert where(shelf) == ([1, 2], [3])
+    assert rollback(version_store) == (1, 3)
+    assert rollback(version_store) == (3, 2)
+    assert where(version_store) == ([1, 2], [3])
 
 
-def test_repeated_rollbacks_go_further_back(shelf):
+def test_repeated_rollbacks_go_further_back(version_store):
     for version in (1, 2, 3):
-        bring(shelf, version)
-    assert [rollback(shelf), rollback(shelf)] == [(3, 2), (2, 1)]
+        bring(version_store, version)
+    assert [rollback(version_store), rollback(version_store)] == [(3, 2), (2, 1)]
     with pytest.raises(LifecycleError, match="has only version 1; there is nothing to go back"):
-        rollback(shelf)
-    assert where(shelf) == ([1], [2, 3])
+        rollback(version_store)
+    assert where(version_store) == ([1], [2, 3])
 
 
-def test_versions_dropped_by_hand_are_known_by_their_number(shelf):
-    drop(shelf, 1)
-    drop(shelf, 7)
-    assert rollback(shelf) == (7, 1)
-    assert where(shelf) == ([1], [7])
+def test_versions_dropped_by_hand_are_known_by_their_number(version_store):
+    drop(version_store, 1)
+    drop(version_store, 7)
+    assert rollback(version_store) == (7, 1)
+    assert where(version_store) == ([1], [7])
 
 
-def test_a_version_that_does_not_work_is_neither_activated_nor_returned_to(shelf):
-    bring(shelf, 1)
-    drop(shelf, 2)
-    bring(shelf, 3)
+def test_a_version_that_does_not_work_is_neither_activated_nor_returned_to(version_store):
+    bring(version_store, 1)
+    drop(version_store, 2)
+    bring(version_store, 3)
 
     def check(stage: str, folder: Path) -> None:
         if folder.name == "2":
             raise LifecycleError(f"{folder} does not work")
 
-    assert changes.rollback(shelf, STAGE, check=check).after == 1
+    assert changes.rollback(version_store, STAGE, check=check).after == 1
     with pytest.raises(LifecycleError, match="2 does not work"):
-        changes.activate(shelf, STAGE, 2, check=check)
-    assert where(shelf) == ([1], [2, 3])
+        changes.activate(version_store, STAGE, 2, check=check)
+    assert where(version_store) == ([1], [2, 3])
 
 
-def test_a_kept_version_of_the_same_number_is_moved_aside_not_lost(shelf):
-    bring(shelf, 1)
-    drop(shelf, 2, b"first")
-    rollback(shelf)
-    drop(shelf, 2, b"second")
-    rollback(shelf)
-    kept = shelf.kept(STAGE, 2)
+def test_a_kept_version_of_the_same_number_is_moved_aside_not_lost(version_store):
+    bring(version_store, 1)
+    drop(version_store, 2, b"first")
+    rollback(version_store)
+    drop(version_store, 2, b"second")
+    rollback(version_store)
+    kept = version_store.kept(STAGE, 2)
     assert (kept / "model.onnx").read_bytes() == b"second"
     assert (kept.with_name("2.replaced-1") / "model.onnx").read_bytes() == b"first"
 
 
-def test_remove_spares_what_serves(shelf):
-    bring(shelf, 1)
-    bring(shelf, 2)
+def test_remove_spares_what_serves(version_store):
+    bring(version_store, 1)
+    bring(version_store, 2)
     with pytest.raises(LifecycleError, match="2 is in service; roll it back first"):
-        changes.remove(shelf, STAGE, 2)
-    changes.remove(shelf, STAGE, 1)
-    assert where(shelf) == ([2], [])
+        changes.remove(version_store, STAGE, 2)
+    changes.remove(version_store, STAGE, 1)
+    assert where(version_store) == ([2], [])
     with pytest.raises(LifecycleError, match="there is nothing to go back"):
-        rollback(shelf)
+        rollback(version_store)
     with pytest.raises(LifecycleError, match="has no version 9"):
-        changes.remove(shelf, STAGE, 9)
+        changes.remove(version_store, STAGE, 9)
 
 
-def test_the_only_version_is_not_withdrawn(shelf):
-    bring(shelf, 1)
+def test_the_only_version_is_not_withdrawn(version_store):
+    bring(version_store, 1)
     with pytest.raises(LifecycleError, match="the only one there is: NaN"):
-        changes.withdraw(shelf, STAGE, 1, reason="NaN")
-    bring(shelf, 2)
-    assert changes.withdraw(shelf, STAGE, 2, reason="NaN").after == 1
-    kept = next(each for each in view(shelf, None) if each.version == 2)
+        changes.withdraw(version_store, STAGE, 1, reason="NaN")
+    bring(version_store, 2)
+    assert changes.withdraw(version_store, STAGE, 2, reason="NaN").after == 1
+    kept = next(each for each in view(version_store, None) if each.version == 2)
     assert (kept.place, kept.note) == ("kept", "NaN")
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["before the move", "after the move"])
-def test_a_crash_is_closed_by_looking_at_what_serves(shelf, monkeypatch, moved):
-    bring(shelf, 1)
-    bring(shelf, 2)
-    take_out = Shelf.take_out
+def test_a_crash_is_closed_by_looking_at_what_serves(version_store, monkeypatch, moved):
+    bring(version_store, 1)
+    bring(version_store, 2)
+    take_out = VersionStore.take_out
 
-    def crash(self: Shelf, stage: str, version: int) -> Path:
+    def crash(self: VersionStore, stage: str, version: int) -> Path:
         if moved:
             take_out(self, stage, version)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Shelf, "take_out", crash)
+        patch.setattr(VersionStore, "take_out", crash)
         with pytest.raises(KeyboardInterrupt):
-            rollback(shelf)
-    assert [entry.action for entry in shelf.journal.unfinished()] == [Action.ROLLBACK]
-    with changes.opened(shelf):
-        assert shelf.journal.unfinished() == []
-    assert shelf.journal.entries()[-1].phase == ("done" if moved else "undone")
-    assert history(shelf.journal.entries(), STAGE) == ([] if moved else [1])
-    assert shelf.newest(STAGE) == (1 if moved else 2)
+            rollback(version_store)
+    assert [entry.action for entry in version_store.journal.unfinished()] == [Action.ROLLBACK]
+    with changes.opened(version_store):
+        assert version_store.journal.unfinished() == []
+    assert version_store.journal.entries()[-1].phase == ("done" if moved else "undone")
+    assert history(version_store.journal.entries(), STAGE) == ([] if moved else [1])
+    assert version_store.newest(STAGE) == (1 if moved else 2)
 
 
 def test_a_line_torn_by_a_crash_is_passed_over(tmp_path):
@@ -185,47 +185,49 @@ def test_a_line_torn_by_a_crash_is_passed_over(tmp_path):
     assert [entry.action for entry in journal.entries()] == [Action.IMPORT, Action.ROLLBACK]
 
 
-def test_between_file_systems_a_copy_is_whole_before_it_is_seen(shelf, monkeypatch):
-    bring(shelf, 1)
-    bring(shelf, 2)
+def test_between_file_systems_a_copy_is_whole_before_it_is_seen(version_store, monkeypatch):
+    bring(version_store, 1)
+    bring(version_store, 2)
     rename = Path.rename
 
     def no_link(self: Path, target: Path) -> Path:
-        if self.is_relative_to(shelf.repository) != Path(target).is_relative_to(shelf.repository):
+        if self.is_relative_to(version_store.repository) != Path(target).is_relative_to(
+            version_store.repository
+        ):
             raise OSError(18, "Invalid cross-device link")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", no_link)
-    assert rollback(shelf) == (2, 1)
-    assert where(shelf) == ([1], [2])
-    assert activate(shelf, 2) == (1, 2)
-    assert (shelf.placed(STAGE, 2) / "model.onnx").read_bytes() == b"network 2"
-    left = [path.name for path in shelf.repository.rglob(".*")]
+    assert rollback(version_store) == (2, 1)
+    assert where(version_store) == ([1], [2])
+    assert activate(version_store, 2) == (1, 2)
+    assert (version_store.placed(STAGE, 2) / "model.onnx").read_bytes() == b"network 2"
+    left = [path.name for path in version_store.repository.rglob(".*")]
     assert left == []
 
 
-def test_a_second_change_waits_for_the_first(shelf, monkeypatch):
-    bring(shelf, 1)
-    bring(shelf, 2)
+def test_a_second_change_waits_for_the_first(version_store, monkeypatch):
+    bring(version_store, 1)
+    bring(version_store, 2)
     monkeypatch.setattr(shelves, "_LOCK_SECONDS", 0.3)
-    with shelf.locked():
+    with version_store.locked():
         with pytest.raises(LifecycleError, match=f"process {os.getpid()} changes models now"):
-            rollback(shelf)
+            rollback(version_store)
         monkeypatch.setattr(shelves, "_LOCK_SECONDS", 30)
-        second = threading.Thread(target=rollback, args=[shelf])
+        second = threading.Thread(target=rollback, args=[version_store])
         second.start()
         second.join(0.3)
         assert second.is_alive()
-        assert shelf.newest(STAGE) == 2
+        assert version_store.newest(STAGE) == 2
     second.join(10)
-    assert shelf.newest(STAGE) == 1
+    assert version_store.newest(STAGE) == 1
 
 
-def test_what_triton_refuses_is_shown_with_its_reason(shelf):
-    drop(shelf, 1)
-    drop(shelf, 2)
+def test_what_triton_refuses_is_shown_with_its_reason(version_store):
+    drop(version_store, 1)
+    drop(version_store, 2)
     states = {(STAGE, 1): TritonState("READY", ""), (STAGE, 2): TritonState("UNAVAILABLE", "bad")}
-    shown = {each.version: each for each in view(shelf, states)}
+    shown = {each.version: each for each in view(version_store, states)}
     assert shown[1].place == "serving"
     assert shown[2].place == "refused"
     assert shown[2].state.reason == "bad"
@@ -238,10 +240,10 @@ def test_stages_go_by_short_names():
         stage_name("pipeline")
 
 
-def test_a_real_version_passes_and_a_changed_byte_does_not(shelf, tmp_path):
+def test_a_real_version_passes_and_a_changed_byte_does_not(version_store, tmp_path):
     network = tiny_sources.save_embedder(tmp_path / "net.onnx")
-    import_weights(Order(embedding=network), shelf.repository)
-    folder = shelf.placed(STAGE, 1)
+    import_weights(Order(embedding=network), version_store.repository)
+    folder = version_store.placed(STAGE, 1)
     check_version(STAGE, folder)
     data = bytearray((folder / "model.onnx").read_bytes())
     data[-1] ^= 1
@@ -254,34 +256,36 @@ def test_a_real_version_passes_and_a_changed_byte_does_not(shelf, tmp_path):
         check_version(STAGE, folder)
 
 
-def test_numbers_of_kept_versions_are_not_given_again(shelf, tmp_path):
+def test_numbers_of_kept_versions_are_not_given_again(version_store, tmp_path):
     network = tiny_sources.save_embedder(tmp_path / "net.onnx")
-    bring(shelf, 1)
-    bring(shelf, 2)
-    rollback(shelf)
-    cards = import_weights(Order(embedding=network), shelf.repository, reserved=shelf.kept_versions)
+    bring(version_store, 1)
+    bring(version_store, 2)
+    rollback(version_store)
+    cards = import_weights(
+        Order(embedding=network), version_store.repository, reserved=version_store.kept_versions
+    )
     assert cards[0].version == 3
 
 
-def test_before_a_start_broken_newest_versions_make_way(shelf, tmp_path):
+def test_before_a_start_broken_newest_versions_make_way(version_store, tmp_path):
     network = tiny_sources.save_embedder(tmp_path / "net.onnx")
-    import_weights(Order(embedding=network), shelf.repository)
-    drop(shelf, 2, b"garbage")
-    (shelf.placed(STAGE, 3)).mkdir()
+    import_weights(Order(embedding=network), version_store.repository)
+    drop(version_store, 2, b"garbage")
+    (version_store.placed(STAGE, 3)).mkdir()
     told: list[str] = []
-    withdraw_broken(shelf, report=told.append)
-    assert where(shelf) == ([1], [2, 3])
+    withdraw_broken(version_store, report=told.append)
+    assert where(version_store) == ([1], [2, 3])
     assert [line.split(":")[0] for line in told] == [
         f"{STAGE} 3 is taken out, 1 serves",
         f"{STAGE} 2 is taken out, 1 serves",
     ]
-    assert [entry.action for entry in shelf.journal.entries()] == [Action.WITHDRAW] * 4
+    assert [entry.action for entry in version_store.journal.entries()] == [Action.WITHDRAW] * 4
 
 
-def test_before_a_start_the_only_version_stays_though_broken(shelf):
-    drop(shelf, 1, b"garbage")
-    withdraw_broken(shelf, report=pytest.fail)
-    assert where(shelf) == ([1], [])
+def test_before_a_start_the_only_version_stays_though_broken(version_store):
+    drop(version_store, 1, b"garbage")
+    withdraw_broken(version_store, report=pytest.fail)
+    assert where(version_store) == ([1], [])
 
 
 class Clock:
@@ -291,11 +295,11 @@ class Clock:
 
 
 @pytest.fixture
-def watched(shelf, monkeypatch):
+def watched(version_store, monkeypatch):
     """A watch whose Triton and clock are scripted; files count as written long ago."""
-    drop(shelf, 1)
-    drop(shelf, 2, b"garbage")
-    watch = watching.Watch(Settings(), shelf, report=lambda _: None)
+    drop(version_store, 1)
+    drop(version_store, 2, b"garbage")
+    watch = watching.Watch(Settings(), version_store, report=lambda _: None)
     clock = Clock(monkeypatch)
     monkeypatch.setattr(watching, "_last_written", lambda _: 0.0)
 
@@ -304,16 +308,16 @@ def watched(shelf, monkeypatch):
         states = {(STAGE, 2): TritonState(state, "bad"), (STAGE, 1): TritonState("READY", "")}
         monkeypatch.setattr(watching, "read_states", lambda _: states)
         watch.look()
-        return shelf.placed_versions(STAGE)
+        return version_store.placed_versions(STAGE)
 
     return look
 
 
-def test_what_fails_for_long_is_taken_out(watched, shelf):
+def test_what_fails_for_long_is_taken_out(watched, version_store):
     assert watched("UNAVAILABLE") == [1, 2]
     assert watched("LOADING", after_seconds=6) == [1, 2]
     assert watched("UNAVAILABLE", after_seconds=6) == [1]
-    assert shelf.journal.entries()[-1].reason == "bad"
+    assert version_store.journal.entries()[-1].reason == "bad"
 
 
 def test_what_works_in_the_end_stays(watched):

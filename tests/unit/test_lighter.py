@@ -31,7 +31,7 @@ from tools.quantization.accuracy import (
 from tools.quantization.fp16 import halve
 from tools.quantization.graphs import first_and_last, layers, load, properties, seal, surgery
 from tools.quantization.int8 import Quantiser
-from tools.quantization.quantize import Lightener
+from tools.quantization.quantize import Quantizer
 from triton_python_backend import contract
 
 BUILT_IN = CHECKOUT / "model_repository"
@@ -89,8 +89,8 @@ def small(tmp_path_factory) -> Prepared:
     return prepare(load_network(path))
 
 
-def lightener(precision, **settings) -> Lightener:
-    return Lightener(precision, None, lambda: (DETECTOR, Path("built-in")), **settings)
+def quantizer(precision, **settings) -> Quantizer:
+    return Quantizer(precision, None, lambda: (DETECTOR, Path("built-in")), **settings)
 
 
 def kinds(graph: bytes) -> list[str]:
@@ -123,7 +123,7 @@ def test_a_resize_by_sizes_loses_its_empty_scales():
 
 
 def test_int8_takes_the_layers_between(small):
-    found = lightener("int8")(small)
+    found = quantizer("int8")(small)
     model = onnx.load_from_string(found.graph)
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     producers = {name: node.op_type for node in model.graph.node for name in node.output}
@@ -139,7 +139,7 @@ def test_int8_takes_the_layers_between(small):
 
 def test_a_lighter_graph_loads_where_the_float_one_does(small):
     for precision in ("int8", "fp16"):
-        graph = lightener(precision)(small).graph
+        graph = quantizer(precision)(small).graph
         model = onnx.load_from_string(graph)
         assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx"}
         assert model.ir_version <= MAX_IR_VERSION
@@ -154,7 +154,7 @@ def test_a_lighter_graph_loads_where_the_float_one_does(small):
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_lighter_embedding_has_a_space_of_its_own(small, precision):
-    found = lightener(precision)(small)
+    found = quantizer(precision)(small)
     assert found.identity != small.identity
     assert found.lighter.made_from == contract.format_id(small.identity)
     answer = Trial(found.graph, found.source).run({contract.CROPS: inputs.crops()}, ["SPACE"])
@@ -163,10 +163,10 @@ def test_a_lighter_embedding_has_a_space_of_its_own(small, precision):
 
 
 def test_the_space_is_kept_only_if_told_and_near(small, monkeypatch):
-    assert lightener("fp16", keep_space=True)(small).identity == small.identity
+    assert quantizer("fp16", keep_space=True)(small).identity == small.identity
     monkeypatch.setattr(quantize, "SAME_COSINE", 1.1)
     with pytest.raises(WeightsError, match=r"mean cosine of \d\.\d{4} .*1\.1 was expected"):
-        lightener("int8", keep_space=True)(small)
+        quantizer("int8", keep_space=True)(small)
 
 
 def test_fp16_halves_the_network_and_leaves_what_is_around_it():
@@ -220,7 +220,7 @@ def test_search_leaves_harmful_layers_in_float(small, tmp_path):
 def test_an_embedding_that_loses_too_much_is_refused_with_the_figure(small, monkeypatch):
     monkeypatch.setattr(quantize, "MIN_COSINE", 1.1)
     with pytest.raises(WeightsError, match=r"net\.onnx as int8: 48 crops .* cosine of \d\.\d+ "):
-        lightener("int8")(small)
+        quantizer("int8")(small)
 
 
 ALIKE = EmbeddingAccuracy(100, 0.995, 0.98, 800, 0.99, 0.989)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.concurrency import Slots, Workers
+from gateway.concurrency import AdmissionControl, CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import (
     InferenceUnavailableError,
@@ -35,9 +35,13 @@ def metrics():
 
 @pytest.fixture
 def pipeline(fake, metrics):
-    workers = Workers(1)
+    workers = CpuPool(1)
     yield Pipeline(
-        fake, limits=ImageLimits(10**6, 1), slots=Slots(4), workers=workers, metrics=metrics
+        fake,
+        limits=ImageLimits(10**6, 1),
+        slots=AdmissionControl(4),
+        workers=workers,
+        metrics=metrics,
     )
     workers.close()
 

@@ -1,7 +1,7 @@
 import asyncio
 
 from gateway.errors import StorageUnavailableError
-from gateway.monitoring.probes import Parts
+from gateway.monitoring.probes import ComponentProbes
 from gateway.telemetry.metrics import Metrics
 
 
@@ -27,7 +27,7 @@ class Part:
         return "fine"
 
 
-async def becomes(parts: Parts, text: str, name: str = "vectors") -> None:
+async def becomes(parts: ComponentProbes, text: str, name: str = "vectors") -> None:
     async with asyncio.timeout(5):
         while text not in parts.states[name].detail:
             await asyncio.sleep(0.01)
@@ -36,7 +36,7 @@ async def becomes(parts: Parts, text: str, name: str = "vectors") -> None:
 async def test_a_part_that_fails_is_named_with_its_reason_and_comes_back(caplog):
     vectors, records, metrics = Part(), Part(), Metrics()
     probes = {"vectors": vectors, "records": records}
-    parts = Parts(probes, metrics.parts, interval_seconds=0.01)
+    parts = ComponentProbes(probes, metrics.parts, interval_seconds=0.01)
     assert all(state.works for state in parts.states.values())
 
     def up(name: str) -> float | None:
@@ -61,7 +61,7 @@ async def test_a_part_that_fails_is_named_with_its_reason_and_comes_back(caplog)
 
 async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
     vectors, records = Part(), Part()
-    parts = Parts(
+    parts = ComponentProbes(
         {"vectors": vectors, "records": records},
         Metrics().parts,
         interval_seconds=0.01,
@@ -94,7 +94,7 @@ async def test_a_question_has_ended_when_its_part_may_be_closed():
             ended.append("question")
         return "never"
 
-    parts = Parts({"records": slow_to_go}, Metrics().parts)
+    parts = ComponentProbes({"records": slow_to_go}, Metrics().parts)
     async with parts.running():
         await asyncio.sleep(0.01)
     assert ended == ["question"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gateway.errors import InferenceUnavailableError
-from gateway.monitoring.golden_probe import PORTRAIT, Portrait, Report, answer_parts
-from gateway.monitoring.lease import OwnTurns
+from gateway.monitoring.golden_probe import PORTRAIT, GoldenProbe, Report, answer_parts
+from gateway.monitoring.lease import LocalLease
 from gateway.registry.reference import References
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Analysis, Need, Weights
@@ -38,12 +38,12 @@ class Engine:
         return self.answer
 
 
-def watch(tmp_path, engine, *, turns=None, seconds: float = 60.0, **more) -> Portrait:
-    return Portrait(
+def watch(tmp_path, engine, *, turns=None, seconds: float = 60.0, **more) -> GoldenProbe:
+    return GoldenProbe(
         engine,
         References(tmp_path / "repository", clock=iter(range(0, 10**6, 60)).__next__),
         Metrics().portrait,
-        turns or OwnTurns(),
+        turns or LocalLease(),
         firsts=tmp_path / "portrait.json",
         interval_seconds=seconds,
         **more,

@@ -17,7 +17,7 @@ from tools.evaluation.photos import Photo
 from tools.evaluation.references import measure, write
 from tools.golden.answers import answer, record
 from tools.packs.manifest import MANIFEST, refresh_built_in
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
 from tools.training.detection.data import (
     HELD_OUT_SCENES,
     HELD_OUT_SHARE,
@@ -43,7 +43,7 @@ def main(
     for stage in ONNX_STAGES:
         for number in versions(repository / stage.name):
             folder = repository / stage.name / str(number)
-            card = read_sidecar(folder / SIDECAR_FILE)
+            card = read_version_metadata(folder / SIDECAR_FILE)
             path = folder / MODEL_FILE
             found = answer(
                 stage.name, path.read_bytes(), path, space=card.space, width=card.dimension

@@ -16,7 +16,7 @@ from tools.registry.repository import (
     Reserved,
     newest_card,
     place,
-    read_sidecar,
+    read_version_metadata,
     space_of,
 )
 from triton_python_backend.contract import (
@@ -33,7 +33,7 @@ ACTIVE: Final = "active"
 Progress = Callable[[str], None]
 """Told what is being done."""
 
-Lighten = Callable[[Prepared], Prepared]
+Quantize = Callable[[Prepared], Prepared]
 """Makes a lighter graph of a float one; raises WeightsError if too much is lost."""
 
 Examine = Callable[[Sequence[Prepared]], None]
@@ -84,9 +84,9 @@ def import_weights(
     progress: Progress = lambda _: None,
     *,
     reserved: Reserved = lambda _: (),
-    lighten: Lighten = as_it_is,
+    quantize: Quantize = as_it_is,
     examine: Examine = lambda _: None,
-    shelf: Path | None = None,
+    version_store: Path | None = None,
 ) -> list[ModelCard]:
     """Check every file, then place all of them.
 
@@ -95,21 +95,21 @@ def import_weights(
         repository: the folder that Triton serves.
         progress: told what is being done.
         reserved: numbers of versions that are not to be given again.
-        lighten: what to do with detection and embedding before the last look.
+        quantize: what to do with detection and embedding before the last look.
         examine: a last look at the finished graphs.
-        shelf: a folder of stages in which the versions are placed instead, out of service.
+        version_store: a folder of stages in which the versions are placed instead, out of service.
 
     Raises:
         WeightsError: if a file is refused; then nothing is placed.
     """
-    prepared = [lighten(item) for item in order.finished]
+    prepared = [quantize(item) for item in order.finished]
     embedding: Prepared | None = None
     if order.detection is not None:
         progress(f"checking {order.detection}")
-        prepared.append(lighten(scrfd.prepare(load_network(order.detection))))
+        prepared.append(quantize(scrfd.prepare(load_network(order.detection))))
     if order.embedding is not None:
         progress(f"checking {order.embedding}")
-        embedding = lighten(
+        embedding = quantize(
             arcface.prepare(
                 load_network(order.embedding), order.normalisation, space=order.same_space
             )
@@ -131,7 +131,7 @@ def import_weights(
         version=order.version,
         licence=order.licence,
         reserved=reserved,
-        shelf=shelf,
+        version_store=version_store,
     )
 
 
@@ -151,7 +151,7 @@ def _space_of_head(
             )
         return space_of(card), card.dimension
     if told.isdecimal() and len(told) < 16:
-        card = read_sidecar(stage / told / SIDECAR_FILE)
+        card = read_version_metadata(stage / told / SIDECAR_FILE)
         return space_of(card), card.dimension
     try:
         space = parse_id(told)
@@ -163,5 +163,7 @@ def _space_of_head(
 def _known_dimension(space: int, embedding: Prepared | None, stage: Path) -> int | None:
     if embedding is not None and embedding.identity == space:
         return embedding.dimension
-    sidecars = [read_sidecar(path) for path in sorted(stage.glob(f"[1-9]*/{SIDECAR_FILE}"))]
+    sidecars = [
+        read_version_metadata(path) for path in sorted(stage.glob(f"[1-9]*/{SIDECAR_FILE}"))
+    ]
     return next((card.dimension for card in sidecars if card.id == format_id(space)), None)

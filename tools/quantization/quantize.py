@@ -48,7 +48,7 @@ _PIXELS_PER_FACE: Final = 50.0
 
 
 @dataclass(slots=True)
-class Lightener:
+class Quantizer:
     """Called with each float stage of an import; samples are made once.
 
     precision: of the result. photos: a folder or tar file; None for what the program brings.

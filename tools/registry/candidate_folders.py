@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2
 from gateway.rollout.plan import Plan
 from tools.registry.errors import LifecycleError
 from tools.registry.repository import CONFIG_FILE
-from tools.registry.version_store import STAGE_NAMES, Shelf
+from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, UNSCORED, candidate_of
 
 _ENSEMBLES: Final = (UNSCORED.name, PIPELINE.name)
@@ -31,9 +31,9 @@ _NAMES: Final = (
 )
 
 
-def read_plan(shelf: Shelf) -> Plan | None:
+def read_plan(version_store: VersionStore) -> Plan | None:
     """Read the plan of the trial under way; None if there is none."""
-    path = shelf.repository / _PIPELINE / CONFIG_FILE
+    path = version_store.repository / _PIPELINE / CONFIG_FILE
     try:
         parameters = _read(path).parameters
     except FileNotFoundError:
@@ -44,51 +44,51 @@ def read_plan(shelf: Shelf) -> Plan | None:
         raise LifecycleError(f"{path} holds no plan of a trial: {error}") from error
 
 
-def weights_folder(shelf: Shelf, plan: Plan) -> Path:
+def weights_folder(version_store: VersionStore, plan: Plan) -> Path:
     """Folder of the version as Triton tries it."""
-    return shelf.repository / candidate_of(plan.stage) / str(plan.version)
+    return version_store.repository / candidate_of(plan.stage) / str(plan.version)
 
 
-def write(shelf: Shelf, plan: Plan, source: Path) -> None:
+def write(version_store: VersionStore, plan: Plan, source: Path) -> None:
     """Have Triton try the version in `source`; the trial is on when this returns."""
-    _write_stage(shelf, plan, source)
-    write_plan(shelf, plan)
+    _write_stage(version_store, plan, source)
+    write_plan(version_store, plan)
 
 
-def write_plan(shelf: Shelf, plan: Plan) -> None:
+def write_plan(version_store: VersionStore, plan: Plan) -> None:
     """Write the ensembles of a trial, or write them anew with another plan."""
     # the one that the plan is read from comes last
     for ensemble in _ENSEMBLES:
-        config = _read(shelf.repository / ensemble / CONFIG_FILE)
+        config = _read(version_store.repository / ensemble / CONFIG_FILE)
         config.name = candidate_of(ensemble)
         for step in config.ensemble_scheduling.step:
             if step.model_name == plan.stage:
                 step.model_name = candidate_of(plan.stage)
         config.parameters[CANDIDATE_PARAMETER].string_value = plan.model_dump_json()
-        folder = shelf.repository / config.name
+        folder = version_store.repository / config.name
         (folder / _VERSION_OF_PIPELINE).mkdir(parents=True, exist_ok=True)
         _place_config(folder, config)
 
 
-def remove(shelf: Shelf) -> None:
+def remove(version_store: VersionStore) -> None:
     """End whatever is tried, and clear what a crash has left of it. Requests in it are answered."""
     for name in _NAMES:
-        folder = shelf.repository / name
+        folder = version_store.repository / name
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
 
 
-def is_clear(shelf: Shelf) -> bool:
+def is_clear(version_store: VersionStore) -> bool:
     """Whether nothing of a trial lies there."""
-    return not any((shelf.repository / name).exists() for name in _NAMES)
+    return not any((version_store.repository / name).exists() for name in _NAMES)
 
 
-def _write_stage(shelf: Shelf, plan: Plan, source: Path) -> None:
-    folder = shelf.repository / candidate_of(plan.stage)
+def _write_stage(version_store: VersionStore, plan: Plan, source: Path) -> None:
+    folder = version_store.repository / candidate_of(plan.stage)
     # a copy: a second link would change the time of the file, for which Triton loads the first anew
     shutil.copytree(source, folder / str(plan.version))
-    config = _read(shelf.repository / plan.stage / CONFIG_FILE)
+    config = _read(version_store.repository / plan.stage / CONFIG_FILE)
     config.name = candidate_of(plan.stage)
     _place_config(folder, config)
 

@@ -13,7 +13,7 @@ from tools.registry import candidate_folders
 from tools.registry.dry_run import Check
 from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action, Entry, history
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class Change:
     after: int | None
 
 
-def activate(shelf: Shelf, stage: str, version: int | None, *, check: Check) -> Change:
+def activate(
+    version_store: VersionStore, stage: str, version: int | None, *, check: Check
+) -> Change:
     """Put a version into service that is kept or present; unset, the newest kept one.
 
     Present versions above it are taken out and kept.
@@ -34,19 +36,19 @@ def activate(shelf: Shelf, stage: str, version: int | None, *, check: Check) -> 
         LifecycleError: if there is no such version, it serves already, does not pass `check`, or
             another version of the stage is being tried.
     """
-    with opened(shelf):
-        refuse_while_tried(shelf, stage)
+    with opened(version_store):
+        refuse_while_tried(version_store, stage)
         if version is None:
-            kept = shelf.kept_versions(stage)
+            kept = version_store.kept_versions(stage)
             if not kept:
                 raise LifecycleError(f"{stage} has no kept version to activate")
             version = kept[-1]
-        if version == shelf.newest(stage):
+        if version == version_store.newest(stage):
             raise LifecycleError(f"{stage} {version} is in service already")
-        return go_to(shelf, Action.ACTIVATE, stage, version, check=check)
+        return go_to(version_store, Action.ACTIVATE, stage, version, check=check)
 
 
-def rollback(shelf: Shelf, stage: str, *, check: Check) -> Change:
+def rollback(version_store: VersionStore, stage: str, *, check: Check) -> Change:
     """Return to what was in service before, by the journal; else to the next lower version.
 
     A version that does not pass `check` is passed over.
@@ -54,13 +56,13 @@ def rollback(shelf: Shelf, stage: str, *, check: Check) -> Change:
     Raises:
         LifecycleError: if there is nothing to go back to, or a version of the stage is being tried.
     """
-    with opened(shelf):
-        refuse_while_tried(shelf, stage)
-        now = shelf.newest(stage)
+    with opened(version_store):
+        refuse_while_tried(version_store, stage)
+        now = version_store.newest(stage)
         reasons = []
-        for candidate in _earlier(shelf, stage):
+        for candidate in _earlier(version_store, stage):
             try:
-                return go_to(shelf, Action.ROLLBACK, stage, candidate, check=check)
+                return go_to(version_store, Action.ROLLBACK, stage, candidate, check=check)
             except LifecycleError as error:
                 reasons.append(str(error))
         if reasons:
@@ -69,64 +71,70 @@ def rollback(shelf: Shelf, stage: str, *, check: Check) -> Change:
         raise LifecycleError(f"{stage} has {only}; there is nothing to go back to")
 
 
-def withdraw(shelf: Shelf, stage: str, version: int, *, reason: str) -> Change:
+def withdraw(version_store: VersionStore, stage: str, version: int, *, reason: str) -> Change:
     """Take out a version that does not work; what is below it serves."""
-    with opened(shelf):
-        placed = shelf.placed_versions(stage)
+    with opened(version_store):
+        placed = version_store.placed_versions(stage)
         if version not in placed:
-            raise LifecycleError(f"{stage} has no version {version} in {shelf.repository}")
+            raise LifecycleError(f"{stage} has no version {version} in {version_store.repository}")
         rest = [number for number in placed if number != version]
         if not rest:
             raise LifecycleError(f"{stage} {version} is the only one there is: {reason}")
         entry = Entry(Action.WITHDRAW, stage, version, placed[-1], rest[-1], "begun", reason)
-        return journalled(shelf, entry, lambda: [shelf.take_out(stage, version)])
+        return journalled(version_store, entry, lambda: [version_store.take_out(stage, version)])
 
 
-def remove(shelf: Shelf, stage: str, version: int) -> Change:
+def remove(version_store: VersionStore, stage: str, version: int) -> Change:
     """Delete a version that is not in service.
 
     Raises:
         LifecycleError: if it serves, is being tried, or there is none.
     """
-    with opened(shelf):
-        now = shelf.newest(stage)
+    with opened(version_store):
+        now = version_store.newest(stage)
         if version == now:
             raise LifecycleError(f"{stage} {version} is in service; roll it back first")
-        refuse_while_tried(shelf, stage, version)
-        present = version in shelf.placed_versions(stage)
-        if not present and version not in shelf.kept_versions(stage):
+        refuse_while_tried(version_store, stage, version)
+        present = version in version_store.placed_versions(stage)
+        if not present and version not in version_store.kept_versions(stage):
             raise LifecycleError(f"{stage} has no version {version}")
         entry = Entry(Action.REMOVE, stage, version, now, now, "begun")
 
         def delete() -> None:
             # out of Triton's sight at once; files go after that
-            folder = shelf.take_out(stage, version) if present else shelf.kept(stage, version)
+            folder = (
+                version_store.take_out(stage, version)
+                if present
+                else version_store.kept(stage, version)
+            )
             shutil.rmtree(folder)
 
-        return journalled(shelf, entry, delete)
+        return journalled(version_store, entry, delete)
 
 
-def note_import(shelf: Shelf, stage: str, version: int, *, before: int | None) -> None:
+def note_import(
+    version_store: VersionStore, stage: str, version: int, *, before: int | None
+) -> None:
     """Write down that an import put a version into service; the caller holds the lock."""
-    after = shelf.newest(stage)
-    shelf.journal.append(Entry(Action.IMPORT, stage, version, before, after))
+    after = version_store.newest(stage)
+    version_store.journal.append(Entry(Action.IMPORT, stage, version, before, after))
 
 
-def recover(shelf: Shelf) -> None:
+def recover(version_store: VersionStore) -> None:
     """Close what a crash left open; the caller holds the lock."""
-    shelf.clear_unfinished()
-    for entry in shelf.journal.unfinished():
-        finished = _is_finished(shelf, entry)
-        shelf.journal.append(replace(entry, phase="done" if finished else "undone"))
-    plan = candidate_folders.read_plan(shelf)
-    promoted = plan is not None and plan.version == shelf.newest(plan.stage)
-    if promoted or (plan is None and not candidate_folders.is_clear(shelf)):
-        candidate_folders.remove(shelf)
+    version_store.clear_unfinished()
+    for entry in version_store.journal.unfinished():
+        finished = _is_finished(version_store, entry)
+        version_store.journal.append(replace(entry, phase="done" if finished else "undone"))
+    plan = candidate_folders.read_plan(version_store)
+    promoted = plan is not None and plan.version == version_store.newest(plan.stage)
+    if promoted or (plan is None and not candidate_folders.is_clear(version_store)):
+        candidate_folders.remove(version_store)
 
 
-def refuse_while_tried(shelf: Shelf, stage: str, version: int | None = None) -> None:
+def refuse_while_tried(version_store: VersionStore, stage: str, version: int | None = None) -> None:
     """Raise LifecycleError if a version of a stage, or the one named, is being tried."""
-    plan = candidate_folders.read_plan(shelf)
+    plan = candidate_folders.read_plan(version_store)
     if plan is not None and plan.stage == stage and version in (None, plan.version):
         raise LifecycleError(
             f"{stage} {plan.version} is being tried: "
@@ -134,71 +142,77 @@ def refuse_while_tried(shelf: Shelf, stage: str, version: int | None = None) -> 
         )
 
 
-def _is_finished(shelf: Shelf, entry: Entry) -> bool:
+def _is_finished(version_store: VersionStore, entry: Entry) -> bool:
     """Whether a step that was begun had come to its end when a crash came."""
-    plan = candidate_folders.read_plan(shelf)
+    plan = candidate_folders.read_plan(version_store)
     match entry.action:
         case Action.REMOVE:
-            return entry.version not in shelf.placed_versions(entry.stage)
+            return entry.version not in version_store.placed_versions(entry.stage)
         case Action.TRY:
             return plan is not None and (plan.stage, plan.version) == (entry.stage, entry.version)
         case Action.ABORT:
             return plan is None
         case _:
-            return shelf.newest(entry.stage) == entry.after
+            return version_store.newest(entry.stage) == entry.after
 
 
 @contextmanager
-def opened(shelf: Shelf) -> Iterator[None]:
+def opened(version_store: VersionStore) -> Iterator[None]:
     """Hold the lock, with the journal in order."""
-    with shelf.locked():
-        recover(shelf)
+    with version_store.locked():
+        recover(version_store)
         yield
 
 
-def _earlier(shelf: Shelf, stage: str) -> list[int]:
+def _earlier(version_store: VersionStore, stage: str) -> list[int]:
     # by the journal first, then whatever lies below
-    now = shelf.newest(stage)
-    there = {*shelf.placed_versions(stage), *shelf.kept_versions(stage)}
-    told = [v for v in reversed(history(shelf.journal.entries(), stage)) if v in there]
-    below = [v for v in reversed(shelf.placed_versions(stage)) if now is not None and v < now]
+    now = version_store.newest(stage)
+    there = {*version_store.placed_versions(stage), *version_store.kept_versions(stage)}
+    told = [v for v in reversed(history(version_store.journal.entries(), stage)) if v in there]
+    below = [
+        v for v in reversed(version_store.placed_versions(stage)) if now is not None and v < now
+    ]
     return [v for v in dict.fromkeys([*told, *below]) if v != now]
 
 
-def go_to(shelf: Shelf, action: Action, stage: str, version: int, *, check: Check) -> Change:
+def go_to(
+    version_store: VersionStore, action: Action, stage: str, version: int, *, check: Check
+) -> Change:
     """Put a version that is kept or present into service; the caller holds the lock.
 
     Raises LifecycleError if there is no such version, or it does not pass `check`.
     """
-    placed = shelf.placed_versions(stage)
+    placed = version_store.placed_versions(stage)
     returns = version not in placed
-    if returns and version not in shelf.kept_versions(stage):
-        known = ", ".join(map(str, sorted({*placed, *shelf.kept_versions(stage)}))) or "none"
+    if returns and version not in version_store.kept_versions(stage):
+        known = (
+            ", ".join(map(str, sorted({*placed, *version_store.kept_versions(stage)}))) or "none"
+        )
         raise LifecycleError(f"{stage} has no version {version}; there are: {known}")
-    folder = shelf.kept(stage, version) if returns else shelf.placed(stage, version)
+    folder = version_store.kept(stage, version) if returns else version_store.placed(stage, version)
     check(stage, folder)
     above = [number for number in placed if number > version]
 
     def move() -> None:
         if returns:
-            shelf.put_back(stage, version)
+            version_store.put_back(stage, version)
         for number in above:
-            shelf.take_out(stage, number)
+            version_store.take_out(stage, number)
 
     entry = Entry(action, stage, version, max(placed, default=None), version, "begun")
-    return journalled(shelf, entry, move)
+    return journalled(version_store, entry, move)
 
 
-def journalled(shelf: Shelf, entry: Entry, move: Callable[[], object]) -> Change:
+def journalled(version_store: VersionStore, entry: Entry, move: Callable[[], object]) -> Change:
     """Make a step, written down before and after it; the caller holds the lock.
 
     Raises LifecycleError where the disk refuses; what was begun is then closed.
     """
-    shelf.journal.append(entry)
+    version_store.journal.append(entry)
     try:
         move()
     except OSError as error:
-        recover(shelf)
+        recover(version_store)
         raise LifecycleError(f"{error.filename}: {error.strerror}") from error
-    shelf.journal.append(replace(entry, phase="done"))
+    version_store.journal.append(replace(entry, phase="done"))
     return Change(entry.stage, entry.before, entry.after)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tools.importing.errors import WeightsError
 from tools.registry.errors import LifecycleError
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_sidecar
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
 from triton_python_backend.contract import ONNX_STAGES, Stage
 from triton_python_backend.onnx_session import OnnxSession
 from triton_python_backend.self_test import self_test
@@ -36,7 +36,7 @@ def check_digest(folder: Path) -> ModelCard | None:
     if not (folder / SIDECAR_FILE).is_file():
         return None
     try:
-        card = read_sidecar(folder / SIDECAR_FILE)
+        card = read_version_metadata(folder / SIDECAR_FILE)
     except WeightsError as error:
         raise LifecycleError(str(error)) from error
     with path.open("rb") as file:

@@ -80,10 +80,10 @@ def newest_card(stage: Path) -> ModelCard | None:
         WeightsError: if that version has no readable sidecar.
     """
     found = versions(stage)
-    return read_sidecar(stage / str(found[-1]) / SIDECAR_FILE) if found else None
+    return read_version_metadata(stage / str(found[-1]) / SIDECAR_FILE) if found else None
 
 
-def read_sidecar(path: Path) -> ModelCard:
+def read_version_metadata(path: Path) -> ModelCard:
     """Read a `model.json`.
 
     Raises:
@@ -108,7 +108,7 @@ def place(
     version: int | None = None,
     licence: str | None = None,
     reserved: Reserved = lambda _: (),
-    shelf: Path | None = None,
+    version_store: Path | None = None,
 ) -> list[ModelCard]:
     """Put each prepared graph into service as a new version: all of them, or none.
 
@@ -118,7 +118,7 @@ def place(
         version: the number for all of them; unset, each stage's next free one.
         licence: under which the weights may be used.
         reserved: numbers that are not chosen, though they are free here.
-        shelf: a folder of stages in which the versions are placed instead, out of service.
+        version_store: a folder of stages in which the versions are placed instead, out of service.
 
     Raises:
         WeightsError: if the repository lacks a stage, the version exists or is older than the
@@ -126,7 +126,7 @@ def place(
     """
     numbers = [_choose(repository / item.stage, version, reserved(item.stage)) for item in prepared]
     pairs = list(zip(prepared, numbers, strict=True))
-    root = repository if shelf is None else shelf
+    root = repository if version_store is None else version_store
     stages = [root / item.stage for item in prepared]
     try:
         for stage in stages:

@@ -27,7 +27,7 @@ _LOCK_POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class VersionStore:
     """Where versions lie: in service below `repository`, kept below `home`/models."""
 
     repository: Path

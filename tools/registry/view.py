@@ -9,9 +9,9 @@ from tools.registry.candidate_folders import read_plan
 from tools.registry.dry_run import check_digest
 from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action
-from tools.registry.repository import SIDECAR_FILE, ModelCard, read_sidecar
+from tools.registry.repository import SIDECAR_FILE, ModelCard, read_version_metadata
 from tools.registry.triton_view import States, TritonState
-from tools.registry.version_store import STAGE_NAMES, Shelf
+from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 
 Place = Literal["serving", "waiting", "below", "kept", "refused", "tried"]
@@ -35,29 +35,29 @@ class VersionView:
     """Why it was taken out, by the journal."""
 
 
-def view(shelf: Shelf, states: States | None) -> list[VersionView]:
+def view(version_store: VersionStore, states: States | None) -> list[VersionView]:
     """List every version of every stage, kept ones last; `states` None: Triton does not run."""
     notes = {
         (entry.stage, entry.version): entry.reason
-        for entry in shelf.journal.entries()
+        for entry in version_store.journal.entries()
         if entry.action in (Action.WITHDRAW, Action.ABORT) and entry.reason
     }
-    plan = read_plan(shelf)
+    plan = read_plan(version_store)
     tried = None if plan is None else (plan.stage, plan.version)
     found = []
     for stage in STAGE_NAMES:
-        for version in shelf.placed_versions(stage):
+        for version in version_store.placed_versions(stage):
             state = None if states is None else states.get((stage, version))
-            folder = shelf.placed(stage, version)
-            place = _place(version, shelf.newest(stage), state, running=states is not None)
+            folder = version_store.placed(stage, version)
+            place = _place(version, version_store.newest(stage), state, running=states is not None)
             if place == "serving" and states is not None and _newer_ready(states, stage, version):
                 # older versions of the embedding stay loaded for the collections in their space
                 place = "below"
             if (stage, version) == tried:
                 place = "tried"
             found.append(_version(stage, version, folder, place, state, ""))
-        for version in shelf.kept_versions(stage):
-            folder = shelf.kept(stage, version)
+        for version in version_store.kept_versions(stage):
+            folder = version_store.kept(stage, version)
             note = notes.get((stage, version), "")
             place, state = "kept", None
             if (stage, version) == tried:
@@ -70,7 +70,7 @@ def view(shelf: Shelf, states: States | None) -> list[VersionView]:
 def card_of(path: Path) -> ModelCard | None:
     """Read a sidecar; None if there is none that can be read."""
     try:
-        return read_sidecar(path)
+        return read_version_metadata(path)
     except WeightsError:
         return None
 

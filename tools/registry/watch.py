@@ -19,7 +19,7 @@ from tools.registry.changes import withdraw
 from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import why_stopped
 from tools.registry.triton_view import States, read_states
-from tools.registry.version_store import STAGE_NAMES, Shelf
+from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 
 _EVERY_SECONDS: Final = 1.0
@@ -32,9 +32,11 @@ _QUIET_SECONDS: Final = 5.0
 class Watch:
     """Remembers since when which version fails."""
 
-    def __init__(self, settings: Settings, shelf: Shelf, *, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, version_store: VersionStore, *, report: Callable[[str], None]
+    ) -> None:
         self._settings = settings
-        self._shelf = shelf
+        self._version_store = version_store
         self._report = report
         self._failing: dict[tuple[str, int], float] = {}
 
@@ -61,12 +63,12 @@ class Watch:
             self._report(f"the trial was not put right: {error}")
 
     def _look_at_trial(self, states: States) -> None:
-        plan = read_plan(self._shelf)
+        plan = read_plan(self._version_store)
         if plan is None:
             return
         reason = self._why_refused(plan, states) or why_stopped(self._settings, plan.trial)
         if reason:
-            abort(self._shelf, reason=reason, trial=plan.trial)
+            abort(self._version_store, reason=reason, trial=plan.trial)
             self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
 
     def _why_refused(self, plan: Plan, states: States) -> str:
@@ -86,7 +88,7 @@ class Watch:
         return state.reason or "Triton does not load it"
 
     def _look_at(self, stage: str, states: States) -> None:
-        placed = self._shelf.placed_versions(stage)
+        placed = self._version_store.placed_versions(stage)
         if not placed:
             return
         newest = placed[-1]
@@ -97,12 +99,12 @@ class Watch:
         if state.state != "UNAVAILABLE":
             return
         since = self._failing.setdefault((stage, newest), time.monotonic())
-        folder = self._shelf.placed(stage, newest)
+        folder = self._version_store.placed(stage, newest)
         patient = time.monotonic() - since < _PATIENCE_SECONDS
         if patient or time.time() - _last_written(folder) < _QUIET_SECONDS:
             return
         del self._failing[stage, newest]
-        change = withdraw(self._shelf, stage, newest, reason=state.reason)
+        change = withdraw(self._version_store, stage, newest, reason=state.reason)
         self._report(f"{stage} {newest} is taken out, {change.after} serves: {state.reason}")
 
 

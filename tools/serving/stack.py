@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 from tools.registry.watch import Watch
 from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
@@ -152,8 +152,8 @@ class Stack:
                 report(line)
 
         supervisor = Supervisor(parts, report=report, listener=note, optional={"redis"})
-        shelf = Shelf(self.settings.model_repository, self.home.root)
-        watch = asyncio.create_task(Watch(self.settings, shelf, report=report).run())
+        version_store = VersionStore(self.settings.model_repository, self.home.root)
+        watch = asyncio.create_task(Watch(self.settings, version_store, report=report).run())
         try:
             await supervisor.run(stop=stop, on_ready=tell)
         finally:

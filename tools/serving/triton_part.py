@@ -11,7 +11,7 @@ import aiohttp
 from gateway.settings import Settings
 from tools.registry.errors import LifecycleError
 from tools.registry.guard import end_trial, withdraw_broken
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
@@ -139,10 +139,10 @@ class TritonPart:
 
         Triton may have died of the version being tried, so its trial ends.
         """
-        shelf = Shelf(self.settings.model_repository, self.home.root)
+        version_store = VersionStore(self.settings.model_repository, self.home.root)
         try:
-            end_trial(shelf, reason="Triton ended while it was tried", report=report)
-            withdraw_broken(shelf, report=report)
+            end_trial(version_store, reason="Triton ended while it was tried", report=report)
+            withdraw_broken(version_store, report=report)
         except LifecycleError as error:
             report(f"versions were not checked: {error}")
 

@@ -10,8 +10,8 @@ from tools.importing.errors import WeightsError
 from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_sidecar, versions
-from tools.registry.version_store import Shelf
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
+from tools.registry.version_store import VersionStore
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
 
@@ -32,7 +32,7 @@ def check_digests(repository: Path) -> None:
             if not (folder / SIDECAR_FILE).is_file():
                 continue
             try:
-                expected = read_sidecar(folder / SIDECAR_FILE).sha256
+                expected = read_version_metadata(folder / SIDECAR_FILE).sha256
             except WeightsError as error:
                 raise ServingError(str(error)) from error
             with (folder / MODEL_FILE).open("rb") as file:
@@ -78,7 +78,7 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
         )
         raise ServingError(message)
     try:
-        withdraw_broken(Shelf(repository, settings.home), report=report)
+        withdraw_broken(VersionStore(repository, settings.home), report=report)
     except LifecycleError as error:
         raise ServingError(str(error)) from error
     check_digests(repository)

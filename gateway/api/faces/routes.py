@@ -16,7 +16,7 @@ from gateway.api.faces.serializers import faces_out, verify_out
 from gateway.api.shapes import NoOptions
 from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.pipeline import Selection
-from gateway.rollout.plan import Asker
+from gateway.rollout.plan import RequestIdentity
 from gateway.types import Need
 
 IMAGE_FIELDS = BodySpec(NoOptions, ("image",))
@@ -62,7 +62,7 @@ async def verify(request: web.Request) -> web.Response:
         ),
         deadline=context.deadline,
         tenant=context.caller.tenant,
-        asker=Asker(context.request_id, context.caller.tenant),
+        identity=RequestIdentity(context.request_id, context.caller.tenant),
     )
     if threshold is None:
         embedding = comparison.a.analysis.embedding
@@ -98,7 +98,7 @@ async def _answer_faces(
         ),
         deadline=context.deadline,
         tenant=context.caller.tenant,
-        asker=Asker(context.request_id, context.caller.tenant),
+        identity=RequestIdentity(context.request_id, context.caller.tenant),
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")

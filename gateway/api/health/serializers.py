@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from gateway.api.health.schemas import PartOut, ReadyOut, StateOut
 from gateway.monitoring.factory import Watch
-from gateway.monitoring.golden_probe import Portrait
+from gateway.monitoring.golden_probe import GoldenProbe
 from gateway.types import (
     EngineStatus,
     StageStatus,
@@ -45,7 +45,7 @@ def _stage_part(stage: StageStatus) -> PartOut:
     )
 
 
-def _portrait_part(portrait: Portrait) -> PartOut:
+def _portrait_part(portrait: GoldenProbe) -> PartOut:
     if not portrait.switched_on:
         return PartOut(status="ready", detail="switched off")
     report = portrait.last

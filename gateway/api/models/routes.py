@@ -11,7 +11,7 @@ from gateway.api.context import (
 from gateway.api.models.serializers import candidate_out, stages_out
 from gateway.api.shapes import NoOptions
 from gateway.registry.rejected import read_withdrawn, with_withdrawn
-from gateway.registry.version_metadata import Sidecar, read_sidecar
+from gateway.registry.version_metadata import VersionMetadata, read_version_metadata
 
 
 async def models(request: web.Request) -> web.Response:
@@ -22,8 +22,10 @@ async def models(request: web.Request) -> web.Response:
     repository = services.settings.model_repository
     keys = [(stage.name, each.version) for stage in stages for each in stage.versions]
 
-    def read_all() -> tuple[dict[tuple[str, str], Sidecar | None], dict[tuple[str, str], str]]:
-        sidecars = {key: read_sidecar(repository, *key) for key in keys}
+    def read_all() -> tuple[
+        dict[tuple[str, str], VersionMetadata | None], dict[tuple[str, str], str]
+    ]:
+        sidecars = {key: read_version_metadata(repository, *key) for key in keys}
         return sidecars, read_withdrawn(services.settings.home)
 
     sidecars, withdrawn = await services.workers.run(read_all, deadline=context.deadline)

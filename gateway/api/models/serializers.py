@@ -18,7 +18,7 @@ from gateway.api.models.schemas import (
 )
 from gateway.registry.calibration import DEFAULT_FMR, Calibration
 from gateway.registry.reference import Reference
-from gateway.registry.version_metadata import Sidecar
+from gateway.registry.version_metadata import VersionMetadata
 from gateway.rollout.report import Compared, Side
 from gateway.rollout.trials import Trials
 from gateway.types import (
@@ -34,7 +34,7 @@ def stages_out(
     stages: Sequence[StageStatus],
     *,
     request_id: str,
-    sidecars: dict[tuple[str, str], Sidecar | None],
+    sidecars: dict[tuple[str, str], VersionMetadata | None],
     calibration_of: Callable[[str], Calibration | None],
     reference_of: Callable[[str, str], Reference | None],
 ) -> StagesOut:
@@ -91,14 +91,14 @@ def calibration_out(calibration: Calibration) -> CalibrationOut:
 def version_out(
     stage: str,
     version: StageVersion,
-    sidecar: Sidecar | None,
+    sidecar: VersionMetadata | None,
     calibration: Calibration | None = None,
     reference: Reference | None = None,
 ) -> VersionOut:
     """Shape a version; a sidecar of other weights than those that answer does not count."""
-    told = sidecar or Sidecar()
+    told = sidecar or VersionMetadata()
     if told.id is not None and version.id is not None and told.id != version.id:
-        told = Sidecar()
+        told = VersionMetadata()
     is_space = stage == contract.EMBEDDING_STAGE.name
     return VersionOut(
         version=version.version,

@@ -42,7 +42,7 @@ def activate(
             return
         _tell(
             context,
-            changes.activate(context.shelf, name, version, check=check_before_service),
+            changes.activate(context.version_store, name, version, check=check_before_service),
             wait,
         )
         warn_of_foreign_head(context)
@@ -57,7 +57,9 @@ def rollback(
     """Return to what was in service before; what served until now is kept."""
     with opened(repository) as context:
         names = list(dict.fromkeys(stage_name(stage) for stage in stages))
-        done = [changes.rollback(context.shelf, name, check=check_version) for name in names]
+        done = [
+            changes.rollback(context.version_store, name, check=check_version) for name in names
+        ]
         for change in done:
             _tell(context, change, wait)
         warn_of_foreign_head(context)
@@ -67,8 +69,8 @@ def remove(stage: Stage, version: int, *, repository: Repository = None) -> None
     """Delete a version that is not in service and that no collection needs."""
     with opened(repository) as context:
         name = stage_name(stage)
-        refuse_if_needed(context.settings, context.shelf, name, version)
-        changes.remove(context.shelf, name, version)
+        refuse_if_needed(context.settings, context.version_store, name, version)
+        changes.remove(context.version_store, name, version)
         context.out.print(f"{name} {version} is deleted")
 
 

@@ -80,13 +80,13 @@ def _measure(labelled: list[Pair], embedded: Embedded, source: Path) -> Calibrat
 
 
 def _folder(context: Context, space: str) -> Path:
-    for version in reversed(context.shelf.placed_versions(STAGE)):
-        folder = context.shelf.placed(STAGE, version)
+    for version in reversed(context.version_store.placed_versions(STAGE)):
+        folder = context.version_store.placed(STAGE, version)
         card = card_of(folder / SIDECAR_FILE)
         if card is not None and card.id == space:
             return folder
     raise CalibrationError(
-        f"no version of {STAGE} in {context.shelf.repository} makes space {space}"
+        f"no version of {STAGE} in {context.version_store.repository} makes space {space}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: settings, the shelf, how a command says something and how it fails."""
+"""What the commands share: settings, the version store, output and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from tools.evaluation.errors import CalibrationError
 from tools.importing.errors import WeightsError
 from tools.packs.errors import PackError
 from tools.registry.errors import LifecycleError
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 from tools.serving.home import resolve
 
 Repository = Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")]
@@ -26,7 +26,7 @@ class Context:
     """What a command works on."""
 
     settings: Settings
-    shelf: Shelf
+    version_store: VersionStore
     out: Console
     errors: Console
 
@@ -39,7 +39,10 @@ def opened(repository: Path | None = None) -> Iterator[Context]:
         settings = resolve(load_settings())
         folder = settings.model_repository if repository is None else repository.resolve()
         yield Context(
-            settings, Shelf(folder, settings.home), Console(highlight=False, soft_wrap=True), errors
+            settings,
+            VersionStore(folder, settings.home),
+            Console(highlight=False, soft_wrap=True),
+            errors,
         )
     except (
         WeightsError,

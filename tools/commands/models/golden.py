@@ -10,8 +10,8 @@ from tools.importing.errors import WeightsError
 from tools.importing.prepared import Prepared
 from tools.registry.dry_run import check_version
 from tools.registry.errors import LifecycleError
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_sidecar
-from tools.registry.version_store import Shelf
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.registry.version_store import VersionStore
 from tools.registry.view import card_of
 from triton_python_backend.contract import EMBEDDING_STAGE, format_id
 
@@ -27,12 +27,12 @@ class Original:
     path: Path
 
 
-def original(shelf: Shelf, version: int) -> Original:
+def original(version_store: VersionStore, version: int) -> Original:
     """Find an embedding version, in the repository or kept; raises LifecycleError without one."""
-    for folder in (shelf.placed(STAGE, version), shelf.kept(STAGE, version)):
+    for folder in (version_store.placed(STAGE, version), version_store.kept(STAGE, version)):
         if (folder / MODEL_FILE).is_file():
             path = folder / MODEL_FILE
-            return Original(read_sidecar(folder / SIDECAR_FILE), path.read_bytes(), path)
+            return Original(read_version_metadata(folder / SIDECAR_FILE), path.read_bytes(), path)
     raise LifecycleError(f"{STAGE} has no version {version} whose space could be taken over")
 
 

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import Original, examine, original
-from tools.commands.models.quantize import CalibrationPhotos, in_service, lightener, show_accuracy
+from tools.commands.models.quantize import CalibrationPhotos, in_service, quantizer, show_accuracy
 from tools.commands.models.waiting import Wait, tell_when_served
 from tools.importing.importer import Order, as_it_is, import_weights
 from tools.importing.stages.arcface import USUAL, Normalisation
-from tools.quantization.quantize import Lightener
+from tools.quantization.quantize import Quantizer
 from tools.registry.changes import note_import, refuse_while_tried
 from tools.registry.changes import opened as journal_opened
 from tools.registry.repository import ModelCard, space_of
@@ -63,9 +63,9 @@ def import_command(
             USUAL.mean if mean is None else mean, USUAL.std if std is None else std
         )
     with opened(repository) as context:
-        same = None if same_space_as is None else original(context.shelf, same_space_as)
+        same = None if same_space_as is None else original(context.version_store, same_space_as)
         same_space = None if same is None else space_of(same.card)
-        lighter = lightener(
+        lighter = quantizer(
             context,
             int8=int8,
             fp16=fp16,
@@ -96,29 +96,29 @@ def place(
     order: Order,
     *,
     same: Original | None = None,
-    lighter: Lightener | None = None,
+    lighter: Quantizer | None = None,
     keep: bool = False,
 ) -> list[ModelCard]:
     """Import an order and write it into the journal; with `keep`, out of service."""
-    shelf = context.shelf
-    with journal_opened(shelf), context.errors.status("importing") as status:
+    version_store = context.version_store
+    with journal_opened(version_store), context.errors.status("importing") as status:
         if not keep:
             for stage in order.stages:
-                refuse_while_tried(shelf, stage)
+                refuse_while_tried(version_store, stage)
         if lighter is not None:
             lighter.progress = status.update
-        before = {stage: shelf.newest(stage) for stage in STAGE_NAMES}
+        before = {stage: version_store.newest(stage) for stage in STAGE_NAMES}
         cards = import_weights(
             order,
-            shelf.repository,
+            version_store.repository,
             lambda text: status.update(text),
-            reserved=shelf.kept_versions,
-            lighten=lighter or as_it_is,
+            reserved=version_store.kept_versions,
+            quantize=lighter or as_it_is,
             examine=examine(same),
-            shelf=shelf.kept_folder if keep else None,
+            version_store=version_store.kept_folder if keep else None,
         )
         for card in [] if keep else cards:
-            note_import(shelf, card.stage, card.version, before=before[card.stage])
+            note_import(version_store, card.stage, card.version, before=before[card.stage])
     return cards
 
 

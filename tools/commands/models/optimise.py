@@ -26,7 +26,7 @@ def optimise(
         if not gpu:
             raise WeightsError("nothing to optimise for: say --gpu")
         try:
-            written = write_configs(context.shelf.repository, folder)
+            written = write_configs(context.version_store.repository, folder)
         except (GpuConfigError, OSError) as error:
             raise WeightsError(str(error)) from error
         for path in written:

@@ -87,7 +87,7 @@ def pull(
 
 
 def _cache(context: Context) -> Cache:
-    folder = context.settings.model_cache or context.shelf.folder / "cache"
+    folder = context.settings.model_cache or context.version_store.folder / "cache"
     return Cache(folder, context.settings.model_mirror)
 
 
@@ -103,8 +103,8 @@ def _fetch(context: Context, pack: Pack) -> dict[str, Path]:
 def _not_in_service(context: Context, pack: Pack, files: dict[str, Path]) -> dict[str, Path]:
     missing = dict(files)
     for file in pack.files:
-        newest = context.shelf.newest(file.stage)
-        card = newest and card_of(context.shelf.placed(file.stage, newest) / SIDECAR_FILE)
+        newest = context.version_store.newest(file.stage)
+        card = newest and card_of(context.version_store.placed(file.stage, newest) / SIDECAR_FILE)
         if card and card.source.sha256 == digest_of(files[file.stage]):
             del missing[file.stage]
     return missing

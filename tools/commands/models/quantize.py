@@ -9,8 +9,8 @@ from rich.table import Table
 from tools.commands.models.common import Context
 from tools.importing.errors import WeightsError
 from tools.importing.prepared import Prepared
-from tools.quantization.quantize import Lightener, Precision
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_sidecar
+from tools.quantization.quantize import Precision, Quantizer
+from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, parse_id
 
 CalibrationPhotos = Annotated[
@@ -19,9 +19,9 @@ CalibrationPhotos = Annotated[
 ]
 
 
-def lightener(
+def quantizer(
     context: Context, *, int8: bool, fp16: bool, photos: Path | None, keep_space: bool
-) -> Lightener | None:
+) -> Quantizer | None:
     """Read the options; None if the weights stay in float.
 
     Raises:
@@ -34,7 +34,7 @@ def lightener(
             raise WeightsError("--calibration-photos serves --int8 and --fp16 only")
         return None
     precision: Precision = "int8" if int8 else "fp16"
-    return Lightener(
+    return Quantizer(
         precision=precision,
         photos=photos,
         detector=lambda: _detector_in_service(context),
@@ -50,11 +50,11 @@ def in_service(context: Context, *, same_space: int | None) -> tuple[Prepared, .
     """
     found = []
     for stage in (DETECTION.name, EMBEDDING_STAGE.name):
-        version = context.shelf.newest(stage)
+        version = context.version_store.newest(stage)
         if version is None:
             continue
-        folder = context.shelf.placed(stage, version)
-        card = read_sidecar(folder / SIDECAR_FILE)
+        folder = context.version_store.placed(stage, version)
+        card = read_version_metadata(folder / SIDECAR_FILE)
         if card.lighter is not None:
             raise WeightsError(f"{stage} {version} is {card.lighter.precision} already")
         identity = parse_id(card.id)
@@ -93,9 +93,9 @@ def show_accuracy(context: Context, cards: list[ModelCard]) -> None:
 
 
 def _detector_in_service(context: Context) -> tuple[bytes, Path]:
-    shelf, stage = context.shelf, DETECTION.name
-    version = shelf.newest(stage)
+    version_store, stage = context.version_store, DETECTION.name
+    version = version_store.newest(stage)
     if version is None:
         raise WeightsError("no detector is in service to find the faces of --calibration-photos")
-    path = shelf.placed(stage, version) / MODEL_FILE
+    path = version_store.placed(stage, version) / MODEL_FILE
     return path.read_bytes(), path

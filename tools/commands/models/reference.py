@@ -29,12 +29,12 @@ def reference(
         named = told or ", ".join(source.name for source in photos)
         with context.errors.status("measuring") as status:
             references = measure(
-                context.shelf.repository,
+                context.version_store.repository,
                 sample(photos, most=most),
                 told=named,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
-        paths = write(context.shelf.repository, references)
+        paths = write(context.version_store.repository, references)
         context.out.print(_table(references))
         for path in paths:
             context.out.print(str(path), markup=False)

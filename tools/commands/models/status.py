@@ -30,7 +30,7 @@ def status(*, repository: Repository = None) -> None:
     """
     with opened(repository) as context:
         states = read_settled(context.settings)
-        context.out.print(_table(view(context.shelf, states)))
+        context.out.print(_table(view(context.version_store, states)))
         if states is None:
             port = context.settings.triton_http_port
             context.out.print(f"No Triton answers on port {port}; states are those of the disk.")
@@ -47,13 +47,17 @@ def verify(
         names = [stage_name(stage) for stage in stages] if stages else list(STAGE_NAMES)
         failed = 0
         for name in names:
-            shelf = context.shelf
-            folders = [shelf.placed(name, number) for number in shelf.placed_versions(name)]
-            folders += [shelf.kept(name, number) for number in shelf.kept_versions(name)]
+            version_store = context.version_store
+            folders = [
+                version_store.placed(name, number) for number in version_store.placed_versions(name)
+            ]
+            folders += [
+                version_store.kept(name, number) for number in version_store.kept_versions(name)
+            ]
             for folder in folders:
                 problem = _problem(name, folder)
                 failed += bool(problem)
-                place = "kept " if folder.is_relative_to(shelf.folder) else ""
+                place = "kept " if folder.is_relative_to(version_store.folder) else ""
                 text = f"{name} {place}{folder.name}: {problem or 'ok'}"
                 context.out.print(text, markup=False)
         if failed:
@@ -61,7 +65,7 @@ def verify(
 
 
 def _show_trial(context: Context) -> None:
-    plan = read_plan(context.shelf)
+    plan = read_plan(context.version_store)
     if plan is None:
         return
     context.out.print(headline(plan), markup=False)

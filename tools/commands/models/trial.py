@@ -64,7 +64,9 @@ def try_version(
     Raises:
         LifecycleError: if it cannot be begun, or Triton refuses the version; then it is ended.
     """
-    plan = candidates.begin(context.shelf, stage, version, terms, check=check_before_service)
+    plan = candidates.begin(
+        context.version_store, stage, version, terms, check=check_before_service
+    )
     waited = _wait(context, plan, wait)
     answers = f"answers {plan.share * 100:.4g}% of requests"
     does = answers if plan.mode == "canary" else "runs in the shadow"
@@ -76,7 +78,7 @@ def try_version(
 def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
     """Put the version being tried into service; `rollback` returns to the one before."""
     with opened(repository) as context:
-        change = candidates.promote(context.shelf, check=check_before_service)
+        change = candidates.promote(context.version_store, check=check_before_service)
         context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)
         try:
             # the candidate answers its share until the version itself does
@@ -90,18 +92,18 @@ def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
 def abort(*, repository: Repository = None) -> None:
     """End the trial: the version in service answers all requests, the other one stays as it was."""
     with opened(repository) as context:
-        plan = candidates.abort(context.shelf)
-        now = context.shelf.newest(plan.stage)
+        plan = candidates.abort(context.version_store)
+        now = context.version_store.newest(plan.stage)
         context.out.print(
             f"{plan.stage} {plan.version} is not tried any more; {now} serves", markup=False
         )
 
 
 def _end(context: Context) -> None:
-    candidates.end(context.shelf)
+    candidates.end(context.version_store)
     try:
         # a version that Triton refused has been withdrawn, and is tried no longer either
-        candidates.abort(context.shelf, reason="Triton refused it when it was promoted")
+        candidates.abort(context.version_store, reason="Triton refused it when it was promoted")
     except LifecycleError:
         return
 
@@ -125,7 +127,7 @@ def _wait(context: Context, plan: Plan, seconds: float) -> float | None:
         if state is None:
             return None
         if state.state == "UNAVAILABLE":
-            candidates.abort(context.shelf, reason=state.reason, trial=plan.trial)
+            candidates.abort(context.version_store, reason=state.reason, trial=plan.trial)
             raise LifecycleError(f"Triton refused {plan.stage} {plan.version}: {state.reason}")
         if state.state != "READY":
             message = f"{model} does not answer after {waited:.0f} s: {state.state}"

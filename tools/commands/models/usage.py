@@ -7,23 +7,25 @@ from gateway.collections.factory import open_records
 from gateway.errors import AurumError
 from gateway.settings import Settings
 from tools.registry.errors import LifecycleError
-from tools.registry.version_store import Shelf
+from tools.registry.version_store import VersionStore
 from triton_python_backend import contract
 
 _SIDECAR = "model.json"
 
 
-def refuse_if_needed(settings: Settings, shelf: Shelf, stage: str, version: int) -> None:
+def refuse_if_needed(
+    settings: Settings, version_store: VersionStore, stage: str, version: int
+) -> None:
     """Refuse to delete an embedding version while a collection lives in its space.
 
     Raises LifecycleError naming the collections, or where the records cannot be read.
     """
     if stage != contract.EMBEDDING_STAGE.name:
         return
-    space = _space(shelf, stage, version)
+    space = _space(version_store, stage, version)
     others = {
-        _space(shelf, stage, other)
-        for other in (*shelf.placed_versions(stage), *shelf.kept_versions(stage))
+        _space(version_store, stage, other)
+        for other in (*version_store.placed_versions(stage), *version_store.kept_versions(stage))
         if other != version
     }
     if space is None or space in others:
@@ -57,8 +59,8 @@ async def _inhabitants(settings: Settings, space: str) -> list[str]:
     )
 
 
-def _space(shelf: Shelf, stage: str, version: int) -> str | None:
-    for folder in (shelf.placed(stage, version), shelf.kept(stage, version)):
+def _space(version_store: VersionStore, stage: str, version: int) -> str | None:
+    for folder in (version_store.placed(stage, version), version_store.kept(stage, version)):
         sidecar = folder / _SIDECAR
         if sidecar.exists():
             space = json.loads(sidecar.read_text()).get("id")

@@ -23,7 +23,7 @@ def tell_when_served(context: Context, stage: str, version: int, *, seconds: flo
     Raises:
         LifecycleError: with the reason of the refusal, or if it takes too long.
     """
-    if not seconds or context.shelf.newest(stage) != version:
+    if not seconds or context.version_store.newest(stage) != version:
         return
     # a Triton on this port that has no such stage serves another repository
     states = read_states(context.settings)
@@ -35,7 +35,7 @@ def tell_when_served(context: Context, stage: str, version: int, *, seconds: flo
     if state.state == "READY":
         context.out.print(f"{stage} {version} answers after {waited:.1f} s", markup=False)
     elif state.state == "UNAVAILABLE":
-        change = withdraw(context.shelf, stage, version, reason=state.reason)
+        change = withdraw(context.version_store, stage, version, reason=state.reason)
         message = f"Triton refused {stage} {version}: {state.reason}; {change.after} serves on"
         raise LifecycleError(message)
     else:
@@ -46,9 +46,9 @@ def tell_when_served(context: Context, stage: str, version: int, *, seconds: flo
 def warn_of_foreign_head(context: Context) -> None:
     """Say if the head in service was made for another space than the embedding in service."""
     cards = [
-        card_of(context.shelf.placed(name, newest) / SIDECAR_FILE)
+        card_of(context.version_store.placed(name, newest) / SIDECAR_FILE)
         for name in (EMBEDDING_STAGE.name, SCORING.name)
-        if (newest := context.shelf.newest(name)) is not None
+        if (newest := context.version_store.newest(name)) is not None
     ]
     if len(cards) == 2 and cards[0] and cards[1] and cards[1].space != cards[0].id:
         context.errors.print(
