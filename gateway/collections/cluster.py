@@ -19,10 +19,10 @@ from gateway.collections.base import Stores, home_of, new_id
 from gateway.collections.clustering import Labels
 from gateway.errors import ConflictError
 from gateway.records.types import ClusterRun, CollectionRecord
+from gateway.settings import CHECKOUT
 from gateway.vectors.base import UnknownVectorCollectionError, Vector
 
 _PAGE = 1000
-_CHECKOUT = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
 
 
@@ -132,7 +132,7 @@ class Clusters:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            cwd=_CHECKOUT,
+            cwd=CHECKOUT,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.settings import CHECKOUT
 from gateway.vectors.base import FacePoint, VectorTuning
 from gateway.vectors.edge.files import sync_folder
 from gateway.vectors.edge.shard import EdgeShard, warm
@@ -41,7 +42,7 @@ def start_build(spool: Path, target: Path) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "gateway.vectors.edge.build", str(spool), str(target)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=CHECKOUT,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from gateway.errors import StorageUnavailableError
+from gateway.settings import CHECKOUT
 from gateway.vectors.base import (
     NO_FILTER,
     FaceFilter,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
 _LOG_FILE = "engine.log"
-_CHECKOUT = Path(__file__).resolve().parents[2]
 _CLOSE_SECONDS = 30.0
 _START_SECONDS = 120.0
 _LOCK_RETRY_SECONDS = 0.5
@@ -235,7 +235,7 @@ class EdgeVectorStore:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
-                cwd=_CHECKOUT,
+                cwd=CHECKOUT,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
         _write(process, (self._tuning, self._min_free_bytes))
