@@ -12,6 +12,7 @@ GATEWAY = {
     "settings": 0.1,
     "models": 0.1,
     "deadline": 1.0,
+    "json_costs": 1.0,
     "logs": 1.0,
     "metrics": 1.0,
     "sidecars": 1.0,
