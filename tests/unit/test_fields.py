@@ -134,6 +134,15 @@ def test_base64_that_is_escaped_without_need_is_refused():
     text = "data:;base64," + "%41" * 5000
     with pytest.raises(InvalidImageError):
         decode_image("image", text, 10_000)
+    with pytest.raises(ImageTooLargeError):
+        decode_image("image", text, 2000)
+
+
+@pytest.mark.parametrize("fill", ["%2B", "%2f", "%0D%0A%20AAAA"])
+def test_base64_may_be_escaped_wherever_it_needs_to_be(fill):
+    text = "data:;base64," + fill * 8000
+    plain = {"%2B": "+", "%2f": "/"}.get(fill, "AAAA") * 8000
+    assert decode_image("image", text, 30_000) == base64.b64decode(plain)
 
 
 class Inner(BaseModel):
