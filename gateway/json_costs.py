@@ -1,12 +1,13 @@
-"""Rank 1: what JSON costs, counted before anything parses it.
+"""Rank 1: what JSON costs, counted before anything parses it; keys that come twice.
 
 Ten million empty objects are 30 MB and hold the interpreter lock for minutes once they are parsed
 and checked; Triton 24.10 dies of 40,000 brackets.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,29 @@ def refuse_costly(data: bytes, bounds: JsonBounds) -> None:
         if objects > bounds.objects or quotes > 2 * bounds.texts:
             message = f"JSON may hold {bounds.objects} objects and {bounds.texts} texts at most"
             raise InvalidRequestError(message)
+
+
+def refuse_doubled(text: bytes | str) -> None:
+    """Refuse JSON (parsed without an error before) that has a key twice, or NUL in a key.
+
+    Fast parsers keep the last of two values; Python's own can see both. Raises
+    InvalidRequestError.
+    """
+    try:
+        json.loads(text, object_pairs_hook=_refuse_pairs)
+    except ValueError as error:
+        # it takes no number of thousands of digits
+        raise InvalidRequestError(f"JSON cannot be read: {str(error)[:100]}") from error
+
+
+def _refuse_pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise InvalidRequestError(f"JSON field {key[:100]!r} is given twice")
+        if "\0" in key:
+            raise InvalidRequestError("a key holds the character NUL")
+        seen.add(key)
 
 
 def _count(data: bytes, what: bytes) -> int:

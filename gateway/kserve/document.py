@@ -10,12 +10,14 @@ from typing import Final
 import msgspec
 
 from gateway.errors import InvalidRequestError
-from gateway.json_costs import JsonBounds, refuse_costly
+from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
 
 _BOUNDS: Final = JsonBounds(depth=32, objects=256, texts=2048)
 """Nested data of a tensor with four axes comes to seven levels. Numbers are read in pieces."""
 _MAX_PARAMETERS: Final = 32
 _MAX_TEXT: Final = 1024
+_MAX_REST: Final = 1 << 20
+"""Bytes of JSON beside the data of tensors, blanks included."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -96,6 +98,7 @@ def parse_document(data: bytes) -> RequestIn:
     if len(document.id) > _MAX_TEXT:
         raise InvalidRequestError(f"an id has {_MAX_TEXT} characters at most")
     _check_parameters(document.parameters)
+    refuse_doubled(_without_data(data, inputs))
     return RequestIn(document.id, document.parameters, inputs, tuple(document.outputs))
 
 
@@ -114,6 +117,16 @@ def _read_input(given: _InputJson) -> InputIn:
         given.parameters,
         None if isinstance(given.data, msgspec.UnsetType) else bytes(given.data),
     )
+
+
+def _without_data(data: bytes, inputs: Sequence[InputIn]) -> bytes:
+    """Leave the data of the inputs out, so that what is left is small."""
+    for given in inputs:
+        if given.data is not None and given.data.startswith(b"[") and len(given.data) > _MAX_TEXT:
+            data = data.replace(given.data, b"0", 1)
+    if len(data) > _MAX_REST:
+        raise InvalidRequestError(f"JSON may have {_MAX_REST} bytes at most beside the data")
+    return data
 
 
 def _check_parameters(parameters: Parameters) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -15,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 from gateway.images import too_many_bytes
-from gateway.json_costs import JsonBounds, refuse_costly
+from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
 from gateway.routes.context import unknown_name
 
 In = TypeVar("In", bound=BaseModel)
@@ -40,19 +39,8 @@ def parse_json(text: bytes | str, name: str = "the body") -> Any:
     except orjson.JSONDecodeError as error:
         message = f"{name} is no JSON: {error.msg} at character {error.pos}"
         raise InvalidRequestError(message) from error
-    # orjson keeps the last of two values; Python's own parser can see both
-    json.loads(text, object_pairs_hook=_refuse_doubled)
+    refuse_doubled(text)
     return document
-
-
-def _refuse_doubled(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise InvalidRequestError(f"JSON field {key[:100]!r} is given twice")
-        if "\0" in key:
-            _refuse_nul("a key")
-        seen.add(key)
 
 
 def read_fields(values: Mapping[str, Any], texts: Mapping[str, str], shape: type[In]) -> In:
