@@ -17,6 +17,8 @@ _REFUSED: Final = {
     "Zl": "a line break",
     "Zp": "a line break",
 }
+_MOST_PARTS: Final = 4
+"""Characters that NFC makes one of, at most."""
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Not seen either, but Persian, Hindi and other names are spelled with them."""
 
@@ -36,6 +38,10 @@ def short_text(text: str) -> str:
 
 
 def _clean(text: str, most: int) -> str:
+    if len(text) > _MOST_PARTS * most:
+        # composed it is still too long: megabytes of text are not looked at
+        message = f"it has {len(text)} characters, 1 to {most} may be"
+        raise ValueError(message)
     for character in text:
         kind = _REFUSED.get(unicodedata.category(character))
         if kind is not None and character not in _JOINERS:

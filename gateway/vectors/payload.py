@@ -13,13 +13,15 @@ CREATED_AT: Final = "created_at"
 QUALITY: Final = "quality"
 METADATA: Final = "metadata"
 FLAGS: Final = "flags"
-"""Metadata that is true or false, once more as texts: Qdrant Edge 0.9 has no filter for booleans
-(`MatchValue(True)` asks for the integer 1)."""
+"""Metadata that is true, false or a float, once more as texts: Qdrant Edge 0.9 has no filter for
+booleans (`MatchValue(True)` asks for the integer 1), and reads one float of ten with 17 digits as
+its neighbour."""
 IMAGE: Final = "image_sha256"
 DETECTOR: Final = "detector"
 
 VERSION: Final = 2
-"""Of what `write_payload` writes; 2 added `FLAGS`."""
+"""Of what `write_payload` writes; 2 added `FLAGS`. Shards from before floats were among them need
+not be rebuilt: filters look at the number, too."""
 KEYWORD_FIELDS: Final = (SUBJECT, TENANT, IMAGE)
 """Payload fields with an exact-match index of their own."""
 
@@ -32,7 +34,7 @@ def write_payload(point: FacePoint) -> dict[str, Any]:
         CREATED_AT: point.created_at,
         QUALITY: dict(point.quality),
         METADATA: dict(point.metadata),
-        FLAGS: [flag(k, v) for k, v in point.metadata.items() if isinstance(v, bool)],
+        FLAGS: [flag(k, v) for k, v in point.metadata.items() if isinstance(v, bool | float)],
         IMAGE: point.image_sha256,
         DETECTOR: point.detector,
     }
@@ -47,7 +49,7 @@ def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> Face
         tenant=payload[TENANT],
         created_at=float(payload[CREATED_AT]),
         quality=payload.get(QUALITY) or {},
-        metadata=payload.get(METADATA) or {},
+        metadata=_read_metadata(payload),
         image_sha256=payload.get(IMAGE),
         detector=payload.get(DETECTOR),
     )
@@ -55,12 +57,26 @@ def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> Face
 
 def read_match(face_id: str, similarity: float, payload: Mapping[str, Any]) -> Match:
     """Build one answer of a search."""
-    return Match(face_id, payload[SUBJECT], float(similarity), payload.get(METADATA) or {})
+    return Match(face_id, payload[SUBJECT], float(similarity), _read_metadata(payload))
 
 
-def flag(key: str, value: bool) -> str:
-    """A metadata entry that is true or false, as an entry of `FLAGS`."""
-    return f"{key}={'true' if value else 'false'}"
+def flag(key: str, value: float) -> str:
+    """A metadata entry that is true, false or a number, as an entry of `FLAGS`: 42.0 as 42."""
+    if isinstance(value, bool):
+        return f"{key}={'true' if value else 'false'}"
+    return f"{key}={int(value) if value == int(value) else value!r}"
+
+
+def _read_metadata(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Metadata with its floats as they were written."""
+    metadata = payload.get(METADATA) or {}
+    if not any(isinstance(value, float) for value in metadata.values()):
+        return metadata
+    written = dict(text.split("=", 1) for text in payload.get(FLAGS) or ())
+    return {
+        key: float(written.get(key, value)) if isinstance(value, float) else value
+        for key, value in metadata.items()
+    }
 
 
 def metadata_field(key: str) -> str:

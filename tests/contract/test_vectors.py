@@ -282,6 +282,24 @@ async def test_a_filter_tells_true_from_one_and_text(
         assert await store.count(collection, FaceFilter(metadata=nothing)) == 0
 
 
+@pytest.mark.parametrize("key", ["kind", "team"], ids=["plain", "indexed"])
+async def test_floats_of_many_digits_are_found_and_kept(
+    store: VectorStore, collection: VectorCollection, key: str
+) -> None:
+    values = [float(2**53 - 1), 1e15 + 0.5, 94.52706955539223, 12.088995980580641, 0.1, -1e-300]
+    points = [
+        dataclasses.replace(point, metadata={key: value})
+        for point, value in zip(points_of(unit_vectors(len(values))), values, strict=True)
+    ]
+    await store.upsert(collection, points)
+    for point, value in zip(points, values, strict=True):
+        for asked in {value, int(value) if value.is_integer() else value}:
+            page = await store.scroll(collection, limit=9, where=FaceFilter(metadata={key: asked}))
+            assert [(each.face_id, each.metadata) for each in page.points] == [
+                (point.face_id, {key: value})
+            ]
+
+
 async def test_a_filter_leaves_out_faces_by_id(
     store: VectorStore, collection: VectorCollection
 ) -> None:

@@ -109,8 +109,9 @@ async def send(
 
 
 def filled(path: str) -> str:
-    """Fill in the parameters of a route: the collection is `people`."""
+    """Fill in the parameters of a route: the collection is `people`, the model the pipeline."""
     path = path.replace("docs/{name}", "docs/docs.js").replace("{name}", "people")
+    path = path.replace("{model}", "face_pipeline").replace("{version}", "1")
     return re.sub(r"{\w+}", "x", path)
 
 

@@ -1,11 +1,13 @@
 """Fields of requests: base64, strict JSON, texts that are parsed."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.api.collections.schemas import EnrolIn
 from gateway.api.fields import decode_image, parse_json, read_fields
 from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 
@@ -85,8 +87,8 @@ def test_too_many_bytes_of_base64():
         (b'"\xed\xa0\x80"', "no JSON"),
         (b"NaN", "no JSON"),
         (b"[1e999]", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested"),
+        (b"[" * 100_000, "32 levels"),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "32 levels"),
         ('{"a": 1}'.encode("utf-16"), "no JSON"),
         (b"", "no JSON"),
     ],
@@ -94,6 +96,53 @@ def test_too_many_bytes_of_base64():
 def test_json_that_is_refused(text, said):
     with pytest.raises(InvalidRequestError, match=said):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("piece", "count", "said"),
+    [
+        (b"{},", 5000, "4096 objects"),
+        (b'{"embedding":[1,2]},', 5000, "4096 objects"),
+        (b'"",', 70_000, "65536 texts"),
+        (b"1,", 300_000, "262144 values"),
+        (b"[],", 300_000, "262144 values"),
+    ],
+)
+def test_json_of_a_million_things_is_refused_before_it_is_parsed(piece, count, said):
+    with pytest.raises(InvalidRequestError, match=said):
+        # no parser gets to see that it is no JSON
+        parse_json(b'{"a":[' + piece * count + b"x")
+
+
+def test_what_an_enrolment_may_hold_is_no_million_things():
+    texts = {f"key_{number}": '{"[' * 80 for number in range(16)}
+    given = [{"embedding": [-0.015625] * 4096, "subject": "a", "metadata": texts}] * 32
+    assert parse_json(json.dumps({"embeddings": given}))["embeddings"] == given
+
+
+@pytest.mark.parametrize(
+    "given", [{"embedding": [None] * 4000}, {"embeddings": [{"embedding": ["x", "y"]}] * 4000}]
+)
+def test_of_many_wrong_values_one_is_reported(given):
+    with pytest.raises(InvalidRequestError, match="embedding") as raised:
+        read_fields(given, {}, EnrolIn)
+    assert isinstance(raised.value.__cause__, ValidationError)
+    assert raised.value.__cause__.error_count() == 1
+
+
+def test_base64_that_is_escaped_without_need_is_refused():
+    text = "data:;base64," + "%41" * 5000
+    with pytest.raises(InvalidImageError):
+        decode_image("image", text, 10_000)
+    with pytest.raises(ImageTooLargeError):
+        decode_image("image", text, 2000)
+
+
+@pytest.mark.parametrize("fill", ["%2B", "%2f", "%0D%0A%20AAAA"])
+def test_base64_may_be_escaped_wherever_it_needs_to_be(fill):
+    text = "data:;base64," + fill * 8000
+    plain = {"%2B": "+", "%2f": "/"}.get(fill, "AAAA") * 8000
+    assert decode_image("image", text, 30_000) == base64.b64decode(plain)
 
 
 class Inner(BaseModel):

@@ -136,6 +136,38 @@ def test_nested_json_is_refused_before_it_is_parsed(count, number):
     assert "32 levels" in refused(deep(count)[number])
 
 
+LONG = "a" * 2000
+NUMBERS = "[" + "1," * 3000 + "1]"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"inputs":[],"inputs":[]}',
+        b'{"id":"a","\\u0069d":"b","inputs":[]}',
+        b'{"parameters":{"a":1,"a":2},"inputs":[]}',
+        b'{"inputs":[{"name":"a","name":"a","shape":[1],"datatype":"FP32","data":[1]}]}',
+        vector(NUMBERS + ',"data":[1,2,3,4]'),
+        vector(NUMBERS + ',"shape":[1]'),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(document):
+    assert "is given twice" in refused(document, model=SCORING)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"inputs":[],"parameters":{"%s":1},"inputs":[]}' % ("a" * 5000),
+        json.dumps({"parameters": {LONG: 1}, "inputs": [{**image(data=LONG), "parameters": {}}]}),
+        '{"parameters":{"a":%s},"inputs":[]}' % ("1" * 5000),
+        '{"inputs":[%s]}' % (" " * 2_000_000),
+    ],
+)
+def test_odd_documents_are_refused_as_requests(document):
+    refused(document.encode(), model=SCORING)
+
+
 def test_brackets_in_texts_do_not_nest():
     name = '[{"\\' * 300
     assert "unknown input" in refused({"inputs": [image(name=name)]}, ELEMENT)

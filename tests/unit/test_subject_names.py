@@ -98,3 +98,8 @@ def test_numbers_that_lose_digits_are_refused_with_the_reason(value: object) -> 
 def test_metadata_of_other_kinds_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequestError, match="true or false, a number, or a text"):
         check_metadata({"key": value}, max_entries=1)
+
+
+def test_a_text_that_is_too_long_is_not_looked_through():
+    with pytest.raises(ValueError, match="it has 1000000 characters"):
+        subject_name("\n" * 1_000_000)

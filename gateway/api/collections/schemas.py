@@ -18,7 +18,8 @@ def _text_schema(most: int) -> WithJsonSchema:
 
 Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
 Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
-Embedding = Annotated[list[float], Field(min_length=2, max_length=4096)]
+Embedding = Annotated[list[float], Field(min_length=2, max_length=4096, fail_fast=True)]
+"""One wrong number is enough: reporting thousands of them takes seconds."""
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Metadata = Annotated[
@@ -143,7 +144,7 @@ class EnrolIn(Shape):
     """As for `/api/ml/embed`."""
     embedding: Embedding | None = None
     """A single embedding instead of images, with `space`."""
-    embeddings: list[EmbeddingIn] | None = Field(default=None, min_length=1)
+    embeddings: Annotated[list[EmbeddingIn], Field(min_length=1, fail_fast=True)] | None = None
     """Many embeddings instead of images, with `space`."""
     space: Space | None = None
     """The space of the embeddings."""

@@ -29,6 +29,7 @@ _BINARY: Final = "application/octet-stream"
 _OFFERED: Final = frozenset({"model_configuration", "binary_tensor_data", "parameters"})
 """Extensions of the protocol; Triton has more, which are not offered here."""
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
+_UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _HEAD_BYTES: Final = re.compile(r"[0-9]{1,12}")
 _HEAD_ROOM_BYTES: Final = 64 * 1024
 """The JSON beside one image."""
@@ -98,10 +99,19 @@ async def model_infer(request: web.Request) -> web.Response:
     )
     if answer.head_bytes is not None:
         response.headers[HEAD_BYTES] = str(answer.head_bytes)
-    accepted = request.headers.get("Accept-Encoding", "").lower()
-    if "gzip" in accepted or "deflate" in accepted:
-        response.enable_compression()
+    coding = _accepted_coding(request)
+    if coding is not None:
+        response.enable_compression(coding)
     return response
+
+
+def _accepted_coding(request: web.Request) -> web.ContentCoding | None:
+    """The first coding of `Accept-Encoding` that is known here; `q=0` means that it is refused."""
+    for each in request.headers.get("Accept-Encoding", "").lower().split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        if name in ("gzip", "deflate") and not any(map(_UNWANTED.fullmatch, parameters)):
+            return web.ContentCoding(name)
+    return None
 
 
 async def version_metadata(request: web.Request) -> web.Response:

@@ -215,7 +215,7 @@ def _fsync(path: Path) -> None:
 
 
 def _filter(where: FaceFilter) -> qe.Filter | None:
-    must: list[qe.FieldCondition] = []
+    must: list[qe.FieldCondition | qe.Filter] = []
     if where.subject is not None:
         must.append(qe.FieldCondition(SUBJECT, match=qe.MatchValue(where.subject)))
     for key, value in where.metadata.items():
@@ -225,7 +225,10 @@ def _filter(where: FaceFilter) -> qe.Filter | None:
         elif isinstance(value, str):
             must.append(qe.FieldCondition(path, match=qe.MatchValue(value)))
         else:
-            # a match would find integers only; metadata holds none that a double cannot
-            must.append(qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value)))
+            # a match would find integers only; metadata holds none that a double cannot. Of a
+            # float the text is exact
+            number = qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value))
+            text = qe.FieldCondition(FLAGS, match=qe.MatchValue(flag(key, value)))
+            must.append(qe.Filter(should=[number, text]))
     must_not = [qe.HasIdCondition(set(where.without))] if where.without else []
     return qe.Filter(must=list(must), must_not=list(must_not)) if must or must_not else None
