@@ -151,7 +151,7 @@ def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -
         # of the many faces that tiles show, some are nearly sure in any case
         directions = FACE_DIRECTIONS if tiled or sight.sure < TURNED else FACE_DIRECTIONS[:3]
         degrees = conclude(views_of_face(picture, surest, directions), directions)
-        if degrees or sight.sure >= TURNED:
+        if degrees:
             return degrees
         # it may be no face at all, while the one that is there lies another way and is not seen
     # a picture at another than a right angle has filled corners
