@@ -13,6 +13,7 @@ from triton_python_backend import quality
 from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import Floats
+from triton_python_backend.preprocess import make_frame
 from triton_python_backend.turning import turn_about
 
 DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
@@ -21,10 +22,6 @@ DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
 SIDES: Final[tuple[int, ...]] = (320, 320, 320, 256, 256, 256, 256)
 """Edges in pixels of the looks at a whole picture. The first three, at right angles, cost as much
 as 0.75 frames, the others 0.65."""
-
-FINE_SIDES: Final[tuple[int, ...]] = (448, 448, 448)
-"""Of the looks at right angles for smaller faces, after those. All three cost 1.5 frames. In them
-alone, faces that fill the photo would be taken the wrong way more often."""
 
 FACE_DIRECTIONS: Final[tuple[int, ...]] = (180, 135, 225, 90, 270)
 """What stands on its head is often taken for an upright face; what lies on its side seldom, and
@@ -71,6 +68,20 @@ def views_of_picture(picture: Picture, sides: Sequence[int] = SIDES) -> list[Pix
         _view(largest, middle * share, reach * share, degrees, side)
         for degrees, side in zip(DIRECTIONS, sides, strict=False)
     ]
+
+
+def turned_frames(picture: Picture) -> list[Pixels]:
+    """Show the picture's frame turned by the right angles of `DIRECTIONS`.
+
+    Small faces, as of a group, are as large there as in the frame itself. All three cost as much
+    as 3 frames. In them alone, faces that fill the photo would be taken the wrong way more often.
+
+    Returns:
+        [h,w,3] uint8 RGB each, as `make_frame` gives it or with h and w exchanged.
+
+    """
+    frame, _ = make_frame(picture)
+    return [np.rot90(frame, -degrees // 90) for degrees in DIRECTIONS[:3]]
 
 
 def has_plain_corners(picture: Picture) -> bool:

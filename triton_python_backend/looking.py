@@ -23,10 +23,10 @@ from triton_python_backend.detection import (
 from triton_python_backend.directions import (
     DIRECTIONS,
     FACE_DIRECTIONS,
-    FINE_SIDES,
     SIDES,
     find_direction,
     has_plain_corners,
+    turned_frames,
     upright_confidence,
     views_of_face,
     views_of_picture,
@@ -150,12 +150,15 @@ def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -
         surest = faces.boxes[faces.confidence.argmax()]
         # of the many faces that tiles show, some are nearly sure in any case
         directions = FACE_DIRECTIONS if tiled or sight.sure < TURNED else FACE_DIRECTIONS[:3]
-        return conclude(views_of_face(picture, surest, directions), directions)
+        degrees = conclude(views_of_face(picture, surest, directions), directions)
+        if degrees:
+            return degrees
+        # it may be no face at all, while the one that is there lies another way and is not seen
     # a picture at another than a right angle has filled corners
     sides = SIDES if has_plain_corners(picture) else SIDES[:3]
     degrees = conclude(views_of_picture(picture, sides), DIRECTIONS)
-    if not degrees and max(picture.width, picture.height) > max(FINE_SIDES):
-        degrees = conclude(views_of_picture(picture, FINE_SIDES), DIRECTIONS)
+    if not degrees and max(picture.width, picture.height) > max(SIDES):
+        degrees = conclude(turned_frames(picture), DIRECTIONS)
     if not degrees and tiled:
         degrees = conclude(*_turned_tiles(picture))
     return degrees

@@ -123,6 +123,15 @@ def test_masks_that_make_no_sense_are_refused(masks):
         decode(bitmap(body, 16, compression=3, head=struct.pack("<III", *masks)))
 
 
+@pytest.mark.parametrize("offset", [0, 20, 53])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_headers_are_never_taken_for_pixels(mode, offset):
+    data = bytearray(photos.encode(Image.fromarray(PIXELS).convert(mode), "BMP"))
+    struct.pack_into("<I", data, 10, offset)
+    with pytest.raises(InvalidImageError, match="where its pixels begin"):
+        decode(bytes(data))
+
+
 @pytest.mark.parametrize(("depth", "compression"), [(16, 4), (24, 5), (24, 3), (2, 0), (64, 0)])
 def test_other_kinds_are_refused(depth, compression):
     with pytest.raises(InvalidImageError, match="not decoded"):

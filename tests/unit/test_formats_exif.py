@@ -1,6 +1,7 @@
 """Exif blocks: the orientation is found, or the block counts as silent; never an exception."""
 
 import struct
+import time
 
 import pytest
 
@@ -62,3 +63,15 @@ def test_a_broken_block_says_nothing(block):
 def test_a_broken_tag_does_not_hide_the_next_block():
     assert first_orientation([b"Exif\0\0garbage", tiff(77), tiff(6), tiff(3)]) == 6
     assert first_orientation([]) == 1
+
+
+def test_a_block_of_headers_alone_is_read_in_no_time():
+    start = time.perf_counter()
+    assert read_orientation(b"Exif\0\0" * 300_000) is None
+    assert time.perf_counter() - start < 1
+
+
+def test_no_more_than_some_blocks_are_asked_for():
+    blocks = iter([b"silent"] * 1000)
+    assert first_orientation(blocks) == 1
+    assert len(list(blocks)) > 900

@@ -79,6 +79,12 @@ def test_a_picture_that_lacks_its_end_marker_alone_is_read(kind, end):
     np.testing.assert_array_equal(decode(data[:-2] + end), decode(data))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_its_end_marker_a_picture_ends_where_another_begins(kind):
+    data = jpeg(**KINDS[kind])
+    np.testing.assert_array_equal(decode(data[:-2] + jpeg(SIDE)), decode(data))
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8, 0.97])
 @pytest.mark.parametrize("end", [b"", b"\0" * 700])
 @pytest.mark.parametrize("kind", KINDS)

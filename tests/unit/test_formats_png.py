@@ -2,6 +2,7 @@
 
 import io
 import random
+import time
 import zlib
 
 import numpy as np
@@ -104,6 +105,14 @@ def test_an_animation_is_its_still_picture():
 def test_more_chunks_than_are_walked_are_refused():
     with pytest.raises(InvalidImageError, match="chunks"):
         read_png(with_chunks(PNG, chunk(b"tEXt", b"") * (MAX_PIECES + 1)))
+
+
+def test_texts_that_grow_are_not_all_inflated():
+    profile = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 9\n" + b"0" * (1 << 20))
+    data = with_chunks(PNG, *[chunk(b"zTXt", profile)] * 4000)
+    start = time.perf_counter()
+    assert read_png(data).orientation == 1
+    assert time.perf_counter() - start < 1
 
 
 def test_interlacing_costs_more():

@@ -103,6 +103,9 @@ def read_layout(data: bytes) -> BitmapLayout:
         offset,
         masks or _USUAL_MASKS.get(depth, (0, 0, 0)),
     )
+    # some writers leave a 0 there; the headers would be taken for pixels
+    if offset < _FILE_HEAD + max(size, _WITH_MASKS if masks else 0):
+        raise InvalidImageError("the BMP does not say where its pixels begin")
     is_packed = compression in (_RLE8, _RLE4)
     if not is_packed and offset + layout.row_bytes * layout.height > len(data):
         raise InvalidImageError("the BMP ends before its image does")

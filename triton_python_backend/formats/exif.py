@@ -1,10 +1,15 @@
 """The orientation in an Exif block (TIFF 6.0; Exif 3.0, JEITA CP-3451F)."""
 
 import struct
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 _HEADER: Final = b"Exif\0"
 _HEADER_BYTES: Final = 6
+_MAX_HEADERS: Final = 4
+_MAX_BLOCKS: Final = 32
+"""Blocks that are read; a photo has one or two. A file of many would cost more than its size."""
 _ORIENTATION: Final = 0x0112
 _ENTRY_BYTES: Final = 12
 # type of a TIFF entry -> how its value is read: BYTE, SHORT, LONG; some writers use the wrong one
@@ -25,8 +30,9 @@ def read_orientation(block: bytes) -> int | None:
         None where the block says nothing, or is broken before it does.
 
     """
-    while is_exif(block):
-        block = block[_HEADER_BYTES:]
+    for _ in range(_MAX_HEADERS):
+        if is_exif(block):
+            block = block[_HEADER_BYTES:]
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 8:
         return None
@@ -45,7 +51,7 @@ def read_orientation(block: bytes) -> int | None:
     return None
 
 
-def first_orientation(blocks: list[bytes]) -> int:
-    """Return the orientation of the first block that says one; 1 where none does."""
-    said = (read_orientation(block) for block in blocks)
+def first_orientation(blocks: Iterable[bytes]) -> int:
+    """Return the orientation of the first of 32 blocks that says one; 1 where none does."""
+    said = (read_orientation(block) for block in islice(blocks, _MAX_BLOCKS))
     return next((value for value in said if value is not None), 1)

@@ -32,7 +32,7 @@ _SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Frames that libjpeg decodes: baseline, extended, progressive; with arithmetic coding."""
 _OTHER_SOF: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
-_SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+_SOI, _SOS, _EOI, _APP1 = 0xD8, 0xDA, 0xD9, 0xE1
 _METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 """Application segments and comments. JFIF's and Adobe's, which name the colour space, are kept."""
 _WITHOUT_LENGTH: Final = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
@@ -138,8 +138,8 @@ def _end_of_pixels(data: bytes, end: int) -> int:
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """Walk the markers up to the end of the picture."""
-    at = 2
+    """Walk the markers up to the end of the picture, or the start of another behind it."""
+    at, has_scan = 2, False
     for _ in range(MAX_PIECES):
         found = _NEXT_MARKER.search(data, at)
         if found is None:
@@ -147,6 +147,8 @@ def _segments(data: bytes) -> Iterator[_Segment]:
         marker, start, at = data[found.end() - 1], found.start(), found.end()
         if marker == _EOI:
             yield _Segment(marker, start, at, at, at)
+            return
+        if marker == _SOI and has_scan:
             return
         if marker in _WITHOUT_LENGTH:
             continue
@@ -156,6 +158,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
             return
         end = after
         if marker == _SOS:
+            has_scan = True
             following = _NEXT_AFTER_SCAN.search(data, after)
             end = len(data) if following is None else following.start()
         yield _Segment(marker, start, at + 2, after, end)

@@ -80,12 +80,14 @@ def _kept(
     return joined([(start - 8, end + 4) for kind, start, end in chunks if kind in needed])
 
 
-def _exif_blocks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> list[bytes]:
-    blocks = [data[start:end] for kind, start, end in chunks if kind == b"eXIf"]
+def _exif_blocks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[bytes]:
+    """Find Exif blocks, each when it is asked for: a compressed one is only then inflated."""
+    for kind, start, end in chunks:
+        if kind == b"eXIf":
+            yield data[start:end]
     for kind, start, end in chunks:
         if kind in _TEXTS and data[start : start + 32].startswith(_RAW_EXIF):
-            blocks.append(_raw_profile(kind, data[start:end]))
-    return blocks
+            yield _raw_profile(kind, data[start:end])
 
 
 def _raw_profile(kind: bytes, text: bytes) -> bytes:
