@@ -411,3 +411,15 @@ def test_without_scoring_nothing_shows_a_score():
     head, _ = pack({"inputs": [image()]}, ELEMENT, model=model)
     assert not {"SCORE", "HEAD"} & {output["name"] for output in head["outputs"]}
     refused({"inputs": [image()], "outputs": [{"name": "SCORE"}]}, ELEMENT, model=model)
+
+
+def test_what_takes_long_is_known_before_it_is_handed_on(monkeypatch):
+    def is_slow(document) -> bool:
+        text = json.dumps(document).encode()
+        packed = pack_request(text + ELEMENT, head_bytes=len(text), model=PIPELINE, limits=LIMITS)
+        return packed.is_slow
+
+    assert not is_slow({"inputs": [image()]})
+    assert is_slow({"inputs": [image()], "parameters": {"detail": "high"}})
+    monkeypatch.setattr("triton_python_backend.formats.header.SLOW_NANOSECONDS", 0)
+    assert is_slow({"inputs": [image()]})

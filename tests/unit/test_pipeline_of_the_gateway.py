@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.concurrency import AdmissionControl, CpuPool
+from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import (
     InferenceUnavailableError,
@@ -170,3 +170,28 @@ async def test_a_turn_that_does_not_come_in_time_is_a_timeout(pipeline, fake):
         )
     assert (await first).faces_found == 1
     assert (await run(pipeline, photo(seed=3), selection=high)).faces_found == 1
+
+
+async def test_pictures_that_are_slow_to_decode_wait_for_each_other_alone(fake, metrics):
+    slow, gate = photo(seed=1), AdmissionControl(8)
+    workers = CpuPool(1)
+    ordinary = AdmissionControl(8)
+    pipeline = Pipeline(
+        fake,
+        limits=ImageLimits(10**6, 1),
+        slots=ordinary,
+        slow=SlowGate(gate, at_once=1),
+        workers=workers,
+        metrics=metrics,
+    )
+    fake.seconds = 0.05
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triton_python_backend.formats.header.SLOW_NANOSECONDS", 0)
+        await asyncio.gather(run(pipeline, slow), run(pipeline, slow))
+    assert fake.most_active == 1
+    # their times say nothing about how long others would wait
+    assert gate._seconds_each is not None
+    assert ordinary._seconds_each is None
+    await asyncio.gather(run(pipeline, slow), run(pipeline, slow))
+    assert fake.most_active == 2
+    workers.close()

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import pytest
 
 from triton_python_backend import contract, stages
 from triton_python_backend.decoding import Picture
@@ -140,3 +141,14 @@ def test_results_of_no_face_have_no_rows():
     assert outputs[contract.SCORE].shape == (0,)
     assert outputs[contract.SPACE].tolist() == [5]
     assert outputs[contract.HEAD].tolist() == [6]
+
+
+@pytest.mark.parametrize("detail", ["standard", "high"])
+def test_high_detail_is_deferred(detail):
+    look = contract.Look(detail=detail)
+    given = alignment_input(faces=2)
+    outputs = stages.align_or_defer(given, look, ask=sees_nothing)
+    assert isinstance(outputs, stages.Slow) == (detail == "high")
+    if detail == "high":
+        outputs = outputs.work()
+    assert len(outputs[contract.BOXES]) == 2
