@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gateway.api.shapes import NO_NUL, MaxFaces, QualityOut, Shape
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
-from gateway.collections.names import MAX_NAME, MAX_TEXT, short_text, subject_name
+from gateway.collections.names import MAX_NAME, subject_name
 from triton_python_backend import contract
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -17,11 +17,18 @@ def _text_schema(most: int) -> WithJsonSchema:
 
 
 Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
-Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
+
+
 Embedding = Annotated[list[float], Field(min_length=2, max_length=4096, fail_fast=True)]
 """One wrong number is enough: reporting thousands of them takes seconds."""
+
+
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
 Metadata = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -39,17 +46,18 @@ Metadata = Annotated[
     ),
 ]
 """Flat; `check_metadata` checks it, as it counts entries by a setting."""
+
+
 Gate = Literal["off", "standard", "strict"]
+
+
 Keep = Literal["none", "crop"]
+
+
 MAX_LIMIT = 1000
+
+
 MAX_MATCHES = 100
-
-
-def _words(text: str) -> str:
-    return short_text(" ".join(text.split())) if text.strip() else ""
-
-
-# In ----------------------------------------------------------------------------------------
 
 
 class PageOptions(Shape):
@@ -66,25 +74,6 @@ class FaceListOptions(PageOptions):
 
     subject: Subject | None = None
     """Only faces of this subject."""
-
-
-class SubjectListOptions(PageOptions):
-    """Query parameters of the list of subjects."""
-
-    q: Annotated[str, AfterValidator(_words), WithJsonSchema({"type": "string"})] = ""
-    """Words that must all be in the name, display name or external id. Case and accents do not
-    count."""
-
-
-class SubjectChange(Shape):
-    """What to change of a subject's record; fields left out stay."""
-
-    display_name: Text | None = None
-    """What people call it; null: nothing."""
-    external_id: Subject | None = None
-    """What another system calls it; null: nothing."""
-    metadata: Metadata = Field(default_factory=dict)
-    """Flat: texts, numbers, true or false; replaces all that was there."""
 
 
 class CollectionIn(Shape):
@@ -194,9 +183,6 @@ class MigrateIn(Shape):
     the old space. `finish`: drop the old space for good."""
 
 
-# Out ---------------------------------------------------------------------------------------
-
-
 class MigrationOut(Shape):
     """A move to another embedding space."""
 
@@ -279,32 +265,6 @@ class EnrolOut(Shape):
     faces: list[EnrolledOut]
     rejected: list[RejectedOut]
     space: str | None
-
-
-class SubjectOut(Shape):
-    """Whom faces show."""
-
-    subject: str
-    display_name: str | None
-    external_id: str | None
-    metadata: dict[str, Any]
-    faces: int
-    created_at: str
-    updated_at: str
-
-
-class SubjectAnswer(SubjectOut):
-    """A subject, as an answer of its own."""
-
-    request_id: str
-
-
-class SubjectsOut(Shape):
-    """Subjects by name."""
-
-    request_id: str
-    subjects: list[SubjectOut]
-    next_cursor: str | None
 
 
 class FaceRecordOut(Shape):

@@ -18,8 +18,8 @@ from gateway.api.collections.schemas import (
     RejectedOut,
     SearchedOut,
     SearchOut,
-    SubjectOut,
 )
+from gateway.api.collections.subject_schemas import SubjectOut
 from gateway.api.faces.serializers import quality_out
 from gateway.api.shapes import QualityOut
 from gateway.collections.base import Enrolled, Receipt

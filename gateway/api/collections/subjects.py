@@ -7,13 +7,13 @@ from aiohttp import web
 
 from gateway.api.body import BodySpec, read_body
 from gateway.api.collections.routes import actor_of, collection_of
-from gateway.api.collections.schemas import (
+from gateway.api.collections.serializers import receipt_out, subject_out
+from gateway.api.collections.subject_schemas import (
     SubjectAnswer,
     SubjectChange,
     SubjectListOptions,
     SubjectsOut,
 )
-from gateway.api.collections.serializers import receipt_out, subject_out
 from gateway.api.context import context_of, json_answer, read_options, services_of
 from gateway.api.pagination import read_cursor, write_cursor
 from gateway.api.shapes import NoOptions

@@ -3,7 +3,19 @@
 from typing import Final
 
 from gateway.api.collections import faces, routes, subjects
-from gateway.api.collections import schemas as shapes
+from gateway.api.collections.schemas import (
+    ClusterRunOut,
+    ClustersOut,
+    CollectionAnswer,
+    CollectionsOut,
+    EnrolOut,
+    FaceListOptions,
+    FaceListOut,
+    PageOptions,
+    ReceiptOut,
+    SearchOut,
+)
+from gateway.api.collections.subject_schemas import SubjectAnswer, SubjectListOptions, SubjectsOut
 from gateway.api.route import Route
 
 _STORED: Final = ("invalid_request", "storage_unavailable")
@@ -28,7 +40,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Make a collection",
         "Empty; the first face binds it to the embedding space in service.",
-        {201: shapes.CollectionAnswer},
+        {201: CollectionAnswer},
         fields=routes.CREATE_BODY,
         errors=(*_STORED, "conflict", "unsupported_media_type", "insufficient_storage"),
     ),
@@ -39,8 +51,8 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "List collections",
         "By name.",
-        {200: shapes.CollectionsOut},
-        shapes.PageOptions,
+        {200: CollectionsOut},
+        PageOptions,
         errors=_STORED,
     ),
     Route(
@@ -50,7 +62,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Show a collection",
         "Its settings, how many faces and subjects it holds, and a move under way.",
-        {200: shapes.CollectionAnswer},
+        {200: CollectionAnswer},
         errors=_NAMED,
     ),
     Route(
@@ -60,7 +72,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Change a collection's settings",
         "Fields that are left out stay. From `keep=crop` to `none` removes the kept crops.",
-        {200: shapes.CollectionAnswer},
+        {200: CollectionAnswer},
         fields=routes.CHANGE_BODY,
         errors=(*_WRITES, "unsupported_media_type"),
     ),
@@ -71,7 +83,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Forget a collection",
         "Vectors, copies, crops, cached answers and records are gone before the answer, a receipt.",
-        {200: shapes.ReceiptOut},
+        {200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -85,7 +97,7 @@ COLLECTION_ROUTES: Final = (
         "listed in `rejected`; where all are refused the answer is the first one's problem. With "
         "an `Idempotency-Key` header a repeated request is answered as the first, for a day. With "
         "a raw `image/*` body the fields go into the query.",
-        {201: shapes.EnrolOut, 200: shapes.EnrolOut},
+        {201: EnrolOut, 200: EnrolOut},
         fields=faces.ENROL_BODY,
         errors=(*_WRITES, *_IMAGES, "low_quality", "several_faces"),
     ),
@@ -96,8 +108,8 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "List remembered faces",
         "Oldest first.",
-        {200: shapes.FaceListOut},
-        shapes.FaceListOptions,
+        {200: FaceListOut},
+        FaceListOptions,
         errors=_NAMED,
     ),
     Route(
@@ -107,7 +119,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Forget a face",
         "Its vector, copy, crop and cached answers are gone before the answer, a receipt.",
-        {200: shapes.ReceiptOut},
+        {200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -129,8 +141,8 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "List subjects",
         "By name; `q` looks for words in names and external ids.",
-        {200: shapes.SubjectsOut},
-        shapes.SubjectListOptions,
+        {200: SubjectsOut},
+        SubjectListOptions,
         errors=_NAMED,
     ),
     Route(
@@ -140,7 +152,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Show a subject",
         "Its record, and how many faces show it.",
-        {200: shapes.SubjectAnswer},
+        {200: SubjectAnswer},
         errors=_NAMED,
     ),
     Route(
@@ -150,7 +162,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Change a subject's record",
         "Fields that are left out stay; `metadata` is replaced as a whole.",
-        {200: shapes.SubjectAnswer},
+        {200: SubjectAnswer},
         fields=subjects.SUBJECT_BODY,
         errors=(*_NAMED, "unsupported_media_type", "insufficient_storage"),
     ),
@@ -161,7 +173,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Forget a subject",
         "Its record and all its faces, as one.",
-        {200: shapes.ReceiptOut},
+        {200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -172,7 +184,7 @@ COLLECTION_ROUTES: Final = (
         "Find faces",
         "Of an image, or an embedding with its space. Nobody: `matches` is empty. With a raw "
         "`image/*` body the fields go into the query.",
-        {200: shapes.SearchOut},
+        {200: SearchOut},
         fields=faces.SEARCH_BODY,
         errors=(*_NAMED, "conflict", *_IMAGES),
     ),
@@ -183,7 +195,7 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Group faces into identities",
         "In the background; a run under way is answered as it is.",
-        {202: shapes.ClusterRunOut},
+        {202: ClusterRunOut},
         fields=routes.CLUSTER_BODY,
         errors=(*_WRITES, "unsupported_media_type"),
     ),
@@ -194,8 +206,8 @@ COLLECTION_ROUTES: Final = (
         "collections",
         "Show the groups",
         "The latest run's progress, and the groups of the latest that is done.",
-        {200: shapes.ClustersOut},
-        shapes.PageOptions,
+        {200: ClustersOut},
+        PageOptions,
         errors=_NAMED,
     ),
     Route(
@@ -207,7 +219,7 @@ COLLECTION_ROUTES: Final = (
         "For collections that keep crops. `start` answers 202 and goes on in the background; "
         "searches ask the old space until every face is in the new one. `rollback` and `finish` "
         "answer 200 when done.",
-        {202: shapes.CollectionAnswer, 200: shapes.CollectionAnswer},
+        {202: CollectionAnswer, 200: CollectionAnswer},
         fields=routes.MIGRATE_BODY,
         errors=(*_WRITES, "unsupported_media_type", "inference_unavailable", "timeout"),
     ),
