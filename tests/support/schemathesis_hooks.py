@@ -17,7 +17,7 @@ from triton_python_backend.self_test import PORTRAIT as FILE
 
 _IMAGES = {"image", "image_a", "image_b"}
 _MOST_IMAGES = 4
-_NAMES = {"subject", "display_name", "external_id"}
+_NAMES = {"subject", "display_name", "external_id", "q"}
 
 
 def _portrait() -> bytes:
