@@ -1,4 +1,4 @@
-"""`python -m gateway`: settings from the environment, then serve until told to stop."""
+"""`python -m gateway`: settings from the environment, then serve until a signal stops it."""
 
 import asyncio
 import gc

@@ -42,7 +42,7 @@ InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 
 _NO_VERSION: Final = "0.0.0"
 _GRACE_SECONDS: Final = 2.0
-"""What a request in flight may take beyond its deadline when the process is told to stop."""
+"""What a request in flight may take beyond its deadline when the process is stopped."""
 
 
 async def open_triton(settings: Settings) -> Inference:

@@ -87,7 +87,8 @@ def _fit(picture: Picture, canvas: Pixels) -> Pixels:
     """Fill `canvas`, [h,w,3] uint8, with the image as insightface's resizing would.
 
     A reduced picture's edges are rounded up: its last row or column may reach beyond the image's.
-    So the scale is told in the image's own edges, lest everything moves by a share of that.
+    So the scale is computed from the image's own edges; otherwise everything would shift by part of
+    a pixel.
     """
     height, width = canvas.shape[:2]
     stored_height, stored_width = picture.pixels.shape[:2]

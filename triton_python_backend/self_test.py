@@ -69,14 +69,14 @@ def _embedding(session: OnnxSession) -> None:
 
 
 def _scoring(session: OnnxSession) -> None:
-    told = session.metadata.get(SPACE_PROPERTY)
+    space_id = session.metadata.get(SPACE_PROPERTY)
     width = session.width(contract.EMBEDDING) or _DIMENSION
     vectors = np.random.default_rng(0).normal(size=(_BATCH, width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    space = np.full((_BATCH, 1), contract.parse_id(told) if told else 0, dtype=np.int64)
+    space = np.full((_BATCH, 1), contract.parse_id(space_id) if space_id else 0, dtype=np.int64)
     inputs: Arrays = {contract.EMBEDDING: vectors, contract.SPACE: space}
     # without its space a head may answer NaN, as for any foreign one
-    _run(session, contract.SCORING, inputs, finite=told is not None)
+    _run(session, contract.SCORING, inputs, finite=space_id is not None)
 
 
 _TESTS: Final[dict[str, Callable[[OnnxSession], None]]] = {

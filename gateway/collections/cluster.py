@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Clusters:
-    """Starts runs, tells their progress, stops them at the end."""
+    """Starts runs, reports their progress, stops them at the end."""
 
     def __init__(self, stores: Stores, *, scratch: Path, max_faces: int) -> None:
         self._stores = stores

@@ -105,7 +105,7 @@ def neighbour_graph(parts: list[tuple[Labels, Labels, Vector]], number: int) -> 
 
 
 def cluster(vectors: Vector, *, threshold: float, report: int | None = None) -> Labels:
-    """Group faces; `report`: a file descriptor that is told how many are through."""
+    """Group faces; `report`: file descriptor for the number of finished faces, one per line."""
     if not len(vectors):
         return np.zeros(0, dtype=np.int64)
     parts = []

@@ -90,16 +90,16 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 def metered(stores: Stores, metrics: PartMetrics) -> Stores:
     """Both homes, with their calls counted."""
 
-    def told(part: str) -> Callable[[str, float, bool], None]:
+    def observer(part: str) -> Callable[[str, float, bool], None]:
         def note(operation: str, seconds: float, worked: bool) -> None:
             outcome = "ok" if worked else "error"
             metrics.calls.labels(part, operation, outcome).observe(seconds)
 
         return note
 
-    stores.records.tell(told("records"))
+    stores.records.observe(observer("records"))
     return Stores(
-        MeteredVectorStore(stores.vectors, told("vectors"), time.monotonic), stores.records
+        MeteredVectorStore(stores.vectors, observer("vectors"), time.monotonic), stores.records
     )
 
 

@@ -120,7 +120,7 @@ class Collections:
     ) -> CollectionRecord:
         """Replace the settings. They hold for faces enrolled from now on.
 
-        Who no longer keeps crops has those that were kept removed. Raises ConflictError while
+        Switching `keep` to `none` deletes stored crops. Raises ConflictError while
         they are needed for a move.
         """
         stops_keeping = collection.settings.keep == "crop" and settings.keep == "none"

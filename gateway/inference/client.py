@@ -50,7 +50,7 @@ _CHANNEL: Final[list[tuple[str, int]]] = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # channels of one process to one address share a connection (and its backoff) unless told not to
+    # channels of one process to one address share a connection (and its backoff) without this
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _TOO_LATE: Final = "StatusCode.DEADLINE_EXCEEDED"

@@ -141,7 +141,7 @@ class VersionBook:
                     identifier = await self._probe(stage.name, version, deadline)
                 except AurumError as error:
                     reason = {"stage": stage.name, "version": version, "reason": error.detail}
-                    log.warning("version does not tell its id", extra=reason)
+                    log.warning("version does not answer its id", extra=reason)
                     continue
                 self._ids[stage.name, version] = identifier
                 self._versions[stage.name, identifier] = version
@@ -165,7 +165,7 @@ class VersionBook:
         return int(answer[contract.ID_OUTPUT[stage]].reshape(-1)[0])
 
     async def _probe_head(self, version: str, deadline: Deadline) -> dict[str, Array]:
-        """Ask a head, which takes embeddings of one length only that Triton does not tell."""
+        """Ask a head, which takes embeddings of one length only which Triton does not report."""
         lengths = [*self._dimensions, *(d for d in _COMMON_DIMENSIONS if d not in self._dimensions)]
         refusal = AurumError("no embedding length tried")
         for length in lengths:

@@ -107,8 +107,8 @@ class Distributions:
             if (found > limit) != recent.alarmed:
                 recent.alarmed = not recent.alarmed
                 event = "faces drifted" if recent.alarmed else "faces are as they were"
-                told = {"stage": stage, "measure": measure, "id": identifier, "psi": found}
-                log.warning(event, extra=told)
+                fields = {"stage": stage, "measure": measure, "id": identifier, "psi": found}
+                log.warning(event, extra=fields)
 
 
 class _Recent:
@@ -140,8 +140,8 @@ class _Window:
 
     def __init__(self, reference: Reference, size: int) -> None:
         self.reference = reference
-        told = reference.mean
-        self.mean = None if told is None else np.asarray(told, np.float32)
+        mean = reference.mean
+        self.mean = None if mean is None else np.asarray(mean, np.float32)
         self.measures = {
             name: _Recent(histogram, size) for name, histogram in reference.measures.items()
         }

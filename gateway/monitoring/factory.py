@@ -57,12 +57,12 @@ async def open_watch(
         },
         metrics.parts,
     )
-    turns = make_turns(settings)
+    lease = make_lease(settings)
     portrait = GoldenProbe(
         inference,
         references,
         metrics.portrait,
-        turns,
+        lease,
         firsts=settings.home / "portrait.json",
         interval_seconds=settings.portrait_interval_seconds,
         scored=settings.scoring == "on",
@@ -71,11 +71,11 @@ async def open_watch(
         async with parts.running(), portrait.running():
             yield Watch(parts, portrait)
     finally:
-        await turns.close()
+        await lease.close()
 
 
-def make_turns(settings: Settings) -> Lease:
-    """Share turns with the gateways of the same Triton, where a Redis and its address tell them."""
+def make_lease(settings: Settings) -> Lease:
+    """Share the lease with the other gateways of the same Triton, if Redis is configured."""
     address = settings.triton_grpc_url
     if settings.redis_url is None or address is None:
         # a Triton that this program starts has this one gateway

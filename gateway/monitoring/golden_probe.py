@@ -50,7 +50,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Report(BaseModel):
-    """What one run found; a drift that cannot be told is NaN."""
+    """What one run found; a drift that cannot be measured is NaN."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
@@ -124,7 +124,7 @@ class GoldenProbe:
         inference: Inference,
         references: References,
         metrics: PortraitMetrics,
-        turns: Lease,
+        lease: Lease,
         *,
         firsts: Path,
         interval_seconds: float,
@@ -133,7 +133,7 @@ class GoldenProbe:
         self._inference = inference
         self._references = references
         self._metrics = metrics
-        self._turns = turns
+        self._lease = lease
         self._file = firsts
         self._interval_seconds = interval_seconds
         self._need = Need.EMBEDDING | (Need.SCORE if scored else Need.NOTHING_MORE)
@@ -170,12 +170,12 @@ class GoldenProbe:
 
     async def turn(self) -> Report | None:
         """Send it if it is our turn, else take the report of another gateway, if there is one."""
-        if await self._turns.take(0.95 * self._interval_seconds):
+        if await self._lease.take(0.95 * self._interval_seconds):
             report = await self.send()
             kept_seconds = _KEPT_REPORTS * self._interval_seconds
-            await self._turns.tell(report.model_dump_json().encode(), kept_seconds)
+            await self._lease.publish(report.model_dump_json().encode(), kept_seconds)
         else:
-            found = await self._turns.told()
+            found = await self._lease.published()
             if found is None:
                 return None
             try:

@@ -15,18 +15,18 @@ _PREFIX: Final = "aurum:watch"
 
 
 class Lease(Protocol):
-    """Gives turns, and hands on what came of them."""
+    """Grants a lease to one gateway at a time, and passes its report on to the others."""
 
     async def take(self, seconds: float) -> bool:
-        """Whether the turn is ours; then nobody else's for so long."""
+        """Take the lease for `seconds`; False if another gateway holds it."""
         ...
 
-    async def tell(self, report: bytes, seconds: float) -> None:
-        """Leave what came of it for the others, for so long."""
+    async def publish(self, report: bytes, seconds: float) -> None:
+        """Leave a report for the other gateways, for `seconds`."""
         ...
 
-    async def told(self) -> bytes | None:
-        """What another left."""
+    async def published(self) -> bytes | None:
+        """Return the report that another gateway left; None if there is none."""
         ...
 
     async def close(self) -> None:
@@ -35,17 +35,17 @@ class Lease(Protocol):
 
 
 class LocalLease:
-    """`Lease` of one who shares nothing: each is ours."""
+    """`Lease` of a single gateway: always granted."""
 
     async def take(self, seconds: float) -> bool:
         """See `Lease.take`."""
         return True
 
-    async def tell(self, report: bytes, seconds: float) -> None:
-        """See `Lease.tell`."""
+    async def publish(self, report: bytes, seconds: float) -> None:
+        """See `Lease.publish`."""
 
-    async def told(self) -> bytes | None:
-        """See `Lease.told`."""
+    async def published(self) -> bytes | None:
+        """See `Lease.published`."""
         return None
 
     async def close(self) -> None:
@@ -53,7 +53,7 @@ class LocalLease:
 
 
 class RedisLease:
-    """`Lease` in the Redis that all gateways share. While it is away each turn is ours."""
+    """`Lease` in the Redis that all gateways share; always granted while Redis is away."""
 
     def __init__(self, url: str, name: str) -> None:
         self._client = Redis.from_url(
@@ -62,26 +62,26 @@ class RedisLease:
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
         )
-        self._turn = f"{_PREFIX}:turn:{name}"
+        self._key = f"{_PREFIX}:turn:{name}"
         self._report = f"{_PREFIX}:report:{name}"
 
     async def take(self, seconds: float) -> bool:
         """See `Lease.take`."""
         try:
-            return bool(await self._client.set(self._turn, 1, nx=True, px=_milliseconds(seconds)))
+            return bool(await self._client.set(self._key, 1, nx=True, px=_milliseconds(seconds)))
         except (RedisError, OSError) as error:
-            log.debug("turns are not shared", extra={"reason": str(error)})
+            log.debug("the lease is not shared", extra={"reason": str(error)})
             return True
 
-    async def tell(self, report: bytes, seconds: float) -> None:
-        """See `Lease.tell`."""
+    async def publish(self, report: bytes, seconds: float) -> None:
+        """See `Lease.publish`."""
         try:
             await self._client.set(self._report, report, px=_milliseconds(seconds))
         except (RedisError, OSError) as error:
             log.debug("report is not shared", extra={"reason": str(error)})
 
-    async def told(self) -> bytes | None:
-        """See `Lease.told`."""
+    async def published(self) -> bytes | None:
+        """See `Lease.published`."""
         try:
             found = await self._client.get(self._report)
         except (RedisError, OSError) as error:

@@ -23,8 +23,8 @@ _POOL_SIZE = 8
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
-Told = Callable[[str, float, bool], None]
-"""Told the operation, its seconds and whether it worked."""
+Observer = Callable[[str, float, bool], None]
+"""Observer the operation, its seconds and whether it worked."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -39,8 +39,8 @@ class Database:
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
         self._file = Path(engine.url.database) if alone and engine.url.database else None
         self._inode: tuple[int, int] | None = None
-        self.told: Told = lambda operation, seconds, worked: None
-        """Told of each transaction."""
+        self.observer: Observer = lambda operation, seconds, worked: None
+        """Observer of each transaction."""
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -108,7 +108,7 @@ class Database:
             worked = False
             raise
         finally:
-            self.told(operation, time.monotonic() - started, worked)
+            self.observer(operation, time.monotonic() - started, worked)
 
 
 def _inode(file: Path | None) -> tuple[int, int] | None:

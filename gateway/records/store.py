@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
-from gateway.records.database import Database, Told
+from gateway.records.database import Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.subjects import SubjectRecords, living
 from gateway.records.tables import ANSWERED_FACES, AUDIT, FACES, IDEMPOTENCY
@@ -36,9 +36,9 @@ class RecordStore:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""
         return await self._database.health()
 
-    def tell(self, told: Told) -> None:
-        """Have each transaction told, with its seconds and whether it worked."""
-        self._database.told = told
+    def observe(self, observer: Observer) -> None:
+        """Report each transaction to `observer`: its seconds and whether it worked."""
+        self._database.observer = observer
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,4 +1,4 @@
-"""The records of subjects: whom the faces of a collection show.
+"""The records of subjects: the people that the faces of a collection show.
 
 A record is made with the first face of a subject. It goes with the last one, unless somebody wrote
 something into it: then it stays until the subject is forgotten or the time of its last face is

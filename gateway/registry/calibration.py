@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 CALIBRATION_FILE: Final = "calibration.json"
 DEFAULT_FMR: Final = 1e-3
-"""One in a thousand pairs of different people may match, unless told otherwise."""
+"""One in a thousand pairs of different people may match by default."""
 _FRESH_SECONDS: Final = 10.0
 
 
@@ -52,11 +52,11 @@ class Calibration(_Shape):
 
     @property
     def lowest_fmr(self) -> float:
-        """The lowest FMR above 0 that so many pairs can tell."""
+        """The lowest FMR above 0 that so many pairs can measure."""
         return 1 / self.different_pairs
 
     def threshold_at(self, fmr: float) -> float | None:
-        """The lowest threshold at which the FMR is no higher; None if too few pairs tell it."""
+        """The lowest threshold at which the FMR is no higher; None if there are too few pairs."""
         if fmr < self.lowest_fmr:
             return None
         return next((rate.threshold for rate in self.rates if rate.fmr <= fmr), None)
@@ -119,7 +119,7 @@ class Calibrations:
         found = calibration.threshold_at(target_fmr)
         if found is None:
             raise InvalidRequestError(
-                f"target_fmr: {calibration.different_pairs} pairs of different people tell rates "
+                f"target_fmr: {calibration.different_pairs} pairs of different people give rates "
                 f"from {calibration.lowest_fmr:.2g}"
             )
         return found

@@ -1,1 +1,1 @@
-"""A version that is tried beside the one in service: whom it answers, how the two differ."""
+"""A version on trial beside the active one: which requests it answers, how the two differ."""

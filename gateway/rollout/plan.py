@@ -29,7 +29,8 @@ class Plan(BaseModel):
     share: float = Field(gt=0, le=1)
     """Of the requests; in the shadow all of them are looked at."""
     by: Literal["request", "tenant"] = "request"
-    """Whose id decides. A caller without a tenant of its own is told by its request."""
+    """Which id decides: of the request or of its tenant. Callers without a tenant are routed by
+    request."""
     since: str
     """ISO 8601, UTC."""
 

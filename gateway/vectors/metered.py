@@ -18,17 +18,17 @@ from gateway.vectors.base import (
     VectorStore,
 )
 
-Told = Callable[[str, float, bool], None]
-"""Told the operation, its seconds and whether it worked."""
+Observer = Callable[[str, float, bool], None]
+"""Observer the operation, its seconds and whether it worked."""
 T = TypeVar("T")
 
 
 class MeteredVectorStore:
-    """`VectorStore` that tells how long each call took."""
+    """`VectorStore` that reports how long each call took."""
 
-    def __init__(self, store: VectorStore, told: Told, clock: Callable[[], float]) -> None:
+    def __init__(self, store: VectorStore, observer: Observer, clock: Callable[[], float]) -> None:
         self._store = store
-        self._told = told
+        self._observer = observer
         self._clock = clock
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:
@@ -124,5 +124,5 @@ class MeteredVectorStore:
             worked = True
             raise
         finally:
-            self._told(operation, self._clock() - started, worked)
+            self._observer(operation, self._clock() - started, worked)
         return found

@@ -60,7 +60,7 @@ class QdrantVectorStore:
     ) -> "QdrantVectorStore":
         """Connect; raises StorageUnavailableError where nothing answers.
 
-        The URL names the HTTP port (6333 unless told otherwise); gRPC is the port after it.
+        The URL names the HTTP port (6333 by default); gRPC is the port after it.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)

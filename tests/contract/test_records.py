@@ -110,7 +110,7 @@ async def test_records_say_how_they_do_and_tell_their_calls(records: RecordStore
     assert name in ("SQLite", "PostgreSQL")
     assert tables == f"tables {newest_revision()}"
     told: list[tuple[str, float, bool]] = []
-    records.tell(lambda *call: told.append(call))
+    records.observe(lambda *call: told.append(call))
     collection = a_collection()
     await records.collections.add(collection)
     assert await records.collections.get(collection.id) is not None

@@ -145,7 +145,7 @@ def test_verify_takes_the_threshold_of_a_target(calibrated, labelled):
     assert lax["threshold"] < usual["threshold"]
     assert lax["match"] is (lax["similarity"] >= lax["threshold"])
     refused = verify(calibrated, a, b, target_fmr=1e-6, status=400)
-    assert "1225 pairs of different people tell rates from 0.00082" in refused["detail"]
+    assert "1225 pairs of different people give rates from 0.00082" in refused["detail"]
 
 
 def test_search_takes_the_threshold_of_a_target(calibrated, labelled):

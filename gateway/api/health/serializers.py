@@ -52,10 +52,10 @@ def _portrait_part(portrait: GoldenProbe) -> PartOut:
     if report is None:
         return PartOut(status="ready", detail="not sent of late")
     trouble = report.trouble
-    told = f"{time.time() - report.at:.0f} s ago, {report.seconds * 1000:.0f} ms"
+    when = f"{time.time() - report.at:.0f} s ago, {report.seconds * 1000:.0f} ms"
     if trouble is None:
-        return PartOut(status="ready", detail=f"answers as ever, {told}")
-    return PartOut(status="degraded", detail=f"{trouble}, {told}")
+        return PartOut(status="ready", detail=f"answers as ever, {when}")
+    return PartOut(status="degraded", detail=f"{trouble}, {when}")
 
 
 def _cache_part(layers: Mapping[str, str | None] | None) -> PartOut:

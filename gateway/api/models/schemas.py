@@ -31,13 +31,13 @@ class CalibrationOut(Shape):
     different_pairs: int
     made_at: str
     threshold: float | None
-    """For FMR 0.001; null if too few pairs tell it."""
+    """For FMR 0.001; null if there are too few pairs."""
     rates: list[RateOut]
-    """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs tell."""
+    """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs allow."""
 
 
 class ReferenceOut(Shape):
-    """Photos on which a version was measured, and against which drift is told."""
+    """Photos on which a version was measured, and against which drift is measured."""
 
     photos: str
     faces: int

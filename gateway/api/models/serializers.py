@@ -71,7 +71,7 @@ def stages_out(
 
 
 def calibration_out(calibration: Calibration) -> CalibrationOut:
-    """Shape a calibration: the rates at the round FMRs that it tells."""
+    """Shape a calibration: the rates at the round FMRs that it has."""
     thresholds = (calibration.threshold_at(fmr) for fmr in _SHOWN_FMR)
     shown = {threshold for threshold in thresholds if threshold is not None}
     return CalibrationOut(
@@ -96,22 +96,22 @@ def version_out(
     reference: Reference | None = None,
 ) -> VersionOut:
     """Shape a version; a sidecar of other weights than those that answer does not count."""
-    told = sidecar or VersionMetadata()
-    if told.id is not None and version.id is not None and told.id != version.id:
-        told = VersionMetadata()
+    written = sidecar or VersionMetadata()
+    if written.id is not None and version.id is not None and written.id != version.id:
+        written = VersionMetadata()
     is_space = stage == contract.EMBEDDING_STAGE.name
     return VersionOut(
         version=version.version,
         state=version.state,
         reason=version.reason,
         id=version.id,
-        sha256=told.sha256,
-        source=None if told.source is None else SourceOut(**told.source.model_dump()),
-        network=told.network,
-        dimension=told.dimension,
-        space=version.id if is_space else told.space,
-        licence=told.licence,
-        imported_at=told.imported_at,
+        sha256=written.sha256,
+        source=None if written.source is None else SourceOut(**written.source.model_dump()),
+        network=written.network,
+        dimension=written.dimension,
+        space=version.id if is_space else written.space,
+        licence=written.licence,
+        imported_at=written.imported_at,
         calibration=None if calibration is None else calibration_out(calibration),
         reference=None
         if reference is None
