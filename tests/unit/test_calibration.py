@@ -68,7 +68,7 @@ def test_a_target_needs_enough_pairs(tmp_path):
     assert known.threshold(SPACE, target_fmr=0.05, otherwise=0.3) == pytest.approx(0.475, abs=0.01)
     # the default of one in a thousand cannot be told, so the setting is taken
     assert known.threshold(SPACE, target_fmr=None, otherwise=0.3) == 0.3
-    with pytest.raises(InvalidRequestError, match=r"100 pairs .* tell rates from 0\.01"):
+    with pytest.raises(InvalidRequestError, match=r"100 pairs .* give rates from 0\.01"):
         known.threshold(SPACE, target_fmr=0.001, otherwise=0.3)
     with pytest.raises(InvalidRequestError, match="have no calibration"):
         known.threshold("0" * 16, target_fmr=0.1, otherwise=0.3)
@@ -104,7 +104,7 @@ async def test_verify_takes_a_target_and_else_one_in_a_thousand(tmp_path):
         assert (await verify())["threshold"] == pytest.approx(0.3997, abs=2e-4)
         assert (await verify("?target_fmr=0.1"))["threshold"] == pytest.approx(0.36, abs=1e-3)
         assert (await verify("?threshold=0.5"))["threshold"] == 0.5
-        assert "tell rates from" in (await verify("?target_fmr=0.00001", 400))["detail"]
+        assert "give rates from" in (await verify("?target_fmr=0.00001", 400))["detail"]
         assert "send one" in (await verify("?target_fmr=0.1&threshold=0.5", 400))["detail"]
         async with session.get("/api/ml/models") as response:
             stages = (await response.json())["stages"]
