@@ -3,12 +3,14 @@
 import base64
 import gzip
 import logging
+import re
 from http import HTTPStatus
 
 import pytest
 
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import LIMIT, form, post, refused, serving
+from tests.support.image_files import chunk
 
 FACE_ROUTES = ["score", "detect", "embed"]
 
@@ -150,6 +152,10 @@ async def test_base64_that_is_none(client):
 async def test_a_cut_off_image(client, fake):
     data = photo(size=(300, 300))
     await refused(client, "detect", "invalid_image", form(image=data[: len(data) // 2]))
+    assert fake.needs == [], "its chunks show that it is cut off"
+    (body,) = re.findall(rb"IDAT(.*)....\0\0\0\0IEND", data, re.DOTALL)
+    short = data[:33] + chunk(b"IDAT", body[: len(body) // 2]) + chunk(b"IEND", b"")
+    await refused(client, "detect", "invalid_image", form(image=short))
     assert len(fake.needs) == 1, "only pixels show that it is cut off, and they are not read here"
 
 
