@@ -38,7 +38,8 @@ async def test_the_gateway_does_what_its_document_says(tmp_path):
             *("--config-file", str(ROOT / "schemathesis.toml")),
             *("run", str(url), "--checks", "all", "--max-examples", "4", "--seed", str(SEED)),
             *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all"),
-            *("--workers", "2"),
+            # in two threads CPython 3.11 now and then fails in `ast.parse` (python/cpython#106905)
+            *("--workers", "1"),
             # it leaves a cache where it runs
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
