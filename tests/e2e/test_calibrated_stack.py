@@ -184,7 +184,7 @@ def test_search_takes_the_threshold_of_a_target(calibrated, labelled):
         files={"image": ("x", labelled.second[0].read_bytes())},
         data={"target_fmr": "0.0000001"},
     )
-    assert "tell rates from" in problem["detail"]
+    assert "give rates from" in problem["detail"]
 
 
 def test_readiness_tells_versions_and_states(served):
