@@ -1,7 +1,6 @@
 """Exif blocks: the orientation is found, or the block counts as silent; never an exception."""
 
 import struct
-import time
 
 import pytest
 
@@ -65,10 +64,10 @@ def test_a_broken_tag_does_not_hide_the_next_block():
     assert first_orientation([]) == 1
 
 
-def test_a_block_of_headers_alone_is_read_in_no_time():
-    start = time.perf_counter()
-    assert read_orientation(b"Exif\0\0" * 300_000) is None
-    assert time.perf_counter() - start < 1
+def test_only_a_few_headers_before_a_block_are_skipped():
+    # to skip one copies the rest of the block
+    assert read_orientation(b"Exif\0\0" * 4 + tiff(6)) == 6
+    assert read_orientation(b"Exif\0\0" * 5 + tiff(6)) is None
 
 
 def test_no_more_than_some_blocks_are_asked_for():

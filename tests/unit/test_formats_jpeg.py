@@ -2,7 +2,6 @@
 
 import io
 import random
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from tests.support import photos
 from tests.support.image_files import exif, many_scans, segment, with_segments
 from triton_python_backend.decoding import decode
 from triton_python_backend.formats.header import MAX_PIECES, InvalidImageError
-from triton_python_backend.formats.jpeg import read_jpeg
+from triton_python_backend.formats.jpeg import MAX_SCAN_BLOCKS, read_jpeg
 
 UP = photos.portrait().crop((56, 0, 456, 512)).resize((100, 128))
 SIDE = UP.transpose(Image.Transpose.ROTATE_90)
@@ -132,12 +131,14 @@ def test_the_exif_of_what_follows_does_not_count():
     assert read_jpeg(jpeg() + with_segments(jpeg(), segment(0xE1, exif(6)))).orientation == 1
 
 
-def test_more_scans_than_the_size_allows_are_refused_at_once():
-    data = many_scans(3000, 600)
-    started = time.process_time()
+def test_the_walk_ends_with_the_first_scan_too_many():
+    blocks = 375 * 375
+    allowed = 1 + (MAX_SCAN_BLOCKS - 3 * blocks) // blocks
+    assert read_jpeg(many_scans(3000, allowed - 1)).format == "JPEG"
+    # what follows that scan is not looked at: it would be a fault of another kind
+    data = many_scans(3000, allowed)[:-2] + segment(0xC0, b"")
     with pytest.raises(InvalidImageError, match="more scans than its size allows"):
         read_jpeg(data)
-    assert time.process_time() - started < 0.5
 
 
 def test_a_progressive_picture_of_40_megapixels_is_allowed():
@@ -157,11 +158,10 @@ def test_more_segments_than_are_walked_are_refused():
         read_jpeg(data)
 
 
-def test_a_file_of_one_byte_again_and_again_is_read_in_no_time():
-    started = time.process_time()
+def test_a_file_of_one_byte_again_and_again_is_read_once():
+    # a search that began anew at each of them would run into the time limit of tests
     with pytest.raises(InvalidImageError):
         read_jpeg(b"\xff\xd8" + b"\xff" * 3_000_000)
-    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("at", range(2, 700, 7))
