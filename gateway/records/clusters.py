@@ -1,12 +1,12 @@
 """The records of clustering: the latest run of a collection and who is in which group."""
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 
 from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.records import clock
 from gateway.records.database import Database
 from gateway.records.subjects import living
 from gateway.records.tables import CLUSTER_MEMBERS, CLUSTER_RUNS, FACES
@@ -75,7 +75,7 @@ class ClusterRecords:
             mine = CLUSTER_MEMBERS.c.collection_id == run.collection_id
             await connection.execute(delete(CLUSTER_MEMBERS).where(mine))
             alive = select(FACES.c.id).where(
-                FACES.c.collection_id == run.collection_id, living(time.time())
+                FACES.c.collection_id == run.collection_id, living(clock.now())
             )
             known = set((await connection.execute(alive)).scalars())
             rows = [
@@ -105,7 +105,7 @@ class ClusterRecords:
         self, collection_id: str, *, limit: int, after: str | None
     ) -> tuple[Cluster, ...]:
         """Groups by id, those after the id `after`; of the faces that exist."""
-        own = and_(CLUSTER_MEMBERS.c.collection_id == collection_id, living(time.time()))
+        own = and_(CLUSTER_MEMBERS.c.collection_id == collection_id, living(clock.now()))
         together = CLUSTER_MEMBERS.join(FACES, FACES.c.id == CLUSTER_MEMBERS.c.face_id)
         ids = select(CLUSTER_MEMBERS.c.cluster_id).select_from(together).where(own).distinct()
         if after is not None:

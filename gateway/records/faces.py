@@ -1,6 +1,5 @@
 """The journal of faces, with their encrypted crops."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, 
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.records import clock
 from gateway.records.database import Database
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
@@ -63,7 +63,7 @@ class FaceRecords:
 
         A subject's record goes with its last face, also a kept one if the face's time was over.
         """
-        crops, at = 0, time.time()
+        crops, at = 0, clock.now()
         columns = (FACES.c.collection_id, FACES.c.subject, FACES.c.expires_at)
         async with self._database.write() as connection:
             for part in _parts(face_ids):
@@ -167,14 +167,14 @@ class FaceRecords:
     async def ids(self, collection_id: str) -> frozenset[str]:
         """The ids of all faces of a collection."""
         query = select(FACES.c.id).where(
-            FACES.c.collection_id == collection_id, living(time.time())
+            FACES.c.collection_id == collection_id, living(clock.now())
         )
         async with self._database.read() as connection:
             return frozenset((await connection.execute(query)).scalars())
 
     async def count(self, collection_id: str) -> tuple[int, int]:
         """Faces and subjects of a collection."""
-        at = time.time()
+        at = clock.now()
         query = select(func.count(), func.count(FACES.c.subject.distinct())).where(
             FACES.c.collection_id == collection_id, living(at)
         )
@@ -187,7 +187,7 @@ class FaceRecords:
         """Faces that lie in `space`, by birth or by migration."""
         query = select(func.count()).where(
             FACES.c.collection_id == collection_id,
-            living(time.time()),
+            living(clock.now()),
             or_(FACES.c.space == space, FACES.c.copied_to == space),
         )
         async with self._database.read() as connection:
@@ -249,7 +249,7 @@ class FaceRecords:
         query = (
             select(func.count())
             .select_from(CROPS.join(FACES, CROPS.c.face_id == FACES.c.id))
-            .where(FACES.c.collection_id == collection_id, living(time.time()))
+            .where(FACES.c.collection_id == collection_id, living(clock.now()))
         )
         async with self._database.read() as connection:
             return (await connection.execute(query)).scalar_one()
@@ -282,7 +282,7 @@ async def _known(
 
     An image that comes without a subject is known whomever it shows.
     """
-    at = time.time()
+    at = clock.now()
     digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
     of_image: dict[str, list[FaceRecord]] = {}
     for part in _parts(digests):
@@ -311,7 +311,7 @@ async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> 
         query = update(FACES).where(
             FACES.c.collection_id == faces[0].collection_id,
             FACES.c.claim.in_(part),
-            FACES.c.expires_at <= time.time(),
+            FACES.c.expires_at <= clock.now(),
         )
         await connection.execute(query.values(claim=None))
 
@@ -333,7 +333,7 @@ def _rows(faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
 
 
 def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:
-    alive = FACES.c.state == "committed" if over else living(time.time())
+    alive = FACES.c.state == "committed" if over else living(clock.now())
     return select(*_COLUMNS).where(FACES.c.collection_id == collection_id, alive)
 
 

@@ -1,11 +1,11 @@
 """All records, opened and closed together."""
 
-import time
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from gateway.records import clock
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Observer
@@ -56,13 +56,13 @@ class AnswerRecords:
 
         An answer that names a face whose time is over comes without its body.
         """
-        oldest = time.time() - IDEMPOTENCY_SECONDS
+        oldest = clock.now() - IDEMPOTENCY_SECONDS
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
         row = {
             "tenant": tenant,
             "key": key,
             "fingerprint": fingerprint,
-            "created_at": time.time(),
+            "created_at": clock.now(),
         }
         try:
             async with self._database.write() as connection:
@@ -90,7 +90,7 @@ class AnswerRecords:
             select(func.count())
             .select_from(ANSWERED_FACES.join(FACES, ANSWERED_FACES.c.face_id == FACES.c.id))
             .where(ANSWERED_FACES.c.tenant == tenant, ANSWERED_FACES.c.key == key)
-            .where(not_(living(time.time())))
+            .where(not_(living(clock.now())))
         )
         async with self._database.read() as connection:
             return bool((await connection.execute(query)).scalar_one())

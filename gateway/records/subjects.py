@@ -5,7 +5,6 @@ something into it: then it stays until the subject is forgotten or the time of i
 over.
 """
 
-import time
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.records import clock
 from gateway.records.database import Database
 from gateway.records.tables import FACES, SUBJECTS
 from gateway.records.types import FaceRecord, MetadataValue, SubjectRecord
@@ -126,7 +126,7 @@ async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord])
         set_={"name": statement.excluded.name},
     )
     await connection.execute(taken, rows)
-    now = time.time()
+    now = clock.now()
     over = and_(exists(_faces().where(_over(now))), not_(exists(_faces().where(living(now)))))
     query = select(SUBJECTS.c.name).where(_named(collection_id, names), over)
     gone = set((await connection.execute(query)).scalars())

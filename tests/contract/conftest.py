@@ -1,5 +1,5 @@
 """Fixtures of the contract tests."""
 
-from tests.support.records import database_url, postgres, records
+from tests.support.records import database_url, postgres, records, set_clock
 
-__all__ = ["database_url", "postgres", "records"]
+__all__ = ["database_url", "postgres", "records", "set_clock"]

@@ -71,10 +71,8 @@ def test_python_stage_has_a_short_entry_point_and_a_module(name):
 def test_every_module_of_the_library_has_a_unit_test():
     library = REPOSITORY.parent / "triton_python_backend"
     modules = {path.stem for path in library.glob("*.py")} - {"__init__"}
-    tests = {
-        path.stem.removeprefix("test_")
-        for path in (REPOSITORY.parent / "tests/unit").glob("test_*.py")
-    }
+    folder = REPOSITORY.parent / "tests/unit/triton_python_backend"
+    tests = {path.stem.removeprefix("test_") for path in folder.glob("test_*.py")}
     assert modules <= tests
 
 

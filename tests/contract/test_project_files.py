@@ -47,3 +47,10 @@ def test_hooks_run_the_tools_of_this_project():
 @pytest.mark.parametrize("package", ["gateway", "tools", "triton_python_backend"])
 def test_types_are_told_to_users_of_a_package(package):
     assert (CHECKOUT / package / "py.typed").is_file()
+
+
+def test_unit_tests_mirror_the_source():
+    units = CHECKOUT / "tests/unit"
+    folders = {path.parent.relative_to(units) for path in units.rglob("test_*.py")}
+    assert folders
+    assert [str(each) for each in sorted(folders) if not (CHECKOUT / each).is_dir()] == []

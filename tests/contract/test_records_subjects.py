@@ -24,6 +24,7 @@ from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
 from gateway.records.types import Begun, CollectionRecord, FaceRecord
 from tests.contract.test_records import a_collection, a_face, enrolled
+from tests.support.records import SetClock
 
 
 def again(face: FaceRecord, **changes: Any) -> FaceRecord:
@@ -138,9 +139,11 @@ async def test_a_face_that_is_being_forgotten_gives_its_image_up(records: Record
 # Time ----------------------------------------------------------------------------------------
 
 
-async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(records: RecordStore) -> None:
+async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(
+    records: RecordStore, set_clock: SetClock
+) -> None:
     collection = await added(records)
-    over = replace(a_face(collection), expires_at=time.time() + 0.3)
+    over = replace(a_face(collection), expires_at=set_clock.now() + 0.3)
     stays = a_face(collection, 1, "bert")
     await wrote(records, over, stays)
     await records.answers.begin(tenant="default", key="k", fingerprint="f")
@@ -150,8 +153,8 @@ async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(records: Reco
     assert kept is not None
     assert kept.body == "{}"
     assert await records.faces.count(collection.id) == (2, 2)
-    assert await records.faces.over_ids(collection.id, at=time.time()) == ()
-    await asyncio.sleep(0.35)
+    assert await records.faces.over_ids(collection.id, at=set_clock.now()) == ()
+    set_clock.move(0.35)
     (left,) = await records.faces.page(collection.id, limit=9)
     assert left.id == stays.id
     assert await records.faces.count(collection.id) == (1, 1)
@@ -160,8 +163,8 @@ async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(records: Reco
     assert await records.faces.of_image(collection.id, over.image_sha256 or "") == ()
     assert await records.faces.ids(collection.id) == {stays.id}
     assert len(await records.faces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
-    assert await records.faces.over_ids(collection.id, at=time.time()) == (over.id,)
-    assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+    assert await records.faces.over_ids(collection.id, at=set_clock.now()) == (over.id,)
+    assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
     kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
     assert kept is not None
     assert (kept.status, kept.body) == (201, None)
@@ -170,22 +173,24 @@ async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(records: Reco
     assert len(await records.faces.get(collection.id, [over.id], over=True)) == 1
 
 
-async def test_after_its_time_an_image_is_remembered_anew(records: RecordStore) -> None:
+async def test_after_its_time_an_image_is_remembered_anew(
+    records: RecordStore, set_clock: SetClock
+) -> None:
     collection = await added(records)
-    over = replace(a_face(collection), expires_at=time.time() + 0.2)
+    over = replace(a_face(collection), expires_at=set_clock.now() + 0.2)
     await wrote(records, over)
     changes = {"display_name": "Anna", "metadata": {"vip": True}}
     assert await records.subjects.change(collection.id, "anna", changes, at=5.0) is not None
-    await asyncio.sleep(0.25)
-    assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
-    assert await records.subjects.change(collection.id, "anna", changes, at=time.time()) is None
+    set_clock.move(0.25)
+    assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
+    assert await records.subjects.change(collection.id, "anna", changes, at=set_clock.now()) is None
     new = again(over, expires_at=None)
     assert (await wrote(records, new)).faces == (new,)
-    subject = await records.subjects.get(collection.id, "anna", at=time.time())
+    subject = await records.subjects.get(collection.id, "anna", at=set_clock.now())
     assert subject is not None
     assert (subject.display_name, subject.metadata, subject.faces) == (None, {}, 1)
     await records.faces.remove([over.id])
-    assert await records.subjects.get(collection.id, "anna", at=time.time()) == subject
+    assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) == subject
 
 
 # Subjects ------------------------------------------------------------------------------------
@@ -237,19 +242,21 @@ async def test_what_was_written_into_a_record_stays(records: RecordStore) -> Non
     assert await records.subjects.get(collection.id, "anna", at=now) is None
 
 
-async def test_a_record_is_over_with_its_last_face(records: RecordStore) -> None:
+async def test_a_record_is_over_with_its_last_face(
+    records: RecordStore, set_clock: SetClock
+) -> None:
     collection = await added(records)
-    face = replace(a_face(collection), expires_at=time.time() + 0.2)
+    face = replace(a_face(collection), expires_at=set_clock.now() + 0.2)
     await wrote(records, face)
     change = {"display_name": "Anna"}
     assert await records.subjects.change(collection.id, "anna", change, at=1.0) is not None
-    await asyncio.sleep(0.25)
+    set_clock.move(0.25)
     for step in (
         records.faces.begin_forgetting([face.id]),
         records.faces.remove([face.id]),
         asyncio.sleep(0),
     ):
-        assert await records.subjects.get(collection.id, "anna", at=time.time()) is None
+        assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
         assert await records.faces.count(collection.id) == (0, 0)
         await step
 

@@ -12,7 +12,7 @@ from gateway.errors import AurumError, InferenceUnavailableError, RequestTimeout
 from gateway.registry.reference import REFERENCE_FILE
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import LIMIT, form, post, refused, serving, sha256
-from tests.unit.test_references import reference
+from tests.unit.tools.evaluation.test_references import reference
 
 FACE_ROUTES = ["score", "detect", "embed"]
 

@@ -14,7 +14,7 @@ from yarl import URL
 from tests.support.collection_client import Embedder, call, client, enrol, found, make
 from tests.support.fake_inference import DIMENSION, SPACE, FakeInference, photo
 from tests.support.gateway_server import form, serving
-from tests.unit.test_subject_names import NAMES, NO_NAMES
+from tests.unit.gateway.collections.test_names import NAMES, NO_NAMES
 
 __all__ = ["client"]
 

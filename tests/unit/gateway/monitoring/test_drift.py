@@ -8,7 +8,7 @@ from gateway.registry.reference import REFERENCE_FILE, Reference, References
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Analysis, Need, Weights
 from tests.support.fake_inference import DIMENSION, expected_face
-from tests.unit.test_references import reference
+from tests.unit.tools.evaluation.test_references import reference
 
 FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE)
 IDS = {"face_detection": "d" * 16, "face_embedding": "e" * 16, "face_scoring": "f" * 16}

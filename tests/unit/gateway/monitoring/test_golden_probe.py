@@ -12,8 +12,8 @@ from gateway.registry.reference import References
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Analysis, Need, Weights
 from tests.support.fake_inference import expected_face
-from tests.unit.test_references import reference
-from tests.unit.test_watch_distributions import place
+from tests.unit.gateway.monitoring.test_drift import place
+from tests.unit.tools.evaluation.test_references import reference
 
 D, E, H = "d" * 16, "e" * 16, "f" * 16
 FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE)
