@@ -1,4 +1,4 @@
-"""`docs/models/swapping.md` runs as it stands, under load, without one failed or wrong answer."""
+"""`docs/swapping.md` runs as it stands, under load, without one failed or wrong answer."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.photos import models_folder
 from tests.support.serving import make_settings, serving, variables
 from tests.support.swapping import traffic, write_other_network
 
-GUIDE = CHECKOUT / "docs" / "models" / "swapping.md"
+GUIDE = CHECKOUT / "docs" / "swapping.md"
 ANYTHING = "…"
 
 

@@ -92,7 +92,7 @@ network of dense convolutions, learns the teacher's embedding of the clean face 
 views (mirrored, jittered, shrunk, blurred, compressed, recoloured, grey, partly covered), and the
 similarities within a batch.{mixed}{steps}{note}
 {mirror}
-`python -m tools.training embedding` [trains one](training.md).
+`python -m tools.training embedding` [trains one](../training.md).
 
 ![learning curve](face_embedding.png)
 
@@ -113,7 +113,7 @@ which favours the student.
 - It follows its teacher, whose errors it repeats and whose accuracy it does not reach.
 - Verification accuracy was not measured by group: no identity is labelled. Profiles and
   faces of few pixels were not measured apart. Small children look more alike to it than adults
-  ([how much](training.md)).
+  ([how much](../training.md)).
 - A similarity is no proof of identity. Set the threshold on photos of your own use.
 
 ## Intended use
