@@ -1,6 +1,6 @@
 """How fast a lighter network is beside the float one: onnxruntime alone, one thread, in turns.
 
-    python -m benchmarks.lighter FLOAT.onnx LIGHT.onnx [FLOAT.onnx LIGHT.onnx ...]
+    python -m benchmarks.quantization FLOAT.onnx LIGHT.onnx [FLOAT.onnx LIGHT.onnx ...]
 
 Both are finished graphs of one stage, as `model_repository/` holds them. Each round runs every
 input through both, the first changing; times are those of the processor (the thread's own), which

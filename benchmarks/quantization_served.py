@@ -1,6 +1,6 @@
 """How many photos a second the whole service answers with lighter networks, beside the float ones.
 
-    python -m benchmarks.lighter_served ../shared/models PHOTO ... \
+    python -m benchmarks.quantization_served ../shared/models PHOTO ... \
         --calibration-photos ../shared/data/mebeauty_336px.tar
 
 Three stacks stand side by side: float networks, the embedding in 8 bits, both in 8 bits. Each round
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.lighter import machine
+from benchmarks.quantization import machine
 from benchmarks.load import closed, run, saturated
 from benchmarks.served import CHECKOUT, EMBEDDER, served
 
