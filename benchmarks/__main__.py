@@ -1,11 +1,11 @@
-"""Everything that is measured of a running service, on a stack of its own: `make bench`.
+"""Measure a running service on a stack of its own: `make bench`.
 
     python -m benchmarks ../shared/models [PHOTO ...]
 
-Beside insightface in-process with the same networks: one face at 800 x 600 pixels, six faces (the
-group photo that comes with insightface) and both as JPEGs of 12 megapixels, or the photos given.
-Then what the gateway does by itself (`behaviour.py`). Writes `benchmarks/results/`: JSON and a
-picture.
+First compares the service with insightface in-process and the same networks: one face at 800 x 600
+pixels, six faces (the group photo of the insightface package), and both as JPEGs of 12 megapixels,
+or the given photos. Then measures the gateway by itself (`behaviour.py`). Writes JSON and a picture
+to `benchmarks/results/`.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ _TWELVE_MEGAPIXELS = {"one": (4000, 3000), "six": (4240, 2935)}
 
 
 def usual_photos(folder: Path, interpreter: Path) -> list[Path]:
-    """One face, six faces, and each in a large picture, written to `folder`."""
+    """Write four photos to `folder`: one face, six faces, and a large picture of each."""
     one, six = folder / "one.jpg", folder / "six.jpg"
     one.write_bytes(behaviour.photo())
     code = "import insightface; print(insightface.__path__[0])"
@@ -48,9 +48,9 @@ def main(
     ),
     rounds: int = Plan.rounds,
     calls: int = Plan.calls,
-    seconds: Annotated[float, typer.Option(help="Of each overload.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Duration of each overload.")] = 60.0,
 ) -> None:
-    """Measure everything and write it to `benchmarks/results/`."""
+    """Measure everything and write the results to `benchmarks/results/`."""
     plan = Plan(rounds, calls)
     reference = Reference(insightface_python, models / DETECTOR, models / EMBEDDER)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""What one gateway does: cached answers, overload, its own cost, the networks' share of the time.
+"""Measure one gateway: cached answers, overload, its own cost, the networks' share of the time.
 
     python -m benchmarks.behaviour --models ../shared/models [--seconds 60 --rounds 5]
 
 Starts a stack of its own and writes `benchmarks/results/behaviour.json`. The clients run on the
-same cores, so that each figure is that of the machine with its callers.
+same cores, so each figure includes the cost of the callers.
 """
 
 import json
@@ -35,14 +35,14 @@ CACHED_RATE: Final = 500
 
 
 def photo() -> bytes:
-    """One face, 800 x 600 pixels, JPEG: the shipped portrait, enlarged."""
+    """Return a JPEG of one face, 800 x 600 pixels: the shipped portrait, enlarged."""
     portrait = cv2.imread(str(PORTRAIT))
     large = cv2.resize(portrait, (800, 800), interpolation=cv2.INTER_CUBIC)[:600]
     return bytes(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
 
 
 def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
-    """Answers from the cache of one gateway process: as many as it can, and at a steady rate."""
+    """Measure cached answers of one gateway process: the maximum, then a steady rate."""
     url = f"{stack.url}/api/ml/embed"
     run(closed(url, image, callers=CALLERS, count=500))
     most = run(closed(url, image, callers=CALLERS, count=int(seconds * 800)))
@@ -57,9 +57,9 @@ def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
 
 
 def overload(stack: Served, image: bytes, *, seconds: float, rounds: int) -> dict[str, Any]:
-    """Three times as many requests as can be served, for a while; what becomes of each.
+    """Send three times as many requests as the capacity, and measure the outcomes.
 
-    Each of `rounds` measures the capacity just before, as the machine changes within minutes.
+    Each round measures the capacity first, because the machine changes within minutes.
     """
     url = f"{stack.url}/api/ml/embed"
     run(closed(url, image, callers=CALLERS, count=40))
@@ -85,7 +85,7 @@ def overload(stack: Served, image: bytes, *, seconds: float, rounds: int) -> dic
 
 
 def overhead(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
-    """Processor time of the gateway per request, less that of calling Triton directly."""
+    """Measure the gateway's processor time per request, minus that of a direct call to Triton."""
     url = f"{stack.url}/api/ml/embed"
     run(closed(url, image, callers=2, count=20))
     process = psutil.Process(stack.gateway_pid)
@@ -111,7 +111,7 @@ def overhead(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
 
 
 def networks(stack: Served, image: bytes, *, count: int) -> dict[str, Any]:
-    """Share of all cores' time that the networks need, run alone on the same inputs."""
+    """Measure the networks alone on the same inputs; their share of all cores' time."""
     detector, embedder = (_session(stack, stage) for stage in _NETWORKS)
     picture = decoding.decode_reduced(image)
     frame, letterbox = preprocess.make_frame(picture)
@@ -189,11 +189,11 @@ def _shown(value: object) -> str:
 
 def main(
     models: Annotated[Path, typer.Option(exists=True, help="Folder of the networks.")],
-    seconds: Annotated[float, typer.Option(help="Of each overload.")] = 60.0,
-    rounds: Annotated[int, typer.Option(help="Overloads.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Duration of each overload.")] = 60.0,
+    rounds: Annotated[int, typer.Option(help="Number of overloads.")] = 5,
     out: Path = CHECKOUT / "benchmarks" / "results" / "behaviour.json",
 ) -> None:
-    """Measure, write the JSON and a table."""
+    """Measure, write the JSON and print a table."""
     image, report = photo(), {}
     with served(models, AURUM_CACHE="on", AURUM_LOG_LEVEL="warning") as stack:
         report["cached"] = cached(stack, image, seconds=min(seconds, 10))

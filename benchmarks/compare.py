@@ -1,14 +1,13 @@
-"""Aurum over HTTP beside insightface in-process: same photos, same weights, same cores, one run.
+"""Compare Aurum over HTTP with insightface in-process: same photos, weights and cores, one run.
 
     python -m benchmarks.compare --insightface-python .venv-golden/bin/python \
         --detector det_500m.onnx --embedder mobilefacenet_arcface_128.onnx PHOTO...
 
-The running gateway must serve the same two networks, with its cache off. Each round measures one
-after the other: latency with one caller (insightface with one thread or with all, whichever is
-faster), then throughput once all are busy (eight callers of the gateway; one single-threaded
-process per core of insightface). The order changes from round to round, so that a machine that
-slows down slows both. Ratios are taken round by round and their median is the result. Beside them
-stands how far the two answers differ.
+The running gateway must serve the same two networks, with its cache off. Each round measures
+latency with one caller (insightface with one thread or with all, whichever is faster), then
+throughput under full load (eight callers of the gateway; one single-threaded insightface process
+per core). The order alternates from round to round, so that a machine that slows down slows both.
+The result is the median of the ratios of the rounds, with the differences between the two answers.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ _JPEG = {"Content-Type": "image/jpeg"}
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: alternated pairs, calls per latency, seconds per throughput."""
+    """Extent of a run: alternating pairs, calls per latency, seconds per throughput."""
 
     rounds: int = 9
     calls: int = 20
@@ -51,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One alternated pair: seconds per photo at concurrency 1, photos per second when loaded."""
+    """One alternating pair: seconds per photo for one caller, photos per second under load."""
 
     latency_aurum: float
     latency_insightface: float
@@ -68,17 +67,17 @@ class Answer:
 
     @classmethod
     def of(cls, boxes: list[list[float]], embeddings: list[list[float]]) -> "Answer":
-        """Sort and normalise what came as JSON."""
+        """Build an answer from JSON values: sorted by size, embeddings normalised."""
         corners, vectors = np.array(boxes, float).reshape(-1, 4), np.array(embeddings, float)
         order = np.argsort(-(corners[:, 2:] - corners[:, :2]).prod(axis=1), kind="stable")
         vectors = vectors[order] / np.linalg.norm(vectors[order], axis=1, keepdims=True)
         return cls(corners[order], vectors)
 
     def differs(self, other: "Answer") -> dict[str, float]:
-        """Count faces and tell the worst: pixels between corners, cosine between embeddings."""
+        """Count faces and return the worst differences: corners in pixels, cosine of embeddings."""
         if len(self.boxes) != len(other.boxes):
             return {"faces": len(self.boxes), "faces_insightface": len(other.boxes)}
-        # faces of nearly one size may come in another order
+        # faces of nearly equal size may be in another order
         apart = np.abs(self.boxes[:, None] - other.boxes[None]).max(axis=2, initial=0)
         nearest = apart.argmin(axis=1) if len(apart) else np.zeros(0, int)
         cosines = (self.embeddings * other.embeddings[nearest]).sum(axis=1)
@@ -97,16 +96,16 @@ class Gateway:
         self._data = photo.read_bytes()
 
     def latency(self, count: int) -> float:
-        """Median seconds of `count` calls, one after the other."""
+        """Return the median seconds of `count` calls, one after the other."""
         calls = run(closed(self._url, self._data, callers=1, count=count))
         return calls.percentile(0.5) / 1000
 
     def throughput(self, seconds: float) -> float:
-        """Photos per second with eight callers that do not pause."""
+        """Return photos per second with eight callers that do not pause."""
         return run(saturated(self._url, self._data, callers=CALLERS, seconds=seconds))
 
     def answer(self) -> Answer:
-        """What it finds in the photo."""
+        """Return the faces of the photo."""
         faces = asyncio.run(self._answer())["faces"]
         return Answer.of([each["box"] for each in faces], [each["embedding"] for each in faces])
 
@@ -121,7 +120,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An interpreter with insightface, and the networks it loads."""
+    """An interpreter with insightface, and the networks that it loads."""
 
     python: Path
     detector: Path
@@ -129,7 +128,7 @@ class Reference:
 
 
 class Insightface:
-    """insightface in processes of its own."""
+    """insightface in separate processes."""
 
     def __init__(self, reference: Reference, photo: Path) -> None:
         networks = (str(reference.detector), str(reference.embedder))
@@ -165,18 +164,18 @@ class Library:
         self._narrow = narrow
 
     def latency(self, count: int) -> float:
-        """Median seconds of a photo, in the faster of the two kinds of process."""
+        """Return the median seconds of a photo in the faster of the two kinds of process."""
         kinds = (self._wide, self._narrow[0])
         return min(statistics.median(_ask([one], count)[0]["seconds"]) for one in kinds)
 
     def throughput(self, seconds: float) -> float:
-        """Photos per second with a process on every core, each photo counted at its own speed."""
+        """Return photos per second: the sum over one single-threaded process per core."""
         one = statistics.median(_ask(self._narrow, 3)[0]["seconds"])
         answers = _ask(self._narrow, max(round(seconds / one), 1))
         return sum(len(each["seconds"]) / sum(each["seconds"]) for each in answers)
 
     def answer(self) -> Answer:
-        """What it finds in the photo."""
+        """Return the faces of the photo."""
         found = _ask([self._wide], 1)[0]
         return Answer.of(found["boxes"], found["embeddings"])
 
@@ -194,7 +193,7 @@ def _ask(processes: list[Process], count: int) -> list[dict[str, Any]]:
 def measure(
     gateway: Gateway, insightface: Insightface, plan: Plan
 ) -> tuple[list[Round], dict[str, float]]:
-    """Alternate the two; one `Round` per pair, the warm-up left out, and how answers differ."""
+    """Alternate the two; return one `Round` per pair without the warm-up, and the differences."""
     measured = []
     with insightface.started() as library:
         for number in track(range(plan.rounds + 1), description="rounds"):
@@ -213,7 +212,7 @@ def measure(
 
 
 def summarise(rounds: list[Round]) -> dict[str, Any]:
-    """Medians and spread of the figures and of the ratios (Aurum over insightface)."""
+    """Return medians and ranges of the figures and of the ratios (Aurum to insightface)."""
     table = [asdict(entry) for entry in rounds]
     figures = {name: _spread([entry[name] for entry in table]) for name in table[0]}
     for kind in ("latency", "throughput"):
@@ -228,7 +227,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def compare(photos: list[Path], plan: Plan, *, url: str, library: Reference) -> dict[str, Any]:
-    """Measure each photo; the figures by the photo's name, and a table on the terminal."""
+    """Measure each photo; return the figures by the photo's name and print a table."""
     table = Table("photo", "figure", "median", "min", "max")
     results: dict[str, Any] = {}
     for photo in photos:
@@ -245,7 +244,7 @@ def compare(photos: list[Path], plan: Plan, *, url: str, library: Reference) -> 
 
 
 def report(results: dict[str, Any], plan: Plan, out: Path) -> None:
-    """Write the figures with machine and settings."""
+    """Write the figures, the machine and the settings."""
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     settings = {**asdict(plan), "callers": CALLERS, "warm-up rounds": 1}
     load = [round(value, 1) for value in os.getloadavg()]
@@ -269,7 +268,7 @@ def main(
     seconds: float = Plan.seconds,
     out: Path = Path("benchmarks/results/compare.json"),
 ) -> None:
-    """Measure each photo and write the JSON and a table."""
+    """Measure each photo, write the JSON and print a table."""
     library = Reference(insightface_python, detector, embedder)
     plan = Plan(rounds, calls, seconds)
     report(compare(photos, plan, url=url, library=library), plan, out)

@@ -1,11 +1,11 @@
-"""How many faces of known size and place are found in large pictures, by `detail`.
+"""Measure recall in large pictures of faces with known sizes and places, by `detail`.
 
     python -m benchmarks.crowds [--url URL] [--photos TAR …] [--size 5472x3648 …]
 
-Pictures are made of faces: of the portrait in this repository, and of one in each photo of the tar
-files. A running gateway is asked for each source's largest face, which is then pasted with its
-surroundings, at each size, on a soft background. A face counts as found where a box overlaps its
-place by 0.4 (IoU), and as doubled where two overlap it by 0.2; boxes that overlap none are false.
+The faces come from the portrait of this repository and from the photos of the tar files. A running
+gateway locates the largest face of each source; the script pastes it with its surroundings, at each
+size, on a soft background. A face is found if a box overlaps its place by 0.4 (IoU), and doubled if
+two boxes overlap it by 0.2; boxes that overlap no face are false.
 """
 
 import io
@@ -31,9 +31,9 @@ from triton_python_backend.geometry import Floats, overlaps
 
 PORTRAIT: Final = Path("tools/golden/eileen_collins.png")
 FACES: Final = {24: 60, 32: 60, 64: 40, 200: 10, 900: 1}
-"""Width of a face's box in pixels, and how many of it are in a picture."""
+"""Number of faces in a picture, by the width of their box in pixels."""
 SURROUNDINGS: Final = 0.6
-"""What is pasted around a box, in edges of it on each side."""
+"""Margin pasted around a box on each side, in edges of the box."""
 FOUND: Final = 0.4
 DOUBLED: Final = 0.2
 _TRIES: Final = 2000
@@ -42,7 +42,7 @@ _PATCH: Final = 96
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A face with its surroundings; box: in pixels of it."""
+    """A face with its surroundings; box: in pixels of `image`."""
 
     image: Image.Image
     box: tuple[float, float, float, float]
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was found in one picture."""
+    """The result of one picture."""
 
     picture: str
     megapixels: float
@@ -65,13 +65,15 @@ class Row:
 
 
 def main(
-    url: Annotated[str, typer.Option(help="Of the gateway.")] = "http://127.0.0.1:8080",
+    url: Annotated[str, typer.Option(help="Address of the gateway.")] = "http://127.0.0.1:8080",
     photos: Annotated[list[Path] | None, typer.Option(help="Tar files of portraits.")] = None,
-    size: Annotated[list[str] | None, typer.Option(help="WIDTHxHEIGHT of a picture.")] = None,
-    most: Annotated[int, typer.Option(help="Photos taken of each tar file.")] = 60,
-    out: Annotated[Path, typer.Option(help="JSON.")] = Path("benchmarks/results/crowds.json"),
+    size: Annotated[list[str] | None, typer.Option(help="Size of a picture, WIDTHxHEIGHT.")] = None,
+    most: Annotated[int, typer.Option(help="Photos read from each tar file.")] = 60,
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path(
+        "benchmarks/results/crowds.json"
+    ),
 ) -> None:
-    """Measure and write a table."""
+    """Measure, write the JSON and print a table."""
     kinds = {"portrait": [PORTRAIT.read_bytes()]}
     for tar in photos or []:
         kinds[tar.stem] = list(read_photos(tar, most=most))
@@ -121,7 +123,7 @@ def _ask(url: str, picture: bytes, detail: str) -> tuple[dict[str, Any], float]:
 
 
 def _source(url: str, data: bytes) -> Source | None:
-    """Cut out the largest face of a photo, if it shows exactly one that is acceptable."""
+    """Cut out the face of a photo; None unless the photo shows exactly one sure face."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     faces = _ask(url, _encode(image), "standard")[0]["faces"]
     if len(faces) != 1 or faces[0]["confidence"] < 0.75:

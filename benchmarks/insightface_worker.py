@@ -1,10 +1,10 @@
-"""insightface in one process, driven line by line; run by an interpreter that has insightface.
+"""Run insightface in one process, line by line, with an interpreter that has insightface.
 
     python benchmarks/insightface_worker.py DETECTOR.onnx EMBEDDER.onnx THREADS PHOTO
 
-Each line on standard input is a number of photos to analyse; each answer is a JSON line with the
-seconds that each photo took, from encoded bytes to embeddings, and the last one's boxes [N,4] and
-embeddings [N,D].
+Each line on standard input is a number of photos to analyse. Each answer is a JSON line with the
+seconds of each photo, from encoded bytes to embeddings, and the boxes [N,4] and embeddings [N,D] of
+the last one.
 """
 
 import json
@@ -21,14 +21,14 @@ from insightface.model_zoo.scrfd import SCRFD
 
 
 def session(path: str, threads: int) -> onnxruntime.InferenceSession:
-    """Load a network on the CPU with that many threads."""
+    """Load a network on the CPU with `threads` threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer lines until standard input ends."""
     detector_file, embedder_file, threads, photo = sys.argv[1:]
     cv2.setNumThreads(int(threads))
     detector = SCRFD(detector_file, session=session(detector_file, int(threads)))

@@ -1,7 +1,7 @@
-"""Callers of one route: so many that wait for their answers, or a steady rate that does not.
+"""Callers of one route: a number of callers that wait for answers, or a steady rate that does not.
 
-They speak HTTP by a few lines of their own, as they run on the cores that they measure: a usual
-client takes four times as long for a request.
+They use a minimal HTTP client, because they run on the cores that they measure: a usual client
+needs four times as much time for a request.
 """
 
 import asyncio
@@ -21,32 +21,32 @@ _PATIENCE_SECONDS: Final = 60.0
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run callers to their end."""
+    """Run callers until they are done."""
     return uvloop.run(work)
 
 
 @dataclass(slots=True)
 class Answered:
-    """seconds: of each answer, by HTTP status; elapsed: of the whole."""
+    """seconds: duration of each answer, by HTTP status; elapsed: duration of the run."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
     elapsed: float = 0.0
 
     def add(self, status: int, seconds: float) -> None:
-        """Note one answer; status 0 is a connection that failed."""
+        """Add one answer; status 0 is a failed connection."""
         self.seconds.setdefault(status, []).append(seconds)
 
     @property
     def counts(self) -> Counter[int]:
-        """Answers by status."""
+        """Number of answers by status."""
         return Counter({status: len(each) for status, each in self.seconds.items()})
 
     def rate(self, status: int = 200) -> float:
-        """Answers of a status per second."""
+        """Return answers of a status per second."""
         return len(self.seconds.get(status, ())) / self.elapsed
 
     def percentile(self, share: float, status: int = 200) -> float:
-        """Milliseconds within which that share (0-1) of the answers of a status came."""
+        """Return the quantile `share` (0-1) of the durations of a status, in milliseconds."""
         times = self.seconds.get(status, [])
         if len(times) < 2:
             return times[0] * 1000 if times else float("nan")
@@ -55,7 +55,7 @@ class Answered:
 
 
 class _Callers:
-    """Posts one photo again and again; connections are kept and used anew."""
+    """Posts one photo repeatedly over reused connections."""
 
     def __init__(self, url: str, photo: bytes) -> None:
         parts = urlsplit(url)
@@ -70,7 +70,7 @@ class _Callers:
         self._request = "\r\n".join([*lines, "", ""]).encode() + photo
 
     async def send(self, to: Answered) -> int:
-        """Send the photo and note the answer; returns its status, 0 for none."""
+        """Send the photo and add the answer to `to`; return its status, 0 for none."""
         started, status = time.perf_counter(), 0
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -98,13 +98,13 @@ class _Callers:
         return int(head[9:12])
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close idle connections."""
         for _, writer in self._idle:
             writer.close()
 
 
 async def closed(url: str, photo: bytes, *, callers: int, count: int) -> Answered:
-    """`callers` that each send the next request when the last is answered, `count` in all."""
+    """Send `count` requests in total; each caller sends the next one after its last answer."""
     answered, left, caller = Answered(), iter(range(count)), _Callers(url, photo)
 
     async def call() -> None:
@@ -119,9 +119,9 @@ async def closed(url: str, photo: bytes, *, callers: int, count: int) -> Answere
 
 
 async def saturated(url: str, photo: bytes, *, callers: int, seconds: float) -> float:
-    """Answers per second (status 200) while `callers` never pause, without start and end.
+    """Return answers per second (status 200) of `callers` that never pause.
 
-    A sixth of the time goes by before the first answer counts; none counts after the time.
+    Answers in the first sixth of `seconds` and after `seconds` do not count.
     """
     done: list[float] = []
     caller, begin = _Callers(url, photo), time.perf_counter()
@@ -138,7 +138,7 @@ async def saturated(url: str, photo: bytes, *, callers: int, seconds: float) -> 
 
 
 async def open_loop(url: str, photo: bytes, *, rate: float, seconds: float) -> Answered:
-    """`rate` requests a second, whether or not the ones before are answered."""
+    """Send `rate` requests a second, whether or not earlier ones are answered."""
     answered, calls, caller = Answered(), [], _Callers(url, photo)
     started = time.perf_counter()
     for number in range(int(rate * seconds)):

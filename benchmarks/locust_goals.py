@@ -1,4 +1,4 @@
-"""Goals of a Locust run: where one is missed, Locust ends with status 3 and says which."""
+"""Goals of a Locust run: if one is missed, Locust logs it and exits with status 3."""
 
 import logging
 
@@ -9,13 +9,13 @@ from locust.env import Environment
 log = logging.getLogger(__name__)
 
 STATUS = 3
-"""Of a run that missed a goal; 1 is Locust's own for failed requests."""
+"""Exit status of a run that missed a goal; Locust uses 1 for failed requests."""
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @events.init_command_line_parser.add_listener
 def add_goals(parser: LocustArgumentParser) -> None:
-    """Add an option for each goal; none is set unless asked for."""
+    """Add an option for each goal; default: no goal."""
     for name in _PERCENTILES:
         parser.add_argument(f"--max-{name}", type=float, metavar="MS", help=f"goal: {name} in ms")
     parser.add_argument("--max-errors", type=float, metavar="PERCENT", help="goal: failed requests")
@@ -23,7 +23,7 @@ def add_goals(parser: LocustArgumentParser) -> None:
 
 
 def missed(environment: Environment) -> list[str]:
-    """List the goals that the run has missed, in words."""
+    """Describe the goals that the run missed."""
     options, total = environment.parsed_options, environment.stats.total
     found = []
     for name, share in _PERCENTILES.items():
@@ -41,11 +41,11 @@ def missed(environment: Environment) -> list[str]:
 
 @events.quitting.add_listener
 def check_goals(environment: Environment, **_: object) -> None:
-    """Turn missed goals into the exit status."""
+    """Set the exit status by the missed goals."""
     for goal in (found := missed(environment)):
         log.error("goal missed: %s", goal)
     if found:
         environment.process_exit_code = STATUS
     elif environment.parsed_options.max_errors is not None:
-        # so many may fail
+        # the goal allows this share of failures
         environment.process_exit_code = 0

@@ -1,4 +1,4 @@
-"""Photos for the Locust users: given or made, hot or cold."""
+"""Photos for the Locust users: read or generated, cached or new."""
 
 import random
 from pathlib import Path
@@ -35,30 +35,30 @@ def make_variants(photo: bytes, count: int, *, seed: int = 0) -> list[bytes]:
 
 
 def blank_image() -> bytes:
-    """Encode a grey image that shows nothing."""
+    """Return a grey PNG without a face."""
     return cv2.imencode(".png", np.full((240, 320, 3), 128, np.uint8))[1].tobytes()
 
 
 class Photos:
-    """Photos in turn; some of them never seen before, so that no cache knows them."""
+    """Photos in turn; a share of them is new, so that no cache can answer."""
 
     def __init__(self, photos: list[bytes], *, cold: float) -> None:
-        """Take `photos`; a share `cold` (0 to 1) of those given out is new."""
+        """Use `photos`; a share `cold` (0 to 1) of the returned ones is new."""
         self._photos = photos
         self._cold = cold
         self._next = random.randrange(len(photos))
 
     def photo(self) -> bytes:
-        """Give the next, cold or not as it comes."""
+        """Return the next photo; a share `cold` of them is new."""
         photo = self._photos[self._next % len(self._photos)]
         self._next += 1
         return self.unseen(photo) if random.random() < self._cold else photo
 
     def unseen_photo(self) -> bytes:
-        """Give one that was never given before."""
+        """Return a photo that was never returned before."""
         return self.unseen(self._photos[random.randrange(len(self._photos))])
 
     @staticmethod
     def unseen(photo: bytes) -> bytes:
-        """Change the digest of a file, and not its image: what comes after the end is ignored."""
+        """Change the digest of a file but not its image: decoders ignore bytes after the end."""
         return photo + random.randbytes(16).hex().encode()

@@ -4,10 +4,10 @@ r"""Load on every route of the gateway and on Triton's gRPC port, by Locust.
     locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --headless -u 8 -t 1m \
         --max-p95 200 --max-errors 0.1 --html report.html ScoreUser SearchUser
 
-Every user class is one kind of caller; name some on the command line to run only those. A request
-counts as failed unless it is answered as its image deserves: a blank image must give `no_face`
-from `/score`, a broken one `invalid_image`. The load is steady unless a file of `shapes/` is given
-beside this one; goals that are missed end the run with status 3.
+Each user class is one kind of caller; name some on the command line to run only those. A request
+fails unless the answer fits the image: `/score` must answer `no_face` to a blank image and
+`invalid_image` to a broken one. The load is steady unless a file of `shapes/` is named beside this
+one. A run that misses a goal exits with status 3.
 """
 
 import itertools
@@ -35,15 +35,15 @@ grpc.experimental.gevent.init_gevent()
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
-    """Add our options to Locust's own."""
+    """Add the options of this file."""
     parser.add_argument(
         "--images", default=str(PORTRAIT.parent), help="folder of photos that show a face"
     )
     parser.add_argument(
-        "--variants", type=int, default=0, help="further photos to make of each of them"
+        "--variants", type=int, default=0, help="variants to generate of each photo"
     )
     parser.add_argument(
-        "--cold", type=float, default=0.5, help="share of the photos that no cache knows, 0 to 1"
+        "--cold", type=float, default=0.5, help="share of photos that no cache can answer, 0 to 1"
     )
     parser.add_argument(
         "--triton", default="127.0.0.1:8001", help="host:port of Triton's gRPC, for TritonUser"
@@ -51,7 +51,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 
 def photos_of(user: User) -> Photos:
-    """Give what the options ask for."""
+    """Return the photos that the options select."""
     options = user.environment.parsed_options
     given = read_photos(options.images)
     made = [each for photo in given for each in make_variants(photo, options.variants)]
@@ -59,7 +59,7 @@ def photos_of(user: User) -> Photos:
 
 
 class GatewayUser(HttpUser):
-    """Base of the callers of the gateway: photos in turn, now and then a blank or broken one."""
+    """Base of the gateway's callers: photos in turn, sometimes a blank or broken one."""
 
     abstract = True
     wait_time = between(0, 0.05)
@@ -72,11 +72,11 @@ class GatewayUser(HttpUser):
         self.blank = blank_image()
 
     def form(self, image: bytes) -> dict[str, tuple[str, bytes]]:
-        """Build the form that sends an image."""
+        """Return the form that sends an image."""
         return {"image": ("image", image)}
 
     def send(self, image: bytes, name: str, expected: int) -> None:
-        """Post an image and count the request as failed if the status is not the expected one."""
+        """Post an image; the request fails unless the status is the expected one."""
         with self.client.post(
             self.path, files=self.form(image), name=f"{self.path} {name}", catch_response=True
         ) as answer:
@@ -122,35 +122,35 @@ class EmbedUser(GatewayUser):
 
 
 class VerifyUser(GatewayUser):
-    """Compares a photo with another, with nothing, with half a photo."""
+    """Compares a photo with another one, a blank image or half a photo."""
 
     path = "/api/ml/verify"
     blank_status = 422
 
     def form(self, image: bytes) -> dict[str, tuple[str, bytes]]:
-        """Build the form that compares a photo with the image."""
+        """Return the form that compares a photo with the image."""
         return {"image_a": ("a", self.photos.photo()), "image_b": ("b", image)}
 
 
 class CollectionUser(HttpUser):
-    """Base of those who remember people: a collection of its own, gone at the end."""
+    """Base of the users of collections: each has its own, deleted at the end."""
 
     abstract = True
     wait_time = between(0, 0.05)
 
     def on_start(self) -> None:
-        """Make a collection."""
+        """Create the collection."""
         self.photos = photos_of(self)
         self.collection = f"load-{uuid.uuid4().hex[:12]}"
         self.at = f"/api/collections/{self.collection}"
         self.client.post("/api/collections", json={"name": self.collection})
 
     def on_stop(self) -> None:
-        """Forget everybody."""
+        """Delete the collection."""
         self.client.delete(self.at, name="/api/collections/{name}")
 
     def enrol(self) -> None:
-        """Enrol somebody."""
+        """Enrol a new subject."""
         self.client.post(
             f"{self.at}/faces",
             files={"image": ("image", self.photos.unseen_photo())},
@@ -160,26 +160,26 @@ class CollectionUser(HttpUser):
 
 
 class EnrolUser(CollectionUser):
-    """Enrols somebody new each time."""
+    """Enrols new subjects."""
 
     @task
     def somebody(self) -> None:
-        """Enrol."""
+        """Enrol a new subject."""
         self.enrol()
 
 
 class SearchUser(CollectionUser):
-    """Looks for people among a few."""
+    """Searches among three subjects."""
 
     def on_start(self) -> None:
-        """Make a collection of three."""
+        """Create a collection of three subjects."""
         super().on_start()
         for _ in range(3):
             self.enrol()
 
     @task
     def search(self) -> None:
-        """Search for the face of a photo, which must be found."""
+        """Search for the face of a photo; the request fails if nothing matches."""
         with self.client.post(
             f"{self.at}/search",
             files={"image": ("image", self.photos.photo())},
@@ -189,27 +189,27 @@ class SearchUser(CollectionUser):
             if answer.status_code != 200:
                 answer.failure(f"{answer.status_code}: {answer.text[:200]}")
             elif not any(face["matches"] for face in answer.json()["faces"]):
-                answer.failure("nobody was found")
+                answer.failure("no match")
 
 
 class LookingUser(HttpUser):
-    """Asks what serves and how it is."""
+    """Requests models and readiness."""
 
     wait_time = between(0.5, 1)
 
     @task
     def models(self) -> None:
-        """List the models."""
+        """Request the models."""
         self.client.get("/api/ml/models")
 
     @task
     def ready(self) -> None:
-        """Ask for readiness."""
+        """Request readiness."""
         self.client.get("/api/health/ready")
 
 
 class TritonUser(User):
-    """Calls `face_pipeline` on Triton's gRPC port, past the gateway."""
+    """Calls `face_pipeline` on Triton's gRPC port, without the gateway."""
 
     wait_time = between(0, 0.05)
 

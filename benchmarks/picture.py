@@ -1,4 +1,4 @@
-"""The comparison with insightface as a picture: a bar and its spread for each photo."""
+"""Draw the comparison with insightface: a bar and its range for each photo."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 _PANELS: Final = {
-    "throughput_ratio": "Photos per second, over insightface's (more is better)",
-    "latency_ratio": "Latency of one caller, over insightface's (less is better)",
+    "throughput_ratio": "Photos per second, ratio to insightface (more is better)",
+    "latency_ratio": "Latency of one caller, ratio to insightface (less is better)",
 }
 _LEFT, _WIDTH, _BAR, _ROW = 110, 560, 18, 34
 _LONGEST: Final = 2.0
@@ -15,7 +15,7 @@ _LONGEST: Final = 2.0
 
 
 def draw(results: Mapping[str, Any], out: Path) -> None:
-    """Write an SVG of the median ratios of `compare`; thin lines go from the worst to the best."""
+    """Write an SVG of the median ratios of `compare`; thin lines show their ranges."""
     shapes, y = [], 10
     for figure, title in _PANELS.items():
         shapes.append(f'<text x="10" y="{y + 14}" font-weight="bold">{escape(title)}</text>')

@@ -1,10 +1,10 @@
-"""How fast a lighter network is beside the float one: onnxruntime alone, one thread, in turns.
+"""Compare the speed of a quantised network with the float one: onnxruntime alone, one thread.
 
     python -m benchmarks.quantization FLOAT.onnx LIGHT.onnx [FLOAT.onnx LIGHT.onnx ...]
 
-Both are finished graphs of one stage, as `model_repository/` holds them. Each round runs every
-input through both, the first changing; times are those of the processor (the thread's own), which
-other programs on the machine disturb less than the clock.
+Both are finished graphs of one stage, as in `model_repository/`. Each round runs every input
+through both, in alternating order. Times are processor times of the thread, which other programs
+on the machine disturb less than wall-clock times.
 """
 
 import itertools
@@ -35,7 +35,7 @@ _BATCHES: Final = (1, 8)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Medians of one input, milliseconds of processor time; the ratio is that of each pair."""
+    """Medians of one input in milliseconds of processor time; ratios are taken pair by pair."""
 
     stage: str
     float_network: str
@@ -52,9 +52,11 @@ class Row:
 def main(
     graphs: Annotated[list[Path], typer.Argument(help="FLOAT LIGHT, FLOAT LIGHT …")],
     rounds: Annotated[int, typer.Option(help="Runs of each input through each network.")] = 31,
-    out: Annotated[Path, typer.Option(help="JSON.")] = Path("benchmarks/results/lighter.json"),
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path(
+        "benchmarks/results/lighter.json"
+    ),
 ) -> None:
-    """Measure pairs of networks and write a table."""
+    """Measure pairs of networks, write the JSON and print a table."""
     if not graphs or len(graphs) % 2:
         raise typer.BadParameter("name pairs: FLOAT LIGHT")
     rows: list[Row] = []
@@ -80,7 +82,7 @@ def main(
 
 
 def measure(exact: Path, light: Path, *, rounds: int) -> list[Row]:
-    """Run both in turns on every input of their stage."""
+    """Run both alternately on every input of their stage."""
     sessions = [_open(exact), _open(light)]
     stage = sessions[0].get_modelmeta().custom_metadata_map["aurum.stage"]
     found = []
@@ -113,7 +115,7 @@ def measure(exact: Path, light: Path, *, rounds: int) -> list[Row]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, what of it 8-bit networks use, and versions."""
+    """Return the processor, its 8-bit instructions, and versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     entries = dict(itertools.takewhile(bool, (_entry(line) for line in lines)))
     flags = set(entries.get("flags", "").split())

@@ -1,10 +1,10 @@
-"""How many photos a second the whole service answers with lighter networks, beside the float ones.
+"""Compare the throughput of the whole service with quantised and with float networks.
 
     python -m benchmarks.quantization_served ../shared/models PHOTO ... \
         --calibration-photos ../shared/data/mebeauty_336px.tar
 
-Three stacks stand side by side: float networks, the embedding in 8 bits, both in 8 bits. Each round
-loads them one after the other, the first changing; ratios are taken round by round.
+Three stacks run side by side: float networks, the embedding in 8 bits, both in 8 bits. Each round
+loads them one after the other, in rotating order; ratios are taken round by round.
 """
 
 import json
@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.quantization import machine
 from benchmarks.load import closed, run, saturated
+from benchmarks.quantization import machine
 from benchmarks.served import CHECKOUT, EMBEDDER, served
 
 _CALLERS: Final = 8
@@ -29,13 +29,13 @@ _QUIET: Final = {"AURUM_CACHE": "off", "AURUM_LOG_LEVEL": "warning"}
 
 def main(
     models: Annotated[Path, typer.Argument(exists=True, help="Folder of the networks.")],
-    photos: Annotated[list[Path], typer.Argument(exists=True, help="What is sent.")],
+    photos: Annotated[list[Path], typer.Argument(exists=True, help="Photos to send.")],
     calibration_photos: Annotated[Path, typer.Option(exists=True)],
-    rounds: Annotated[int, typer.Option(help="Of each photo.")] = 7,
-    seconds: Annotated[float, typer.Option(help="Of each stack in each round.")] = 6.0,
+    rounds: Annotated[int, typer.Option(help="Rounds of each photo.")] = 7,
+    seconds: Annotated[float, typer.Option(help="Duration of each stack in each round.")] = 6.0,
     out: Path = CHECKOUT / "benchmarks" / "results" / "lighter-served.json",
 ) -> None:
-    """Measure, write the JSON and a table."""
+    """Measure, write the JSON and print a table."""
     photos_of = ("--calibration-photos", calibration_photos.resolve())
     kinds: dict[str, tuple[object, ...]] = {
         "float": (),
@@ -53,7 +53,7 @@ def main(
     report = {"machine": machine() | {"threads": os.cpu_count()}, "settings": settings}
     report |= {"load_average_at_the_end": load, "photos": found}
     out.write_text(json.dumps(report, indent=2) + "\n")
-    table = Table("photo", "networks", "photos a second", "beside float")
+    table = Table("photo", "networks", "photos a second", "ratio to float")
     for photo, kinds_of in found.items():
         for kind, each in kinds_of.items():
             low, high = min(each["ratios"]), max(each["ratios"])
@@ -65,7 +65,7 @@ def main(
 def measure(
     urls: dict[str, str], photo: Path, rounds: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Load each stack in turns; photos a second, and ratios to the first stack."""
+    """Load each stack in turn; return photos a second, and ratios to the first stack."""
     data, kinds = photo.read_bytes(), list(urls)
     routes = {kind: f"{url}/api/ml/embed" for kind, url in urls.items()}
     for route in routes.values():

@@ -1,4 +1,4 @@
-"""A stack of its own for a benchmark: home, ports and weights of the caller's choice."""
+"""Start a separate stack for a benchmark, with its own home, ports and weights."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _HEAD: Final = CHECKOUT / "tools" / "importing" / "starter_head.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where a running stack listens, and its folders."""
+    """Addresses and folders of a running stack."""
 
     url: str
     grpc: str
@@ -29,7 +29,7 @@ class Served:
 
     @property
     def gateway_pid(self) -> int:
-        """Process of the gateway; raises RuntimeError where it is not found."""
+        """Process id of the gateway; raises RuntimeError if there is none."""
         import psutil
 
         for process in psutil.process_iter(["cmdline"]):
@@ -51,9 +51,9 @@ def _home_of(process: object) -> str | None:
 
 @contextmanager
 def served(models: Path, *, lighter: Sequence[object] = (), **settings: str) -> Iterator[Served]:
-    """Start a stack with the networks of folder `models`, stop it at the end.
+    """Start a stack with the networks of folder `models`; stop it at the end.
 
-    lighter: words of a further `aurum models import`, which makes them lighter. settings: further
+    lighter: arguments of a second `aurum models import`, which quantises them. settings: further
     variables, e.g. ``AURUM_CACHE="off"``.
     """
     with tempfile.TemporaryDirectory(prefix="aurum-bench-") as scratch:

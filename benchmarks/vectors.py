@@ -1,12 +1,15 @@
-"""How the default home of vectors does as it grows: `make bench-vectors`, or by hand.
+"""Measure the default vector store as it grows: `make bench-vectors`, or by hand.
 
     python -m benchmarks.vectors --sizes 10000,100000 --output benchmarks/results/vectors.json
 
-For each size: random unit vectors of 512 numbers with planted neighbours (each probe has ten, at
-cosines of 0.5 to 0.95) are inserted through the same store the gateway uses, as fast as it takes
-them; searches are timed meanwhile, while it indexes and afterwards, one at a time, and compared
-with brute force; then probes that have one neighbour only, at a cosine of 0.6, which is harder for
-a graph; then faces are enrolled one at a time; then the store is closed and opened again.
+For each size the script
+
+- inserts random unit vectors of 512 numbers with planted neighbours (ten for each probe, at cosines
+  of 0.5 to 0.95) through the gateway's own store, as fast as possible;
+- times searches during the inserts, during indexing and afterwards, one at a time, and compares the
+  results with brute force;
+- searches with probes that have a single neighbour (cosine 0.6), which is harder for a graph;
+- enrols faces one at a time, then closes and opens the store again.
 """
 
 import argparse
@@ -43,13 +46,13 @@ BATCH = 250
 SEARCHES = 500
 ENROLMENTS = 200
 WARM_UP = 50
-HOME = VectorCollection("default", "bench", "00000000000000be")
+COLLECTION = VectorCollection("default", "bench", "00000000000000be")
 _PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of one search at a time; n searches."""
+    """Percentiles of n operations, one at a time, in milliseconds."""
 
     n: int
     p50: float
@@ -60,7 +63,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One size."""
+    """Results of one size."""
 
     points: int
     inserted_per_second: float
@@ -81,7 +84,7 @@ class Measured:
 
 
 def planted(points: int, seed: int) -> tuple[Vector, Vector]:
-    """Vectors [points,512] with ten neighbours for each probe [200,512], all of unit length."""
+    """Return unit vectors [points,512] with ten neighbours of each probe [200,512]."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((points, DIMENSION), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -97,25 +100,25 @@ def planted(points: int, seed: int) -> tuple[Vector, Vector]:
 
 
 class Steps:
-    """What is being measured, as a bar."""
+    """A progress bar of the current step."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("vectors")
 
     def begin(self, what: str, *, total: float | None = None) -> None:
-        """Show a step; without a total it moves until the next one begins."""
+        """Start a step; without a total the bar pulses until the next one."""
         self._bar.reset(self._task, description=what, total=total)
 
     def advance(self, by: int) -> None:
-        """Move the step on."""
+        """Advance the step."""
         self._bar.advance(self._task, by)
 
 
 async def insert(
     store: EdgeVectorStore, vectors: Vector, steps: Steps
 ) -> tuple[list[float], list[str]]:
-    """Insert everything; returns the seconds of each batch and the ids."""
+    """Insert all vectors; return the seconds of each batch and the ids."""
     ids = [str(uuid.UUID(int=index + 1)) for index in range(len(vectors))]
     seconds = []
     for start in range(0, len(vectors), BATCH):
@@ -124,17 +127,17 @@ async def insert(
             for i in range(start, min(start + BATCH, len(vectors)))
         ]
         began = time.perf_counter()
-        await store.upsert(HOME, batch)
-        await store.flush(HOME)
+        await store.upsert(COLLECTION, batch)
+        await store.flush(COLLECTION)
         seconds.append(time.perf_counter() - began)
         steps.advance(len(batch))
     return seconds, ids
 
 
 async def timed_search(store: EdgeVectorStore, probe: Vector, *, by_subject: bool) -> float:
-    """Milliseconds of one search."""
+    """Return the milliseconds of one search."""
     began = time.perf_counter()
-    await store.search(HOME, probe, limit=10, min_similarity=-1, by_subject=by_subject)
+    await store.search(COLLECTION, probe, limit=10, min_similarity=-1, by_subject=by_subject)
     return (time.perf_counter() - began) * 1000
 
 
@@ -150,7 +153,7 @@ async def time_searches(store: EdgeVectorStore, probes: Vector, *, by_subject: b
 
 
 async def time_enrolments(store: EdgeVectorStore, *, after: int) -> Latency:
-    """Time faces enrolled one by one, each on the disk before the next, beside `after` others."""
+    """Time single durable enrolments beside `after` other faces."""
     rng = np.random.default_rng(2)
     times = []
     for index in range(WARM_UP + ENROLMENTS):
@@ -159,8 +162,8 @@ async def time_enrolments(store: EdgeVectorStore, *, after: int) -> Latency:
         vector /= np.linalg.norm(vector)
         point = FacePoint(face, vector, f"new{index}", "default", 2e9 + index)
         began = time.perf_counter()
-        await store.upsert(HOME, [point])
-        await store.flush(HOME)
+        await store.upsert(COLLECTION, [point])
+        await store.flush(COLLECTION)
         times.append((time.perf_counter() - began) * 1000)
     return summary(times[WARM_UP:])
 
@@ -168,7 +171,7 @@ async def time_enrolments(store: EdgeVectorStore, *, after: int) -> Latency:
 async def search_until_inserted(
     store: EdgeVectorStore, probes: Vector, inserting: "asyncio.Task[tuple[list[float], list[str]]]"
 ) -> list[float]:
-    """Search on and on until everything is inserted; returns the times."""
+    """Search until everything is inserted; return the times in milliseconds."""
     times: list[float] = []
     while not inserting.done():
         times.append(await timed_search(store, probes[len(times) % PROBES], by_subject=False))
@@ -177,11 +180,11 @@ async def search_until_inserted(
 
 
 async def search_until_indexed(store: EdgeVectorStore, probes: Vector) -> tuple[float, list[float]]:
-    """Search on and on until nothing is left to index; returns seconds and the times."""
+    """Search until everything is indexed; return the seconds and the times in milliseconds."""
     began = time.perf_counter()
     times: list[float] = []
     idle = 0
-    # the engine looks for work when it is idle; three looks without any are the end
+    # an idle engine looks for work: indexing is done when it found none three times
     while idle < 3:
         if await store.building():
             idle = 0
@@ -194,19 +197,21 @@ async def search_until_indexed(store: EdgeVectorStore, probes: Vector) -> tuple[
 
 
 async def recall(store: EdgeVectorStore, vectors: Vector, probes: Vector, ids: list[str]) -> float:
-    """Share of the true ten nearest that a search finds."""
+    """Return the share of the true ten nearest that a search finds."""
     best = np.empty((PROBES, NEIGHBOURS), dtype=np.int64)
     for row, cosines in enumerate(probes @ vectors.T):
         best[row] = np.argpartition(-cosines, NEIGHBOURS)[:NEIGHBOURS]
     found = 0
     for row, probe in enumerate(probes):
-        matches = await store.search(HOME, probe, limit=10, min_similarity=-1, by_subject=False)
+        matches = await store.search(
+            COLLECTION, probe, limit=10, min_similarity=-1, by_subject=False
+        )
         found += len({ids[index] for index in best[row]} & {match.face_id for match in matches})
     return found / best.size
 
 
 async def find_lone(store: EdgeVectorStore, vectors: Vector, ids: list[str]) -> float:
-    """Share of probes whose only neighbour, at a cosine of 0.6, is the first answer."""
+    """Return the share of probes with their only neighbour (cosine 0.6) as the first match."""
     rng = np.random.default_rng(1)
     places = rng.choice(len(vectors), PROBES, replace=False)
     noise = rng.standard_normal((PROBES, DIMENSION), dtype=np.float32)
@@ -215,18 +220,20 @@ async def find_lone(store: EdgeVectorStore, vectors: Vector, ids: list[str]) -> 
     probes = LONE_COSINE * vectors[places] + np.sqrt(1 - LONE_COSINE**2) * noise
     found = 0
     for place, probe in zip(places, probes.astype(np.float32), strict=True):
-        matches = await store.search(HOME, probe, limit=1, min_similarity=-1, by_subject=False)
+        matches = await store.search(
+            COLLECTION, probe, limit=1, min_similarity=-1, by_subject=False
+        )
         found += matches[0].face_id == ids[place]
     return found / PROBES
 
 
 async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps) -> Measured:
     """Measure one size in an empty folder."""
-    steps.begin(f"{points:,} faces: make them")
+    steps.begin(f"{points:,} faces: generate")
     vectors, probes = planted(points, seed=points)
     store = await EdgeVectorStore.open(folder, tuning, min_free_bytes=1 << 28)
     try:
-        await store.create(HOME, dimension=DIMENSION)
+        await store.create(COLLECTION, dimension=DIMENSION)
         steps.begin(f"{points:,} faces: insert", total=points)
         inserting = asyncio.create_task(insert(store, vectors, steps))
         between = await search_until_inserted(store, probes, inserting)
@@ -239,7 +246,7 @@ async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps)
         found = await recall(store, vectors, probes, ids)
         lone = await find_lone(store, vectors, ids)
         enrolled = await time_enrolments(store, after=points)
-        info = await store.info(HOME)
+        info = await store.info(COLLECTION)
         pid = store.engine_pid
         memory = psutil.Process(pid).memory_info().rss / 2**20 if pid else float("nan")
     finally:
@@ -273,12 +280,12 @@ async def measure(points: int, tuning: VectorTuning, folder: Path, steps: Steps)
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes on the disk, holes of sparse files left out."""
+    """Return the bytes on the disk, without the holes of sparse files."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def summary(times: list[float]) -> Latency:
-    """Percentiles of milliseconds."""
+    """Return percentiles of `times`, in milliseconds."""
     values: npt.NDArray[np.float64] = np.percentile(times, _PERCENTILES)
     p50, p95, p99 = (round(float(value), 2) for value in values)
     return Latency(len(times), p50, p95, p99, round(max(times), 2))
@@ -317,11 +324,13 @@ def show(console: Console, results: list[Measured]) -> None:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, write the JSON and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="10000,100000")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/vectors.json"))
-    parser.add_argument("--folder", type=Path, help="Else a temporary one.")
+    parser.add_argument(
+        "--folder", type=Path, help="Where the stores are created; default: a temporary folder."
+    )
     arguments = parser.parse_args()
     console = Console()
     tuning = tuning_of(Settings())

@@ -1,6 +1,6 @@
-"""A load that grows: `locust -f benchmarks/locustfile.py,benchmarks/shapes/ramp.py -u 64 -t 5m`.
+"""A growing load: `locust -f benchmarks/locustfile.py,benchmarks/shapes/ramp.py -u 64 -t 5m`.
 
-From one user to `-u` in steps, over `-t`: where latency begins to climb lies the capacity.
+From one user to `-u` in ten steps over `-t`. Latency begins to rise at the capacity.
 """
 
 from locust import LoadTestShape
@@ -14,7 +14,7 @@ class Ramp(LoadTestShape):
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Give users and users started a second; None ends the run."""
+        """Return users and users started per second; None ends the run."""
         options = self.runner.environment.parsed_options
         if self.get_run_time() > options.run_time:
             return None

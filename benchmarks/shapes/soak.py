@@ -1,6 +1,6 @@
-"""Hours of it: `locust -f benchmarks/locustfile.py,benchmarks/shapes/soak.py -u 8 -t 8h`.
+"""A long load: `locust -f benchmarks/locustfile.py,benchmarks/shapes/soak.py -u 8 -t 8h`.
 
-Between a half of `-u` and all of them, up and down twice an hour: does memory grow, does latency?
+The number of users moves between half of `-u` and `-u`, twice an hour. Watch memory and latency.
 """
 
 import math
@@ -16,7 +16,7 @@ class Soak(LoadTestShape):
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Give users and users started a second; None ends the run."""
+        """Return users and users started per second; None ends the run."""
         options = self.runner.environment.parsed_options
         now = self.get_run_time()
         if now > options.run_time:

@@ -1,7 +1,7 @@
 """A burst: `locust -f benchmarks/locustfile.py,benchmarks/shapes/spike.py -u 64 -t 3m`.
 
-An eighth of `-u`, in the middle third of `-t` all of them: what is refused then, and how soon it
-is quiet again.
+An eighth of `-u`, and all of them in the middle third of `-t`. Watch the refusals, and the time
+until latency is normal again.
 """
 
 from locust import LoadTestShape
@@ -10,12 +10,12 @@ _QUIET = 8
 
 
 class Spike(LoadTestShape):
-    """Quiet, all at once, quiet."""
+    """Low load, a burst, low load."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Give users and users started a second; None ends the run."""
+        """Return users and users started per second; None ends the run."""
         options = self.runner.environment.parsed_options
         part = self.get_run_time() / options.run_time
         if part > 1:
