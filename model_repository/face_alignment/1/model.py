@@ -15,7 +15,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the stage's function to Triton."""
-        # .../face_alignment/1/model.py, or its folder, as Triton versions differ
+        # the path of model.py or of its folder, depending on the version of Triton
         repository = Path(args["model_repository"])
         detector = ServedDetector(pb_utils, repository.parent)
         function = partial(stages.align_or_defer, ask=detector.ask)
@@ -26,5 +26,5 @@ class TritonPythonModel:
         return self._adapter.execute(requests)
 
     def finalize(self) -> None:
-        """Answer what is still being looked through."""
+        """Answer the requests that are still in the slow lane."""
         self._adapter.close()

@@ -18,5 +18,5 @@ class TritonPythonModel:
         return self._adapter.execute(requests)
 
     def finalize(self) -> None:
-        """Answer what is still being decoded."""
+        """Answer the requests that are still in the slow lane."""
         self._adapter.close()
