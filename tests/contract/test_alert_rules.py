@@ -1,4 +1,4 @@
-"""The alert rules against the gateway's metrics and settings, and against Prometheus' own tool."""
+"""The alert rules fit the gateway's metrics and settings, and `promtool` accepts them."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ SERIES = {
     f'aurum_drift_psi{{measure="size",{_DRIFT}}}': "9x99",
     f'aurum_drift_psi{{measure="score",{_DRIFT}}}': "0.2x20 0.3x79",
 }
-"""A value each minute."""
+"""One value per minute."""
 CASES = (
     ("AurumPartDown", 4, 6, {"part": "vectors"}, ""),
     ("AurumPortraitFails", 19, 40, {"outcome": "no_face"}, ""),
@@ -47,11 +47,11 @@ CASES = (
         "0.3",
     ),
 )
-"""Alert, the minute at which it is silent, that at which it fires, its labels, its value."""
+"""Alert, a minute without it, a minute with it (None: it ends), its labels, its value."""
 
 
 def exported() -> set[str]:
-    """Names as they stand in /metrics."""
+    """Return the names in /metrics."""
     metrics = Metrics()
     return {
         name
@@ -67,7 +67,7 @@ def test_every_metric_of_a_rule_is_exported():
         assert named <= exported(), rule["alert"]
 
 
-def test_the_portrait_s_limits_are_those_of_readiness():
+def test_limits_of_the_golden_probe_equal_those_of_readiness():
     expression = ALERTS["AurumPortraitDrifted"]["expr"]
     limits = dict(re.findall(r"aurum_portrait_(\w+)\)? > ([\d.]+)", expression))
     assert {name: float(limit) for name, limit in limits.items()} == {
@@ -94,12 +94,12 @@ def test_prometheus_accepts_the_rules():
 
 
 def shown(text: str, labels: dict[str, str], value: str) -> str:
-    """An annotation as Prometheus fills it in."""
+    """Render an annotation as Prometheus does."""
     text = text.replace("{{ $value }}", value)
     return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
 
 
-def test_the_alerts_fire_when_they_should(tmp_path):
+def test_alerts_fire_at_the_right_minute(tmp_path):
     assert {case[0] for case in CASES} == set(ALERTS)
     expected: list[dict[str, Any]] = []
     for alert, silent, fires, labels, value in CASES:

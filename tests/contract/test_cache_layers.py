@@ -1,4 +1,4 @@
-"""What every layer of the cache promises, in memory and on a real Redis server."""
+"""Contract of every cache layer, in memory and on a real Redis server."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def cache(request):
     await made.close()
 
 
-async def test_what_was_set_is_found_and_nothing_else(cache):
+async def test_get_returns_only_what_was_set(cache):
     await cache.set(A, "x", b"\x00\xffone")
     await cache.set(A, "y", b"two")
     assert await cache.get(A, ["x", "z"]) == {"x": b"\x00\xffone"}
@@ -50,7 +50,7 @@ async def test_a_value_is_replaced(cache):
     assert await cache.get(A, ["x"]) == {"x": b"two"}
 
 
-async def test_forgetting_drops_all_of_one_image_and_counts(cache):
+async def test_forget_drops_all_entries_of_an_image_and_counts_them(cache):
     await cache.set(A, "x", b"one")
     await cache.set(A, "y", b"two")
     await cache.set(B, "x", b"other")
@@ -60,12 +60,12 @@ async def test_forgetting_drops_all_of_one_image_and_counts(cache):
     assert await cache.get(B, ["x"]) == {"x": b"other"}
 
 
-async def test_it_is_healthy(cache):
+async def test_layer_is_healthy(cache):
     assert await cache.health() is None
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-async def test_a_shelf_expires_counted_from_its_first_value(kind, request):
+async def test_an_entry_expires_counted_from_its_first_value(kind, request):
     cache = make(kind, request, ttl_seconds=1)
     await cache.set(A, "x", b"one")
     await asyncio.sleep(0.6)
@@ -75,7 +75,7 @@ async def test_a_shelf_expires_counted_from_its_first_value(kind, request):
     await cache.close()
 
 
-async def test_something_else_under_the_key_is_a_miss_and_thrown_out(redis_url):
+async def test_a_foreign_value_under_the_key_is_a_miss_and_removed(redis_url):
     cache = RedisCache(redis_url, ttl_seconds=60, timeout_seconds=5)
     client = Redis.from_url(redis_url)
     await client.set(entry_key(A), b"no hash")
@@ -89,7 +89,7 @@ async def test_something_else_under_the_key_is_a_miss_and_thrown_out(redis_url):
     await cache.close()
 
 
-async def test_a_dead_server_is_not_asked_until_it_is_back():
+async def test_a_dead_server_is_not_called_until_it_is_back():
     with redis.server() as (url, process):
         cache = RedisCache(url, ttl_seconds=60, timeout_seconds=5)
         await cache.set(A, "x", b"one")
@@ -111,7 +111,7 @@ async def test_a_dead_server_is_not_asked_until_it_is_back():
         await cache.close()
 
 
-async def test_what_could_not_be_forgotten_is_not_read_and_dropped_later():
+async def test_entries_that_could_not_be_dropped_are_not_read_and_dropped_later():
     with redis.server() as (url, process):
         cache = RedisCache(url, ttl_seconds=60, timeout_seconds=0.1)
         await cache.set(A, "x", b"one")

@@ -1,4 +1,4 @@
-"""`docker-compose.yml` and its Dockerfiles against the code: variables, ports, paths, commands."""
+"""`docker-compose.yml` and its Dockerfiles fit the code: variables, ports, paths, commands."""
 
 import ast
 import os
@@ -25,7 +25,7 @@ SERVICES: dict[str, Any] = yaml.safe_load(TEXT)["services"]
 DOCKERFILES = sorted((CHECKOUT / "deploy" / "docker").glob("*.Dockerfile"))
 _DEFAULT = re.compile(r"\$\{(AURUM_\w+):-([^}]*)\}")
 CONTAINER_PYTHON = (3, 10)
-"""Python of NVIDIA's 24.10 image."""
+"""Python version of NVIDIA's 24.10 image."""
 
 
 def flags_of_triton() -> dict[str, str]:
@@ -39,18 +39,18 @@ def container_port(service: str, number: int) -> tuple[str, str]:
     mapping = SERVICES[service]["ports"][number]
     match = re.fullmatch(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}:(\d+)", mapping)
     assert match, f"{mapping} is not bound to this machine"
-    assert match[2] == match[3], "the default is the port inside"
+    assert match[2] == match[3], "the default differs from the port inside"
     return match[1], match[3]
 
 
 def mount_of_the_repository(service: str) -> str:
     [mount] = [entry for entry in SERVICES[service]["volumes"] if "model_repository" in entry]
     match = re.fullmatch(r"\$\{AURUM_MODEL_REPOSITORY:-\./model_repository\}:(/\w+):ro", mount)
-    assert match, f"{mount} is not the repository, read-only"
+    assert match, f"{mount} is not a read-only mount of the repository"
     return match[1]
 
 
-def test_compose_itself_accepts_the_file() -> None:
+def test_compose_accepts_the_file() -> None:
     for command in (["docker-compose"], ["docker", "compose"]):
         if shutil.which(command[0]):
             break
@@ -77,7 +77,7 @@ def test_every_variable_is_a_setting() -> None:
     assert named <= known
 
 
-def test_defaults_are_those_of_the_settings() -> None:
+def test_defaults_equal_those_of_the_settings() -> None:
     fallbacks = dict(_DEFAULT.findall(TEXT))
     assert {"AURUM_PORT", "AURUM_MAX_IMAGE_BYTES", "AURUM_TRITON_GRPC_PORT"} <= set(fallbacks)
     fallbacks.pop("AURUM_MODEL_REPOSITORY")
@@ -104,7 +104,7 @@ def test_gateway_starts_with_its_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert float(pixels) == settings.max_image_megapixels * 1e6
 
 
-def test_ports_of_triton() -> None:
+def test_triton_ports_match_the_settings() -> None:
     flags = flags_of_triton()
     for number, kind in enumerate(("http", "grpc", "metrics")):
         variable, inside = container_port("triton", number)
@@ -112,7 +112,7 @@ def test_ports_of_triton() -> None:
         assert inside == flags[f"--{kind}-port"]
 
 
-def test_triton_is_called_as_the_supervisor_calls_it(tmp_path: Path) -> None:
+def test_triton_has_the_flags_that_the_supervisor_sets(tmp_path: Path) -> None:
     installation = shared_installation()
     part = TritonPart(Settings(home=tmp_path), Home(tmp_path), installation)
     ours = dict(flag.partition("=")[::2] for flag in part.command()[1:])
@@ -120,13 +120,13 @@ def test_triton_is_called_as_the_supervisor_calls_it(tmp_path: Path) -> None:
     assert flags.pop("--model-repository") == mount_of_the_repository("triton")
     for flag in set(flags):
         assert flags[flag] == ours[flag], flag
-    # what is left out belongs to one machine: addresses, folders, shared memory, no GPU
+    # the other flags depend on the machine: addresses, folders, shared memory, no GPU
     assert {flag.split("-")[2] for flag in set(ours) - set(flags)} <= {
         *("model", "backend", "cache", "http", "grpc", "metrics", "allow")
     }
 
 
-def test_health_checks_ask_what_exists() -> None:
+def test_health_checks_request_existing_routes() -> None:
     triton = SERVICES["triton"]["healthcheck"]["test"][-1]
     port = flags_of_triton()["--http-port"]
     assert triton == f"http://127.0.0.1:{port}/v2/models/{PIPELINE.name}/ready"
@@ -153,7 +153,7 @@ def test_images_are_pinned_and_do_not_run_as_root() -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_dockerfiles_copy_what_exists_and_is_sent(dockerfile: Path) -> None:
+def test_dockerfiles_copy_existing_files_of_the_build_context(dockerfile: Path) -> None:
     sent = {
         line[1:]
         for line in (CHECKOUT / ".dockerignore").read_text().splitlines()
@@ -162,7 +162,7 @@ def test_dockerfiles_copy_what_exists_and_is_sent(dockerfile: Path) -> None:
     for line in re.findall(r"^COPY (.+)$", dockerfile.read_text(), re.MULTILINE):
         for source in line.split()[:-1]:
             assert (CHECKOUT / source).exists(), source
-            assert source in sent, f"{source} is kept back by .dockerignore"
+            assert source in sent, f"{source} is excluded by .dockerignore"
 
 
 def test_triton_image_has_the_versions_of_the_project() -> None:
@@ -173,7 +173,7 @@ def test_triton_image_has_the_versions_of_the_project() -> None:
     assert set(pins) <= set(project["dependencies"])
 
 
-def test_stages_are_written_for_the_python_of_the_container() -> None:
+def test_stages_run_on_the_python_of_the_container() -> None:
     sources = [
         *CHECKOUT.glob("triton_python_backend/**/*.py"),
         *CHECKOUT.glob("model_repository/*/1/model.py"),

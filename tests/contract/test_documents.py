@@ -1,4 +1,4 @@
-"""Documents name what is there."""
+"""Links in documents lead somewhere, and the index lists every page."""
 
 import re
 import subprocess
@@ -12,11 +12,11 @@ LISTED = subprocess.run(
     ["git", "ls-files", "*.md"], cwd=CHECKOUT, capture_output=True, text=True, check=True
 ).stdout.split()
 DOCUMENTS = [CHECKOUT / name for name in LISTED]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r'(?:\]\(|src=")([^)"\s]+)[)"]')
 
 
 def anchors(document: Path) -> set[str]:
-    """Anchors of the headings, as GitHub makes them."""
+    """Return the anchors of the headings, as GitHub generates them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.strip().replace(" ", "-") for heading in words}

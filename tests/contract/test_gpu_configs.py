@@ -1,4 +1,4 @@
-"""What `aurum models optimise --gpu` writes is read by Triton's protobuf, and fits the stages."""
+"""The output of `aurum models optimise --gpu` parses as Triton's protobuf and fits the stages."""
 
 import pytest
 from google.protobuf import text_format
@@ -35,7 +35,7 @@ def configs(folder):
             yield variant, parse(text), parse((REPOSITORY / stage / "config.pbtxt").read_text())
 
 
-def test_names_types_and_versions_stay(written):
+def test_names_types_and_versions_are_kept(written):
     for _, config, base in configs(written):
         for field in ("name", "backend", "input", "output", "version_policy"):
             assert getattr(config, field) == getattr(base, field)
@@ -76,18 +76,18 @@ def test_warm_up_is_the_largest_batch_and_one(written):
             assert all(size == dim or (dim == -1 and size % 32 == 0) for size, dim in sizes)
 
 
-def test_nothing_else_of_the_repository_changes(written):
+def test_the_rest_of_the_repository_is_unchanged(written):
     files = {path.relative_to(written).parts[1] for path in written.rglob("*.pbtxt")}
     assert files == {"configs"}
     assert len(list(written.rglob("*.pbtxt"))) == len(VARIANTS) * len(BATCHING)
 
 
-def test_a_stage_without_configuration_is_named(tmp_path):
+def test_the_error_names_a_stage_without_configuration(tmp_path):
     with pytest.raises(GpuConfigError, match=r"face_detection/config\.pbtxt cannot be read"):
         write_configs(tmp_path, tmp_path / "out")
 
 
-def test_what_to_optimise_for_must_be_said(tmp_path):
+def test_a_target_is_required(tmp_path):
     run = CliRunner().invoke(app, ["optimise", str(tmp_path)])
     assert run.exit_code == 1
     assert not list(tmp_path.iterdir())

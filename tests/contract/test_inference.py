@@ -1,4 +1,4 @@
-"""What every inference engine promises: the fake that tests rely on, and the real Triton."""
+"""Contract of every inference engine: the fake of the tests and the real Triton."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine, and images of which it shall say the same."""
+    """An engine, and images to which it gives the same answers."""
 
     engine: Inference
     face: bytes
@@ -44,7 +44,7 @@ async def analyse(subject, data, need=Need.NOTHING_MORE):
     return await subject.engine.analyse(data, need=need, deadline=Deadline.after(PATIENCE))
 
 
-async def test_a_face_comes_with_all_that_was_asked_for(subject):
+async def test_a_face_has_everything_that_was_requested(subject):
     analysis = await analyse(subject, subject.face, EVERYTHING)
     (face,) = analysis.faces
     left, top, right, bottom = face.box
@@ -60,7 +60,7 @@ async def test_a_face_comes_with_all_that_was_asked_for(subject):
     assert (face.crop.shape, face.crop.dtype) == ((112, 112, 3), np.uint8)
 
 
-async def test_what_answered_is_named(subject):
+async def test_answers_name_their_weights(subject):
     analysis = await analyse(subject, subject.face, EVERYTHING)
     stages = await subject.engine.stages(deadline=Deadline.after(PATIENCE))
     ids = {
@@ -81,7 +81,7 @@ async def test_what_answered_is_named(subject):
             assert (stage.name, weights.id) in ids
 
 
-async def test_what_was_not_asked_for_is_not_there(subject):
+async def test_outputs_that_were_not_requested_are_absent(subject):
     analysis = await analyse(subject, subject.face)
     (face,) = analysis.faces
     assert (face.score, face.embedding, face.crop) == (None, None, None)
@@ -98,14 +98,14 @@ async def test_no_face_is_no_error(subject, need):
 
 
 @pytest.mark.parametrize("need", [Need.EMBEDDING, Need.SCORE, Need.CROPS])
-async def test_each_need_alone(subject, need):
+async def test_each_need_works_alone(subject, need):
     (face,) = (await analyse(subject, subject.face, need)).faces
     assert (face.embedding is not None) == (need is Need.EMBEDDING)
     assert (face.score is not None) == (need is Need.SCORE)
     assert (face.crop is not None) == (need is Need.CROPS)
 
 
-async def test_a_broken_image_is_an_error_of_its_own_request_in_one_sentence(subject):
+async def test_a_broken_image_fails_only_its_own_request_with_one_sentence(subject):
     answers = await asyncio.gather(
         *(analyse(subject, data) for data in [subject.face, subject.broken, subject.blank] * 3),
         return_exceptions=True,

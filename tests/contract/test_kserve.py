@@ -1,4 +1,4 @@
-"""KServe v2 through the gateway beside Triton itself: `tritonclient.http` sees no difference."""
+"""KServe v2 through the gateway and from Triton look the same to `tritonclient.http`."""
 
 import http.client
 import json
@@ -64,7 +64,7 @@ def assert_same(ours: Client, direct: Client, model: str, inputs: list, **more: 
         np.testing.assert_array_equal(got.as_numpy(name), expected.as_numpy(name))
 
 
-def test_server_and_models_are_described_as_by_triton(ours: Client, direct: Client) -> None:
+def test_server_and_models_have_the_metadata_of_triton(ours: Client, direct: Client) -> None:
     assert ours.is_server_live()
     assert ours.is_server_ready()
     assert ours.get_server_metadata()["version"] == direct.get_server_metadata()["version"]
@@ -91,12 +91,12 @@ def test_server_and_models_are_described_as_by_triton(ours: Client, direct: Clie
     ],
     ids=["all", "id", "outputs", "gzip", "deflate", "parameters"],
 )
-def test_the_ensemble_answers_the_same(ours: Client, direct: Client, more: dict) -> None:
+def test_the_ensemble_gives_the_same_answer(ours: Client, direct: Client, more: dict) -> None:
     assert_same(ours, direct, "face_pipeline", [image()], **more)
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_the_networks_answer_the_same(ours: Client, direct: Client, binary: bool) -> None:
+def test_the_networks_give_the_same_answers(ours: Client, direct: Client, binary: bool) -> None:
     found = direct.infer("face_pipeline_unscored", [image()])
     crops, embedding, space = (found.as_numpy(name) for name in ("CROPS", "EMBEDDING", "SPACE"))
     canvas = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8)
@@ -119,7 +119,7 @@ def test_the_networks_answer_the_same(ours: Client, direct: Client, binary: bool
         (PORTRAIT[:5000], "422", "ends before its image does"),
     ],
 )
-def test_a_bad_image_raises_our_sentence(
+def test_a_bad_image_raises_the_message_of_the_gateway(
     ours: Client, data: bytes, status: str, sentence: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=sentence) as caught:
@@ -127,13 +127,15 @@ def test_a_bad_image_raises_our_sentence(
     assert caught.value.status() == status
 
 
-def test_shapes_that_a_network_cannot_compute_are_the_callers_error(ours: Client) -> None:
+def test_shapes_that_a_network_cannot_compute_are_client_errors(ours: Client) -> None:
     with pytest.raises(InferenceServerException, match="shapes") as caught:
         ours.infer("face_detection", [tensor("CANVAS", np.zeros((1, 1, 1, 3), np.uint8))])
     assert caught.value.status() == "400"
 
 
-def test_what_kills_triton_is_refused_and_triton_lives_on(ours: Client, stack: Served) -> None:
+def test_requests_that_kill_triton_are_refused_and_triton_survives(
+    ours: Client, stack: Served
+) -> None:
     before = stack.pid
     element = struct.pack("<I", len(PORTRAIT)) + PORTRAIT
     start = '{"inputs":[{"name":"IMAGE","shape":[1],"datatype":"BYTES",'

@@ -1,4 +1,4 @@
-"""Every `config.pbtxt` says what `contract.py` says, and loads in NVIDIA's container as it is."""
+"""Every `config.pbtxt` matches `contract.py` and suits NVIDIA's container unchanged."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def described(entries) -> list[tuple[str, str, tuple[int, ...]]]:
     return found
 
 
-def test_folders_are_the_stages():
+def test_each_stage_has_a_folder():
     folders = {path.name for path in REPOSITORY.iterdir() if path.is_dir()}
     assert folders == set(STAGES)
 
@@ -43,10 +43,10 @@ def test_config_matches_contract(name):
 
 
 @pytest.mark.parametrize("name", [stage.name for stage in contract.ONNX_STAGES])
-def test_onnx_stages_serve_the_newest_version_and_batch(name):
+def test_onnx_stages_serve_the_newest_version_and_batch_requests(name):
     config = read_config(name)
     if name == contract.EMBEDDING_STAGE.name:
-        # collections live in the spaces of older versions
+        # collections keep the spaces of older versions
         assert config.version_policy.HasField("all")
     else:
         assert config.version_policy.latest.num_versions == 1
@@ -77,7 +77,7 @@ def test_every_module_of_the_library_has_a_unit_test():
 
 
 @pytest.mark.parametrize("name", [contract.PIPELINE.name, contract.UNSCORED.name])
-def test_ensemble_steps_pass_on_tensors_of_the_right_type(name):
+def test_ensemble_steps_connect_tensors_of_the_same_type(name):
     ensemble = read_config(name)
     made = {contract.IMAGE: ("BYTES", (1,))}
     for step in ensemble.ensemble_scheduling.step:

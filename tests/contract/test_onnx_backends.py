@@ -1,4 +1,4 @@
-"""The two `onnxruntime` backends of the wheel's server: one contract, each in a real server."""
+"""Contract of the two `onnxruntime` backends of the wheel's server, each in a real server."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.contract
 
 _START_SECONDS = 60
 _WAIT_MICROSECONDS = 1_000_000
-"""How long a batch waits for company, so that requests sent together run together."""
+"""Queue delay of a batch, so that requests sent together run together."""
 
 TWICE = """
 backend: "onnxruntime"
@@ -57,7 +57,7 @@ def add(repository, name: str, config: str, write) -> None:
 
 @pytest.fixture(scope="module", params=["python", "compiled"])
 def server(request, tmp_path_factory):
-    """A server with small networks; its client."""
+    """Start a server with small networks; return its client."""
     if request.param == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("no C++ compiler is installed (on Debian: g++)")
     folder = tmp_path_factory.mktemp(request.param)
@@ -102,7 +102,7 @@ class Server:
         self.client = triton.InferenceServerClient(address)
 
     def ask(self, model: str, rows, *, outputs=None):
-        """Send a request; the call to wait for it."""
+        """Send a request; return a function that waits for its answer."""
         given = triton.InferInput(
             "X", list(rows.shape), {"f": "FP32", "i": "INT64"}[rows.dtype.kind]
         )
@@ -124,7 +124,7 @@ class Server:
         return wait
 
     def reason(self, model: str) -> str:
-        """Why the model is not served, in the server's words."""
+        """Return the server's reason for not serving the model."""
         index = self.client.get_model_repository_index().models
         return next(each.reason for each in index if each.name == model)
 
@@ -142,7 +142,7 @@ def column(answer, name: str) -> list[float]:
     return answer.as_numpy(name)[:, 0].tolist()
 
 
-def test_requests_that_wait_together_run_together_and_are_split_again(server):
+def test_waiting_requests_run_in_one_batch_and_are_split_again(server):
     rows, runs = server.runs("twice")
     waits = [server.ask("twice", floats(1, 2)), server.ask("twice", floats(3))]
     first, second = (wait() for wait in waits)
@@ -155,7 +155,7 @@ def test_requests_that_wait_together_run_together_and_are_split_again(server):
     assert 3 in [batch.batch_size for batch in stats.batch_stats]
 
 
-def test_no_run_has_more_rows_than_the_config_says(server):
+def test_no_run_exceeds_the_configured_rows(server):
     waits = [server.ask("two_rows", floats(*rows)) for rows in ((1,), (2, 3), (4, 5, 6))]
     first, second, third = (wait() for wait in waits)
     assert [column(each, "Y") for each in (first, second, third)] == [[2], [4, 6], [8, 10, 12]]
@@ -164,12 +164,12 @@ def test_no_run_has_more_rows_than_the_config_says(server):
     assert column(third, "ROWS") == [2, 2, 1]
 
 
-def test_without_batching_each_runs_alone(server):
+def test_without_batching_each_request_runs_alone(server):
     waits = [server.ask("alone", floats(1)), server.ask("alone", floats(2, 3))]
     assert [column(wait(), "ROWS") for wait in waits] == [[1], [2, 2]]
 
 
-def test_only_what_is_asked_for_is_answered(server):
+def test_only_requested_outputs_are_answered(server):
     waits = [server.ask("twice", floats(1), outputs=[name]) for name in ("Y", "ROWS")]
     only_y, only_rows = (wait() for wait in waits)
     assert only_y.as_numpy("ROWS") is None
@@ -189,7 +189,7 @@ def test_a_bad_request_fails_alone(server):
     assert server.runs("look_up")[1] >= 1
 
 
-def test_many_at_once_get_their_own_answers(server):
+def test_simultaneous_requests_get_their_own_answers(server):
     waits = [server.ask("twice", floats(*range(n, n + 1 + n % 4))) for n in range(60)]
     for n, wait in enumerate(waits):
         assert column(wait(), "Y") == [2 * each for each in range(n, n + 1 + n % 4)]
@@ -206,9 +206,9 @@ def test_many_at_once_get_their_own_answers(server):
         ("face_embedding", "SelfTestError: EMBEDDING holds values that are no finite numbers"),
     ],
 )
-def test_what_cannot_work_is_not_served_and_the_server_says_why(server, model, why):
+def test_broken_versions_are_not_served_and_the_server_states_the_reason(server, model, why):
     assert not server.client.is_model_ready(model)
     reasons = []
-    # it is tried again at each poll, and has no reason meanwhile
+    # each poll tries the version again, and meanwhile there is no reason
     assert wait_until(lambda: reasons.append(server.reason(model)) or bool(reasons[-1]))
     assert re.match(f"Internal: {why}", reasons[-1]), reasons[-1]

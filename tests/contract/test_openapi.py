@@ -1,4 +1,4 @@
-"""The OpenAPI document, the route table and the running app say the same."""
+"""The OpenAPI document, the route table and the running app agree."""
 
 import re
 from http import HTTPStatus
@@ -51,7 +51,7 @@ def test_the_app_answers_exactly_the_routes_of_the_document(document):
     assert served == described == {(route.method.lower(), route.path) for route in ROUTES}
 
 
-def test_operations_have_names_of_their_own(document):
+def test_operation_names_are_unique(document):
     names = [op["operationId"] for item in document["paths"].values() for op in item.values()]
     assert len(names) == len(set(names))
 
@@ -69,7 +69,7 @@ def test_examples_fit_their_schemas(document, method, path, status):
     validator(document, schema).validate(EXAMPLES[method, path, status])
 
 
-def test_examples_of_quality_are_judged_as_the_gateway_would():
+def test_examples_of_quality_are_consistent_with_the_gate():
     for example in EXAMPLES.values():
         faces = example.get("faces", [])
         for face in faces if isinstance(faces, list) else []:
@@ -80,7 +80,7 @@ def test_examples_of_quality_are_judged_as_the_gateway_would():
             assert acceptable == (not reasons)
 
 
-def test_every_refusal_is_described_as_a_problem(document):
+def test_every_error_status_is_described_as_a_problem(document):
     for route in ROUTES:
         responses = document["paths"][route.path][route.method.lower()]["responses"]
         for code in (*route.errors, "internal"):
@@ -92,7 +92,7 @@ def test_every_refusal_is_described_as_a_problem(document):
                 schema.validate(content["examples"][code]["value"])
 
 
-def test_bodies_take_the_fields_of_their_route_and_no_others(document):
+def test_bodies_accept_only_the_fields_of_their_route(document):
     for route in ROUTES:
         operation = document["paths"][route.path][route.method.lower()]
         assert ("requestBody" in operation) == (route.fields is not None)
@@ -107,7 +107,7 @@ def test_bodies_take_the_fields_of_their_route_and_no_others(document):
         assert ("image/*" in content) == (len(route.fields.required) == 1)
 
 
-def test_bodies_with_fields_of_their_own_refuse_others(document):
+def test_bodies_refuse_unknown_fields(document):
     specified = [
         route
         for route in ROUTES
@@ -126,7 +126,7 @@ def test_bodies_with_fields_of_their_own_refuse_others(document):
             assert schema["additionalProperties"] is False
 
 
-def test_nothing_in_the_document_points_at_another_host(document):
+def test_the_document_refers_to_no_other_host(document):
     assert not re.search(rb"https?://", orjson.dumps(document))
 
 
@@ -164,7 +164,7 @@ async def test_answers_of_the_running_app_fit_the_document(document, case, reach
     validator(document, schema).validate(body)
 
 
-async def test_unset_fields_do_not_appear_and_unknown_versions_are_null():
+async def test_unset_fields_are_absent_and_unknown_versions_are_null():
     async with (
         serving(FakeInference()) as client,
         client.post("/api/ml/detect", data=form(image=photo())) as response,
@@ -175,5 +175,5 @@ async def test_unset_fields_do_not_appear_and_unknown_versions_are_null():
     assert body["models"]["space"] is None
 
 
-def test_services_have_one_key():
+def test_services_have_a_single_app_key():
     assert SERVICES not in create_app(Settings()), "nothing is opened before the app starts"

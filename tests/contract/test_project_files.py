@@ -1,4 +1,4 @@
-"""What a project has beside its code says what is true."""
+"""The project files state what is true."""
 
 import re
 import tomllib
@@ -15,23 +15,23 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def named(requirements: Iterable[str]) -> set[str]:
-    """Names of the packages that are required, without this project's own extras."""
+    """Return the names of required packages, without this project's own extras."""
     names = {re.split(r"[\[=<>~]", each)[0] for each in requirements}
     return names - {PROJECT["name"]}
 
 
-def test_every_package_that_is_installed_is_credited():
+def test_every_required_package_is_credited():
     credited = set(re.split(r"[|,\s]+", (CHECKOUT / "THIRD_PARTY.md").read_text()))
     required = named(chain(PROJECT["dependencies"], *EXTRAS.values()))
     assert required - credited == set()
 
 
 @pytest.mark.parametrize("name", PROJECT["license-files"])
-def test_licence_files_are_there(name):
+def test_licence_files_exist(name):
     assert (CHECKOUT / name).read_text().strip()
 
 
-def test_the_licence_is_the_one_that_is_named():
+def test_the_licence_text_is_the_declared_one():
     assert PROJECT["license"] == "Apache-2.0"
     assert "Version 2.0, January 2004" in (CHECKOUT / "LICENSE").read_text()
 
@@ -45,7 +45,7 @@ def test_hooks_run_the_tools_of_this_project():
 
 
 @pytest.mark.parametrize("package", ["gateway", "tools", "triton_python_backend"])
-def test_types_are_told_to_users_of_a_package(package):
+def test_packages_are_marked_as_typed(package):
     assert (CHECKOUT / package / "py.typed").is_file()
 
 

@@ -1,4 +1,4 @@
-"""What the records promise, on SQLite and on PostgreSQL."""
+"""Contract of the records, on SQLite and on PostgreSQL."""
 
 import asyncio
 import subprocess
@@ -31,7 +31,7 @@ from gateway.records.types import (
 SPACE = "00000000000000a1"
 OTHER = "00000000000000b2"
 LATER = 9e9
-"""When faces expire: long after the tests."""
+"""Expiry of faces: long after the tests."""
 
 
 def a_collection(name: str = "people", tenant: str = "default") -> CollectionRecord:
@@ -76,7 +76,7 @@ async def enrolled(
     return collection, [replace(face, state="committed") for face in faces]
 
 
-async def test_migrations_make_the_tables_of_the_code(database_url: str) -> None:
+async def test_migrations_produce_the_tables_of_the_code(database_url: str) -> None:
     database = await Database.open(database_url)
 
     def compare(connection: Connection) -> list[object]:
@@ -89,7 +89,7 @@ async def test_migrations_make_the_tables_of_the_code(database_url: str) -> None
         await database.close()
 
 
-async def test_starts_at_the_same_time_migrate_once(database_url: str) -> None:
+async def test_simultaneous_starts_migrate_once(database_url: str) -> None:
     stores = await asyncio.gather(*(RecordStore.open(database_url) for _ in range(4)))
     try:
         await stores[0].collections.add(a_collection())
@@ -105,7 +105,7 @@ def newest_revision() -> str:
     return max(path.stem[1:5] for path in folder.glob("r[0-9]*.py"))
 
 
-async def test_records_say_how_they_do_and_tell_their_calls(records: RecordStore) -> None:
+async def test_records_report_health_and_calls(records: RecordStore) -> None:
     name, _, tables = (await records.health()).partition(", ")
     assert name in ("SQLite", "PostgreSQL")
     assert tables == f"tables {newest_revision()}"
@@ -120,11 +120,11 @@ async def test_records_say_how_they_do_and_tell_their_calls(records: RecordStore
         ("write", True),
         ("read", True),
         ("write", True),
-    ], "a name that is taken is an answer"
+    ], "a taken name is not a failure"
     assert all(0 <= call[1] < 60 for call in told)
 
 
-async def test_a_collection_comes_back_as_it_was(records: RecordStore) -> None:
+async def test_a_collection_is_read_back_unchanged(records: RecordStore) -> None:
     collection = a_collection()
     await records.collections.add(collection)
     assert await records.collections.find(tenant="default", name="people") == collection
@@ -132,7 +132,7 @@ async def test_a_collection_comes_back_as_it_was(records: RecordStore) -> None:
     assert await records.collections.find(tenant="other", name="people") is None
 
 
-async def test_a_name_is_taken_once_per_tenant(records: RecordStore) -> None:
+async def test_names_are_unique_per_tenant(records: RecordStore) -> None:
     await records.collections.add(a_collection())
     await records.collections.add(a_collection(tenant="other"))
     with pytest.raises(ConflictError):
@@ -150,7 +150,7 @@ async def test_collections_are_paged_by_name(records: RecordStore) -> None:
     assert [c.name for c in first + second] == ["a", "b", "c", "d"]
 
 
-async def test_the_first_space_stays(records: RecordStore) -> None:
+async def test_the_first_space_is_kept(records: RecordStore) -> None:
     collection = a_collection()
     await records.collections.add(collection)
     await records.collections.set_space(collection.id, space=SPACE, dimension=128)
@@ -180,7 +180,7 @@ async def test_only_committed_faces_exist(records: RecordStore) -> None:
     assert await records.faces.get(collection.id, every) == (expected,)
 
 
-async def test_faces_of_the_same_time_are_paged_once_each(records: RecordStore) -> None:
+async def test_faces_of_equal_time_are_paged_once_each(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 20)
     seen: list[FaceRecord] = []
     after = None
@@ -197,7 +197,7 @@ async def test_faces_by_image_and_by_time(records: RecordStore) -> None:
     assert {face.id for face in expired} == {face.id for face in faces[:3]}
 
 
-async def test_removing_counts_the_crops(records: RecordStore, tmp_path: Path) -> None:
+async def test_removal_counts_the_crops(records: RecordStore, tmp_path: Path) -> None:
     cipher = FileKeyCipher.load(tmp_path / "crops.key")
     collection = a_collection()
     await records.collections.add(collection)
@@ -213,7 +213,7 @@ async def test_removing_counts_the_crops(records: RecordStore, tmp_path: Path) -
     assert await records.faces.count_crops(collection.id) == 0
 
 
-async def test_a_removed_collection_takes_everything_along(
+async def test_removing_a_collection_removes_its_contents(
     records: RecordStore, tmp_path: Path
 ) -> None:
     collection, faces = await enrolled(records, 2)
@@ -265,7 +265,7 @@ async def test_an_idempotency_key_is_claimed_once(
     assert await records.answers.begin(**claim) is None
 
 
-async def test_a_kept_answer_goes_with_the_first_face_that_it_names(
+async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, faces = await enrolled(records, 3)
@@ -282,14 +282,14 @@ async def test_a_kept_answer_goes_with_the_first_face_that_it_names(
     kept = await records.answers.begin(tenant="default", key="other", fingerprint="f")
     assert kept is not None
     assert kept.body == faces[2].id
-    # a day later the keys are free, whatever they named
+    # a day later the keys are free, whatever their answers named
     tomorrow = time.time() + 86_401
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     for key in ("both", "other"):
         assert await records.answers.begin(tenant="default", key=key, fingerprint="f") is None
 
 
-async def test_audit_lines_come_newest_first(records: RecordStore) -> None:
+async def test_audit_lines_are_listed_newest_first(records: RecordStore) -> None:
     lines = [
         AuditLine(float(i), "default", "local", "forget_face", "people", f"r{i}", {"faces": i}, "q")
         for i in range(3)
@@ -300,7 +300,7 @@ async def test_audit_lines_come_newest_first(records: RecordStore) -> None:
     assert not await records.audit.latest(tenant="other", limit=2)
 
 
-async def test_groups_are_replaced_at_once(records: RecordStore) -> None:
+async def test_groups_are_replaced_atomically(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 5)
     run = ClusterRun("r1", collection.id, "running", 0.4, 5, 0, None, 1.0, None)
     await records.clusters.begin(run)
@@ -309,7 +309,7 @@ async def test_groups_are_replaced_at_once(records: RecordStore) -> None:
     assert latest == replace(run, done=3)
     assert await records.clusters.running() == (latest,)
     members = {face.id: ("k1" if i < 3 else f"k{i}") for i, face in enumerate(faces)}
-    # one was forgotten meanwhile
+    # one was deleted in between
     await records.faces.begin_forgetting([faces[4].id])
     await records.clusters.finish(run, members, at=2.0)
     groups = await records.clusters.page(collection.id, limit=9, after=None)
@@ -324,7 +324,7 @@ async def test_groups_are_replaced_at_once(records: RecordStore) -> None:
     assert len(await records.clusters.page(collection.id, limit=9, after=None)) == 2
 
 
-async def test_an_aborted_transaction_leaves_nothing(records: RecordStore) -> None:
+async def test_an_aborted_transaction_changes_nothing(records: RecordStore) -> None:
     collection = a_collection()
     await records.collections.add(collection)
     face = a_face(collection)
@@ -351,7 +351,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_writer_loses_nothing_it_was_told(database_url: str) -> None:
+async def test_a_killed_writer_loses_nothing_acknowledged(database_url: str) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", _WRITER, database_url],
         stdout=subprocess.PIPE,
@@ -375,17 +375,17 @@ async def test_a_killed_writer_loses_nothing_it_was_told(database_url: str) -> N
         await records.close()
 
 
-async def test_an_unknown_kind_of_database_is_named() -> None:
+async def test_the_error_names_an_unknown_kind_of_database() -> None:
     with pytest.raises(ConfigurationError, match=r"AURUM_DATABASE_URL.*mysql"):
         await RecordStore.open("mysql://localhost/x")
 
 
-async def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+async def test_a_missing_database_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError):
         await RecordStore.open(f"postgresql://postgres@/x?host={tmp_path}")
 
 
-def test_a_crop_opens_with_its_key_and_for_its_face_only(tmp_path: Path) -> None:
+def test_a_crop_opens_only_with_its_key_and_for_its_face(tmp_path: Path) -> None:
     cipher = FileKeyCipher.load(tmp_path / "keys" / "crops.key")
     again = FileKeyCipher.load(tmp_path / "keys" / "crops.key")
     sealed = cipher.seal("face-1", b"pixels")

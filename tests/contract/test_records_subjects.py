@@ -1,4 +1,4 @@
-"""What the records promise of subjects, and of images that come twice, on either database."""
+"""Contract of the records for subjects and duplicate images, on both databases."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ from tests.support.records import SetClock
 
 
 def again(face: FaceRecord, **changes: Any) -> FaceRecord:
-    """The same image once more, as a request brings it."""
+    """Return the same image again, as in a new request."""
     return replace(face, id=str(uuid.uuid4()), state="pending", **changes)
 
 
@@ -44,29 +44,29 @@ async def wrote(records: RecordStore, *faces: FaceRecord) -> Begun:
     return begun
 
 
-# Once ----------------------------------------------------------------------------------------
+# Duplicates ------------------------------------------------------------------------------------
 
 
-async def test_an_image_is_written_once_for_a_subject(records: RecordStore) -> None:
+async def test_an_image_is_stored_once_per_subject(records: RecordStore) -> None:
     collection = await added(records)
     first, other = a_face(collection, 0), a_face(collection, 1)
     begun = await records.faces.begin([first])
     assert (begun.faces, begun.known, begun.busy) == ((first,), {}, False)
-    # until it is acknowledged, nobody can say whether it is remembered
+    # until it is acknowledged, nobody knows whether it is stored
     assert (await records.faces.begin([other, again(first)])).busy
     assert await records.faces.get(collection.id, [other.id]) == ()
     await records.faces.commit([first.id])
     begun = await wrote(records, other, again(first))
     assert begun.faces == (other,)
     assert begun.known == {first.claim: (replace(first, state="committed"),)}
-    # for another subject, and in another collection, it is another thing
+    # for another subject or in another collection it is a new image
     assert len((await wrote(records, again(first, subject="bert"))).faces) == 1
     elsewhere = await added(records, id=str(uuid.uuid4()), name="others")
     assert len((await wrote(records, again(first, collection_id=elsewhere.id))).faces) == 1
     assert (await records.faces.count(collection.id))[0] == 3
 
 
-async def test_an_image_may_give_several_faces_at_once(records: RecordStore) -> None:
+async def test_an_image_may_have_several_faces(records: RecordStore) -> None:
     collection = await added(records)
     group = [again(a_face(collection, 0), box=(at, 0.0, at + 9, 9.0)) for at in (0.0, 20.0, 40.0)]
     assert len((await wrote(records, *group)).faces) == 3
@@ -74,7 +74,7 @@ async def test_an_image_may_give_several_faces_at_once(records: RecordStore) -> 
     assert begun.faces == ()
     (known,) = begun.known.values()
     assert {face.id for face in known} == {face.id for face in group}
-    # without a subject, each is a subject of its own, and the image is known whomever it shows
+    # without a subject each face is its own subject, and the image is known for all of them
     nameless = again(group[0])
     assert (await wrote(records, replace(nameless, subject=nameless.id))).faces == ()
     await records.faces.remove([face.id for face in group])
@@ -84,7 +84,7 @@ async def test_an_image_may_give_several_faces_at_once(records: RecordStore) -> 
     assert await records.faces.count(collection.id) == (3, 3)
 
 
-async def test_embeddings_without_an_image_are_never_the_same(records: RecordStore) -> None:
+async def test_embeddings_without_an_image_are_never_duplicates(records: RecordStore) -> None:
     collection = await added(records)
     raw = replace(a_face(collection), image_sha256=None)
     await wrote(records, again(raw), again(raw))
@@ -92,7 +92,7 @@ async def test_embeddings_without_an_image_are_never_the_same(records: RecordSto
     assert await records.faces.count(collection.id) == (3, 1)
 
 
-async def test_the_database_itself_refuses_a_double(records: RecordStore) -> None:
+async def test_the_database_refuses_a_duplicate(records: RecordStore) -> None:
     collection = await added(records)
     face = a_face(collection)
     rows = [face, again(face)]
@@ -104,8 +104,8 @@ async def test_the_database_itself_refuses_a_double(records: RecordStore) -> Non
             await connection.execute(FACES.insert().values({**row, "id": rows[1].id}))
 
 
-async def test_of_batches_at_once_each_image_is_written_once(records: RecordStore) -> None:
-    """Begun by several connections at once: PostgreSQL lets them run beside each other."""
+async def test_simultaneous_batches_store_each_image_once(records: RecordStore) -> None:
+    """Several connections begin at once; PostgreSQL runs them concurrently."""
     collection = await added(records)
     faces = [a_face(collection, number) for number in range(6)]
 
@@ -127,7 +127,7 @@ async def test_of_batches_at_once_each_image_is_written_once(records: RecordStor
     assert await records.faces.count(collection.id) == (6, 1)
 
 
-async def test_a_face_that_is_being_forgotten_gives_its_image_up(records: RecordStore) -> None:
+async def test_a_face_under_deletion_releases_its_image(records: RecordStore) -> None:
     collection, (face,) = await enrolled(records, 1)
     await records.faces.begin_forgetting([face.id])
     assert len((await wrote(records, again(face))).faces) == 1
@@ -136,10 +136,10 @@ async def test_a_face_that_is_being_forgotten_gives_its_image_up(records: Record
     assert await records.subjects.get(collection.id, "anna", at=time.time()) is not None
 
 
-# Time ----------------------------------------------------------------------------------------
+# Expiry ----------------------------------------------------------------------------------------
 
 
-async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(
+async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     records: RecordStore, set_clock: SetClock
 ) -> None:
     collection = await added(records)
@@ -168,14 +168,12 @@ async def test_a_face_is_over_at_its_time_whenever_the_sweep_comes(
     kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
     assert kept is not None
     assert (kept.status, kept.body) == (201, None)
-    # those who mend and forget see it until it is removed
+    # repair and deletion see it until it is removed
     assert len(await records.faces.page(collection.id, limit=9, over=True)) == 2
     assert len(await records.faces.get(collection.id, [over.id], over=True)) == 1
 
 
-async def test_after_its_time_an_image_is_remembered_anew(
-    records: RecordStore, set_clock: SetClock
-) -> None:
+async def test_an_expired_image_is_enrolled_anew(records: RecordStore, set_clock: SetClock) -> None:
     collection = await added(records)
     over = replace(a_face(collection), expires_at=set_clock.now() + 0.2)
     await wrote(records, over)
@@ -196,7 +194,7 @@ async def test_after_its_time_an_image_is_remembered_anew(
 # Subjects ------------------------------------------------------------------------------------
 
 
-async def test_a_subject_has_a_record_as_long_as_it_has_a_face(records: RecordStore) -> None:
+async def test_a_subject_has_a_record_while_it_has_a_face(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 2, "José")
     now = time.time()
     subject = await records.subjects.get(collection.id, "José", at=now)
@@ -206,7 +204,7 @@ async def test_a_subject_has_a_record_as_long_as_it_has_a_face(records: RecordSt
     assert await records.subjects.get(collection.id, "José", at=now) == replace(subject, faces=1)
     await records.faces.remove([faces[1].id])
     assert await records.subjects.get(collection.id, "José", at=now) is None
-    # one of an enrolment that was taken back leaves nothing, either
+    # an enrolment that was rolled back leaves none either
     await records.faces.begin([again(faces[0])])
     assert await records.subjects.page(collection.id, at=now, limit=9) == ()
     (pending,) = await records.faces.in_state("pending")
@@ -215,7 +213,7 @@ async def test_a_subject_has_a_record_as_long_as_it_has_a_face(records: RecordSt
         assert (await connection.scalar(text("SELECT count(*) FROM subjects"))) == 0
 
 
-async def test_what_was_written_into_a_record_stays(records: RecordStore) -> None:
+async def test_an_edited_record_is_kept(records: RecordStore) -> None:
     collection, (face,) = await enrolled(records, 1)
     changes = {"display_name": "Anna Bell", "external_id": "E-7", "metadata": {"n": 2**53}}
     changed = await records.subjects.change(collection.id, "anna", changes, at=77.0)
@@ -242,7 +240,7 @@ async def test_what_was_written_into_a_record_stays(records: RecordStore) -> Non
     assert await records.subjects.get(collection.id, "anna", at=now) is None
 
 
-async def test_a_record_is_over_with_its_last_face(
+async def test_a_record_expires_with_its_last_face(
     records: RecordStore, set_clock: SetClock
 ) -> None:
     collection = await added(records)
@@ -294,10 +292,10 @@ async def test_subjects_are_listed_by_name_and_found_by_text(records: RecordStor
         assert [each.name for each in found] == expected, words
 
 
-async def test_a_record_is_there_whoever_comes_first(
+async def test_a_record_exists_whichever_transaction_is_first(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A subject's last face is removed while another one is being written."""
+    """A subject's last face is removed while another face is being stored."""
     collection, (last,) = await enrolled(records, 1)
     begun, release = asyncio.Event(), faces_module._release
 
@@ -316,8 +314,8 @@ async def test_a_record_is_there_whoever_comes_first(
     assert subject.faces == 1
 
 
-async def test_sqlite_looks_up_a_few_rows(tmp_path: Path) -> None:
-    """What each request asks costs the same in a large collection."""
+async def test_sqlite_reads_only_a_few_rows(tmp_path: Path) -> None:
+    """The queries of a request cost the same in a large collection."""
     file = tmp_path / "records.sqlite3"
     records = await RecordStore.open(sqlite_url(file))
     asked: list[tuple[str, Any]] = []
@@ -347,12 +345,12 @@ async def test_sqlite_looks_up_a_few_rows(tmp_path: Path) -> None:
             row = parameters[0] if isinstance(parameters, list) else parameters
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", row).fetchall()
             for *_, step in plan:
-                # with the collection alone, or a state, about all faces would be read
+                # an index on the collection or the state alone would read nearly all faces
                 assert "ix_faces_state" not in step or "state != " in statement, statement
                 assert not re.search(r"SCAN faces|faces.*\(collection_id=\?\)$", step), statement
 
 
-# The steps before ----------------------------------------------------------------------------
+# Migrations ------------------------------------------------------------------------------------
 
 
 def upgrade(connection: Connection, revision: str) -> None:
@@ -363,20 +361,20 @@ def upgrade(connection: Connection, revision: str) -> None:
     command.upgrade(config, revision)
 
 
-async def test_what_was_doubled_before_is_one_after(database_url: str, tmp_path: Path) -> None:
+async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
     collection = a_collection()
     group = (0.0, 0.0, 100.0, 100.0)
     rows = [
-        # (id, subject, image, box, state, time): doubled four times, by requests at once
+        # (id, subject, image, box, state, time): four copies from simultaneous requests
         ("a1", "anna", "1", group, "committed", 1.0),
         ("a2", "anna", "1", (0.1, 0.0, 100.2, 99.0), "committed", 1.0),
         ("a3", "anna", "1", group, "committed", 2.0),
         ("a4", "anna", "1", group, "pending", 0.5),
-        # two faces of an image, one of them doubled
+        # two faces of an image, one of them duplicated
         ("b1", "anna", "2", group, "committed", 1.0),
         ("b2", "anna", "2", (200.0, 0.0, 300.0, 100.0), "committed", 1.0),
         ("b3", "anna", "2", (200.0, 0.5, 300.0, 100.0), "committed", 3.0),
-        # another subject, and nobody's, twice
+        # another subject, and twice without a subject
         ("c1", "Bert", "1", group, "committed", 1.0),
         ("d1", "d1", "1", group, "committed", 1.0),
         ("d2", "d2", "1", group, "committed", 2.0),
@@ -440,7 +438,7 @@ async def test_what_was_doubled_before_is_one_after(database_url: str, tmp_path:
         ]
         found = await records.subjects.page(collection.id, at=time.time(), limit=9, text="bert")
         assert [each.name for each in found] == ["Bert"]
-        # a request that was answered with a double is carried out anew, the other one replayed
+        # a request that was answered with a duplicate is carried out again; the other is replayed
         claim = {"tenant": "default", "fingerprint": "f"}
         assert await records.answers.begin(key="double", **claim) is None
         replayed = await records.answers.begin(key="first", **claim)

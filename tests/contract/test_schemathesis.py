@@ -1,6 +1,6 @@
-"""Requests that schemathesis makes from the document, valid and not, against the gateway.
+"""The gateway passes schemathesis: valid and invalid requests, generated from the document.
 
-All its checks are on. `schemathesis.toml` says the two things that are special here.
+All checks are on. `schemathesis.toml` contains the two exceptions.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from tests.support.http_triton import Script, running
 
 ROOT = Path(__file__).parents[2]
 SEED = 1
-"""Always the same requests: a failure is of the change at hand."""
+"""Fixed, so that a failure comes from the change under test."""
 
 KSERVE_ANSWER = {
     **{"name": "m", "version": "1", "extensions": [], "versions": ["1"], "platform": ""},
     **{"inputs": [], "outputs": [], "model_name": "m", "model_version": "1"},
 }
-"""What Triton answers to all that comes below `/v2`: enough for each schema."""
+"""Triton's answer to every request below `/v2`; it satisfies each schema."""
 
 
-async def test_the_gateway_does_what_its_document_says(tmp_path):
+async def test_the_gateway_behaves_as_documented(tmp_path):
     script = Script(answer=json.dumps(KSERVE_ANSWER).encode())
     async with (
         running(script) as address,
@@ -38,9 +38,9 @@ async def test_the_gateway_does_what_its_document_says(tmp_path):
             *("--config-file", str(ROOT / "schemathesis.toml")),
             *("run", str(url), "--checks", "all", "--max-examples", "4", "--seed", str(SEED)),
             *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all"),
-            # in two threads CPython 3.11 now and then fails in `ast.parse` (python/cpython#106905)
+            # with two threads CPython 3.11 sometimes fails in `ast.parse` (python/cpython#106905)
             *("--workers", "1"),
-            # it leaves a cache where it runs
+            # schemathesis leaves a cache in its working folder
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,

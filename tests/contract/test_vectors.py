@@ -1,7 +1,7 @@
-"""What every home of vectors promises: Qdrant Edge, and a Qdrant server through its client.
+"""Contract of every vector store: Qdrant Edge, and a Qdrant server through its client.
 
-The server side runs against the server named by `AURUM_TEST_QDRANT_URL`; without one the same
-code runs on the client's own in-memory engine.
+The server tests use the server named by `AURUM_TEST_QDRANT_URL`; without one the same code runs on
+the client's in-memory engine.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ async def collection(store: VectorStore) -> AsyncIterator[VectorCollection]:
         await store.drop(made)
 
 
-async def test_a_point_comes_back_as_it_was(
+async def test_a_point_is_read_back_unchanged(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     (point,) = points_of(unit_vectors(1))
@@ -107,7 +107,7 @@ async def test_a_point_comes_back_as_it_was(
     assert dataclasses.replace(found, vector=empty) == dataclasses.replace(point, vector=empty)
 
 
-async def test_a_home_says_how_it_does(store: VectorStore, collection: VectorCollection) -> None:
+async def test_a_store_reports_its_health(store: VectorStore, collection: VectorCollection) -> None:
     before = await store.health()
     assert before.collections is not None
     other = a_collection()
@@ -118,7 +118,7 @@ async def test_a_home_says_how_it_does(store: VectorStore, collection: VectorCol
     await store.drop(other)
 
 
-async def test_timed_calls_answer_as_others_and_are_told(
+async def test_timed_calls_return_the_same_and_are_reported(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     told: list[tuple[str, float, bool]] = []
@@ -143,10 +143,10 @@ async def test_timed_calls_answer_as_others_and_are_told(
     assert await timed.health() == await store.health()
     operations = "upsert flush search scroll retrieve count info delete delete collections create"
     assert [call[0] for call in told] == [*operations.split(), "drop", "count"]
-    assert {call[1:] for call in told} == {(1.0, True)}, "an unknown collection is an answer"
+    assert {call[1:] for call in told} == {(1.0, True)}, "an unknown collection is not a failure"
 
 
-async def test_a_home_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_lost_store_is_reported(tmp_path: Path) -> None:
     told: list[tuple[str, float, bool]] = []
     gone = await EdgeVectorStore.open(tmp_path / "vectors", TUNING, min_free_bytes=0)
     await gone.create(a_collection(), dimension=DIMENSION)
@@ -169,7 +169,7 @@ async def test_upsert_replaces_by_id(store: VectorStore, collection: VectorColle
     assert (match.subject, round(match.similarity, 4)) == ("new", 1.0)
 
 
-async def test_search_is_the_cosine_best_first(
+async def test_search_returns_cosines_best_first(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     vectors = unit_vectors(50)
@@ -197,11 +197,11 @@ async def test_search_stops_at_the_threshold(
     assert not await store.search(collection, -vectors[0], limit=5, min_similarity=0.99)
 
 
-async def test_grouped_search_gives_the_best_face_of_each_subject(
+async def test_grouped_search_returns_the_best_face_of_each_subject(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     vectors = unit_vectors(60)
-    # the nearest 40 faces are all of one subject: grouping has to look further
+    # the nearest 40 faces belong to one subject, so grouping has to search further
     probe = vectors[0]
     crowd = probe + 0.02 * unit_vectors(40, seed=3)
     points = [dataclasses.replace(p, subject="crowd") for p in points_of(crowd)]
@@ -228,7 +228,7 @@ async def test_grouped_search_gives_the_best_face_of_each_subject(
         (FaceFilter(subject="s4", metadata={"team": "blue"}), {4, 14}),
     ],
 )
-async def test_a_filter_holds_for_search_scroll_and_count(
+async def test_filters_apply_to_search_scroll_and_count(
     store: VectorStore, collection: VectorCollection, where: FaceFilter, expected: set[int]
 ) -> None:
     vectors = unit_vectors(20)
@@ -246,7 +246,7 @@ KINDS = [True, False, 1, 0, 1.0, 0.0, -0.0, 42, 42.0, 0.5, "true", "1", "0", "",
 
 
 def alike(a: object, b: object) -> bool:
-    """Equal as JSON has it: true is no 1, and 42 is 42.0."""
+    """Equality as in JSON: true is not 1, and 42 is 42.0."""
     return (isinstance(a, bool), isinstance(a, str), a) == (
         isinstance(b, bool),
         isinstance(b, str),
@@ -255,7 +255,7 @@ def alike(a: object, b: object) -> bool:
 
 
 @pytest.mark.parametrize("key", ["kind", "team"], ids=["plain", "indexed"])
-async def test_a_filter_tells_true_from_one_and_text(
+async def test_filters_distinguish_true_one_and_text(
     store: VectorStore, collection: VectorCollection, key: str
 ) -> None:
     vectors = unit_vectors(len(KINDS))
@@ -300,7 +300,7 @@ async def test_floats_of_many_digits_are_found_and_kept(
             ]
 
 
-async def test_a_filter_leaves_out_faces_by_id(
+async def test_filters_exclude_faces_by_id(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     vectors = unit_vectors(12)
@@ -323,7 +323,7 @@ def by_id(points: list[FacePoint]) -> dict[str, FacePoint]:
     return {point.face_id: point for point in points}
 
 
-async def test_scrolling_meets_every_point_once(
+async def test_scrolling_returns_every_point_once(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     points = points_of(unit_vectors(53))
@@ -343,7 +343,9 @@ async def test_scrolling_meets_every_point_once(
     assert len(set(seen)) == 53
 
 
-async def test_deletes_say_how_many(store: VectorStore, collection: VectorCollection) -> None:
+async def test_deletions_return_their_number(
+    store: VectorStore, collection: VectorCollection
+) -> None:
     points = points_of(unit_vectors(30), subjects=3)
     await store.upsert(collection, points)
     assert await store.delete(collection, [points[0].face_id, str(uuid.uuid4())]) == 1
@@ -359,7 +361,7 @@ async def test_deletes_say_how_many(store: VectorStore, collection: VectorCollec
     assert "s1" not in {match.subject for match in found}
 
 
-async def test_collections_are_apart(store: VectorStore, collection: VectorCollection) -> None:
+async def test_collections_are_separate(store: VectorStore, collection: VectorCollection) -> None:
     other = dataclasses.replace(collection, space="00000000000000b2")
     await store.create(other, dimension=DIMENSION)
     try:
@@ -395,7 +397,7 @@ async def test_vectors_of_another_length_are_refused(
     assert await store.count(collection) == 0
 
 
-async def test_an_unknown_collection_is_named(store: VectorStore) -> None:
+async def test_the_error_names_an_unknown_collection(store: VectorStore) -> None:
     missing = a_collection()
     (point,) = points_of(unit_vectors(1))
     for call in (
@@ -421,7 +423,7 @@ async def test_info_and_flush(store: VectorStore, collection: VectorCollection) 
     assert info.shards >= 1
 
 
-def test_a_name_is_read_back() -> None:
+def test_names_of_collections_are_parsed_back() -> None:
     collection = VectorCollection("default", "My.team-1_x", "0123456789abcdef")
     assert VectorCollection.parse(collection.name) == collection
     for foreign in ("people", "aurum~a~b", "aurum~a~b~xyz", "aurum~~b~0123456789abcdef"):
