@@ -1,4 +1,4 @@
-"""The adapter against a stand-in for Triton's module; the real one runs in tests/integration."""
+"""The adapter with a stand-in for Triton's module; tests/integration runs the real one."""
 
 import threading
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ def utils() -> SimpleNamespace:
 
 @dataclass
 class Sender:
-    """Keeps what a request was answered with after `execute` had returned."""
+    """Records the answers that a request gets after `execute` returned."""
 
     sent: list[tuple[Response, str]] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ class Sender:
 
 @dataclass
 class Request:
-    """inputs are read by name, as in Triton: None where there is none."""
+    """Inputs are read by name, as in Triton: None if absent."""
 
     inputs: dict[str, np.ndarray]
     outputs: list[str] = field(
@@ -115,7 +115,7 @@ def test_one_corrupt_image_among_good_ones_fails_alone(adapter):
     assert answers[1].error.message.startswith(contract.INVALID_IMAGE)
 
 
-def test_an_unexpected_failure_is_this_requests_own_error():
+def test_an_unexpected_failure_fails_only_its_own_request():
     def fail(inputs):
         raise KeyError("lost")
 
@@ -123,7 +123,7 @@ def test_an_unexpected_failure_is_this_requests_own_error():
     assert answer.error.code == TritonError.INTERNAL
 
 
-def test_only_what_is_looked_at_is_read_and_only_what_is_wanted_is_answered():
+def test_only_used_inputs_are_read_and_only_requested_outputs_are_answered():
     def answer(inputs):
         assert set(inputs) == {tensor.name for tensor in contract.ALIGNMENT.inputs}
         count = int(inputs[contract.FRAME_DETECTOR][0, 0])
@@ -135,13 +135,13 @@ def test_only_what_is_looked_at_is_read_and_only_what_is_wanted_is_answered():
     assert [(t.name, t.array.tolist()) for t in answered.output_tensors] == [("DETECTOR", [7])]
 
 
-def test_an_input_that_is_missing_is_named():
+def test_the_error_names_a_missing_input():
     adapter = Adapter(utils(), contract.ALIGNMENT, lambda inputs: {"x": inputs[contract.PIXELS]})
     assert contract.PIXELS in adapter.execute([Request({})])[0].error.message
 
 
 def slow_unless(quick: bytes, finish: threading.Event):
-    """A stage that is slow about all images but one."""
+    """A stage that is slow for all images except one."""
 
     def answer(inputs):
         if inputs[contract.IMAGE][0] == quick:
@@ -157,7 +157,7 @@ def slow_unless(quick: bytes, finish: threading.Event):
     return answer
 
 
-def test_slow_work_is_answered_later_and_holds_up_nobody():
+def test_slow_work_is_answered_later_without_delaying_others():
     finish = threading.Event()
     adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
     slow, quick = request(png(10)), request(png(9))
@@ -172,7 +172,7 @@ def test_slow_work_is_answered_later_and_holds_up_nobody():
     assert response.output_tensors[0].array.shape == (10, 10, 3)
 
 
-def test_slow_work_that_fails_is_this_requests_own_error():
+def test_failing_slow_work_fails_only_its_own_request():
     finish = threading.Event()
     finish.set()
     adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
@@ -183,7 +183,7 @@ def test_slow_work_that_fails_is_this_requests_own_error():
     assert response.error.message.startswith(contract.INVALID_IMAGE)
 
 
-def test_more_slow_work_than_may_wait_is_refused():
+def test_slow_work_beyond_the_queue_is_refused():
     finish = threading.Event()
     adapter = Adapter(utils(), contract.PREPROCESS, slow_unless(png(9), finish))
     answers = adapter.execute([request(png(10)) for _ in range(MAX_WAITING + 1)])
@@ -227,7 +227,7 @@ def test_parameters_reach_the_stages_that_read_them(given, look):
     assert seen == [look]
 
 
-def test_a_wrong_parameter_is_this_requests_own_error():
+def test_a_wrong_parameter_fails_only_its_own_request():
     adapter = Adapter(utils(), contract.PREPROCESS, lambda inputs, look: {}, reads_parameters=True)
     wrong = request(png(9))
     wrong.given = '{"rotation":"sideways"}'

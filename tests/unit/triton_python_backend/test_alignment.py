@@ -22,7 +22,7 @@ def smooth_image() -> np.ndarray:
     return cv2.resize(noise, (1200, 1200), interpolation=cv2.INTER_CUBIC)
 
 
-def test_large_faces_are_taken_from_the_reduced_picture():
+def test_large_faces_are_cropped_from_the_reduced_picture():
     image = smooth_image()
     landmarks = (ARCFACE_TEMPLATE * 8 + [100, 150])[None].astype(np.float32)
     full = align(image, landmarks)[0].astype(int)
@@ -30,7 +30,7 @@ def test_large_faces_are_taken_from_the_reduced_picture():
     assert np.abs(quarter - full).mean() < 1
 
 
-def test_for_small_faces_the_picture_is_decoded_as_fine_as_they_need():
+def test_small_faces_are_decoded_at_the_scale_that_they_need():
     image = smooth_image()
     large, small = ARCFACE_TEMPLATE * 8, ARCFACE_TEMPLATE * 2.5 + [20, 30]
     landmarks = np.stack([large, small]).astype(np.float32)
@@ -45,18 +45,18 @@ def test_for_small_faces_the_picture_is_decoded_as_fine_as_they_need():
     assert np.abs(crops - align(image, landmarks)).mean() < 1
 
 
-def test_the_coarsest_reduction_has_a_pixel_for_each_of_the_crops():
+def test_the_coarsest_reduction_has_one_pixel_per_pixel_of_the_crop():
     for times, reduction in ((0.5, 1), (1.9, 1), (2.1, 2), (4.5, 4), (30, 8)):
         matrix = np.array([[1 / times, 0, 3], [0, 1 / times, 4]], np.float32)
         assert coarsest(matrix) == reduction
 
 
-def test_a_face_already_in_place_is_not_changed():
+def test_an_aligned_face_is_unchanged():
     pixels = np.random.default_rng(0).integers(0, 255, (112, 112, 3), dtype=np.uint8)
     np.testing.assert_array_equal(align(pixels, ARCFACE_TEMPLATE[None])[0], pixels)
 
 
-def test_shifted_faces_are_shifted_back_each_with_its_own():
+def test_each_shifted_face_is_shifted_back():
     pixels = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     shifts = np.array([[[20, 30]], [[100, 5]]], dtype=np.float32)
     crops = align(pixels, ARCFACE_TEMPLATE + shifts)

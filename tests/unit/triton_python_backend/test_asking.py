@@ -1,4 +1,4 @@
-"""Canvases are shown to the detector that answered about the frame (in Triton: integration)."""
+"""Canvases go to the detector that answered about the frame (tests/integration uses Triton)."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from triton_python_backend.asking import LATEST, TOGETHER, DetectorError, Served
 
 
 class Served:
-    """Stands in for Triton's stub: versions of a detector, each with its id and one face."""
+    """A stand-in for Triton's stub: versions of a detector, each with its id and one face."""
 
     def __init__(
         self, ids: dict[int, int], *, candidate: int | None = None, error: str = ""
@@ -46,7 +46,7 @@ class Served:
             answered_by = self.ids[max(self.ids) if model_version == LATEST else model_version]
         boxes = np.zeros((rows, 256, 4), np.float32)
         boxes[:, 0] = [80, 60, 240, 180]
-        # a canvas is known again by its shade
+        # a canvas is recognised by its shade
         boxes[:, 0, 0] = canvases[:, 0, 0, 0]
         tensors = {
             contract.BOXES: boxes,
@@ -88,7 +88,7 @@ def test_faces_come_in_pixels_of_their_canvas_without_filler_rows(repository):
     assert served.asked == [LATEST]
 
 
-def test_many_canvases_go_in_batches_of_one_size_and_come_back_in_order(repository):
+def test_many_canvases_run_in_batches_of_one_size_and_return_in_order(repository):
     served = Served({3: 33})
     many = canvases(*range(10)) + canvases(10, 11, size=(64, 64))
     found = ServedDetector(served, repository).ask(many, detector=33)
@@ -98,21 +98,21 @@ def test_many_canvases_go_in_batches_of_one_size_and_come_back_in_order(reposito
     assert sorted(shape[1:] for shape in served.shapes)[0] == (64, 64, 3)
 
 
-def test_the_version_with_the_frames_weights_is_looked_for(repository):
+def test_the_version_with_the_weights_of_the_frame_is_called(repository):
     served = Served({1: 11, 3: 33})
     found = ServedDetector(served, repository).ask(canvases(1), detector=11)
     assert len(found[0].boxes) == 1
     assert served.asked == [LATEST, 3, 1]
 
 
-def test_the_detector_on_trial_is_looked_for(repository):
+def test_the_detector_under_trial_is_called(repository):
     served = Served({1: 11, 3: 33}, candidate=22)
     found = ServedDetector(served, repository).ask(canvases(1), detector=22)
     assert len(found[0].boxes) == 1
     assert served.asked == [LATEST, "candidate"]
 
 
-def test_weights_that_are_served_no_more_give_no_answer(repository):
+def test_weights_that_are_no_longer_served_give_no_answer(repository):
     detector = ServedDetector(Served({3: 33}), repository)
     assert detector.ask(canvases(1), detector=11) is None
     assert detector.ask(canvases(*range(9)), detector=11) is None

@@ -26,7 +26,7 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
 
 
 def corners(pixels: np.ndarray) -> list[str]:
-    """Name the colour of each quarter, row by row."""
+    """Return the colour name of each quarter, row by row."""
     height, width = pixels.shape[:2]
     names = {(True, False, False): "r", (False, True, False): "g", (False, False, True): "b"}
     spots = [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -75,7 +75,7 @@ ORIENTATIONS = {
 }
 
 
-"""How the stored pixels of each orientation arise from the upright picture."""
+"""Transformation from the upright picture to the stored pixels, by orientation."""
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -106,14 +106,14 @@ def test_first_page_of_a_multi_picture_jpeg():
     [b"", b"\xff\xd8\xff", b"hello", b"\x89PNG\r\n\x1a\nnot really", bytes(1000)],
     ids=["empty", "jpeg-start", "text", "png-start", "zeros"],
 )
-def test_what_is_no_image_is_refused(data):
+def test_other_data_are_refused(data):
     with pytest.raises(InvalidImageError):
         decode(data)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_cut_off_images_are_refused(form, share):
+def test_truncated_images_are_refused(form, share):
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), form)
     with pytest.raises(InvalidImageError):
@@ -121,7 +121,7 @@ def test_cut_off_images_are_refused(form, share):
 
 
 @pytest.mark.parametrize(("width", "reduction"), [(2559, 1), (2560, 2), (5120, 4), (10240, 8)])
-def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(width, reduction):
+def test_a_large_jpeg_is_decoded_at_a_reduced_size(width, reduction):
     picture = decode_reduced(encoded(photo(width, 300), "JPEG"))
     assert (picture.width, picture.height, picture.reduction) == (width, 300, reduction)
     assert picture.pixels.shape == (-(-300 // reduction), -(-width // reduction), 3)
@@ -135,7 +135,7 @@ def test_a_large_jpeg_can_be_decoded_in_full():
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "BMP"])
-def test_what_is_no_jpeg_is_decoded_in_full(form):
+def test_other_formats_are_decoded_in_full(form):
     picture = decode_reduced(encoded(photo(2000, 100), form))
     assert picture.reduction == 1
     assert picture.pixels.shape == (100, 2000, 3)
@@ -152,7 +152,7 @@ def test_reduced_pictures_are_upright(orientation):
     assert corners(picture.pixels) == UPRIGHT
 
 
-def test_reduced_pixels_lie_where_those_of_the_image_do():
+def test_reduced_pixels_have_the_places_of_the_image():
     image = np.zeros((1400, 2800, 3), np.uint8)
     image[600:1000, 1000:1800] = 255
     picture = decode_reduced(encoded(Image.fromarray(image), "JPEG", quality=95))
@@ -162,7 +162,7 @@ def test_reduced_pixels_lie_where_those_of_the_image_do():
     np.testing.assert_allclose(picture.letterbox.to_image(middle), [[1399.5, 799.5]], atol=0.2)
 
 
-def test_a_large_jpeg_that_is_cut_off_is_refused():
+def test_a_truncated_large_jpeg_is_refused():
     data = encoded(photo(4000, 3000), "JPEG")
     with pytest.raises(InvalidImageError):
         decode_reduced(data[: len(data) // 2])

@@ -43,14 +43,14 @@ def test_closeup_adds_only_large_faces_that_the_frame_missed():
     np.testing.assert_allclose(merged.confidence, [0.9, 0.8])
 
 
-def test_where_both_see_a_face_the_frame_stands():
+def test_the_frame_wins_where_both_see_a_face():
     merged = merge(
         faces((0, 0, 800, 800), confidence=0.6), faces((9, 9, 805, 805)), width=1000, height=1000
     )
     np.testing.assert_allclose(merged.boxes, [[0, 0, 800, 800]])
 
 
-def test_without_a_closeup_the_frame_stands():
+def test_without_a_closeup_the_frame_is_the_answer():
     merged = merge(faces((0, 0, 10, 10), (5, 5, 90, 90)), None, width=100, height=100)
     np.testing.assert_allclose(merged.boxes, [[5, 5, 90, 90], [0, 0, 10, 10]])
 
@@ -61,20 +61,20 @@ def test_a_closeup_is_needed_where_no_face_is_sure():
     assert not needs_closeup(faces((0, 0, 10, 10), confidence=SURE))
 
 
-def test_no_faces_stay_no_faces():
+def test_no_faces_remain_no_faces():
     merged = merge(faces(), faces(), width=10, height=10)
     assert merged.boxes.shape == (0, 4)
     assert merged.landmarks.shape == (0, 5, 2)
 
 
-def test_all_faces_come_largest_first():
+def test_faces_are_sorted_largest_first():
     sizes = np.random.default_rng(1).permutation(np.arange(1, 61))
     many = faces(*[(0, 0, size, size) for size in sizes])
     merged = merge(many, faces(), width=100, height=100)
     np.testing.assert_allclose(areas(merged.boxes), np.arange(60, 0, -1) ** 2)
 
 
-def test_of_doubles_the_surest_stays():
+def test_the_surest_of_overlapping_boxes_is_kept():
     tiles = joined(
         [
             faces((0, 0, 100, 100), confidence=0.8),
@@ -86,16 +86,16 @@ def test_of_doubles_the_surest_stays():
     np.testing.assert_allclose(kept.boxes, [[4, 4, 104, 104], [300, 0, 320, 20]])
 
 
-def test_a_part_of_a_face_is_none_of_its_own():
+def test_a_part_of_a_face_is_not_a_face():
     eye, face = faces((20, 20, 40, 40), confidence=0.6), faces((0, 0, 100, 100))
     assert len(without_doubles(joined([eye, face])).boxes) == 1
-    # nor is what a coarse scale sees around sure faces
+    # neither is a box that a coarse scale sees around sure faces
     crowd = faces(*[(30 * n, 0, 30 * n + 20, 20) for n in range(3)])
     around = faces((0, 0, 90, 90), confidence=0.6)
     assert len(without_doubles(joined([around, crowd])).boxes) == 3
 
 
-def test_neighbours_stay():
+def test_neighbours_are_kept():
     two = faces((0, 0, 100, 100), (60, 0, 160, 100))
     assert len(without_doubles(two).boxes) == 2
     assert len(without_doubles(Detections.none()).boxes) == 0

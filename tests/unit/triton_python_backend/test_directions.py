@@ -1,4 +1,4 @@
-"""Small looks from all sides: what they show, and what is concluded from them."""
+"""Small turned views: what they show, and which direction follows from them."""
 
 import numpy as np
 import pytest
@@ -33,16 +33,16 @@ def face(*, roll: float, confidence: float) -> Detections:
 
 def test_views_of_the_picture_turn_it_clockwise():
     pixels = np.zeros((600, 800, 3), np.uint8)
-    pixels[:60, :, 0] = 255  # its top is red
+    pixels[:60, :, 0] = 255  # the top of the picture is red
     views = views_of_picture(Picture.whole(pixels))
     assert [view.shape[0] for view in views] == list(SIDES)
     for degrees, view in zip(DIRECTIONS, views, strict=True):
         rows, columns = np.nonzero(view[..., 0] > 127)
         side = len(view)
         x, y = columns.mean() - side / 2, rows.mean() - side / 2
-        # straight up is 0, to the right 90
+        # upwards is 0, to the right is 90
         assert np.degrees(np.arctan2(x, -y)) % 360 == pytest.approx(degrees, abs=3)
-        # all of it is there: the picture is as long as four fifths of its diagonal
+        # the whole picture is there: it is as long as four fifths of its diagonal
         assert np.hypot(x, y) == pytest.approx(side * 0.27, abs=4)
 
 
@@ -63,7 +63,7 @@ def test_views_of_a_face_show_it_in_the_middle():
             assert len(rows) ** 0.5 == pytest.approx(FACE_SIDE / 2.4, abs=4)
 
 
-def test_filled_corners_are_plain_and_those_of_photos_are_not():
+def test_filled_corners_are_told_from_those_of_photos():
     photo = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     assert not has_plain_corners(Picture.whole(photo))
     for row, column in ((0, 0), (0, 70), (50, 0)):
@@ -89,12 +89,12 @@ def test_filled_corners_are_plain_and_those_of_photos_are_not():
         (270, 33, 240),
     ],
 )
-def test_the_surest_face_tells_the_direction(degrees, roll, wanted):
+def test_the_surest_face_sets_the_direction(degrees, roll, wanted):
     answers = [face(roll=3, confidence=0.7), face(roll=roll, confidence=0.8), Detections.none()]
     assert find_direction([135, degrees, 0], answers, surer_than=0.65) == wanted
 
 
-def test_neither_faint_nor_tilted_faces_tell_a_direction():
+def test_faint_and_tilted_faces_set_no_direction():
     faint, tilted = face(roll=0, confidence=0.6), face(roll=60, confidence=0.9)
     assert find_direction([90, 180], [faint, tilted], surer_than=0.65) == 0
 

@@ -14,7 +14,7 @@ def test_similarity_recovers_a_known_one():
     angle, scale, shift = 0.4, 1.7, np.array([3.0, -8.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = (ARCFACE_TEMPLATE @ turn.T + shift).astype(np.float32)
-    # of several faces each has its own, also beside one that lies as it shall
+    # each of several faces has its own, also beside an aligned one
     same, matrix = similarities(np.stack([moved, ARCFACE_TEMPLATE]), moved)
     np.testing.assert_allclose(same, np.eye(2, 3), atol=1e-6)
     np.testing.assert_allclose(matrix[:, :2], turn, atol=1e-4)
@@ -31,7 +31,7 @@ def test_similarity_of_one_point_is_refused():
         similarities(np.stack([ARCFACE_TEMPLATE, np.zeros((5, 2), np.float32)]), ARCFACE_TEMPLATE)
 
 
-def test_no_face_needs_no_similarity():
+def test_no_faces_give_no_similarities():
     assert similarities(np.zeros((0, 5, 2), np.float32), ARCFACE_TEMPLATE).shape == (0, 2, 3)
 
 

@@ -1,4 +1,4 @@
-"""Which canvases the detector is asked about; it answers here from where a bright square lies."""
+"""Which canvases the detector gets; the fake answers by the place of a bright square."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ HIGH = contract.Look(detail="high")
 
 
 class Detector:
-    """Sees a face wherever a red square stands on a green one: that is upright."""
+    """A detector that sees an upright face wherever a red square is above a green one."""
 
     def __init__(self, *, confidence: float = 0.9, served: bool = True) -> None:
         self.confidence = confidence
@@ -79,12 +79,12 @@ def test_an_upright_face_needs_no_second_look():
         (3, [420, 500, 500, 580]),
     ],
 )
-def test_a_turned_picture_is_looked_at_upright_and_answered_as_it_was_sent(quarters, box):
+def test_a_turned_picture_is_looked_at_upright_and_answered_as_sent(quarters, box):
     detector = Detector()
     found = find(turned(picture(), quarters), detector)
     assert found.degrees == 90 * quarters
     np.testing.assert_allclose(found.faces.boxes, [box], atol=4)
-    # in the turned look the left eye is left of the right one, in the image it need not be
+    # in the turned look the left eye is left of the right one; in the image it may not be
     assert (found.upright[0, 1] - found.upright[0, 0])[0] > 20
     eyes = found.faces.landmarks[0, 1] - found.faces.landmarks[0, 0]
     across = {1: [0, -1], 2: [-1, 0], 3: [0, 1]}[quarters]
@@ -93,7 +93,7 @@ def test_a_turned_picture_is_looked_at_upright_and_answered_as_it_was_sent(quart
     assert [len(shapes) for shapes in detector.asked] == [1, 7, 1]
 
 
-def test_rotation_off_leaves_a_turned_picture_as_it_is():
+def test_rotation_off_takes_a_turned_picture_as_it_is():
     detector = Detector()
     found = find(turned(picture(), 1), detector, contract.Look(rotation="off"))
     assert len(found.faces.boxes) == 0
@@ -109,7 +109,7 @@ def test_a_picture_without_faces_costs_no_more_than_these_looks(width, asked):
     assert [len(shapes) for shapes in detector.asked] == asked
 
 
-def test_a_picture_with_filled_corners_is_shown_at_angles_between_too():
+def test_a_picture_with_filled_corners_is_also_shown_at_angles_between():
     detector = Detector()
     find(Picture.whole(np.zeros((300, 400, 3), np.uint8)), detector)
     assert [len(shapes) for shapes in detector.asked] == [1, 7, 3]
@@ -123,7 +123,7 @@ def test_faces_as_small_as_the_frame_shows_them_are_found_turned(quarters):
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 @pytest.mark.parametrize("confidence", [0.6, 0.7])
-def test_a_false_face_does_not_hide_one_that_lies_turned(quarters, confidence):
+def test_a_false_face_does_not_hide_a_turned_one(quarters, confidence):
     detector, shown = Detector(), turned(picture(), quarters)
     box = np.array([[20, 20, 50, 50]], np.float32)
     points = (ARCFACE_TEMPLATE / 112 * 30 + 20)[None].astype(np.float32)
@@ -134,7 +134,7 @@ def test_a_false_face_does_not_hide_one_that_lies_turned(quarters, confidence):
 
 
 @pytest.mark.parametrize(("confidence", "looks"), [(0.7, [3, 7, 3]), (0.6, [5, 7, 3])])
-def test_a_faint_face_is_looked_at_from_other_sides_and_stays(confidence, looks):
+def test_a_faint_face_is_looked_at_from_other_sides_and_kept(confidence, looks):
     detector = Detector(confidence=confidence)
     found = find(picture(), detector)
     assert found.degrees == 0
@@ -143,7 +143,7 @@ def test_a_faint_face_is_looked_at_from_other_sides_and_stays(confidence, looks)
     assert [len(shapes) for shapes in detector.asked[-len(looks) :]] == looks
 
 
-def test_a_detector_that_is_gone_leaves_the_frames_answer():
+def test_without_the_detector_the_answer_of_the_frame_remains():
     found = find(turned(picture(), 1), Detector(served=False))
     assert (found.degrees, len(found.faces.boxes)) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""What the compiled backend is told about a version, or why it must not be served."""
+"""The plan of a version for the compiled backend, or the reason not to serve it."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def ask(config, folder, monkeypatch, capsys) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-def test_a_plan_says_what_the_config_asks_for(tmp_path, monkeypatch, capsys):
+def test_a_plan_follows_the_config(tmp_path, monkeypatch, capsys):
     save_scaled(tmp_path / "model.onnx", -1)
     code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
     plan = [line.split(" ", 1) for line in said.splitlines()]
@@ -47,7 +47,7 @@ def test_a_plan_says_what_the_config_asks_for(tmp_path, monkeypatch, capsys):
     }
 
 
-def test_a_file_of_another_name_is_taken(tmp_path, monkeypatch, capsys):
+def test_a_file_of_another_name_is_accepted(tmp_path, monkeypatch, capsys):
     save_scaled(tmp_path / "other.onnx", -1)
     named = {**CONFIG, "default_model_filename": "other.onnx"}
     code, said = ask(named, tmp_path, monkeypatch, capsys)
@@ -55,7 +55,7 @@ def test_a_file_of_another_name_is_taken(tmp_path, monkeypatch, capsys):
     assert f"model {tmp_path / 'other.onnx'}" in said
 
 
-def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys):
+def test_a_config_that_does_not_fit_is_reported(tmp_path, monkeypatch, capsys):
     save_scaled(tmp_path / "model.onnx", -1)
     wrong = {**CONFIG, "output": [{"name": "Z", "data_type": "TYPE_FP32", "dims": ["-1"]}]}
     code, said = ask(wrong, tmp_path, monkeypatch, capsys)
@@ -63,7 +63,7 @@ def test_a_config_that_does_not_fit_is_a_complaint(tmp_path, monkeypatch, capsys
     assert said.startswith("ConfigMismatchError: Z is not in the graph")
 
 
-def test_an_onnxruntime_without_a_library_is_a_complaint(tmp_path, monkeypatch, capsys):
+def test_an_onnxruntime_without_a_library_is_reported(tmp_path, monkeypatch, capsys):
     save_scaled(tmp_path / "model.onnx", -1)
     monkeypatch.setattr(onnx_plan, "find_library", lambda: None)
     code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""The python-based onnxruntime backend's rules, on tiny graphs with known answers."""
+"""Rules of the Python onnxruntime backend, on tiny graphs with known answers."""
 
 import numpy as np
 import onnxruntime
@@ -57,7 +57,7 @@ def test_without_batching_each_call_runs_alone(path):
     assert [answer["ROWS"][0, 0] for answer in answers] == [1, 2]
 
 
-def test_no_run_has_more_rows_than_the_config_says(path):
+def test_no_run_exceeds_the_configured_rows(path):
     two_rows = config(parameters={"rows_per_run": {"string_value": "2"}})
     calls = [call(1), call(2), call(3), call(4, 5, 6), call(7, 8)]
     answers = OnnxSession(two_rows, path).run(calls)
@@ -70,7 +70,7 @@ def test_no_run_has_more_rows_than_the_config_says(path):
     ]  # fmt: skip
 
 
-def test_only_requested_outputs_are_given(path):
+def test_only_requested_outputs_are_returned(path):
     only_y, only_rows = OnnxSession(config(), path).run(
         [call(1, outputs=("Y",)), call(2, outputs=("ROWS",))]
     )
@@ -114,7 +114,7 @@ LEVELS = onnxruntime.GraphOptimizationLevel
     [(None, LEVELS.ORT_ENABLE_ALL), (-1, LEVELS.ORT_ENABLE_BASIC),
      (1, LEVELS.ORT_ENABLE_EXTENDED), (2, LEVELS.ORT_DISABLE_ALL)],
 )  # fmt: skip
-def test_graph_level_means_what_it_means_natively(level, expected):
+def test_graph_level_has_the_native_meaning(level, expected):
     chosen = {} if level is None else {"optimization": {"graph": {"level": level}}}
     assert session_options(chosen).graph_optimization_level == expected
 

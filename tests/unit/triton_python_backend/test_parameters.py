@@ -1,4 +1,4 @@
-"""What a request asks for by its KServe parameters."""
+"""KServe parameters of a request."""
 
 import json
 
@@ -9,7 +9,7 @@ from triton_python_backend.parameters import InvalidParameterError, read_look
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"priority":1}'])
-def test_without_ours_it_is_the_default(text):
+def test_defaults_apply_without_our_parameters(text):
     assert read_look(text) == DEFAULT_LOOK
 
 
@@ -22,16 +22,16 @@ def test_without_ours_it_is_the_default(text):
         Look(rotation="off"),
     ],
 )
-def test_what_the_gateway_writes_is_read_again(look):
+def test_written_parameters_are_read_back(look):
     assert read_look(json.dumps(look.parameters())) == look
 
 
-def test_only_what_differs_from_the_default_is_written():
+def test_only_differences_from_the_default_are_written():
     assert DEFAULT_LOOK.parameters() == {}
     assert Look(detail="high").parameters() == {"detail": "high"}
 
 
-def test_a_number_may_come_as_text():
+def test_a_number_may_be_a_text():
     assert read_look('{"max_faces":"40"}').max_faces == 40
 
 
@@ -51,6 +51,6 @@ def test_a_number_may_come_as_text():
         ("detail", ["high"]),
     ],
 )
-def test_wrong_values_are_refused_by_name(name, value):
+def test_the_error_names_a_wrong_value(name, value):
     with pytest.raises(InvalidParameterError, match=name):
         read_look(json.dumps({name: value}))

@@ -6,7 +6,7 @@ from triton_python_backend.decoding import Picture
 from triton_python_backend.preprocess import make_closeup, make_frame
 
 
-def test_one_pixel():
+def test_one_pixel_is_enough():
     picture = Picture.whole(np.zeros((1, 1, 3), np.uint8))
     assert make_frame(picture)[0].shape == (640, 640, 3)
     assert make_closeup(picture)[0].shape == (320, 320, 3)
@@ -46,7 +46,7 @@ def test_the_frame_ends_with_the_blocks_in_which_the_picture_ends(width, height,
 
 @pytest.mark.parametrize(("width", "height"), [(4240, 2935), (2935, 4240), (5122, 3001), (2571, 1)])
 @pytest.mark.parametrize("canvas_of", [make_frame, make_closeup])
-def test_a_reduced_picture_lies_where_the_whole_one_does(width, height, canvas_of):
+def test_a_reduced_picture_has_the_place_of_the_whole_one(width, height, canvas_of):
     # waves of eight pixels of the frame: a tenth of a pixel's shift is 10 levels of brightness
     waves = [
         128 + 127 * np.sin(np.arange(edge) * (2 * np.pi * 80 / max(width, height)))
@@ -65,7 +65,7 @@ def test_a_reduced_picture_lies_where_the_whole_one_does(width, height, canvas_o
 
 
 @pytest.mark.parametrize(("width", "height"), [(1001, 669), (669, 1001), (985, 999)])
-def test_places_in_the_closeup_are_where_it_says_up_to_its_edges(width, height):
+def test_places_in_the_closeup_map_back_up_to_its_edges(width, height):
     period = max(width, height) / 10  # 16 pixels of the close-up
     across = np.sin(np.arange(width) * (2 * np.pi / period))
     down = np.sin(np.arange(height) * (2 * np.pi / period))

@@ -7,7 +7,7 @@ from triton_python_backend.quality import _HEAD, assess, head_pose, sharpness
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Roll after pitch after yaw; x right, y down, z to the camera."""
+    """Rotation by yaw, then pitch, then roll; x right, y down, z to the camera."""
     a, b, c = np.radians([yaw, pitch, roll])
     turn = [[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]]
     nod = [[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]
@@ -39,7 +39,7 @@ def test_blur_lowers_sharpness():
     assert values[0] > 0.5 > values[-1]
 
 
-def test_columns_are_those_of_the_contract():
+def test_columns_follow_the_contract():
     crops = np.full((2, 112, 112, 3), 51, np.uint8)
     boxes = np.array([[0, 0, 50, 80], [10, 10, 20, 15]], np.float32)
     table = assess(crops, boxes, np.repeat(_HEAD[None, :, :2], 2, axis=0))

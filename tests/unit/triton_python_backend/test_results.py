@@ -4,7 +4,7 @@ import pytest
 from triton_python_backend.results import drop_filler, said_once
 
 
-def test_filler_goes_and_faces_stay():
+def test_the_filler_row_is_dropped_and_faces_are_kept():
     assert drop_filler(np.ones((1, 128)), faces=0).shape == (0, 128)
     assert drop_filler(np.arange(3), faces=3).tolist() == [0, 1, 2]
 
@@ -14,5 +14,5 @@ def test_missing_rows_are_an_error():
         drop_filler(np.ones((1, 4)), faces=2)
 
 
-def test_ids_are_said_once():
+def test_ids_are_returned_once():
     assert said_once(np.array([[7], [7]])).tolist() == [7]

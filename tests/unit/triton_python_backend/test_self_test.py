@@ -28,7 +28,7 @@ def run(repository, stage: str, version: int = 1) -> None:
 
 
 def spoil(path, value: float) -> None:
-    """Overwrite what the first layer adds, or multiplies with."""
+    """Overwrite the bias or the weights of the first layer."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.name in ("bias", "weights"):
@@ -55,8 +55,8 @@ def test_nan_is_refused(repository, stage):
         run(repository, stage)
 
 
-def test_a_detector_that_is_blind_is_refused(repository):
-    # anchors that look at nothing but brightness beyond white
+def test_a_blind_detector_is_refused(repository):
+    # anchors that respond only to brightness beyond white
     source = tiny_sources.save_detector(
         repository / "det.onnx",
         distances=np.ones((1, 4), np.float32),
@@ -87,7 +87,7 @@ def test_a_network_that_fails_on_real_shapes_is_refused(repository):
         run(repository, "face_embedding")
 
 
-def test_networks_without_our_mark_need_only_answer(repository):
+def test_networks_without_our_metadata_only_have_to_answer(repository):
     write_tiny_weights(repository)
     for stage in STAGES:
         run(repository, stage)

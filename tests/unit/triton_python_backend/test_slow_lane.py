@@ -1,4 +1,4 @@
-"""The slow lane: one piece of work after the other, beside the caller, and not without end."""
+"""The slow lane: one job after the other, beside the caller, with a bounded queue."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import threading
 from triton_python_backend.slow_lane import SlowLane
 
 
-def test_work_is_done_beside_the_caller_one_after_the_other():
+def test_jobs_run_beside_the_caller_one_after_the_other():
     lane, release, done = SlowLane(), threading.Event(), []
 
     def work(number: int) -> None:
@@ -20,7 +20,7 @@ def test_work_is_done_beside_the_caller_one_after_the_other():
     assert done == [0, 1, 2]
 
 
-def test_more_than_may_wait_is_refused_until_there_is_room():
+def test_jobs_beyond_the_queue_are_refused_until_there_is_room():
     lane, release = SlowLane(max_waiting=2), threading.Event()
     held = [threading.Event(), threading.Event()]
     assert lane.take(lambda: (release.wait(10), held[0].set()))
@@ -31,7 +31,7 @@ def test_more_than_may_wait_is_refused_until_there_is_room():
     lane.close()
 
 
-def test_a_place_is_given_back_by_work_that_fails():
+def test_a_failing_job_releases_its_place():
     lane, later = SlowLane(max_waiting=1), threading.Event()
     tried = threading.Event()
 
@@ -47,7 +47,7 @@ def test_a_place_is_given_back_by_work_that_fails():
     lane.close()
 
 
-def test_the_thread_gives_way_and_the_process_does_not():
+def test_only_the_thread_has_a_low_priority():
     lane, seen = SlowLane(), []
     before = os.getpriority(os.PRIO_PROCESS, 0)
     lane.take(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))

@@ -50,7 +50,7 @@ def sees_nothing(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detec
 
 
 def sees_a_large_face(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
-    """One in the close-up, whose image lies between 80 and 240 both ways; 4 pixels are one."""
+    """One face in the close-up; the image spans 80 to 240 both ways, and 4 pixels are one."""
     assert detector == 77
     if canvases[0].shape != (320, 320, 3):
         return [Detections.none()] * len(canvases)
@@ -59,7 +59,7 @@ def sees_a_large_face(canvases: Sequence[np.ndarray], *, detector: int) -> list[
     return [Detections(box, points, np.array([0.9], np.float32))]
 
 
-def test_preprocess_gives_its_outputs():
+def test_preprocess_returns_its_outputs():
     pixels = np.random.default_rng(0).integers(0, 255, (30, 60, 3), dtype=np.uint8)
     outputs = stages.preprocess_image({contract.IMAGE: encoded(pixels)})
     assert set(outputs) == {tensor.name for tensor in contract.PREPROCESS.outputs}
@@ -80,26 +80,26 @@ def test_alignment_of_four_faces_keeps_rows_together():
     assert outputs[contract.DETECTOR].tolist() == [77]
 
 
-def test_no_face_gives_no_rows_but_one_filler_crop():
+def test_no_face_gives_only_one_filler_crop():
     outputs = stages.align_faces(alignment_input(faces=0), ask=sees_nothing)
     for name in (contract.BOXES, contract.LANDMARKS, contract.CONFIDENCE, contract.CROPS):
         assert len(outputs[name]) == 0
     assert outputs[contract.CROPS_OR_FILLER].shape == (1, 112, 112, 3)
 
 
-def test_where_no_face_is_sure_the_closeup_adds_what_it_shows():
+def test_the_closeup_adds_its_faces_where_no_face_is_sure():
     given = alignment_input(faces=2, sure=0.6)
     outputs = stages.align_faces(given, ask=sees_a_large_face)
     assert outputs[contract.BOXES][:, 2].tolist() == [610, 150, 50]
 
 
-def test_a_detector_that_is_gone_gives_no_closeup():
+def test_without_the_detector_there_is_no_closeup():
     given = alignment_input(faces=2, sure=0.6)
     outputs = stages.align_faces(given, ask=lambda canvases, detector: None)
     assert outputs[contract.BOXES][:, 2].tolist() == [150, 50]
 
 
-def test_a_reduced_picture_is_put_together_again():
+def test_a_reduced_picture_is_reassembled_from_the_tensors():
     image = np.random.default_rng(0).integers(0, 255, (2251, 3001, 3), dtype=np.uint8)
     data = np.array([cv2.imencode(".jpg", image)[1].tobytes()], dtype=np.object_)
     given = {contract.IMAGE: data, **detector_answer(faces=0)}
@@ -112,11 +112,11 @@ def test_a_reduced_picture_is_put_together_again():
         return sees_nothing(canvases, detector=detector)
 
     stages.align_faces(given, contract.Look(rotation="off"), ask=look)
-    # the close-up of 3001 x 2251, not of the pixels at hand
+    # the close-up of 3001 x 2251, not of the reduced pixels
     assert shapes == [(256, 320, 3)]
 
 
-def test_faces_beyond_those_asked_for_are_counted():
+def test_faces_beyond_the_requested_number_are_counted():
     outputs = stages.align_faces(
         alignment_input(faces=5), contract.Look(max_faces=2), ask=not_asked
     )

@@ -1,4 +1,4 @@
-"""Tiles of a large picture: all of it is covered, places are right, cut faces are left out."""
+"""Tiles of a large picture: they cover it, places map back, cut faces are dropped."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_tiles_cover_an_edge_and_share_enough(edge):
     assert max(np.diff(found)) <= FRAME_SIZE - OVERLAP
 
 
-def test_a_picture_that_fits_the_frame_needs_none():
+def test_a_picture_that_fits_the_frame_needs_no_tiles():
     assert starts(640) == [0]
     assert list(make_tiles(Picture.whole(np.zeros((640, 500, 3), np.uint8)))) == []
 
@@ -39,7 +39,7 @@ def test_levels_end_where_the_frame_begins():
     assert {tile.canvas.shape for tile in tiles[8:]} == {(352, 640, 3)}
 
 
-def test_places_on_every_tile_lead_to_the_image():
+def test_places_on_every_tile_map_back_to_the_image():
     pixels = np.zeros((1300, 1500, 3), np.uint8)
     place = np.array([[733, 641]], np.float32)
     pixels[641 - 4 : 641 + 5, 733 - 4 : 733 + 5] = 255

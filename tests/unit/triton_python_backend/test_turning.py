@@ -1,4 +1,4 @@
-"""A picture turned about its centre: where pixels go, and the way back."""
+"""A picture turned about its centre: where pixels move, and the mapping back."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_right_angles_move_pixels_clockwise(degrees, place):
 
 @pytest.mark.parametrize("degrees", [45, 135, 200, 315])
 @pytest.mark.parametrize("longest", [1000, 200])
-def test_other_angles_keep_everything_and_lead_back(degrees, longest):
+def test_other_angles_keep_the_whole_picture_and_map_back(degrees, longest):
     turned, turn = turn_picture(Picture.whole(dot(150, 40)), degrees, longest=longest)
     place = np.array([brightest(turned.pixels)], np.float32)
     np.testing.assert_allclose(turn.to_image(place), [[150, 40]], atol=2)
@@ -47,10 +47,10 @@ def test_other_angles_keep_everything_and_lead_back(degrees, longest):
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 45])
-def test_a_reduced_picture_leads_to_pixels_of_the_image(degrees):
+def test_a_reduced_picture_maps_back_to_pixels_of_the_image(degrees):
     small = np.zeros((51, 34, 3), np.uint8)
     small[20:22, 10:12] = 255
-    # its last row and column reach beyond the image's
+    # its last row and column extend beyond the image's
     picture = Picture(small, 135, 203, 4)
     turned, turn = turn_picture(picture, degrees, longest=1000)
     rows, columns = np.nonzero(turned.pixels[..., 0] > 127)

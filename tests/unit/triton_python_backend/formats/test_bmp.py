@@ -1,4 +1,4 @@
-"""BMP: every kind is read right or refused; the truth are the pixels that were packed."""
+"""BMP: every kind is decoded correctly or refused; the expected pixels are the packed ones."""
 
 import random
 import struct
@@ -32,7 +32,7 @@ def bits(mask: int) -> int:
 
 
 def packed(depth: int, *masks: int, flat: bool = False) -> tuple[bytes, np.ndarray]:
-    """Rows as they lie in a file, last row first unless `flat`, and the pixels that they hold."""
+    """Return rows as stored in a file, last row first unless `flat`, and their pixels."""
     values, kept = np.zeros(PIXELS.shape[:2], np.uint64), []
     for channel, mask in enumerate(masks):
         most = (1 << bits(mask)) - 1
@@ -76,7 +76,7 @@ def bitmap(
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("size", [40, 52, 56, 108, 124])
-def test_masks_are_read_right(name, size):
+def test_masks_are_read_correctly(name, size):
     depth, *masks = MASKS[name]
     body, truth = packed(depth, *masks)
     head = struct.pack("<III", *masks) + bytes(max(size - 52, 0))
@@ -86,20 +86,20 @@ def test_masks_are_read_right(name, size):
 
 
 @pytest.mark.parametrize("depth", [16, 32])
-def test_without_masks_the_usual_ones_hold(depth):
+def test_default_masks_apply_without_masks(depth):
     usual = {16: (0x7C00, 0x03E0, 0x001F), 32: (0xFF0000, 0xFF00, 0xFF)}[depth]
     body, truth = packed(depth, *usual)
     np.testing.assert_array_equal(decode(bitmap(body, depth)), truth)
     np.testing.assert_array_equal(decode(bitmap(body, depth, gap=10)), truth)
 
 
-def test_rows_from_top_to_bottom():
+def test_rows_may_run_from_top_to_bottom():
     body, truth = packed(32, 0xFF0000, 0xFF00, 0xFF, flat=True)
     np.testing.assert_array_equal(decode(bitmap(body, 32, height=-40)), truth)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
-def test_what_pillow_writes_is_what_pillow_reads(mode):
+def test_files_of_pillow_decode_as_in_pillow(mode):
     image = Image.fromarray(PIXELS).convert(mode)
     np.testing.assert_array_equal(
         decode(photos.encode(image, "BMP")), np.asarray(image.convert("RGB"))
@@ -117,7 +117,7 @@ def test_what_pillow_writes_is_what_pillow_reads(mode):
     ],
     ids=["none", "twice the same", "holes", "beyond the pixel", "no blue"],
 )
-def test_masks_that_make_no_sense_are_refused(masks):
+def test_invalid_masks_are_refused(masks):
     body, _ = packed(16, 0xF800, 0x07E0, 0x001F)
     with pytest.raises(InvalidImageError, match="masks"):
         decode(bitmap(body, 16, compression=3, head=struct.pack("<III", *masks)))
@@ -125,7 +125,7 @@ def test_masks_that_make_no_sense_are_refused(masks):
 
 @pytest.mark.parametrize("offset", [0, 20, 53])
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
-def test_headers_are_never_taken_for_pixels(mode, offset):
+def test_headers_are_never_read_as_pixels(mode, offset):
     data = bytearray(photos.encode(Image.fromarray(PIXELS).convert(mode), "BMP"))
     struct.pack_into("<I", data, 10, offset)
     with pytest.raises(InvalidImageError, match="where its pixels begin"):
@@ -139,12 +139,12 @@ def test_other_kinds_are_refused(depth, compression):
 
 
 @pytest.mark.parametrize("depth", [16, 32, 24, 8])
-def test_pixels_that_are_cut_off_are_refused(depth):
+def test_truncated_pixels_are_refused(depth):
     with pytest.raises(InvalidImageError, match="ends before its image does"):
         decode(bitmap(bytes(1000), depth))
 
 
-def test_damage_never_raises_anything_else():
+def test_damaged_files_raise_no_other_error():
     chance = random.Random(5)
     for depth in (16, 24, 32):
         data = bitmap(bytes(61 * 40 * 4 + 4000), depth)

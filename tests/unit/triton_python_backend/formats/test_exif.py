@@ -1,4 +1,4 @@
-"""Exif blocks: the orientation is found, or the block counts as silent; never an exception."""
+"""Exif blocks: the orientation is found or the block is ignored; never an exception."""
 
 import struct
 
@@ -26,13 +26,13 @@ def test_each_orientation_in_both_byte_orders(order, value):
         tiff(6, (0x010F, 2, b"\xff\xff\xff\xff")),
         tiff(6)[:-4],
         tiff(6) + b"\xff" * 100,
-        # a LONG where a SHORT belongs
+        # a LONG instead of a SHORT
         tiff(None, (0x0112, 4, struct.pack("<I", 6))),
         tiff(None, (0x0112, 1, b"\x06\0\0\0")),
     ],
     ids=["doubled", "tripled", "-1/0", "pointer out", "cut", "longer", "long", "byte"],
 )
-def test_what_else_a_block_holds_does_not_matter(block):
+def test_other_contents_of_a_block_do_not_matter(block):
     assert read_orientation(block) == 6
 
 
@@ -55,7 +55,7 @@ def test_what_else_a_block_holds_does_not_matter(block):
         b"MM\0*\0\0\0\x08\xff\xff",
     ],
 )
-def test_a_broken_block_says_nothing(block):
+def test_a_broken_block_is_ignored(block):
     assert read_orientation(block) is None
 
 
@@ -65,12 +65,12 @@ def test_a_broken_tag_does_not_hide_the_next_block():
 
 
 def test_only_a_few_headers_before_a_block_are_skipped():
-    # to skip one copies the rest of the block
+    # skipping one copies the rest of the block
     assert read_orientation(b"Exif\0\0" * 4 + tiff(6)) == 6
     assert read_orientation(b"Exif\0\0" * 5 + tiff(6)) is None
 
 
-def test_no_more_than_some_blocks_are_asked_for():
+def test_the_number_of_read_blocks_is_bounded():
     blocks = iter([b"silent"] * 1000)
     assert first_orientation(blocks) == 1
     assert len(list(blocks)) > 900

@@ -1,4 +1,4 @@
-"""JPEG by its markers: the truth is what the plain picture decodes to."""
+"""JPEG by its markers: the expected pixels are those of the plain picture."""
 
 import io
 import random
@@ -30,7 +30,7 @@ def jpeg(image: Image.Image = UP, *, grey: bool = False, **options: object) -> b
 
 
 def video(seed: int) -> bytes:
-    """What phones put behind a picture: in it every marker occurs by chance."""
+    """Bytes that phones append to a picture; every marker occurs in them by chance."""
     return b"MotionPhoto_Data\0\0\0\x18ftypmp42" + random.Random(seed).randbytes(100_000)
 
 
@@ -60,20 +60,20 @@ AROUND = {
 
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_lies_around_a_picture_does_not_matter(kind, around):
+def test_bytes_around_a_picture_do_not_matter(kind, around):
     data = jpeg(**KINDS[kind])
     np.testing.assert_array_equal(decode(AROUND[around](data)), decode(data))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_motion_photo_is_its_picture(seed):
+def test_a_motion_photo_decodes_to_its_picture(seed):
     data = jpeg()
     np.testing.assert_array_equal(decode(data + video(seed)), decode(data))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\0" * 700, b"\xff\xff\xff"])
-def test_a_picture_that_lacks_its_end_marker_alone_is_read(kind, end):
+def test_a_picture_that_lacks_only_its_end_marker_is_read(kind, end):
     data = jpeg(**KINDS[kind])
     np.testing.assert_array_equal(decode(data[:-2] + end), decode(data))
 
@@ -94,7 +94,7 @@ def test_a_picture_that_lacks_pixels_is_refused(kind, share, end):
 
 
 @pytest.mark.parametrize("cut", [8, 20, 60])
-def test_a_few_bytes_too_little_are_noticed(cut):
+def test_a_few_missing_bytes_are_noticed(cut):
     noise = Image.fromarray(
         np.random.default_rng(1).integers(0, 255, (128, 100, 3), dtype=np.uint8)
     )
@@ -102,7 +102,7 @@ def test_a_few_bytes_too_little_are_noticed(cut):
         decode(jpeg(noise)[:-cut])
 
 
-def test_scans_that_are_missing_are_noticed():
+def test_missing_scans_are_noticed():
     data = jpeg(progressive=True)
     last = data.rfind(b"\xff\xda")
     with pytest.raises(InvalidImageError, match="ends before its image does"):
@@ -127,7 +127,7 @@ def test_exif_is_found_in_any_segment(segments):
     np.testing.assert_array_equal(decode(data), np.rot90(decode(jpeg(SIDE)), -1))
 
 
-def test_the_exif_of_what_follows_does_not_count():
+def test_exif_behind_the_picture_does_not_count():
     assert read_jpeg(jpeg() + with_segments(jpeg(), segment(0xE1, exif(6)))).orientation == 1
 
 
@@ -135,7 +135,7 @@ def test_the_walk_ends_with_the_first_scan_too_many():
     blocks = 375 * 375
     allowed = 1 + (MAX_SCAN_BLOCKS - 3 * blocks) // blocks
     assert read_jpeg(many_scans(3000, allowed - 1)).format == "JPEG"
-    # what follows that scan is not looked at: it would be a fault of another kind
+    # the walk ignores what follows that scan: it would be a fault of another kind
     data = many_scans(3000, allowed)[:-2] + segment(0xC0, b"")
     with pytest.raises(InvalidImageError, match="more scans than its size allows"):
         read_jpeg(data)
@@ -152,25 +152,25 @@ def test_a_few_scans_more_cost_more_and_are_allowed():
     assert decode(many_scans(800, 60)).shape == (800, 800, 3)
 
 
-def test_more_segments_than_are_walked_are_refused():
+def test_too_many_segments_are_refused():
     data = with_segments(jpeg(), segment(0xFE, b"") * (MAX_PIECES + 1))
     with pytest.raises(InvalidImageError, match="segments"):
         read_jpeg(data)
 
 
-def test_a_file_of_one_byte_again_and_again_is_read_once():
-    # a search that began anew at each of them would run into the time limit of tests
+def test_a_file_of_one_repeated_byte_is_read_once():
+    # a search that restarts at each of them would exceed the time limit of tests
     with pytest.raises(InvalidImageError):
         read_jpeg(b"\xff\xd8" + b"\xff" * 3_000_000)
 
 
 @pytest.mark.parametrize("at", range(2, 700, 7))
-def test_any_start_of_a_file_is_refused_or_read(at):
+def test_every_prefix_of_a_file_is_refused_or_read(at):
     with pytest.raises(InvalidImageError):
         decode(jpeg()[:at])
 
 
-def test_damage_never_raises_anything_else():
+def test_damaged_files_raise_no_other_error():
     data, chance = bytearray(jpeg(progressive=True)), random.Random(3)
     for _ in range(300):
         damaged = bytearray(data)
@@ -184,7 +184,7 @@ def test_damage_never_raises_anything_else():
         assert pixels.shape[:2] == (header.height, header.width)
 
 
-def test_adobe_colours_are_those_of_pillow():
+def test_adobe_colours_decode_as_in_pillow():
     rgb = photos.encode(UP, "JPEG", quality=95, keep_rgb=True)
     truth = np.asarray(Image.open(io.BytesIO(rgb)).convert("RGB"))
     assert np.abs(decode(rgb).astype(int) - truth).max() <= 2

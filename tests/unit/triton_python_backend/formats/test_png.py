@@ -1,4 +1,4 @@
-"""PNG by its chunks: the truth is what the plain picture decodes to."""
+"""PNG by its chunks: the expected pixels are those of the plain picture."""
 
 import io
 import random
@@ -38,7 +38,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize("kind", METADATA)
-def test_metadata_never_fail_a_picture(kind):
+def test_metadata_never_make_a_picture_fail(kind):
     np.testing.assert_array_equal(decode(with_chunks(PNG, METADATA[kind])), decode(PNG))
 
 
@@ -47,7 +47,7 @@ def test_metadata_never_fail_a_picture(kind):
     [PNG + b"trailing", PNG[:-12], PNG[:-4], PNG[:-12] + chunk(b"IEND", b"", check=1)],
     ids=["trailing", "no end", "half an end", "wrong CRC of the end"],
 )
-def test_the_end_does_not_matter(data):
+def test_the_end_chunk_does_not_matter(data):
     np.testing.assert_array_equal(decode(data), decode(PNG))
 
 
@@ -78,7 +78,7 @@ EXIF = {
 
 
 @pytest.mark.parametrize("kind", EXIF)
-def test_exif_is_found_wherever_png_carries_it(kind):
+def test_exif_is_found_in_every_place_of_a_png(kind):
     data = EXIF[kind](photos.encode(SIDE))
     header = read_png(data)
     assert (header.width, header.height) == (100, 128)
@@ -89,24 +89,24 @@ MODES = ["1", "L", "LA", "P", "RGB", "RGBA"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_is_what_pillow_reads(mode):
+def test_every_mode_decodes_as_in_pillow(mode):
     image = UP.convert(mode)
     data = photos.encode(image)
     truth = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(decode(data), truth)
 
 
-def test_an_animation_is_its_still_picture():
+def test_an_animation_decodes_to_its_still_picture():
     data = photos.encode(UP, save_all=True, append_images=[SIDE.resize(UP.size)])
     np.testing.assert_array_equal(decode(data), np.asarray(UP))
 
 
-def test_more_chunks_than_are_walked_are_refused():
+def test_too_many_chunks_are_refused():
     with pytest.raises(InvalidImageError, match="chunks"):
         read_png(with_chunks(PNG, chunk(b"tEXt", b"") * (MAX_PIECES + 1)))
 
 
-def test_texts_that_grow_are_not_all_inflated(monkeypatch):
+def test_the_number_of_inflated_texts_is_bounded(monkeypatch):
     profile = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 9\n" + b"0" * (1 << 20))
     data = with_chunks(PNG, *[chunk(b"zTXt", profile)] * 4000)
     inflated = []
@@ -127,7 +127,7 @@ def test_interlacing_costs_more():
     assert read_png(bytes(head)).cost > 1.5 * read_png(PNG).cost
 
 
-def test_damage_never_raises_anything_else():
+def test_damaged_files_raise_no_other_error():
     chance = random.Random(5)
     for _ in range(200):
         damaged = bytearray(PNG)

@@ -1,4 +1,4 @@
-"""WebP by its chunks: the truth is what the plain picture decodes to."""
+"""WebP by its chunks: the expected pixels are those of the plain picture."""
 
 import random
 import struct
@@ -53,7 +53,7 @@ def test_the_size_is_that_of_the_pixels(kind):
         b"x",
     ],
 )
-def test_what_follows_the_picture_does_not_matter(kind, extra):
+def test_bytes_after_the_picture_do_not_matter(kind, extra):
     data = webp(**KINDS[kind])
     np.testing.assert_array_equal(decode(data + extra), decode(data))
 
@@ -67,12 +67,12 @@ def test_exif_is_found(block):
     np.testing.assert_array_equal(decode(data), np.asarray(UP))
 
 
-def test_exif_that_was_added_without_mending_the_total_counts():
+def test_exif_counts_although_the_total_size_omits_it():
     data = webp(SIDE, lossless=True) + riff_chunk(b"EXIF", tiff(6))
     np.testing.assert_array_equal(decode(data), np.asarray(UP))
 
 
-def test_an_animation_is_its_first_picture():
+def test_an_animation_decodes_to_its_first_picture():
     data = webp(save_all=True, append_images=[SIDE.resize(UP.size)], lossless=True)
     np.testing.assert_array_equal(decode(data), np.asarray(UP))
 
@@ -91,7 +91,7 @@ def test_a_file_without_a_picture_is_refused():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_never_raises_anything_else(kind):
+def test_damaged_files_raise_no_other_error(kind):
     data, chance = webp(**KINDS[kind]), random.Random(5)
     for _ in range(200):
         damaged = bytearray(data)
