@@ -24,7 +24,7 @@ def test_a_deadline_that_passed_is_an_error():
         Deadline.after(0).remaining_seconds()
 
 
-def test_slots_refuse_one_more_and_are_given_back():
+def test_slots_refuse_one_more_and_are_released():
     slots = AdmissionControl(2)
     with slots.take(), slots.take():
         assert slots.taken == 2
@@ -34,7 +34,7 @@ def test_slots_refuse_one_more_and_are_given_back():
     assert slots.taken == 0
 
 
-def test_a_slot_is_given_back_when_its_holder_fails():
+def test_a_slot_is_released_when_its_holder_fails():
     slots = AdmissionControl(1)
     with pytest.raises(ValueError, match="broken"), slots.take():
         raise ValueError("broken")
@@ -42,7 +42,7 @@ def test_a_slot_is_given_back_when_its_holder_fails():
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that moves only when told to."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -52,13 +52,13 @@ class Clock:
 
 
 def serve(slots: AdmissionControl, clock: Clock, *, times: int, seconds: float) -> None:
-    """Let so many in one after the other, each for so long."""
+    """Admit `times` requests one after the other, each for `seconds`."""
     for _ in range(times):
         with slots.take():
             clock.now += seconds
 
 
-def test_who_would_wait_too_long_is_refused_and_told_when_to_come_back():
+def test_a_request_that_would_wait_too_long_is_refused_with_retry_after():
     clock = Clock()
     slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     serve(slots, clock, times=200, seconds=0.3)
@@ -72,7 +72,7 @@ def test_who_would_wait_too_long_is_refused_and_told_when_to_come_back():
         assert slots.taken == 4
 
 
-def test_one_is_let_in_however_slow_it_goes():
+def test_one_request_is_admitted_however_slow_answers_are():
     clock = Clock()
     slots = AdmissionControl(100, max_wait_seconds=0.01, clock=clock)
     serve(slots, clock, times=50, seconds=5.0)
@@ -91,7 +91,7 @@ def test_idle_time_does_not_count_as_slowness():
         assert slots.expected_wait_seconds == pytest.approx(1.0)
 
 
-def test_when_it_goes_faster_again_more_are_let_in():
+def test_faster_answers_admit_more_requests():
     clock = Clock()
     slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     serve(slots, clock, times=100, seconds=2.0)
@@ -108,10 +108,10 @@ async def test_workers_run_beside_the_event_loop():
     assert name.startswith("aurum-cpu")
 
 
-async def test_a_queue_before_the_workers_ends_with_the_deadline():
+async def test_waiting_for_a_worker_ends_with_the_deadline():
     workers, release = CpuPool(1), threading.Event()
     busy = asyncio.ensure_future(workers.run(release.wait, deadline=Deadline.after(60)))
-    await asyncio.sleep(0)  # lets it take the only thread
+    await asyncio.sleep(0)  # let it take the only thread
     try:
         with pytest.raises(RequestTimeoutError):
             await workers.run(int, deadline=Deadline.after(0.05))
@@ -121,7 +121,7 @@ async def test_a_queue_before_the_workers_ends_with_the_deadline():
         workers.close()
 
 
-async def test_an_error_on_a_thread_does_not_keep_what_it_was_about():
+async def test_an_error_on_a_thread_keeps_no_reference_to_its_work():
     class Body:
         pass
 
@@ -140,7 +140,7 @@ async def test_an_error_on_a_thread_does_not_keep_what_it_was_about():
             await workers.run(work, deadline=Deadline.after(10))
         del work
         for _ in range(100):
-            # the thread lets go of it a moment later
+            # the thread releases it a moment later
             await asyncio.sleep(0.01)
             if kept() is None:
                 break

@@ -1,4 +1,4 @@
-"""Images are judged by their header; what counts as upright is what `face_preprocess` decodes."""
+"""Images are checked by their header; their upright size equals what `face_preprocess` decodes."""
 
 import hashlib
 import struct
@@ -22,7 +22,7 @@ def picture(size=(30, 20)) -> Image.Image:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
+    """Return a PNG that claims a size and contains no pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))
@@ -38,7 +38,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_accepted_formats_are_told_by_content(kind):
+def test_accepted_formats_are_recognised_by_content(kind):
     data = photos.encode(picture(), kind)
     image = check_image(data, LIMITS)
     assert (image.format, image.width, image.height) == (kind, 30, 20)
@@ -46,7 +46,7 @@ def test_accepted_formats_are_told_by_content(kind):
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": False}, {"exif": b"Exif"}])
-def test_all_three_kinds_of_webp_tell_their_size(options):
+def test_the_size_is_read_from_all_three_kinds_of_webp(options):
     assert check_image(photos.encode(picture((33, 21)), "WEBP", **options), LIMITS).width == 33
 
 
@@ -57,13 +57,13 @@ def test_other_formats_are_refused(kind):
 
 
 @pytest.mark.parametrize("data", [b"hello", b"BM but no bitmap", b"\x00" * 100, b"<svg/>"])
-def test_other_bytes_are_refused(data):
+def test_arbitrary_bytes_are_refused(data):
     assert sniff(data) is None
     with pytest.raises(UnsupportedMediaTypeError):
         check_image(data, LIMITS)
 
 
-def test_no_bytes_are_no_image():
+def test_empty_data_are_refused():
     with pytest.raises(InvalidImageError, match="no bytes"):
         check_image(b"", LIMITS)
 
@@ -109,7 +109,7 @@ def test_more_scans_than_the_size_allows_are_refused():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_size_is_the_size_that_is_decoded(kind, orientation):
+def test_the_upright_size_is_the_decoded_size(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = photos.encode(picture(), kind, exif=exif)
@@ -119,7 +119,7 @@ def test_upright_size_is_the_size_that_is_decoded(kind, orientation):
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
-def test_a_broken_orientation_counts_as_none(exif):
+def test_a_broken_orientation_is_ignored(exif):
     assert check_image(photos.encode(picture(), "JPEG", exif=exif), LIMITS).width == 30
 
 
@@ -143,7 +143,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_stage_decodes_passes_with_its_size(kind):
+def test_images_that_the_stage_decodes_pass_with_the_same_size(kind):
     data = KINDS[kind]()
     image = check_image(data, LIMITS)
     assert (image.height, image.width) == decoding.decode(data).shape[:2] == (20, 30)

@@ -1,4 +1,4 @@
-"""The order of things, with an engine whose answers are known."""
+"""The order of a request, with an engine that gives known answers."""
 
 import asyncio
 
@@ -55,13 +55,13 @@ async def compare(pipeline, a, b, selection=LARGEST):
     return await pipeline.compare(image_a=a, image_b=b, selection=selection, deadline=deadline)
 
 
-async def test_the_engine_is_asked_for_no_more_than_needed(pipeline, fake):
+async def test_only_needed_outputs_are_requested(pipeline, fake):
     await run(pipeline, photo())
     await run(pipeline, photo(), need=Need.SCORE)
     assert fake.needs == [Need.NOTHING_MORE, Need.SCORE]
 
 
-async def test_an_image_that_fails_the_check_never_reaches_the_engine(pipeline, fake):
+async def test_a_refused_image_never_reaches_the_engine(pipeline, fake):
     with pytest.raises(UnsupportedMediaTypeError):
         await run(pipeline, b"no image")
     assert fake.needs == []
@@ -86,7 +86,7 @@ async def test_faces_and_waiting_are_counted(pipeline, metrics):
     assert took.total == pytest.approx(took.validate + took.inference)
 
 
-async def test_one_request_too_many_is_refused_at_once(pipeline, fake):
+async def test_a_request_above_the_limit_is_refused_at_once(pipeline, fake):
     fake.seconds = 0.2
     answers = await asyncio.gather(
         *(run(pipeline, photo()) for _ in range(6)), return_exceptions=True
@@ -96,7 +96,7 @@ async def test_one_request_too_many_is_refused_at_once(pipeline, fake):
     assert fake.most_active == 4
 
 
-async def test_who_is_refused_anyway_is_refused_before_the_image_is_read(pipeline, fake):
+async def test_a_full_service_refuses_before_the_image_is_read(pipeline, fake):
     fake.seconds = 3600
     waiting = [asyncio.create_task(run(pipeline, photo())) for _ in range(4)]
     while fake.active < 4:
@@ -115,39 +115,39 @@ async def test_similarity_is_the_cosine_of_the_largest_faces(pipeline, seed, sim
     assert len(result.a.analysis.faces) == 1
 
 
-async def test_both_images_are_analysed_at_once(pipeline, fake):
+async def test_both_images_are_analysed_concurrently(pipeline, fake):
     fake.seconds = 0.05
     await compare(pipeline, photo(), photo())
     assert fake.most_active == 2
 
 
 @pytest.mark.parametrize("blank", ["image_a", "image_b"])
-async def test_the_image_without_a_face_is_named(pipeline, blank):
+async def test_the_error_names_the_image_without_a_face(pipeline, blank):
     images = {"image_a": photo(), "image_b": photo()} | {blank: photo(faces=0)}
     with pytest.raises(NoFaceError, match=blank):
         await compare(pipeline, images["image_a"], images["image_b"])
 
 
-async def test_the_image_that_is_none_is_named_and_the_other_not_waited_for(pipeline, fake):
+async def test_the_error_names_a_broken_image_without_waiting_for_the_other(pipeline, fake):
     fake.seconds = 3600
     with pytest.raises(InvalidImageError, match="image_b: the image has no bytes"):
         await asyncio.wait_for(compare(pipeline, photo(), b""), 20)
     assert fake.active == 0
 
 
-async def test_embeddings_of_two_spaces_are_made_again(pipeline, fake):
+async def test_embeddings_of_two_spaces_are_computed_again(pipeline, fake):
     fake.spaces = ["0" * 16, SPACE]
     assert (await compare(pipeline, photo(), photo())).similarity == 1.0
     assert len(fake.needs) == 4
 
 
-async def test_two_spaces_that_stay_are_no_comparison(pipeline, fake):
+async def test_lasting_differences_of_space_are_an_error(pipeline, fake):
     fake.spaces = ["0" * 16, SPACE] * 2
     with pytest.raises(InferenceUnavailableError):
         await compare(pipeline, photo(), photo())
 
 
-async def test_requests_for_high_detail_go_one_at_a_time_and_leave_others_their_place(
+async def test_requests_for_high_detail_run_one_at_a_time_and_take_no_place_of_others(
     pipeline, fake
 ):
     fake.seconds = 0.05
@@ -159,7 +159,7 @@ async def test_requests_for_high_detail_go_one_at_a_time_and_leave_others_their_
     assert fake.most_active == 2
 
 
-async def test_a_turn_that_does_not_come_in_time_is_a_timeout(pipeline, fake):
+async def test_waiting_too_long_for_a_turn_is_a_timeout(pipeline, fake):
     fake.seconds = 0.3
     high = Selection(32, 0.5, detail="high")
     first = asyncio.create_task(run(pipeline, photo(seed=1), selection=high))
@@ -172,7 +172,7 @@ async def test_a_turn_that_does_not_come_in_time_is_a_timeout(pipeline, fake):
     assert (await run(pipeline, photo(seed=3), selection=high)).faces_found == 1
 
 
-async def test_pictures_that_are_slow_to_decode_wait_for_each_other_alone(fake, metrics):
+async def test_slow_pictures_wait_only_for_each_other(fake, metrics):
     slow, gate = photo(seed=1), AdmissionControl(8)
     workers = CpuPool(1)
     ordinary = AdmissionControl(8)
@@ -189,7 +189,7 @@ async def test_pictures_that_are_slow_to_decode_wait_for_each_other_alone(fake, 
         patch.setattr("triton_python_backend.formats.header.SLOW_NANOSECONDS", 0)
         await asyncio.gather(run(pipeline, slow), run(pipeline, slow))
     assert fake.most_active == 1
-    # their times say nothing about how long others would wait
+    # their times do not count for the expected wait of others
     assert gate._seconds_each is not None
     assert ordinary._seconds_each is None
     await asyncio.gather(run(pipeline, slow), run(pipeline, slow))

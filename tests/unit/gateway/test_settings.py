@@ -27,13 +27,13 @@ def test_a_variable_sets_its_field(monkeypatch):
     assert settings.triton_address == "triton:9"
 
 
-def test_a_misspelt_variable_is_named_with_the_right_one(monkeypatch):
+def test_the_error_names_a_misspelt_variable_and_the_right_one(monkeypatch):
     monkeypatch.setenv("AURUM_MAX_IMAGE_BYTE", "1000")
     with pytest.raises(ConfigurationError, match="AURUM_MAX_IMAGE_BYTES"):
         load_settings()
 
 
-def test_variables_of_the_tests_are_left_alone(monkeypatch):
+def test_variables_of_the_tests_are_ignored(monkeypatch):
     monkeypatch.setenv("AURUM_TEST_DATA", "/somewhere")
     assert load_settings() == Settings()
 
@@ -41,13 +41,13 @@ def test_variables_of_the_tests_are_left_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "0"), ("SCORING", "maybe"), ("MATCH_THRESHOLD", "2")]
 )
-def test_a_value_that_cannot_be_is_named(monkeypatch, name, value):
+def test_the_error_names_an_impossible_value(monkeypatch, name, value):
     monkeypatch.setenv(f"AURUM_{name}", value)
     with pytest.raises(ConfigurationError, match=f"AURUM_{name}: .*{value}"):
         load_settings()
 
 
-def test_settings_do_not_change():
+def test_settings_are_immutable():
     with pytest.raises(ValidationError):
         Settings().port = 1
     with pytest.raises(ValidationError):

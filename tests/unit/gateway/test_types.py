@@ -25,18 +25,18 @@ def test_each_limit_has_its_reason(reason):
     assert QualityLimits().reasons(replace(GOOD, **CASES[reason])) == (reason,)
 
 
-def test_all_reasons_are_named():
+def test_all_reasons_are_listed():
     worst = replace(GOOD, size=1, sharpness=0, yaw=90)
     assert QualityLimits().reasons(worst) == ("too_small", "blurred", "turned_away")
 
 
-def test_limits_themselves_are_acceptable():
+def test_values_at_the_limits_are_acceptable():
     limits = QualityLimits()
     edge = replace(GOOD, size=limits.min_size, yaw=limits.max_yaw, roll=-limits.max_roll)
     assert limits.reasons(edge) == ()
 
 
-def test_one_ready_version_is_enough_for_a_stage_and_one_unready_stage_too_much():
+def test_each_stage_needs_one_ready_version():
     old, new = StageVersion("1", "UNAVAILABLE", "unloaded"), StageVersion("2", "READY", "")
     served, gone = StageStatus("a", (old, new)), StageStatus("b", (old,))
     assert EngineStatus(True, "", (served,)).ready

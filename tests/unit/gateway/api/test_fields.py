@@ -1,4 +1,4 @@
-"""Fields of requests: base64, strict JSON, texts that are parsed."""
+"""Fields of requests: base64, strict JSON, parsed texts."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ URL_SAFE = base64.urlsafe_b64encode(DATA).decode()
         "\r\n".join(PLAIN[at : at + 76] for at in range(0, len(PLAIN), 76)),
     ],
 )
-def test_base64_in_all_its_forms(text):
+def test_base64_is_read_in_all_its_forms(text):
     assert decode_image("image", text, len(DATA)) == DATA
 
 
@@ -58,19 +58,19 @@ def test_padding_may_be_left_out(size):
         ".",
     ],
 )
-def test_what_is_no_base64(text):
+def test_other_texts_than_base64_are_refused(text):
     for given in (text, f"data:image/png;base64,{text}"):
         with pytest.raises(InvalidImageError):
             decode_image("image", given, 100)
 
 
 @pytest.mark.parametrize("value", [None, True, 1, [PLAIN], {}, "data:image/png,AAAA", "data:AAAA"])
-def test_what_is_no_text_of_an_image(value):
+def test_other_types_than_text_are_refused(value):
     with pytest.raises(InvalidRequestError):
         decode_image("image", value, 10_000)
 
 
-def test_too_many_bytes_of_base64():
+def test_base64_is_limited_in_size():
     for text in (PLAIN, URL_SAFE.rstrip("=")):
         with pytest.raises(ImageTooLargeError):
             decode_image("image", text, len(DATA) - 1)
@@ -93,7 +93,7 @@ def test_too_many_bytes_of_base64():
         (b"", "no JSON"),
     ],
 )
-def test_json_that_is_refused(text, said):
+def test_invalid_json_is_refused(text, said):
     with pytest.raises(InvalidRequestError, match=said):
         parse_json(text)
 
@@ -108,13 +108,13 @@ def test_json_that_is_refused(text, said):
         (b"[],", 300_000, "262144 values"),
     ],
 )
-def test_json_of_a_million_things_is_refused_before_it_is_parsed(piece, count, said):
+def test_json_of_a_million_values_is_refused_before_it_is_parsed(piece, count, said):
     with pytest.raises(InvalidRequestError, match=said):
-        # no parser gets to see that it is no JSON
+        # refused although it is not even JSON, so no parser saw it
         parse_json(b'{"a":[' + piece * count + b"x")
 
 
-def test_what_an_enrolment_may_hold_is_no_million_things():
+def test_the_largest_enrolment_is_within_the_limits_of_json():
     texts = {f"key_{number}": '{"[' * 80 for number in range(16)}
     given = [{"embedding": [-0.015625] * 4096, "subject": "a", "metadata": texts}] * 32
     assert parse_json(json.dumps({"embeddings": given}))["embeddings"] == given
@@ -130,7 +130,7 @@ def test_of_many_wrong_values_one_is_reported(given):
     assert raised.value.__cause__.error_count() == 1
 
 
-def test_base64_that_is_escaped_without_need_is_refused():
+def test_base64_with_needless_escapes_is_refused():
     text = "data:;base64," + "%41" * 5000
     with pytest.raises(InvalidImageError):
         decode_image("image", text, 10_000)
@@ -139,7 +139,7 @@ def test_base64_that_is_escaped_without_need_is_refused():
 
 
 @pytest.mark.parametrize("fill", ["%2B", "%2f", "%0D%0A%20AAAA"])
-def test_base64_may_be_escaped_wherever_it_needs_to_be(fill):
+def test_base64_may_have_necessary_escapes(fill):
     text = "data:;base64," + fill * 8000
     plain = {"%2B": "+", "%2f": "/"}.get(fill, "AAAA") * 8000
     assert decode_image("image", text, 30_000) == base64.b64decode(plain)
@@ -193,7 +193,7 @@ RIGHT = {
 }
 
 
-def test_json_of_the_right_types_is_taken():
+def test_json_of_the_right_types_is_accepted():
     assert read_fields(RIGHT, {}, Shape).model_dump() == {
         **RIGHT,
         "inner": {"numbers": [1.0], "flag": False},
@@ -238,7 +238,7 @@ def test_texts_are_parsed_by_the_type_of_their_field():
         ("other", "x"),
     ],
 )
-def test_texts_that_are_refused(name, text):
+def test_texts_of_another_type_are_refused(name, text):
     with pytest.raises(InvalidRequestError):
         read_fields({}, {name: text}, Shape)
 
@@ -246,6 +246,6 @@ def test_texts_that_are_refused(name, text):
 @pytest.mark.parametrize(
     "values", [{"text": "\0"}, {"more": {"a": "\0"}}, {"more": {"a": [{"b": "x\0"}]}}]
 )
-def test_nul_is_refused_wherever_it_is(values):
+def test_nul_is_refused_everywhere(values):
     with pytest.raises(InvalidRequestError, match="NUL"):
         read_fields(values, {}, Shape)

@@ -1,4 +1,4 @@
-"""Multipart forms: every file name, every way to cut the bytes, and what is no form."""
+"""Multipart forms: every file name, every way to split the bytes, and malformed bodies."""
 
 import pytest
 from hypothesis import given
@@ -82,7 +82,7 @@ def names(disposition: str | bytes) -> tuple[str, str | None]:
         ("", None),
     ],
 )
-def test_file_names(sent, expected):
+def test_file_names_are_read(sent, expected):
     sent = sent if isinstance(sent, bytes) else sent.encode()
     assert names(b'name="image"; ' + sent) == ("image", expected)
     if expected is not None and b"unclosed" not in sent:
@@ -92,12 +92,12 @@ def test_file_names(sent, expected):
 @pytest.mark.parametrize(
     "sent", ["name=image", "NAME = image", "name*=utf-8''image", 'name="image";', 'x; name="image"']
 )
-def test_names_of_fields(sent):
+def test_field_names_are_read(sent):
     assert names(sent)[0] == "image"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=60))
-def test_any_file_name_leaves_the_name_of_the_field(name):
+def test_no_file_name_changes_the_name_of_the_field(name):
     assert names(f'name="image"; filename="{name}"')[0] == "image"
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     assert names(f'name="image"; filename="{escaped}"') == ("image", name or None)
@@ -115,7 +115,7 @@ FORM = (
 
 
 @pytest.mark.parametrize("size", range(1, 40))
-def test_pieces_of_any_size_make_the_same_parts(size):
+def test_pieces_of_any_size_give_the_same_parts(size):
     parts = read(FORM, size=size)
     assert [data for _, data in parts] == [
         b"\r\n--b\x00\r\n--bb\r\n-",
@@ -129,7 +129,7 @@ def test_pieces_of_any_size_make_the_same_parts(size):
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_any_bytes_come_through(data, size):
+def test_any_bytes_are_passed_on(data, size):
     ((_, got),) = read(part('name="image"', data) + b"--b--", size=size) or [(None, data)]
     assert got == data or b"\r\n--b" in b"\r\n" + data
 
@@ -148,18 +148,18 @@ def test_any_bytes_come_through(data, size):
         b"--b\r\n" + b"a" * 100_000,
     ],
 )
-def test_what_is_no_form(body):
+def test_malformed_forms_are_refused(body):
     with pytest.raises(InvalidRequestError):
         read(body, size=1000)
 
 
 @pytest.mark.parametrize("boundary", ["", "b" * 257, "é"])
-def test_boundaries_that_are_none(boundary):
+def test_invalid_boundaries_are_refused(boundary):
     with pytest.raises(InvalidRequestError):
         FormParser(boundary)
 
 
-def test_parsing_holds_little():
+def test_parsing_buffers_little():
     parser = FormParser("b")
     list(parser.feed(part('name="image"')[:-3]))
     for _ in range(100):
@@ -167,7 +167,7 @@ def test_parsing_holds_little():
     assert len(parser._buffer) < 10
 
 
-def test_a_header_of_many_parameters_is_read_in_time():
+def test_a_header_of_many_parameters_is_read_quickly():
     kind, parameters = parse_header("Form-Data; " + "a=b;" * 100_000)
     assert (kind, parameters) == ("form-data", {"a": "b"})
     assert parse_header("") == ("", {})

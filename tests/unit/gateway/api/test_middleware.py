@@ -1,4 +1,4 @@
-"""The one table from error codes to HTTP."""
+"""The single table from error codes to HTTP."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ TABLES = {
     *("api/examples.py", "api/collections/examples.py", "api/kserve/examples.py"),
     *("api/health/routes.py", "api/docs.py"),
 }
-"""The table of problems, the tables of routes, and what answers without a problem."""
+"""The table of problems, the tables of routes, and modules that answer without a problem."""
 
 
 def test_no_other_module_names_a_status_of_an_error():

@@ -1,4 +1,4 @@
-"""Keys, values, the bound in memory, the breaker, single flight and active weights."""
+"""Keys, values, the memory bound, the circuit breaker, single flight and active weights."""
 
 import asyncio
 from dataclasses import replace
@@ -28,7 +28,7 @@ def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0", look=DEFAUL
     return keys.field(release=release, tenant=tenant, need=need, weights=weights, look=look)
 
 
-def test_a_field_names_all_that_an_answer_depends_on():
+def test_a_key_contains_everything_that_an_answer_depends_on():
     others = [
         name(weights=replace(SERVED, detection=Weights("x", "1"))),
         name(weights=replace(SERVED, embedding=Weights("x", "1"))),
@@ -42,18 +42,18 @@ def test_a_field_names_all_that_an_answer_depends_on():
     assert len(set(others)) == len(others)
 
 
-def test_the_number_of_faces_does_not_part_answers():
+def test_the_number_of_faces_is_not_part_of_the_key():
     assert name(look=Look(max_faces=5)) == name()
 
 
-def test_weights_that_an_answer_does_not_take_do_not_part_it():
+def test_unused_weights_are_not_part_of_the_key():
     other = InService(SERVED.detection, None, Weights("x", "1"))
     assert name(Need.CROPS, other) == name(Need.CROPS)
     assert name(Need.EMBEDDING, other) is None
 
 
 @pytest.mark.parametrize("need", NEEDS)
-def test_an_answer_that_holds_more_suffices(need):
+def test_an_answer_with_more_outputs_suffices(need):
     found = keys.sufficient(need)
     assert found[0] == need
     assert set(found) == {each for each in NEEDS if need in each}
@@ -65,7 +65,7 @@ def test_an_answer_that_holds_more_suffices(need):
     count=st.integers(0, 4),
     nan=st.booleans(),
 )
-def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan):
+def test_faces_are_read_back_unchanged_with_the_needed_outputs(need, more, count, nan):
     kept = [expected_face(index, 1, need | more) for index in range(count)]
     wanted = [expected_face(index, 1, need) for index in range(count)]
     if nan:
@@ -85,7 +85,7 @@ def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan
                 assert found.dtype == array.dtype
 
 
-def test_what_was_found_beside_the_faces_comes_back():
+def test_faces_found_and_rotation_are_read_back():
     face = expected_face(0, 0, EVERYTHING)
     value = codec.encode((face,), image=IMAGE, field="f", beyond=(0.75, 0.5), rotation=270)
     kept = codec.decode(value, need=Need.NOTHING_MORE)
@@ -98,9 +98,7 @@ VALUE = codec.encode((expected_face(0, 0, EVERYTHING),), image=IMAGE, field="f")
 @given(
     cut=st.integers(0, len(VALUE) - 1), position=st.integers(0, len(VALUE) - 1), garbage=st.binary()
 )
-def test_a_value_that_is_cut_changed_garbage_or_of_another_place_is_not_sound(
-    cut, position, garbage
-):
+def test_truncated_changed_or_foreign_values_are_not_sound(cut, position, garbage):
     changed = bytearray(VALUE)
     changed[position] ^= 1
     for value in (VALUE[:cut], bytes(changed), garbage):
@@ -118,7 +116,7 @@ def test_garbage_is_malformed(garbage):
     assert kept.faces == ()
 
 
-async def test_memory_stays_within_its_bytes_and_drops_what_was_not_used():
+async def test_memory_stays_within_its_bytes_and_drops_the_least_recently_used():
     evicted = []
     cache = MemoryCache(max_bytes=10_000, ttl_seconds=60, on_eviction=lambda: evicted.append(1))
     await cache.set("first", "f", bytes(2000))
@@ -172,7 +170,7 @@ async def join(single_flight, work, count):
     return tasks
 
 
-async def test_identical_work_runs_once_and_again_later():
+async def test_simultaneous_identical_work_runs_once():
     single_flight, work = SingleFlight(), Work()
     tasks = await join(single_flight, work, 5)
     work.go.set()
@@ -181,7 +179,7 @@ async def test_identical_work_runs_once_and_again_later():
     assert len(single_flight) == 0
 
 
-async def test_a_cancelled_waiter_cancels_nobody_else_even_the_first():
+async def test_a_cancelled_waiter_cancels_no_other_waiter():
     single_flight, work = SingleFlight(), Work()
     tasks = await join(single_flight, work, 3)
     tasks[0].cancel()
@@ -191,7 +189,7 @@ async def test_a_cancelled_waiter_cancels_nobody_else_even_the_first():
     assert work.cancelled == 0
 
 
-async def test_work_that_nobody_waits_for_is_cancelled():
+async def test_work_without_waiters_is_cancelled():
     single_flight, work = SingleFlight(), Work()
     tasks = await join(single_flight, work, 3)
     for task in tasks:
@@ -201,7 +199,7 @@ async def test_work_that_nobody_waits_for_is_cancelled():
     assert (work.cancelled, len(single_flight)) == (1, 0)
 
 
-async def test_errors_are_shared_and_not_kept():
+async def test_errors_are_shared_and_not_stored():
     single_flight, work = SingleFlight(), Work()
     work.error = ValueError("no")
     tasks = await join(single_flight, work, 3)
@@ -216,7 +214,7 @@ async def analysis_of(fake):
     return await fake.analyse(photo(), need=EVERYTHING, deadline=Deadline.after(5))
 
 
-async def test_an_answer_of_other_weights_ends_the_belief_until_it_is_asked_again():
+async def test_an_answer_of_other_weights_invalidates_the_active_ones_until_they_are_listed():
     fake = FakeInference()
     active_weights = ActiveWeights(fake)
     await active_weights.refresh()
@@ -230,7 +228,7 @@ async def test_an_answer_of_other_weights_ends_the_belief_until_it_is_asked_agai
     assert active_weights.now.embedding.id == "0" * 16
 
 
-async def test_a_listing_that_an_answer_overtook_is_not_believed():
+async def test_a_listing_older_than_an_answer_is_ignored():
     fake = FakeInference()
     active_weights = ActiveWeights(fake)
     await active_weights.refresh()
@@ -246,7 +244,7 @@ async def test_a_listing_that_an_answer_overtook_is_not_believed():
     assert active_weights.now is None
 
 
-async def test_the_last_belief_stands_while_the_engine_is_away():
+async def test_the_active_weights_are_kept_while_the_engine_is_away():
     fake = FakeInference()
     active_weights = ActiveWeights(fake)
     await active_weights.refresh()

@@ -1,4 +1,4 @@
-"""Grouping embeddings: who is joined, who is not, and that names stay."""
+"""Grouping embeddings: which faces are joined, and that names are kept."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def people(number: int, faces: int, dimension: int = 128) -> tuple[Vector, np.nd
     return vectors[order], who[order]
 
 
-def test_people_are_told_apart():
+def test_people_are_separated():
     vectors, who = people(200, 7)
     assert partition(cluster(vectors, threshold=0.45)) == partition(who)
 
@@ -48,17 +48,17 @@ def test_a_chain_is_not_one_person():
     assert labels[0] != labels[6]
 
 
-def test_nobody_and_one_and_two():
+def test_none_one_and_two_faces():
     assert len(cluster(np.zeros((0, 8), np.float32), threshold=0.5)) == 0
     assert partition(cluster(at_degrees(0), threshold=0.5)) == [[0]]
     assert partition(cluster(at_degrees(0, 10), threshold=0.5)) == [[0, 1]]
     assert partition(cluster(at_degrees(0, 90), threshold=0.5)) == [[0], [1]]
 
 
-def test_a_component_too_large_is_taken_apart(monkeypatch: pytest.MonkeyPatch):
+def test_a_large_component_is_split(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(clustering, "MAX_LINKAGE", 20)
     vectors, who = people(30, 9)
-    # joined by a face halfway between each two people
+    # joined by a face halfway between every two people
     centres = np.stack([vectors[who == k].mean(axis=0) for k in range(30)])
     bridges = centres[:-1] + centres[1:]
     bridges /= np.linalg.norm(bridges, axis=1, keepdims=True)
@@ -66,7 +66,7 @@ def test_a_component_too_large_is_taken_apart(monkeypatch: pytest.MonkeyPatch):
     assert partition(labels[: len(who)]) == partition(who)
 
 
-def test_many_equal_faces_are_one():
+def test_many_equal_faces_are_one_group():
     vectors = np.repeat(at_degrees(0, 90), 50, axis=0)
     assert [len(group) for group in partition(cluster(vectors, threshold=0.9))] == [50, 50]
 
@@ -81,7 +81,7 @@ def test_names_follow_the_larger_part():
     assert again["a"] == first["a"] == again["d"]
     assert again["e"] == first["e"]
     assert again["f"] not in first.values()
-    # a split: the larger part keeps the name
+    # after a split the larger part keeps the name
     split = name_groups(
         list("abcdef"), np.array([1, 2, 2, 2, 3, 4]), again, collection_id=COLLECTION
     )

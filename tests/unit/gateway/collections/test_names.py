@@ -1,4 +1,4 @@
-"""What subjects may be called."""
+"""Names of subjects, and metadata."""
 
 import unicodedata
 
@@ -60,28 +60,28 @@ NO_NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_people_are_called_is_a_name(name: str) -> None:
+def test_names_of_people_are_accepted(name: str) -> None:
     assert subject_name(name) == unicodedata.normalize("NFC", name)
 
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
-def test_what_cannot_be_seen_is_none(name: str) -> None:
+def test_invisible_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"it has|may not|begins or ends|no name"):
         subject_name(name)
 
 
-def test_composed_and_decomposed_are_one_name() -> None:
+def test_composed_and_decomposed_accents_are_one_name() -> None:
     decomposed = unicodedata.normalize("NFD", "José")
     assert decomposed != "José"
     assert subject_name(decomposed) == "José"
-    # counted in its one form
+    # counted in its composed form
     assert subject_name(unicodedata.normalize("NFD", "é" * 128)) == "é" * 128
 
 
 @pytest.mark.parametrize(
     "value", [True, False, 0, -0.0, 1.5, "", "x" * 256, 2**53, -(2**53), 2**53 - 1, 1e-300, 9e15]
 )
-def test_metadata_that_can_be_kept(value: object) -> None:
+def test_valid_metadata_is_accepted(value: object) -> None:
     (kept,) = check_metadata({"key": value}, max_entries=1).values()
     assert (type(kept), kept) == (type(value), value)
 
@@ -100,6 +100,6 @@ def test_metadata_of_other_kinds_is_refused(value: object) -> None:
         check_metadata({"key": value}, max_entries=1)
 
 
-def test_a_text_that_is_too_long_is_not_looked_through():
+def test_a_text_that_is_too_long_is_not_scanned():
     with pytest.raises(ValueError, match="it has 1000000 characters"):
         subject_name("\n" * 1_000_000)

@@ -1,4 +1,4 @@
-"""What a KServe request may hold, and what Triton gets of it."""
+"""Limits of a KServe request, and the request that Triton gets."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def image(**changes) -> dict:
 
 
 def vector(data: str, shape: str = "[1,4]", space: str = "[[7]]") -> bytes:
-    """Write the inputs of the scoring stage as JSON."""
+    """Return the inputs of the scoring stage as JSON."""
     return (
         f'{{"inputs":[{{"name":"EMBEDDING","shape":{shape},"datatype":"FP32","data":{data}}},'
         f'{{"name":"SPACE","shape":[1,1],"datatype":"INT64","data":{space}}}]}}'
@@ -44,7 +44,7 @@ def vector(data: str, shape: str = "[1,4]", space: str = "[[7]]") -> bytes:
 
 
 def pack(document, tensors: bytes = b"", model=PIPELINE, head: int | None = None):
-    """Pack and take apart again; returns the JSON and the tensors that Triton gets."""
+    """Return the JSON and the tensors that Triton gets."""
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     size = len(text) if head is None else head
     packed = pack_request(
@@ -61,7 +61,7 @@ def refused(document, tensors: bytes = b"", kind=InvalidRequestError, **more) ->
     return caught.value.detail
 
 
-def test_a_binary_image_is_handed_on_with_all_outputs():
+def test_a_binary_image_is_passed_on_with_all_outputs():
     head, tensors = pack({"inputs": [image()], "id": "a"}, ELEMENT)
     assert tensors == ELEMENT
     assert head["id"] == "a"
@@ -71,7 +71,7 @@ def test_a_binary_image_is_handed_on_with_all_outputs():
     assert head["outputs"] == expected
 
 
-def test_the_form_of_each_output_is_its_own_wish_or_that_for_all():
+def test_each_output_has_its_own_form_or_the_common_one():
     asked = [{"name": "BOXES"}, {"name": "SCORE", "parameters": {"binary_data": False}}]
     document = {"inputs": [image()], "outputs": asked, "parameters": {"binary_data_output": True}}
     head, _ = pack(document, ELEMENT)
@@ -80,7 +80,7 @@ def test_the_form_of_each_output_is_its_own_wish_or_that_for_all():
     assert "parameters" not in head
 
 
-def test_parameters_are_handed_on():
+def test_parameters_are_passed_on():
     given = {
         "timeout": 5,
         "priority": 1,
@@ -110,7 +110,7 @@ def test_many_numbers_are_read_in_pieces_without_losing_one():
 
 
 @pytest.mark.parametrize("space", [2**63 - 1, -(2**63)])
-def test_the_ends_of_64_bits_fit(space):
+def test_the_limits_of_64_bits_fit(space):
     _, tensors = pack(vector("[1,1,1,1]", space=f"[{space}]"), model=SCORING)
     assert np.frombuffer(tensors[16:], "<i8").tolist() == [space]
 
@@ -151,7 +151,7 @@ NUMBERS = "[" + "1," * 3000 + "1]"
         vector(NUMBERS + ',"shape":[1]'),
     ],
 )
-def test_a_key_that_comes_twice_is_refused(document):
+def test_a_duplicate_key_is_refused(document):
     assert "is given twice" in refused(document, model=SCORING)
 
 
@@ -164,7 +164,7 @@ def test_a_key_that_comes_twice_is_refused(document):
         '{"inputs":[%s]}' % (" " * 2_000_000),
     ],
 )
-def test_odd_documents_are_refused_as_requests(document):
+def test_other_documents_than_requests_are_refused(document):
     refused(document.encode(), model=SCORING)
 
 
@@ -176,7 +176,7 @@ def test_brackets_in_texts_do_not_nest():
 @pytest.mark.parametrize(
     "fill", [b'{"name":"a","shape":[],"datatype":"b"},', b'"a",', b'{"a":"\\\\"},']
 )
-def test_json_of_a_million_things_is_refused_before_it_is_parsed(fill):
+def test_json_of_a_million_values_is_refused_before_it_is_parsed(fill):
     assert "256 objects" in refused(b'{"inputs":[' + fill * 1_000_000 + b"{}]}")
 
 
@@ -221,14 +221,14 @@ def test_malformed_json_is_refused(case):
         5,
     ],
 )
-def test_a_shape_that_does_not_fit_is_refused(shape):
+def test_a_shape_that_does_not_fit_the_data_is_refused(shape):
     assert "IMAGE" in refused({"inputs": [image(shape=shape)]}, ELEMENT)
 
 
 @pytest.mark.parametrize(
     ("shape", "data"), [("[1,0]", "[]"), ("[4]", "[1,1,1,1]"), ("[1,2,2]", "[1,1,1,1]")]
 )
-def test_a_shape_must_be_the_models_even_where_the_data_agree(shape, data):
+def test_a_shape_must_be_that_of_the_model_even_if_the_data_fit(shape, data):
     assert "has the shape [-1,-1]" in refused(vector(data, shape=shape), model=SCORING)
 
 
@@ -256,12 +256,12 @@ def test_bytes_that_belong_to_no_input_are_refused():
 
 
 @pytest.mark.parametrize("head", [10_000_000, 5, 1])
-def test_a_head_that_is_not_there_is_refused(head):
+def test_a_missing_json_head_is_refused(head):
     refused({"inputs": [image()]}, ELEMENT, head=head)
 
 
 @pytest.mark.parametrize("length", [0, 1, len(PHOTO) - 1, len(PHOTO) + 1, 2**32 - 1])
-def test_a_length_that_lies_is_refused(length):
+def test_a_wrong_length_is_refused(length):
     refused({"inputs": [image()]}, struct.pack("<I", length) + PHOTO)
 
 
@@ -282,13 +282,13 @@ def test_an_input_that_does_not_fit_the_model_is_refused(changes):
     refused({"inputs": [image(**changes)]}, ELEMENT)
 
 
-def test_names_may_come_once():
+def test_names_must_be_unique():
     assert "twice" in refused({"inputs": [image(), image()]}, ELEMENT + ELEMENT)
     twice = [{"name": "BOXES"}, {"name": "BOXES"}]
     assert "twice" in refused({"inputs": [image()], "outputs": twice}, ELEMENT)
 
 
-def test_no_input_may_be_left_out():
+def test_no_input_may_be_missing():
     text = vector("[1,1,1,1]")
     document = json.loads(text)
     del document["inputs"][1]
@@ -325,7 +325,7 @@ def test_an_output_that_is_not_offered_is_refused(output):
         {f"p{number}": number for number in range(33)},
     ],
 )
-def test_parameters_are_scalars_of_their_kind_and_few(parameters):
+def test_parameters_are_few_scalars_of_their_kind(parameters):
     refused({"inputs": [image()], "parameters": parameters}, ELEMENT)
 
 
@@ -337,12 +337,12 @@ def test_parameters_are_scalars_of_their_kind_and_few(parameters):
         *('{"a":1}', '"abcd"', "5", "null", "[1,[],1,1]", "[1,1,1,1],[]"),
     ],
 )
-def test_data_that_are_no_such_numbers_are_refused(data):
+def test_data_of_another_type_are_refused(data):
     refused(vector(data), model=SCORING)
 
 
 @pytest.mark.parametrize("space", ["[9223372036854775808]", "[1.5]", '["1"]', "[true]", "[1,2]"])
-def test_whole_numbers_stay_whole_and_within_64_bits(space):
+def test_integers_are_exact_and_within_64_bits(space):
     refused(vector("[1,1,1,1]", space=space), model=SCORING)
 
 
@@ -353,7 +353,7 @@ def test_a_number_beyond_its_type_is_refused(value):
     assert "UINT8" in refused(document, model=EMBEDDING)
 
 
-def test_a_batch_has_bounds():
+def test_the_batch_is_bounded():
     given = {"name": "CROPS", "datatype": "UINT8", "parameters": {"binary_data_size": 513 * 37632}}
     document = {"inputs": [{**given, "shape": [513, 112, 112, 3]}]}
     assert "512 rows" in refused(document, bytes(513 * 37632), model=EMBEDDING)
@@ -369,13 +369,13 @@ def test_a_batch_has_bounds():
         (photo(size=(2000, 2000)), ImageTooLargeError),
     ],
 )
-def test_an_image_is_checked_as_everywhere(data, kind):
+def test_an_image_is_checked_as_in_other_routes(data, kind):
     element = struct.pack("<I", len(data)) + data
     given = image(parameters={"binary_data_size": len(element)})
     refused({"inputs": [given]}, element, kind=kind)
 
 
-def test_an_image_as_json_text_is_checked_too():
+def test_an_image_as_json_text_is_also_checked():
     del (given := image(data=["no image"]))["parameters"]
     refused({"inputs": [given]}, kind=UnsupportedMediaTypeError)
 
@@ -404,7 +404,7 @@ def test_the_public_models_are_the_ensembles_and_the_networks():
             find_model(name, scored=True)
 
 
-def test_without_scoring_nothing_shows_a_score():
+def test_without_scoring_no_model_shows_a_score():
     with pytest.raises(NotFoundError):
         find_model("face_scoring", scored=False)
     model = find_model("face_pipeline", scored=False)
@@ -413,7 +413,7 @@ def test_without_scoring_nothing_shows_a_score():
     refused({"inputs": [image()], "outputs": [{"name": "SCORE"}]}, ELEMENT, model=model)
 
 
-def test_what_takes_long_is_known_before_it_is_handed_on(monkeypatch):
+def test_slow_requests_are_recognised_before_they_are_passed_on(monkeypatch):
     def is_slow(document) -> bool:
         text = json.dumps(document).encode()
         packed = pack_request(text + ELEMENT, head_bytes=len(text), model=PIPELINE, limits=LIMITS)

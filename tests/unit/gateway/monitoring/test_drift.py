@@ -25,7 +25,7 @@ def place(repository, stage: str, made: Reference, version: str = "1") -> None:
 
 
 class Followed:
-    """Distributions over a repository, and what they export."""
+    """Return drift detection over a repository, and its metrics."""
 
     def __init__(self, repository, **settings) -> None:
         self.now = 0.0
@@ -41,7 +41,7 @@ class Followed:
             self.followed.observe(Analysis((face,), detection, embedding, scoring))
 
     def told(self, measure: str, name: str = "psi") -> dict[str, float]:
-        """The values of a metric by id."""
+        """Return the values of a metric by id."""
         (family,) = (
             each for each in self.metrics.registry.collect() if each.name == f"aurum_drift_{name}"
         )
@@ -71,7 +71,7 @@ def repository(tmp_path):
     return tmp_path
 
 
-def test_nothing_is_told_of_few_faces(repository):
+def test_nothing_is_exported_for_few_faces(repository):
     watched = Followed(repository)
     watched.see(FACE, 49)
     assert watched.told("confidence") == {}
@@ -93,11 +93,11 @@ def test_faces_like_those_of_the_reference_do_not_drift(repository):
         ("score", "face_scoring"),
     ):
         assert watched.told(measure) == {IDS[stage]: pytest.approx(0)}, measure
-    # 0.7 always: above the edge
+    # always 0.7: above the limit
     assert watched.told("sharpness")[IDS["face_detection"]] > 0.25
 
 
-def test_the_window_slides_and_the_alarm_ends(repository, caplog):
+def test_the_window_slides_and_the_warning_ends(repository, caplog):
     watched = Followed(repository)
     watched.see(FACE, 100)
     drifted = [each for each in caplog.records if each.getMessage() == "faces drifted"]
@@ -117,7 +117,7 @@ def test_the_window_slides_and_the_alarm_ends(repository, caplog):
     assert (over.getMessage(), over.measure) == ("faces are as they were", "confidence")
 
 
-def test_other_weights_have_a_window_of_their_own(repository):
+def test_other_weights_have_their_own_window(repository):
     watched = Followed(repository)
     watched.see(FACE, 60)
     place(
@@ -132,14 +132,14 @@ def test_other_weights_have_a_window_of_their_own(repository):
     assert set(watched.told("confidence")) == {IDS["face_detection"]}
 
 
-def test_weights_without_a_reference_are_not_followed(repository):
+def test_weights_without_a_reference_are_not_measured(repository):
     watched = Followed(repository)
     watched.see(FACE, 60, face_detection="0" * 16)
     assert watched.told("confidence", "faces") == {}
     assert set(watched.told("score", "faces")) == {IDS["face_scoring"]}
 
 
-def test_weights_out_of_service_are_forgotten(repository):
+def test_weights_out_of_service_are_dropped(repository):
     watched = Followed(repository)
     watched.see(FACE, 60)
     for number in range(6):
@@ -157,7 +157,7 @@ def test_weights_out_of_service_are_forgotten(repository):
     assert len(watched.told("confidence", "faces")) == 4, "six windows, two of other stages"
 
 
-def test_a_reference_measured_again_starts_anew(repository):
+def test_a_new_reference_starts_a_new_window(repository):
     watched = Followed(repository)
     watched.see(FACE, 60)
     place(repository, "face_scoring", reference(IDS["face_scoring"], measures={"score": halves(2)}))

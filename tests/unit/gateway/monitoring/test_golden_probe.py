@@ -25,7 +25,7 @@ def moved(**changes) -> Analysis:
 
 
 class Engine:
-    """Answers with what it is given, whatever it is asked."""
+    """An engine that returns given answers to every request."""
 
     def __init__(self, answer) -> None:
         self.answer = answer
@@ -59,7 +59,7 @@ def with_golden(tmp_path, analysis: Analysis = KNOWN) -> None:
         before[stage] = identifier
 
 
-async def test_the_portrait_is_sent_and_all_is_asked_for(tmp_path):
+async def test_the_probe_sends_the_portrait_and_requests_everything(tmp_path):
     engine = Engine(KNOWN)
     await watch(tmp_path, engine).send()
     await watch(tmp_path, engine, scored=False).send()
@@ -69,7 +69,7 @@ async def test_the_portrait_is_sent_and_all_is_asked_for(tmp_path):
     ]
 
 
-async def test_drift_is_told_from_the_golden_answer(tmp_path):
+async def test_drift_is_the_difference_to_the_golden_answer(tmp_path):
     with_golden(tmp_path)
     engine = Engine(KNOWN)
     portrait = watch(tmp_path, engine)
@@ -112,11 +112,11 @@ async def test_a_swap_is_no_drift(tmp_path):
     assert found.trouble is None
     assert found.golden == {"face_detection": True, "face_embedding": False, "face_scoring": False}
     engine.answer = replace(other, faces=(replace(other.faces[0], score=8.0),))
-    assert (await portrait.send()).score == -1.0, "against its own first answer"
+    assert (await portrait.send()).score == -1.0, "compared with its own first answer"
 
 
-async def test_another_detector_moves_no_embedding(tmp_path):
-    """Its crops are others: the golden embedding was made with those of the detector before."""
+async def test_another_detector_causes_no_drift_of_the_embedding(tmp_path):
+    """Its crops differ: the golden embedding belongs to the crops of the previous detector."""
     with_golden(tmp_path)
     engine = Engine(replace(moved(embedding=-FACE.embedding), detection=Weights("9" * 16, "2")))
     found = await watch(tmp_path, engine).send()
@@ -133,7 +133,7 @@ async def test_the_first_answer_survives_a_restart(tmp_path):
     assert portrait.last.score == 2
 
 
-async def test_a_head_that_does_not_fit_is_no_drift(tmp_path):
+async def test_a_head_of_another_space_is_no_drift(tmp_path):
     with_golden(tmp_path)
     found = await watch(tmp_path, Engine(moved(score=math.nan))).send()
     assert math.isnan(found.score)
@@ -152,7 +152,7 @@ async def test_a_head_that_does_not_fit_is_no_drift(tmp_path):
         ),
     ],
 )
-async def test_what_goes_wrong_is_told(tmp_path, answer, outcome, trouble):
+async def test_failures_are_reported(tmp_path, answer, outcome, trouble):
     engine = Engine(KNOWN)
     portrait = watch(tmp_path, engine)
     registry = portrait._metrics.runs
@@ -167,7 +167,7 @@ async def test_what_goes_wrong_is_told(tmp_path, answer, outcome, trouble):
     assert registry.labels(outcome)._value.get() == 1
 
 
-async def test_nothing_runs_where_it_is_switched_off(tmp_path):
+async def test_a_disabled_probe_sends_nothing(tmp_path):
     engine = Engine(KNOWN)
     portrait = watch(tmp_path, engine, seconds=0)
     async with portrait.running():
@@ -176,14 +176,14 @@ async def test_nothing_runs_where_it_is_switched_off(tmp_path):
     assert not portrait.switched_on
 
 
-async def test_an_old_report_does_not_count(tmp_path):
+async def test_an_old_report_is_ignored(tmp_path):
     portrait = watch(tmp_path, Engine(KNOWN))
     await portrait.turn()
     portrait._last = portrait._last.model_copy(update={"at": portrait._last.at - 200})
     assert portrait.last is None
 
 
-def test_a_report_keeps_what_cannot_be_told():
+def test_a_report_keeps_unknown_values():
     report = Report(at=1.0, seconds=0.1, outcome="ok", firsts={"a": (1.5, 2.5)})
     again = Report.model_validate_json(report.model_dump_json())
     assert math.isnan(again.box_pixels)

@@ -6,7 +6,7 @@ from gateway.telemetry.metrics import Metrics
 
 
 class Part:
-    """A part that does what it is told."""
+    """A component with scripted behaviour."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -33,7 +33,7 @@ async def becomes(parts: ComponentProbes, text: str, name: str = "vectors") -> N
             await asyncio.sleep(0.01)
 
 
-async def test_a_part_that_fails_is_named_with_its_reason_and_comes_back(caplog):
+async def test_a_failing_component_has_a_reason_and_recovers(caplog):
     vectors, records, metrics = Part(), Part(), Metrics()
     probes = {"vectors": vectors, "records": records}
     parts = ComponentProbes(probes, metrics.parts, interval_seconds=0.01)
@@ -59,7 +59,7 @@ async def test_a_part_that_fails_is_named_with_its_reason_and_comes_back(caplog)
     assert said.count("part works again") == 1
 
 
-async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
+async def test_a_hanging_component_is_probed_once_and_reported():
     vectors, records = Part(), Part()
     parts = ComponentProbes(
         {"vectors": vectors, "records": records},
@@ -74,7 +74,7 @@ async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
         asked = vectors.asked
         await asyncio.sleep(0.2)
         assert vectors.asked == asked
-        assert parts.states["records"].works, "one that hangs keeps no other waiting"
+        assert parts.states["records"].works, "a hanging component must not delay the others"
         vectors.answers.set()
         await becomes(parts, "fine")
         vectors.answers.clear()
@@ -82,14 +82,14 @@ async def test_a_part_that_hangs_is_asked_once_and_said_to_hang():
     assert vectors.cancelled == 1
 
 
-async def test_a_question_has_ended_when_its_part_may_be_closed():
+async def test_a_probe_has_ended_before_its_component_is_closed():
     ended = []
 
     async def slow_to_go() -> str:
         try:
             await asyncio.Event().wait()
         finally:
-            # as a connection to a database that is given back
+            # as a database connection that is returned
             await asyncio.sleep(0.05)
             ended.append("question")
         return "never"

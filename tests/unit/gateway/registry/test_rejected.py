@@ -17,7 +17,7 @@ def withdraw(journal: Journal, version: int) -> None:
         journal.append(Entry(Action.WITHDRAW, STAGE, version, version, 1, phase, "NaN"))
 
 
-def test_what_was_taken_out_is_told_until_something_else_is_done_with_it(journal, tmp_path):
+def test_a_rejected_version_is_listed_until_another_change_of_it(journal, tmp_path):
     assert read_withdrawn(tmp_path) == {}
     withdraw(journal, 2)
     withdraw(journal, 3)
@@ -26,7 +26,7 @@ def test_what_was_taken_out_is_told_until_something_else_is_done_with_it(journal
     assert read_withdrawn(tmp_path) == {(STAGE, "3"): "NaN"}
 
 
-def test_a_torn_line_is_passed_over(journal, tmp_path):
+def test_a_torn_line_is_skipped(journal, tmp_path):
     withdraw(journal, 2)
     with (tmp_path / "models" / "journal.jsonl").open("ab") as file:
         file.write(b'{"action": "with')
@@ -47,6 +47,6 @@ def test_the_reason_is_shown_with_the_stage_and_only_there():
     assert shown[1] == stages[1]
 
 
-def test_a_version_that_answers_is_not_called_taken_out():
+def test_a_version_that_answers_is_not_listed_as_rejected():
     stages = (StageStatus(STAGE, (StageVersion("2", "READY", ""),)),)
     assert with_withdrawn(stages, {(STAGE, "2"): "NaN"}) == stages

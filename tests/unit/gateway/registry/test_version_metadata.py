@@ -13,7 +13,7 @@ def folder(tmp_path):
     return path
 
 
-def test_a_sidecar_is_read(tmp_path, folder):
+def test_metadata_is_read(tmp_path, folder):
     told = {"sha256": "ab", "source": {"file": "x.onnx", "sha256": "cd"}, "licence": "MIT"}
     (folder / repository.SIDECAR_FILE).write_text(json.dumps(told | {"stage": "unused here"}))
     sidecar = read_version_metadata(tmp_path, "face_embedding", "2")
@@ -21,13 +21,13 @@ def test_a_sidecar_is_read(tmp_path, folder):
     assert sidecar.network is None
 
 
-def test_a_version_dropped_by_hand_has_none(tmp_path, folder):
+def test_a_version_placed_by_hand_has_no_metadata(tmp_path, folder):
     assert read_version_metadata(tmp_path, "face_embedding", "2") is None
     assert read_version_metadata(tmp_path, "face_embedding", "3") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"dimension": "many"}'])
-def test_a_broken_one_is_logged_and_counts_as_none(tmp_path, folder, text, caplog):
+def test_broken_metadata_is_logged_and_ignored(tmp_path, folder, text, caplog):
     (folder / repository.SIDECAR_FILE).write_text(text)
     assert read_version_metadata(tmp_path, "face_embedding", "2") is None
     assert caplog.records

@@ -1,4 +1,4 @@
-"""Whom a candidate answers, how two answers differ, when a candidate is broken."""
+"""Which requests a candidate answers, how answers differ, when a candidate is broken."""
 
 import math
 from dataclasses import replace
@@ -18,19 +18,19 @@ EVERYTHING = Need.EMBEDDING | Need.SCORE
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
-def test_a_share_is_as_large_as_asked_and_stays_the_same(share):
+def test_a_share_has_the_requested_size_and_is_stable(share):
     chosen = [in_share(plan(share=share), key) for key in KEYS]
     spread = math.sqrt(share * (1 - share) / len(KEYS))
     assert abs(np.mean(chosen) - share) < 4 * spread
-    # another trial of the same version, say in another process
+    # another trial of the same version, for example in another process
     assert chosen == [in_share(plan(share=share, trial="other"), key) for key in KEYS]
 
 
-def test_the_whole_is_everyone():
+def test_a_share_of_one_is_every_request():
     assert all(in_share(plan(share=1.0), key) for key in KEYS)
 
 
-def test_a_share_that_grows_keeps_its_keys():
+def test_a_growing_share_keeps_its_keys():
     few = {key for key in KEYS if in_share(plan(share=0.1), key)}
     more = {key for key in KEYS if in_share(plan(share=0.3), key)}
     assert few < more
@@ -42,7 +42,7 @@ def test_another_version_has_other_keys():
     assert len(first & second) < 0.2 * len(first)
 
 
-def test_by_tenant_all_requests_of_a_tenant_go_one_way():
+def test_by_tenant_one_version_answers_all_requests_of_a_tenant():
     tried = candidate(share=0.5, by="tenant")
     ways = {
         tenant: {tried.answers(RequestIdentity(key, tenant), Need.EMBEDDING) for key in KEYS[:50]}
@@ -52,7 +52,7 @@ def test_by_tenant_all_requests_of_a_tenant_go_one_way():
     assert len({way for found in ways.values() for way in found}) == 2
 
 
-def test_who_has_no_tenant_is_told_by_the_request():
+def test_without_a_tenant_the_request_id_decides():
     tried = candidate(share=0.5, by="tenant")
     found = [
         tried.answers(RequestIdentity(key, DEFAULT_TENANT), Need.EMBEDDING) for key in KEYS[:1000]
@@ -68,14 +68,14 @@ CONCERNED = {
 
 
 @pytest.mark.parametrize("stage", CONCERNED)
-def test_a_stage_answers_only_what_it_has_a_part_in(stage):
+def test_a_candidate_answers_only_requests_that_use_its_stage(stage):
     needs = (Need.NOTHING_MORE, Need.EMBEDDING, Need.SCORE, EVERYTHING)
     identity = RequestIdentity("any", DEFAULT_TENANT)
     found = {need for need in needs if candidate(stage=stage).answers(identity, need)}
     assert found == CONCERNED[stage]
 
 
-def test_without_scores_of_its_own_it_is_not_asked_for_them():
+def test_a_candidate_without_scores_gets_no_score_requests():
     tried = candidate(rates=False)
     identity = RequestIdentity("any", DEFAULT_TENANT)
     assert tried.answers(identity, Need.EMBEDDING)
@@ -83,13 +83,13 @@ def test_without_scores_of_its_own_it_is_not_asked_for_them():
     assert not tried.answers(identity, EVERYTHING)
 
 
-def test_in_the_shadow_it_answers_nobody():
+def test_a_shadow_answers_no_request():
     tried = candidate(mode="shadow")
     assert tried.concerns(Need.EMBEDDING)
     assert not tried.answers(RequestIdentity("any", DEFAULT_TENANT), Need.EMBEDDING)
 
 
-def test_it_stands_among_the_weights_in_service():
+def test_candidate_weights_are_listed_with_those_in_service():
     weights = InService(Weights(DETECTOR, "1"), Weights(SPACE, "2"), Weights(HEAD, "3"))
     assert candidate().among(weights) == replace(weights, embedding=Weights(TRIED, "7"))
 
@@ -99,7 +99,7 @@ def analysis(faces, *, space: str = SPACE) -> Analysis:
 
 
 def faces(count: int):
-    # apart from each other, so that only one pair of each overlaps
+    # apart from each other, so that each overlaps only its own pair
     found = [expected_face(number, 0, EVERYTHING) for number in range(count)]
     return [
         replace(face, box=(200.0 * number, 0.0, 200.0 * number + 100, 100.0))
@@ -112,7 +112,7 @@ def shifted(face, by: float):
     return replace(face, box=(left + by, top, right + by, bottom))
 
 
-def test_faces_are_matched_by_their_boxes_whatever_their_order():
+def test_faces_are_matched_by_their_boxes_in_any_order():
     active = faces(3)
     tried = [shifted(active[2], 10), shifted(active[0], 20)]
     found = match_faces(tuple(active), tuple(tried))
@@ -132,7 +132,7 @@ def test_boxes_that_hardly_overlap_are_two_faces():
     assert (found.matched, found.only_active, found.only_candidate) == (1, 1, 1)
 
 
-def test_embeddings_of_one_space_and_scores_are_held_side_by_side():
+def test_embeddings_of_one_space_and_scores_are_compared():
     active = faces(2)
     turned = np.float32(0.6) * active[1].embedding + np.float32(0.8) * active[0].embedding
     tried = [replace(active[0], score=3.0), replace(active[1], embedding=turned)]
@@ -150,7 +150,7 @@ def test_embeddings_of_two_spaces_are_never_compared():
     assert found.cosines == ()
 
 
-def test_a_score_that_only_one_gives_is_lost_or_not_missed():
+def test_only_scores_that_the_candidate_lacks_count_as_lost():
     active = faces(3)
     active[2] = replace(active[2], score=math.nan)
     tried = [replace(active[0], score=math.nan), replace(active[1], score=None), faces(3)[2]]
@@ -170,7 +170,7 @@ def test_three_failures_in_a_row_are_enough():
     assert [judge.failed(away=False) for _ in range(3)] == ["", "", "3 failures in a row"]
 
 
-def test_an_answer_between_ends_the_row_and_five_of_fifty_are_enough():
+def test_an_answer_resets_the_row_and_five_of_fifty_are_enough():
     judge = FailureGuard()
     said = []
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_an_answer_between_ends_the_row_and_five_of_fifty_are_enough():
     assert said == ["", "", "", "", "5 failures in 37 answers"]
 
 
-def test_failures_long_ago_are_forgotten():
+def test_old_failures_do_not_count():
     judge = FailureGuard()
     for _ in range(20):
         assert judge.failed(away=False) == ""
@@ -188,7 +188,7 @@ def test_failures_long_ago_are_forgotten():
             judge.answered()
 
 
-def test_one_that_is_away_for_a_moment_is_not_broken():
+def test_a_short_outage_is_not_a_failure_of_the_candidate():
     clock = Clock()
     judge = FailureGuard(clock=clock)
     for _ in range(20):

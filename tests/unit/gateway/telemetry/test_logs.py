@@ -35,5 +35,5 @@ def test_an_exception_is_a_field():
     assert "ValueError: invalid literal" in told["exception"]
 
 
-def test_what_json_does_not_know_is_written_as_text(tmp_path):
+def test_values_without_a_json_form_are_written_as_text(tmp_path):
     assert json.loads(JsonFormatter().format(record(path=tmp_path)))["path"] == str(tmp_path)

@@ -27,29 +27,29 @@ def test_coordinates_have_two_decimals_and_ratings_four():
     assert (told["confidence"], told["score"]) == (0.9123, 6.4235)
 
 
-def test_a_head_that_does_not_fit_scores_null():
+def test_a_head_of_another_space_scores_null():
     assert written(replace(FACE, score=float("nan")), scored=True)["score"] is None
 
 
-def test_what_was_not_asked_for_does_not_appear():
+def test_outputs_that_were_not_requested_are_absent():
     assert set(written(FACE)) == {"box", "landmarks", "confidence", "quality"}
     assert set(written(FACE, include=("embedding",))) >= {"embedding"}
     assert "crop" not in written(FACE, include=("embedding",))
 
 
-def test_an_embedding_is_written_to_its_last_bit():
+def test_an_embedding_is_written_exactly():
     embedding = np.random.default_rng(0).normal(size=128).astype(np.float32)
     told = written(replace(FACE, embedding=embedding), include=("embedding",))["embedding"]
     np.testing.assert_array_equal(np.array(told, dtype=np.float32), embedding)
 
 
-def test_an_unacceptable_face_says_why():
+def test_an_unacceptable_face_has_reasons():
     quality = replace(FACE.quality, size=12, yaw=-80)
     told = written(replace(FACE, quality=quality))["quality"]
     assert (told["acceptable"], told["reasons"]) == (False, ["too_small", "turned_away"])
 
 
-def test_stages_that_were_not_asked_are_null():
+def test_stages_that_did_not_run_are_null():
     told = models_out(Analysis((), Weights("d" * 16, None), embedding=Weights("e" * 16, "4")))
     assert told.model_dump() == {
         "detection": None,
@@ -62,7 +62,7 @@ def test_stages_that_were_not_asked_are_null():
 @pytest.mark.parametrize(
     ("live", "written_down", "expected"), [("a", "a", "ff"), ("a", "b", None), (None, "b", "ff")]
 )
-def test_a_sidecar_counts_only_for_the_weights_that_answer(live, written_down, expected):
+def test_metadata_counts_only_for_the_weights_that_answered(live, written_down, expected):
     version = StageVersion("1", "READY", "", live)
     told = version_out("face_detection", version, VersionMetadata(id=written_down, sha256="ff"))
     assert told.sha256 == expected
