@@ -1,4 +1,4 @@
-"""A head from rated photos, with a gateway whose answers follow from the photos in closed form."""
+"""A head from rated photos, with a fake gateway that computes answers from the photos."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 
 async def train(tmp_path, count: int) -> subprocess.CompletedProcess[str]:
-    """Rate photos by the axis that the fake embeds them on; the last shows no face."""
+    """Write photos with ratings by their axis in the fake's space; the last shows no face."""
     lines = ["image,rating"]
     for number in range(count):
         (tmp_path / f"{number}.png").write_bytes(photo(seed=number % DIMENSION))
@@ -38,7 +38,7 @@ async def train(tmp_path, count: int) -> subprocess.CompletedProcess[str]:
         )
 
 
-async def test_a_head_learns_what_was_rated(tmp_path):
+async def test_a_head_learns_the_ratings(tmp_path):
     done = await train(tmp_path, 48)
     assert done.returncode == 0, done.stderr
     assert "aurum models import --scoring head.onnx" in done.stdout

@@ -34,7 +34,7 @@ def keep(repository: Path, found: Calibration, version: int = 1) -> None:
     (folder / "calibration.json").write_text(found.model_dump_json())
 
 
-def test_rates_are_those_of_counting():
+def test_rates_equal_those_of_counting():
     generator = np.random.default_rng(0)
     same, different = generator.normal(0.6, 0.15, 300), generator.normal(0.05, 0.12, 1500)
     same, different = np.clip(same, -1, 1), np.clip(different, -1, 1)
@@ -50,10 +50,10 @@ def test_the_threshold_for_a_rate_is_the_lowest_that_keeps_it():
     assert np.mean(different >= threshold) <= 0.01
     assert np.mean(different >= threshold - 0.0011) > 0.01
     assert found.threshold_at(1e-3) > threshold
-    assert found.threshold_at(1e-4) is None, "1000 pairs do not tell one in 10,000"
+    assert found.threshold_at(1e-4) is None, "1000 pairs cannot show a rate of 1 in 10,000"
 
 
-def test_rates_stay_few_and_dense_where_few_match():
+def test_rates_are_few_and_dense_where_few_pairs_match():
     different = np.random.default_rng(1).uniform(-1, 1, 50_000)
     rates = measure_rates(np.array([0.5]), different)
     assert len(rates) <= 400
@@ -66,7 +66,7 @@ def test_a_target_needs_enough_pairs(tmp_path):
     keep(tmp_path, calibration([0.9], np.linspace(0, 0.5, 100)))
     known = Calibrations(tmp_path)
     assert known.threshold(SPACE, target_fmr=0.05, otherwise=0.3) == pytest.approx(0.475, abs=0.01)
-    # the default of one in a thousand cannot be told, so the setting is taken
+    # the pairs cannot show the default of one in a thousand, so the setting applies
     assert known.threshold(SPACE, target_fmr=None, otherwise=0.3) == 0.3
     with pytest.raises(InvalidRequestError, match=r"100 pairs .* give rates from 0\.01"):
         known.threshold(SPACE, target_fmr=0.001, otherwise=0.3)
@@ -74,7 +74,7 @@ def test_a_target_needs_enough_pairs(tmp_path):
         known.threshold("0" * 16, target_fmr=0.1, otherwise=0.3)
 
 
-def test_a_new_calibration_is_seen_after_a_while(tmp_path):
+def test_a_new_calibration_is_read_after_a_while(tmp_path):
     now = 0.0
     known = Calibrations(tmp_path, clock=lambda: now)
     assert known.of_space(SPACE) is None
@@ -84,13 +84,13 @@ def test_a_new_calibration_is_seen_after_a_while(tmp_path):
     assert known.of_space(SPACE) is not None
 
 
-def test_what_is_no_calibration_is_passed_over(tmp_path):
+def test_other_files_than_calibrations_are_ignored(tmp_path):
     (tmp_path / "calibration.json").write_text("{}")
     assert read_calibration(tmp_path) is None
     assert read_calibration(tmp_path / "none") is None
 
 
-async def test_verify_takes_a_target_and_else_one_in_a_thousand(tmp_path):
+async def test_verify_takes_a_target_or_one_in_a_thousand(tmp_path):
     different = np.linspace(0, 0.4, 2000)
     keep(tmp_path, calibration([0.9, 0.95], different))
     async with serving(FakeInference(), model_repository=tmp_path, home=tmp_path / "h") as session:
@@ -138,12 +138,12 @@ def test_pairs_are_read_relative_to_their_file(tmp_path):
         ("image_a,image_b,same\na.jpg,c.jpg,1\n", r"csv:2: there is no photo .*c\.jpg"),
     ],
 )
-def test_wrong_pairs_are_named_by_line(tmp_path, text, message):
+def test_the_error_names_the_line_of_a_wrong_pair(tmp_path, text, message):
     with pytest.raises(CalibrationError, match=message):
         read_pairs(write(tmp_path, text))
 
 
-def test_ratings_are_read_and_wrong_ones_named(tmp_path):
+def test_ratings_are_read_and_the_error_names_wrong_ones(tmp_path):
     path = write(tmp_path, "image,rating\na.jpg,7.5\n")
     assert read_ratings(path) == [(tmp_path / "a.jpg", 7.5)]
     for text in ("image,rating\na.jpg,11\n", "image,rating\na.jpg,x\n"):
@@ -159,12 +159,12 @@ def test_the_curve_is_drawn(tmp_path):
     assert image.shape == (640, 640, 3)
     curve = (image == (180, 90, 20)).all(axis=2)
     assert curve.sum() > 100
-    # fewer errors of one kind are more of the other: the curve falls from left to right
+    # fewer errors of one kind mean more of the other: the curve falls from left to right
     columns = np.flatnonzero(curve.any(axis=0))
     rows = [np.flatnonzero(curve[:, column]).mean() for column in columns]
     assert rows[0] < rows[-1]
 
 
-def test_calibrations_survive_a_round_trip():
+def test_calibrations_are_read_back_unchanged():
     found = calibration([0.9], [0.1, 0.2])
     assert Calibration.model_validate(json.loads(found.model_dump_json())) == found

@@ -43,15 +43,15 @@ def reference(identifier: str = "a" * 16, **changes: object) -> Reference:
     return Reference.model_validate({**fields, **changes})
 
 
-def test_the_index_of_two_bins_is_what_the_formula_says():
-    # 1 face more in each bin of 3 of 10 against 5 of 10
+def test_the_index_of_two_bins_follows_the_formula():
+    # 3 of 10 against 5 of 10, smoothed by half a face in each bin
     p, q = (3.5 / 11, 7.5 / 11), (5.5 / 11, 5.5 / 11)
     by_hand = sum((a - b) * math.log(a / b) for a, b in zip(p, q, strict=True))
     assert psi([3, 7], [0.5, 0.5]) == pytest.approx(by_hand)
     assert by_hand == pytest.approx(0.1385, abs=1e-4)
 
 
-def test_the_same_shares_have_no_index_and_all_in_one_bin_a_large_one():
+def test_equal_shares_have_index_zero_and_one_full_bin_a_large_one():
     assert psi([30] * 10, TENTHS) == pytest.approx(0)
     assert psi([300] + [0] * 9, TENTHS) > 2
 
@@ -61,7 +61,7 @@ def test_the_index_is_never_negative(counts):
     assert psi(counts, TENTHS) >= -1e-12
 
 
-def test_chance_alone_stays_below_what_counts_as_drift():
+def test_chance_alone_is_below_the_alert():
     generator = np.random.default_rng(1)
     found = [psi(generator.multinomial(200, TENTHS).tolist(), TENTHS) for _ in range(300)]
     assert np.mean(found) == pytest.approx(9 / 200, rel=0.2)
@@ -75,7 +75,7 @@ def test_a_histogram_has_bins_of_equal_shares():
     assert (made.bin(-9), made.bin(9), made.bin(made.edges[3])) == (0, 9, 4)
 
 
-def test_values_that_are_often_the_same_make_fewer_bins():
+def test_frequent_equal_values_give_fewer_bins():
     made = histogram([1.0] * 900 + [0.5] * 100)
     assert made.shares == (0.1, 0.9)
     assert histogram([1.0] * 50).shares == (1.0,)
@@ -85,12 +85,12 @@ def test_values_that_are_often_the_same_make_fewer_bins():
 @pytest.mark.parametrize(
     "wrong", [{"edges": [1], "shares": [1]}, {"edges": [2, 1], "shares": [0.3, 0.3, 0.4]}]
 )
-def test_a_histogram_that_cannot_be_is_refused(wrong):
+def test_an_impossible_histogram_is_refused(wrong):
     with pytest.raises(ValueError, match="edges"):
         Histogram.model_validate(wrong)
 
 
-def test_references_are_found_by_the_id_of_the_weights_and_read_anew(tmp_path):
+def test_references_are_found_by_the_id_of_the_weights_and_read_again(tmp_path):
     folder = tmp_path / "face_detection" / "3"
     folder.mkdir(parents=True)
     now = [0.0]
@@ -104,14 +104,14 @@ def test_references_are_found_by_the_id_of_the_weights_and_read_anew(tmp_path):
     assert references.of("face_detection", "b" * 16) is None
 
 
-def test_a_reference_that_cannot_be_read_is_none(tmp_path, caplog):
+def test_an_unreadable_reference_is_none(tmp_path, caplog):
     assert read_reference(tmp_path) is None
     (tmp_path / REFERENCE_FILE).write_text("{}")
     assert read_reference(tmp_path) is None
     assert "reference not readable" in caplog.text
 
 
-def test_the_shipped_references_are_of_the_shipped_weights():
+def test_the_shipped_references_belong_to_the_shipped_weights():
     ids = {}
     for stage in ONNX_STAGES:
         folder = CHECKOUT / "model_repository" / stage.name / "1"
@@ -126,7 +126,7 @@ def test_the_shipped_references_are_of_the_shipped_weights():
         assert found.portrait
 
 
-def test_photos_are_taken_evenly_from_folders_and_archives(tmp_path):
+def test_photos_are_chosen_evenly_from_folders_and_archives(tmp_path):
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     for number in range(6):
@@ -151,7 +151,7 @@ def test_photos_are_taken_evenly_from_folders_and_archives(tmp_path):
         next(sample([tmp_path / "bad.tar"], most=1))
 
 
-def test_too_few_faces_make_no_reference():
+def test_too_few_faces_are_refused():
     portrait = [("a.png", photos.PORTRAIT.read_bytes()), ("b.png", b"no image")]
     repository = CHECKOUT / "model_repository"
     with pytest.raises(WeightsError, match="show 1 faces; 200 are needed"):
@@ -195,12 +195,12 @@ def test_the_command_measures_the_versions_in_service(tmp_path, monkeypatch):
         assert not list((repository / stage.name).glob(".*"))
     faces = {read_reference(repository / stage.name / "1").faces for stage in ONNX_STAGES}
     assert 200 <= faces.pop() <= 360
-    # the same person over and over: near the mean of all
+    # the same person in every photo: near the mean of all
     cosines = read_reference(repository / "face_embedding" / "1").measures["cosine_to_mean"]
     assert cosines.edges[0] > 0.5
 
 
-def test_photos_held_out_of_training_are_chosen_by_name(tmp_path):
+def test_held_out_photos_are_chosen_by_name(tmp_path):
     def archive(name: str, files: dict[str, bytes]) -> None:
         with tarfile.open(tmp_path / name, "w") as tar:
             for member, data in files.items():

@@ -31,7 +31,7 @@ def graph(embedder) -> bytes:
     return arcface.prepare(load_network(embedder)).graph
 
 
-def test_the_inputs_are_always_the_same_and_all_different():
+def test_the_inputs_are_reproducible_and_all_different():
     crops = inputs.crops()
     assert crops.shape == (inputs.VIEWS + inputs.DRAWN, 112, 112, 3)
     assert crops.dtype == np.uint8
@@ -43,7 +43,7 @@ def test_the_inputs_are_always_the_same_and_all_different():
         assert np.abs(others - flat[row]).mean(axis=1).min() > 0.5
 
 
-def test_known_weights_answer_as_they_did(embedder, graph):
+def test_known_weights_give_the_golden_answers(embedder, graph):
     assert check_golden(STAGE, graph, embedder).id in json.loads(EXPECTED.read_text())[STAGE]
     for name in ("det_500m", "scrfd_2.5g_bnkps"):
         path = photos.models_folder() / f"{name}.onnx"
@@ -52,7 +52,7 @@ def test_known_weights_answer_as_they_did(embedder, graph):
         assert expected("face_detection", found.id) is not None
 
 
-def test_known_weights_that_answer_otherwise_are_refused(embedder, graph):
+def test_known_weights_with_other_answers_are_refused(embedder, graph):
     spoilt = onnx.load_from_string(graph)
     for tensor in spoilt.graph.initializer:
         array = numpy_helper.to_array(tensor)
@@ -64,10 +64,10 @@ def test_known_weights_that_answer_otherwise_are_refused(embedder, graph):
         check_golden(STAGE, spoilt.SerializeToString(), embedder)
 
 
-def test_an_unknown_embedder_must_tell_faces_apart(embedder, tmp_path):
+def test_an_unknown_embedder_must_distinguish_faces(embedder, tmp_path):
     other = write_other_network(embedder, tmp_path / "other.onnx", dimension=512)
     check_golden(STAGE, arcface.prepare(load_network(other)).graph, other)
-    # a network to which drawings are more like the portrait than its own copies
+    # a network that finds drawings more similar to the portrait than its own copies
     answers = np.zeros((16, 3), np.float32)
     answers[:, 0] = 1
     answers[list(inputs.near_views()), 1] = 1
@@ -75,7 +75,7 @@ def test_an_unknown_embedder_must_tell_faces_apart(embedder, tmp_path):
         check._must_tell_faces_apart(answers / np.linalg.norm(answers, axis=1)[:, None], other)
 
 
-def test_a_detector_that_sees_the_face_elsewhere_is_refused(tmp_path):
+def test_a_detector_with_the_face_in_another_place_is_refused(tmp_path):
     path = tiny_sources.save_detector(
         tmp_path / "det.onnx",
         distances=np.ones((1, 4), np.float32),
@@ -86,7 +86,7 @@ def test_a_detector_that_sees_the_face_elsewhere_is_refused(tmp_path):
         check_golden("face_detection", prepared.graph, path)
 
 
-def test_answers_are_kept_as_they_were(embedder, graph, tmp_path):
+def test_answers_are_read_back_unchanged(embedder, graph, tmp_path):
     found = answer(STAGE, graph, embedder, space=None, width=None)
     record(STAGE, found, source="x", path=tmp_path / "expected.json")
     kept = expected(STAGE, found.id, path=tmp_path / "expected.json")
@@ -106,7 +106,7 @@ def command(monkeypatch, tmp_path):
     return run
 
 
-def test_a_re_export_takes_the_space_over_and_another_network_does_not(command, embedder, tmp_path):
+def test_a_re_export_keeps_the_space_and_another_network_does_not(command, embedder, tmp_path):
     assert command("import", "--embedding", embedder).exit_code == 0
     re_export = tmp_path / "fp16.onnx"
     model = onnx.load(embedder)

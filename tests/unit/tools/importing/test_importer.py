@@ -37,7 +37,7 @@ def sources(tmp_path) -> Order:
     )
 
 
-def test_an_order_names_its_stages(sources):
+def test_an_order_lists_its_stages(sources):
     assert sources.stages == tuple(stage.name for stage in ONNX_STAGES)
     anew = Prepared("face_scoring", b"graph", 1, Path("model.onnx"), "0" * 64, "head")
     assert Order(finished=(anew,)).stages == ("face_scoring",)
@@ -47,7 +47,7 @@ def all_versions(repository: Path) -> list[list[int]]:
     return [versions(repository / stage.name) for stage in ONNX_STAGES]
 
 
-def test_what_is_imported_together_fits_together(repository, sources):
+def test_files_imported_together_fit_together(repository, sources):
     told: list[str] = []
     cards = import_weights(sources, repository, told.append)
     assert all_versions(repository) == [[1], [1], [1]]
@@ -63,7 +63,7 @@ def test_what_is_imported_together_fits_together(repository, sources):
     np.testing.assert_allclose(scores[:, 0], embedding @ [1, 2, 3], rtol=1e-5)
 
 
-def test_one_bad_file_and_none_is_placed(repository, sources):
+def test_one_bad_file_prevents_all_placements(repository, sources):
     order = Order(detection=sources.detection, embedding=sources.detection)
     with pytest.raises(WeightsError, match="no embedding network"):
         import_weights(order, repository)
@@ -87,7 +87,7 @@ def test_the_space_of_a_head(repository, sources, tmp_path):
     other = tiny_sources.save_embedder(tmp_path / "net4.onnx", dimension=4)
     second = import_weights(Order(embedding=other), repository)[0].id
     wide = tiny_sources.save_head(tmp_path / "head4.onnx", [1.0] * 4)
-    # in this order: what is said, what the file says, the embedding beside it, the newest
+    # in this order: the option, the file, the embedding beside it, the newest version
     assert space_of(repository, scoring=wide) == second
     assert space_of(repository, scoring=wide, space="active") == second
     assert space_of(repository, scoring=head, space="1") == first

@@ -28,7 +28,7 @@ def repository(tmp_path) -> Path:
     return folder
 
 
-def test_without_a_mirror_it_says_how_to_get_weights(repository):
+def test_without_a_mirror_the_error_explains_how_to_get_weights(repository):
     with pytest.raises(ConfigurationError) as caught:
         import_missing(repository, None)
     text = str(caught.value)
@@ -38,12 +38,12 @@ def test_without_a_mirror_it_says_how_to_get_weights(repository):
     assert "aurum models import" in text
 
 
-def test_a_mirror_that_is_no_folder_is_named(repository, tmp_path):
+def test_the_error_names_a_mirror_that_is_no_folder(repository, tmp_path):
     with pytest.raises(ConfigurationError, match=r"AURUM_MODEL_MIRROR=.*nowhere is no folder"):
         import_missing(repository, str(tmp_path / "nowhere"))
 
 
-def test_a_mirror_without_the_files_is_named(repository, tmp_path):
+def test_the_error_names_a_mirror_without_the_files(repository, tmp_path):
     with pytest.raises(ConfigurationError, match=f"AURUM_MODEL_MIRROR={tmp_path} has no det_500m"):
         import_missing(repository, str(tmp_path))
 
@@ -55,7 +55,7 @@ def test_a_damaged_file_is_refused(repository, tmp_path):
 
 
 @needs_models
-def test_missing_stages_are_filled_and_others_left(repository, tmp_path):
+def test_only_missing_stages_are_filled(repository, tmp_path):
     assert set(find_starter_weights(MODELS)) == {"face_detection", "face_embedding"}
     head = tiny_sources.save_head(tmp_path / "head.onnx", [0.5] * 128)
     cards = import_missing(repository, str(MODELS), head=head)
@@ -67,7 +67,7 @@ def test_missing_stages_are_filled_and_others_left(repository, tmp_path):
 
 
 @needs_models
-def test_only_what_is_missing_is_asked_for(repository):
+def test_only_missing_files_are_required(repository):
     import_missing(repository, str(MODELS))
     shutil.rmtree(repository / "face_embedding" / "1")
     with pytest.raises(ConfigurationError, match="has no weights for face_embedding, and"):

@@ -16,7 +16,7 @@ def test_a_network_is_described(tmp_path):
     assert (network.metadata("a"), network.metadata("c")) == ("b", None)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_names_a_missing_file(tmp_path):
     with pytest.raises(WeightsError, match=r"no\.onnx cannot be read: No such file"):
         load_network(tmp_path / "no.onnx")
 
@@ -29,7 +29,7 @@ def test_other_files_are_refused(tmp_path, content):
         load_network(path)
 
 
-def test_a_file_cut_short_is_refused(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(WeightsError, match="is no"):
@@ -55,7 +55,7 @@ def edited(tmp_path, edit):
         (lambda model: model.graph.input.append(other_input()), "the inputs embedding, other; one"),
     ],
 )
-def test_what_triton_could_not_run_is_refused(tmp_path, edit, reason):
+def test_networks_that_triton_cannot_run_are_refused(tmp_path, edit, reason):
     with pytest.raises(WeightsError, match=reason):
         load_network(edited(tmp_path, edit))
 

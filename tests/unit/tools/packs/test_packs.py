@@ -47,7 +47,7 @@ def zipped(contents: dict[str, bytes], folder: str = "") -> bytes:
 
 
 def describe(url: str, data: bytes, *, known: bool = True, **archive: object) -> Pack:
-    """A pack whose archive is `data`."""
+    """Return a pack with the archive `data`."""
     stages = {"det.onnx": "face_detection", "net.onnx": "face_embedding"}
     files = [
         {
@@ -95,7 +95,7 @@ def leftovers(cache: Cache) -> set[str]:
     return {path.name for path in (cache.folder / "p").iterdir()} - {"files.json"}
 
 
-def test_a_pack_is_fetched_once(server, cache, data):
+def test_a_pack_is_downloaded_once(server, cache, data):
     pack = offer(server, data)
     assert fetch(cache, pack) == CONTENTS
     assert fetch(cache, pack) == CONTENTS
@@ -103,7 +103,7 @@ def test_a_pack_is_fetched_once(server, cache, data):
     assert leftovers(cache) == set(CONTENTS)
 
 
-def test_a_damaged_copy_is_fetched_anew(server, cache, data):
+def test_a_damaged_copy_is_downloaded_again(server, cache, data):
     pack = offer(server, data)
     fetch(cache, pack)
     (cache.folder / "p" / "net.onnx").write_bytes(b"x")
@@ -122,7 +122,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(server, cache, data):
     assert [part for _, part in server.asked] == [None, "bytes=20000-", "bytes=35000-"]
 
 
-def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, cache, data):
+def test_a_later_run_resumes_an_earlier_one(server, cache, data):
     pack = offer(server, data)
     server.cut = [1000] * 3
     with pytest.raises(PackError, match="3 attempts; what came is kept"):
@@ -132,13 +132,13 @@ def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server, cache, data):
     assert server.asked[-1] == ("/p.zip", "bytes=3000-")
 
 
-def test_without_ranges_it_starts_again(server, cache, data):
+def test_without_ranges_the_download_restarts(server, cache, data):
     server.ranges = False
     server.cut = [20_000]
     assert fetch(cache, offer(server, data)) == CONTENTS
 
 
-def test_a_file_that_changed_meanwhile_is_not_glued_together(server, cache, data):
+def test_a_file_that_changed_meanwhile_is_not_joined(server, cache, data):
     pack = offer(server, data)
     server.cut = [20_000] * 3
     with pytest.raises(PackError):
@@ -148,7 +148,7 @@ def test_a_file_that_changed_meanwhile_is_not_glued_together(server, cache, data
     assert fetch(cache, pack) == CONTENTS
 
 
-def test_a_server_without_validators_is_asked_for_the_whole_again(server, cache, data):
+def test_without_validators_the_whole_file_is_requested_again(server, cache, data):
     server.etag = ""
     server.cut = [20_000]
     assert fetch(cache, offer(server, data)) == CONTENTS
@@ -156,24 +156,24 @@ def test_a_server_without_validators_is_asked_for_the_whole_again(server, cache,
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_server_in_trouble_is_tried_again(server, cache, data, status):
+def test_a_failing_server_is_tried_again(server, cache, data, status):
     server.failures = [status]
     assert fetch(cache, offer(server, data)) == CONTENTS
 
 
-def test_a_server_that_falls_silent_is_tried_again(server, cache, data):
+def test_a_silent_server_is_tried_again(server, cache, data):
     server.stalls = [5.0]
     assert fetch(cache, offer(server, data)) == CONTENTS
     assert len(server.asked) == 2
 
 
-def test_what_is_not_there_is_not_asked_for_again(server, cache, data):
+def test_a_missing_file_is_not_requested_again(server, cache, data):
     with pytest.raises(PackError, match=r"p\.zip answers 404"):
         fetch(cache, describe(server.url, data))
     assert len(server.asked) == 1
 
 
-def test_a_wrong_digest_is_refused_and_nothing_kept(server, cache, data):
+def test_a_wrong_digest_is_refused_and_nothing_is_stored(server, cache, data):
     with pytest.raises(PackError, match=f"{'0' * 64} was expected"):
         fetch(cache, offer(server, data, sha256="0" * 64))
     assert leftovers(cache) == set()
@@ -185,7 +185,7 @@ def test_a_wrong_size_is_refused(server, cache, data):
     assert leftovers(cache) == set()
 
 
-def test_a_network_that_is_another_is_refused(server, cache):
+def test_a_network_with_another_digest_is_refused(server, cache):
     other = zipped({**CONTENTS, "net.onnx": CONTENTS["net.onnx"][:-1] + b"x"})
     with pytest.raises(PackError, match=r"net\.onnx has the SHA-256"):
         fetch(cache, offer(server, other, sha256=None))
@@ -208,19 +208,19 @@ def test_an_archive_without_the_network_is_refused(server, cache):
         fetch(cache, offer(server, zipped({"det.onnx": CONTENTS["det.onnx"]})))
 
 
-def test_what_is_no_archive_is_refused(server, cache):
+def test_other_files_than_archives_are_refused(server, cache):
     with pytest.raises(PackError, match="no sound zip file"):
         fetch(cache, offer(server, b"garbage"))
 
 
-def test_a_full_disk_is_said_before_the_download(server, cache, data, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(server, cache, data, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PackError, match="0 MB free; 67 MB are needed"):
         fetch(cache, offer(server, data))
 
 
-def test_a_disk_that_fills_up_is_said_and_the_rest_removed(server, cache, data):
+def test_a_disk_that_fills_up_is_reported_and_the_rest_removed(server, cache, data):
     pack = offer(server, data)
     folder = cache.folder / "p"
     folder.mkdir(parents=True)
@@ -242,7 +242,7 @@ def test_a_mirror_is_tried_first(server, cache, data, tmp_path):
         assert len(server.asked) == 1
 
 
-def test_a_folder_as_mirror_holds_the_archive_or_the_networks(cache, data, tmp_path):
+def test_a_mirror_folder_contains_the_archive_or_the_networks(cache, data, tmp_path):
     pack = describe("http://127.0.0.1:9", data)
     folder = tmp_path / "mirror"
     folder.mkdir()
@@ -256,7 +256,7 @@ def test_a_folder_as_mirror_holds_the_archive_or_the_networks(cache, data, tmp_p
     assert fetch(Cache(tmp_path / "c", str(folder)), pack) == CONTENTS
 
 
-def test_a_second_fetch_at_the_same_time_is_refused(server, cache, data):
+def test_a_simultaneous_second_download_is_refused(server, cache, data):
     cache.folder.mkdir()
     with (cache.folder / "p.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -264,7 +264,7 @@ def test_a_second_fetch_at_the_same_time_is_refused(server, cache, data):
             fetch(cache, offer(server, data))
 
 
-def test_the_manifest_is_valid_and_its_schema_fresh():
+def test_the_manifest_is_valid_and_its_schema_up_to_date():
     schema = json.loads(MANIFEST.with_name("models.schema.json").read_text())
     assert schema == Manifest.model_json_schema()
     jsonschema.validate(json.loads(MANIFEST.read_text()), schema)
@@ -276,7 +276,7 @@ def test_the_manifest_is_valid_and_its_schema_fresh():
     ]
 
 
-def test_the_built_in_files_are_those_of_the_clone():
+def test_the_manifest_describes_the_built_in_files():
     lite = load_manifest().pack("lite")
     made = built_in_files(CHECKOUT / "model_repository")
     assert lite.files == made, (
@@ -286,7 +286,7 @@ def test_the_built_in_files_are_those_of_the_clone():
     assert lite.bytes == sum(file.bytes for file in made)
 
 
-def test_built_in_files_are_written_anew_and_nothing_else(tmp_path):
+def test_only_built_in_files_are_rewritten(tmp_path):
     for stage in ONNX_STAGES:
         folder = tmp_path / stage.name / "1"
         folder.mkdir(parents=True)
@@ -314,7 +314,7 @@ def test_built_in_files_are_written_anew_and_nothing_else(tmp_path):
         ({"name": "../x"}, "name"),
     ],
 )
-def test_a_wrong_manifest_is_named(tmp_path, change, message):
+def test_the_error_names_a_wrong_manifest(tmp_path, change, message):
     manifest = json.loads(MANIFEST.read_text())
     manifest["packs"][3].update(change)
     path = tmp_path / "models.json"
@@ -325,7 +325,7 @@ def test_a_wrong_manifest_is_named(tmp_path, change, message):
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """`aurum models …` with a repository, a home and a manifest of its own."""
+    """Run `aurum models …` with its own repository, home and manifest."""
     monkeypatch.setenv("AURUM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AURUM_MODEL_REPOSITORY", str(tmp_path / "repository"))
     monkeypatch.setenv("AURUM_TRITON_HTTP_PORT", str(free_ports(1)[0]))
@@ -380,7 +380,7 @@ def test_real_networks_are_pulled_and_placed_once(command, server, tmp_path):
     assert command("verify").exit_code == 1
 
 
-def test_unknown_packs_and_built_in_ones(command):
+def test_pull_explains_unknown_and_built_in_packs(command):
     unknown = command("pull", "buffalo_xl")
     assert unknown.exit_code == 1
     assert "there are lite, buffalo_s, buffalo_l, antelopev2" in unknown.stderr

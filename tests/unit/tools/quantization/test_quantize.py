@@ -1,4 +1,4 @@
-"""Networks in 8 and 16 bits: small ones, whose answers are known, and the built-in ones."""
+"""Networks in 8 and 16 bits: small ones with known answers, and the built-in ones."""
 
 import io
 import tarfile
@@ -42,7 +42,7 @@ WIDTHS = (3, 8, 12, 12, 16)
 def save_layers(path: Path, *, spread: float = 1.0) -> Path:
     """Save an ArcFace-like network of four convolutions.
 
-    `spread` above 1 gives the third one a channel that is so much larger than the others.
+    With `spread` above 1, one channel of the third is larger than the others by that factor.
     """
     generator = np.random.default_rng(3)
     nodes, tensors, last = [], [], "data"
@@ -71,7 +71,7 @@ def save_layers(path: Path, *, spread: float = 1.0) -> Path:
     return path
 
 
-def test_what_is_made_lighter_has_32_bits(tmp_path):
+def test_networks_are_widened_to_32_bits_before_quantisation(tmp_path):
     path = save_layers(tmp_path / "net.onnx")
     model = onnx.load(path)
     fp16_storage.round_to_halves(model)
@@ -117,12 +117,12 @@ def test_a_resize_by_sizes_loses_its_empty_scales():
     graph = helper.make_graph([resize], "resize", ends[:1], ends[1:], tensors)
     opset = [helper.make_opsetid("", 11)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=6)
-    # a converter would take them for scales that are given
+    # a converter would read them as given scales
     loaded = load(model.SerializeToString(), opset=13)
     assert list(loaded.graph.node[0].input) == ["x", "", "", "sizes"]
 
 
-def test_int8_takes_the_layers_between(small):
+def test_int8_covers_the_layers_between(small):
     found = quantizer("int8")(small)
     model = onnx.load_from_string(found.graph)
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -130,14 +130,14 @@ def test_int8_takes_the_layers_between(small):
     quantised = [node for node in convs if producers.get(node.input[1]) == "DequantizeLinear"]
     assert (len(convs), len(quantised)) == (4, 2)
     assert found.lighter.layers - found.lighter.in_float == 2
-    # a scale for each channel of the weights
+    # one scale per channel of the weights
     scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     by_output = {name: node for node in model.graph.node for name in node.output}
     sizes = {scales[by_output[node.input[1]].input[1]].size for node in quantised}
     assert sizes == {12}
 
 
-def test_a_lighter_graph_loads_where_the_float_one_does(small):
+def test_a_quantised_graph_loads_like_the_float_one(small):
     for precision in ("int8", "fp16"):
         graph = quantizer(precision)(small).graph
         model = onnx.load_from_string(graph)
@@ -153,7 +153,7 @@ def test_a_lighter_graph_loads_where_the_float_one_does(small):
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_lighter_embedding_has_a_space_of_its_own(small, precision):
+def test_a_quantised_embedding_has_its_own_space(small, precision):
     found = quantizer(precision)(small)
     assert found.identity != small.identity
     assert found.lighter.made_from == contract.format_id(small.identity)
@@ -162,18 +162,18 @@ def test_a_lighter_embedding_has_a_space_of_its_own(small, precision):
     assert found.lighter.accuracy["cosine_mean"] >= quantize.MIN_COSINE
 
 
-def test_the_space_is_kept_only_if_told_and_near(small, monkeypatch):
+def test_the_space_is_kept_only_if_requested_and_near(small, monkeypatch):
     assert quantizer("fp16", keep_space=True)(small).identity == small.identity
     monkeypatch.setattr(quantize, "SAME_COSINE", 1.1)
     with pytest.raises(WeightsError, match=r"mean cosine of \d\.\d{4} .*1\.1 was expected"):
         quantizer("int8", keep_space=True)(small)
 
 
-def test_fp16_halves_the_network_and_leaves_what_is_around_it():
+def test_fp16_halves_only_the_network_itself():
     built_in = DETECTOR
     model = load(built_in, opset=13)
     graph = seal(halve(built_in), "face_detection", 7, precision="fp16", metadata={})
-    # what refines landmarks stays as it is, too
+    # the refiner of landmarks also stays unchanged
     assert len(graph) < 0.7 * len(model.SerializeToString())
     halved = onnx.load_from_string(graph)
     types = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
@@ -210,7 +210,7 @@ def test_search_leaves_harmful_layers_in_float(small, tmp_path):
         asked.append(quantised)
         return 0.0 if names[1] in quantised else 1.0
 
-    # both of the layers between could be left; only the one that harms is asked for alone
+    # both layers between could stay in float; only the harmful one is tried alone
     found = quantiser.search(judge, wanted=0.5)
     assert asked[0] == {names[1], names[2]}
     assert {frozenset(each) for each in asked[1:]} >= {frozenset({names[1]}), frozenset({names[2]})}
@@ -234,11 +234,11 @@ ALIKE = EmbeddingAccuracy(100, 0.995, 0.98, 800, 0.99, 0.989)
         (replace(ALIKE, cosine_mean=0.9899), False, "mean cosine of 0.9899"),
         (replace(ALIKE, cosine_mean=float("nan")), False, "mean cosine of nan"),
         (replace(ALIKE, verification=0.9879), False, "98.79 % of 1600 pairs"),
-        # with few pairs a single one is more than may be lost
+        # with few pairs, losing one exceeds the limit
         (replace(ALIKE, verification=0.9879, pairs=100), False, ""),
     ],
 )
-def test_what_an_embedding_may_lose(accuracy, kept, problem):
+def test_the_limits_of_an_embedding(accuracy, kept, problem):
     said = quantize._too_far_off(accuracy, kept=kept)
     assert problem in said
     assert bool(said) == bool(problem)
@@ -257,7 +257,7 @@ FOUND = DetectionAccuracy(150, 100, 0.98, 2, 1.9)
         (replace(FOUND, faces=0), "finds no face"),
     ],
 )
-def test_what_a_detector_may_lose(accuracy, problem):
+def test_the_limits_of_a_detector(accuracy, problem):
     said = quantize._finds_others(accuracy)
     assert problem in said
     assert bool(said) == bool(problem)
@@ -277,7 +277,7 @@ def test_embeddings_are_compared(small, tmp_path):
     assert apart.cosine_mean < 0.999
 
 
-def test_photos_of_a_folder_and_of_a_tar_file(tmp_path):
+def test_photos_are_read_from_folders_and_tar_files(tmp_path):
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     portrait = cv2.cvtColor(inputs.portrait(), cv2.COLOR_RGB2BGR)
@@ -292,7 +292,7 @@ def test_photos_of_a_folder_and_of_a_tar_file(tmp_path):
     detector = Trial(DETECTOR, Path("built-in"))
     for source in (folder, archive):
         parts = samples.from_photos(source, detector)
-        # the broken one comes first by name and is one of those to calibrate with
+        # the broken one is the first by name and belongs to the calibration photos
         counts = [len(part.crops) for part in (parts.calibration, parts.held_out)]
         assert counts == [2, 6]
         assert parts.held_out.crops.shape[1:] == (112, 112, 3)

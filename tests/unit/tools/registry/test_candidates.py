@@ -1,4 +1,4 @@
-"""A version on trial beside the one in service: begun, promoted, aborted; what a crash leaves."""
+"""A version under trial: begun, promoted, aborted, interrupted by a crash."""
 
 import shutil
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def passes(stage: str, folder: Path) -> None:
 
 @pytest.fixture
 def version_store(tmp_path) -> VersionStore:
-    """Version 1 serves in each stage; 2 of the embedding is kept."""
+    """Version 1 of each stage serves; version 2 of the embedding is kept."""
     repository = tmp_path / "repository"
     for stage in (*STAGE_NAMES, contract.PIPELINE.name, contract.UNSCORED.name):
         (repository / stage).mkdir(parents=True)
@@ -68,7 +68,7 @@ def config(version_store: VersionStore, model: str) -> model_config_pb2.ModelCon
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """What Triton looks at to see a change: size, and the later of the two times of a file."""
+    """Return what Triton compares to see a change: size, and the later of the file's two times."""
     return {
         str(path): (path.stat().st_size, max(path.stat().st_mtime_ns, path.stat().st_ctime_ns))
         for path in folder.rglob("*")
@@ -82,7 +82,7 @@ TRIED = {
 }
 
 
-def test_a_trial_adds_its_models_and_touches_none(version_store):
+def test_a_trial_adds_its_models_and_changes_none(version_store):
     before = {stage: snapshot(version_store.repository / stage) for stage in STAGE_NAMES}
     plan = begin(version_store)
     assert models(version_store) == TRIED
@@ -94,7 +94,7 @@ def test_a_trial_adds_its_models_and_touches_none(version_store):
 
 
 @pytest.mark.parametrize("ensemble", ["face_pipeline", "face_pipeline_unscored"])
-def test_the_ensemble_of_a_trial_is_the_other_but_for_one_stage(version_store, ensemble):
+def test_the_ensemble_of_a_trial_differs_in_one_stage(version_store, ensemble):
     plan = begin(version_store)
     ours, theirs = config(version_store, ensemble), config(version_store, f"{ensemble}_candidate")
     assert theirs.name == f"{ensemble}_candidate"
@@ -114,7 +114,7 @@ def test_the_ensemble_of_a_trial_is_the_other_but_for_one_stage(version_store, e
     assert tried == stage
 
 
-def test_all_steps_of_the_detector_are_tried(version_store):
+def test_a_trial_replaces_all_steps_of_the_detector(version_store):
     put(version_store.kept("face_detection", 2))
     candidates.begin(version_store, "face_detection", 2, TENTH, check=passes)
     ensemble = config(version_store, "face_pipeline_candidate").ensemble_scheduling
@@ -123,7 +123,7 @@ def test_all_steps_of_the_detector_are_tried(version_store):
     assert "face_detection" not in steps
 
 
-def test_an_aborted_trial_leaves_nothing_but_the_version(version_store):
+def test_an_aborted_trial_leaves_only_the_version(version_store):
     begin(version_store)
     assert candidates.abort(version_store).version == 2
     assert models(version_store) == set()
@@ -143,7 +143,7 @@ def test_a_promoted_version_serves_and_rollback_returns_from_it(version_store):
     change = candidates.promote(version_store, check=passes)
     assert (change.before, change.after) == (1, 2)
     assert version_store.newest(STAGE) == 2
-    assert models(version_store), "the share is answered until the version serves"
+    assert models(version_store), "the candidate answers its share until the version serves"
     candidates.end(version_store)
     assert models(version_store) == set()
     with pytest.raises(LifecycleError, match="no version is being tried"):
@@ -152,7 +152,7 @@ def test_a_promoted_version_serves_and_rollback_returns_from_it(version_store):
     assert (back.before, back.after) == (2, 1)
 
 
-def test_what_does_not_pass_is_neither_tried_nor_promoted(version_store):
+def test_broken_versions_are_neither_tried_nor_promoted(version_store):
     def fails(stage: str, folder: Path) -> None:
         raise LifecycleError("it does not work")
 
@@ -167,7 +167,7 @@ def test_what_does_not_pass_is_neither_tried_nor_promoted(version_store):
     assert models(version_store)
 
 
-def test_terms_change_under_way_and_nothing_else_is_tried_beside(version_store):
+def test_terms_may_change_but_no_second_version_is_tried(version_store):
     first = begin(version_store)
     second = begin(version_store, terms=SHADOW)
     assert (second.version, second.mode) == (2, "shadow")
@@ -181,7 +181,7 @@ def test_terms_change_under_way_and_nothing_else_is_tried_beside(version_store):
         candidates.abort(version_store, trial=first.trial)
 
 
-def test_the_stage_stays_as_it_is_while_a_version_of_it_is_tried(version_store):
+def test_a_stage_does_not_change_during_its_trial(version_store):
     put(version_store.kept(STAGE, 3))
     begin(version_store, 2)
     for change in (
@@ -255,7 +255,7 @@ def test_a_crash_between_the_ensembles_leaves_no_trial(version_store, monkeypatc
         assert models(version_store) == set()
 
 
-def test_a_trial_that_was_on_when_the_crash_came_is_on(version_store, monkeypatch):
+def test_a_trial_survives_a_crash(version_store, monkeypatch):
     def crash_after(*arguments: object) -> None:
         original(*arguments)
         raise Crash
@@ -271,7 +271,7 @@ def test_a_trial_that_was_on_when_the_crash_came_is_on(version_store, monkeypatc
 
 
 @pytest.mark.parametrize("left", ["all", "the stage"])
-def test_a_crash_while_aborting_is_brought_to_an_end(version_store, monkeypatch, left):
+def test_an_abort_is_completed_after_a_crash(version_store, monkeypatch, left):
     begin(version_store)
     with monkeypatch.context() as patched:
         crash_in(patched, "remove")
@@ -288,7 +288,7 @@ def test_a_crash_while_aborting_is_brought_to_an_end(version_store, monkeypatch,
 def test_a_crash_after_promoting_ends_the_trial(version_store):
     begin(version_store)
     candidates.promote(version_store, check=passes)
-    # the process ends before `end`; whoever comes next
+    # the process ends before `end`; the next one completes it
     with changes.opened(version_store):
         assert models(version_store) == set()
     assert version_store.newest(STAGE) == 2
@@ -304,10 +304,10 @@ def test_a_full_disk_leaves_no_trial(version_store, monkeypatch):
     assert models(version_store) == set()
 
 
-def test_a_trial_that_does_not_work_any_more_ends_at_the_next_start(version_store):
+def test_a_trial_that_no_longer_works_ends_at_the_next_start(version_store):
     begin(version_store)
     said: list[str] = []
-    # no network at all lies in these folders: none of them would load
+    # these folders contain no network, so none of them would load
     withdraw_broken(version_store, report=said.append)
     assert models(version_store) == set()
     assert "face_embedding 2 is not tried any more" in said[0]
@@ -327,7 +327,7 @@ def test_a_triton_that_died_ends_the_trial(version_store):
 
 @pytest.fixture
 def watch(version_store, monkeypatch):
-    """A watch whose Triton and gateway say what `said` holds."""
+    """Return a watch with a scripted Triton and gateway: `said` contains their reports."""
     said = {"state": TritonState("READY", ""), "stopped": "", "reports": []}
 
     def states(_: Settings):
@@ -339,7 +339,7 @@ def watch(version_store, monkeypatch):
     return watch, said
 
 
-def test_a_candidate_that_triton_refuses_is_given_time_and_then_up(
+def test_a_candidate_that_triton_refuses_is_given_up_after_a_while(
     version_store, watch, monkeypatch
 ):
     watch, said = watch
@@ -358,7 +358,7 @@ def test_a_candidate_that_triton_refuses_is_given_time_and_then_up(
     assert (shown.place, shown.note) == ("kept", "INVALID_PROTOBUF")
 
 
-def test_a_candidate_that_the_gateway_stopped_asking_is_not_tried_any_more(version_store, watch):
+def test_a_trial_that_the_gateway_stopped_is_ended(version_store, watch):
     watch, said = watch
     begin(version_store)
     watch.look()
@@ -377,7 +377,7 @@ def test_a_share_is_written_in_percent(text, share):
 
 
 @pytest.mark.parametrize("text", ["10", "0.1", "0%", "101%", "-5%", "all", ""])
-def test_what_is_no_share_is_refused(text):
+def test_an_invalid_share_is_refused(text):
     with pytest.raises(LifecycleError, match="is no share"):
         terms_of(text, shadow=False, by="request")
 

@@ -44,7 +44,7 @@ def names(repository: Path) -> set[str]:
     return {path.name for stage in repository.iterdir() for path in stage.iterdir()}
 
 
-def test_files_and_sidecar_are_written(repository):
+def test_files_and_metadata_are_written(repository):
     cards = place(BOTH, repository=repository, licence="Apache-2.0")
     folder = repository / "face_embedding" / "1"
     assert (folder / "model.onnx").read_bytes() == b"graph of face_embedding"
@@ -66,7 +66,7 @@ def test_files_and_sidecar_are_written(repository):
     assert folder.stat().st_mode & 0o755 == 0o755
 
 
-def test_the_next_free_number_is_taken_per_stage(repository):
+def test_each_stage_takes_its_next_free_number(repository):
     place(BOTH[:1], repository=repository)
     cards = place(BOTH, repository=repository)
     assert [card.version for card in cards] == [2, 1]
@@ -90,13 +90,13 @@ def test_a_number_below_one_is_refused(repository):
         place(BOTH, repository=repository, version=0)
 
 
-def test_a_folder_that_is_no_repository_is_refused(tmp_path):
+def test_another_folder_than_a_repository_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="is no stage of a model repository"):
         place(BOTH, repository=tmp_path)
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_at_the_second_rename_takes_the_first_back(repository, monkeypatch, failure):
+def test_a_failure_at_the_second_rename_reverts_the_first(repository, monkeypatch, failure):
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
@@ -127,7 +127,7 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(repository, monkeyp
     assert names(repository) == {"config.pbtxt", "1"}
 
 
-def test_no_number_is_seen_before_its_files_are_whole(repository, monkeypatch):
+def test_no_version_is_visible_before_its_files_are_complete(repository, monkeypatch):
     rename, seen = Path.rename, []
 
     def watching(self: Path, target: Path) -> Path:
@@ -140,14 +140,14 @@ def test_no_number_is_seen_before_its_files_are_whole(repository, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"stage": "x"}'])
-def test_a_broken_sidecar_is_named(tmp_path, content):
+def test_the_error_names_broken_metadata(tmp_path, content):
     path = tmp_path / "model.json"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"model\.json is no sidecar"):
         read_version_metadata(path)
 
 
-def test_unknown_fields_of_a_sidecar_are_refused(repository):
+def test_unknown_fields_of_metadata_are_refused(repository):
     place(BOTH[:1], repository=repository)
     path = repository / "face_detection" / "1" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
@@ -155,7 +155,7 @@ def test_unknown_fields_of_a_sidecar_are_refused(repository):
         read_version_metadata(path)
 
 
-def test_folders_without_a_network_are_no_versions(repository):
+def test_folders_without_a_network_are_not_versions(repository):
     stage = repository / "face_detection"
     (stage / "4").mkdir()
     (stage / "notes").mkdir()

@@ -38,7 +38,7 @@ def version_store(tmp_path) -> VersionStore:
 
 
 def drop(version_store: VersionStore, version: int, content: bytes = b"") -> Path:
-    """Put a folder there by hand."""
+    """Place a version folder by hand."""
     folder = version_store.placed(STAGE, version)
     folder.mkdir()
     (folder / "model.onnx").write_bytes(content or b"network %d" % version)
@@ -46,7 +46,7 @@ def drop(version_store: VersionStore, version: int, content: bytes = b"") -> Pat
 
 
 def bring(version_store: VersionStore, version: int) -> None:
-    """As an import does: the folder and its line in the journal."""
+    """Place a version like an import: the folder and its line in the journal."""
     before = version_store.newest(STAGE)
     drop(version_store, version)
     changes.note_import(version_store, STAGE, version, before=before)
@@ -66,7 +66,7 @@ def where(version_store: VersionStore) -> tuple[list[int], list[int]]:
     return version_store.placed_versions(STAGE), version_store.kept_versions(STAGE)
 
 
-def test_back_and_forth(version_store):
+def test_rollback_and_activate(version_store):
     bring(version_store, 1)
     bring(version_store, 2)
     assert rollback(version_store) == (2, 1)
@@ -76,7 +76,7 @@ def test_back_and_forth(version_store):
     assert version_store.placed(STAGE, 2).joinpath("model.onnx").read_bytes() == b"network 2"
 
 
-def test_rollback_returns_to_what_served_and_not_just_to_what_is_below(version_store):
+def test_rollback_returns_to_the_version_that_served_before(version_store):
     for version in (1, 2, 3):
         bring(version_store, version)
     assert activate(version_store, 1) == (3, 1)
@@ -96,14 +96,14 @@ def test_repeated_rollbacks_go_further_back(version_store):
     assert where(version_store) == ([1], [2, 3])
 
 
-def test_versions_dropped_by_hand_are_known_by_their_number(version_store):
+def test_versions_placed_by_hand_are_known_by_their_number(version_store):
     drop(version_store, 1)
     drop(version_store, 7)
     assert rollback(version_store) == (7, 1)
     assert where(version_store) == ([1], [7])
 
 
-def test_a_version_that_does_not_work_is_neither_activated_nor_returned_to(version_store):
+def test_a_broken_version_is_neither_activated_nor_rolled_back_to(version_store):
     bring(version_store, 1)
     drop(version_store, 2)
     bring(version_store, 3)
@@ -118,7 +118,7 @@ def test_a_version_that_does_not_work_is_neither_activated_nor_returned_to(versi
     assert where(version_store) == ([1], [2, 3])
 
 
-def test_a_kept_version_of_the_same_number_is_moved_aside_not_lost(version_store):
+def test_a_kept_version_of_the_same_number_is_moved_aside(version_store):
     bring(version_store, 1)
     drop(version_store, 2, b"first")
     rollback(version_store)
@@ -129,7 +129,7 @@ def test_a_kept_version_of_the_same_number_is_moved_aside_not_lost(version_store
     assert (kept.with_name("2.replaced-1") / "model.onnx").read_bytes() == b"first"
 
 
-def test_remove_spares_what_serves(version_store):
+def test_remove_refuses_the_version_in_service(version_store):
     bring(version_store, 1)
     bring(version_store, 2)
     with pytest.raises(LifecycleError, match="2 is in service; roll it back first"):
@@ -153,7 +153,7 @@ def test_the_only_version_is_not_withdrawn(version_store):
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["before the move", "after the move"])
-def test_a_crash_is_closed_by_looking_at_what_serves(version_store, monkeypatch, moved):
+def test_after_a_crash_the_journal_follows_what_serves(version_store, monkeypatch, moved):
     bring(version_store, 1)
     bring(version_store, 2)
     take_out = VersionStore.take_out
@@ -175,7 +175,7 @@ def test_a_crash_is_closed_by_looking_at_what_serves(version_store, monkeypatch,
     assert version_store.newest(STAGE) == (1 if moved else 2)
 
 
-def test_a_line_torn_by_a_crash_is_passed_over(tmp_path):
+def test_a_line_torn_by_a_crash_is_skipped(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     first = Entry(Action.IMPORT, STAGE, 2, 1, 2)
     journal.append(first)
@@ -185,7 +185,7 @@ def test_a_line_torn_by_a_crash_is_passed_over(tmp_path):
     assert [entry.action for entry in journal.entries()] == [Action.IMPORT, Action.ROLLBACK]
 
 
-def test_between_file_systems_a_copy_is_whole_before_it_is_seen(version_store, monkeypatch):
+def test_between_file_systems_a_copy_is_complete_before_it_is_visible(version_store, monkeypatch):
     bring(version_store, 1)
     bring(version_store, 2)
     rename = Path.rename
@@ -223,7 +223,7 @@ def test_a_second_change_waits_for_the_first(version_store, monkeypatch):
     assert version_store.newest(STAGE) == 1
 
 
-def test_what_triton_refuses_is_shown_with_its_reason(version_store):
+def test_versions_that_triton_refuses_have_a_reason(version_store):
     drop(version_store, 1)
     drop(version_store, 2)
     states = {(STAGE, 1): TritonState("READY", ""), (STAGE, 2): TritonState("UNAVAILABLE", "bad")}
@@ -234,7 +234,7 @@ def test_what_triton_refuses_is_shown_with_its_reason(version_store):
     assert shown[1].digest == "no sidecar"
 
 
-def test_stages_go_by_short_names():
+def test_stages_have_short_names():
     assert stage_name("embedding") == stage_name("face_embedding") == STAGE
     with pytest.raises(LifecycleError, match="'pipeline' is no stage"):
         stage_name("pipeline")
@@ -256,7 +256,7 @@ def test_a_real_version_passes_and_a_changed_byte_does_not(version_store, tmp_pa
         check_version(STAGE, folder)
 
 
-def test_numbers_of_kept_versions_are_not_given_again(version_store, tmp_path):
+def test_numbers_of_kept_versions_are_not_reused(version_store, tmp_path):
     network = tiny_sources.save_embedder(tmp_path / "net.onnx")
     bring(version_store, 1)
     bring(version_store, 2)
@@ -267,7 +267,7 @@ def test_numbers_of_kept_versions_are_not_given_again(version_store, tmp_path):
     assert cards[0].version == 3
 
 
-def test_before_a_start_broken_newest_versions_make_way(version_store, tmp_path):
+def test_a_start_takes_broken_newest_versions_out(version_store, tmp_path):
     network = tiny_sources.save_embedder(tmp_path / "net.onnx")
     import_weights(Order(embedding=network), version_store.repository)
     drop(version_store, 2, b"garbage")
@@ -282,7 +282,7 @@ def test_before_a_start_broken_newest_versions_make_way(version_store, tmp_path)
     assert [entry.action for entry in version_store.journal.entries()] == [Action.WITHDRAW] * 4
 
 
-def test_before_a_start_the_only_version_stays_though_broken(version_store):
+def test_a_start_keeps_the_only_version_even_if_broken(version_store):
     drop(version_store, 1, b"garbage")
     withdraw_broken(version_store, report=pytest.fail)
     assert where(version_store) == ([1], [])
@@ -296,7 +296,7 @@ class Clock:
 
 @pytest.fixture
 def watched(version_store, monkeypatch):
-    """A watch whose Triton and clock are scripted; files count as written long ago."""
+    """Return a watch with a scripted Triton and clock; files count as written long ago."""
     drop(version_store, 1)
     drop(version_store, 2, b"garbage")
     watch = watching.Watch(Settings(), version_store, report=lambda _: None)
@@ -313,20 +313,20 @@ def watched(version_store, monkeypatch):
     return look
 
 
-def test_what_fails_for_long_is_taken_out(watched, version_store):
+def test_a_version_that_keeps_failing_is_taken_out(watched, version_store):
     assert watched("UNAVAILABLE") == [1, 2]
     assert watched("LOADING", after_seconds=6) == [1, 2]
     assert watched("UNAVAILABLE", after_seconds=6) == [1]
     assert version_store.journal.entries()[-1].reason == "bad"
 
 
-def test_what_works_in_the_end_stays(watched):
+def test_a_version_that_finally_works_is_kept(watched):
     assert watched("UNAVAILABLE") == [1, 2]
     assert watched("READY", after_seconds=6) == [1, 2]
     assert watched("UNAVAILABLE", after_seconds=6) == [1, 2]
 
 
-def test_a_folder_that_is_still_written_is_left_alone(watched, monkeypatch):
+def test_a_folder_that_is_still_being_written_is_left_alone(watched, monkeypatch):
     monkeypatch.setattr(watching, "_last_written", lambda _: time.time())
     assert watched("UNAVAILABLE") == [1, 2]
     assert watched("UNAVAILABLE", after_seconds=60) == [1, 2]

@@ -1,4 +1,4 @@
-"""When the `onnxruntime` backend is compiled, and what is said where it cannot be."""
+"""When the `onnxruntime` backend is compiled, and the message if it cannot be."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def calls(tmp_path, monkeypatch) -> Path:
-    """A compiler that notes its calls is the only one there is."""
+    """Make a compiler that records its calls the only one available."""
     path = tmp_path / "calls"
     write_compiler(tmp_path, monkeypatch, COMPILER.format(calls=path))
     return path
@@ -37,14 +37,14 @@ def write_compiler(folder: Path, monkeypatch, script: str) -> None:
     monkeypatch.setenv("PATH", os.pathsep.join([str(program.parent), "/bin", "/usr/bin"]))
 
 
-def test_python_is_taken_where_it_is_wanted(tmp_path, calls, said):
+def test_the_python_backend_is_used_on_request(tmp_path, calls, said):
     assert compiled_backend.provide(tmp_path / "kept", "python", report=said.append) is None
     assert not calls.exists()
     assert said == []
 
 
 @pytest.mark.parametrize("wanted", ["auto", "compiled"])
-def test_it_is_compiled_once(tmp_path, calls, said, wanted):
+def test_the_backend_is_compiled_once(tmp_path, calls, said, wanted):
     first = compiled_backend.provide(tmp_path / "kept", wanted, report=said.append)
     again = compiled_backend.provide(tmp_path / "kept", wanted, report=said.append)
     assert first == again
@@ -55,7 +55,7 @@ def test_it_is_compiled_once(tmp_path, calls, said, wanted):
     assert [path.name for path in first.parent.iterdir()] == [first.name]
 
 
-def test_other_sources_are_compiled_anew(tmp_path, calls, said, monkeypatch):
+def test_changed_sources_are_compiled_again(tmp_path, calls, said, monkeypatch):
     first = compiled_backend.provide(tmp_path / "kept", "auto", report=said.append)
     changed = tmp_path / "sources"
     changed.mkdir()
@@ -65,14 +65,16 @@ def test_other_sources_are_compiled_anew(tmp_path, calls, said, monkeypatch):
     assert len(calls.read_text().splitlines()) == 2
 
 
-def test_for_another_c_library_it_is_compiled_anew(tmp_path, calls, said, monkeypatch):
+def test_another_c_library_causes_a_new_compilation(tmp_path, calls, said, monkeypatch):
     first = compiled_backend.provide(tmp_path / "kept", "auto", report=said.append)
     monkeypatch.setattr(compiled_backend.platform, "libc_ver", lambda: ("glibc", "9.9"))
     assert compiled_backend.provide(tmp_path / "kept", "auto", report=said.append) != first
     assert len(calls.read_text().splitlines()) == 2
 
 
-def test_without_a_compiler_python_serves_and_the_package_is_named(tmp_path, said, monkeypatch):
+def test_without_a_compiler_python_serves_and_the_message_names_the_package(
+    tmp_path, said, monkeypatch
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert compiled_backend.provide(tmp_path / "kept", "auto", report=said.append) is None
@@ -81,7 +83,7 @@ def test_without_a_compiler_python_serves_and_the_package_is_named(tmp_path, sai
         compiled_backend.provide(tmp_path / "kept", "compiled", report=said.append)
 
 
-def test_what_cannot_be_compiled_is_said_and_nothing_is_kept(tmp_path, said, monkeypatch):
+def test_a_failed_compilation_is_reported_and_nothing_is_stored(tmp_path, said, monkeypatch):
     script = "#!/bin/sh\necho 'backend.cc:3: error: no such thing' >&2\nexit 1\n"
     write_compiler(tmp_path, monkeypatch, script)
     assert compiled_backend.provide(tmp_path / "kept", "auto", report=said.append) is None
@@ -91,7 +93,7 @@ def test_what_cannot_be_compiled_is_said_and_nothing_is_kept(tmp_path, said, mon
     assert list((tmp_path / "kept").rglob("*.so")) == []
 
 
-def test_an_onnxruntime_for_gpus_is_left_to_python(tmp_path, calls, said, monkeypatch):
+def test_an_onnxruntime_for_gpus_uses_the_python_backend(tmp_path, calls, said, monkeypatch):
     package = tmp_path / "onnxruntime"
     (package / "capi").mkdir(parents=True)
     for name in ("libonnxruntime.so.9", "libonnxruntime_providers_cuda.so"):

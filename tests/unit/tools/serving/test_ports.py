@@ -13,7 +13,7 @@ def test_http_of_triton_stays_on_this_machine(host):
     assert {grpc.host, metrics.host} == {host}
 
 
-def test_the_gateway_finds_triton_that_listens_on_one_address(tmp_path, monkeypatch):
+def test_the_gateway_finds_a_triton_that_listens_on_one_address(tmp_path, monkeypatch):
     monkeypatch.delenv("AURUM_TRITON_HTTP_URL", raising=False)
     settings = Settings(home=tmp_path, host="192.0.2.7", triton_http_port=8500)
     given = GatewayPart(settings, Home(tmp_path)).environment()

@@ -14,7 +14,7 @@ NUMBERS = shutil.ignore_patterns("[0-9]*")
 
 @pytest.fixture
 def version(tmp_path: Path) -> Path:
-    """Import a tiny embedder; the folder of its version."""
+    """Import a tiny embedder; return the folder of its version."""
     repository = tmp_path / "repository"
     stage = "face_embedding"
     shutil.copytree(CHECKOUT / "model_repository" / stage, repository / stage, ignore=NUMBERS)
@@ -23,24 +23,24 @@ def version(tmp_path: Path) -> Path:
     return repository / "face_embedding" / "1"
 
 
-def test_what_was_imported_passes(version):
+def test_an_imported_version_passes(version):
     check_digests(version.parents[1])
 
 
-def test_a_changed_network_is_refused_by_name(version):
+def test_the_error_names_a_changed_network(version):
     with (version / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ServingError, match=r"face_embedding/1/model\.onnx was changed"):
         check_digests(version.parents[1])
 
 
-def test_an_unreadable_sidecar_is_named(version):
+def test_the_error_names_unreadable_metadata(version):
     (version / "model.json").write_text("{}")
     with pytest.raises(ServingError, match=r"model\.json"):
         check_digests(version.parents[1])
 
 
-def test_a_folder_dropped_without_sidecar_is_served(version):
+def test_a_version_without_metadata_is_served(version):
     (version / "model.json").unlink()
     (version / "model.onnx").write_bytes(b"whatever")
     check_digests(version.parents[1])

@@ -1,4 +1,4 @@
-"""The shipped cards are what is rendered from the measured values, and name the weights."""
+"""The shipped cards are rendered from the measured values and name the shipped weights."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_card_is_rendered_from_what_was_measured(stage, tmp_path):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_card_measures_the_weights_that_are_shipped(stage):
+def test_card_describes_the_shipped_weights(stage):
     measured = json.loads((CARDS / f"{stage}.json").read_text())
     built_in = CHECKOUT / "model_repository" / stage / "1"
     trained = read_version_metadata(built_in / SIDECAR_FILE).source.sha256

@@ -27,7 +27,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["models", "import", *map(str, arguments)])
 
 
-def test_what_was_placed_is_shown(repository, tmp_path):
+def test_placed_versions_are_shown(repository, tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     options = ("--version", 4, "--mean", 3, "--licence", "MIT")
     result = run("--embedding", path, "--repository", repository, *options)
@@ -38,7 +38,7 @@ def test_what_was_placed_is_shown(repository, tmp_path):
     assert "(x-3.0)/127.5" in sidecar
 
 
-def test_a_refusal_is_one_sentence_and_status_1(repository, tmp_path):
+def test_a_refusal_is_one_sentence_with_status_1(repository, tmp_path):
     path = tiny_sources.save_head(tmp_path / "head.onnx", [1.0])
     result = run("--embedding", path, "--repository", repository)
     assert result.exit_code == 1
@@ -47,7 +47,7 @@ def test_a_refusal_is_one_sentence_and_status_1(repository, tmp_path):
     assert result.stdout == ""
 
 
-def test_a_misspelt_setting_is_named(monkeypatch, tmp_path):
+def test_the_error_names_a_misspelt_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("AURUM_MODEL_REPOSITORI", str(tmp_path))
     path = tiny_sources.save_head(tmp_path / "head.onnx", [1.0])
     result = run("--scoring", path)

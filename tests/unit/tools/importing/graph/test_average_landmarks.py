@@ -1,4 +1,4 @@
-"""Landmarks averaged over the rows that answer about one face."""
+"""Landmarks averaged over the rows of one face."""
 
 import numpy as np
 import onnxruntime
@@ -11,7 +11,7 @@ from tools.importing.stages import scrfd
 from triton_python_backend.contract import DETECTION
 
 REACH = 10
-"""Strides from a cell to each side of its box, so that boxes of neighbours overlap."""
+"""Distance from a cell to each side of its box in strides; boxes of neighbours overlap."""
 OFFSETS = np.arange(10, dtype=np.float32)[None] / 4
 HEIGHT, WIDTH = 320, 640
 
@@ -28,7 +28,7 @@ def make(folder, *, averaged: bool = True, opset: int = 11):
 
 
 def detect(graph: bytes, canvases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks [N,256,5,2] and confidences [N,256]."""
+    """Return landmarks [N,256,5,2] and confidences [N,256]."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert {o.name for o in session.get_outputs()} == {t.name for t in DETECTION.outputs}
     return session.run(["LANDMARKS", "CONFIDENCE"], {"CANVAS": canvases})
@@ -39,7 +39,7 @@ def black(*, batch: int = 1) -> np.ndarray:
 
 
 def light(canvas: np.ndarray, *, column: int, row: int, value: int) -> tuple[float, np.ndarray]:
-    """Light a cell of stride 8; its confidence, and its landmarks [5,2]."""
+    """Light a cell of stride 8; return its confidence and its landmarks [5,2]."""
     canvas[8 * row : 8 * row + 8, 8 * column : 8 * column + 8, 0] = value
     logit = tiny_sources.LOGIT_SCALE * (value - 127.5) / 128 + tiny_sources.LOGIT_SHIFT
     points = np.array([8 * column, 8 * row]) + 8 * OFFSETS.reshape(5, 2)
@@ -47,7 +47,7 @@ def light(canvas: np.ndarray, *, column: int, row: int, value: int) -> tuple[flo
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])
-def test_neighbours_count_by_their_confidence(tmp_path, opset):
+def test_neighbours_are_weighted_by_their_confidence(tmp_path, opset):
     canvases = black()
     votes = [
         light(canvases[0], column=10, row=10, value=205),
@@ -64,7 +64,7 @@ def test_neighbours_count_by_their_confidence(tmp_path, opset):
 
 
 @pytest.mark.parametrize(("column", "row"), [(26, 20), (20, 26)])
-def test_what_overlaps_little_or_is_unsure_does_not_count(tmp_path, column, row):
+def test_rows_with_little_overlap_or_confidence_do_not_count(tmp_path, column, row):
     canvases = black()
     _, own = light(canvases[0], column=20, row=20, value=205)
     light(canvases[0], column=column, row=row, value=200)  # overlaps by 0.54
@@ -86,13 +86,13 @@ def test_images_of_a_batch_do_not_mix(tmp_path):
     assert not detect(make(tmp_path).graph, black())[0].any()
 
 
-def test_the_id_names_what_counts_as_near(tmp_path, monkeypatch):
+def test_the_id_depends_on_the_overlap(tmp_path, monkeypatch):
     before = make(tmp_path).identity
     monkeypatch.setattr(scrfd, "NEAR", 0.7)
     assert make(tmp_path).identity != before
 
 
-def test_only_a_file_that_asks_for_it_gets_the_average(tmp_path):
+def test_only_files_with_the_property_are_averaged(tmp_path):
     canvases = black()
     _, own = light(canvases[0], column=10, row=10, value=205)
     light(canvases[0], column=12, row=10, value=195)

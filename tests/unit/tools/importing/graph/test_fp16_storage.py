@@ -27,7 +27,7 @@ def scores(graph: bytes) -> np.ndarray:
     return session.run(None, {"embedding": rows})[0]
 
 
-def test_what_16_bits_hold_takes_half_the_bytes_and_answers_the_same(tmp_path):
+def test_weights_that_fit_16_bits_take_half_the_bytes_and_answer_the_same(tmp_path):
     model = source(tmp_path, random_weights(exact=True))
     before = model.SerializeToString()
     fp16_storage.pack(model)
@@ -39,7 +39,7 @@ def test_what_16_bits_hold_takes_half_the_bytes_and_answers_the_same(tmp_path):
     assert model.SerializeToString() == before
 
 
-def test_weights_that_16_bits_do_not_hold_stay(tmp_path):
+def test_weights_that_do_not_fit_16_bits_are_kept(tmp_path):
     model = source(tmp_path, random_weights(exact=False))
     before = model.SerializeToString()
     fp16_storage.pack(model)
@@ -51,14 +51,14 @@ def test_weights_that_16_bits_do_not_hold_stay(tmp_path):
     np.testing.assert_allclose(scores(after), scores(before), rtol=1e-2, atol=0.1)
 
 
-def test_a_weight_too_large_for_16_bits_is_named(tmp_path):
+def test_the_error_names_a_weight_too_large_for_16_bits(tmp_path):
     weights = random_weights(exact=True)
     weights[5] = 1e6
     with pytest.raises(ValueError, match="weights is too large"):
         fp16_storage.round_to_halves(source(tmp_path, weights))
 
 
-def test_a_cast_that_is_the_networks_own_stays(tmp_path):
+def test_a_cast_of_the_network_itself_is_kept(tmp_path):
     graph = tiny_sources.Graph()
     graph.constant("three", np.array([3], np.float16))
     graph.op("Cast", ["three"], "shift", to=TensorProto.FLOAT)

@@ -28,7 +28,7 @@ def convolution(graph: Graph, name: str, filters: int, *, bias=True, size=3, **s
 
 
 def joined(graph: Graph, folder, names, *, opset=11) -> tuple[list[str], onnx.ModelProto]:
-    """Kinds of the operators after joining; the answers are held against those before."""
+    """Return the kinds of the operators after joining; check that answers are unchanged."""
     image = [("image", [1, CHANNELS, None, None])]
     outputs = [(name, [1, None, None, None]) for name in names]
     path = graph.save(folder / "source.onnx", image, outputs, opset=opset)
@@ -68,19 +68,19 @@ def test_heads_of_one_map_become_one_convolution(graph, tmp_path, opset, bias):
     ],
     ids=str,
 )
-def test_convolutions_that_differ_stay_apart(graph, tmp_path, other):
+def test_different_convolutions_are_not_joined(graph, tmp_path, other):
     convolution(graph, "one", 3)
     convolution(graph, "another", **{"filters": 2, **other})
     assert joined(graph, tmp_path, ["one", "another"])[0] == ["Conv", "Conv"]
 
 
-def test_convolutions_of_single_pixels_stay_apart(graph, tmp_path):
+def test_convolutions_of_single_pixels_are_not_joined(graph, tmp_path):
     for name, filters in HEADS.items():
         convolution(graph, name, filters, size=1)
     assert joined(graph, tmp_path, list(HEADS))[0] == ["Conv"] * 3
 
 
-def test_what_reads_a_joined_convolution_runs_after_it(graph, tmp_path):
+def test_readers_of_a_joined_convolution_run_after_it(graph, tmp_path):
     first = convolution(graph, "first", 4)
     graph.op("Relu", [first], "bent")
     convolution(graph, "second", 4)

@@ -13,9 +13,9 @@ from tools.training.landmarks.crops import cut, frames_of
 from triton_python_backend.contract import DETECTION
 
 REACH = 6
-"""Strides from a cell to each side of its box."""
+"""Distance from a cell to each side of its box in strides."""
 POINTS = np.array([[-3, -2], [3, -1], [0, 0], [-4, 3], [1, 4]], np.float32)
-"""Offsets of the landmarks from the cell, in strides: a face a little turned."""
+"""Offsets of the landmarks from the cell in strides: a slightly turned face."""
 SHAPE = (320, 640)
 
 
@@ -32,7 +32,7 @@ def make(folder, *, weights=None, own: float = 1.0, opset: int = 11):
 
 
 def detect(path, canvases: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes [N,256,4], landmarks [N,256,5,2] and confidences [N,256] of the imported stage."""
+    """Return boxes [N,256,4], landmarks [N,256,5,2] and confidences [N,256] of the stage."""
     graph = scrfd.prepare(load_network(path)).graph
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert {o.name for o in session.get_outputs()} == {t.name for t in DETECTION.outputs}
@@ -41,19 +41,19 @@ def detect(path, canvases: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def scenery(*, batch: int = 1) -> np.ndarray:
-    """Canvases of noise too dark in red to be a face."""
+    """Return canvases of noise, too dark in red to be a face."""
     rng = np.random.default_rng(4)
     return rng.integers(0, 150, (batch, *SHAPE, 3)).astype(np.uint8)
 
 
 def light(canvas: np.ndarray, *, column: int, row: int, value: int = 205) -> np.ndarray:
-    """Light a cell of stride 8; the landmarks [5,2] that the detector alone answers."""
+    """Light a cell of stride 8; return the landmarks [5,2] of the detector alone."""
     canvas[8 * row : 8 * row + 8, 8 * column : 8 * column + 8, 0] = value
     return np.array([8 * column, 8 * row]) + 8 * POINTS
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])
-def test_what_changes_nothing_gives_the_landmarks_back(tmp_path, opset):
+def test_a_refiner_without_effect_returns_the_landmarks(tmp_path, opset):
     canvases = scenery(batch=3)
     first, second = (light(canvases[0], column=c, row=20) for c in (10, 50))
     last = light(canvases[2], column=79, row=39)  # at the corner, and partly beyond it
@@ -64,14 +64,14 @@ def test_what_changes_nothing_gives_the_landmarks_back(tmp_path, opset):
     assert not landmarks[1].any()
 
 
-def test_nobody_is_refined_where_nobody_is_found(tmp_path):
+def test_nothing_is_refined_where_no_face_is_found(tmp_path):
     _, landmarks, confidence = detect(make(tmp_path), scenery(batch=2))
     assert not confidence.any()
     assert not landmarks.any()
 
 
 @pytest.mark.parametrize("opset", [11, 17])
-def test_the_second_network_sees_the_face_upright_and_its_landmarks(tmp_path, opset):
+def test_the_second_network_gets_the_upright_face_and_its_landmarks(tmp_path, opset):
     rng = np.random.default_rng(5)
     weights = rng.normal(0, 0.02, (3 * SIDE * SIDE, 10))
     canvases = scenery(batch=2)
@@ -89,7 +89,7 @@ def test_the_second_network_sees_the_face_upright_and_its_landmarks(tmp_path, op
         np.testing.assert_allclose(landmarks[index, 0], expected, atol=0.02)
 
 
-def test_the_id_tells_refined_from_averaged(tmp_path, monkeypatch):
+def test_refined_and_averaged_have_different_ids(tmp_path, monkeypatch):
     path = make(tmp_path)
     before = scrfd.prepare(load_network(path)).identity
     monkeypatch.setattr(scrfd, "SIDE", SIDE + 8)
@@ -97,7 +97,7 @@ def test_the_id_tells_refined_from_averaged(tmp_path, monkeypatch):
     assert before != changed
 
 
-def test_a_file_that_does_not_ask_for_it_is_no_detector_with_ten_outputs(tmp_path):
+def test_ten_outputs_without_the_property_are_refused(tmp_path):
     import onnx
 
     path = make(tmp_path)

@@ -40,7 +40,7 @@ def test_embeddings_are_normalised_row_by_row_in_any_batch(tmp_path, fixed_batch
         assert spaces.tolist() == [[prepared.identity]] * count
 
 
-def test_given_normalisation_is_used(tmp_path):
+def test_a_given_normalisation_is_used(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     prepared = arcface.prepare(load_network(path), Normalisation(10, 50))
     crops = some_crops(4)
@@ -52,11 +52,11 @@ def test_a_network_that_normalises_itself_gets_raw_pixels(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx", named="mxnet")
     crops = some_crops(4)
     embeddings, _ = run(arcface.prepare(load_network(path)).graph, crops)
-    # its own Sub and Mul take 1 away and multiply by 1
+    # its own Sub and Mul subtract 1 and multiply by 1
     np.testing.assert_allclose(embeddings, expected(crops, mean=1, std=1), atol=1e-4)
 
 
-def test_the_space_depends_on_weights_and_normalisation_and_nothing_else(tmp_path):
+def test_the_space_depends_only_on_weights_and_normalisation(tmp_path):
     one = tiny_sources.save_embedder(tmp_path / "one.onnx")
     copy = tiny_sources.save_embedder(tmp_path / "copy.onnx")
     other = tiny_sources.save_embedder(tmp_path / "other.onnx", dimension=4)
@@ -67,7 +67,7 @@ def test_the_space_depends_on_weights_and_normalisation_and_nothing_else(tmp_pat
     assert arcface.prepare(load_network(other)).identity != space
 
 
-def test_old_weights_are_not_kept_beside_the_new(tmp_path):
+def test_old_weights_are_not_stored_beside_the_new(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     graph = onnx.load_from_string(arcface.prepare(load_network(path)).graph).graph
     used = {name for node in graph.node for name in node.input}
@@ -104,7 +104,7 @@ def test_a_division_by_zero_is_refused(tmp_path):
         arcface.prepare(load_network(path), Normalisation(127.5, 0))
 
 
-def test_a_detector_is_no_embedding_network(tmp_path):
+def test_a_detector_is_refused_as_an_embedding_network(tmp_path):
     path = tiny_sources.save_detector(
         tmp_path / "det.onnx", distances=np.ones((1, 4)), offsets=np.ones((1, 10))
     )

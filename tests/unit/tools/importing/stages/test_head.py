@@ -28,7 +28,7 @@ def run(graph: bytes, embeddings, spaces) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "options", [{}, {"column": False}, {"batch": 1}, {"column": False, "batch": 1}]
 )
-def test_rows_of_the_own_space_are_scored_and_others_are_nan(tmp_path, options):
+def test_rows_of_its_space_are_scored_and_others_are_nan(tmp_path, options):
     prepared = prepare(tmp_path, **options)
     embeddings = np.random.default_rng(0).normal(size=(4, 3))
     scores, ids = run(prepared.graph, embeddings, [SPACE, FOREIGN, SPACE, FOREIGN])
@@ -62,7 +62,7 @@ def test_a_head_that_gives_nan_is_refused(tmp_path):
         head.prepare(load_network(path), space=SPACE, dimension=None)
 
 
-def test_an_embedder_is_no_head(tmp_path):
+def test_an_embedder_is_refused_as_a_head(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     with pytest.raises(WeightsError, match=r"no scoring head: it takes \[\?,3,112,112\]"):
         head.prepare(load_network(path), space=SPACE, dimension=None)

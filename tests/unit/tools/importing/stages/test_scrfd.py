@@ -41,7 +41,7 @@ def light(canvas: np.ndarray, *, column: int, row: int, channel: int, value: int
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize("sigmoid_first", [False, True])
 @pytest.mark.parametrize("wide", [False, True])
-def test_a_cell_is_decoded_by_its_place_stride_and_anchor(tmp_path, opset, sigmoid_first, wide):
+def test_a_cell_is_decoded_by_place_stride_and_anchor(tmp_path, opset, sigmoid_first, wide):
     detect = make(tmp_path, opset=opset, sigmoid_first=sigmoid_first, wide=wide)
     canvases = black()
     light(canvases[0], column=5, row=2, channel=0)
@@ -89,7 +89,7 @@ def test_coarser_levels_use_their_stride(tmp_path):
     found = {tuple(box) for box in boxes[0][confidence[0] > 0].round().tolist()}
     sixteen = {(x - 4, y - 4, x + 4, y + 4) for x in (64, 80) for y in (32, 48)}
     assert (56, 24, 72, 40) in found
-    # that of stride 32 at the same corner has four times the area, so both stand
+    # the box of stride 32 at the same corner has four times the area, so both are kept
     assert sixteen <= found
 
 
@@ -117,10 +117,10 @@ def test_faces_are_sorted_by_confidence(tmp_path):
     assert (np.diff(confidence[0]) <= 1e-6).all()
 
 
-def test_below_half_nothing_is_reported(tmp_path):
+def test_scores_below_one_half_are_not_reported(tmp_path):
     detect = make(tmp_path)
     canvases = black()
-    # 191.5 is where the score is one half
+    # the score is one half at 191.5
     light(canvases[0], column=1, row=1, channel=1, value=191)
     assert not detect(canvases)[2].any()
     light(canvases[0], column=1, row=1, channel=1, value=192)
@@ -135,7 +135,7 @@ def test_the_weaker_of_two_overlapping_boxes_is_dropped(tmp_path):
     boxes, _, confidence, _ = detect(canvases)
     assert (confidence > 0).sum() == 1
     np.testing.assert_allclose(boxes[0, 0, 0], 40, atol=1e-4)
-    # two cells apart they share a third, which is not too much
+    # two cells apart they overlap by a third, which is allowed
     canvases = black()
     light(canvases[0], column=5, row=2, channel=0)
     light(canvases[0], column=7, row=2, channel=0)
@@ -143,7 +143,7 @@ def test_the_weaker_of_two_overlapping_boxes_is_dropped(tmp_path):
 
 
 def test_overlap_counts_pixels_as_insightface_does(tmp_path):
-    # 10 x 10 around 10 x 4: the overlap is 40/100, but (11*5)/(11*11) where a pixel is one wide
+    # 10 x 10 around 10 x 4: the overlap is 40/100, but (11*5)/(11*11) if pixels have a width of 1
     distances = np.array([[0, 0, 1.25, 1.25], [0, 0, 1.25, 0.5]], np.float32)
     canvases = black()
     light(canvases[0], column=3, row=2, channel=0)
@@ -167,7 +167,7 @@ def test_a_first_convolution_reads_interleaved_pixels_alike(tmp_path):
     canvases = np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     light(canvases[0], column=4, row=4, channel=1)
     moved = make(tmp_path, convolution=True)(canvases)
-    # the border that comes in holds zeros after normalisation, which is a value of 127.5
+    # padding is zero after normalisation, which is a value of 127.5 before it
     shifted = np.concatenate([np.full_like(canvases[:, :, :1], 127), canvases[:, :, :-1]], axis=2)
     plain = make(tmp_path)(shifted)
     assert (plain[2] > 0).any()
@@ -176,7 +176,7 @@ def test_a_first_convolution_reads_interleaved_pixels_alike(tmp_path):
     np.testing.assert_allclose(moved[2], plain[2], atol=0.01)
 
 
-def test_the_id_names_the_file(tmp_path):
+def test_the_id_depends_on_the_file(tmp_path):
     path = tiny_sources.save_detector(tmp_path / "det.onnx", distances=DISTANCES, offsets=OFFSETS)
     prepared = scrfd.prepare(load_network(path))
     assert Detector(prepared.graph)(black(batch=2))[3].tolist() == [[prepared.identity]] * 2
@@ -189,7 +189,7 @@ def test_the_id_names_the_file(tmp_path):
     assert scrfd.prepare(load_network(other)).identity != prepared.identity
 
 
-def test_what_is_no_detector_is_refused_by_shape(tmp_path):
+def test_other_networks_are_refused_by_shape(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "embedder.onnx")
     with pytest.raises(WeightsError, match=r"no detector: it takes \[\?,3,112,112\] and has 1 out"):
         scrfd.prepare(load_network(path))
@@ -203,7 +203,7 @@ def test_a_detector_that_answers_nan_is_refused(tmp_path):
         scrfd.prepare(load_network(path))
 
 
-def test_heads_in_other_proportions_are_refused(tmp_path):
+def test_heads_of_other_proportions_are_refused(tmp_path):
     path = tiny_sources.save_detector(tmp_path / "det.onnx", distances=DISTANCES, offsets=OFFSETS)
     model = onnx.load(path)
     for tensor in model.graph.initializer:
