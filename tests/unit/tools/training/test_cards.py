@@ -1,4 +1,4 @@
-"""Cards say what was measured, and what a score is not."""
+"""Cards state the measured values, and what a score is not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EMBEDDING = {
 }  # fmt: skip
 
 
-def test_the_scoring_card_says_what_the_number_is_and_is_not() -> None:
+def test_the_scoring_card_states_what_the_number_is_and_is_not() -> None:
     card = " ".join(render_card(SCORING).split())
     assert "the mean taste of one group of raters" in card
     assert "not a property of a person" in card
@@ -57,7 +57,7 @@ def test_the_scoring_card_lists_every_group_with_intervals() -> None:
     assert "members 6" in card
 
 
-def test_the_embedding_card_shows_what_was_measured() -> None:
+def test_the_embedding_card_shows_the_measured_values() -> None:
     card = render_card(EMBEDDING)
     for told in (
         "0.777 (0.677 to 0.877)",
@@ -72,7 +72,7 @@ def test_the_embedding_card_shows_what_was_measured() -> None:
     assert "0.777" not in render_card(changed)
 
 
-def test_the_embedding_card_tells_how_it_treats_mirror_images_and_mixtures() -> None:
+def test_the_embedding_card_states_the_use_of_mirror_images_and_mixtures() -> None:
     card = render_card(EMBEDDING)
     assert "mirror image come out at a cosine of 0.938" in card
     assert "mixtures" not in card
@@ -91,7 +91,7 @@ def test_an_unknown_stage_has_no_card() -> None:
         render_card({"stage": "face_alignment"})
 
 
-def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() -> None:
+def test_the_detection_card_states_the_training_pictures_and_the_found_faces() -> None:
     path = CHECKOUT / "docs" / "models" / "face_detection.json"
     metrics = json.loads(path.read_text())
     metrics["composed"]["of_peer"]["recall"] = 0.777
@@ -119,7 +119,7 @@ def test_the_detection_card_says_what_a_step_saw_and_whose_faces_were_found() ->
     assert "| 77.7 % |" in card
 
 
-def test_the_detection_card_says_whether_choices_were_made_by_what_it_reports() -> None:
+def test_the_detection_card_states_which_pictures_were_used_for_choices() -> None:
     metrics = json.loads((CHECKOUT / "docs" / "models" / "face_detection.json").read_text())
     last, choice = (render_card(metrics | {"part": part}) for part in ("last-word", "choice"))
     assert "chosen by other held-out photos" in last
@@ -127,7 +127,7 @@ def test_the_detection_card_says_whether_choices_were_made_by_what_it_reports() 
     assert "chosen by, which flatters the figures" in choice
 
 
-def test_the_detection_card_shows_what_the_teacher_itself_reaches() -> None:
+def test_the_detection_card_shows_the_results_of_the_teacher() -> None:
     path = CHECKOUT / "docs" / "models" / "face_detection.json"
     metrics = json.loads(path.read_text())
     for entry in metrics.values():

@@ -1,4 +1,4 @@
-"""Trained networks take the place of the built-in ones, all or none."""
+"""Trained networks replace the built-in ones, all or none."""
 
 import shutil
 from pathlib import Path
@@ -57,14 +57,14 @@ def test_networks_replace_version_1_of_their_stages(repository, embedder, head):
     check_digests(repository)
 
 
-def test_a_head_alone_stays_in_the_space_of_the_built_in_embedding(repository, tmp_path):
+def test_a_head_alone_belongs_to_the_space_of_the_built_in_embedding(repository, tmp_path):
     wide = tiny_sources.save_head(tmp_path / "wide.onnx", [1.0] * 128)
     built_in = read_version_metadata(repository / "face_embedding" / "1" / SIDECAR_FILE)
     (card,) = ship(Order(scoring=wide), repository)
     assert card.space == built_in.id
 
 
-def test_what_does_not_fit_replaces_nothing(repository, embedder, head):
+def test_networks_that_do_not_fit_replace_nothing(repository, embedder, head):
     before = contents(repository)
     with pytest.raises(WeightsError, match="ship a scoring head"):
         ship(Order(embedding=embedder), repository)

@@ -1,4 +1,4 @@
-"""Harsh light and covered faces: what changes, and what must not."""
+"""Harsh light and covered faces: what changes, and what stays unchanged."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tools.training.detection.augment import covered, harshly_lit
 GREY = np.full((90, 120, 3), 128, np.uint8)
 
 
-def test_a_cover_hides_a_part_of_a_face_and_nothing_else() -> None:
+def test_a_cover_hides_only_a_part_of_a_face() -> None:
     box = np.array([[40, 20, 80, 70]], np.float32)
     shares = []
     for seed in range(40):
@@ -16,11 +16,11 @@ def test_a_cover_hides_a_part_of_a_face_and_nothing_else() -> None:
         out = covered(noise, box, np.random.default_rng(seed))
         changed = (out != noise).any(axis=2)
         assert out.dtype == np.uint8
-        inside = changed[5:90, 10:110]  # covers of brow and sides reach beyond the box
+        inside = changed[5:90, 10:110]  # covers of brow and sides extend beyond the box
         assert changed.sum() == inside.sum()
         shares.append(changed[20:70, 40:80].mean())
-    assert 0.3 < np.mean(np.array(shares) == 0) < 0.7  # every second face stays as it is
-    assert 0.05 < max(shares) < 0.7  # and none is hidden wholly
+    assert 0.3 < np.mean(np.array(shares) == 0) < 0.7  # every second face is unchanged
+    assert 0.05 < max(shares) < 0.7  # no face is hidden completely
 
 
 @pytest.mark.parametrize("box", [[-30, -30, 5, 5], [110, 80, 200, 200], [50, 50, 51, 51]])

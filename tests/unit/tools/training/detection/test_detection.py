@@ -1,4 +1,4 @@
-"""The detector's training: labels follow their pixels, targets and decoding undo each other."""
+"""The detector's training: labels follow their pixels, decoding inverts the targets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ DOTS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 
 
 
 def marked_photos() -> FacePhotos:
-    """Photos whose landmarks are discs of five colours on grey, the box around them."""
+    """Return photos with discs of five colours as landmarks on grey, and the box around them."""
     middles = np.array([[40, 45], [80, 45], [60, 62], [44, 85], [76, 85]], np.float32)
     photo = np.full((128, 120, 3), 128, np.uint8)
     for (x, y), colour in zip(middles, DOTS, strict=True):
@@ -55,7 +55,7 @@ def marked_photos() -> FacePhotos:
 
 
 def assert_on_their_dots(image: ByteArray, points: FloatArray, order: list[int]) -> None:
-    """Each landmark must lie in the middle of the disc of its colour, to a third of a pixel."""
+    """Check that each landmark is within a third of a pixel of the centre of its disc."""
     for point, colour in zip(points, DOTS[order].astype(int), strict=True):
         rows, columns = np.nonzero(np.abs(image - colour).sum(axis=2) < 90)
         middle = np.array([columns.mean(), rows.mean()]) + 0.5
@@ -91,7 +91,7 @@ def test_labels_follow_the_pixels_of_a_pasted_photo(
     sample = canvas.finish()
     assert len(sample.boxes) == 1
     assert_on_their_dots(sample.image, sample.points[0], FLIPPED if flip else [0, 1, 2, 3, 4])
-    # left eye left of right eye as seen in the image, also after a flip
+    # the left eye is left of the right one in the image, also after a flip
     assert sample.points[0, 0, 0] < sample.points[0, 1, 0]
     low, high = sample.points[0].min(axis=0), sample.points[0].max(axis=0)
     assert np.all(low >= sample.boxes[0, :2])
@@ -119,7 +119,7 @@ def test_a_flip_swaps_eyes_and_mouth_corners() -> None:
     np.testing.assert_array_equal(flipped[:, 1], points[[1, 0, 2, 4, 3], 1])
 
 
-def test_a_covered_face_is_no_label() -> None:
+def test_a_covered_face_has_no_label() -> None:
     photos = marked_photos()
     canvas = Canvas(np.zeros((SIZE, SIZE, 3), np.uint8))
     mask = np.ones((128, 120), np.float32)
@@ -128,7 +128,7 @@ def test_a_covered_face_is_no_label() -> None:
         canvas.paste_face(
             photos.photo(0), mask, matrix, box=photos.boxes[0], points=photos.landmarks[0]
         )
-    # the second covers the first wholly
+    # the second covers the first completely
     assert len(canvas.finish().boxes) == 2
     most = np.array([[1, 0, 50.0], [0, 1, 0]], np.float32)
     canvas.paste_distractor(np.zeros((128, 120, 3), np.uint8), mask, most)
@@ -200,7 +200,7 @@ def test_a_face_is_answered_at_the_stride_of_its_size(size: int, stride: int) ->
     assert set(rows.bases[targets.rows]) == {size}
 
 
-def test_ignored_regions_are_not_judged() -> None:
+def test_ignored_regions_have_no_loss() -> None:
     rows = make_rows(SIZE)
     none = np.zeros((0, 5, 2), np.float32)
     ignored = np.array([[60, 60, 120, 120]], np.float32)
@@ -210,7 +210,7 @@ def test_ignored_regions_are_not_judged() -> None:
     np.testing.assert_array_equal(targets.weight, np.where(inside, 0, 1))
 
 
-def test_only_clear_labels_are_kept() -> None:
+def test_only_sure_labels_are_kept() -> None:
     shape = (100, 100)
     assert is_clean(detections([[10, 10, 60, 60]], [0.8]), shape) == 0
     assert is_clean(detections([], []), shape) is None
@@ -220,7 +220,7 @@ def test_only_clear_labels_are_kept() -> None:
     assert is_clean(detections([[1, 1, 6, 6]], [0.9]), shape) is None
 
 
-def test_scenes_survive_the_cache(tmp_path: Path) -> None:
+def test_scenes_are_read_back_from_the_cache(tmp_path: Path) -> None:
     save_scenes(scenes(), tmp_path / "scenes.npz")
     people, empty, held = load_scenes(tmp_path / "scenes.npz")
     assert (len(people.faces), len(people.doubtful), people.face_free) == (1, 1, False)
@@ -228,14 +228,14 @@ def test_scenes_survive_the_cache(tmp_path: Path) -> None:
     np.testing.assert_array_equal(people.image, scenes()[0].image)
 
 
-def test_the_split_depends_on_the_name_alone() -> None:
+def test_the_split_depends_only_on_the_name() -> None:
     shares = np.array([hash_share(f"photo/{index}.jpg") for index in range(2000)])
     assert 0.04 < (shares < 0.05).mean() < 0.06
     assert hash_share("a.jpg") == hash_share("a.jpg")
 
 
 class TestNetwork:
-    """What needs PyTorch."""
+    """Tests that need PyTorch."""
 
     @pytest.fixture(autouse=True)
     def _one_thread(self) -> None:
@@ -257,7 +257,7 @@ class TestNetwork:
         )
         composer = Composer([marked_photos()], scenes(), held_out=False)
         torch.manual_seed(0)
-        # an untrained teacher, sure of everything: its rows are what is learnt
+        # an untrained teacher, sure of everything: the student learns its rows
         export(LiteDetector(config).eval(), tmp_path / "teacher.onnx", shifts=(5.0,) * 6)
         batches = ComposedBatches(
             composer, settings=settings, seed=1, teacher=tmp_path / "teacher.onnx"
@@ -279,7 +279,7 @@ class TestNetwork:
             assert mosaics.make(np.random.default_rng(0)).images.shape == (3, 3, 96, 96)
         trainer = Trainer(settings, config)
         losses = [trainer.train_batch(batch) for _ in range(40)]
-        assert losses[-1].score < losses[0].score  # whose bias is far off and turns slowly
+        assert losses[-1].score < losses[0].score  # its bias is far off and changes slowly
         assert losses[-1].box < 0.5 * losses[0].box
         assert losses[-1].point < 0.5 * losses[0].point
         trainer.save(tmp_path / "checkpoint.pt")

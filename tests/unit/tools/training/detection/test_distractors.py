@@ -1,4 +1,4 @@
-"""Doodles: drawn over any picture, always something, never the same."""
+"""Distractors: drawn over any picture, always something, never the same."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NOTHING = Detections(
 
 
 @pytest.mark.parametrize("size", [64, 256, 640])
-def test_things_are_drawn_and_the_picture_stays_what_it_is_elsewhere(size):
+def test_distractors_change_only_a_part_of_the_picture(size):
     grey = np.full((size, size, 3), 77, np.uint8)
     shares = []
     for seed in range(25):
@@ -22,19 +22,19 @@ def test_things_are_drawn_and_the_picture_stays_what_it_is_elsewhere(size):
         assert out.shape == grey.shape
         assert out.dtype == np.uint8
         shares.append((out != grey).any(axis=2).mean())
-    assert (grey == 77).all()  # it is drawn on a copy
+    assert (grey == 77).all()  # the function draws on a copy
     assert 0.0 < np.median(shares) < 0.7
     assert len(set(shares)) > 20
 
 
-def test_one_seed_draws_one_picture():
+def test_a_seed_determines_the_picture():
     grey = np.full((128, 128, 3), 77, np.uint8)
     one, two = (doodled(grey, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize(("share", "drawn_on"), [(0.0, False), (1.0, True)])
-def test_backgrounds_get_doodles_where_asked(share, drawn_on):
+def test_backgrounds_get_distractors_on_request(share, drawn_on):
     scene = Scene("empty", np.full((200, 200, 3), 9, np.uint8), NOTHING, held_out=False)
     composer = Composer([], [scene], held_out=False, doodles=share)
     seen = []

@@ -1,4 +1,4 @@
-"""How far detectors agree, counted over pictures and over sets of pictures."""
+"""Agreement of detectors, over pictures and over sets of pictures."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ FACES = [[100.0, 100.0, 200.0, 200.0], [300.0, 100.0, 360.0, 180.0]]
 
 
 class Always:
-    """A detector that gives one answer to every picture."""
+    """A detector with one answer to every picture."""
 
     def __init__(self, found: Detections) -> None:
         self.found = found
@@ -23,7 +23,7 @@ class Always:
 
 
 def with_eyes(boxes: list[list[float]], *, off: float = 0.0) -> Detections:
-    """Faces whose eyes are 40 pixels apart, all landmarks moved to the right by `off`."""
+    """Return faces with eyes 40 pixels apart, all landmarks moved to the right by `off`."""
     found = detections(boxes, [0.9] * len(boxes))
     found.landmarks[:, 0, 0] -= 20
     found.landmarks[:, 1, 0] += 20
@@ -58,7 +58,7 @@ def test_several_sets_count_as_one() -> None:
     assert report["peer"]["faces"] == 6
 
 
-def test_small_faces_do_not_count_and_strangers_are_extra() -> None:
+def test_small_faces_do_not_count_and_other_boxes_are_extra() -> None:
     agreement = Agreement()
     tiny = [[10.0, 10.0, 30.0, 30.0]]
     agreement.add(with_eyes([*FACES, *tiny]), with_eyes([[500, 0, 600, 100]]), scale=1.0)
@@ -76,7 +76,7 @@ def test_a_narrow_face_weighs_by_its_own_eyes_in_the_pooled_landmark_error() -> 
     assert report["landmark_error_pooled"] == pytest.approx((4 + 4) / (40 + 8))
 
 
-def test_what_is_chosen_by_and_what_has_the_last_word_share_no_photo() -> None:
+def test_the_two_held_out_parts_share_no_photo() -> None:
     rows = np.arange(1000, 1057)
     parts = [part.of(rows) for part in Part]
     assert sorted(np.concatenate(parts)) == rows.tolist()

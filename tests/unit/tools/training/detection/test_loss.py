@@ -1,4 +1,4 @@
-"""The detector's loss: what costs nothing, what costs more, and in which units."""
+"""The detector's loss: its minimum, its order and its units."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_perfect_answer_costs_nothing() -> None:
     rows = torch.tensor([2, 5])
     boxes, points = torch.rand(2, 4) + 1, torch.rand(2, 5, 2)
     logits = torch.full((1, 8), -20.0)
-    logits[0, rows] = torch.tensor([20.0, 0.0])  # the second: a face by half, says the teacher
+    logits[0, rows] = torch.tensor([20.0, 0.0])  # the second: half a face, according to the teacher
     distances, offsets = torch.ones(1, 8, 4), torch.zeros(1, 8, 5, 2)
     distances[0, rows], offsets[0, rows] = boxes, points
     weight = torch.ones(1, 8)
@@ -50,7 +50,7 @@ def test_a_perfect_answer_costs_nothing() -> None:
     assert detection_loss(answer, weight=weight, **label).score.item() > 1
 
 
-def test_rows_that_the_teacher_hardly_scores_learn_no_place() -> None:
+def test_rows_with_a_low_score_of_the_teacher_have_no_box_loss() -> None:
     answer = torch.zeros(1, 4), torch.ones(1, 4, 4), torch.zeros(1, 4, 5, 2)
     label = {"weight": torch.ones(1, 4), "rows": torch.tensor([1])}
     label |= {"boxes": torch.full((1, 4), 3.0), "points": torch.ones(1, 5, 2)}
@@ -61,7 +61,7 @@ def test_rows_that_the_teacher_hardly_scores_learn_no_place() -> None:
     assert clear.point.item() > 0.1
 
 
-def test_landmarks_are_judged_by_the_distance_of_the_eyes() -> None:
+def test_landmarks_are_measured_in_distances_between_the_eyes() -> None:
     box = torch.full((1, 4), 5.0)  # a face ten strides large
     front = torch.zeros(1, 5, 2)
     front[0, 1, 0] = 10 * EYES_APART

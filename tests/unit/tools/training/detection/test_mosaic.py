@@ -1,4 +1,4 @@
-"""Mosaics: tiles fill the canvas, and boxes stay on the faces that were cut out with them."""
+"""Mosaics: tiles fill the canvas, and boxes stay on their faces."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NONE = np.empty((0, 4), np.float32)
 
 
 def marked(*boxes: FloatArray) -> ByteArray:
-    """A dark picture, white where the boxes are."""
+    """Return a dark picture with white boxes."""
     image = np.full((180, 240, 3), 30, np.uint8)
     for x1, y1, x2, y2 in np.asarray(boxes, int):
         image[y1:y2, x1:x2] = 230
@@ -22,7 +22,7 @@ def marked(*boxes: FloatArray) -> ByteArray:
 
 
 def bounds(tile: ByteArray) -> FloatArray:
-    """The box around what is bright."""
+    """Return the box around the bright pixels."""
     rows, columns = np.nonzero(tile.mean(axis=2) > 130)
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
 
@@ -47,7 +47,7 @@ def test_stretches_make_up_the_side(size):
     assert counts == ({2} if size < FEW else {2, 3})
 
 
-def test_a_box_stays_on_its_face_which_has_the_size_asked_for():
+def test_a_box_stays_on_its_face_of_the_requested_size():
     flipped = set()
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def test_a_box_stays_on_its_face_which_has_the_size_asked_for():
     assert flipped == {False, True}
 
 
-def test_a_tile_is_filled_even_if_the_face_comes_out_larger():
+def test_a_tile_is_filled_even_if_the_face_becomes_larger():
     rng = np.random.default_rng(1)
     tile, (box,) = cut_out(rng, marked(FACE), FACE[None], focus=0, target=5.0, shape=(360, 300))
     assert tile.shape == (360, 300, 3)
@@ -78,7 +78,7 @@ def test_a_part_without_a_face_has_no_box():
     assert boxes.shape == (0, 4)
 
 
-def test_a_mosaic_marks_every_face_as_one_for_the_teacher_to_judge():
+def test_a_mosaic_leaves_every_face_to_the_teacher():
     sure, doubtful = (FACE, 0.9), (np.array([150, 100, 170, 120], np.float32), 0.3)
     people = scene("people", marked(sure[0], doubtful[0]), sure, doubtful)
     mosaics = Mosaics([people], [scene("empty", marked())], lambda *_: (marked(FACE), FACE, FACE))
@@ -87,7 +87,7 @@ def test_a_mosaic_marks_every_face_as_one_for_the_teacher_to_judge():
         assert sample.image.shape == (256, 256, 3)
         assert sample.boxes.shape == (0, 4)
         assert sample.points.shape == (0, 5, 2)
-        # what is bright lies in a box, and boxes on the canvas hold something bright
+        # bright pixels are in boxes, and boxes contain bright pixels
         bright = sample.image.mean(axis=2) > 150
         held = np.zeros_like(bright)
         for x1, y1, x2, y2 in np.clip(np.round(sample.ignored), 0, 256).astype(int):
@@ -96,7 +96,7 @@ def test_a_mosaic_marks_every_face_as_one_for_the_teacher_to_judge():
         assert bright.sum() > 14 * 14
 
 
-def test_what_the_teacher_is_surer_of_is_shown_more_often(monkeypatch):
+def test_surer_faces_of_the_teacher_are_shown_more_often(monkeypatch):
     shown = []
 
     def note(*_, focus, shape, **__):
@@ -119,7 +119,7 @@ def test_mosaics_need_no_scenes_with_people():
 
 
 @pytest.mark.parametrize("size", [256, 640])
-def test_miniatures_fill_the_canvas_with_scenes_without_faces_alone(size):
+def test_miniatures_fill_the_canvas_only_with_scenes_without_faces(size):
     people = scene("people", np.full((200, 300, 3), 255, np.uint8), (FACE, 0.9))
     empty = scene("empty", marked())
 
@@ -135,7 +135,7 @@ def test_miniatures_fill_the_canvas_with_scenes_without_faces_alone(size):
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 30, 40)])
-def test_backgrounds_are_miniatures_as_often_as_asked(monkeypatch, share, least, most):
+def test_backgrounds_are_miniatures_at_the_requested_rate(monkeypatch, share, least, most):
     drawn = []
 
     def note(_: Mosaics, __: np.random.Generator, size: int) -> ByteArray:

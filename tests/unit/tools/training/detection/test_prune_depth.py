@@ -1,4 +1,4 @@
-"""A detector made faster by taking its last block away."""
+"""A detector made faster by removing its last block."""
 
 import copy
 import itertools
@@ -29,14 +29,14 @@ def before(images) -> LiteDetector:
     model = LiteDetector(CONFIG)
     with torch.no_grad():
         for head in model.heads:
-            head.out.bias[:2] = 0  # rows score, so that boxes and landmarks matter
-        for weight in model.parameters():  # as trained ones, no two are equal
+            head.out.bias[:2] = 0  # rows have scores, so that boxes and landmarks matter
+        for weight in model.parameters():  # no two are equal, as in trained networks
             weight.add_(torch.randn_like(weight) * 0.05)
-    model.train()(images)  # so that the norms have statistics
+    model.train()(images)  # gives the norms statistics
     return model.eval()
 
 
-def test_the_last_block_goes_and_the_rest_stays(tmp_path, before, images):
+def test_only_the_last_block_is_removed(tmp_path, before, images):
     model = shortened(before)
     assert [len(stage) for stage in before.stages] == [2, 2, 3]
     assert [len(stage) for stage in model.stages] == [2, 2, 2]
@@ -49,7 +49,7 @@ def test_the_last_block_goes_and_the_rest_stays(tmp_path, before, images):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
 
 
-def test_it_learns_to_answer_as_before(before, images):
+def test_the_rest_learns_to_answer_as_before(before, images):
     assert unlikeness(shortened(before), before, images) > 0
     assert unlikeness(before, before, images).item() == 0
     model = shortened(before)
@@ -61,7 +61,7 @@ def test_it_learns_to_answer_as_before(before, images):
     assert unlikeness(model, before, images).item() < 0.7 * at_first
     for name, value in model.named_buffers():
         torch.testing.assert_close(value, norms[name])
-    # who teaches stays
+    # the teacher is unchanged
     assert unlikeness(before, before, images).item() == 0
 
 
@@ -73,8 +73,10 @@ def test_scores_boxes_and_landmarks_each_count(before, images, row):
     assert unlikeness(other, before, images) > 0
 
 
-def test_it_ends_as_its_running_average(before, images, monkeypatch):
-    monkeypatch.setattr(prune_depth, "update_average", lambda *_: None)  # which stays at the start
+def test_the_result_is_the_running_average(before, images, monkeypatch):
+    monkeypatch.setattr(
+        prune_depth, "update_average", lambda *_: None
+    )  # the average stays at the start
     model = shortened(before)
     start = {name: weight.clone() for name, weight in model.named_parameters()}
     list(learn(model, before, itertools.repeat(images), budget=Budget(steps=3), rate=3e-3))

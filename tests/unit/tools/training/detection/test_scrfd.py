@@ -1,4 +1,4 @@
-"""SCRFD's raw layout, read as in service: suppression, averages, places in the photo."""
+"""SCRFD's raw layout, read as in service: suppression, averages, mapping to the photo."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_raw_network_answers_as_in_service(tmp_path: Path, metadata: dict[str,
     np.testing.assert_allclose(found.landmarks[0], landmarks[0, 0], atol=1e-3)
 
 
-def test_letterbox_and_padding_keep_places() -> None:
+def test_letterbox_and_padding_map_back() -> None:
     image = np.full((100, 60, 3), 9, np.uint8)
     canvas, scale = letterbox(image, 50)
     assert scale == 0.5

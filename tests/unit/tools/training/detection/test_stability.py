@@ -1,4 +1,4 @@
-"""Steady faces: those that a detector finds however the picture is mirrored and moved."""
+"""Steady faces: a detector finds them in mirrored and moved pictures."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ IMAGE = np.zeros((100, 200, 3), np.uint8)
 
 
 class Marks:
-    """A detector that takes each bright spot for a face, its left eye on the spot's left edge."""
+    """A detector that sees a face in each bright spot, with its left eye on the left edge."""
 
     def __init__(self, *, blind_in_mirrors: bool = False) -> None:
         self.blind = blind_in_mirrors
@@ -34,13 +34,13 @@ def spot() -> np.ndarray:
     return image
 
 
-def test_a_face_in_the_mirror_comes_back_to_its_place_with_its_eyes_in_order() -> None:
+def test_a_mirrored_face_returns_to_its_place_with_its_eyes_in_order() -> None:
     found = mirrored(Marks(), spot())
     np.testing.assert_allclose(found.boxes, [[30, 20, 60, 60]])
     np.testing.assert_allclose(found.landmarks[0, :2], [[30, 20], [60, 20]])
 
 
-def test_a_face_that_stays_is_steady_at_its_place() -> None:
+def test_a_face_found_in_every_view_is_steady() -> None:
     found = steady_faces(Marks(), spot())
     np.testing.assert_allclose(found.boxes, [[30, 20, 60, 60]])
     np.testing.assert_allclose(found.landmarks[0, :2], [[30, 20], [60, 20]])

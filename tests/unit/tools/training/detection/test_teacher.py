@@ -1,4 +1,4 @@
-"""What a teacher answers about a composed scene, row by row, and what of its labels remains."""
+"""The teacher's answers about a composed scene, row by row, and the remaining labels."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ ROWS = make_rows(SIZE)
 
 
 def points_of(boxes: FloatArray) -> FloatArray:
-    """Give each box five points, none the mirror image of another."""
+    """Return five points for each box, none the mirror image of another."""
     places = np.array([[0.3, 0.4], [0.7, 0.35], [0.55, 0.6], [0.35, 0.8], [0.6, 0.75]], np.float32)
     return boxes[:, None, :2] + places * (boxes[:, None, 2:] - boxes[:, None, :2])
 
@@ -27,7 +27,7 @@ def sample(boxes: list[list[float]], *, ignored: list[list[float]] = NOTHING) ->
 
 
 def raw(targets: Targets, scores: FloatArray) -> list[FloatArray]:
-    """The nine outputs that answer with these rows and are silent elsewhere."""
+    """Return nine outputs with these rows, and zeros elsewhere."""
     total = len(ROWS.centres)
     full = [np.zeros((total, width), np.float32) for width in (1, 4, 10)]
     full[0][targets.rows, 0] = scores
@@ -38,7 +38,7 @@ def raw(targets: Targets, scores: FloatArray) -> list[FloatArray]:
 
 
 class Teacher:
-    """Stands for a network that sees `faces`, each with its score."""
+    """A network that sees `faces`, each with its score."""
 
     def __init__(self, *faces: tuple[list[float], float]) -> None:
         boxes = np.array([box for box, _ in faces], np.float32).reshape(-1, 4)
@@ -56,11 +56,11 @@ class Teacher:
         return self._outputs
 
 
-def test_what_the_teacher_sees_is_its_word_and_no_label():
+def test_faces_of_the_teacher_replace_labels():
     left, answers = ask(Teacher((FACE, 0.6)), sample([FACE], ignored=[FACE]))
     assert not len(left.boxes)
     assert not len(left.ignored)
-    # however dimly it sees the face, the best row shall be sure
+    # the best row becomes sure, however low its score is
     np.testing.assert_allclose(answers.scores, BEST)
     targets = taught(ROWS, left, answers)
     np.testing.assert_allclose(targets.scores, BEST)
@@ -70,7 +70,7 @@ def test_what_the_teacher_sees_is_its_word_and_no_label():
     np.testing.assert_allclose(seen.landmarks, points_of(seen.boxes), atol=1e-3)
 
 
-def test_what_the_teacher_doubts_is_learnt_as_doubt_unless_it_was_pasted():
+def test_doubtful_faces_keep_their_score_unless_they_were_pasted():
     left, answers = ask(Teacher((FACE, 0.4), (ELSEWHERE, 0.4)), sample([FACE]))
     np.testing.assert_allclose(left.boxes, [FACE])
     np.testing.assert_allclose(answers.scores, 0.4)
@@ -79,7 +79,7 @@ def test_what_the_teacher_doubts_is_learnt_as_doubt_unless_it_was_pasted():
     assert (np.abs(middles - [120, 125]).max(axis=1) < 30).all()
 
 
-def test_faces_that_the_teacher_misses_stay_labels_but_for_close_ones():
+def test_missed_faces_stay_labels_except_close_ones():
     faces = [FACE, ELSEWHERE, CLOSE]
     left, answers = ask(Teacher((ELSEWHERE, 0.8)), sample(faces, ignored=[FACE]))
     np.testing.assert_allclose(left.boxes, [FACE])
@@ -91,13 +91,13 @@ def test_faces_that_the_teacher_misses_stay_labels_but_for_close_ones():
     assert set(ROWS.bases[answers.rows]) == {32.0, 64.0}
 
 
-def test_a_close_face_is_learnt_as_surely_as_the_teacher_sees_it():
+def test_a_close_face_keeps_the_score_of_the_teacher():
     left, answers = ask(Teacher((CLOSE, 0.6)), sample([CLOSE]))
     assert not len(left.boxes)
     np.testing.assert_allclose(answers.scores, 0.6)
 
 
-def test_a_label_keeps_its_rows_from_the_teacher():
+def test_rows_of_a_label_ignore_the_teacher():
     left = sample([CLOSE])
     own = assign(ROWS, left.boxes, left.points, left.ignored)
     count = len(own.rows)
@@ -109,7 +109,7 @@ def test_a_label_keeps_its_rows_from_the_teacher():
     np.testing.assert_array_equal(targets.boxes, own.boxes)
 
 
-def test_the_teacher_is_heard_also_where_a_sample_ignores():
+def test_the_teacher_also_answers_about_ignored_regions():
     left = sample(NOTHING, ignored=[FACE])
     assert not assign(ROWS, left.boxes, left.points, left.ignored).weight.all()
     _, answers = ask(Teacher((FACE, 0.9)), sample([FACE]))
@@ -118,7 +118,7 @@ def test_the_teacher_is_heard_also_where_a_sample_ignores():
     assert not targets.weight.all()
 
 
-def test_mirrored_answers_say_what_is_said_of_the_mirrored_picture():
+def test_mirrored_answers_equal_those_to_the_mirrored_picture():
     face = np.array([FACE], np.float32)
     _, answers = ask(Teacher((FACE, 0.9)), sample([FACE]))
     flipped = mirror(answers)

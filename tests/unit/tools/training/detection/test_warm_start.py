@@ -1,4 +1,4 @@
-"""A trained detector is taken up again from its file, also by a larger network."""
+"""Training continues from the file of a detector, also with a larger network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +41,9 @@ def assert_same(left: LiteDetector, right: LiteDetector, images, *, within: floa
 def test_an_exported_network_is_read_back(tmp_path: Path, images, config):
     model = LiteDetector(config)
     with torch.no_grad():
-        for weight in model.parameters():  # as trained ones, no two are equal
+        for weight in model.parameters():  # no two are equal, as in trained networks
             weight.add_(torch.randn_like(weight) * 0.05)
-    model.train()(images)  # so that the norms have statistics
+    model.train()(images)  # gives the norms statistics
     export(model.eval(), tmp_path / "raw.onnx")
     assert large_weights(tmp_path / "raw.onnx") == HALVES
     assert load_network(tmp_path / "raw.onnx").metadata(PROPERTY) == AVERAGED
@@ -62,7 +62,7 @@ def test_a_larger_network_answers_the_same_and_then_learns(images):
     small.train()(images)
     wide = LiteDetector(WIDE)
     grow(small.eval(), wide, block=Block)
-    # new blocks add `BARELY` to what passes them
+    # new blocks add `BARELY` to their input
     assert_same(wide, small, images, within=0.2)
     flatten(wide.train()(images))[1].square().mean().backward()
     fresh = wide.stages[2][3].body[1].weight.grad
@@ -71,7 +71,7 @@ def test_a_larger_network_answers_the_same_and_then_learns(images):
     assert wide.heads[0].out.weight.grad[:, SMALL.neck :].abs().max() > 0
 
 
-def test_a_smaller_network_cannot_take_a_larger_one():
+def test_a_smaller_network_cannot_start_from_a_larger_one():
     with pytest.raises(ValueError, match="narrower"):
         grow(LiteDetector(replace(SMALL, neck=16)), LiteDetector(SMALL), block=Block)
     with pytest.raises(ValueError, match=r"no layer stages\.0\.2"):

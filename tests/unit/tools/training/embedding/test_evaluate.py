@@ -57,7 +57,7 @@ def test_an_aligned_photo_has_its_landmarks_on_the_template() -> None:
         assert crop[y, x].min() > 200
 
 
-def test_a_clean_view_is_the_middle_of_the_crop() -> None:
+def test_a_clean_view_is_the_centre_of_the_crop() -> None:
     crops = np.random.default_rng(1).integers(0, 256, (3, CROP, CROP, 3), dtype=np.uint8)
     rng = np.random.default_rng(0)
     views, flips = make_batch(crops, np.array([2, 0]), side=112, recipe=CLEAN, rng=rng)
@@ -65,7 +65,7 @@ def test_a_clean_view_is_the_middle_of_the_crop() -> None:
     np.testing.assert_array_equal(views, crops[[2, 0], MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def test_views_come_again_from_the_same_seed() -> None:
+def test_views_are_reproducible_by_seed() -> None:
     crops = np.random.default_rng(1).integers(0, 256, (8, CROP, CROP, 3), dtype=np.uint8)
     rows = np.arange(8)
     first, again, other = (
@@ -85,9 +85,9 @@ def test_only_black_pixels_get_a_backdrop() -> None:
     assert (filled[:20] != 0).any()
 
 
-def test_hardest_other_is_alike_but_another_person() -> None:
+def test_the_hardest_other_is_similar_but_another_person() -> None:
     rows = unit_rows(4)
-    rows[1] = rows[0] * 0.4 + rows[1] * 0.9165  # alike, below the bound for one person
+    rows[1] = rows[0] * 0.4 + rows[1] * 0.9165  # similar, below the bound for one person
     rows[2] = rows[0]  # the same person
     found = hardest_others(rows, photos(4))
     assert found[0] == 1
@@ -101,7 +101,7 @@ def test_accuracy_of_separable_and_of_mixed_pairs() -> None:
     assert mixed == 0.75
 
 
-def test_an_interval_holds_its_value_and_narrows_with_rows() -> None:
+def test_an_interval_contains_its_value_and_narrows_with_rows() -> None:
     rng = np.random.default_rng(0)
     widths = []
     for count in (50, 5000):

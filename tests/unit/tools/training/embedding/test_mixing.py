@@ -1,4 +1,4 @@
-"""Mixtures of two faces, and what a teacher says of them."""
+"""Mixtures of two faces, and the teacher's answers to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT = 24
 
 
 def write_teacher(path: Path) -> Path:
-    """Write a network that answers the mean colours of each half of a picture."""
+    """Write a network that returns the mean colours of each half of a picture."""
     nodes = [
         helper.make_node(
             "AveragePool", ["x"], ["means"], kernel_shape=[112, 56], strides=[112, 56]
@@ -36,7 +36,7 @@ def write_teacher(path: Path) -> Path:
 
 
 def write_crops(cache: Path) -> np.ndarray:
-    """Write crops of one colour each, whose teacher takes no two for one person."""
+    """Write crops of one colour each; the teacher takes no two for one person."""
     crops = np.empty((COUNT, CROP, CROP, 3), np.uint8)
     crops[:] = np.random.default_rng(0).integers(1, 255, (COUNT, 1, 1, 3))
     np.save(cache / "crops.npy", crops)
@@ -46,7 +46,7 @@ def write_crops(cache: Path) -> np.ndarray:
     return crops
 
 
-def test_a_mixture_shows_two_of_the_given_faces_and_comes_again(tmp_path: Path) -> None:
+def test_a_mixture_shows_two_of_the_given_faces_and_is_reproducible(tmp_path: Path) -> None:
     crops = write_crops(tmp_path) // 2
     rows = np.arange(0, COUNT, 2)
     crops[1::2] = 255

@@ -1,4 +1,4 @@
-"""What a GPU would do in training, done on the CPU: views, JPEG, teachers; time as a budget."""
+"""The code for training on a GPU, run on the CPU: views, JPEG, teachers, time budget."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimensi
 
 
 def smooth(count: int, side: int = CROP) -> NDArray[np.uint8]:
-    """Pictures [count,side,side,3] with soft shapes and no black in them."""
+    """Return pictures [count,side,side,3] with soft shapes and no black."""
     rng = np.random.default_rng(3)
     fields = rng.uniform(20, 235, (count, 7, 7, 3)).astype(np.float32)
     large = [cv2.resize(each, (side, side), interpolation=cv2.INTER_CUBIC) for each in fields]
@@ -50,7 +50,7 @@ def teacher(tmp_path: Path) -> OnnxNetwork:
 
 
 class TestViews:
-    def test_clean_views_are_the_middle_of_the_crop_or_its_mirror_image(self) -> None:
+    def test_clean_views_are_the_centre_of_the_crop_or_its_mirror_image(self) -> None:
         crops = smooth(4)
         middle = planes(crops)[:, :, MARGIN : MARGIN + VIEW, MARGIN : MARGIN + VIEW]
         for flip, expected in ((0.0, middle), (1.0, middle.flip(3))):
@@ -59,10 +59,10 @@ class TestViews:
             torch.testing.assert_close(views, expected, atol=0.02, rtol=0)
 
     @pytest.mark.parametrize("flip", [False, True])
-    def test_a_turned_enlarged_moved_view_is_what_opencv_makes_of_it(
+    def test_a_turned_enlarged_moved_view_equals_that_of_opencv(
         self, flip: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The same four random numbers through both."""
+        """Both get the same four random numbers."""
         drawn = np.array([1.2, -0.9, 0.7, 1.6])
         recipe = replace(CLEAN, rotation=6.0, scale=0.05, shift=1.5, flip=float(flip))
 
@@ -85,10 +85,10 @@ class TestViews:
         expected = make_view(crop, flip=flip, side=VIEW, recipe=recipe, rng=Fixed())  # type: ignore[arg-type]
         view = on_device.warp(planes(crop[None]), side=VIEW, recipe=recipe, rng=generator())
         found = view[0].permute(1, 2, 0).numpy()
-        inside = slice(8, VIEW - 8)  # at the edges both show black, in other ways
+        inside = slice(8, VIEW - 8)  # at the edges both show black, in different ways
         assert np.abs(found - expected)[inside, inside].max() < 2.5
 
-    def test_degraded_views_differ_and_stay_pictures(self) -> None:
+    def test_degraded_views_differ_and_remain_pictures(self) -> None:
         views = planes(smooth(64, VIEW))
         always = Recipe(colour=1, grey=1, shrink=1, blur=1, jpeg=1, cover=1)
         kinds = ("colour", "grey", "shrink", "blur", "jpeg", "cover")
@@ -109,7 +109,7 @@ class TestViews:
         torch.testing.assert_close(filled[:, :, 20:], faces[:, :, 20:])
         assert (filled[:, :, :20] > 0).all()
 
-    def test_mixtures_show_one_face_here_and_the_other_there(self) -> None:
+    def test_mixtures_show_both_faces(self) -> None:
         first, second = (
             torch.full((32, 3, CROP, CROP), 10.0),
             torch.full((32, 3, CROP, CROP), 200.0),
@@ -119,7 +119,7 @@ class TestViews:
         assert mixed.max() <= 200
         assert ((mixed.amax((1, 2, 3)) - mixed.amin((1, 2, 3))) > 60).float().mean() > 0.8
 
-    def test_jpeg_loses_what_libjpeg_loses(self) -> None:
+    def test_jpeg_has_the_losses_of_libjpeg(self) -> None:
         rng = np.random.default_rng(1)
         grain = rng.normal(0, 12, (VIEW, VIEW, 3))
         picture = np.clip(smooth(1, VIEW)[0] + grain, 0, 255).astype(np.uint8)
@@ -132,7 +132,7 @@ class TestViews:
 
 
 class TestBatches:
-    def test_targets_are_the_teachers_word_about_the_clean_face(self, teacher: OnnxNetwork) -> None:
+    def test_targets_are_the_embeddings_of_the_clean_face(self, teacher: OnnxNetwork) -> None:
         crops = smooth(6)
         views = DeviceViews(crops, teacher=teacher, recipe=Recipe(), mixed=0)
         some, targets = views.make(16, side=64, seed=3)
@@ -146,7 +146,9 @@ class TestBatches:
         nearest = (targets @ said.T).max(1).values
         torch.testing.assert_close(nearest, torch.ones(16), atol=1e-4, rtol=0)
 
-    def test_a_seed_is_a_batch_and_mixtures_are_new_faces(self, teacher: OnnxNetwork) -> None:
+    def test_a_seed_determines_the_batch_and_mixtures_are_new_faces(
+        self, teacher: OnnxNetwork
+    ) -> None:
         views = DeviceViews(smooth(6), teacher=teacher, recipe=Recipe(), mixed=0.5)
         one, other = views.make(8, side=VIEW, seed=3), views.make(8, side=VIEW, seed=4)
         torch.testing.assert_close(one, views.make(8, side=VIEW, seed=3))
@@ -155,7 +157,7 @@ class TestBatches:
         assert len(torch.unique(known.mul(1e4).round(), dim=0)) > 6
 
 
-def test_a_network_in_onnx_answers_in_torch_as_it_does_in_onnxruntime(tmp_path: Path) -> None:
+def test_an_onnx_network_answers_the_same_in_torch_and_onnxruntime(tmp_path: Path) -> None:
     path = tmp_path / "student.onnx"
     export_student(Student(SMALL).eval(), path, mirrored=False)
     pixels = np.random.default_rng(0).normal(size=(3, 3, VIEW, VIEW)).astype(np.float32)
@@ -165,7 +167,7 @@ def test_a_network_in_onnx_answers_in_torch_as_it_does_in_onnxruntime(tmp_path: 
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
 
-def test_the_teachers_answer_in_torch_as_they_do_in_onnxruntime() -> None:
+def test_the_teachers_answer_the_same_in_torch_and_onnxruntime() -> None:
     models = models_folder()
     if why_no_weights():
         pytest.skip(why_no_weights())
@@ -184,14 +186,14 @@ def test_the_teachers_answer_in_torch_as_they_do_in_onnxruntime() -> None:
             np.testing.assert_allclose(one.numpy(), other, atol=1e-4)
 
 
-def test_a_network_of_unknown_parts_is_refused_by_their_name() -> None:
+def test_the_error_names_unknown_operators() -> None:
     imported = CHECKOUT / "model_repository" / "face_detection" / "1" / "model.onnx"
     with pytest.raises(ValueError, match="is not known here"):
         OnnxNetwork(imported)
 
 
 class TestBudget:
-    def test_steps_or_minutes_whichever_end_sooner(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_steps_or_minutes_end_a_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
         monkeypatch.setattr(common.time, "monotonic", lambda: now[0])
         budget, endless = Budget(10, minutes=2, started=100.0), Budget(10, started=100.0)
@@ -203,7 +205,7 @@ class TestBudget:
         assert budget.done(5) == 1
         assert endless.done(11) == 1
 
-    def test_rates_come_to_rest_when_the_time_is_over(
+    def test_rates_fall_to_zero_at_the_end(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [0.0]

@@ -1,4 +1,4 @@
-"""Pairs of held-out photos, with the teacher telling who is who."""
+"""Pairs of held-out photos; the teacher decides which show one person."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PEOPLE, TESTED = 120, 10
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """Two photos of each person, the first some of a test split; the second ones are alike."""
+    """Return two photos of each person, some of a test split; the second ones are similar."""
     rng = np.random.default_rng(2)
     first = rng.normal(size=(PEOPLE, 64))
     second = first + 0.6 * rng.normal(size=first.shape)
@@ -44,7 +44,7 @@ def cache(tmp_path: Path) -> Path:
     return folder
 
 
-def test_no_photo_of_a_pair_was_trained_on_and_the_teacher_tells_who_is_who(cache):
+def test_pairs_use_held_out_photos_and_the_decision_of_the_teacher(cache):
     faces = load_faces(cache)
     same, different = choose_pairs(faces, different=300)
     assert set(np.concatenate([same, different]).ravel()).isdisjoint(faces.train)
@@ -61,7 +61,7 @@ def test_no_photo_of_a_pair_was_trained_on_and_the_teacher_tells_who_is_who(cach
     assert cosines.max() < SAME_PERSON
 
 
-def test_photos_lie_beside_the_pairs_that_calibrate_reads(cache, tmp_path, monkeypatch):
+def test_photos_are_beside_the_pairs_file(cache, tmp_path, monkeypatch):
     photo = Photo("utkface", "name", "", "", "", "", float("nan"), "")
     monkeypatch.setattr(
         pairing, "read_photos", lambda _: ((photo, b"%d" % i) for i in range(6 * PEOPLE))

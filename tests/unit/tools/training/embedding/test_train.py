@@ -1,4 +1,4 @@
-"""A few steps of distillation: it learns, stops, goes on, and exports what it computes."""
+"""A few steps of distillation: training learns, stops, resumes and exports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimensi
 
 
 def write_cache(folder: Path, *, count: int = 96) -> Path:
-    """A cache whose teacher looks at the colour of the crop."""
+    """Return a cache with a teacher that sees the colour of the crop."""
     rng = np.random.default_rng(0)
     colours = rng.integers(1, 256, (count, 1, 1, 3))
     crops = np.clip(colours + rng.integers(-9, 10, (count, CROP, CROP, 3)), 1, 255)
@@ -62,7 +62,7 @@ def write_cache(folder: Path, *, count: int = 96) -> Path:
 
 @pytest.fixture(autouse=True)
 def _everyone_is_someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Colours are few, so the made-up faces resemble each other more than people do.
+    # there are few colours, so these faces resemble each other more than people do
     monkeypatch.setattr("tools.training.embedding.faces.SAME_PERSON", 2.0)
     torch.set_num_threads(1)
 
@@ -80,7 +80,7 @@ def plan(steps: int) -> Plan:
     )
 
 
-def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
+def test_training_learns_resumes_after_a_stop_and_exports(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache")
     out = tmp_path / "run"
     whole = train(cache=cache, folder=tmp_path / "whole", plan=plan(24), shape=SMALL, resume=False)
@@ -91,7 +91,7 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
-    # A run killed after a checkpoint and taken up again ends where an unbroken one does.
+    # a run that is killed after a checkpoint and resumed ends like an uninterrupted one
     from tools.training.embedding import train as embedding
 
     saved, calls = embedding.save_checkpoint, []
@@ -107,7 +107,7 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
         with pytest.raises(StoppedError):
             train(cache=cache, folder=out, plan=plan(24), shape=SMALL, resume=False)
     assert torch.load(out / "last.pt", weights_only=False)["step"] == 16
-    # one who goes on need not remember the sides
+    # a resumed run need not remember the sides
     forgetful = replace(plan(24), sides=((1.0, 112),))
     resumed = train(cache=cache, folder=out, plan=forgetful, shape=SMALL, resume=True)
     unbroken, taken_up = load_student(whole).state_dict(), load_student(resumed).state_dict()
@@ -136,10 +136,10 @@ def test_an_exported_student_is_read_back_and_grown(tmp_path: Path) -> None:
     torch.manual_seed(4)
     student = Student(SMALL)
     with torch.no_grad():
-        for weight in student.parameters():  # as trained ones, no two are equal
+        for weight in student.parameters():  # no two are equal, as in trained networks
             weight.add_(torch.randn_like(weight) * 0.05)
     views = torch.rand(6, 3, 112, 112) * 2 - 1
-    student.train()(views)  # so that the norms have statistics
+    student.train()(views)  # gives the norms statistics
     wide = Student(replace(SMALL, widths=(16, 16, 24), depths=(2, 3, 2), features=24))
     for mirrored in (False, True):
         export_student(student.eval(), tmp_path / "raw.onnx", mirrored=mirrored)
@@ -150,18 +150,18 @@ def test_an_exported_student_is_read_back_and_grown(tmp_path: Path) -> None:
         with torch.no_grad():
             expected = student(views)
             torch.testing.assert_close(again.eval()(views), expected, atol=1e-4, rtol=1e-3)
-            # the new block adds `BARELY` to what passes it
+            # the new block adds `BARELY` to its input
             torch.testing.assert_close(wide.eval()(views), expected, atol=0.05, rtol=0.05)
 
 
-def test_the_built_in_student_is_taken_up_as_imported(tmp_path: Path) -> None:
+def test_training_continues_from_the_imported_student(tmp_path: Path) -> None:
     built_in = CHECKOUT / "model_repository/face_embedding/1/model.onnx"
     session = ort.InferenceSession(str(built_in))
     crops = np.random.default_rng(5).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
     (expected,) = session.run(["EMBEDDING"], {"CROPS": crops})
     depths = Shape().depths
     deeper = replace(Shape(), depths=(depths[0] + 1, depths[1] + 2, depths[2] + 1))
-    # new blocks add `BARELY` to what passes them
+    # new blocks add `BARELY` to their input
     for shape, least in ((Shape(), 0.999), (deeper, 0.98)):
         training = Training(plan(8), shape, folder=tmp_path)
         training.start(built_in, torch.from_numpy(normalise(crops)))
@@ -169,7 +169,7 @@ def test_the_built_in_student_is_taken_up_as_imported(tmp_path: Path) -> None:
         assert (found * expected).sum(1).min() > least
 
 
-def test_another_network_is_no_student(tmp_path: Path) -> None:
+def test_another_network_is_refused_as_a_student(tmp_path: Path) -> None:
     detector = CHECKOUT / "model_repository/face_detection/1/model.onnx"
     with pytest.raises(ValueError, match="another network"):
         read_student(detector, torch.zeros(2, 3, 112, 112))
@@ -186,7 +186,7 @@ def test_another_network_is_no_student(tmp_path: Path) -> None:
         )
 
 
-def test_a_share_of_a_batch_are_mixtures(tmp_path: Path) -> None:
+def test_a_share_of_a_batch_is_mixtures(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache")
     teacher = np.load(cache / "teacher.npy")
     np.save(cache / "mixed.npy", -teacher[:5])
@@ -203,7 +203,7 @@ def test_a_share_of_a_batch_are_mixtures(tmp_path: Path) -> None:
         np.testing.assert_allclose(target, -teacher[index, 0], atol=1e-6)
 
 
-def test_the_loss_is_least_where_the_student_agrees() -> None:
+def test_the_loss_is_minimal_where_the_student_agrees() -> None:
     teacher = torch.nn.functional.normalize(
         torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     )
@@ -214,7 +214,7 @@ def test_the_loss_is_least_where_the_student_agrees() -> None:
     assert apart > 0.5
 
 
-def test_a_turned_weight_keeps_its_length_and_turns_by_the_rate() -> None:
+def test_a_weight_keeps_its_length_and_turns_by_the_rate() -> None:
     weight = torch.nn.Parameter(torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(1)))
     before = weight.detach().clone()
     weight.grad = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(2))

@@ -1,4 +1,4 @@
-"""The detector's second network: frames and crops, dataset, training, its place in the file."""
+"""The detector's second network: frames, crops, dataset, training and export."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def _one_thread():
 
 
 def turned(degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """Box [1,4] and landmarks [1,5,2] of a face at (60, 50) whose crop is SIDE pixels wide."""
+    """Return box [1,4] and landmarks [1,5,2] of a face at (60, 50) with a crop SIDE pixels wide."""
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     half = SIDE / REACH / 2
@@ -39,28 +39,28 @@ def turned(degrees: float) -> tuple[np.ndarray, np.ndarray]:
     return box, (UPRIGHT * half / 2 @ turn + [60, 50])[None].astype(np.float32)
 
 
-def test_an_upright_face_is_cut_out_pixel_by_pixel():
+def test_an_upright_face_is_cropped_pixel_by_pixel():
     canvas = np.random.default_rng(0).integers(0, 256, (120, 140, 3)).astype(np.uint8)
     crop = cut(canvas, frames_of(*turned(0)))[0]
     np.testing.assert_allclose(crop, canvas[30:70, 40:80], atol=1e-3)
 
 
-def test_a_turned_face_comes_out_upright():
+def test_a_turned_face_is_cropped_upright():
     canvas = np.random.default_rng(0).integers(0, 256, (120, 140, 3)).astype(np.uint8)
     crop = cut(canvas, frames_of(*turned(90)))[0]
-    # its down is the canvas's left
+    # its downward direction is the canvas's left
     np.testing.assert_allclose(crop, np.rot90(canvas[30:70, 40:80]), atol=1e-3)
     np.testing.assert_allclose(
         frames_of(*turned(90)).inward(turned(90)[1]), [UPRIGHT / 2 / REACH], atol=1e-5
     )
 
 
-def test_beyond_the_edge_the_canvas_goes_on():
+def test_crops_beyond_the_edge_repeat_it():
     canvas = np.full((30, 30, 3), 7, np.uint8)
     assert (cut(canvas, frames_of(*turned(30))) == 7).all()
 
 
-def test_frames_lead_in_and_out_again():
+def test_frames_map_in_and_out():
     rng = np.random.default_rng(1)
     box, points = turned(20)
     frames = frames_of(np.repeat(box, 8, axis=0), np.repeat(points, 8, axis=0)).shaken(rng)
@@ -73,7 +73,7 @@ def test_frames_lead_in_and_out_again():
     )
 
 
-def test_landmarks_that_fall_together_tell_no_direction():
+def test_coinciding_landmarks_have_no_direction():
     frames = frames_of(turned(0)[0], np.full((1, 5, 2), 50, np.float32))
     np.testing.assert_allclose(frames.down, [[0, 1]])
 
@@ -88,7 +88,7 @@ def detector(path: Path, *, shift: float) -> Path:
     )
 
 
-def test_lessons_are_of_faces_that_both_see(tmp_path):
+def test_the_dataset_contains_faces_that_both_see(tmp_path):
     student = RawDetector(detector(tmp_path / "a.onnx", shift=0.5))
     teacher = RawDetector(detector(tmp_path / "b.onnx", shift=0))
     rng = np.random.default_rng(2)
@@ -106,7 +106,7 @@ def test_lessons_are_of_faces_that_both_see(tmp_path):
     assert not np.array_equal(both.offered[0, 1], both.offered[0, 0])
 
 
-def test_lessons_are_kept_for_each_detector(tmp_path, monkeypatch):
+def test_each_detector_has_its_own_dataset(tmp_path, monkeypatch):
     canvas = np.random.default_rng(2).integers(0, 100, (320, 320, 3)).astype(np.uint8)
     canvas[160:168, 160:168, 0] = 205
     nobody = np.zeros((0, 4), np.float32)
@@ -163,7 +163,7 @@ def test_the_loss_is_the_error_in_distances_between_the_eyes():
 
 
 def dots(count: int) -> dataset.Lessons:
-    """Faces whose landmarks all lie on one bright dot, offered elsewhere."""
+    """Return faces with all landmarks on one bright dot, offered elsewhere."""
     rng = np.random.default_rng(3)
     crops = np.zeros((count, 1, SIDE, SIDE, 3), np.uint8)
     places = rng.integers(8, SIDE - 8, (count, 2))
@@ -174,7 +174,7 @@ def dots(count: int) -> dataset.Lessons:
     return dataset.Lessons(crops, np.zeros_like(truth), truth)
 
 
-def test_it_learns_to_see_and_goes_on_where_it_was(tmp_path):
+def test_training_learns_and_resumes(tmp_path):
     taught = dots(512)
     faces = torch.from_numpy(taught.crops[:, 0]).permute(0, 3, 1, 2).float().sub(127.5).div(128)
     offered, truth = (
@@ -187,7 +187,7 @@ def test_it_learns_to_see_and_goes_on_where_it_was(tmp_path):
         after = landmark_loss(refiner(faces, offered), truth)
     assert steps == 40
     assert after < 0.6 * before
-    # what is done is not done again, and what is added goes on from there
+    # completed steps are not repeated, and additional steps continue from there
     again, steps = train(taught, out=tmp_path, plan=plan, resume=True)
     assert steps == 40
     torch.testing.assert_close(again.out.weight, refiner.out.weight)
@@ -212,7 +212,7 @@ def test_a_face_and_its_mirror_image_have_mirrored_landmarks():
     torch.testing.assert_close(both[0], (alone[0] + alone[1][:, order] * across) / 2)
 
 
-def test_the_file_runs_with_and_without_it(tmp_path):
+def test_the_file_runs_with_and_without_the_refiner(tmp_path):
     raw, path = tmp_path / "raw.onnx", tmp_path / "refined.onnx"
     small = NetConfig(stem=8, widths=(8, 8, 8), blocks=(1, 1, 1), neck=8)
     export(LiteDetector(small).eval(), raw, shifts=(5.0,) * 6)
@@ -230,9 +230,9 @@ def test_the_file_runs_with_and_without_it(tmp_path):
     np.testing.assert_allclose(left_out.landmarks, alone.landmarks, atol=1e-3)
     frames = frames_of(alone.boxes, alone.landmarks)
     moved = frames.inward(refined.landmarks) - frames.inward(alone.landmarks)
-    # to the right in the face and to the left in its mirror image are nothing together
+    # a shift to the right in the face and to the left in its mirror image cancel
     np.testing.assert_allclose(moved, np.full_like(moved, 0.25) * [0, 1], atol=1e-3)
-    # another one takes its place
+    # another refiner replaces it
     with torch.no_grad():
         refiner.out.bias.zero_()
     join(path, refiner, tmp_path / "again.onnx")

@@ -1,4 +1,4 @@
-"""The scoring head: what it fits is what its graph answers."""
+"""The scoring head: the graph answers what was fitted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW = Settings(members=2, hidden=16, epochs=20, batch=64)
 
 
 def taught(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors [N,16] and ratings that a smooth function of them gives."""
+    """Return unit vectors [N,16] and ratings by a smooth function of them."""
     vectors = unit(np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32))
     return vectors, 5.5 + 6 * np.tanh(1.5 * vectors[:, 0]) * vectors[:, 1] + 3 * vectors[:, 2]
 
@@ -28,7 +28,7 @@ def answer(model: object, vectors: np.ndarray) -> np.ndarray:
     return scores
 
 
-def test_the_graph_answers_what_the_expansion_predicts() -> None:
+def test_the_graph_equals_the_expansion() -> None:
     vectors, ratings = taught(300, 1)
     head = fit_regression(vectors, ratings)
     asked, _ = taught(50, 2)
@@ -46,7 +46,7 @@ def test_the_head_learns_a_function_of_the_embedding() -> None:
     assert np.corrcoef(scores, truth)[0, 1] > 0.9
 
 
-def test_perceptrons_alone_learn_it_too() -> None:
+def test_perceptrons_alone_also_learn_it() -> None:
     vectors, ratings = taught(800, 3)
     asked, truth = taught(200, 4)
     settings = Settings(members=2, hidden=32, epochs=150)
@@ -54,7 +54,7 @@ def test_perceptrons_alone_learn_it_too() -> None:
     assert np.corrcoef(learnt.predict(asked), truth)[0, 1] > 0.85
 
 
-def test_scores_stay_within_the_ratings_range() -> None:
+def test_scores_stay_within_the_range_of_ratings() -> None:
     vectors, ratings = taught(100, 5)
     head = fit_regression(vectors, ratings, recipe=Recipe(perceptrons=FEW))
     for bias, bound in ((60.0, 10.0), (-60.0, 1.0)):
