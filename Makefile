@@ -35,7 +35,7 @@ bench: ## compare the service with insightface and measure it alone; MODELS=fold
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format, types and layers
+lint: ## check style, format, types, layers
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
@@ -51,7 +51,7 @@ docs: ## regenerate docs/reference/ from the code
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 
-constraints: ## regenerate constraints.txt from pyproject.toml
+constraints: ## write constraints.txt anew from pyproject.toml
 	@tools/bootstrap.sh dev
 	tools/constraints.sh
 

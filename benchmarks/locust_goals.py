@@ -23,7 +23,7 @@ def add_goals(parser: LocustArgumentParser) -> None:
 
 
 def missed(environment: Environment) -> list[str]:
-    """Describe the goals that the run missed."""
+    """List the goals that the run has missed, in words."""
     options, total = environment.parsed_options, environment.stats.total
     found = []
     for name, share in _PERCENTILES.items():
@@ -47,5 +47,5 @@ def check_goals(environment: Environment, **_: object) -> None:
     if found:
         environment.process_exit_code = STATUS
     elif environment.parsed_options.max_errors is not None:
-        # the goal allows this share of failures
+        # so many may fail
         environment.process_exit_code = 0

@@ -16,7 +16,7 @@ class Soak(LoadTestShape):
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Return users and users started per second; None ends the run."""
+        """Give users and users started a second; None ends the run."""
         options = self.runner.environment.parsed_options
         now = self.get_run_time()
         if now > options.run_time:

@@ -15,7 +15,7 @@ class Spike(LoadTestShape):
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Return users and users started per second; None ends the run."""
+        """Give users and users started a second; None ends the run."""
         options = self.runner.environment.parsed_options
         part = self.get_run_time() / options.run_time
         if part > 1:

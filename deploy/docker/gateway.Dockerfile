@@ -1,5 +1,5 @@
-# The gateway from this checkout, with the versions of constraints.txt.
-# tests/contract/test_compose.py checks this file; nobody has built the image yet.
+# The gateway, from this checkout, with the versions of constraints.txt.
+# Checked by tests/contract/test_compose.py; no Docker engine was at hand to build it.
 FROM python:3.11.11-slim-bookworm
 
 WORKDIR /opt/aurum
@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE THIRD_PARTY.md ./
 COPY gateway gateway
 COPY tools tools
 COPY triton_python_backend triton_python_backend
-# editable, because the settings expect the folders of the checkout beside the code
+# editable: settings find the checkout's folders beside the code
 RUN pip install --no-cache-dir --constraint constraints.txt --editable . \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin aurum \
     && install --directory --owner 10001 --group 10001 /var/lib/aurum

@@ -65,7 +65,7 @@ async def test_layer_is_healthy(cache):
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-async def test_an_entry_expires_counted_from_its_first_value(kind, request):
+async def test_a_shelf_expires_counted_from_its_first_value(kind, request):
     cache = make(kind, request, ttl_seconds=1)
     await cache.set(A, "x", b"one")
     await asyncio.sleep(0.6)

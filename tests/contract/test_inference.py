@@ -1,4 +1,4 @@
-"""Contract of every inference engine: the fake of the tests and the real Triton."""
+"""What every inference engine promises: the fake that tests rely on, and the real Triton."""
 
 import asyncio
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ def named(requirements: Iterable[str]) -> set[str]:
     return names - {PROJECT["name"]}
 
 
-def test_every_required_package_is_credited():
+def test_every_package_that_is_installed_is_credited():
     credited = set(re.split(r"[|,\s]+", (CHECKOUT / "THIRD_PARTY.md").read_text()))
     required = named(chain(PROJECT["dependencies"], *EXTRAS.values()))
     assert required - credited == set()

@@ -9,5 +9,5 @@ One command per network, `python -m tools.training --help`:
 - `ship`       makes what was trained the built-in weights
 
 Training needs the extra `train` (PyTorch); `scoring` needs the extra `heads` alone.
-docs/training.md goes through it.
+docs/models/training.md goes through it.
 """

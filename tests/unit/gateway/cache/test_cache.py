@@ -46,7 +46,7 @@ def test_the_number_of_faces_is_not_part_of_the_key():
     assert name(look=Look(max_faces=5)) == name()
 
 
-def test_unused_weights_are_not_part_of_the_key():
+def test_weights_that_an_answer_does_not_take_do_not_part_it():
     other = InService(SERVED.detection, None, Weights("x", "1"))
     assert name(Need.CROPS, other) == name(Need.CROPS)
     assert name(Need.EMBEDDING, other) is None

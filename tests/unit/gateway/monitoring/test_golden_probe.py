@@ -112,7 +112,7 @@ async def test_a_swap_is_no_drift(tmp_path):
     assert found.trouble is None
     assert found.golden == {"face_detection": True, "face_embedding": False, "face_scoring": False}
     engine.answer = replace(other, faces=(replace(other.faces[0], score=8.0),))
-    assert (await portrait.send()).score == -1.0, "compared with its own first answer"
+    assert (await portrait.send()).score == -1.0, "against its own first answer"
 
 
 async def test_another_detector_causes_no_drift_of_the_embedding(tmp_path):

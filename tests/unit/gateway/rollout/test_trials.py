@@ -89,7 +89,7 @@ def test_a_shadow_answers_no_request():
     assert not tried.answers(RequestIdentity("any", DEFAULT_TENANT), Need.EMBEDDING)
 
 
-def test_candidate_weights_are_listed_with_those_in_service():
+def test_it_stands_among_the_weights_in_service():
     weights = InService(Weights(DETECTOR, "1"), Weights(SPACE, "2"), Weights(HEAD, "3"))
     assert candidate().among(weights) == replace(weights, embedding=Weights(TRIED, "7"))
 
@@ -112,7 +112,7 @@ def shifted(face, by: float):
     return replace(face, box=(left + by, top, right + by, bottom))
 
 
-def test_faces_are_matched_by_their_boxes_in_any_order():
+def test_faces_are_matched_by_their_boxes_whatever_their_order():
     active = faces(3)
     tried = [shifted(active[2], 10), shifted(active[0], 20)]
     found = match_faces(tuple(active), tuple(tried))
@@ -132,7 +132,7 @@ def test_boxes_that_hardly_overlap_are_two_faces():
     assert (found.matched, found.only_active, found.only_candidate) == (1, 1, 1)
 
 
-def test_embeddings_of_one_space_and_scores_are_compared():
+def test_embeddings_of_one_space_and_scores_are_held_side_by_side():
     active = faces(2)
     turned = np.float32(0.6) * active[1].embedding + np.float32(0.8) * active[0].embedding
     tried = [replace(active[0], score=3.0), replace(active[1], embedding=turned)]
@@ -150,7 +150,7 @@ def test_embeddings_of_two_spaces_are_never_compared():
     assert found.cosines == ()
 
 
-def test_only_scores_that_the_candidate_lacks_count_as_lost():
+def test_a_score_that_only_one_gives_is_lost_or_not_missed():
     active = faces(3)
     active[2] = replace(active[2], score=math.nan)
     tried = [replace(active[0], score=math.nan), replace(active[1], score=None), faces(3)[2]]

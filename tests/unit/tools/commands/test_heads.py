@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 
 async def train(tmp_path, count: int) -> subprocess.CompletedProcess[str]:
-    """Write photos with ratings by their axis in the fake's space; the last shows no face."""
+    """Rate photos by the axis that the fake embeds them on; the last shows no face."""
     lines = ["image,rating"]
     for number in range(count):
         (tmp_path / f"{number}.png").write_bytes(photo(seed=number % DIMENSION))

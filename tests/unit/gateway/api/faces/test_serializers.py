@@ -27,7 +27,7 @@ def test_coordinates_have_two_decimals_and_ratings_four():
     assert (told["confidence"], told["score"]) == (0.9123, 6.4235)
 
 
-def test_a_head_of_another_space_scores_null():
+def test_a_head_that_does_not_fit_scores_null():
     assert written(replace(FACE, score=float("nan")), scored=True)["score"] is None
 
 
@@ -49,7 +49,7 @@ def test_an_unacceptable_face_has_reasons():
     assert (told["acceptable"], told["reasons"]) == (False, ["too_small", "turned_away"])
 
 
-def test_stages_that_did_not_run_are_null():
+def test_stages_that_were_not_asked_are_null():
     told = models_out(Analysis((), Weights("d" * 16, None), embedding=Weights("e" * 16, "4")))
     assert told.model_dump() == {
         "detection": None,

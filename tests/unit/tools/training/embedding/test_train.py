@@ -91,7 +91,7 @@ def test_training_learns_resumes_after_a_stop_and_exports(tmp_path: Path) -> Non
     class StoppedError(Exception):
         pass
 
-    # a run that is killed after a checkpoint and resumed ends like an uninterrupted one
+    # A run killed after a checkpoint and taken up again ends where an unbroken one does.
     from tools.training.embedding import train as embedding
 
     saved, calls = embedding.save_checkpoint, []
