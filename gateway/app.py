@@ -18,7 +18,7 @@ from gateway.cache.factory import open_answers
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
-from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
+from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
 from gateway.images import ImageLimits
 from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
@@ -76,6 +76,9 @@ def create_app(
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
+        background = BackgroundTasks(
+            on_crash=lambda name: metrics.task_crashes.labels(name).inc(),
+        )
         workers = CpuPool()
         references = References(settings.model_repository)
         distributions = make_distributions(settings, references, metrics)
@@ -101,11 +104,14 @@ def create_app(
         )
         try:
             async with (
-                open_answers(settings, inference, metrics, release=_version()) as answers,
+                open_answers(
+                    settings, inference, metrics, background, release=_version()
+                ) as answers,
                 open_trials(
                     tried,
                     inference,
                     TrialMetrics(metrics.registry),
+                    background,
                     timeout_seconds=settings.request_timeout_seconds,
                 ) as trials,
             ):
@@ -123,9 +129,11 @@ def create_app(
                 )
                 cached = answers or NothingCached()
                 async with (
-                    open_collections(settings, embedder, cached, metrics.parts) as collections,
+                    open_collections(
+                        settings, embedder, cached, metrics.parts, background
+                    ) as collections,
                     open_watch(
-                        settings, inference, references, collections.stores, metrics
+                        settings, inference, references, collections.stores, metrics, background
                     ) as watch,
                 ):
                     intake = Intake(pipeline, collections)
@@ -146,6 +154,7 @@ def create_app(
                     )
                     yield
         finally:
+            await background.close()
             await kserve.close()
             await tried.close()
             await embedder.close()

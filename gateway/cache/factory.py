@@ -9,6 +9,7 @@ from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.analyses import AnalysisCache
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConfigurationError
 from gateway.inference.base import Inference
 from gateway.settings import PREFIX, Settings
@@ -19,7 +20,12 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_answers(
-    settings: Settings, inference: Inference, metrics: Metrics, *, release: str
+    settings: Settings,
+    inference: Inference,
+    metrics: Metrics,
+    background: BackgroundTasks,
+    *,
+    release: str,
 ) -> AsyncIterator[AnalysisCache | None]:
     """Open the layers; None where caching is switched off. Redis need not be there.
 
@@ -43,16 +49,13 @@ async def open_answers(
         release=release,
         max_entry_bytes=settings.cache_max_entry_kilobytes * 1024,
     )
-    tasks = [
-        asyncio.create_task(_keep_believing(active_weights), name="aurum-active_weights"),
-        asyncio.create_task(_keep_asking(answers), name="aurum-cache-health"),
-    ]
     try:
-        yield answers
+        async with (
+            background.running("active-weights", lambda: _keep_learning(active_weights)),
+            background.running("cache-health", lambda: _keep_asking(answers)),
+        ):
+            yield answers
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await answers.close()
 
 
@@ -71,12 +74,9 @@ def _redis(settings: Settings) -> RedisCache | None:
         raise ConfigurationError(message) from error
 
 
-async def _keep_believing(active_weights: ActiveWeights) -> None:
+async def _keep_learning(active_weights: ActiveWeights) -> None:
     while True:
-        try:
-            await active_weights.refresh()
-        except Exception:  # the supervisor of this task: without it nothing would be found again
-            log.exception("weights in service not learnt")
+        await active_weights.refresh()
         await active_weights.wait()
 
 

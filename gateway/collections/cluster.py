@@ -17,6 +17,7 @@ import numpy as np
 
 from gateway.collections.base import Stores, home_of, new_id
 from gateway.collections.clustering import Labels
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError
 from gateway.records.types import ClusterRun, CollectionRecord
 from gateway.settings import CHECKOUT
@@ -29,8 +30,11 @@ log = logging.getLogger(__name__)
 class Clusters:
     """Starts runs, reports their progress, stops them at the end."""
 
-    def __init__(self, stores: Stores, *, scratch: Path, max_faces: int) -> None:
+    def __init__(
+        self, stores: Stores, background: BackgroundTasks, *, scratch: Path, max_faces: int
+    ) -> None:
         self._stores = stores
+        self._background = background
         self._scratch = scratch
         self._max_faces = max_faces
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -57,8 +61,8 @@ class Clusters:
             finished_at=None,
         )
         await self._stores.records.clusters.begin(run)
-        task = asyncio.create_task(self._supervise(collection, run), name="aurum-clusters")
-        self._tasks[collection.id] = task
+        work = self._supervise(collection, run)
+        self._tasks[collection.id] = self._background.start("clusters", work)
         return run
 
     async def settle(self) -> None:
@@ -70,10 +74,7 @@ class Clusters:
 
     async def close(self) -> None:
         """Stop all runs and their processes."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop(*self._tasks.values())
 
     async def _supervise(self, collection: CollectionRecord, run: ClusterRun) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)

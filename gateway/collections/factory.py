@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
+from gateway.concurrency import BackgroundTasks
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
@@ -105,7 +106,11 @@ def metered(stores: Stores, metrics: PartMetrics) -> Stores:
 
 @asynccontextmanager
 async def open_collections(
-    settings: Settings, embedder: CropEmbedder, cache: ImageForgetter, metrics: PartMetrics
+    settings: Settings,
+    embedder: CropEmbedder,
+    cache: ImageForgetter,
+    metrics: PartMetrics,
+    background: BackgroundTasks,
 ) -> AsyncIterator[Collections]:
     """Collections at work, until the end of the block."""
     key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
@@ -116,6 +121,7 @@ async def open_collections(
             embedder,
             FileKeyCipher.load(key_file),
             cache,
+            background,
             scratch=settings.home / "scratch",
             limits=Limits(
                 max_metadata_entries=settings.max_metadata_entries,

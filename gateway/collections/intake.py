@@ -11,6 +11,7 @@ from gateway.collections.base import Enrolled, FaceCandidate
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
+from gateway.concurrency import run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -138,7 +139,7 @@ class Intake:
                 except _OF_ONE_IMAGE as error:
                     return error
 
-        results = await asyncio.gather(*(analyse(image) for image in images))
+        results = await run_together(analyse(image) for image in images)
         sorted_ = _Sorted()
         errors: list[AurumError] = []
         for index, (image, result) in enumerate(zip(images, results, strict=True)):

@@ -16,6 +16,7 @@ import numpy as np
 from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
 from gateway.collections.enrol import point_of, remove_vectors
 from gateway.collections.reconcile import Repair
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
 from gateway.records.crypt import CropCipher
@@ -41,6 +42,7 @@ class Migrations:
         embedder: CropEmbedder,
         cipher: CropCipher,
         repair: Repair,
+        background: BackgroundTasks,
         *,
         settle_seconds: float,
     ) -> None:
@@ -48,6 +50,7 @@ class Migrations:
         self._embedder = embedder
         self._cipher = cipher
         self._repair = repair
+        self._background = background
         # longer than any request: an enrolment that began before the switch has ended by then
         self._settle_seconds = settle_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -144,15 +147,13 @@ class Migrations:
     async def _stop(self, collection_id: str) -> None:
         task = self._tasks.pop(collection_id, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await self._background.stop(task)
 
     def _go_on(self, collection: CollectionRecord) -> None:
         running = self._tasks.get(collection.id)
         if running is None or running.done():
-            self._tasks[collection.id] = asyncio.create_task(
-                self._supervise(collection), name="aurum-migration"
-            )
+            work = self._supervise(collection)
+            self._tasks[collection.id] = self._background.start("migration", work)
 
     async def _supervise(self, collection: CollectionRecord) -> None:
         migration = collection.migration

@@ -18,6 +18,7 @@ from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
 from gateway.collections.reconcile import Repair
 from gateway.collections.search import Search
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import (
     AurumError,
     ConfigurationError,
@@ -56,6 +57,7 @@ class Collections:
         embedder: CropEmbedder,
         cipher: CropCipher,
         cache: ImageForgetter,
+        background: BackgroundTasks,
         *,
         scratch: Path,
         limits: Limits,
@@ -67,15 +69,18 @@ class Collections:
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.repair = Repair(stores, self.forgetting)
-        self.clusters = Clusters(stores, scratch=scratch, max_faces=limits.max_cluster_faces)
+        self.clusters = Clusters(
+            stores, background, scratch=scratch, max_faces=limits.max_cluster_faces
+        )
         self.migrations = Migrations(
             stores,
             embedder,
             cipher,
             self.repair,
+            background,
             settle_seconds=limits.request_timeout_seconds + _SETTLE_SECONDS,
         )
-        self._retention: asyncio.Task[None] | None = None
+        self._background = background
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -86,12 +91,14 @@ class Collections:
         await self.stores.records.answers.give_back_unfinished()
         await self.clusters.settle()
         await self.migrations.resume()
-        self._retention = asyncio.create_task(self._keep_house(), name="aurum-retention")
         try:
-            yield
+            async with self._background.running(
+                "retention",
+                self._keep_house,
+                restart_seconds=self.limits.retention_interval_seconds,
+            ):
+                yield
         finally:
-            self._retention.cancel()
-            await asyncio.gather(self._retention, return_exceptions=True)
             await self.clusters.close()
             await self.migrations.close()
 
@@ -178,6 +185,4 @@ class Collections:
             except AurumError as error:
                 # the homes are away: the next turn tries again
                 log.warning("retention waits", extra={"reason": error.detail})
-            except Exception:  # the supervisor of this task
-                log.exception("retention failed")
             await asyncio.sleep(self.limits.retention_interval_seconds)

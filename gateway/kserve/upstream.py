@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.concurrency import AdmissionControl, SlowGate
+from gateway.concurrency import AdmissionControl, BackgroundTasks, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -75,7 +75,7 @@ class TritonHttp:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._under_way: set[asyncio.Task[Answer]] = set()
+        self._under_way = BackgroundTasks()
 
     def check(self) -> None:
         """Raise InferenceUnavailableError if an inference that comes now would wait too long."""
@@ -98,10 +98,8 @@ class TritonHttp:
 
     async def close(self) -> None:
         """Close the connections; calls under way have a moment, then end with an error."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
-        for call in self._under_way:
-            call.cancel()
+        await self._under_way.settle(seconds=_CLOSING_SECONDS)
+        await self._under_way.close()
         await self._session.close()
 
     async def _infer(self, path: str, request: Packed, deadline: Deadline) -> Answer:
@@ -112,20 +110,10 @@ class TritonHttp:
             return await self._call("POST", path, request, deadline)
 
     async def _wait(self, work: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
-        call = asyncio.ensure_future(work)
-        self._under_way.add(call)
-        call.add_done_callback(self._ended)
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(call)
+            return await self._under_way.outlast("call-kserve", work, seconds=seconds)
         except TimeoutError as error:
             raise RequestTimeoutError("inference did not answer within the deadline") from error
-
-    def _ended(self, call: asyncio.Task[Answer]) -> None:
-        self._under_way.discard(call)
-        if not call.cancelled():
-            # fetched here, so that the error of a call that nobody awaits is not reported as lost
-            call.exception()
 
     async def _call(
         self, method: str, path: str, request: Packed | None, deadline: Deadline

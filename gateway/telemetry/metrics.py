@@ -41,6 +41,12 @@ class Metrics:
         self.errors = Counter(
             "aurum_errors", "Problems answered, by code.", ["code"], registry=self.registry
         )
+        self.task_crashes = Counter(
+            "aurum_background_task_crashes",
+            "Background tasks that failed unexpectedly, by task.",
+            ["task"],
+            registry=self.registry,
+        )
         self.inference = Histogram(
             "aurum_inference_seconds",
             "Seconds that one image waited for the engine.",
