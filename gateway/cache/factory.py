@@ -9,10 +9,10 @@ from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.analyses import AnalysisCache
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
+from gateway.circuit_breaker import CircuitBreaker
 from gateway.concurrency import BackgroundTasks
-from gateway.errors import ConfigurationError
 from gateway.inference.base import Inference
-from gateway.settings import PREFIX, Settings
+from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ async def open_answers(
     if settings.cache == "off":
         yield None
         return
-    redis = _redis(settings)
+    redis = _redis(settings, metrics)
     memory_ttl_seconds = min(settings.cache_memory_ttl_seconds, settings.cache_ttl_seconds)
     active_weights = ActiveWeights(inference)
     answers = AnalysisCache(
@@ -59,19 +59,15 @@ async def open_answers(
         await answers.close()
 
 
-def _redis(settings: Settings) -> RedisCache | None:
+def _redis(settings: Settings, metrics: Metrics) -> RedisCache | None:
     if settings.redis_url is None:
         return None
-    try:
-        return RedisCache(
-            settings.redis_url.get_secret_value(),
-            ttl_seconds=settings.cache_ttl_seconds,
-            timeout_seconds=settings.cache_timeout_seconds,
-        )
-    except ValueError as error:
-        # the URL may hold a password: only what is wrong with it is said
-        message = f"{PREFIX}REDIS_URL is no redis://, rediss:// or unix:// URL"
-        raise ConfigurationError(message) from error
+    return RedisCache(
+        settings.redis_url.get_secret_value(),
+        ttl_seconds=settings.cache_ttl_seconds,
+        timeout_seconds=settings.cache_timeout_seconds,
+        breaker=CircuitBreaker(observer=metrics.parts.circuit("redis")),
+    )
 
 
 async def _keep_learning(active_weights: ActiveWeights) -> None:

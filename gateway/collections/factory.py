@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
@@ -48,22 +49,30 @@ async def open_edge(settings: Settings) -> EdgeVectorStore:
     )
 
 
-async def open_server(settings: Settings, url: str) -> QdrantVectorStore:
-    """A Qdrant server; raises StorageUnavailableError where none answers."""
+async def open_server(
+    settings: Settings, url: str, observer: StateObserver = lambda _: None
+) -> QdrantVectorStore:
+    """Connect to a Qdrant server; raises StorageUnavailableError if none answers.
+
+    observer: of the server's circuit.
+    """
     key = settings.qdrant_api_key
     return await QdrantVectorStore.open(
         url,
         tuning_of(settings),
         api_key=None if key is None else key.get_secret_value(),
         timeout_seconds=settings.qdrant_timeout_seconds,
+        observer=observer,
     )
 
 
-async def open_vectors(settings: Settings) -> VectorStore:
-    """The home of vectors that the settings name."""
+async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -> VectorStore:
+    """Open the vector store that the settings name."""
     if settings.qdrant_url is None:
         return await open_edge(settings)
-    return await open_server(settings, settings.qdrant_url)
+    if metrics is None:
+        return await open_server(settings, settings.qdrant_url)
+    return await open_server(settings, settings.qdrant_url, metrics.circuit("qdrant"))
 
 
 async def open_records(settings: Settings) -> RecordStore:
@@ -75,11 +84,13 @@ async def open_records(settings: Settings) -> RecordStore:
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Both homes, closed at the end in the order opposite to that of opening."""
+async def open_stores(
+    settings: Settings, metrics: PartMetrics | None = None
+) -> AsyncIterator[Stores]:
+    """Open both stores; they are closed in reverse order at the end of the block."""
     records = await open_records(settings)
     try:
-        vectors = await open_vectors(settings)
+        vectors = await open_vectors(settings, metrics)
         try:
             yield Stores(vectors, records)
         finally:
@@ -114,7 +125,7 @@ async def open_collections(
 ) -> AsyncIterator[Collections]:
     """Collections at work, until the end of the block."""
     key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
-    async with open_stores(settings) as opened:
+    async with open_stores(settings, metrics) as opened:
         stores = metered(opened, metrics)
         collections = Collections(
             stores,

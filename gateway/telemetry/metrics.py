@@ -1,7 +1,7 @@
 """What Prometheus sees of the gateway; one registry for each app."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -122,6 +122,13 @@ class PartMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.circuit_open = Gauge(
+            "aurum_circuit_open",
+            "1 while calls to an upstream that failed repeatedly are refused, by upstream: "
+            "redis, qdrant.",
+            ["upstream"],
+            registry=registry,
+        )
         self.collections = Gauge(
             "aurum_vectors_collections",
             "Vector collections, one for each space.",
@@ -137,6 +144,12 @@ class PartMetrics:
             "Resident memory of Qdrant Edge's process; 0 where there is none.",
             registry=registry,
         )
+
+    def circuit(self, upstream: str) -> Callable[[bool], None]:
+        """Export the state of an upstream's circuit; returns its observer."""
+        gauge = self.circuit_open.labels(upstream)
+        gauge.set(0)
+        return gauge.set
 
 
 class PortraitMetrics:
