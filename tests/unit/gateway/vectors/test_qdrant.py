@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 from gateway.circuit_breaker import CircuitBreaker
+from gateway.collections.factory import tuning_of
 from gateway.errors import StorageUnavailableError
-from gateway.vectors.base import VectorTuning
+from gateway.settings import Settings
 from gateway.vectors.qdrant import QdrantVectorStore
 
 
@@ -31,7 +32,7 @@ class World:
         self.now = 0.0
         self.client = Client()
         breaker = CircuitBreaker(failures=2, retry_seconds=2, clock=lambda: self.now)
-        self.store = QdrantVectorStore(self.client, VectorTuning(), breaker=breaker)
+        self.store = QdrantVectorStore(self.client, tuning_of(Settings()), breaker=breaker)
 
     async def refused(self) -> str:
         with pytest.raises(StorageUnavailableError) as refusal:
