@@ -131,6 +131,6 @@ async def test_what_could_not_be_forgotten_is_not_read_and_dropped_later():
 async def test_clients_show_their_purpose_to_the_server(redis_url):
     client = connect(redis_url, purpose="lease", timeout_seconds=1)
     try:
-        assert await client.client_getname() == b"aurum-lease"
+        assert await client.client_getname() == "aurum-lease"
     finally:
         await client.aclose()
