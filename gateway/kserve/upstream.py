@@ -45,7 +45,7 @@ _UNCOMPUTABLE: Final = "Non-zero status code returned while running"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TritonAnswer:
     """What Triton answered with 200; `head_bytes` where tensors follow the JSON."""
 
     body: bytes
@@ -81,12 +81,12 @@ class TritonHttp:
         """Raise InferenceUnavailableError if an inference that comes now would wait too long."""
         self._slots.check()
 
-    async def get(self, path: str, *, deadline: Deadline) -> Answer:
+    async def get(self, path: str, *, deadline: Deadline) -> TritonAnswer:
         """Ask about the server or a model; raises as `refusal`, and RequestTimeoutError."""
         seconds = deadline.remaining_seconds()
         return await self._wait(self._call("GET", path, None, deadline), seconds)
 
-    async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> Answer:
+    async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> TritonAnswer:
         """Run a model; raises as `AdmissionControl.check` and `refusal`, and RequestTimeoutError.
 
         The call goes on, and holds its slot, when nobody waits for it any more: Triton 24.10 was
@@ -102,14 +102,14 @@ class TritonHttp:
         await self._under_way.close()
         await self._session.close()
 
-    async def _infer(self, path: str, request: Packed, deadline: Deadline) -> Answer:
+    async def _infer(self, path: str, request: Packed, deadline: Deadline) -> TritonAnswer:
         if request.is_slow:
             async with self._slow.turn(deadline):
                 return await self._call("POST", path, request, deadline)
         with self._slots.take():
             return await self._call("POST", path, request, deadline)
 
-    async def _wait(self, work: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
+    async def _wait(self, work: Coroutine[Any, Any, TritonAnswer], seconds: float) -> TritonAnswer:
         try:
             return await self._under_way.outlast("call-kserve", work, seconds=seconds)
         except TimeoutError as error:
@@ -117,7 +117,7 @@ class TritonHttp:
 
     async def _call(
         self, method: str, path: str, request: Packed | None, deadline: Deadline
-    ) -> Answer:
+    ) -> TritonAnswer:
         """Call once more after a short random wait where Triton is not there."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -130,7 +130,7 @@ class TritonHttp:
 
     async def _call_once(
         self, method: str, path: str, request: Packed | None, deadline: Deadline
-    ) -> Answer:
+    ) -> TritonAnswer:
         if self._address is None:
             raise InferenceUnavailableError(
                 "this gateway was not given the address of Triton's HTTP (AURUM_TRITON_HTTP_URL)",
@@ -156,7 +156,7 @@ class TritonHttp:
                 body = await _read(response)
                 if response.status != _OK:
                     raise refusal(response.status, body, infers=request is not None)
-                return Answer(body, _head_bytes(response, body))
+                return TritonAnswer(body, _head_bytes(response, body))
         except (aiohttp.ClientError, OSError) as error:
             log.warning("triton unavailable", extra={"reason": str(error) or repr(error)})
             raise _unavailable() from error
