@@ -75,7 +75,7 @@ def _replay(before: Answered, fingerprint: str) -> web.Response:
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
     if before.body is None:
-        message = f"what the first request with this {KEY_HEADER} enrolled was deleted since"
+        message = f"what the first request with this {KEY_HEADER} enrolled was deleted"
         raise NotFoundError(message)
     return web.Response(
         text=before.body,

@@ -277,7 +277,7 @@ async def test_over_is_over_by_http(
     ):
         await call(client, method, f"{at}/{path}", status=404)
     problem = await call(client, "POST", f"{at}/faces", status=404, json=data, headers=headers)
-    assert "forgotten" in problem["detail"]
+    assert "deleted" in problem["detail"]
     await call(client, "PATCH", at, status=200, json={"retention_days": None})
     await enrol(client, at, 2, "bert")
     assert await found(client, at, 2) == ["bert"]
