@@ -46,7 +46,7 @@ async def answer_once(
         message = f"{KEY_HEADER} must be 1 to {_MAX_KEY_CHARACTERS} printable characters"
         raise InvalidRequestError(message)
     fingerprint = call.body.fingerprint(call.request.path)
-    records = call.services.collections.stores.records.answers
+    records = call.services.collections.stores.records.idempotency
     tenant = call.caller.tenant
     before = await records.begin(tenant=tenant, key=key, fingerprint=fingerprint)
     if before is not None:

@@ -145,7 +145,7 @@ class Enrolled:
     faces_found: int | None = None
 
 
-def home_of(record: CollectionRecord, space: str) -> VectorCollection:
+def index_of(record: CollectionRecord, space: str) -> VectorCollection:
     """The vector collection of a collection in a space."""
     return VectorCollection(record.tenant, record.name, space)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.collections.base import Stores, home_of, new_id
+from gateway.collections.base import Stores, index_of, new_id
 from gateway.collections.clustering import Labels
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError
@@ -104,12 +104,12 @@ class Clusters:
         rows: list[Vector] = []
         if collection.space is None:
             return ids, np.zeros((0, 0), np.float32)
-        home = home_of(collection, collection.space)
+        index = index_of(collection, collection.space)
         alive = await self._stores.records.faces.ids(collection.id)
         cursor = None
         try:
             while True:
-                page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
+                page = await self._stores.vectors.scroll(index, limit=_PAGE, cursor=cursor)
                 points = [point for point in page.points if point.face_id in alive]
                 ids += [point.face_id for point in points]
                 rows += [point.vector for point in points]

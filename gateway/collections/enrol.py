@@ -22,7 +22,7 @@ from gateway.collections.base import (
     Enrolled,
     FaceCandidate,
     Stores,
-    home_of,
+    index_of,
     new_id,
 )
 from gateway.deadline import Deadline
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Enrolment:
-    """Writes faces to both homes."""
+    """Writes faces to vectors and records."""
 
     def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: CropCipher) -> None:
         self._stores = stores
@@ -207,31 +207,31 @@ class Enrolment:
     async def _put(
         self, collection: CollectionRecord, space: str, points: Sequence[FacePoint]
     ) -> None:
-        home = home_of(collection, space)
+        index = index_of(collection, space)
         vectors = self._stores.vectors
         try:
-            if home not in self._made:
-                await self._make(collection, home, len(points[0].vector))
+            if index not in self._made:
+                await self._make(collection, index, len(points[0].vector))
             try:
-                await vectors.upsert(home, points)
+                await vectors.upsert(index, points)
             except UnknownVectorCollectionError:
                 # one of this name was deleted since we made it, here or by another gateway
-                await self._make(collection, home, len(points[0].vector))
-                await vectors.upsert(home, points)
-            await vectors.flush(home)
+                await self._make(collection, index, len(points[0].vector))
+                await vectors.upsert(index, points)
+            await vectors.flush(index)
         except DimensionMismatchError as error:
             raise InvalidRequestError(str(error)) from error
         except UnknownVectorCollectionError as error:
             raise ConflictError(f"collection {collection.name} is being deleted") from error
 
     async def _make(
-        self, collection: CollectionRecord, home: VectorCollection, dimension: int
+        self, collection: CollectionRecord, index: VectorCollection, dimension: int
     ) -> None:
         record = await self._stores.records.collections.get(collection.id)
         if record is None or record.state != "active":
             raise NotFoundError(f"collection {collection.name} was just deleted")
-        await self._stores.vectors.create(home, dimension=dimension)
-        self._made.add(home)
+        await self._stores.vectors.create(index, dimension=dimension)
+        self._made.add(index)
 
     async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
         """Take back what was written; what cannot be is left to the repair."""
@@ -241,17 +241,17 @@ class Enrolment:
             spaces |= {collection.migration.source, collection.migration.target}
         try:
             for space in spaces:
-                await remove_vectors(self._stores, home_of(collection, space), ids)
+                await remove_vectors(self._stores, index_of(collection, space), ids)
             await self._stores.records.faces.remove(ids)
         except AurumError as error:
             log.warning("an enrolment is left to repair", extra={"reason": error.detail})
 
 
-async def remove_vectors(stores: Stores, home: VectorCollection, face_ids: Sequence[str]) -> int:
-    """Remove vectors from a home that may not exist; returns how many there were."""
+async def remove_vectors(stores: Stores, index: VectorCollection, face_ids: Sequence[str]) -> int:
+    """Remove vectors from an index that may not exist; returns how many there were."""
     try:
-        removed = await stores.vectors.delete(home, face_ids)
-        await stores.vectors.flush(home)
+        removed = await stores.vectors.delete(index, face_ids)
+        await stores.vectors.flush(index)
     except UnknownVectorCollectionError:
         return 0
     return removed

@@ -6,7 +6,14 @@ The journal says `deleting` first, so that a crash in between is finished at the
 import time
 from collections.abc import Mapping, Sequence
 
-from gateway.collections.base import Actor, ImageForgetter, Receipt, Stores, home_of, new_id
+from gateway.collections.base import (
+    Actor,
+    ImageForgetter,
+    Receipt,
+    Stores,
+    index_of,
+    new_id,
+)
 from gateway.collections.enrol import remove_vectors
 from gateway.errors import NotFoundError
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
@@ -68,7 +75,7 @@ class Forgetting:
         ids = [face.id for face in faces]
         vectors = 0
         for space in spaces_of(collection, faces):
-            vectors += await remove_vectors(self._stores, home_of(collection, space), ids)
+            vectors += await remove_vectors(self._stores, index_of(collection, space), ids)
         digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
         cached = await self._cache.forget_images(sorted(digests))
         crops = await self._stores.records.faces.remove(ids)
@@ -84,10 +91,13 @@ class Forgetting:
     async def finish_collection(self, collection: CollectionRecord) -> dict[str, int]:
         """Remove every vector collection, then the faces page by page, then the record."""
         vectors = 0
-        for home in await self._stores.vectors.collections():
-            if (home.tenant, home.collection) == (collection.tenant, collection.name):
-                vectors += await self._stores.vectors.count(home)
-                await self._stores.vectors.drop(home)
+        for index in await self._stores.vectors.collections():
+            if (index.tenant, index.collection) == (
+                collection.tenant,
+                collection.name,
+            ):
+                vectors += await self._stores.vectors.count(index)
+                await self._stores.vectors.drop(index)
         totals = {"faces": 0, "vectors": vectors, "crops": 0, "cached_answers": 0}
         records = self._stores.records.faces
         while faces := await records.page(collection.id, limit=_FACES_AT_ONCE, over=True):

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
+from gateway.collections.base import CropEmbedder, Crops, Stores, index_of
 from gateway.collections.enrol import point_of, remove_vectors
 from gateway.collections.reconcile import Repair
 from gateway.concurrency import BackgroundTasks
@@ -80,7 +80,7 @@ class Migrations:
             raise ConflictError(message)
         if migration is not None and migration.target != target:
             await self._drop(collection, migration.target)
-        await self._stores.vectors.create(home_of(collection, target), dimension=dimension)
+        await self._stores.vectors.create(index_of(collection, target), dimension=dimension)
         migration = Migration(collection.space, target, "backfill", faces, 0)
         await self._stores.records.collections.set_migration(collection.id, migration)
         self._go_on(replace(collection, migration=migration))
@@ -106,7 +106,7 @@ class Migrations:
             while alone:
                 await self._copy(collection, alone, space=migration.source)
                 alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
-            info = await self._stores.vectors.info(home_of(collection, migration.source))
+            info = await self._stores.vectors.info(index_of(collection, migration.source))
             await self._stores.records.collections.switch_space(
                 collection.id,
                 space=migration.source,
@@ -140,7 +140,7 @@ class Migrations:
         return migration
 
     async def _drop(self, collection: CollectionRecord, space: str) -> None:
-        await self._stores.vectors.drop(home_of(collection, space))
+        await self._stores.vectors.drop(index_of(collection, space))
         await self._stores.records.faces.forget_copies(collection.id, space)
         await self._stores.records.collections.set_migration(collection.id, None)
 
@@ -179,13 +179,13 @@ class Migrations:
         drifts = [
             drift
             for drift in await self._repair.find_drift()
-            if drift.home == home_of(collection, migration.target)
+            if drift.index == index_of(collection, migration.target)
         ]
         await self._repair.mend(drifts)
         await self._backfill(collection, migration)
         await self._verify(collection, migration)
         dimension = (
-            await self._stores.vectors.info(home_of(collection, migration.target))
+            await self._stores.vectors.info(index_of(collection, migration.target))
         ).dimension
         faces, _ = await self._stores.records.faces.count(collection.id)
         await self._stores.records.collections.switch_space(
@@ -228,15 +228,15 @@ class Migrations:
             point_of(face, vector, tenant=collection.tenant)
             for face, vector in zip(faces, vectors, strict=True)
         ]
-        home = home_of(collection, space)
-        await self._stores.vectors.upsert(home, points)
-        await self._stores.vectors.flush(home)
+        index = index_of(collection, space)
+        await self._stores.vectors.upsert(index, points)
+        await self._stores.vectors.flush(index)
         # who was forgotten meanwhile was perhaps removed from there before this brought them back;
         # who is forgotten from now on is removed after it
         ids = [face.id for face in faces]
         left = {face.id for face in await self._stores.records.faces.get(collection.id, ids)}
         if forgotten := [face for face in ids if face not in left]:
-            await remove_vectors(self._stores, home, forgotten)
+            await remove_vectors(self._stores, index, forgotten)
         await self._stores.records.faces.mark_copied(ids, space)
 
     async def _with_crops(
@@ -273,11 +273,11 @@ class Migrations:
 
     async def _verify(self, collection: CollectionRecord, migration: Migration) -> None:
         """Every face is in the target, and a sample of them is what the model says now."""
-        home = home_of(collection, migration.target)
+        index = index_of(collection, migration.target)
         for drift in await self._repair.find_drift():
-            if drift.home == home and drift.missing:
+            if drift.index == index and drift.missing:
                 raise ConflictError(f"{len(drift.missing)} faces are missing in the target")
-        sample = await self._stores.vectors.scroll(home, limit=_SAMPLE)
+        sample = await self._stores.vectors.scroll(index, limit=_SAMPLE)
         ids = [point.face_id for point in sample.points]
         faces, crops = await self._with_crops(
             collection, await self._stores.records.faces.get(collection.id, ids)

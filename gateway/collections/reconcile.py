@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.collections.base import Actor, Stores, home_of
+from gateway.collections.base import Actor, Stores, index_of
 from gateway.collections.enrol import remove_vectors
 from gateway.collections.erase import Forgetting, spaces_of
 from gateway.records.types import CollectionRecord, FaceRecord
@@ -40,7 +40,7 @@ class Drift:
     """
 
     collection: CollectionRecord | None
-    home: VectorCollection
+    index: VectorCollection
     orphans: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -90,37 +90,40 @@ class Repair:
             (record.tenant, record.name): record
             for record in await self._stores.records.collections.all()
         }
-        homes = set(await self._stores.vectors.collections())
+        indexes = set(await self._stores.vectors.collections())
         for record in records.values():
             if record.space is not None:
-                homes.add(home_of(record, record.space))
+                indexes.add(index_of(record, record.space))
         drifts = [
-            await self._compare(records.get((home.tenant, home.collection)), home)
-            for home in sorted(homes)
+            await self._compare(
+                records.get((index.tenant, index.collection)),
+                index,
+            )
+            for index in sorted(indexes)
         ]
         return tuple(drift for drift in drifts if drift.orphans or drift.missing)
 
-    async def _compare(self, record: CollectionRecord | None, home: VectorCollection) -> Drift:
-        held = await self._vector_ids(home)
+    async def _compare(self, record: CollectionRecord | None, index: VectorCollection) -> Drift:
+        held = await self._vector_ids(index)
         if record is None:
-            return Drift(None, home, tuple(sorted(held)), ())
+            return Drift(None, index, tuple(sorted(held)), ())
         expected: set[str] = set()
         after = None
         faces = self._stores.records.faces
         while page := await faces.page(record.id, limit=_PAGE, after=after, over=True):
-            expected |= {f.id for f in page if home.space in (f.space, f.copied_to)}
+            expected |= {f.id for f in page if index.space in (f.space, f.copied_to)}
             after = (page[-1].created_at, page[-1].id)
         # a face may be under way right now: neither side is wrong then
         young = {f.id for f in await faces.in_state("pending")}
         orphans = held - expected - young
-        return Drift(record, home, tuple(sorted(orphans)), tuple(sorted(expected - held)))
+        return Drift(record, index, tuple(sorted(orphans)), tuple(sorted(expected - held)))
 
-    async def _vector_ids(self, home: VectorCollection) -> set[str]:
+    async def _vector_ids(self, index: VectorCollection) -> set[str]:
         held: set[str] = set()
         cursor = None
         try:
             while True:
-                page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
+                page = await self._stores.vectors.scroll(index, limit=_PAGE, cursor=cursor)
                 held |= {point.face_id for point in page.points}
                 cursor = page.next_cursor
                 if cursor is None:
@@ -135,16 +138,16 @@ class Repair:
         """
         for drift in drifts:
             if drift.collection is None:
-                await self._stores.vectors.drop(drift.home)
+                await self._stores.vectors.drop(drift.index)
                 continue
-            await remove_vectors(self._stores, drift.home, drift.orphans)
+            await remove_vectors(self._stores, drift.index, drift.orphans)
             await self._mend_missing(drift.collection, drift)
 
     async def _mend_missing(self, collection: CollectionRecord, drift: Drift) -> None:
         faces = await self._stores.records.faces.get(collection.id, drift.missing, over=True)
-        copies = [f for f in faces if f.space != drift.home.space]
+        copies = [f for f in faces if f.space != drift.index.space]
         await self._stores.records.faces.mark_copied([f.id for f in copies], None)
-        lost = [f for f in faces if f.space == drift.home.space]
+        lost = [f for f in faces if f.space == drift.index.space]
         if lost:
             spaces = spaces_of(collection, lost)
             log.warning("faces without a vector are removed", extra={"spaces": spaces})

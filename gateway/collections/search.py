@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
+from gateway.collections.base import CropEmbedder, Crops, Stores, index_of
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError, InvalidRequestError
 from gateway.records.types import CollectionRecord, MetadataValue
@@ -57,7 +57,7 @@ class Search:
         """The matches of each probe, best first; a collection without faces has none."""
         if collection.space is None or not probes:
             return tuple(() for _ in probes)
-        home = home_of(collection, collection.space)
+        index = index_of(collection, collection.space)
         # forgetting comes a while after their time is over, finding them ends at once
         over = await self._stores.records.faces.over_ids(collection.id, at=time.time())
         where = FaceFilter(options.subject, options.metadata, over)
@@ -65,7 +65,7 @@ class Search:
         for vector in await self._in_space(collection.space, probes, deadline):
             try:
                 matches = await self._stores.vectors.search(
-                    home,
+                    index,
                     vector,
                     limit=options.limit,
                     min_similarity=options.min_similarity,

@@ -88,7 +88,7 @@ class Collections:
         repaired = await self.repair.settle()
         if repaired.anything:
             log.warning("settled after a crash", extra={"repaired": str(repaired)})
-        await self.stores.records.answers.give_back_unfinished()
+        await self.stores.records.idempotency.give_back_unfinished()
         await self.clusters.settle()
         await self.migrations.resume()
         try:

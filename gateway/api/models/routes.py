@@ -17,15 +17,15 @@ async def models(call: Call[NoOptions, NoOptions]) -> Answer:
     def read_all() -> tuple[
         dict[tuple[str, str], VersionMetadata | None], dict[tuple[str, str], str]
     ]:
-        sidecars = {key: read_version_metadata(repository, *key) for key in keys}
-        return sidecars, read_withdrawn(services.settings.home)
+        metadata = {key: read_version_metadata(repository, *key) for key in keys}
+        return metadata, read_withdrawn(services.settings.home)
 
-    sidecars, withdrawn = await services.cpu_pool.run(read_all, deadline=call.deadline)
+    metadata, withdrawn = await services.cpu_pool.run(read_all, deadline=call.deadline)
     return Answer(
         stages_out(
             with_withdrawn(stages, withdrawn),
             request_id=call.request_id,
-            sidecars=sidecars,
+            metadata=metadata,
             calibration_of=services.calibrations.of_space,
             reference_of=services.references.of,
         )
