@@ -1,4 +1,4 @@
-"""From the settings to the opened homes of vectors and records."""
+"""Opens vectors, records and collections as the settings say."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ _MEGABYTE = 1 << 20
 
 
 def tuning_of(settings: Settings) -> VectorTuning:
-    """The settings of the vector engine."""
+    """Return the settings of the vector engine."""
     keys = settings.vector_indexed_metadata.split(",")
     return VectorTuning(
         hnsw_m=settings.vector_hnsw_m,
@@ -41,7 +41,7 @@ def tuning_of(settings: Settings) -> VectorTuning:
 
 
 async def open_edge(settings: Settings) -> EdgeVectorStore:
-    """Qdrant Edge under `AURUM_HOME`; raises StorageUnavailableError if another process has it."""
+    """Open Qdrant Edge in `home`; raises StorageUnavailableError if another process uses it."""
     return await EdgeVectorStore.open(
         settings.home / "vectors",
         tuning_of(settings),
@@ -76,7 +76,7 @@ async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -
 
 
 async def open_records(settings: Settings) -> RecordStore:
-    """The records that the settings name, migrated."""
+    """Open the records that the settings name, and migrate them."""
     if settings.database_url is not None:
         return await RecordStore.open(settings.database_url.get_secret_value())
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ async def open_stores(
 
 
 def metered(stores: Stores, metrics: PartMetrics) -> Stores:
-    """Both homes, with their calls counted."""
+    """Measure the calls of both stores."""
 
     def observer(part: str) -> Callable[[str, float, bool], None]:
         def note(operation: str, seconds: float, worked: bool) -> None:
@@ -123,7 +123,7 @@ async def open_collections(
     metrics: PartMetrics,
     background: BackgroundTasks,
 ) -> AsyncIterator[Collections]:
-    """Collections at work, until the end of the block."""
+    """Open the collections and run their background tasks until the end of the block."""
     key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
     async with open_stores(settings, metrics) as opened:
         stores = metered(opened, metrics)

@@ -1,4 +1,4 @@
-"""Vectors and records brought together again, at start and by `aurum vectors check`."""
+"""Reconciles vectors with records, at start and in `aurum vectors check`."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a crash had left behind and is settled now."""
+    """Numbers of leftovers of a crash that were settled."""
 
     unacknowledged: int
     half_forgotten: int
@@ -28,13 +28,13 @@ class Repaired:
 
     @property
     def anything(self) -> bool:
-        """Whether there was anything."""
+        """Whether there were leftovers."""
         return bool(self.unacknowledged or self.half_forgotten or self.collections)
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What vectors and records of one collection disagree about.
+    """Differences between the vectors and records of one collection.
 
     orphans: vectors without a face; missing: faces without a vector, by space.
     """
@@ -46,14 +46,14 @@ class Drift:
 
 
 class Repair:
-    """Settles what was cut off, finds what drifted."""
+    """Settles interrupted writes, and finds and repairs differences."""
 
     def __init__(self, stores: Stores, forgetting: Forgetting) -> None:
         self._stores = stores
         self._forgetting = forgetting
 
     async def settle(self, *, older_than: float | None = None) -> Repaired:
-        """Take back what was never acknowledged, finish what was being forgotten.
+        """Remove what was never acknowledged, and finish deletions.
 
         older_than: leave younger journal lines alone, they may be under way (seconds since 1970).
         """
@@ -113,7 +113,7 @@ class Repair:
         while page := await faces.page(record.id, limit=_PAGE, after=after, over=True):
             expected |= {f.id for f in page if index.space in (f.space, f.copied_to)}
             after = (page[-1].created_at, page[-1].id)
-        # a face may be under way right now: neither side is wrong then
+        # a face may be being written right now: neither side is wrong then
         young = {f.id for f in await faces.in_state("pending")}
         orphans = held - expected - young
         return Drift(record, index, tuple(sorted(orphans)), tuple(sorted(expected - held)))
@@ -132,9 +132,9 @@ class Repair:
             return held
 
     async def mend(self, drifts: Sequence[Drift]) -> None:
-        """Remove vectors that nobody owns, and faces whose vector is lost.
+        """Remove vectors without a record, and faces whose vector is lost.
 
-        A face that still has a vector in another space only loses the claim to this one.
+        A face that has a vector in another space only loses its claim to this one.
         """
         for drift in drifts:
             if drift.collection is None:

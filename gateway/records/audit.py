@@ -10,7 +10,7 @@ from gateway.records.types import AuditLine
 
 
 class AuditRecords:
-    """Who did what to how many."""
+    """Audit lines of all tenants: who did what to how many faces."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class AuditRecords:
             await connection.execute(insert(AUDIT).values(row))
 
     async def latest(self, *, tenant: str, limit: int) -> Sequence[AuditLine]:
-        """The newest lines of a tenant, newest first."""
+        """Return the newest lines of a tenant, newest first."""
         query = (
             select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.id.desc()).limit(limit)
         )
@@ -40,6 +40,6 @@ class AuditRecords:
         return [AuditLine(**{k: v for k, v in row.items() if k != "id"}) for row in rows]
 
     async def count(self) -> int:
-        """How many lines there are."""
+        """Return the number of lines."""
         async with self._database.read() as connection:
             return (await connection.execute(select(func.count()).select_from(AUDIT))).scalar_one()

@@ -13,15 +13,15 @@ from gateway.records.types import IDEMPOTENCY_SECONDS, Answered
 
 
 class IdempotencyRecords:
-    """Answers by `Idempotency-Key`, kept a day."""
+    """Answers by tenant and key, kept for a day."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def begin(self, *, tenant: str, key: str, fingerprint: str) -> Answered | None:
-        """Claim a key; returns what is there if it is taken already.
+        """Claim a key; returns its answer if it is taken.
 
-        An answer that names a face whose time is over comes without its body.
+        An answer that names an expired face has no body.
         """
         oldest = clock.now() - IDEMPOTENCY_SECONDS
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
@@ -44,7 +44,7 @@ class IdempotencyRecords:
         else:
             return None
         if taken is None:
-            # given back between our two looks
+            # released between the two statements
             return await self.begin(tenant=tenant, key=key, fingerprint=fingerprint)
         body = taken["body"]
         if body is not None and await self._names_the_gone(tenant=tenant, key=key):
@@ -52,7 +52,7 @@ class IdempotencyRecords:
         return Answered(taken["fingerprint"], taken["status"], body)
 
     async def _names_the_gone(self, *, tenant: str, key: str) -> bool:
-        """Whether a kept answer names a face that does not exist any more."""
+        """Whether a kept answer names a face that no longer exists."""
         query = (
             select(func.count())
             .select_from(ANSWERED_FACES.join(FACES, ANSWERED_FACES.c.face_id == FACES.c.id))
@@ -65,7 +65,7 @@ class IdempotencyRecords:
     async def finish(
         self, *, tenant: str, key: str, status: int, body: str, face_ids: Collection[str] = ()
     ) -> None:
-        """Keep the answer until a day is over or one of the faces that it names is forgotten."""
+        """Keep an answer for a day, or until a face that it names is deleted."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
         values = {"status": status, "body": body}
         named = [{"tenant": tenant, "key": key, "face_id": each} for each in sorted(set(face_ids))]
@@ -75,12 +75,12 @@ class IdempotencyRecords:
                 await connection.execute(insert(ANSWERED_FACES), named)
 
     async def give_back(self, *, tenant: str, key: str) -> None:
-        """The request failed: the key may be used again."""
+        """Release the key of a failed request."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
         async with self._database.write() as connection:
             await connection.execute(delete(IDEMPOTENCY).where(mine))
 
     async def give_back_unfinished(self) -> None:
-        """At start: requests that a crash cut off will not finish."""
+        """At start: release the keys of requests that a crash interrupted."""
         async with self._database.write() as connection:
             await connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.status.is_(None)))
