@@ -1,4 +1,4 @@
-"""The application: parts are made, opened and closed here, in one visible order."""
+"""The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -7,18 +7,21 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
-from gateway.api.middleware import MIDDLEWARES
+from gateway.api.endpoint import endpoint
+from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
+from gateway.api.route import Route
 from gateway.api.server import Runner
 from gateway.api.table import ROUTES
 from gateway.cache.factory import open_answers
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
-from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
+from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
 from gateway.images import ImageLimits
 from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
@@ -34,29 +37,30 @@ from gateway.rollout.trials import open_trials
 from gateway.rollout.triton import TritonCandidate
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.thresholds import Thresholds
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
-"""Opens an engine within the running event loop."""
+"""Opens a client within the running event loop."""
 
 _NO_VERSION: Final = "0.0.0"
 _GRACE_SECONDS: Final = 2.0
-"""What a request in flight may take beyond its deadline when the process is stopped."""
+"""Time beyond its deadline that a request in flight has when the process stops."""
 
 
 async def open_triton(settings: Settings) -> Inference:
-    """Open the engine proper."""
+    """Open the client of the ensembles."""
     return TritonInference(settings.triton_address)
 
 
 async def open_triton_candidate(settings: Settings) -> CandidateInference:
-    """Open the way to the version being tried."""
+    """Open the client of the version on trial."""
     return TritonCandidate(settings.triton_address)
 
 
 async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
-    """Open the way to the embedding stage."""
+    """Open the client of the embedding stage."""
     return TritonEmbedder(settings.triton_address)
 
 
@@ -66,8 +70,12 @@ def create_app(
     open_inference: InferenceFactory = open_triton,
     open_embedder: EmbedderFactory = open_triton_embedder,
     open_candidate: CandidateFactory = open_triton_candidate,
+    authorizer: Authorizer | None = None,
 ) -> web.Application:
-    """Build the application; nothing is connected before it starts."""
+    """Build the application; it connects to nothing before it starts.
+
+    authorizer: decides who may call which route; None lets everybody call all of them.
+    """
     app = web.Application(middlewares=MIDDLEWARES)
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
@@ -76,13 +84,16 @@ def create_app(
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
-        workers = CpuPool()
+        background = BackgroundTasks(
+            on_crash=lambda name: metrics.task_crashes.labels(name).inc(),
+        )
+        cpu_pool = CpuPool()
         references = References(settings.model_repository)
         distributions = make_distributions(settings, references, metrics)
         inference = await open_inference(settings)
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
-        # one queue before Triton, whatever way a request takes
+        # one queue in front of Triton, for all kinds of requests
         slots = AdmissionControl(
             settings.max_in_flight,
             max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
@@ -101,11 +112,12 @@ def create_app(
         )
         try:
             async with (
-                open_answers(settings, inference, metrics, release=_version()) as answers,
+                open_answers(settings, inference, metrics, background, release=_version()) as cache,
                 open_trials(
                     tried,
                     inference,
                     TrialMetrics(metrics.registry),
+                    background,
                     timeout_seconds=settings.request_timeout_seconds,
                 ) as trials,
             ):
@@ -114,62 +126,70 @@ def create_app(
                     limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
                     slots=slots,
                     slow=slow,
-                    workers=workers,
+                    workers=cpu_pool,
                     metrics=metrics,
-                    answers=answers,
+                    answers=cache,
                     trials=trials,
                     max_faces=settings.max_faces,
                     observe=distributions.observe,
                 )
-                cached = answers or NothingCached()
                 async with (
-                    open_collections(settings, embedder, cached, metrics.parts) as collections,
+                    open_collections(
+                        settings, embedder, cache or NothingCached(), metrics.parts, background
+                    ) as collections,
                     open_watch(
-                        settings, inference, references, collections.stores, metrics
+                        settings, inference, references, collections.stores, metrics, background
                     ) as watch,
                 ):
-                    intake = Intake(pipeline, collections)
+                    calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
-                        settings,
-                        inference,
-                        pipeline,
-                        workers,
-                        metrics,
-                        collections,
-                        intake,
-                        answers,
-                        Calibrations(settings.model_repository),
-                        trials,
-                        references,
-                        watch,
-                        kserve,
+                        settings=settings,
+                        inference=inference,
+                        pipeline=pipeline,
+                        cpu_pool=cpu_pool,
+                        metrics=metrics,
+                        collections=collections,
+                        intake=Intake(pipeline, collections),
+                        cache=cache,
+                        calibrations=calibrations,
+                        thresholds=Thresholds(calibrations, default=settings.match_threshold),
+                        trials=trials,
+                        references=references,
+                        watch=watch,
+                        kserve=kserve,
+                        authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield
         finally:
+            await background.close()
             await kserve.close()
             await tried.close()
             await embedder.close()
             await inference.close()
-            workers.close()
+            cpu_pool.close()
 
     app.cleanup_ctx.append(services)
+    declared: dict[web.AbstractRoute, Route] = {}
     for route in ROUTES:
-        # the names of subjects may hold braces, which a path without a pattern does not match
+        # the names of subjects may contain braces, which a path without a pattern does not match
         path = route.path.replace("{subject}", "{subject:[^/]+}")
-        # HEAD is answered wherever GET is: as GET, and aiohttp leaves out the body
+        handler = endpoint(route)
+        # every path with GET answers HEAD, too: aiohttp leaves out the body
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            app.router.add_route(method, path, route.handler, expect_handler=expect)
+            matched = app.router.add_route(method, path, handler, expect_handler=expect)
+            declared[matched] = route
+    app[DECLARED_ROUTES] = declared
     return app
 
 
 def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
-    """Wrap the application for serving; `cleanup` lets requests in flight finish."""
+    """Wrap the application for serving; `cleanup` waits for requests in flight."""
     return Runner(
         app,
         access_log=None,
-        # a client that hangs up gives its place to others
+        # a client that hangs up frees its slot
         handler_cancellation=True,
-        # images do not shrink; what unpacks to a hundred times its size stays packed
+        # images do not compress; a body that unpacks to a hundred times its size stays packed
         auto_decompress=False,
         read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,

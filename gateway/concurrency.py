@@ -1,21 +1,28 @@
-"""How many requests may wait for inference, and where CPU work goes."""
+"""Admission control for inference, the pool for CPU work, and the owner of background tasks."""
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _WEIGHT: Final = 0.05
-"""Of the newest interval in the running mean: about the last twenty count."""
+"""Weight of the newest interval in the running mean, which covers about the last twenty."""
 _LONGEST_RETRY_SECONDS: Final = 30
+_RESTART_SECONDS: Final = 1.0
+_CRASHED: Final = "background task failed"
+_PREFIX: Final = "aurum-"
+"""First part of the names of tasks, as asyncio shows them."""
 
 
 class AdmissionControl:
@@ -42,12 +49,12 @@ class AdmissionControl:
 
     @property
     def taken(self) -> int:
-        """How many are in."""
+        """Number of admitted requests that have not ended."""
         return self._taken
 
     @property
     def expected_wait_seconds(self) -> float:
-        """How long one more would wait; 0 while that is not known."""
+        """Expected wait of one more request; 0 until it has been measured."""
         return self._taken * (self._seconds_each or 0.0)
 
     def check(self) -> None:
@@ -64,7 +71,7 @@ class AdmissionControl:
         """Hold one slot; raises as `check`."""
         self.check()
         if not self._taken:
-            # what comes out next says nothing about the time before it came in
+            # the next completion says nothing about the idle time before this request
             self._last_out = self._clock()
         self._taken += 1
         try:
@@ -81,10 +88,10 @@ class AdmissionControl:
 
 
 class SlowGate:
-    """Lets in few at a time of the requests that take as long as many others.
+    """Runs few slow requests at a time: those that take as long as many others.
 
-    They have an admission control of their own: their times would make all others seem to wait
-    too long.
+    They have an admission control of their own, because their times would inflate the expected
+    wait of all other requests.
     """
 
     def __init__(self, slots: AdmissionControl, *, at_once: int) -> None:
@@ -95,14 +102,19 @@ class SlowGate:
     async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
         """Wait for a turn.
 
-        Raises as `AdmissionControl.take`; RequestTimeoutError if no turn comes in time.
+        Raises:
+            InferenceUnavailableError: as `AdmissionControl.take`.
+            RequestTimeoutError: no turn came before the deadline.
+
         """
         with self._slots.take():
             try:
                 async with asyncio.timeout(deadline.remaining_seconds()):
                     await self._running.acquire()
             except TimeoutError as error:
-                raise RequestTimeoutError("other slow requests took all the time") from error
+                raise RequestTimeoutError(
+                    "the deadline passed while other slow requests were running"
+                ) from error
             try:
                 yield
             finally:
@@ -110,7 +122,7 @@ class SlowGate:
 
 
 class CpuPool:
-    """The bounded threads on which CPU work leaves the event loop."""
+    """A bounded pool of threads for CPU work, which would block the event loop."""
 
     def __init__(self, threads: int = 4) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="aurum-cpu")
@@ -120,13 +132,154 @@ class CpuPool:
         seconds = deadline.remaining_seconds()
         loop = asyncio.get_running_loop()
         try:
-            # no name for the future: an error in it would hold its own traceback, and with that the
-            # body of the request, until the garbage collector comes by
+            # the future has no name here: an error in it would refer to its own traceback, and so
+            # keep the body of the request in memory until the next garbage collection
             async with asyncio.timeout(seconds):
                 return await loop.run_in_executor(self._pool, work)
         except TimeoutError as error:
             raise RequestTimeoutError("the deadline passed while waiting for a thread") from error
 
     def close(self) -> None:
-        """Drop what has not started, wait for what has."""
+        """Drop work that has not started and wait for the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class BackgroundTasks:
+    """Owns the tasks that outlive the call that starts them.
+
+    A task that fails is logged with its name and reported to `on_crash`, once. At the end the
+    tasks are cancelled and awaited, the newest first, as later ones may use what earlier ones keep.
+    """
+
+    def __init__(self, *, on_crash: Callable[[str], None] = lambda _: None) -> None:
+        """Report the name of each task that failed to `on_crash`."""
+        self._on_crash = on_crash
+        # in the order in which they were started
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` once in a task called `name`; its failure is a crash."""
+        task = self._own(name, work)
+        task.add_done_callback(self._report)
+        return task
+
+    def keep(
+        self,
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        restart_seconds: float = _RESTART_SECONDS,
+    ) -> asyncio.Task[None]:
+        """Run `work` for good: start it again `restart_seconds` after it crashed or returned."""
+        return self._own(name, self._restarted(name, work, restart_seconds))
+
+    def detach(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` once; its failure is no crash, but the result of whoever awaits the task.
+
+        Nobody has to await it: the failure is not reported as lost.
+        """
+        task = self._own(name, work)
+        task.add_done_callback(_failure)
+        return task
+
+    async def outlast(self, name: str, work: Coroutine[Any, Any, T], *, seconds: float) -> T:
+        """Wait for `work`, which goes on when the caller is cancelled or gives up.
+
+        Raises TimeoutError after `seconds`, and whatever `work` raises.
+        """
+        task = self.detach(name, work)
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def running(
+        self,
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        restart_seconds: float = _RESTART_SECONDS,
+    ) -> AsyncIterator[None]:
+        """Keep `work` running until the end of the block; as `keep`."""
+        task = self.keep(name, work, restart_seconds=restart_seconds)
+        try:
+            yield
+        finally:
+            await self.stop(task)
+
+    async def stop(self, *tasks: asyncio.Task[Any]) -> None:
+        """Cancel these tasks and wait until they have ended, the last one first."""
+        for task in reversed(tasks):
+            task.cancel()
+            # not `await task`: its failure is not the failure of whoever stops it
+            await asyncio.wait({task})
+
+    async def settle(self, *, seconds: float) -> None:
+        """Wait until all tasks have ended by themselves, at most `seconds`."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+
+    async def close(self) -> None:
+        """Stop all tasks, the newest first."""
+        while self._tasks:
+            await self.stop(next(reversed(self._tasks)))
+
+    def _own(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=_PREFIX + name)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    async def _restarted(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]], restart_seconds: float
+    ) -> None:
+        while True:
+            try:
+                await work()
+            except Exception:  # the supervisor of this task
+                log.exception(_CRASHED, extra={"task": name})
+                self._on_crash(name)
+            await asyncio.sleep(restart_seconds)
+
+    def _report(self, task: asyncio.Task[Any]) -> None:
+        error = _failure(task)
+        if error is not None:
+            name = task.get_name().removeprefix(_PREFIX)
+            log.error(_CRASHED, exc_info=error, extra={"task": name})
+            self._on_crash(name)
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    """Fetch the failure of a task that ended, so that asyncio does not report it as lost."""
+    return None if task.cancelled() else task.exception()
+
+
+async def run_together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all at once; the first failure cancels the others and is raised alone."""
+    failure: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    if failure is None:
+        return [task.result() for task in tasks]
+    try:
+        # outside of the handler: the group is not the context of this failure
+        raise failure
+    finally:
+        # both would refer to their own traceback
+        del failure, tasks

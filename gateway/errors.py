@@ -1,6 +1,6 @@
 """The one family of errors, each with the stable code that clients see.
 
-Only `middleware.py` turns a code into an HTTP status.
+Only `api/problems.py` maps a code to an HTTP status.
 """
 
 
@@ -25,8 +25,20 @@ class InvalidRequestError(AurumError):
     code = "invalid_request"
 
 
+class UnauthorizedError(AurumError):
+    """The request carries no valid credentials."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(AurumError):
+    """The credentials do not grant what the route needs."""
+
+    code = "forbidden"
+
+
 class NotFoundError(AurumError):
-    """No such route or thing."""
+    """The route or the resource does not exist."""
 
     code = "not_found"
 

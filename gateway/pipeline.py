@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from gateway.cache.analyses import AnalysisCache, Question
-from gateway.concurrency import AdmissionControl, CpuPool, SlowGate
+from gateway.concurrency import AdmissionControl, CpuPool, SlowGate, run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -360,16 +360,11 @@ def most_alike(of_a: Sequence[Face], of_b: Sequence[Face]) -> tuple[float, Face,
 
 
 async def _both(
-    first: Callable[[], Awaitable[Result]], second: Callable[[], Awaitable[Result]]
+    first: Callable[[], Coroutine[Any, Any, Result]],
+    second: Callable[[], Coroutine[Any, Any, Result]],
 ) -> tuple[Result, Result]:
     """Run both at once; the first error of either cancels the other and is raised alone."""
-    tasks = [asyncio.ensure_future(first()), asyncio.ensure_future(second())]
-    try:
-        a, b = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    a, b = await run_together([first(), second()])
     return a, b
 
 

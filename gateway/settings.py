@@ -1,7 +1,7 @@
-"""Every setting of gateway and tools, once: one frozen class, prefix `AURUM_`.
+"""All settings of the gateway and the tools: one frozen class, prefix `AURUM_`.
 
-A variable that no field knows stops the start with its name, so that a misspelt one is not
-silently ignored. Only `AURUM_TEST_*` is left to the test suite.
+An unknown variable with this prefix stops the start, so that a misspelt name is not ignored
+silently; `AURUM_TEST_*` is reserved for the test suite.
 """
 
 import os
@@ -22,153 +22,158 @@ _FREE_PREFIX = "AURUM_TEST_"
 
 
 class Settings(BaseSettings):
-    """All settings. Each field is the variable `AURUM_<FIELD>`, its unit the end of its name."""
+    """All settings: field `x` is the variable `AURUM_X`. Names end with their unit."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
     home: Path = Path(".aurum")
-    """Folder of all state: environment of Triton, logs, records, caches."""
+    """Folder of all state: Triton's environment, logs, records, caches."""
     host: str = "127.0.0.1"
-    """Address that all listeners bind, Triton's HTTP apart, which stays on this machine."""
+    """Address on which all services listen, except Triton's HTTP, which stays on loopback."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the gateway."""
 
     triton_http_port: int = Field(default=8000, ge=1, le=65535)
-    """Port of Triton's KServe v2 HTTP, on this machine only; clients use `/v2` of the gateway."""
+    """Port of Triton's KServe v2 HTTP on loopback; clients use `/v2` of the gateway."""
     triton_grpc_port: int = Field(default=8001, ge=1, le=65535)
     """Port of Triton's KServe v2 gRPC."""
     triton_metrics_port: int = Field(default=8002, ge=1, le=65535)
     """Port of Triton's Prometheus metrics."""
     triton_grpc_url: str | None = None
-    """`host:port` of a Triton that runs elsewhere; unset: the one that this program starts."""
+    """`host:port` of an external Triton; unset uses the Triton that `aurum serve` starts."""
     triton_http_url: str | None = None
-    """`http://host:port` of KServe v2 of a Triton that runs elsewhere, for `/v2` of the gateway."""
+    """`http://host:port` of KServe v2 on an external Triton, for `/v2` of the gateway."""
     triton_start_timeout_seconds: float = Field(default=120.0, gt=0)
-    """How long Triton may take until all stages are ready."""
+    """Longest time until all stages of a starting Triton are ready."""
 
     model_repository: Path = CHECKOUT / "model_repository"
-    """The folder that Triton serves."""
+    """Folder of the models that Triton serves."""
     model_mirror: str | None = None
-    """Folder (or URL) that holds weights, tried before any other source."""
+    """Folder or URL with weights, tried before every other source."""
     model_cache: Path | None = None
-    """Folder in which fetched packs are kept, for several homes; else one below `home`."""
+    """Folder that keeps fetched packs, for several homes; unset uses a folder in `home`."""
     onnx_backend: Literal["auto", "compiled", "python"] = "auto"
-    """What runs networks in the wheel's Triton: `compiled`, within the server, some percent faster
-    (needs a C++ compiler at the first start); `python`, a process for each instance; `auto`:
-    compiled where that is possible."""
+    """Backend that runs networks in the wheel's Triton: `compiled` runs them within the server,
+    some percent faster (needs a C++ compiler at the first start); `python` uses a process for each
+    instance; `auto` uses `compiled` where possible."""
     scoring: Literal["on", "off"] = "on"
-    """`off`: no scores are computed or shown; everything else works."""
+    """`off` computes and shows no scores; everything else works."""
 
     max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
-    """Largest encoded image in bytes."""
+    """Largest encoded image, in bytes."""
     max_image_megapixels: float = Field(default=40.0, gt=0)
-    """Largest image in millions of pixels, read from its header."""
+    """Largest image, in millions of pixels, read from its header."""
     max_tensor_bytes: int = Field(default=20 * 1024 * 1024, gt=0)
-    """Largest body of a KServe request (`/v2`) in bytes, unpacked; one that holds an image of
-    `max_image_bytes` may be larger."""
+    """Largest body of a KServe request (`/v2`), in bytes after decompression; a body with an image
+    of `max_image_bytes` may be larger."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)
-    """Deadline of one request from the moment its body is complete, all waiting included."""
+    """Deadline of a request, counted from the end of its body, including all waiting."""
     body_idle_seconds: float = Field(default=10.0, gt=0)
-    """A request's body is refused when no byte of it comes for so long."""
+    """Refuse a body when no byte of it arrives for this long."""
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
-    """Lowest mean rate of a body, `body_idle_seconds` at its start apart; slower is refused."""
+    """Refuse a body whose mean rate is lower, after the first `body_idle_seconds`."""
     body_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Longest time for a whole body, however steadily it comes."""
+    """Longest time for receiving a whole body, at any rate."""
     max_receiving_megabytes: int = Field(default=1024, ge=1)
-    """Memory of all bodies that are being received; beyond it more is refused with 503."""
+    """Memory for all bodies that are being received; beyond it requests get 503."""
     max_in_flight: int = Field(default=256, gt=0)
-    """Requests that may wait for Triton at a time; more are refused with 503."""
+    """Most requests that wait for Triton at a time; more get 503."""
     max_wait_seconds: float | None = Field(default=None, gt=0)
-    """Reject with 503 when the expected wait for Triton exceeds this; unset: a quarter of the
-    deadline."""
+    """Reject with 503 when the expected wait for Triton exceeds this; unset uses a quarter of
+    `request_timeout_seconds`."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
-    """Faces of an image in an answer, the largest, unless the request asks for another number."""
+    """Most faces in an answer, largest first, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)
-    """Slow requests that Triton works on at a time: `detail=high` (a 20-megapixel image is some
-    hundred canvases for the detector), and pictures that are slow to decode."""
+    """Slow requests that Triton works on at a time: `detail=high` (a 20-megapixel image makes
+    several hundred detector inputs) and images that are slow to decode."""
     match_threshold: float = Field(default=0.32, ge=-1, le=1)
-    """Cosine similarity from which two faces are one person, until a calibration says better."""
+    """Lowest cosine similarity at which two faces match, for embedding models without a
+    calibration."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
 
-    # Watching
+    # Monitoring
     portrait_interval_seconds: float = Field(default=60.0, ge=0)
-    """How often the shipped portrait goes through the live models; 0: never."""
+    """Interval at which the live models analyse the shipped portrait; 0 disables it."""
     drift_window_faces: int = Field(default=2000, ge=10)
-    """Last faces whose confidence, quality, score and embedding are compared with the reference."""
+    """Number of latest faces whose confidence, quality, score and embedding are compared with the
+    reference."""
     drift_min_faces: int = Field(default=200, ge=10)
-    """Before so many nothing is said of them."""
+    """Report no drift before this many faces were seen."""
     drift_psi_alert: float = Field(default=0.25, gt=0)
     """Population stability index from which faces count as drifted."""
 
-    # Memory: vectors, records, collections
+    # Vectors, records, collections
     qdrant_url: str | None = None
-    """`http://host:6333` of a Qdrant server or cluster; unset: Qdrant Edge under `AURUM_HOME`."""
+    """`http://host:6333` of a Qdrant server or cluster; unset uses Qdrant Edge in `home`."""
     qdrant_api_key: SecretStr | None = None
-    """Key of that server."""
+    """API key of the Qdrant server."""
     qdrant_timeout_seconds: float = Field(default=5.0, gt=0)
-    """How long one call to that server may take."""
+    """Longest time for one call to the Qdrant server."""
     qdrant_shard_number: int = Field(default=1, ge=1)
-    """Shards of a new vector collection on a server; several times the nodes of a cluster."""
+    """Shards of a new vector collection; in a cluster, several times its number of nodes."""
     qdrant_replication_factor: int = Field(default=1, ge=1)
-    """Copies of each shard; a majority acknowledges a write. 2 or more on a cluster."""
+    """Copies of each shard; a majority of them acknowledges each write. Use 2 or more in a
+    cluster."""
     vector_hnsw_m: int = Field(default=16, ge=4, le=128)
-    """Edges per node of the graph: more finds more and costs memory (8 bytes each)."""
+    """Edges of each node in the HNSW graph (8 bytes each); more raise recall and memory."""
     vector_hnsw_ef_construct: int = Field(default=128, ge=8)
-    """Candidates looked at when a point enters the graph: more finds more and builds slower."""
+    """Candidates examined when a point is indexed; more raise recall and indexing time."""
     vector_hnsw_ef_search: int = Field(default=1024, ge=8)
-    """Candidates looked at in a search: more finds more and takes longer. People with one face each
-    need many, see the table in `docs/capacity.md`."""
+    """Candidates examined in a search; more raise recall and search time. Collections with one
+    face per person need many, see the table in `docs/capacity.md`."""
     vector_quantization: Literal["int8", "off"] = "int8"
-    """`int8`: graphs are walked on a quarter of the memory, the best are compared in full."""
+    """`int8` searches vectors of a quarter of the size and compares the best candidates in full
+    precision; `off` uses full precision only."""
     vector_oversampling: float = Field(default=2.0, ge=1)
-    """How many times the limit is fetched from the quantised vectors before comparing in full."""
+    """Candidates fetched from the quantised vectors, as a multiple of the search limit."""
     vector_indexed_metadata: str = ""
-    """Metadata keys with an index of their own, separated by commas; others filter slower."""
+    """Metadata keys that get an index, separated by commas; filters on other keys are slower."""
     vector_seal_points: int = Field(default=10_000, ge=100)
-    """Qdrant Edge: points of the shard that is searched without a graph; then it is indexed."""
+    """Qdrant Edge: points that a shard collects before it is sealed and indexed."""
     vector_purge_seconds: float = Field(default=900.0, ge=0)
-    """Qdrant Edge: how long after a face was forgotten the shard that held its vector is rebuilt
-    without it, which takes its bytes off the disk."""
+    """Qdrant Edge: time after the deletion of a face until its shard is rebuilt, which removes the
+    bytes of its vector from the disk."""
     vector_threads: int = Field(default=2, ge=1)
     """Qdrant Edge: threads of a search, and of indexing."""
     min_free_disk_megabytes: int = Field(default=256, ge=0)
-    """Qdrant Edge: below so much free room new faces are refused (507), nothing breaks."""
+    """Qdrant Edge: refuse new faces with 507 when less disk space is free."""
     database_url: SecretStr | None = None
-    """`postgresql://…` of the records; unset: SQLite under `AURUM_HOME`."""
+    """`postgresql://…` of the records; unset uses SQLite in `home`."""
     crop_key_file: Path | None = None
-    """File of the 32-byte key that seals kept crops; unset: made once under `AURUM_HOME`."""
+    """File of the 32-byte key that encrypts stored crops; unset creates one in `home`."""
     max_metadata_entries: int = Field(default=16, ge=0)
-    """Metadata entries a face may carry."""
+    """Most metadata entries of a face."""
     max_enrol_images: int = Field(default=32, ge=1)
-    """Images, or embeddings, in one enrolment."""
+    """Most images, or embeddings, of one enrolment."""
     max_enrol_megabytes: int = Field(default=64, ge=1)
-    """All images of one enrolment together."""
+    """Largest total size of the images of one enrolment."""
     retention_interval_seconds: float = Field(default=600.0, gt=0)
-    """How often faces whose time is over are forgotten and leftovers of failures repaired."""
+    """Interval at which expired faces are deleted and leftovers of failures are repaired."""
     max_cluster_faces: int = Field(default=200_000, ge=1)
-    """Largest collection that is grouped into identities: its vectors are held in memory."""
+    """Largest collection that can be clustered; its vectors are held in memory."""
 
     # Cache
     cache: Literal["on", "off"] = "on"
-    """`off`: every answer is computed, also for identical images at the same time."""
+    """`off` computes every answer, even for identical images that arrive at the same time."""
     redis_url: SecretStr | None = None
-    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset:
-    the one that `aurum serve` starts, or none."""
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset
+    uses the one that `aurum serve` starts, if any."""
     cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
-    """How long an answer is kept."""
+    """Time for which an answer is kept."""
     cache_memory_megabytes: int = Field(default=64, ge=1)
-    """Answers kept within the gateway's process."""
+    """Size of the cache in the gateway's process."""
     cache_memory_ttl_seconds: float = Field(default=60.0, gt=0)
-    """How long they are: another process may have forgotten the image in the meantime."""
+    """Time for which this process keeps an answer while Redis is in use; another process may have
+    deleted the image meanwhile."""
     cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
-    """A larger answer (many crops) is not kept."""
+    """Largest answer that is cached; one with many crops may be larger."""
     cache_timeout_seconds: float = Field(default=0.02, gt=0)
-    """What Redis may take; then the answer is computed."""
+    """Longest time for a cache operation in Redis; then the answer is computed."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
-    """Bound of the Redis that `aurum serve` starts."""
+    """Memory limit of the Redis that `aurum serve` starts."""
 
     @property
     def triton_address(self) -> str:
@@ -177,7 +182,7 @@ class Settings(BaseSettings):
 
     @property
     def triton_http_address(self) -> str | None:
-        """URL of Triton's HTTP endpoint; None: Triton runs elsewhere, and nobody said where."""
+        """URL of Triton's HTTP endpoint; None if Triton is external and its URL is not set."""
         if self.triton_http_url is not None:
             return self.triton_http_url.rstrip("/")
         if self.triton_grpc_url is not None:
@@ -188,7 +193,7 @@ class Settings(BaseSettings):
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Build the settings from the environment.
 
-    Raises ConfigurationError naming the variable for an unknown or malformed one.
+    Raises ConfigurationError that names an unknown or malformed variable.
     """
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}

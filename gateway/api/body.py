@@ -204,7 +204,7 @@ async def _read(request: web.Request, parts: _Parts) -> str:
             data = await body.read()
         deadline = context_of(request).deadline
         work = partial(_read_json, data, parts)
-        await services_of(request).workers.run(work, deadline=deadline)
+        await services_of(request).cpu_pool.run(work, deadline=deadline)
         return "JSON field"
     if kind == _FORM and spec.image_names:
         parser = FormParser(parameters.get("boundary", ""))

@@ -1,4 +1,4 @@
-"""What every handler gets: the services of the app and the context of its request."""
+"""The services of the app and the context of a request; reading queries, writing JSON."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
 from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
@@ -24,39 +25,44 @@ from gateway.registry.reference import References
 from gateway.rollout.trials import Trials
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.thresholds import Thresholds
 from gateway.types import Caller
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""What aiohttp calls, and what middleware wraps."""
 Options = TypeVar("Options", bound=BaseModel)
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the handlers call."""
+    """What middleware and handlers call."""
 
     settings: Settings
     inference: Inference
     pipeline: Pipeline
-    workers: CpuPool
+    cpu_pool: CpuPool
     metrics: Metrics
     collections: Collections
     intake: Intake
-    answers: AnalysisCache | None
+    cache: AnalysisCache | None
     calibrations: Calibrations
+    thresholds: Thresholds
     trials: Trials
     references: References
     watch: Watch
     kserve: TritonHttp
+    authorizer: Authorizer
 
 
 @dataclass(slots=True)
 class RequestContext:
     """What is known of a request before its handler runs; times on the monotonic clock.
 
-    started: when the head of the request came in. work_started: when its body was complete, from
-    which the deadline counts, or refused; `started` for a request without a body.
+    caller: unresolved until the middleware has authorized the request.
+    started: when the head of the request arrived. work_started: when its body was complete or
+    refused, from which the deadline counts; `started` for a request without a body.
     """
 
     request_id: str
@@ -67,23 +73,23 @@ class RequestContext:
     timeout_seconds: float
 
     @classmethod
-    def begin(cls, request_id: str, caller: Caller, *, timeout_seconds: float) -> Self:
-        """Begin with the head of the request."""
+    def begin(cls, request_id: str, *, timeout_seconds: float) -> Self:
+        """Begin when the head of the request has arrived."""
         now = time.monotonic()
         deadline = Deadline(now + timeout_seconds)
-        return cls(request_id, caller, now, now, deadline, timeout_seconds)
+        return cls(request_id, UNRESOLVED_CALLER, now, now, deadline, timeout_seconds)
 
     def end_receiving(self) -> None:
-        """Note that no more of the body is read."""
+        """Note that nothing more of the body will be read."""
         self.work_started = time.monotonic()
 
     def start_work(self) -> None:
-        """Start the deadline anew: the body is complete."""
+        """Restart the deadline, because the body is complete."""
         self.end_receiving()
         self.deadline = Deadline(self.work_started + self.timeout_seconds)
 
     def elapsed_ms(self) -> float:
-        """Milliseconds since the head of the request came in, receiving its body included."""
+        """Milliseconds since the head of the request arrived, including reception of its body."""
         return (time.monotonic() - self.started) * 1000
 
 
@@ -93,17 +99,17 @@ CONTEXT: Final = web.RequestKey("context", RequestContext)
 
 
 def context_of(request: web.Request) -> RequestContext:
-    """Give the context that the middleware attached; the one place a caller comes from."""
+    """Return the context that the middleware attached."""
     return request[CONTEXT]
 
 
 def services_of(request: web.Request) -> Services:
-    """Give the services of the app."""
+    """Return the services of the app."""
     return request.app[SERVICES]
 
 
 def read_options(request: web.Request, options: type[Options]) -> Options:
-    """Read the query; raises InvalidRequestError naming the parameter that is wrong."""
+    """Read the query; raises InvalidRequestError that names the invalid parameter."""
     known = sorted(options.model_fields)
     values: dict[str, str] = {}
     for name, value in request.query.items():
@@ -112,7 +118,7 @@ def read_options(request: web.Request, options: type[Options]) -> Options:
         if name in values:
             raise InvalidRequestError(f"query parameter {name!r} is given twice")
         if "\0" in value:
-            raise InvalidRequestError(f"query parameter {name!r} holds the character NUL")
+            raise InvalidRequestError(f"query parameter {name!r} contains the character NUL")
         values[name] = value
     try:
         return options.model_validate(values)
@@ -124,20 +130,20 @@ def read_options(request: web.Request, options: type[Options]) -> Options:
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> str:
-    """Say that a name is unknown, and which are known."""
+    """Describe an unknown name and list the known ones."""
     names = ", ".join(known) if known else "none"
     return f"unknown {kind} {name[:100]!r}; known: {names}"
 
 
 def json_answer(answer: BaseModel, *, status: int = 200) -> web.Response:
-    """Write an answer; fields that were left unset do not appear."""
+    """Write a JSON answer; fields that were left unset do not appear."""
     return web.Response(
         body=dump_json(answer), status=status, content_type="application/json", charset="utf-8"
     )
 
 
 def dump_json(answer: BaseModel) -> bytes:
-    """Serialise; arrays are written as they are, NaN as null."""
+    """Serialise to JSON; NumPy arrays become lists, NaN becomes null."""
     return orjson.dumps(
         answer.model_dump(exclude_unset=True, by_alias=True), option=orjson.OPT_SERIALIZE_NUMPY
     )

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the page that shows it, which needs no other host."""
+"""The routes of the OpenAPI document and of the page that shows it, without other hosts."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.api.context import DOCUMENT, read_options
+from gateway.api.auth import Permission
+from gateway.api.call import Call
+from gateway.api.context import DOCUMENT
+from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 from gateway.errors import NotFoundError
 
@@ -20,7 +23,7 @@ _POLICY: Final = (
 
 
 def _assets() -> dict[str, Path]:
-    """List the page's files by name; the package's Python code is not imported."""
+    """List the files of the page by name, without importing the package."""
     root = Path(str(distribution(_SWAGGER_PACKAGE).locate_file("swagger_ui/static")))
     names = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
     return {name: root / name for name in names} | {"docs.js": WEB / "docs.js"}
@@ -29,29 +32,77 @@ def _assets() -> dict[str, Path]:
 ASSETS: Final = _assets()
 
 
-async def document(request: web.Request) -> web.Response:
+async def document(call: Call[NoOptions, NoOptions]) -> web.Response:
     """Serve the OpenAPI document."""
-    read_options(request, NoOptions)
-    return web.Response(body=request.app[DOCUMENT], content_type="application/json")
+    return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")
 
 
-async def page(request: web.Request) -> web.FileResponse:
+async def page(call: Call[NoOptions, NoOptions]) -> web.FileResponse:
     """Serve the page."""
-    read_options(request, NoOptions)
     return web.FileResponse(WEB / "docs.html", headers={"Content-Security-Policy": _POLICY})
 
 
-async def asset(request: web.Request) -> web.FileResponse:
+async def asset(call: Call[NoOptions, NoOptions]) -> web.FileResponse:
     """Serve a file of the page."""
-    path = ASSETS.get(request.match_info["name"])
+    path = ASSETS.get(call.path("name"))
     if path is None:
-        raise NotFoundError("no such file")
+        raise NotFoundError("there is no such file")
     return web.FileResponse(path, headers={"Cache-Control": "public, max-age=3600"})
 
 
-async def root(request: web.Request) -> web.Response:
-    """Lead to the page."""
-    read_options(request, NoOptions)
-    # HEAD would leave out the length of nothing
+async def root(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Redirect to the page."""
+    # without it HEAD would have no length
     headers = {"Location": "/api/docs", "Content-Length": "0"}
     return web.Response(status=307, headers=headers)
+
+
+DOCS_ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/api/openapi.json",
+        handler=document,
+        permission=Permission.PUBLIC,
+        tag="docs",
+        summary="This document",
+        description="OpenAPI 3.1.",
+        answers={200: None},
+        errors=("invalid_request",),
+    ),
+    Route(
+        method="GET",
+        path="/api/docs",
+        handler=page,
+        permission=Permission.PUBLIC,
+        tag="docs",
+        summary="A page that shows this document",
+        description="Swagger UI, served by the gateway; it loads nothing from other hosts.",
+        answers={200: None},
+        errors=("invalid_request",),
+        media="text/html",
+    ),
+    Route(
+        method="GET",
+        path="/api/docs/{name}",
+        handler=asset,
+        permission=Permission.PUBLIC,
+        tag="docs",
+        summary="A file of that page",
+        description="Scripts, styles and the icon.",
+        answers={200: None},
+        options=None,
+        errors=("not_found",),
+        media="*/*",
+    ),
+    Route(
+        method="GET",
+        path="/",
+        handler=root,
+        permission=Permission.PUBLIC,
+        tag="docs",
+        summary="Start here",
+        description="Redirects to `/api/docs`.",
+        answers={307: None},
+        errors=("invalid_request",),
+    ),
+)

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the route table and the schemas alone."""
+"""The OpenAPI 3.1 document, generated from the route table and the schemas."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from pydantic.json_schema import models_json_schema
 from gateway.api.body import BodySpec
 from gateway.api.context import REQUEST_ID_HEADER
 from gateway.api.examples import EXAMPLES
-from gateway.api.middleware import PROBLEM_TYPE, PROBLEMS
+from gateway.api.problems import PROBLEM_TYPE, PROBLEMS
 from gateway.api.route import Bodies, Route
 from gateway.api.shapes import ProblemOut
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
-_COMES_BACK: Final = frozenset(
+_RETRY_AFTER: Final = frozenset(
     {
         "rate_limited",
         "inference_unavailable",
@@ -26,13 +26,13 @@ _COMES_BACK: Final = frozenset(
         "conflict",
     }
 )
-"""Codes with answers that carry `Retry-After`; `conflict` only while something is under way."""
+"""Codes of answers with `Retry-After`; `conflict` has it only while another request is running."""
 _BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
 _BASE64: Final = {
     "type": "string",
     "minLength": 1,
     "contentEncoding": "base64",
-    "description": "Also URL-safe or without padding; or a data URI.",
+    "description": "Standard or URL-safe alphabet, padding optional; or a data URI.",
 }
 _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
@@ -56,8 +56,9 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
         "info": {
             "title": "Aurum",
             "version": version,
-            "description": "Faces in photos: where they are, who they are, how a head rates them. "
-            "HEAD is answered wherever GET is, OPTIONS with the methods of a path.",
+            "description": "Find, recognise and rate the faces in photos. Every path with GET "
+            "answers HEAD, too; OPTIONS lists the methods of a path. `x-permission` is the role "
+            "that a route needs.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -74,6 +75,7 @@ def _operation(route: Route) -> Json:
         "description": route.description,
         "parameters": [*_path_parameters(route.path), *_query_parameters(route)],
         "responses": {},
+        "x-permission": route.permission.value,
     }
     if isinstance(route.fields, BodySpec):
         operation["requestBody"] = _body(route.fields)
@@ -95,7 +97,7 @@ def _path_parameters(path: str) -> list[Json]:
 
 
 def _query_parameters(route: Route) -> list[Json]:
-    schema = route.options.model_json_schema()
+    schema = {} if route.options is None else route.options.model_json_schema()
     properties: Json = dict(schema.get("properties", {}))
     spec = route.fields
     if isinstance(spec, BodySpec) and spec.query_names:
@@ -124,7 +126,7 @@ def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
 
 
 def _without_null(described: Json) -> Json:
-    """Drop null, which a text cannot say: the field is left out instead."""
+    """Drop null, which a query or form cannot express: the field is left out instead."""
     kinds = [kind for kind in described.get("anyOf", []) if kind != {"type": "null"}]
     rest = {key: value for key, value in described.items() if key != "anyOf"}
     if rest.get("default", "") is None:
@@ -194,7 +196,7 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
 
 
 def _rules(spec: BodySpec, fields: Json) -> Json:
-    """Say what must come together and what excludes each other; null is as left out."""
+    """Describe which fields belong together or exclude each other; null counts as left out."""
     rules: Json = {}
     if not spec.required:
         vectors = [name for name in ("embedding", "embeddings") if name in fields]
@@ -214,7 +216,7 @@ def _rules(spec: BodySpec, fields: Json) -> Json:
 
 
 def _given(**types: str) -> Json:
-    """Describe an object that has these fields, with values of these types."""
+    """Describe an object with these fields, whose values have these types."""
     return {
         "required": list(types),
         "properties": {name: {"type": kind} for name, kind in types.items()},
@@ -257,7 +259,7 @@ def _problems(status: int, codes: list[str]) -> Json:
         for code in codes
     }
     headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
-    if any(code in _COMES_BACK for code in codes):
+    if any(code in _RETRY_AFTER for code in codes):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {
         "description": ", ".join(f"`{code}`" for code in codes),

@@ -1,39 +1,47 @@
-"""What is said of a route."""
+"""The declaration of a route: all that the gateway and the OpenAPI document know of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from gateway.api.auth import Permission
 from gateway.api.body import BodySpec
-from gateway.api.context import Handler
+from gateway.api.call import RouteHandler
+from gateway.api.idempotency import Idempotency
 from gateway.api.shapes import NoOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Bodies that a handler reads itself, by media type; None: bytes."""
+    """Bodies that a handler reads itself, by media type; None for bytes without a shape."""
 
     shapes: Mapping[str, type[BaseModel] | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One route.
-
-    answers: JSON body by status; None: no JSON (`media` names the type). errors: codes that it may
-    answer with beside those that any route may. more_media: types of the same answer as bytes.
-    """
+    """A route, declared once."""
 
     method: str
     path: str
-    handler: Handler
+    handler: RouteHandler
+    permission: Permission
+    """What a caller must be allowed to do; checked before the body is read."""
     tag: str
     summary: str
     description: str
-    answers: dict[int, type[BaseModel] | None]
-    options: type[BaseModel] = NoOptions
+    answers: Mapping[int, type[BaseModel] | None]
+    """JSON body by status; None where the answer is no JSON, but of type `media`."""
+    options: type[BaseModel] | None = NoOptions
+    """Query parameters; None ignores the query."""
     fields: BodySpec | Bodies | None = None
+    """Body; fields of a spec without required images may come in the query, too."""
     errors: tuple[str, ...] = ()
+    """Codes of its problems, beside those of every route."""
     media: str = "application/json"
+    """Media type of its answers."""
     more_media: tuple[str, ...] = ()
+    """Media types of the same answers as bytes."""
+    idempotency: Idempotency | None = None
+    """Honour `Idempotency-Key`; None ignores it."""

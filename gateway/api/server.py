@@ -1,4 +1,4 @@
-"""Connections: what never becomes a request of a route is answered as a problem, too."""
+"""Connections: bytes that never become a request of a route are answered as a problem, too."""
 
 import logging
 import uuid
@@ -7,28 +7,28 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.api.context import REQUEST_ID_HEADER
-from gateway.api.middleware import write_problem
+from gateway.api.problems import write_problem
 from gateway.errors import AurumError, InvalidRequestError
 
 log = logging.getLogger(__name__)
 
 
 class Connection(RequestHandler):
-    """aiohttp's connection, with problem details instead of its own texts."""
+    """aiohttp's connection, which answers problem details instead of its own texts."""
 
     _answered: StreamReader | None = None
-    """Body of the last request that was answered."""
+    """Body of the last answered request."""
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer."""
+        """Send an answer."""
         self._answered = request.content
         return await super().finish_response(request, resp, start_time)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109
-        """Close, once a request in progress is answered."""
-        # aiohttp reads on for seconds after it refused a body, so that the answer is read
+        """Close as soon as a request in progress is answered."""
+        # after a refusal aiohttp reads on for seconds, so that the client can read the answer
         if self._answered is not None and not self._answered.is_eof():
             self._answered.feed_eof()
         await super().shutdown(timeout)
@@ -40,19 +40,21 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer bytes that are no HTTP request (a client's error), or a failure around the app."""
+        """Answer bytes that are not an HTTP request, or a failure outside of the app."""
         request_id = uuid.uuid4().hex
         more = {"request_id": request_id}
         error: AurumError
         if status < 500:
-            # anybody can send such bytes: no traceback in the log
+            # anybody can send such bytes, so the log gets no traceback
             log.info("malformed request", extra={**more, "error": type(exc).__name__})
-            error = InvalidRequestError("the request is no well-formed HTTP, or its head too long")
+            error = InvalidRequestError(
+                "the request is not well-formed HTTP, or its head is too long"
+            )
         else:
             log.error("unexpected", exc_info=exc, extra=more)
-            error = AurumError("an unexpected error; its request id is in the log")
+            error = AurumError("unexpected error; the log has its request id")
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of the answer is sent already")
+            raise ConnectionError("a part of the answer was sent already")
         response = write_problem(error, request_id=request_id)
         response.headers[REQUEST_ID_HEADER] = request_id
         response.force_close()

@@ -162,7 +162,8 @@ class AnalysisCache:
         return self.last_health
 
     async def close(self) -> None:
-        """Close the layers."""
+        """Cancel what is being computed and close the layers."""
+        await self.single_flight.close()
         for layer in self._layers:
             await layer.cache.close()
 

@@ -9,9 +9,10 @@ from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.analyses import AnalysisCache
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
-from gateway.errors import ConfigurationError
+from gateway.circuit_breaker import CircuitBreaker
+from gateway.concurrency import BackgroundTasks
 from gateway.inference.base import Inference
-from gateway.settings import PREFIX, Settings
+from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,12 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_answers(
-    settings: Settings, inference: Inference, metrics: Metrics, *, release: str
+    settings: Settings,
+    inference: Inference,
+    metrics: Metrics,
+    background: BackgroundTasks,
+    *,
+    release: str,
 ) -> AsyncIterator[AnalysisCache | None]:
     """Open the layers; None where caching is switched off. Redis need not be there.
 
@@ -28,7 +34,7 @@ async def open_answers(
     if settings.cache == "off":
         yield None
         return
-    redis = _redis(settings)
+    redis = _redis(settings, metrics)
     memory_ttl_seconds = min(settings.cache_memory_ttl_seconds, settings.cache_ttl_seconds)
     active_weights = ActiveWeights(inference)
     answers = AnalysisCache(
@@ -43,40 +49,30 @@ async def open_answers(
         release=release,
         max_entry_bytes=settings.cache_max_entry_kilobytes * 1024,
     )
-    tasks = [
-        asyncio.create_task(_keep_believing(active_weights), name="aurum-active_weights"),
-        asyncio.create_task(_keep_asking(answers), name="aurum-cache-health"),
-    ]
     try:
-        yield answers
+        async with (
+            background.running("active-weights", lambda: _keep_learning(active_weights)),
+            background.running("cache-health", lambda: _keep_asking(answers)),
+        ):
+            yield answers
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await answers.close()
 
 
-def _redis(settings: Settings) -> RedisCache | None:
+def _redis(settings: Settings, metrics: Metrics) -> RedisCache | None:
     if settings.redis_url is None:
         return None
-    try:
-        return RedisCache(
-            settings.redis_url.get_secret_value(),
-            ttl_seconds=settings.cache_ttl_seconds,
-            timeout_seconds=settings.cache_timeout_seconds,
-        )
-    except ValueError as error:
-        # the URL may hold a password: only what is wrong with it is said
-        message = f"{PREFIX}REDIS_URL is no redis://, rediss:// or unix:// URL"
-        raise ConfigurationError(message) from error
+    return RedisCache(
+        settings.redis_url.get_secret_value(),
+        ttl_seconds=settings.cache_ttl_seconds,
+        timeout_seconds=settings.cache_timeout_seconds,
+        breaker=CircuitBreaker(observer=metrics.parts.circuit("redis")),
+    )
 
 
-async def _keep_believing(active_weights: ActiveWeights) -> None:
+async def _keep_learning(active_weights: ActiveWeights) -> None:
     while True:
-        try:
-            await active_weights.refresh()
-        except Exception:  # the supervisor of this task: without it nothing would be found again
-            log.exception("weights in service not learnt")
+        await active_weights.refresh()
         await active_weights.wait()
 
 

@@ -5,16 +5,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-
 from gateway.cache.base import CacheError
 from gateway.cache.keys import entry_key
-from gateway.circuit_breaker import Breaker
+from gateway.circuit_breaker import CircuitBreaker
+from gateway.redis import UNREACHABLE, RedisError, ResponseError, connect
 
-_CONNECTIONS: Final = 64
 _HEALTH_SECONDS: Final = 1.0
 _WRONG_TYPE: Final = "WRONGTYPE"
 
@@ -26,17 +21,18 @@ class RedisCache:
     is asked until `health`, called in the background, finds the server answering again.
     """
 
-    def __init__(self, url: str, *, ttl_seconds: float, timeout_seconds: float) -> None:
-        self._client = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=_CONNECTIONS,
-            socket_timeout=_HEALTH_SECONDS,
-            socket_connect_timeout=_HEALTH_SECONDS,
-        )
+    def __init__(
+        self,
+        url: str,
+        *,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._client = connect(url, purpose="cache", timeout_seconds=_HEALTH_SECONDS)
         self._ttl_seconds = max(int(ttl_seconds), 1)
         self._timeout_seconds = timeout_seconds
-        self._breaker = Breaker()
+        self._breaker = breaker or CircuitBreaker()
         self._owed: set[str] = set()
 
     async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:
@@ -77,7 +73,7 @@ class RedisCache:
                 for image in tuple(self._owed):
                     await self._drop(image)
                     self._owed.discard(image)
-        except (RedisError, OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             return f"{type(error).__name__}: {error}".rstrip(": ")
         self._breaker.succeeded()
         return None
@@ -100,7 +96,7 @@ class RedisCache:
     @asynccontextmanager
     async def _asking(self, image: str) -> AsyncIterator[None]:
         """Bound an operation in time and note how it went; raises CacheError."""
-        if self._breaker.is_open:
+        if not self._breaker.allows_call():
             raise CacheError("refused", "Redis did not answer just before")
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -113,7 +109,7 @@ class RedisCache:
                 # the server lives, but what lies there is not ours: out with it
                 self._owed.add(image)
             raise CacheError("error", str(error)) from error
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             self._breaker.failed()
             raise CacheError("error", f"{type(error).__name__}: {error}") from error
         self._breaker.succeeded()

@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gateway.concurrency import BackgroundTasks
+
 T = TypeVar("T")
 
 
@@ -19,6 +21,7 @@ class SingleFlight(Generic[T]):
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[T]] = {}
+        self._tasks = BackgroundTasks()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -34,7 +37,7 @@ class SingleFlight(Generic[T]):
         """
         flight = self._flights.get(key)
         if flight is None:
-            flight = _Flight(asyncio.create_task(start()))
+            flight = _Flight(self._tasks.detach("single-flight", start()))
             self._flights[key] = flight
             flight.task.add_done_callback(lambda _: self._land(key, flight))
         flight.waiters += 1
@@ -46,6 +49,10 @@ class SingleFlight(Generic[T]):
             if not flight.waiters and not flight.task.done():
                 self._land(key, flight)
                 flight.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel all work under way."""
+        await self._tasks.close()
 
     def _land(self, key: Hashable, flight: _Flight[T] | None) -> None:
         if self._flights.get(key) is flight:

@@ -1,1 +1,1 @@
-"""Remembering faces: enrol, search, forget, group, move to another embedding space."""
+"""Collections of faces: enrol, search, delete, cluster, move to another embedding space."""

@@ -1,4 +1,4 @@
-"""What the parts of this package share."""
+"""Types and checks that the modules of this package share."""
 
 import re
 import time
@@ -24,11 +24,11 @@ _FACE_ID: Final = re.compile(r"[0-9a-f-]{36}")
 METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_METADATA_TEXT: Final = 256
 MAX_INTEGER: Final = 1 << 53
-"""Up to here a double holds every integer. Greater floats may have been integers, rounded."""
+"""A double holds every integer up to here; a larger float may be a rounded integer."""
 
 
 class CropEmbedder(Protocol):
-    """Embeds aligned faces with the version of the embedding stage that makes a given space."""
+    """Embeds aligned faces with the version of the embedding stage that has a given space."""
 
     async def embed(self, crops: Crops, *, space: str, deadline: Deadline) -> Vector:
         """[N,D] float32, unit length.
@@ -38,7 +38,7 @@ class CropEmbedder(Protocol):
         ...
 
     async def current_space(self, *, deadline: Deadline) -> tuple[str, int]:
-        """The space of the newest version in service, and its dimension."""
+        """Return the space of the newest version in service, and its dimension."""
         ...
 
 
@@ -46,29 +46,29 @@ class ClosableEmbedder(CropEmbedder, Protocol):
     """A `CropEmbedder` with connections."""
 
     async def close(self) -> None:
-        """Let go of them."""
+        """Close them."""
         ...
 
 
 class ImageForgetter(Protocol):
-    """Whatever keeps answers by image digest."""
+    """Keeps answers by image digest."""
 
     async def forget_images(self, digests: Sequence[str]) -> int:
-        """Drop all that was kept of these images; returns how much there was."""
+        """Delete the answers of these images; returns how many there were."""
         ...
 
 
 class NothingCached:
-    """An `ImageForgetter` where no answers are kept."""
+    """An `ImageForgetter` without answers."""
 
     async def forget_images(self, digests: Sequence[str]) -> int:
-        """Nothing to drop."""
+        """Delete nothing."""
         return 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The two homes of what is remembered."""
+    """The vectors and the records of all collections."""
 
     vectors: VectorStore
     records: RecordStore
@@ -94,7 +94,7 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was forgotten: how many of what, and when (seconds since 1970, UTC)."""
+    """Numbers of what was deleted, and when (seconds since 1970, UTC)."""
 
     receipt: str
     at: float
@@ -106,7 +106,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """On whose behalf, and by which request, something is done."""
+    """The caller and the request behind an action, for the audit log."""
 
     caller: Caller
     request_id: str | None = None
@@ -114,10 +114,10 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class FaceCandidate:
-    """A face to be remembered.
+    """A face to enrol.
 
     vector: [D] float32 in `space`. crop: [112,112,3] uint8 RGB, None for a raw embedding.
-    index: of the image (or embedding) of the request that it came from.
+    index: of its image or embedding in the request.
     """
 
     index: int
@@ -134,7 +134,7 @@ class FaceCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A remembered face, and the index of its image in the request; `duplicate`: it was there.
+    """An enrolled face and the index of its image; `duplicate` if it was enrolled before.
 
     faces_found: in the image that it comes from; None for a raw embedding.
     """
@@ -145,13 +145,13 @@ class Enrolled:
     faces_found: int | None = None
 
 
-def home_of(record: CollectionRecord, space: str) -> VectorCollection:
-    """The vector collection of a collection in a space."""
+def index_of(record: CollectionRecord, space: str) -> VectorCollection:
+    """Return the vector collection of a collection in a space."""
     return VectorCollection(record.tenant, record.name, space)
 
 
 def new_id() -> str:
-    """An id that sorts about by time, which keeps database pages together (as UUID 7 does)."""
+    """Make an id that sorts by time, like UUID 7, which keeps database pages together."""
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds << 80) | (uuid.uuid4().int & ((1 << 80) - 1))
     value = (value & ~(0xF << 76)) | (0x7 << 76)
@@ -160,9 +160,11 @@ def new_id() -> str:
 
 
 def check_metadata(metadata: Mapping[str, object], *, max_entries: int) -> dict[str, MetadataValue]:
-    """Refuse metadata that cannot be stored and filtered alike in every home."""
+    """Refuse metadata that some store cannot keep and filter."""
     if len(metadata) > max_entries:
-        raise InvalidRequestError(f"metadata has {len(metadata)} entries, {max_entries} may be")
+        raise InvalidRequestError(
+            f"metadata has {len(metadata)} entries, the limit is {max_entries}"
+        )
     checked: dict[str, MetadataValue] = {}
     for key, value in metadata.items():
         if not METADATA_KEY.fullmatch(key):
@@ -182,13 +184,10 @@ def _check_value(key: str, value: object) -> MetadataValue:
         most = MAX_INTEGER if isinstance(value, int) else np.nextafter(MAX_INTEGER, 0)
         if abs(value) <= most:
             return value
-        message = (
-            f"metadata {key!r} is beyond 2^53, where numbers are not exact any more: "
-            "send it as a text"
-        )
+        message = f"metadata {key!r} is beyond 2^53, where numbers are not exact: send it as a text"
         raise InvalidRequestError(message)
     message = (
-        f"metadata {key!r} must be true or false, a number, or a text of at most "
+        f"metadata {key!r} must be a boolean, a number, or a string of at most "
         f"{MAX_METADATA_TEXT} characters"
     )
     raise InvalidRequestError(message)

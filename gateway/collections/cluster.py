@@ -1,4 +1,4 @@
-"""Runs of clustering: one task for each collection, owned and stopped here."""
+"""Runs of clustering, one background task for each collection."""
 
 import asyncio
 import logging
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.collections.base import Stores, home_of, new_id
+from gateway.collections.base import Stores, index_of, new_id
 from gateway.collections.clustering import Labels
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError
 from gateway.records.types import ClusterRun, CollectionRecord
 from gateway.settings import CHECKOUT
@@ -29,21 +30,24 @@ log = logging.getLogger(__name__)
 class Clusters:
     """Starts runs, reports their progress, stops them at the end."""
 
-    def __init__(self, stores: Stores, *, scratch: Path, max_faces: int) -> None:
+    def __init__(
+        self, stores: Stores, background: BackgroundTasks, *, scratch: Path, max_faces: int
+    ) -> None:
         self._stores = stores
+        self._background = background
         self._scratch = scratch
         self._max_faces = max_faces
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, collection: CollectionRecord, *, threshold: float) -> ClusterRun:
-        """Begin a run; one that is under way is answered as it is, whatever its threshold."""
+        """Start a run; a running one is returned instead, whatever its threshold."""
         running = self._tasks.get(collection.id)
         latest = await self._stores.records.clusters.latest(collection.id)
         if running is not None and not running.done() and latest is not None:
             return latest
         total, _ = await self._stores.records.faces.count(collection.id)
         if total > self._max_faces:
-            message = f"{total} faces are too many to group, {self._max_faces} may be"
+            message = f"{total} faces are too many to cluster, the limit is {self._max_faces}"
             raise ConflictError(message)
         run = ClusterRun(
             run_id=new_id(),
@@ -57,23 +61,20 @@ class Clusters:
             finished_at=None,
         )
         await self._stores.records.clusters.begin(run)
-        task = asyncio.create_task(self._supervise(collection, run), name="aurum-clusters")
-        self._tasks[collection.id] = task
+        work = self._supervise(collection, run)
+        self._tasks[collection.id] = self._background.start("clusters", work)
         return run
 
     async def settle(self) -> None:
-        """At start: runs that a crash cut off have failed."""
+        """At start: mark runs that a crash interrupted as failed."""
         for run in await self._stores.records.clusters.running():
             await self._stores.records.clusters.fail(
-                run, "the service was restarted; start it again", at=time.time()
+                run, "the service restarted; start the run again", at=time.time()
             )
 
     async def close(self) -> None:
         """Stop all runs and their processes."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop(*self._tasks.values())
 
     async def _supervise(self, collection: CollectionRecord, run: ClusterRun) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,7 +88,7 @@ class Clusters:
             log.exception("clustering failed", extra={"collection": collection.name})
             await self._stores.records.clusters.fail(run, str(error), at=time.time())
         finally:
-            # vectors are biometrics: none stays behind in a scratch folder
+            # vectors are biometric data: none may stay in a scratch folder
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _run(self, collection: CollectionRecord, run: ClusterRun, folder: Path) -> None:
@@ -103,12 +104,12 @@ class Clusters:
         rows: list[Vector] = []
         if collection.space is None:
             return ids, np.zeros((0, 0), np.float32)
-        home = home_of(collection, collection.space)
+        index = index_of(collection, collection.space)
         alive = await self._stores.records.faces.ids(collection.id)
         cursor = None
         try:
             while True:
-                page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
+                page = await self._stores.vectors.scroll(index, limit=_PAGE, cursor=cursor)
                 points = [point for point in page.points if point.face_id in alive]
                 ids += [point.face_id for point in points]
                 rows += [point.vector for point in points]
@@ -155,10 +156,10 @@ class Clusters:
 def name_groups(
     ids: Sequence[str], labels: Labels, before: Mapping[str, str], *, collection_id: str
 ) -> dict[str, str]:
-    """Give each group an id: that of the old group it shares most faces with, else a new one.
+    """Give each cluster the id of the old cluster with which it shares most faces, or a new id.
 
-    Old ids go to the pairs with the largest overlap first, each once. A new id follows from the
-    smallest face id of the group. Returns face id -> cluster id.
+    Old ids are assigned by decreasing overlap, each once. A new id derives from the smallest face
+    id of the cluster. Returns face id -> cluster id.
     """
     groups: dict[int, list[str]] = {}
     for face, label in zip(ids, labels.tolist(), strict=True):
@@ -176,7 +177,7 @@ def name_groups(
     for label, faces in sorted(groups.items()):
         if label not in names:
             name = str(uuid.uuid5(space, min(faces)))
-            # an old group may carry the name that this face once gave
+            # an old cluster may have the id that this face once gave it
             names[label] = name if name not in taken else str(uuid.uuid5(space, f"+{min(faces)}"))
             taken.add(names[label])
     return {face: names[label] for label, faces in groups.items() for face in faces}

@@ -1,4 +1,4 @@
-"""Grouping embeddings into identities, in a process of its own.
+"""Clusters embeddings into identities, in a process of its own.
 
 The neighbour graph joins faces whose cosine reaches the threshold, each with its nearest ones at
 most. Its connected components are then cut by agglomerative clustering with average linkage (both
@@ -27,12 +27,12 @@ from scipy.spatial.distance import squareform
 from gateway.vectors.base import Vector
 
 Labels = npt.NDArray[np.int64]
-"""[N] int64, equal for faces of one group."""
+"""[N] int64, equal for faces of one cluster."""
 
 NEIGHBOURS: Final = 32
-"""Edges of a face at most: groups of any size hold together over less."""
+"""Most edges of a face; fewer hold clusters of any size together."""
 MAX_LINKAGE: Final = 6000
-"""Faces of one component that linkage takes at once: its distances are 300 MB then."""
+"""Most faces that one linkage takes, whose distances take 300 MB then."""
 _STEP: Final = 0.05
 _BLOCK: Final = 512
 _NICENESS: Final = 10
@@ -79,7 +79,7 @@ def _cut(vectors: Vector, threshold: float) -> Labels:
 def neighbour_rows(
     vectors: Vector, start: int, *, threshold: float
 ) -> tuple[Labels, Labels, Vector]:
-    """Edges of the next `_BLOCK` faces: rows, columns, cosines (exact)."""
+    """Return the edges of the next `_BLOCK` faces: rows, columns, exact cosines."""
     block = vectors[start : start + _BLOCK] @ vectors.T
     rows = np.arange(len(block))
     block[rows, start + rows] = -2.0
@@ -105,7 +105,7 @@ def neighbour_graph(parts: list[tuple[Labels, Labels, Vector]], number: int) -> 
 
 
 def cluster(vectors: Vector, *, threshold: float, report: int | None = None) -> Labels:
-    """Group faces; `report`: file descriptor for the number of finished faces, one per line."""
+    """Cluster faces; `report`: file descriptor for the numbers of finished faces, one per line."""
     if not len(vectors):
         return np.zeros(0, dtype=np.int64)
     parts = []

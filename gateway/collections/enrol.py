@@ -1,11 +1,11 @@
-"""Remembering faces so that nothing acknowledged is lost and no half remains.
+"""Enrols faces so that nothing acknowledged is lost and nothing is left half written.
 
 The journal comes first (`pending`), then the vector, flushed to the disk, then the journal again
-(`committed`), then the answer. Whatever is still `pending` at a start was never acknowledged and
-is removed with its vector (`repair.py`).
+(`committed`), then the answer. A face that is still `pending` at a start was never
+acknowledged and is removed with its vector (`reconcile.py`).
 
-The journal takes an image once for each subject: of requests that bring the same one at the same
-time, one writes it and the others wait until they can answer with what it wrote.
+The journal takes an image once for each subject: of concurrent requests with the same image, one
+writes it and the others wait and answer with what it wrote.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gateway.collections.base import (
     Enrolled,
     FaceCandidate,
     Stores,
-    home_of,
+    index_of,
     new_id,
 )
 from gateway.deadline import Deadline
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Enrolment:
-    """Writes faces to both homes."""
+    """Writes faces to vectors and records."""
 
     def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: CropCipher) -> None:
         self._stores = stores
@@ -60,10 +60,10 @@ class Enrolment:
         *,
         deadline: Deadline,
     ) -> tuple[Enrolled, ...]:
-        """Remember all of them, or none; in their order.
+        """Enrol all of them, in their order, or none.
 
-        Candidates of an image that is remembered for their subject already are answered with the
-        faces that it gave. Raises ConflictError for embeddings of another space than the
+        Candidates of an image that was enrolled for their subject before are answered with the
+        faces enrolled then. Raises ConflictError for embeddings of another space than the
         collection's, or while another request holds one of the images.
         """
         if not candidates:
@@ -97,7 +97,7 @@ class Enrolment:
         crops: Sequence[SealedCrop],
         deadline: Deadline,
     ) -> Begun:
-        """Write the journal as soon as no other request is enrolling one of the images."""
+        """Write the journal once no other request is enrolling one of the images."""
         records = self._stores.records
         pause = _FIRST_LOOK_SECONDS
         while True:
@@ -107,7 +107,7 @@ class Enrolment:
                 record = await records.collections.get(collection.id)
                 if record is None or record.state != "active":
                     raise NotFoundError(f"collection {collection.name} was just deleted") from error
-                # another gateway was first with one of the images
+                # another gateway wrote one of the images first
                 begun = Begun(busy=True)
             if not begun.busy:
                 return begun
@@ -118,7 +118,7 @@ class Enrolment:
             pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
     async def _bound(self, collection: CollectionRecord, first: FaceCandidate) -> CollectionRecord:
-        """Give the collection the space of its first face; of two first faces, one decides."""
+        """Bind the collection to the space of its first face; of two first faces, one wins."""
         if collection.space is None:
             await self._stores.records.collections.set_space(
                 collection.id, space=first.space, dimension=len(first.vector)
@@ -132,14 +132,14 @@ class Enrolment:
     async def _in_space(
         self, collection: CollectionRecord, candidates: Sequence[FaceCandidate], deadline: Deadline
     ) -> list[FaceCandidate]:
-        """Bring crops of a newer model into the space that the collection lives in."""
+        """Embed crops of a newer model in the space of the collection."""
         space = collection.space
         foreign = [c for c in candidates if c.space != space]
         if space is None or not foreign:
             return list(candidates)
         crops = [c.crop for c in foreign if c.crop is not None]
         if len(crops) < len(foreign):
-            message = f"the collection lives in space {space}, the embedding in {foreign[0].space}"
+            message = f"the collection uses space {space}, the embedding {foreign[0].space}"
             raise ConflictError(message)
         vectors = await self._embedder.embed(np.stack(crops), space=space, deadline=deadline)
         brought = iter(vectors)
@@ -151,7 +151,7 @@ class Enrolment:
     async def _copies(
         self, collection: CollectionRecord, candidates: Sequence[FaceCandidate], deadline: Deadline
     ) -> tuple[str, Vector] | None:
-        """While the collection moves, faces are written to the other space, too: [N,D]."""
+        """Embed crops in the other space, too, while the collection moves: [N,D]."""
         migration = collection.migration
         if migration is None or migration.state == "failed":
             return None
@@ -165,7 +165,7 @@ class Enrolment:
             vectors = await self._embedder.embed(np.stack(crops), space=other, deadline=deadline)
         except ConflictError:
             if moved:
-                # the old model is gone: the face lives in the new space alone
+                # the old model is gone: the face exists in the new space only
                 return None
             raise
         return other, vectors
@@ -207,58 +207,58 @@ class Enrolment:
     async def _put(
         self, collection: CollectionRecord, space: str, points: Sequence[FacePoint]
     ) -> None:
-        home = home_of(collection, space)
+        index = index_of(collection, space)
         vectors = self._stores.vectors
         try:
-            if home not in self._made:
-                await self._make(collection, home, len(points[0].vector))
+            if index not in self._made:
+                await self._make(collection, index, len(points[0].vector))
             try:
-                await vectors.upsert(home, points)
+                await vectors.upsert(index, points)
             except UnknownVectorCollectionError:
-                # one of this name was deleted since we made it, here or by another gateway
-                await self._make(collection, home, len(points[0].vector))
-                await vectors.upsert(home, points)
-            await vectors.flush(home)
+                # it was deleted since we created it, by this or another gateway
+                await self._make(collection, index, len(points[0].vector))
+                await vectors.upsert(index, points)
+            await vectors.flush(index)
         except DimensionMismatchError as error:
             raise InvalidRequestError(str(error)) from error
         except UnknownVectorCollectionError as error:
             raise ConflictError(f"collection {collection.name} is being deleted") from error
 
     async def _make(
-        self, collection: CollectionRecord, home: VectorCollection, dimension: int
+        self, collection: CollectionRecord, index: VectorCollection, dimension: int
     ) -> None:
         record = await self._stores.records.collections.get(collection.id)
         if record is None or record.state != "active":
             raise NotFoundError(f"collection {collection.name} was just deleted")
-        await self._stores.vectors.create(home, dimension=dimension)
-        self._made.add(home)
+        await self._stores.vectors.create(index, dimension=dimension)
+        self._made.add(index)
 
     async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
-        """Take back what was written; what cannot be is left to the repair."""
+        """Remove what was written; what cannot be removed is left to `Repair`."""
         ids = [face.id for face in faces]
         spaces = {face.space for face in faces}
         if collection.migration is not None:
             spaces |= {collection.migration.source, collection.migration.target}
         try:
             for space in spaces:
-                await remove_vectors(self._stores, home_of(collection, space), ids)
+                await remove_vectors(self._stores, index_of(collection, space), ids)
             await self._stores.records.faces.remove(ids)
         except AurumError as error:
             log.warning("an enrolment is left to repair", extra={"reason": error.detail})
 
 
-async def remove_vectors(stores: Stores, home: VectorCollection, face_ids: Sequence[str]) -> int:
-    """Remove vectors from a home that may not exist; returns how many there were."""
+async def remove_vectors(stores: Stores, index: VectorCollection, face_ids: Sequence[str]) -> int:
+    """Remove vectors from an index that may not exist; returns how many there were."""
     try:
-        removed = await stores.vectors.delete(home, face_ids)
-        await stores.vectors.flush(home)
+        removed = await stores.vectors.delete(index, face_ids)
+        await stores.vectors.flush(index)
     except UnknownVectorCollectionError:
         return 0
     return removed
 
 
 def point_of(face: FaceRecord, vector: Vector, *, tenant: str) -> FacePoint:
-    """The vector's side of a journal line."""
+    """Make the point of a journal line."""
     return FacePoint(
         face_id=face.id,
         vector=vector,
@@ -275,7 +275,7 @@ def point_of(face: FaceRecord, vector: Vector, *, tenant: str) -> FacePoint:
 def _answer(
     candidates: Sequence[FaceCandidate], faces: Sequence[FaceRecord], begun: Begun
 ) -> tuple[Enrolled, ...]:
-    """New faces, and once for each image that was known, those that it gave before."""
+    """Return new faces and, once for each known image, the faces enrolled from it before."""
     enrolled: list[Enrolled] = []
     answered: set[str] = set()
     for candidate, face in zip(candidates, faces, strict=True):
@@ -296,7 +296,7 @@ def _face(collection: CollectionRecord, candidate: FaceCandidate, *, at: float) 
     return FaceRecord(
         id=face_id,
         collection_id=collection.id,
-        # a face that nobody named is a subject of its own; clusters find who belongs together
+        # a face without a name is a subject of its own; clustering finds which belong together
         subject=candidate.subject or face_id,
         space=candidate.space,
         created_at=at,

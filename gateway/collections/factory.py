@@ -1,12 +1,14 @@
-"""From the settings to the opened homes of vectors and records."""
+"""Opens vectors, records and collections as the settings say."""
 
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
+from gateway.concurrency import BackgroundTasks
 from gateway.records.crypt import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
@@ -21,7 +23,7 @@ _MEGABYTE = 1 << 20
 
 
 def tuning_of(settings: Settings) -> VectorTuning:
-    """The settings of the vector engine."""
+    """Return the settings of the vector engine."""
     keys = settings.vector_indexed_metadata.split(",")
     return VectorTuning(
         hnsw_m=settings.vector_hnsw_m,
@@ -39,7 +41,7 @@ def tuning_of(settings: Settings) -> VectorTuning:
 
 
 async def open_edge(settings: Settings) -> EdgeVectorStore:
-    """Qdrant Edge under `AURUM_HOME`; raises StorageUnavailableError if another process has it."""
+    """Open Qdrant Edge in `home`; raises StorageUnavailableError if another process uses it."""
     return await EdgeVectorStore.open(
         settings.home / "vectors",
         tuning_of(settings),
@@ -47,26 +49,34 @@ async def open_edge(settings: Settings) -> EdgeVectorStore:
     )
 
 
-async def open_server(settings: Settings, url: str) -> QdrantVectorStore:
-    """A Qdrant server; raises StorageUnavailableError where none answers."""
+async def open_server(
+    settings: Settings, url: str, observer: StateObserver = lambda _: None
+) -> QdrantVectorStore:
+    """Connect to a Qdrant server; raises StorageUnavailableError if none answers.
+
+    observer: of the server's circuit.
+    """
     key = settings.qdrant_api_key
     return await QdrantVectorStore.open(
         url,
         tuning_of(settings),
         api_key=None if key is None else key.get_secret_value(),
         timeout_seconds=settings.qdrant_timeout_seconds,
+        observer=observer,
     )
 
 
-async def open_vectors(settings: Settings) -> VectorStore:
-    """The home of vectors that the settings name."""
+async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -> VectorStore:
+    """Open the vector store that the settings name."""
     if settings.qdrant_url is None:
         return await open_edge(settings)
-    return await open_server(settings, settings.qdrant_url)
+    if metrics is None:
+        return await open_server(settings, settings.qdrant_url)
+    return await open_server(settings, settings.qdrant_url, metrics.circuit("qdrant"))
 
 
 async def open_records(settings: Settings) -> RecordStore:
-    """The records that the settings name, migrated."""
+    """Open the records that the settings name, and migrate them."""
     if settings.database_url is not None:
         return await RecordStore.open(settings.database_url.get_secret_value())
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -74,11 +84,13 @@ async def open_records(settings: Settings) -> RecordStore:
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Both homes, closed at the end in the order opposite to that of opening."""
+async def open_stores(
+    settings: Settings, metrics: PartMetrics | None = None
+) -> AsyncIterator[Stores]:
+    """Open both stores; they are closed in reverse order at the end of the block."""
     records = await open_records(settings)
     try:
-        vectors = await open_vectors(settings)
+        vectors = await open_vectors(settings, metrics)
         try:
             yield Stores(vectors, records)
         finally:
@@ -88,7 +100,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 
 
 def metered(stores: Stores, metrics: PartMetrics) -> Stores:
-    """Both homes, with their calls counted."""
+    """Measure the calls of both stores."""
 
     def observer(part: str) -> Callable[[str, float, bool], None]:
         def note(operation: str, seconds: float, worked: bool) -> None:
@@ -105,17 +117,22 @@ def metered(stores: Stores, metrics: PartMetrics) -> Stores:
 
 @asynccontextmanager
 async def open_collections(
-    settings: Settings, embedder: CropEmbedder, cache: ImageForgetter, metrics: PartMetrics
+    settings: Settings,
+    embedder: CropEmbedder,
+    cache: ImageForgetter,
+    metrics: PartMetrics,
+    background: BackgroundTasks,
 ) -> AsyncIterator[Collections]:
-    """Collections at work, until the end of the block."""
+    """Open the collections and run their background tasks until the end of the block."""
     key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
-    async with open_stores(settings) as opened:
+    async with open_stores(settings, metrics) as opened:
         stores = metered(opened, metrics)
         collections = Collections(
             stores,
             embedder,
             FileKeyCipher.load(key_file),
             cache,
+            background,
             scratch=settings.home / "scratch",
             limits=Limits(
                 max_metadata_entries=settings.max_metadata_entries,

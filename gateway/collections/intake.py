@@ -1,4 +1,4 @@
-"""From images and raw embeddings to faces that are enrolled or looked for."""
+"""Takes images and raw embeddings to enrol or search for their faces."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from gateway.collections.base import Enrolled, FaceCandidate
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
+from gateway.concurrency import run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -36,7 +37,7 @@ _OF_ONE_IMAGE: Final = (
     SeveralFacesError,
     UnsupportedMediaTypeError,
 )
-"""Errors that say something about one image and let the others pass."""
+"""Errors that concern one image and do not stop the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class EnrolOptions:
-    """How images are enrolled; gate None: the collection's own."""
+    """How images are enrolled; gate None uses that of the collection."""
 
     subject: str | None
     faces: Literal["largest", "all", "single"]
@@ -69,7 +70,7 @@ class RawEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An image, or a face of it, that was not enrolled, and why."""
+    """An image, or one of its faces, that was not enrolled, and why."""
 
     index: int
     name: str | None
@@ -90,7 +91,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """The faces of a probe; how many were found in its image, and how it was turned."""
+    """The faces of a probe, the number found in its image, and its rotation."""
 
     faces: tuple[Found, ...]
     faces_found: int | None = None
@@ -99,17 +100,17 @@ class Searched:
 
 @dataclass(slots=True)
 class _Sorted:
-    """What became of the images so far."""
+    """Results of the images so far."""
 
     enrolled: list[Enrolled] = field(default_factory=list)
     candidates: list[FaceCandidate] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     repeated: list[tuple[int, str]] = field(default_factory=list)
-    """Index and digest of images that came twice in this request."""
+    """Index and digest of images that occur twice in this request."""
 
 
 class Intake:
-    """Has images analysed, chooses and judges their faces, hands them on."""
+    """Has images analysed, selects faces and passes them on to enrolment or search."""
 
     def __init__(self, pipeline: Pipeline, collections: Collections) -> None:
         self._pipeline = pipeline
@@ -123,7 +124,7 @@ class Intake:
         *,
         deadline: Deadline,
     ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
-        """Enrol what can be; raises the error of the first image if that is nothing."""
+        """Enrol the images that can be; raises the error of the first image if none can."""
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
 
         async def analyse(image: NamedImage) -> Result | AurumError:
@@ -138,7 +139,7 @@ class Intake:
                 except _OF_ONE_IMAGE as error:
                     return error
 
-        results = await asyncio.gather(*(analyse(image) for image in images))
+        results = await run_together(analyse(image) for image in images)
         sorted_ = _Sorted()
         errors: list[AurumError] = []
         for index, (image, result) in enumerate(zip(images, results, strict=True)):
@@ -191,7 +192,7 @@ class Intake:
         selection: Selection,
         deadline: Deadline,
     ) -> Searched:
-        """Look for the faces of an image; raises NoFaceError where there is none."""
+        """Search for the faces of an image; raises NoFaceError if there are none."""
         result = await self._analyse(data, selection, tenant=collection.tenant, deadline=deadline)
         faces = result.analysis.faces if all_faces else result.analysis.faces[:1]
         if not faces:
@@ -215,7 +216,7 @@ class Intake:
         space: str,
         deadline: Deadline,
     ) -> Searched:
-        """Look for a raw embedding."""
+        """Search for a raw embedding."""
         probe = Probe(unit(vector), space)
         (matches,) = await self._collections.search.find(
             collection, [probe], options, deadline=deadline
@@ -242,7 +243,7 @@ class Intake:
         options: EnrolOptions,
         into: _Sorted,
     ) -> None:
-        """Put each face of an image where it belongs; raises what rejects the whole image."""
+        """Sort the faces of an image into `into`; raises an error that rejects the whole image."""
         known = await self._known(collection, result.image.sha256, options.subject)
         if any(c.image_sha256 == result.image.sha256 for c in into.candidates):
             into.repeated.append((index, result.image.sha256))
@@ -264,13 +265,13 @@ class Intake:
     async def _known(
         self, collection: CollectionRecord, digest: str, subject: str | None
     ) -> list[FaceRecord]:
-        """Faces that this very image has given already, of this subject if one is named."""
+        """Return the faces enrolled from this image before, of the subject if one is named."""
         found = await self._collections.stores.records.faces.of_image(collection.id, digest)
         return [face for face in found if subject is None or face.subject == subject]
 
 
 def unit(vector: Vector) -> Vector:
-    """Scale to unit length; raises InvalidRequestError where there is none."""
+    """Scale to unit length; raises InvalidRequestError for a vector without a length."""
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length) or length < 1e-9:
         raise InvalidRequestError("an embedding must be finite and not zero")
@@ -283,7 +284,7 @@ def _chosen(result: Result, which: Literal["largest", "all", "single"]) -> tuple
     if not faces:
         raise NoFaceError("the image shows no face")
     if which == "single" and result.faces_found > 1:
-        raise SeveralFacesError(f"the image shows {result.faces_found} faces, one was asked for")
+        raise SeveralFacesError(f"the image shows {result.faces_found} faces instead of one")
     return faces if which == "all" else faces[:1]
 
 

@@ -1,9 +1,9 @@
-"""Moving a collection to another embedding space, losing nobody.
+"""Moves a collection to another embedding space without losing a face.
 
-`backfill`: kept crops are embedded in the target, new faces are written to both, searches ask the
-source. When every face is in both, checked by id and by a sample embedded again, searches switch
-(`switched`). The source is kept for `rollback` until `finish` drops it. Each step is written down
-before it is taken, so that a start after a crash goes on where it was.
+`backfill`: stored crops are embedded in the target, new faces are written to both spaces, searches
+use the source. When every face is in both, checked by id and by a sample embedded again, searches
+switch (`switched`). The source is kept for `rollback` until `finish` deletes it. Each step is
+recorded before it is taken, so that a start after a crash continues there.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
+from gateway.collections.base import CropEmbedder, Crops, Stores, index_of
 from gateway.collections.enrol import point_of, remove_vectors
 from gateway.collections.reconcile import Repair
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
 from gateway.records.crypt import CropCipher
@@ -41,6 +42,7 @@ class Migrations:
         embedder: CropEmbedder,
         cipher: CropCipher,
         repair: Repair,
+        background: BackgroundTasks,
         *,
         settle_seconds: float,
     ) -> None:
@@ -48,14 +50,15 @@ class Migrations:
         self._embedder = embedder
         self._cipher = cipher
         self._repair = repair
-        # longer than any request: an enrolment that began before the switch has ended by then
+        self._background = background
+        # longer than any request: enrolments that began before the switch have ended by then
         self._settle_seconds = settle_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, collection: CollectionRecord, *, deadline: Deadline) -> Migration:
-        """Begin to move to the space of the newest model; one under way is answered as it is.
+        """Start a move to the space of the newest model; a running move is returned instead.
 
-        Raises ConflictError where there is nothing to move, or not every face has a crop.
+        Raises ConflictError if there is nothing to move, or a face has no crop.
         """
         migration = collection.migration
         if migration is not None and migration.state != "failed":
@@ -63,10 +66,10 @@ class Migrations:
                 self._go_on(collection)
             return migration
         if collection.space is None or collection.dimension is None:
-            raise ConflictError("the collection has no faces yet, it takes the newest space anyway")
+            raise ConflictError("the collection has no faces yet and will use the newest space")
         target, dimension = await self._embedder.current_space(deadline=deadline)
         if target == collection.space:
-            raise ConflictError(f"the collection lives in the newest space {target} already")
+            raise ConflictError(f"the collection already uses the newest space {target}")
         faces, _ = await self._stores.records.faces.count(collection.id)
         crops = await self._stores.records.faces.count_crops(collection.id)
         if crops < faces:
@@ -77,23 +80,24 @@ class Migrations:
             raise ConflictError(message)
         if migration is not None and migration.target != target:
             await self._drop(collection, migration.target)
-        await self._stores.vectors.create(home_of(collection, target), dimension=dimension)
+        await self._stores.vectors.create(index_of(collection, target), dimension=dimension)
         migration = Migration(collection.space, target, "backfill", faces, 0)
         await self._stores.records.collections.set_migration(collection.id, migration)
         self._go_on(replace(collection, migration=migration))
         return migration
 
     async def resume(self) -> None:
-        """At start: go on with what a crash or restart cut off."""
+        """At start: continue moves that a crash or restart interrupted."""
         for collection in await self._stores.records.collections.all():
             migration = collection.migration
             if collection.state == "active" and migration and migration.state != "failed":
                 self._go_on(collection)
 
     async def rollback(self, collection: CollectionRecord) -> None:
-        """Back to the source: before the switch the copies go, after it searches ask it again.
+        """Return to the source: delete the copies and, after the switch, search the source again.
 
-        Raises ConflictError if faces enrolled after the switch live in the target alone.
+        Faces enrolled since the switch are embedded in the source first. Raises ConflictError if
+        that is impossible.
         """
         migration = self._need(collection)
         await self._stop(collection.id)
@@ -103,7 +107,7 @@ class Migrations:
             while alone:
                 await self._copy(collection, alone, space=migration.source)
                 alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
-            info = await self._stores.vectors.info(home_of(collection, migration.source))
+            info = await self._stores.vectors.info(index_of(collection, migration.source))
             await self._stores.records.collections.switch_space(
                 collection.id,
                 space=migration.source,
@@ -117,7 +121,7 @@ class Migrations:
         await self._drop(collection, migration.target)
 
     async def finish(self, collection: CollectionRecord) -> None:
-        """Drop the source; there is no way back then. Raises ConflictError before the switch."""
+        """Delete the source for good; raises ConflictError before the switch."""
         migration = self._need(collection)
         if migration.state != "switched":
             raise ConflictError(f"the move is in state {migration.state}, not switched")
@@ -126,7 +130,7 @@ class Migrations:
         await self._drop(collection, migration.source)
 
     async def close(self) -> None:
-        """Stop the tasks; a start goes on with them."""
+        """Stop the tasks; the next start continues the moves."""
         for collection_id in list(self._tasks):
             await self._stop(collection_id)
 
@@ -137,22 +141,20 @@ class Migrations:
         return migration
 
     async def _drop(self, collection: CollectionRecord, space: str) -> None:
-        await self._stores.vectors.drop(home_of(collection, space))
+        await self._stores.vectors.drop(index_of(collection, space))
         await self._stores.records.faces.forget_copies(collection.id, space)
         await self._stores.records.collections.set_migration(collection.id, None)
 
     async def _stop(self, collection_id: str) -> None:
         task = self._tasks.pop(collection_id, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await self._background.stop(task)
 
     def _go_on(self, collection: CollectionRecord) -> None:
         running = self._tasks.get(collection.id)
         if running is None or running.done():
-            self._tasks[collection.id] = asyncio.create_task(
-                self._supervise(collection), name="aurum-migration"
-            )
+            work = self._supervise(collection)
+            self._tasks[collection.id] = self._background.start("migration", work)
 
     async def _supervise(self, collection: CollectionRecord) -> None:
         migration = collection.migration
@@ -174,17 +176,17 @@ class Migrations:
         await self._stores.records.collections.set_migration(collection.id, failed)
 
     async def _move(self, collection: CollectionRecord, migration: Migration) -> None:
-        # a crash may have lost a vector that the journal claims: start from what is there
+        # a crash may have lost a vector that the journal claims, so start from what exists
         drifts = [
             drift
             for drift in await self._repair.find_drift()
-            if drift.home == home_of(collection, migration.target)
+            if drift.index == index_of(collection, migration.target)
         ]
         await self._repair.mend(drifts)
         await self._backfill(collection, migration)
         await self._verify(collection, migration)
         dimension = (
-            await self._stores.vectors.info(home_of(collection, migration.target))
+            await self._stores.vectors.info(index_of(collection, migration.target))
         ).dimension
         faces, _ = await self._stores.records.faces.count(collection.id)
         await self._stores.records.collections.switch_space(
@@ -198,7 +200,7 @@ class Migrations:
         )
 
     async def _sweep(self, collection: CollectionRecord, migration: Migration) -> None:
-        """Bring along who was enrolled at the moment of the switch, in the source alone."""
+        """Copy faces that were enrolled during the switch, in the source only."""
         await self._backfill(collection, replace(migration, state="switched"))
         await self._stores.records.faces.move_space(
             collection.id, source=migration.source, target=migration.target
@@ -227,24 +229,24 @@ class Migrations:
             point_of(face, vector, tenant=collection.tenant)
             for face, vector in zip(faces, vectors, strict=True)
         ]
-        home = home_of(collection, space)
-        await self._stores.vectors.upsert(home, points)
-        await self._stores.vectors.flush(home)
-        # who was forgotten meanwhile was perhaps removed from there before this brought them back;
-        # who is forgotten from now on is removed after it
+        index = index_of(collection, space)
+        await self._stores.vectors.upsert(index, points)
+        await self._stores.vectors.flush(index)
+        # a face deleted meanwhile may have been removed from the target before this copy arrived;
+        # one that is deleted from now on is removed after it
         ids = [face.id for face in faces]
         left = {face.id for face in await self._stores.records.faces.get(collection.id, ids)}
         if forgotten := [face for face in ids if face not in left]:
-            await remove_vectors(self._stores, home, forgotten)
+            await remove_vectors(self._stores, index, forgotten)
         await self._stores.records.faces.mark_copied(ids, space)
 
     async def _with_crops(
         self, collection: CollectionRecord, faces: Sequence[FaceRecord]
     ) -> tuple[Sequence[FaceRecord], Crops]:
-        """Read the crops of those faces that are not forgotten meanwhile: [N,112,112,3] uint8."""
+        """Read the crops of the faces that were not deleted meanwhile: [N,112,112,3] uint8."""
         records, ids = self._stores.records.faces, [face.id for face in faces]
         sealed = {crop.face_id: crop for crop in await records.crops(ids)}
-        # asked afterwards: who is still there now had a crop before, or never
+        # read afterwards: a face that still exists had its crop before, or never had one
         faces = await records.get(collection.id, ids)
         missing = [face.id for face in faces if face.id not in sealed]
         if missing:
@@ -271,12 +273,12 @@ class Migrations:
         raise ConflictError("the embedding stage does not answer")
 
     async def _verify(self, collection: CollectionRecord, migration: Migration) -> None:
-        """Every face is in the target, and a sample of them is what the model says now."""
-        home = home_of(collection, migration.target)
+        """Check that every face is in the target, and that a sample equals new embeddings."""
+        index = index_of(collection, migration.target)
         for drift in await self._repair.find_drift():
-            if drift.home == home and drift.missing:
+            if drift.index == index and drift.missing:
                 raise ConflictError(f"{len(drift.missing)} faces are missing in the target")
-        sample = await self._stores.vectors.scroll(home, limit=_SAMPLE)
+        sample = await self._stores.vectors.scroll(index, limit=_SAMPLE)
         ids = [point.face_id for point in sample.points]
         faces, crops = await self._with_crops(
             collection, await self._stores.records.faces.get(collection.id, ids)

@@ -1,4 +1,4 @@
-"""What subjects may be called: what people are called, and what cannot be mistaken.
+"""Valid names of subjects: names of people that cannot be confused with others.
 
 A name is a record's key, a part of a path and a text on a screen. What is not seen (control
 characters, spaces at the ends) or changes how the rest is seen (marks of direction) is refused;
@@ -20,11 +20,11 @@ _REFUSED: Final = {
 _MOST_PARTS: Final = 4
 """Characters that NFC makes one of, at most."""
 _JOINERS: Final = frozenset("\u200c\u200d")
-"""Not seen either, but Persian, Hindi and other names are spelled with them."""
+"""Invisible, too, but part of the spelling of Persian, Hindi and other names."""
 
 
 def subject_name(text: str) -> str:
-    """The name of a subject in one form (Unicode NFC); raises ValueError saying what is wrong."""
+    """Return the name of a subject in Unicode NFC; raises ValueError that says what is wrong."""
     name = _clean(text, MAX_NAME)
     if name in (".", ".."):
         message = f"{name!r} is no name: paths give it a meaning of its own"
@@ -33,13 +33,13 @@ def subject_name(text: str) -> str:
 
 
 def short_text(text: str) -> str:
-    """A text for people to read, in one form; raises ValueError saying what is wrong."""
+    """Return a text in Unicode NFC; raises ValueError that says what is wrong."""
     return _clean(text, MAX_TEXT)
 
 
 def _clean(text: str, most: int) -> str:
     if len(text) > _MOST_PARTS * most:
-        # composed it is still too long: megabytes of text are not looked at
+        # too long even when composed, so that megabytes of text are not normalised
         message = f"it has {len(text)} characters, 1 to {most} may be"
         raise ValueError(message)
     for character in text:

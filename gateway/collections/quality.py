@@ -1,4 +1,4 @@
-"""Which faces are good enough to be remembered."""
+"""Which faces are good enough to be enrolled."""
 
 from typing import Final, Literal
 
@@ -7,7 +7,7 @@ from gateway.types import Quality, QualityLimits
 Gate = Literal["off", "standard", "strict"]
 
 STANDARD: Final = QualityLimits()
-"""What the API calls acceptable anywhere."""
+"""Limits of what every route calls acceptable."""
 
 STRICT: Final = QualityLimits(
     min_size=80.0,
@@ -18,11 +18,11 @@ STRICT: Final = QualityLimits(
     max_pitch=20.0,
     max_roll=30.0,
 )
-"""What a passport photo easily meets: a gallery of these is searched with the fewest errors."""
+"""Limits that passport photos meet easily, for a gallery with the fewest search errors."""
 
 
 def why_rejected(quality: Quality, gate: Gate) -> tuple[str, ...]:
-    """Reasons against a face, empty for one that passes the gate."""
+    """Return the reasons against a face; empty if it passes the gate."""
     if gate == "off":
         return ()
     return (STRICT if gate == "strict" else STANDARD).reasons(quality)

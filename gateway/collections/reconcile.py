@@ -1,11 +1,11 @@
-"""Vectors and records brought together again, at start and by `aurum vectors check`."""
+"""Reconciles vectors with records, at start and in `aurum vectors check`."""
 
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.collections.base import Actor, Stores, home_of
+from gateway.collections.base import Actor, Stores, index_of
 from gateway.collections.enrol import remove_vectors
 from gateway.collections.erase import Forgetting, spaces_of
 from gateway.records.types import CollectionRecord, FaceRecord
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a crash had left behind and is settled now."""
+    """Numbers of leftovers of a crash that were settled."""
 
     unacknowledged: int
     half_forgotten: int
@@ -28,32 +28,32 @@ class Repaired:
 
     @property
     def anything(self) -> bool:
-        """Whether there was anything."""
+        """Whether there were leftovers."""
         return bool(self.unacknowledged or self.half_forgotten or self.collections)
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What vectors and records of one collection disagree about.
+    """Differences between the vectors and records of one collection.
 
     orphans: vectors without a face; missing: faces without a vector, by space.
     """
 
     collection: CollectionRecord | None
-    home: VectorCollection
+    index: VectorCollection
     orphans: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 class Repair:
-    """Settles what was cut off, finds what drifted."""
+    """Settles interrupted writes, and finds and repairs differences."""
 
     def __init__(self, stores: Stores, forgetting: Forgetting) -> None:
         self._stores = stores
         self._forgetting = forgetting
 
     async def settle(self, *, older_than: float | None = None) -> Repaired:
-        """Take back what was never acknowledged, finish what was being forgotten.
+        """Remove what was never acknowledged, and finish deletions.
 
         older_than: leave younger journal lines alone, they may be under way (seconds since 1970).
         """
@@ -90,37 +90,40 @@ class Repair:
             (record.tenant, record.name): record
             for record in await self._stores.records.collections.all()
         }
-        homes = set(await self._stores.vectors.collections())
+        indexes = set(await self._stores.vectors.collections())
         for record in records.values():
             if record.space is not None:
-                homes.add(home_of(record, record.space))
+                indexes.add(index_of(record, record.space))
         drifts = [
-            await self._compare(records.get((home.tenant, home.collection)), home)
-            for home in sorted(homes)
+            await self._compare(
+                records.get((index.tenant, index.collection)),
+                index,
+            )
+            for index in sorted(indexes)
         ]
         return tuple(drift for drift in drifts if drift.orphans or drift.missing)
 
-    async def _compare(self, record: CollectionRecord | None, home: VectorCollection) -> Drift:
-        held = await self._vector_ids(home)
+    async def _compare(self, record: CollectionRecord | None, index: VectorCollection) -> Drift:
+        held = await self._vector_ids(index)
         if record is None:
-            return Drift(None, home, tuple(sorted(held)), ())
+            return Drift(None, index, tuple(sorted(held)), ())
         expected: set[str] = set()
         after = None
         faces = self._stores.records.faces
         while page := await faces.page(record.id, limit=_PAGE, after=after, over=True):
-            expected |= {f.id for f in page if home.space in (f.space, f.copied_to)}
+            expected |= {f.id for f in page if index.space in (f.space, f.copied_to)}
             after = (page[-1].created_at, page[-1].id)
-        # a face may be under way right now: neither side is wrong then
+        # a face may be being written right now: neither side is wrong then
         young = {f.id for f in await faces.in_state("pending")}
         orphans = held - expected - young
-        return Drift(record, home, tuple(sorted(orphans)), tuple(sorted(expected - held)))
+        return Drift(record, index, tuple(sorted(orphans)), tuple(sorted(expected - held)))
 
-    async def _vector_ids(self, home: VectorCollection) -> set[str]:
+    async def _vector_ids(self, index: VectorCollection) -> set[str]:
         held: set[str] = set()
         cursor = None
         try:
             while True:
-                page = await self._stores.vectors.scroll(home, limit=_PAGE, cursor=cursor)
+                page = await self._stores.vectors.scroll(index, limit=_PAGE, cursor=cursor)
                 held |= {point.face_id for point in page.points}
                 cursor = page.next_cursor
                 if cursor is None:
@@ -129,22 +132,22 @@ class Repair:
             return held
 
     async def mend(self, drifts: Sequence[Drift]) -> None:
-        """Remove vectors that nobody owns, and faces whose vector is lost.
+        """Remove vectors without a record, and faces whose vector is lost.
 
-        A face that still has a vector in another space only loses the claim to this one.
+        A face that has a vector in another space only loses its claim to this one.
         """
         for drift in drifts:
             if drift.collection is None:
-                await self._stores.vectors.drop(drift.home)
+                await self._stores.vectors.drop(drift.index)
                 continue
-            await remove_vectors(self._stores, drift.home, drift.orphans)
+            await remove_vectors(self._stores, drift.index, drift.orphans)
             await self._mend_missing(drift.collection, drift)
 
     async def _mend_missing(self, collection: CollectionRecord, drift: Drift) -> None:
         faces = await self._stores.records.faces.get(collection.id, drift.missing, over=True)
-        copies = [f for f in faces if f.space != drift.home.space]
+        copies = [f for f in faces if f.space != drift.index.space]
         await self._stores.records.faces.mark_copied([f.id for f in copies], None)
-        lost = [f for f in faces if f.space == drift.home.space]
+        lost = [f for f in faces if f.space == drift.index.space]
         if lost:
             spaces = spaces_of(collection, lost)
             log.warning("faces without a vector are removed", extra={"spaces": spaces})

@@ -1,4 +1,4 @@
-"""Finding faces again."""
+"""Searches collections for faces."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.collections.base import CropEmbedder, Crops, Stores, home_of
+from gateway.collections.base import CropEmbedder, Crops, Stores, index_of
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError, InvalidRequestError
 from gateway.records.types import CollectionRecord, MetadataValue
@@ -21,7 +21,7 @@ from gateway.vectors.base import (
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A face that is looked for. crop: [112,112,3] uint8 RGB, None for a raw embedding."""
+    """A face to search for. crop: [112,112,3] uint8 RGB, None for a raw embedding."""
 
     vector: Vector
     space: str
@@ -30,7 +30,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How many subjects (or faces) at most, from which cosine on, with which metadata."""
+    """Most subjects (or faces), the lowest cosine similarity, and filters."""
 
     limit: int
     min_similarity: float
@@ -40,7 +40,7 @@ class SearchOptions:
 
 
 class Search:
-    """Asks the vectors of one collection."""
+    """Searches the vectors of one collection."""
 
     def __init__(self, stores: Stores, embedder: CropEmbedder) -> None:
         self._stores = stores
@@ -54,18 +54,18 @@ class Search:
         *,
         deadline: Deadline,
     ) -> tuple[tuple[Match, ...], ...]:
-        """The matches of each probe, best first; a collection without faces has none."""
+        """Return the matches of each probe, most similar first; none for an empty collection."""
         if collection.space is None or not probes:
             return tuple(() for _ in probes)
-        home = home_of(collection, collection.space)
-        # forgetting comes a while after their time is over, finding them ends at once
+        index = index_of(collection, collection.space)
+        # expired faces are deleted some time later, but must not be found any more
         over = await self._stores.records.faces.over_ids(collection.id, at=time.time())
         where = FaceFilter(options.subject, options.metadata, over)
         found: list[tuple[Match, ...]] = []
         for vector in await self._in_space(collection.space, probes, deadline):
             try:
                 matches = await self._stores.vectors.search(
-                    home,
+                    index,
                     vector,
                     limit=options.limit,
                     min_similarity=options.min_similarity,
@@ -73,7 +73,7 @@ class Search:
                     by_subject=options.by_subject,
                 )
             except UnknownVectorCollectionError:
-                # its first face is being written
+                # the first face is being written
                 matches = ()
             except DimensionMismatchError as error:
                 raise InvalidRequestError(str(error)) from error
@@ -83,11 +83,11 @@ class Search:
     async def _in_space(
         self, space: str, probes: Sequence[Probe], deadline: Deadline
     ) -> list[Vector]:
-        """Probes of a newer model are embedded again by the one that the collection lives in."""
+        """Embed probes of another space again, in the space of the collection."""
         if all(probe.space == space for probe in probes):
             return [probe.vector for probe in probes]
         crops = [probe.crop for probe in probes if probe.crop is not None]
         if len(crops) < len(probes):
-            message = f"the collection lives in space {space}, the embedding in {probes[0].space}"
+            message = f"the collection uses space {space}, the embedding {probes[0].space}"
             raise ConflictError(message)
         return list(await self._embedder.embed(np.stack(crops), space=space, deadline=deadline))

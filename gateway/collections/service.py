@@ -1,4 +1,4 @@
-"""Collections as a whole: their settings, and the parts that work on them."""
+"""The collections: their settings, and the components that work on them."""
 
 import asyncio
 import logging
@@ -18,6 +18,7 @@ from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
 from gateway.collections.reconcile import Repair
 from gateway.collections.search import Search
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import (
     AurumError,
     ConfigurationError,
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the settings allow."""
+    """Limits and intervals from the settings."""
 
     max_metadata_entries: int
     max_enrol_images: int
@@ -48,7 +49,7 @@ class Limits:
 
 
 class Collections:
-    """Everything that routes and commands do with collections."""
+    """All that routes and commands do with collections."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Collections:
         embedder: CropEmbedder,
         cipher: CropCipher,
         cache: ImageForgetter,
+        background: BackgroundTasks,
         *,
         scratch: Path,
         limits: Limits,
@@ -67,38 +69,43 @@ class Collections:
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.repair = Repair(stores, self.forgetting)
-        self.clusters = Clusters(stores, scratch=scratch, max_faces=limits.max_cluster_faces)
+        self.clusters = Clusters(
+            stores, background, scratch=scratch, max_faces=limits.max_cluster_faces
+        )
         self.migrations = Migrations(
             stores,
             embedder,
             cipher,
             self.repair,
+            background,
             settle_seconds=limits.request_timeout_seconds + _SETTLE_SECONDS,
         )
-        self._retention: asyncio.Task[None] | None = None
+        self._background = background
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Settle what a crash left, keep house meanwhile, stop all tasks at the end."""
+        """Settle leftovers of a crash, run retention meanwhile, stop all tasks at the end."""
         repaired = await self.repair.settle()
         if repaired.anything:
             log.warning("settled after a crash", extra={"repaired": str(repaired)})
-        await self.stores.records.answers.give_back_unfinished()
+        await self.stores.records.idempotency.give_back_unfinished()
         await self.clusters.settle()
         await self.migrations.resume()
-        self._retention = asyncio.create_task(self._keep_house(), name="aurum-retention")
         try:
-            yield
+            async with self._background.running(
+                "retention",
+                self._keep_house,
+                restart_seconds=self.limits.retention_interval_seconds,
+            ):
+                yield
         finally:
-            self._retention.cancel()
-            await asyncio.gather(self._retention, return_exceptions=True)
             await self.clusters.close()
             await self.migrations.close()
 
     async def create(
         self, caller: Caller, name: str, settings: CollectionSettings
     ) -> CollectionRecord:
-        """Make an empty collection; raises ConflictError if the name is taken."""
+        """Create an empty collection; raises ConflictError if the name is taken."""
         now = time.time()
         record = CollectionRecord(
             id=new_id(),
@@ -118,7 +125,7 @@ class Collections:
     async def change(
         self, collection: CollectionRecord, settings: CollectionSettings, actor: Actor
     ) -> CollectionRecord:
-        """Replace the settings. They hold for faces enrolled from now on.
+        """Replace the settings, for faces enrolled from now on.
 
         Switching `keep` to `none` deletes stored crops. Raises ConflictError while
         they are needed for a move.
@@ -135,17 +142,17 @@ class Collections:
         return collection if changed is None else changed
 
     async def kept_crop(self, collection: CollectionRecord, face_id: str) -> npt.NDArray[np.uint8]:
-        """The aligned face that was kept, [112,112,3] uint8 RGB.
+        """Return the stored crop of a face, [112,112,3] uint8 RGB.
 
-        Raises NotFoundError where there is none, StorageUnavailableError where the key is another.
+        Raises NotFoundError if there is none, StorageUnavailableError if the key is wrong.
         """
         face = await self.stores.face(collection, face_id)
         sealed = await self.stores.records.faces.crops([face.id])
         if not sealed:
             why = (
-                f"{collection.name} keeps none (keep=none)"
+                f"{collection.name} stores none (keep=none)"
                 if collection.settings.keep == "none"
-                else "it was enrolled as an embedding, or while the collection kept none"
+                else "it was enrolled as an embedding, or while the collection stored none"
             )
             raise NotFoundError(f"there is no crop of face {face.id}: {why}")
         try:
@@ -156,7 +163,7 @@ class Collections:
         return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
 
     async def forget_expired(self, *, at: float) -> int:
-        """Forget every face whose time is over; returns how many there were."""
+        """Delete every expired face; returns how many there were."""
         forgotten = 0
         while expired := await self.stores.records.faces.expired(at=at, limit=_EXPIRED_AT_ONCE):
             groups: dict[str, list[FaceRecord]] = {}
@@ -176,8 +183,6 @@ class Collections:
                 await self.forget_expired(at=time.time())
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
             except AurumError as error:
-                # the homes are away: the next turn tries again
+                # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})
-            except Exception:  # the supervisor of this task
-                log.exception("retention failed")
             await asyncio.sleep(self.limits.retention_interval_seconds)

@@ -1,6 +1,5 @@
 """One gRPC channel to Triton: requests in, typed errors out."""
 
-import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +17,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -64,7 +64,7 @@ class TritonCalls:
 
     def __init__(self, address: str) -> None:
         self._client = InferenceServerClient(address, channel_args=_CHANNEL)
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way = BackgroundTasks()
 
     async def infer(
         self,
@@ -124,26 +124,15 @@ class TritonCalls:
         Triton 24.10 was seen to die (signal 11) when a call to the ensemble is cancelled while
         other calls run: a caller that hangs up must not take the server from all others.
         """
-        call = asyncio.ensure_future(
-            self._client.infer(
-                model,
-                tensors,
-                version,
-                wanted,
-                client_timeout=seconds + _LEFT_ALONE_SECONDS,
-                parameters=dict(parameters) if parameters else None,
-            )
+        call = self._client.infer(
+            model,
+            tensors,
+            version,
+            wanted,
+            client_timeout=seconds + _LEFT_ALONE_SECONDS,
+            parameters=dict(parameters) if parameters else None,
         )
-        self._under_way.add(call)
-        call.add_done_callback(self._ended)
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(call)
-
-    def _ended(self, call: asyncio.Task[Any]) -> None:
-        self._under_way.discard(call)
-        if not call.cancelled():
-            # fetched here, so that the error of a call that nobody awaits is not reported as lost
-            call.exception()
+        return await self._under_way.outlast(f"call-{model}", call, seconds=seconds)
 
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         """List the stages of the contract with their versions, as Triton's index has them."""
@@ -179,8 +168,7 @@ class TritonCalls:
 
     async def close(self) -> None:
         """Close the channel; calls under way have a moment, then end with an error."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
+        await self._under_way.settle(seconds=_CLOSING_SECONDS)
         await self._client.close()
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.client import Array, TritonCalls
@@ -43,7 +44,7 @@ class VersionBook:
         self._learnt_at = -REFRESH_SECONDS
         self._served: frozenset[tuple[str, str]] = frozenset()
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._refreshes = BackgroundTasks()
 
     async def name(self, stage: str, identifier: int, *, deadline: Deadline) -> Weights:
         """Name the weights behind an id of an answer; version None if no ready version has it."""
@@ -106,9 +107,7 @@ class VersionBook:
 
     async def close(self) -> None:
         """Stop a refresh under way."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._refreshes.close()
 
     def _with_id(self, stage: str, version: StageVersion) -> StageVersion:
         found = self._ids.get((stage, version.version)) if version.ready else None
@@ -120,8 +119,8 @@ class VersionBook:
         return since is None or self._clock() - since > _PATIENCE_SECONDS
 
     def _refresh_aside(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._refresh(), name="aurum-versions")
+        if not self._refreshes:
+            self._refreshes.start("versions", self._refresh())
 
     async def _refresh(self) -> None:
         async with self._lock:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gateway.concurrency import AdmissionControl, SlowGate
+from gateway.concurrency import AdmissionControl, BackgroundTasks, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -45,7 +45,7 @@ _UNCOMPUTABLE: Final = "Non-zero status code returned while running"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TritonAnswer:
     """What Triton answered with 200; `head_bytes` where tensors follow the JSON."""
 
     body: bytes
@@ -75,18 +75,18 @@ class TritonHttp:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._under_way: set[asyncio.Task[Answer]] = set()
+        self._under_way = BackgroundTasks()
 
     def check(self) -> None:
         """Raise InferenceUnavailableError if an inference that comes now would wait too long."""
         self._slots.check()
 
-    async def get(self, path: str, *, deadline: Deadline) -> Answer:
+    async def get(self, path: str, *, deadline: Deadline) -> TritonAnswer:
         """Ask about the server or a model; raises as `refusal`, and RequestTimeoutError."""
         seconds = deadline.remaining_seconds()
         return await self._wait(self._call("GET", path, None, deadline), seconds)
 
-    async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> Answer:
+    async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> TritonAnswer:
         """Run a model; raises as `AdmissionControl.check` and `refusal`, and RequestTimeoutError.
 
         The call goes on, and holds its slot, when nobody waits for it any more: Triton 24.10 was
@@ -98,38 +98,26 @@ class TritonHttp:
 
     async def close(self) -> None:
         """Close the connections; calls under way have a moment, then end with an error."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_CLOSING_SECONDS)
-        for call in self._under_way:
-            call.cancel()
+        await self._under_way.settle(seconds=_CLOSING_SECONDS)
+        await self._under_way.close()
         await self._session.close()
 
-    async def _infer(self, path: str, request: Packed, deadline: Deadline) -> Answer:
+    async def _infer(self, path: str, request: Packed, deadline: Deadline) -> TritonAnswer:
         if request.is_slow:
             async with self._slow.turn(deadline):
                 return await self._call("POST", path, request, deadline)
         with self._slots.take():
             return await self._call("POST", path, request, deadline)
 
-    async def _wait(self, work: Coroutine[Any, Any, Answer], seconds: float) -> Answer:
-        call = asyncio.ensure_future(work)
-        self._under_way.add(call)
-        call.add_done_callback(self._ended)
+    async def _wait(self, work: Coroutine[Any, Any, TritonAnswer], seconds: float) -> TritonAnswer:
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(call)
+            return await self._under_way.outlast("call-kserve", work, seconds=seconds)
         except TimeoutError as error:
             raise RequestTimeoutError("inference did not answer within the deadline") from error
 
-    def _ended(self, call: asyncio.Task[Answer]) -> None:
-        self._under_way.discard(call)
-        if not call.cancelled():
-            # fetched here, so that the error of a call that nobody awaits is not reported as lost
-            call.exception()
-
     async def _call(
         self, method: str, path: str, request: Packed | None, deadline: Deadline
-    ) -> Answer:
+    ) -> TritonAnswer:
         """Call once more after a short random wait where Triton is not there."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -142,7 +130,7 @@ class TritonHttp:
 
     async def _call_once(
         self, method: str, path: str, request: Packed | None, deadline: Deadline
-    ) -> Answer:
+    ) -> TritonAnswer:
         if self._address is None:
             raise InferenceUnavailableError(
                 "this gateway was not given the address of Triton's HTTP (AURUM_TRITON_HTTP_URL)",
@@ -168,7 +156,7 @@ class TritonHttp:
                 body = await _read(response)
                 if response.status != _OK:
                     raise refusal(response.status, body, infers=request is not None)
-                return Answer(body, _head_bytes(response, body))
+                return TritonAnswer(body, _head_bytes(response, body))
         except (aiohttp.ClientError, OSError) as error:
             log.warning("triton unavailable", extra={"reason": str(error) or repr(error)})
             raise _unavailable() from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from gateway.collections.base import Stores
+from gateway.concurrency import BackgroundTasks
 from gateway.inference.base import Inference
 from gateway.monitoring.drift import Distributions
 from gateway.monitoring.golden_probe import GoldenProbe
@@ -48,6 +49,7 @@ async def open_watch(
     references: References,
     stores: Stores,
     metrics: Metrics,
+    background: BackgroundTasks,
 ) -> AsyncIterator[Watch]:
     """Watch, until the end of the block."""
     parts = ComponentProbes(
@@ -68,7 +70,7 @@ async def open_watch(
         scored=settings.scoring == "on",
     )
     try:
-        async with parts.running(), portrait.running():
+        async with parts.running(background), portrait.running(background):
             yield Watch(parts, portrait)
     finally:
         await lease.close()

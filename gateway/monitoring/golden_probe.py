@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.base import Inference
@@ -155,18 +156,16 @@ class GoldenProbe:
         return self._last
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, background: BackgroundTasks) -> AsyncIterator[None]:
         """Send it every interval, until the end of the block."""
         if not self.switched_on:
             yield
             return
         self._firsts = await asyncio.to_thread(_read_firsts, self._file)
-        task = asyncio.create_task(self._keep_sending(), name="aurum-portrait")
-        try:
+        async with background.running(
+            "portrait", self._keep_sending, restart_seconds=self._interval_seconds
+        ):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def turn(self) -> Report | None:
         """Send it if it is our turn, else take the report of another gateway, if there is one."""
@@ -241,10 +240,7 @@ class GoldenProbe:
     async def _keep_sending(self) -> None:
         while True:
             started = time.monotonic()
-            try:
-                await self.turn()
-            except Exception:  # the supervisor of this task
-                log.exception("portrait not sent")
+            await self.turn()
             await asyncio.sleep(max(self._interval_seconds - (time.monotonic() - started), 0))
 
 

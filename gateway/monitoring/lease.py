@@ -3,10 +3,7 @@
 import logging
 from typing import Final, Protocol
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from gateway.redis import UNREACHABLE, connect
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +53,7 @@ class RedisLease:
     """`Lease` in the Redis that all gateways share; always granted while Redis is away."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._client = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-        )
+        self._client = connect(url, purpose="lease", timeout_seconds=_TIMEOUT_SECONDS)
         self._key = f"{_PREFIX}:turn:{name}"
         self._report = f"{_PREFIX}:report:{name}"
 
@@ -69,7 +61,7 @@ class RedisLease:
         """See `Lease.take`."""
         try:
             return bool(await self._client.set(self._key, 1, nx=True, px=_milliseconds(seconds)))
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             log.debug("the lease is not shared", extra={"reason": str(error)})
             return True
 
@@ -77,14 +69,14 @@ class RedisLease:
         """See `Lease.publish`."""
         try:
             await self._client.set(self._report, report, px=_milliseconds(seconds))
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             log.debug("report is not shared", extra={"reason": str(error)})
 
     async def published(self) -> bytes | None:
         """See `Lease.published`."""
         try:
             found = await self._client.get(self._report)
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             log.debug("no report is shared", extra={"reason": str(error)})
             return None
         return found if isinstance(found, bytes) else None

@@ -8,10 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError
 from gateway.telemetry.metrics import PartMetrics
 
@@ -51,23 +53,18 @@ class ComponentProbes:
         self.states = {name: PartState(works=True, detail="not asked yet") for name in probes}
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, background: BackgroundTasks) -> AsyncIterator[None]:
         """Ask, until the end of the block."""
-        tasks = [
-            asyncio.create_task(self._keep_asking(name, probe), name=f"aurum-part-{name}")
-            for name, probe in self._probes.items()
-        ]
-        try:
+        async with AsyncExitStack() as stack:
+            for name, probe in self._probes.items():
+                work = partial(self._keep_asking, background, name, probe)
+                await stack.enter_async_context(background.running(f"part-{name}", work))
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep_asking(self, name: str, probe: Probe) -> None:
+    async def _keep_asking(self, background: BackgroundTasks, name: str, probe: Probe) -> None:
         while True:
             started = time.monotonic()
-            question = asyncio.ensure_future(self._ask(probe))
+            question = background.detach(f"part-{name}-question", self._ask(probe))
             try:
                 while not (await asyncio.wait({question}, timeout=self._patience_seconds))[0]:
                     waited = time.monotonic() - started

@@ -1,1 +1,1 @@
-"""What must be remembered beside the vectors: SQLite by default, PostgreSQL by URL."""
+"""Records of collections and faces, beside the vectors: SQLite by default, or PostgreSQL."""

@@ -1,4 +1,4 @@
-"""The records of clustering: the latest run of a collection and who is in which group."""
+"""Records of clustering: the latest run of a collection and the cluster of each face."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class ClusterRecords:
         self._database = database
 
     async def begin(self, run: ClusterRun) -> None:
-        """Write a new run in place of the one before; its groups stay until it is done."""
+        """Replace the previous run by a new one; its clusters stay until the new one is done."""
         mine = CLUSTER_RUNS.c.collection_id == run.collection_id
         row = {
             "collection_id": run.collection_id,
@@ -40,34 +40,34 @@ class ClusterRecords:
             await connection.execute(insert(CLUSTER_RUNS).values(row))
 
     async def latest(self, collection_id: str) -> ClusterRun | None:
-        """The latest run, finished or not."""
+        """Return the latest run, finished or not."""
         query = select(CLUSTER_RUNS).where(CLUSTER_RUNS.c.collection_id == collection_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _run(row)
 
     async def running(self) -> tuple[ClusterRun, ...]:
-        """Runs that nobody finished, for the start after a crash."""
+        """Return unfinished runs, for a start after a crash."""
         query = select(CLUSTER_RUNS).where(CLUSTER_RUNS.c.state == "running")
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(_run(row) for row in rows)
 
     async def progress(self, run: ClusterRun, done: int) -> None:
-        """Say how far a run is."""
+        """Write the progress of a run."""
         query = update(CLUSTER_RUNS).where(CLUSTER_RUNS.c.run_id == run.run_id).values(done=done)
         async with self._database.write() as connection:
             await connection.execute(query)
 
     async def fail(self, run: ClusterRun, detail: str, *, at: float) -> None:
-        """A run ended without groups; those of the one before stay."""
+        """Mark a run as failed; the clusters of the previous one stay."""
         values = {"state": "failed", "detail": detail, "finished_at": at}
         query = update(CLUSTER_RUNS).where(CLUSTER_RUNS.c.run_id == run.run_id).values(values)
         async with self._database.write() as connection:
             await connection.execute(query)
 
     async def finish(self, run: ClusterRun, members: Mapping[str, str], *, at: float) -> None:
-        """Replace the groups of the run before by (face id -> cluster id), at once.
+        """Replace the clusters of the previous run by (face id -> cluster id), atomically.
 
         Faces forgotten since the run began are left out.
         """
@@ -93,7 +93,7 @@ class ClusterRecords:
             )
 
     async def members(self, collection_id: str) -> dict[str, str]:
-        """Face id -> cluster id of the latest finished run."""
+        """Return face id -> cluster id of the latest finished run."""
         query = select(CLUSTER_MEMBERS.c.face_id, CLUSTER_MEMBERS.c.cluster_id).where(
             CLUSTER_MEMBERS.c.collection_id == collection_id
         )
@@ -104,7 +104,7 @@ class ClusterRecords:
     async def page(
         self, collection_id: str, *, limit: int, after: str | None
     ) -> tuple[Cluster, ...]:
-        """Groups by id, those after the id `after`; of the faces that exist."""
+        """Return clusters by id, behind the id `after`, with the faces that exist."""
         own = and_(CLUSTER_MEMBERS.c.collection_id == collection_id, living(clock.now()))
         together = CLUSTER_MEMBERS.join(FACES, FACES.c.id == CLUSTER_MEMBERS.c.face_id)
         ids = select(CLUSTER_MEMBERS.c.cluster_id).select_from(together).where(own).distinct()

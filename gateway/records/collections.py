@@ -1,4 +1,4 @@
-"""The records of collections."""
+"""Records of collections."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -42,7 +42,7 @@ class CollectionRecords:
             raise ConflictError(message) from error
 
     async def find(self, *, tenant: str, name: str) -> CollectionRecord | None:
-        """One collection, whatever its state."""
+        """Return a collection in any state."""
         query = select(COLLECTIONS).where(
             and_(COLLECTIONS.c.tenant == tenant, COLLECTIONS.c.name == name)
         )
@@ -51,7 +51,7 @@ class CollectionRecords:
         return None if row is None else _record(row)
 
     async def get(self, collection_id: str) -> CollectionRecord | None:
-        """One collection by id, whatever its state."""
+        """Return a collection by id, in any state."""
         query = select(COLLECTIONS).where(COLLECTIONS.c.id == collection_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
@@ -60,7 +60,7 @@ class CollectionRecords:
     async def page(
         self, *, tenant: str, limit: int, after: str | None
     ) -> tuple[CollectionRecord, ...]:
-        """Active collections of a tenant by name, those after the name `after`."""
+        """Return active collections of a tenant by name, behind the name `after`."""
         query = (
             select(COLLECTIONS)
             .where(COLLECTIONS.c.tenant == tenant, COLLECTIONS.c.state == "active")
@@ -74,7 +74,7 @@ class CollectionRecords:
         return tuple(_record(row) for row in rows)
 
     async def all(self) -> tuple[CollectionRecord, ...]:
-        """Every collection of every tenant."""
+        """Return every collection of every tenant."""
         async with self._database.read() as connection:
             rows = (await connection.execute(select(COLLECTIONS))).mappings().all()
         return tuple(_record(row) for row in rows)
@@ -98,7 +98,7 @@ class CollectionRecords:
     async def switch_space(
         self, collection_id: str, *, space: str, dimension: int, migration: Migration | None
     ) -> None:
-        """Point searches to another space and write the migration's state, at once."""
+        """Switch searches to another space and write the state of the migration, atomically."""
         await self._update(
             collection_id,
             {
@@ -109,21 +109,21 @@ class CollectionRecords:
         )
 
     async def set_migration(self, collection_id: str, migration: Migration | None) -> None:
-        """Write the state of a migration, or that there is none."""
+        """Write the state of a migration; None removes it."""
         value = None if migration is None else asdict(migration)
         await self._update(collection_id, {"migration": value})
 
     async def mark_deleting(self, collection_id: str) -> None:
-        """From now on the collection does not exist for users."""
+        """Hide the collection from users, from now on."""
         await self._update(collection_id, {"state": "deleting"})
 
     async def remove(self, collection_id: str) -> None:
-        """Remove the record and everything that hangs on it."""
+        """Remove the record and all that refers to it."""
         async with self._database.write() as connection:
             await connection.execute(delete(COLLECTIONS).where(COLLECTIONS.c.id == collection_id))
 
     async def spaces(self) -> Sequence[str]:
-        """Spaces that some collection needs."""
+        """Return the spaces that collections use."""
         spaces: set[str] = set()
         for record in await self.all():
             if record.space is not None:

@@ -1,4 +1,4 @@
-"""Crops are sealed before they reach the database.
+"""Encrypts crops before they reach the database.
 
 AES-256-GCM with the key of a file that lies beside the database, not in it. `CropCipher` is what
 a key management service would implement instead.
@@ -21,14 +21,14 @@ _NONCE_BYTES: Final = 12
 
 
 class CropCipher(Protocol):
-    """Seals crops. A sealed crop opens for its own face id only."""
+    """Encrypts crops, each bound to its face id."""
 
     def seal(self, face_id: str, crop: bytes) -> SealedCrop:
         """Encrypt one crop."""
         ...
 
     def open(self, crop: SealedCrop) -> bytes:
-        """Decrypt one crop; raises ConfigurationError if the key is another one."""
+        """Decrypt one crop; raises ConfigurationError if the key is wrong."""
         ...
 
 
@@ -46,7 +46,7 @@ class FileKeyCipher:
 
     @classmethod
     def load(cls, file: Path) -> "FileKeyCipher":
-        """Read the key; the first time, make one."""
+        """Read the key, or create one if there is none."""
         try:
             return cls(file.read_bytes())
         except FileNotFoundError:
@@ -59,7 +59,7 @@ class FileKeyCipher:
             handle.flush()
             os.fsync(handle.fileno())
         try:
-            # of two that start at once, one key wins: link fails where the name exists
+            # of two processes that start at once, one key wins: link fails if the name exists
             os.link(temporary, file)
         except FileExistsError:
             pass

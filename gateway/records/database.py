@@ -1,4 +1,4 @@
-"""One way to SQLite and PostgreSQL: connections, transactions, migrations, errors."""
+"""Connections, transactions, migrations and errors of SQLite and PostgreSQL."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
 Observer = Callable[[str, float, bool], None]
-"""Observer the operation, its seconds and whether it worked."""
+"""Called with an operation, its seconds and whether it succeeded."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -34,7 +34,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._reads = engine
         self._writes = engine.execution_options(**{_WRITES: True})
-        # SQLite has one writer at a time and lets the others sleep and ask again: queue instead
+        # SQLite has one writer at a time and makes the others poll, so they queue here instead
         alone = engine.dialect.name == "sqlite"
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
         self._file = Path(engine.url.database) if alone and engine.url.database else None
@@ -44,7 +44,7 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> "Database":
-        """Connect and migrate; of several that start at once, one migrates and the others wait.
+        """Connect and migrate; of several processes that start at once, one migrates.
 
         Raises ConfigurationError for a URL of another kind, StorageUnavailableError where no
         database answers.
@@ -71,10 +71,10 @@ class Database:
         return database
 
     async def health(self) -> str:
-        """Read a row and name the database; raises StorageUnavailableError where that fails."""
+        """Read a row and name the database; raises StorageUnavailableError if that fails."""
         async with _in_our_words(), self._reads.connect() as connection:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-        # SQLite goes on in a file that has no name any more, and all is lost with the process
+        # SQLite would continue in a deleted file, whose data is lost when the process ends
         if await asyncio.to_thread(_inode, self._file) != self._inode:
             raise StorageUnavailableError(f"records: {self._file} was removed or replaced")
         name = "SQLite" if self._file is not None else "PostgreSQL"
@@ -82,14 +82,14 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads."""
+        """Open a transaction that only reads."""
         with self._timed("read"):
             async with _in_our_words(), self._reads.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes: on the disk when the block ends, undone if it raises."""
+        """Open a transaction that writes: durable when the block ends, undone if it raises."""
         with self._timed("write"):
             async with self._turn, _in_our_words(), self._writes.begin() as connection:
                 yield connection
@@ -100,7 +100,7 @@ class Database:
 
     @contextmanager
     def _timed(self, operation: str) -> Iterator[None]:
-        # waiting for a turn and for a connection included
+        # including the wait for a turn and for a connection
         started, worked = time.monotonic(), True
         try:
             yield
@@ -112,7 +112,7 @@ class Database:
 
 
 def _inode(file: Path | None) -> tuple[int, int] | None:
-    """Which file a name means now; None for none."""
+    """Identify the file that a path names; None if there is none."""
     try:
         status = None if file is None else file.stat()
     except OSError:
@@ -121,7 +121,7 @@ def _inode(file: Path | None) -> tuple[int, int] | None:
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a SQLite file."""
+    """Return the URL of a SQLite file."""
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
@@ -146,13 +146,13 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        # what is deleted is overwritten, so that a forgotten crop is not in the file
+        # deleted data is overwritten, so that no deleted crop stays in the file
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
-        # a reader that turns writer would be refused at once, not wait: take the lock first
+        # a reader that becomes a writer fails instead of waiting, so take the lock first
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -51,17 +51,17 @@ class FaceRecords:
         return Begun(tuple(new), known)
 
     async def commit(self, face_ids: Sequence[str]) -> None:
-        """Say that the vectors are on the disk; from now on the faces exist."""
+        """Mark faces whose vectors are on the disk; from now on they exist."""
         await self._set_state(face_ids, "committed")
 
     async def begin_forgetting(self, face_ids: Sequence[str]) -> None:
-        """From now on the faces do not exist, whatever happens before they are removed."""
+        """Mark faces as deleted; from now on they do not exist, even if a crash follows."""
         await self._update(face_ids, {"state": "deleting", "claim": None})
 
     async def remove(self, face_ids: Sequence[str]) -> int:
-        """Remove lines, crops and kept answers that name them; returns how many crops.
+        """Remove faces, crops and kept answers that name them; returns the number of crops.
 
-        A subject's record goes with its last face, also a kept one if the face's time was over.
+        A subject's record is removed with its last face, a kept one only if the face had expired.
         """
         crops, at = 0, clock.now()
         columns = (FACES.c.collection_id, FACES.c.subject, FACES.c.expires_at)
@@ -76,7 +76,7 @@ class FaceRecords:
                     if row.expires_at is not None and row.expires_at <= at
                 }
                 await lock_records(connection, subjects)
-                # the foreign key would cascade, but the receipt counts
+                # the foreign key would cascade, but the receipt needs the number
                 removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(part)))
                 crops += removed.rowcount
                 naming = (
@@ -97,7 +97,7 @@ class FaceRecords:
     async def get(
         self, collection_id: str, face_ids: Sequence[str], *, over: bool = False
     ) -> tuple[FaceRecord, ...]:
-        """The faces of these ids."""
+        """Return the faces with these ids."""
         found: list[FaceRecord] = []
         query = _committed(collection_id, over=over)
         for part in _parts(face_ids):
@@ -105,18 +105,18 @@ class FaceRecords:
         return tuple(found)
 
     async def of_subject(self, collection_id: str, subject: str) -> tuple[FaceRecord, ...]:
-        """All faces of a subject."""
+        """Return all faces of a subject."""
         return await self._all(_committed(collection_id).where(FACES.c.subject == subject))
 
     async def of_image(self, collection_id: str, image_sha256: str) -> tuple[FaceRecord, ...]:
-        """All faces that came from an image."""
+        """Return all faces of an image."""
         return await self._all(
             _committed(collection_id).where(FACES.c.image_sha256 == image_sha256)
         )
 
     async def in_state(self, state: Literal["pending", "deleting"]) -> tuple[FaceRecord, ...]:
-        """All faces left in a state, for the repair at start."""
-        # the second condition is that of the index
+        """Return all faces in a state, for the repair at start."""
+        # the second condition makes the query use the partial index
         query = select(*_COLUMNS).where(FACES.c.state == state, FACES.c.state != "committed")
         return await self._all(query)
 
@@ -128,7 +128,7 @@ class FaceRecords:
         collection_id: str | None = None,
         subject: str | None = None,
     ) -> tuple[FaceRecord, ...]:
-        """Faces whose time is over and that are not forgotten yet, of all collections or of one."""
+        """Return expired faces that are not deleted yet, of all collections or of one."""
         query = select(*_COLUMNS).where(FACES.c.state == "committed", FACES.c.expires_at <= at)
         if collection_id is not None:
             query = query.where(FACES.c.collection_id == collection_id)
@@ -137,7 +137,7 @@ class FaceRecords:
         return await self._all(query.limit(limit))
 
     async def over_ids(self, collection_id: str, *, at: float) -> tuple[str, ...]:
-        """Ids of faces whose time is over and whose vectors may still be there."""
+        """Return ids of expired faces, whose vectors may still exist."""
         query = select(FACES.c.id).where(
             FACES.c.collection_id == collection_id, FACES.c.expires_at <= at
         )
@@ -153,7 +153,7 @@ class FaceRecords:
         subject: str | None = None,
         over: bool = False,
     ) -> tuple[FaceRecord, ...]:
-        """Faces, oldest first, those after (time, id)."""
+        """Return faces, oldest first, behind (time, id)."""
         query = _committed(collection_id, over=over)
         query = query.order_by(FACES.c.created_at, FACES.c.id).limit(limit)
         if after is not None:
@@ -165,7 +165,7 @@ class FaceRecords:
         return await self._all(query)
 
     async def ids(self, collection_id: str) -> frozenset[str]:
-        """The ids of all faces of a collection."""
+        """Return the ids of all faces of a collection."""
         query = select(FACES.c.id).where(
             FACES.c.collection_id == collection_id, living(clock.now())
         )
@@ -173,7 +173,7 @@ class FaceRecords:
             return frozenset((await connection.execute(query)).scalars())
 
     async def count(self, collection_id: str) -> tuple[int, int]:
-        """Faces and subjects of a collection."""
+        """Return the numbers of faces and subjects of a collection."""
         at = clock.now()
         query = select(func.count(), func.count(FACES.c.subject.distinct())).where(
             FACES.c.collection_id == collection_id, living(at)
@@ -184,7 +184,7 @@ class FaceRecords:
             return faces, subjects + (await connection.execute(others)).scalar_one()
 
     async def count_copied(self, collection_id: str, space: str) -> int:
-        """Faces that lie in `space`, by birth or by migration."""
+        """Return the number of faces with a vector in `space`, enrolled there or copied."""
         query = select(func.count()).where(
             FACES.c.collection_id == collection_id,
             living(clock.now()),
@@ -196,7 +196,7 @@ class FaceRecords:
     async def not_in_space(
         self, collection_id: str, space: str, *, limit: int, after: str = ""
     ) -> tuple[FaceRecord, ...]:
-        """Faces without a vector in `space`, by id."""
+        """Return faces without a vector in `space`, by id."""
         return await self._all(
             _committed(collection_id)
             .where(
@@ -209,11 +209,11 @@ class FaceRecords:
         )
 
     async def mark_copied(self, face_ids: Sequence[str], space: str | None) -> None:
-        """Say that the faces have a vector in a second space, too."""
+        """Mark faces that have a vector in a second space; None removes the mark."""
         await self._update(face_ids, {"copied_to": space})
 
     async def move_space(self, collection_id: str, *, source: str, target: str) -> None:
-        """After a cut-over or rollback: `target` is home, `source` the copy, where both exist."""
+        """Swap space and copy of the faces in both: `target` becomes the space, after a switch."""
         both = and_(
             FACES.c.collection_id == collection_id,
             FACES.c.space == source,
@@ -225,7 +225,7 @@ class FaceRecords:
             )
 
     async def forget_copies(self, collection_id: str, space: str) -> None:
-        """The copies in `space` are gone."""
+        """Remove the marks of copies in `space`."""
         query = (
             update(FACES)
             .where(FACES.c.collection_id == collection_id, FACES.c.copied_to == space)
@@ -235,7 +235,7 @@ class FaceRecords:
             await connection.execute(query)
 
     async def crops(self, face_ids: Sequence[str]) -> tuple[SealedCrop, ...]:
-        """The encrypted crops of these faces that have one."""
+        """Return the encrypted crops of these faces."""
         found: list[SealedCrop] = []
         async with self._database.read() as connection:
             for part in _parts(face_ids):
@@ -245,7 +245,7 @@ class FaceRecords:
         return tuple(found)
 
     async def count_crops(self, collection_id: str) -> int:
-        """How many faces of a collection have a crop that is kept."""
+        """Return how many faces of a collection have a stored crop."""
         query = (
             select(func.count())
             .select_from(CROPS.join(FACES, CROPS.c.face_id == FACES.c.id))
@@ -255,7 +255,7 @@ class FaceRecords:
             return (await connection.execute(query)).scalar_one()
 
     async def remove_crops(self, collection_id: str) -> int:
-        """Remove all crops of a collection, not its faces; returns how many there were."""
+        """Remove all crops of a collection, but not its faces; returns how many there were."""
         own = select(FACES.c.id).where(FACES.c.collection_id == collection_id)
         async with self._database.write() as connection:
             removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(own)))
@@ -278,9 +278,9 @@ class FaceRecords:
 async def _known(
     connection: AsyncConnection, faces: Sequence[FaceRecord]
 ) -> dict[str, tuple[FaceRecord, ...]]:
-    """By claim, faces that are or will be remembered of the images of new ones.
+    """Return by claim the faces that were or are being enrolled from the images of new ones.
 
-    An image that comes without a subject is known whomever it shows.
+    An image without a subject counts as known for every subject.
     """
     at = clock.now()
     digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
@@ -305,7 +305,7 @@ async def _known(
 
 
 async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
-    """Take the claims of new faces from those whose time is over."""
+    """Release the claims of expired faces that new faces need."""
     claims = sorted({face.claim for face in faces if face.claim is not None})
     for part in _parts(claims):
         query = update(FACES).where(
@@ -317,9 +317,9 @@ async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> 
 
 
 def _rows(faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
-    """The rows of new faces; the first of each image and subject claims the image.
+    """Make the rows of new faces; the first of each image and subject claims the image.
 
-    In the order of their claims, so that of two transactions one waits for the other.
+    Sorted by claim, so that of two transactions one waits instead of both deadlocking.
     """
     first: dict[str, str] = {}
     for face in faces:

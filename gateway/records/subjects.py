@@ -28,13 +28,13 @@ _BLANK: Mapping[str, Any] = {
 
 
 class SubjectRecords:
-    """Subjects by collection and name. One without a living face exists only if it is kept."""
+    """Subjects by collection and name; one without an existing face must be marked as kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, collection_id: str, name: str, *, at: float) -> SubjectRecord | None:
-        """One subject as it is at a time (seconds since 1970)."""
+        """Return a subject at a time (seconds since 1970)."""
         query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
@@ -49,7 +49,7 @@ class SubjectRecords:
         after: str | None = None,
         text: str = "",
     ) -> tuple[SubjectRecord, ...]:
-        """Subjects by name, those after the name `after`.
+        """Return subjects by name, behind the name `after`.
 
         text: words that must all be in the name, display name or external id; case and accents
         do not count.
@@ -88,7 +88,7 @@ class SubjectRecords:
         return _record({**row, **values})
 
     async def wipe(self, collection_id: str, name: str) -> None:
-        """Remove what was written into a record; the record goes, too, where it has no face."""
+        """Clear the fields of a record; remove a record without faces."""
         values = {**_BLANK, "search_text": fold(name)}
         async with self._database.write() as connection:
             await _lock(connection, collection_id, [name])
@@ -101,7 +101,7 @@ class SubjectRecords:
 
 
 async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
-    """Make the records that these new faces of a collection need, and lock them all.
+    """Create the records that new faces of a collection need, and lock them.
 
     What was written about a subject while its faces lived, and their time is over, is dropped.
     """
@@ -120,7 +120,7 @@ async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord])
     ]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(SUBJECTS)
-    # an update that changes nothing locks what is there, which "do nothing" would not
+    # an update without a change locks an existing row, which "do nothing" would not
     taken = statement.on_conflict_do_update(
         index_elements=[SUBJECTS.c.collection_id, SUBJECTS.c.name],
         set_={"name": statement.excluded.name},
@@ -137,7 +137,7 @@ async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord])
 
 
 async def lock_records(connection: AsyncConnection, subjects: Iterable[tuple[str, str]]) -> None:
-    """Keep others from making or removing these records, (collection id, name), meanwhile."""
+    """Lock records, (collection id, name), against creation and removal."""
     for collection_id, names in _by_collection(subjects).items():
         await _lock(connection, collection_id, names)
 
@@ -145,21 +145,21 @@ async def lock_records(connection: AsyncConnection, subjects: Iterable[tuple[str
 async def drop_records(
     connection: AsyncConnection, subjects: Iterable[tuple[str, str]], *, kept: bool
 ) -> None:
-    """Remove those of these records that have no face any more; `kept`: also where it is kept."""
+    """Remove the records among these that have no face; `kept` includes kept ones."""
     for collection_id, names in _by_collection(subjects).items():
         query = delete(SUBJECTS).where(_named(collection_id, names), not_(exists(_faces())))
         await connection.execute(query if kept else query.where(not_(SUBJECTS.c.kept)))
 
 
 def living(at: float) -> ColumnElement[bool]:
-    """Faces that exist at a time (seconds since 1970): acknowledged, and their time is not over."""
+    """Select faces that exist at a time (seconds since 1970): acknowledged and not expired."""
     return and_(
         FACES.c.state == "committed", or_(FACES.c.expires_at.is_(None), FACES.c.expires_at > at)
     )
 
 
 def faceless(collection_id: str, at: float) -> ColumnElement[bool]:
-    """Subjects of a collection that exist without a living face."""
+    """Select subjects of a collection that exist without a face."""
     return and_(
         SUBJECTS.c.collection_id == collection_id,
         SUBJECTS.c.kept,
@@ -168,7 +168,7 @@ def faceless(collection_id: str, at: float) -> ColumnElement[bool]:
 
 
 def fold(text: str) -> str:
-    """Text as it is searched: without case and accents."""
+    """Fold case and accents of a text for searching."""
     parts = unicodedata.normalize("NFKD", text.casefold())
     return "".join(part for part in parts if not unicodedata.combining(part)).casefold()
 
@@ -178,7 +178,7 @@ def _over(at: float) -> ColumnElement[bool]:
 
 
 def _faces() -> Any:
-    """The faces of the subject of an outer query, in any state."""
+    """Select the faces of the subject of an outer query, in any state."""
     return (
         select(FACES.c.id)
         .where(
@@ -207,7 +207,7 @@ def _shown(collection_id: str, at: float) -> Any:
 
 
 async def _lock(connection: AsyncConnection, collection_id: str, names: Collection[str]) -> None:
-    # in one order, so that no two wait for each other; SQLite has one writer anyway
+    # in one order, so that no two transactions deadlock; SQLite has one writer anyway
     query = select(SUBJECTS.c.name).where(_named(collection_id, names)).order_by(SUBJECTS.c.name)
     await connection.execute(query.with_for_update())
 

@@ -49,7 +49,7 @@ COLLECTIONS: Final = Table(
 )
 """state: `active`, or `deleting` while its vectors are being removed."""
 _SELDOM: Final = text("state <> 'committed'")
-"""Nearly all faces are committed: an index of those finds nothing, and SQLite would prefer it."""
+"""Nearly all faces are committed: an index on them would be useless, but SQLite would prefer it."""
 _ENDS: Final = text("expires_at IS NOT NULL")
 
 FACES: Final = Table(
@@ -144,7 +144,7 @@ ANSWERED_FACES: Final = Table(
     ),
     Index(None, "face_id"),
 )
-"""Which faces a kept answer names."""
+"""Faces that a kept answer names."""
 
 AUDIT: Final = Table(
     "audit",
@@ -160,7 +160,8 @@ AUDIT: Final = Table(
     Column("request_id", String(64)),
     Index(None, "tenant", "at"),
 )
-"""Who did what to how many, when. No image, crop, vector, face id or subject."""
+"""Audit log: who did what to how many faces, and when. It has no image, crop, vector, face id
+or subject."""
 
 CLUSTER_RUNS: Final = Table(
     "cluster_runs",
@@ -180,7 +181,7 @@ CLUSTER_RUNS: Final = Table(
     Column("started_at", Double, nullable=False),
     Column("finished_at", Double),
 )
-"""The latest run for a collection. state: `running`, `done`, `failed`."""
+"""The latest run of a collection. state: `running`, `done`, `failed`."""
 
 CLUSTER_MEMBERS: Final = Table(
     "cluster_members",
@@ -190,4 +191,4 @@ CLUSTER_MEMBERS: Final = Table(
     Column("cluster_id", String(36), nullable=False),
     Index(None, "collection_id", "cluster_id"),
 )
-"""Which group each face was put in by the latest finished run."""
+"""The cluster of each face in the latest finished run."""

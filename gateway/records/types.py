@@ -1,4 +1,4 @@
-"""What the records hold, frozen."""
+"""The records as frozen dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ MigrationState = Literal["backfill", "verified", "switched", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class CollectionSettings:
-    """What a user decides per collection.
+    """Settings of a collection.
 
     keep: `none`, or `crop`: the aligned faces, encrypted, so that they can be embedded anew.
     quality: gate of enrolment, see `collections/quality.py`.
@@ -28,7 +28,7 @@ class CollectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A change of embedding space under way.
+    """A running move to another embedding space.
 
     source and target are spaces; `switched`: searches already ask the target, the source is kept
     for a rollback.
@@ -44,7 +44,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """One collection; space and dimension are empty until the first face."""
+    """A collection; space and dimension are None before the first face."""
 
     id: str
     tenant: str
@@ -86,7 +86,7 @@ class FaceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What became of new faces.
+    """The outcome of writing new faces.
 
     faces: those that are written as `pending`, in the order given. known: by claim, the faces
     that the same image has given this subject before; nothing was written for them. busy: another
@@ -100,7 +100,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class SubjectRecord:
-    """Whom faces show; faces: how many there are."""
+    """A person; faces: number of enrolled faces."""
 
     name: str
     display_name: str | None
@@ -123,7 +123,7 @@ class SealedCrop:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of the audit: no image, vector, face id or subject."""
+    """A line of the audit log, without image, vector, face id or subject."""
 
     at: float
     tenant: str
@@ -137,7 +137,7 @@ class AuditLine:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer that was given under an idempotency key; status None: still under way."""
+    """An answer under an idempotency key; status None while its request is running."""
 
     fingerprint: str
     status: int | None
@@ -161,7 +161,7 @@ class ClusterRun:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One group of faces of a collection."""
+    """A cluster of faces of a collection."""
 
     cluster_id: str
     size: int
@@ -170,4 +170,4 @@ class Cluster:
 
 
 IDEMPOTENCY_SECONDS: Final = 86_400
-"""How long an answer is kept under its `Idempotency-Key`."""
+"""How long an answer is kept."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.base import Inference
@@ -41,12 +42,14 @@ class Trials:
         engine: CandidateInference,
         inference: Inference,
         metrics: TrialMetrics,
+        background: BackgroundTasks,
         *,
         timeout_seconds: float,
     ) -> None:
         self._engine = engine
         self._inference = inference
         self._metrics = metrics
+        self._background = background
         self._timeout_seconds = timeout_seconds
         self._judge = FailureGuard()
         self._beside: asyncio.Task[None] | None = None
@@ -118,7 +121,7 @@ class Trials:
     async def close(self) -> None:
         """Wait for what runs beside: its call must not be cancelled."""
         if self._beside is not None:
-            await asyncio.gather(self._beside, return_exceptions=True)
+            await asyncio.wait({self._beside})
 
     @property
     def _asked(self) -> Candidate | None:
@@ -185,8 +188,8 @@ class Trials:
         if busy or asyncio.get_running_loop().time() < self._rests_until:
             self.report.skipped()
             return
-        self._beside = asyncio.create_task(
-            self._compare(candidate, data, asked, analysis), name="aurum-trial"
+        self._beside = self._background.start(
+            "trial", self._compare(candidate, data, asked, analysis)
         )
 
     async def _compare(
@@ -236,24 +239,20 @@ async def open_trials(
     engine: CandidateInference,
     inference: Inference,
     metrics: TrialMetrics,
+    background: BackgroundTasks,
     *,
     timeout_seconds: float,
 ) -> AsyncIterator[Trials]:
     """Keep learning what is tried until the end."""
-    trials = Trials(engine, inference, metrics, timeout_seconds=timeout_seconds)
-    task = asyncio.create_task(_keep_learning(trials), name="aurum-trials")
+    trials = Trials(engine, inference, metrics, background, timeout_seconds=timeout_seconds)
     try:
-        yield trials
+        async with background.running("trials", lambda: _keep_learning(trials)):
+            yield trials
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         await trials.close()
 
 
 async def _keep_learning(trials: Trials) -> None:
     while True:
-        try:
-            await trials.refresh()
-        except Exception:  # the supervisor of this task: without it a trial would never end
-            log.exception("what is tried was not learnt")
+        await trials.refresh()
         await asyncio.sleep(_INTERVAL_SECONDS)

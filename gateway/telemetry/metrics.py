@@ -1,7 +1,7 @@
 """What Prometheus sees of the gateway; one registry for each app."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -40,6 +40,12 @@ class Metrics:
         )
         self.errors = Counter(
             "aurum_errors", "Problems answered, by code.", ["code"], registry=self.registry
+        )
+        self.task_crashes = Counter(
+            "aurum_background_task_crashes",
+            "Background tasks that failed unexpectedly, by task.",
+            ["task"],
+            registry=self.registry,
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
@@ -116,6 +122,13 @@ class PartMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.circuit_open = Gauge(
+            "aurum_circuit_open",
+            "1 while calls to an upstream that failed repeatedly are refused, by upstream: "
+            "redis, qdrant.",
+            ["upstream"],
+            registry=registry,
+        )
         self.collections = Gauge(
             "aurum_vectors_collections",
             "Vector collections, one for each space.",
@@ -131,6 +144,12 @@ class PartMetrics:
             "Resident memory of Qdrant Edge's process; 0 where there is none.",
             registry=registry,
         )
+
+    def circuit(self, upstream: str) -> Callable[[bool], None]:
+        """Export the state of an upstream's circuit; returns its observer."""
+        gauge = self.circuit_open.labels(upstream)
+        gauge.set(0)
+        return gauge.set
 
 
 class PortraitMetrics:

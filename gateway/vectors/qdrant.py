@@ -1,13 +1,14 @@
 """Vectors in a Qdrant server or cluster, over gRPC (`AURUM_QDRANT_URL`)."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     NO_FILTER,
@@ -38,13 +39,24 @@ _HTTP_PORT = 6333
 _GRPC_PORT = 6334
 _INDEXING_THRESHOLD_KB = 10_000
 _RETRY_SECONDS = 2
+_FAILURES = 5
+_SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""Statuses that gRPC makes up itself where no server answers."""
 _T = TypeVar("_T")
 
 
 class QdrantVectorStore:
     """The client of a Qdrant server; the server indexes in the background by itself."""
 
-    def __init__(self, client: AsyncQdrantClient, tuning: VectorTuning) -> None:
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        tuning: VectorTuning,
+        *,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._breaker = breaker or CircuitBreaker()
+        self._last_failure = ""
         self._client = client
         self._tuning = tuning
         self._params = models.SearchParams(
@@ -56,7 +68,13 @@ class QdrantVectorStore:
 
     @classmethod
     async def open(
-        cls, url: str, tuning: VectorTuning, *, api_key: str | None, timeout_seconds: float
+        cls,
+        url: str,
+        tuning: VectorTuning,
+        *,
+        api_key: str | None,
+        timeout_seconds: float,
+        observer: StateObserver = lambda _: None,
     ) -> "QdrantVectorStore":
         """Connect; raises StorageUnavailableError where nothing answers.
 
@@ -74,19 +92,22 @@ class QdrantVectorStore:
             timeout=max(1, round(timeout_seconds)),
             check_compatibility=False,
         )
-        store = cls(client, tuning)
+        breaker = CircuitBreaker(
+            failures=_FAILURES, retry_seconds=_RETRY_SECONDS, observer=observer
+        )
+        store = cls(client, tuning, breaker=breaker)
         await store.collections()
         return store
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:
         """See `VectorStore.create`."""
-        if await _reach(self._client.collection_exists(collection.name)):
+        if await self._reach(self._client.collection_exists(collection.name)):
             existing = await self._dimension(collection)
             if existing != dimension:
                 message = f"{collection.name} holds vectors of {existing}, not of {dimension}"
                 raise DimensionMismatchError(message)
             return
-        await _reach(
+        await self._reach(
             self._client.create_collection(
                 collection.name,
                 vectors_config=models.VectorParams(size=dimension, distance=models.Distance.COSINE),
@@ -105,7 +126,7 @@ class QdrantVectorStore:
         )
         fields = [*KEYWORD_FIELDS, *map(metadata_field, self._tuning.indexed_metadata)]
         for name in fields:
-            await _reach(
+            await self._reach(
                 self._client.create_payload_index(
                     collection.name, name, field_schema=models.PayloadSchemaType.KEYWORD
                 )
@@ -113,7 +134,7 @@ class QdrantVectorStore:
 
     async def collections(self) -> tuple[VectorCollection, ...]:
         """See `VectorStore.collections`."""
-        answer = await _reach(self._client.get_collections())
+        answer = await self._reach(self._client.get_collections())
         parsed = (VectorCollection.parse(entry.name) for entry in answer.collections)
         return tuple(sorted(collection for collection in parsed if collection is not None))
 
@@ -130,20 +151,20 @@ class QdrantVectorStore:
             )
             for point in points
         ]
-        await _reach(self._client.upsert(collection.name, points=batch, wait=True))
+        await self._reach(self._client.upsert(collection.name, points=batch, wait=True))
 
     async def delete(self, collection: VectorCollection, face_ids: Sequence[str]) -> int:
         """See `VectorStore.delete`."""
         await self._dimension(collection)
         if not face_ids:
             return 0
-        held = await _reach(
+        held = await self._reach(
             self._client.retrieve(
                 collection.name, ids=list(face_ids), with_payload=False, with_vectors=False
             )
         )
         selector = models.PointIdsList(points=list(face_ids))
-        await _reach(self._client.delete(collection.name, points_selector=selector, wait=True))
+        await self._reach(self._client.delete(collection.name, points_selector=selector, wait=True))
         return len(held)
 
     async def delete_subject(self, collection: VectorCollection, subject: str) -> int:
@@ -151,7 +172,7 @@ class QdrantVectorStore:
         where = FaceFilter(subject)
         held = await self.count(collection, where)
         selector = models.FilterSelector(filter=_must(where))
-        await _reach(self._client.delete(collection.name, points_selector=selector, wait=True))
+        await self._reach(self._client.delete(collection.name, points_selector=selector, wait=True))
         return held
 
     async def search(
@@ -167,7 +188,7 @@ class QdrantVectorStore:
         """See `VectorStore.search`."""
         _check(vector, await self._dimension(collection))
         if by_subject:
-            grouped = await _reach(
+            grouped = await self._reach(
                 self._client.query_points_groups(
                     collection.name,
                     group_by=SUBJECT,
@@ -182,7 +203,7 @@ class QdrantVectorStore:
             )
             hits = [hit for group in grouped.groups for hit in group.hits]
         else:
-            answer = await _reach(
+            answer = await self._reach(
                 self._client.query_points(
                     collection.name,
                     query=vector.tolist(),
@@ -207,7 +228,7 @@ class QdrantVectorStore:
     ) -> VectorPage:
         """See `VectorStore.scroll`."""
         await self._dimension(collection)
-        records, following = await _reach(
+        records, following = await self._reach(
             self._client.scroll(
                 collection.name,
                 scroll_filter=_filter(where),
@@ -225,7 +246,7 @@ class QdrantVectorStore:
     ) -> tuple[FacePoint, ...]:
         """See `VectorStore.retrieve`."""
         await self._dimension(collection)
-        records = await _reach(
+        records = await self._reach(
             self._client.retrieve(
                 collection.name, ids=list(face_ids), with_payload=True, with_vectors=True
             )
@@ -235,7 +256,7 @@ class QdrantVectorStore:
     async def count(self, collection: VectorCollection, where: FaceFilter = NO_FILTER) -> int:
         """See `VectorStore.count`."""
         await self._dimension(collection)
-        answer = await _reach(
+        answer = await self._reach(
             self._client.count(collection.name, count_filter=_filter(where), exact=True)
         )
         return answer.count
@@ -243,7 +264,7 @@ class QdrantVectorStore:
     async def info(self, collection: VectorCollection) -> VectorInfo:
         """See `VectorStore.info`."""
         dimension = await self._dimension(collection)
-        answer = await _reach(self._client.get_collection(collection.name))
+        answer = await self._reach(self._client.get_collection(collection.name))
         return VectorInfo(
             dimension=dimension,
             points=await self.count(collection),
@@ -253,9 +274,9 @@ class QdrantVectorStore:
 
     async def drop(self, collection: VectorCollection) -> bool:
         """See `VectorStore.drop`."""
-        if not await _reach(self._client.collection_exists(collection.name)):
+        if not await self._reach(self._client.collection_exists(collection.name)):
             return False
-        await _reach(self._client.delete_collection(collection.name))
+        await self._reach(self._client.delete_collection(collection.name))
         return True
 
     async def flush(self, collection: VectorCollection) -> None:
@@ -271,6 +292,39 @@ class QdrantVectorStore:
         """Close the channel."""
         await self._client.close()
 
+    async def _reach(self, call: Coroutine[Any, Any, _T]) -> _T:
+        """Await a call to the server, unless its circuit is open; translate its errors.
+
+        Raises:
+            UnknownVectorCollectionError: there is no such collection.
+            InsufficientStorageError: the disk of the server is full.
+            StorageUnavailableError: the server does not answer, did not just before, or failed.
+
+        """
+        if not self._breaker.allows_call():
+            call.close()
+            raise _unavailable(f"Qdrant does not answer: {self._last_failure}")
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            detail = error.details() or ""
+            self._note(detail, answered=error.code() not in _SILENT)
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise UnknownVectorCollectionError(detail) from error
+            raise _unavailable(detail) from error
+        except (ResponseHandlingException, UnexpectedResponse, OSError) as error:
+            self._note(str(error), answered=isinstance(error, UnexpectedResponse))
+            raise _unavailable(str(error)) from error
+        self._note("", answered=True)
+        return answer
+
+    def _note(self, detail: str, *, answered: bool) -> None:
+        if answered:
+            self._breaker.succeeded()
+        else:
+            self._last_failure = detail
+            self._breaker.failed()
+
     def _quantization(self) -> models.ScalarQuantization | None:
         if self._tuning.quantization == "off":
             return None
@@ -282,9 +336,9 @@ class QdrantVectorStore:
 
     async def _dimension(self, collection: VectorCollection) -> int:
         # asked every time: another gateway may have dropped or remade the collection
-        if not await _reach(self._client.collection_exists(collection.name)):
+        if not await self._reach(self._client.collection_exists(collection.name)):
             raise UnknownVectorCollectionError(collection.name)
-        answer = await _reach(self._client.get_collection(collection.name))
+        answer = await self._reach(self._client.get_collection(collection.name))
         params = answer.config.params.vectors
         if not isinstance(params, models.VectorParams):
             message = f"{collection.name} was not made by this program"
@@ -319,19 +373,6 @@ def _must(where: FaceFilter) -> models.Filter:
 
 def _filter(where: FaceFilter) -> models.Filter | None:
     return _must(where) if where != NO_FILTER else None
-
-
-async def _reach(call: Awaitable[_T]) -> _T:
-    """Await a call to the server and say in our words what went wrong."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        detail = error.details() or ""
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            raise UnknownVectorCollectionError(detail) from error
-        raise _unavailable(detail) from error
-    except (ResponseHandlingException, UnexpectedResponse, OSError) as error:
-        raise _unavailable(str(error)) from error
 
 
 def _unavailable(detail: str) -> InsufficientStorageError | StorageUnavailableError:

@@ -9,6 +9,7 @@ from gateway.cache.base import CacheError
 from gateway.cache.keys import entry_key
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
+from gateway.redis import connect
 from tests.support import redis
 
 A, B = "a" * 64, "b" * 64
@@ -125,3 +126,11 @@ async def test_entries_that_could_not_be_dropped_are_not_read_and_dropped_later(
         assert await cache.health() is None
         assert await cache.get(A, ["x"]) == {}
         await cache.close()
+
+
+async def test_clients_show_their_purpose_to_the_server(redis_url):
+    client = connect(redis_url, purpose="lease", timeout_seconds=1)
+    try:
+        assert await client.client_getname() == "aurum-lease"
+    finally:
+        await client.aclose()

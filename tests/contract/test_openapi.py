@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from gateway.api.body import BodySpec
 from gateway.api.context import SERVICES
 from gateway.api.examples import EXAMPLES
-from gateway.api.middleware import PROBLEMS
+from gateway.api.problems import PROBLEMS
 from gateway.api.table import ROUTES
 from gateway.app import DOCUMENT, create_app
 from gateway.settings import Settings

@@ -249,20 +249,20 @@ async def test_an_idempotency_key_is_claimed_once(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = {"tenant": "default", "key": "k", "fingerprint": "f"}
-    claims = await asyncio.gather(*(records.answers.begin(**claim) for _ in range(8)))
+    claims = await asyncio.gather(*(records.idempotency.begin(**claim) for _ in range(8)))
     assert sum(claimed is None for claimed in claims) == 1
-    await records.answers.finish(tenant="default", key="k", status=201, body='{"faces": []}')
-    again = await records.answers.begin(**claim)
+    await records.idempotency.finish(tenant="default", key="k", status=201, body='{"faces": []}')
+    again = await records.idempotency.begin(**claim)
     assert again is not None
     assert (again.status, again.body) == (201, '{"faces": []}')
-    assert await records.answers.begin(**{**claim, "tenant": "other"}) is None
+    assert await records.idempotency.begin(**{**claim, "tenant": "other"}) is None
     tomorrow = time.time() + 86_401
     monkeypatch.setattr(time, "time", lambda: tomorrow)
-    assert await records.answers.begin(**claim) is None
-    await records.answers.give_back(tenant="default", key="k")
-    assert await records.answers.begin(**claim) is None
-    await records.answers.give_back_unfinished()
-    assert await records.answers.begin(**claim) is None
+    assert await records.idempotency.begin(**claim) is None
+    await records.idempotency.give_back(tenant="default", key="k")
+    assert await records.idempotency.begin(**claim) is None
+    await records.idempotency.give_back_unfinished()
+    assert await records.idempotency.begin(**claim) is None
 
 
 async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
@@ -270,23 +270,23 @@ async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
 ) -> None:
     _, faces = await enrolled(records, 3)
     for key, named in (("both", faces[:2]), ("other", faces[2:])):
-        await records.answers.begin(tenant="default", key=key, fingerprint="f")
+        await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
         ids = [each.id for each in named]
-        await records.answers.finish(
+        await records.idempotency.finish(
             tenant="default", key=key, status=201, body=" ".join(ids), face_ids=[*ids, ids[0]]
         )
     await records.faces.remove([faces[1].id])
-    gone = await records.answers.begin(tenant="default", key="both", fingerprint="f")
+    gone = await records.idempotency.begin(tenant="default", key="both", fingerprint="f")
     assert gone is not None
     assert (gone.status, gone.body) == (201, None)
-    kept = await records.answers.begin(tenant="default", key="other", fingerprint="f")
+    kept = await records.idempotency.begin(tenant="default", key="other", fingerprint="f")
     assert kept is not None
     assert kept.body == faces[2].id
     # a day later the keys are free, whatever their answers named
     tomorrow = time.time() + 86_401
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     for key in ("both", "other"):
-        assert await records.answers.begin(tenant="default", key=key, fingerprint="f") is None
+        assert await records.idempotency.begin(tenant="default", key=key, fingerprint="f") is None
 
 
 async def test_audit_lines_are_listed_newest_first(records: RecordStore) -> None:

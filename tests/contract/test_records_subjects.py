@@ -146,10 +146,10 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     over = replace(a_face(collection), expires_at=set_clock.now() + 0.3)
     stays = a_face(collection, 1, "bert")
     await wrote(records, over, stays)
-    await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
     named = {"tenant": "default", "key": "k", "status": 201, "body": "{}"}
-    await records.answers.finish(**named, face_ids=[over.id])
-    kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    await records.idempotency.finish(**named, face_ids=[over.id])
+    kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
     assert kept is not None
     assert kept.body == "{}"
     assert await records.faces.count(collection.id) == (2, 2)
@@ -165,7 +165,7 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     assert len(await records.faces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
     assert await records.faces.over_ids(collection.id, at=set_clock.now()) == (over.id,)
     assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
-    kept = await records.answers.begin(tenant="default", key="k", fingerprint="f")
+    kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
     assert kept is not None
     assert (kept.status, kept.body) == (201, None)
     # repair and deletion see it until it is removed
@@ -440,8 +440,8 @@ async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
         assert [each.name for each in found] == ["Bert"]
         # a request that was answered with a duplicate is carried out again; the other is replayed
         claim = {"tenant": "default", "fingerprint": "f"}
-        assert await records.answers.begin(key="double", **claim) is None
-        replayed = await records.answers.begin(key="first", **claim)
+        assert await records.idempotency.begin(key="double", **claim) is None
+        replayed = await records.idempotency.begin(key="first", **claim)
         assert replayed is not None
         assert replayed.body == "{}"
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.collections.base import home_of
+from gateway.collections.base import index_of
 from gateway.errors import ConflictError
 from tests.support.collection_world import ACTOR, World, current, enrol, make, until_switched, who
 from tests.support.collections import (
@@ -35,7 +35,7 @@ async def test_a_move_to_a_new_space_loses_nobody(world: World) -> None:
     await until_switched(world)
     moved = await current(world)
     assert (moved.space, moved.dimension) == (NEW, 48)
-    assert await world.vectors.count(home_of(collection, NEW)) == 70
+    assert await world.vectors.count(index_of(collection, NEW)) == 70
     for number in (0, 5, 69, 100):
         assert await who(world, number, space=NEW) == [f"p{number}"]
     assert await who(world, 6, space=NEW) == []
@@ -44,7 +44,7 @@ async def test_a_move_to_a_new_space_loses_nobody(world: World) -> None:
     await world.service.migrations.rollback(await current(world))
     back = await current(world)
     assert (back.space, back.dimension, back.migration) == (OLD, 32, None)
-    assert home_of(collection, NEW) not in await world.vectors.collections()
+    assert index_of(collection, NEW) not in await world.vectors.collections()
     for number in (0, 69, 100, 101):
         assert await who(world, number, space=NEW) == [f"p{number}"]
     assert await world.service.repair.find_drift() == ()
@@ -72,7 +72,7 @@ async def test_who_is_forgotten_while_they_are_moved_is_not_brought_back(
     monkeypatch.setattr(part, name, forget_first)
     await world.service.migrations.start(await current(world), deadline=in_time())
     await until_switched(world)
-    assert await world.vectors.count(home_of(collection, NEW)) == 2
+    assert await world.vectors.count(index_of(collection, NEW)) == 2
     assert await who(world, 2, space=NEW) == []
     assert await who(world, 3, space=NEW) == ["p3"]
     assert await world.service.repair.find_drift() == ()
@@ -86,7 +86,7 @@ async def test_a_finished_move_drops_the_old_space(world: World) -> None:
     await until_switched(world)
     await world.service.migrations.finish(await current(world))
     world.embedder.spaces = [NEW]
-    assert home_of(collection, OLD) not in await world.vectors.collections()
+    assert index_of(collection, OLD) not in await world.vectors.collections()
     assert await who(world, 2, space=NEW) == ["p2"]
     assert (await current(world)).migration is None
     assert await world.records.collections.spaces() == [NEW]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.collections.base import Stores, home_of
+from gateway.collections.base import Stores, index_of
 from gateway.collections.search import Probe, SearchOptions
 from gateway.errors import ConflictError, InsufficientStorageError, NotFoundError
 from gateway.vectors.base import VectorStore
@@ -71,7 +71,7 @@ async def test_a_forgotten_collection_is_gone_and_its_name_is_free(world: World)
     assert (receipt.faces, receipt.vectors, receipt.crops) == (3, 3, 3)
     with pytest.raises(NotFoundError):
         await current(world)
-    assert home_of(collection, OLD) not in await world.vectors.collections()
+    assert index_of(collection, OLD) not in await world.vectors.collections()
     await make(world)
     await enrol(world, 4)
     assert await who(world, 1) == []
@@ -124,7 +124,7 @@ async def test_what_was_cut_off_is_settled_at_the_start(world: World, tmp_path: 
     service, _ = collections_on(world.vectors, world.records, tmp_path, world.embedder)
     async with service.running():
         pass
-    points = await world.vectors.scroll(home_of(collection, OLD), limit=10)
+    points = await world.vectors.scroll(index_of(collection, OLD), limit=10)
     assert [point.face_id for point in points.points] == [kept]
     assert await world.records.faces.count_crops(collection.id) == 1
     assert not await world.records.faces.in_state("pending")
@@ -134,7 +134,7 @@ async def test_what_was_cut_off_is_settled_at_the_start(world: World, tmp_path: 
 async def test_drift_is_found_and_mended(world: World) -> None:
     collection = await make(world)
     lost, orphan, kept = await enrol(world, 1, 2, 3)
-    home = home_of(collection, OLD)
+    home = index_of(collection, OLD)
     await world.vectors.delete(home, [lost])
     await world.records.faces.remove([orphan])
     (drift,) = await world.service.repair.find_drift()

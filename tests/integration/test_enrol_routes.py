@@ -185,7 +185,7 @@ async def test_a_key_does_not_outlive_the_face(client: aiohttp.ClientSession) ->
     problem = await call(
         client, "POST", f"{at}/faces", status=404, json=bodies[0], headers=headers[0]
     )
-    assert (problem["code"], "forgotten" in problem["detail"]) == ("not_found", True)
+    assert (problem["code"], "deleted" in problem["detail"]) == ("not_found", True)
     # a retry enrols nobody again, and others keep their answers
     assert await found(client, at, 0) == []
     await call(client, "POST", f"{at}/faces", status=201, json=bodies[1], headers=headers[1])

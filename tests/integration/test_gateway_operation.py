@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from gateway.api.middleware import PROBLEMS
+from gateway.api.problems import PROBLEMS
 from gateway.errors import AurumError, InferenceUnavailableError, RequestTimeoutError
 from gateway.registry.reference import REFERENCE_FILE
 from tests.support.fake_inference import SPACE, FakeInference, photo

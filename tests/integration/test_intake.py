@@ -11,7 +11,7 @@ from gateway.cache.factory import open_answers
 from gateway.collections.intake import EnrolOptions, Intake, NamedImage
 from gateway.collections.search import SearchOptions
 from gateway.collections.service import Collections
-from gateway.concurrency import AdmissionControl, CpuPool
+from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool
 from gateway.images import ImageLimits
 from gateway.pipeline import Pipeline, Selection
 from gateway.records.types import CollectionRecord, CollectionSettings
@@ -38,7 +38,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     engine, metrics, workers = FakeInference(), Metrics(), CpuPool(1)
     async with (
         edge_stores(tmp_path) as stores,
-        open_answers(Settings(), engine, metrics, release="t") as answers,
+        BackgroundTasks() as background,
+        open_answers(Settings(), engine, metrics, background, release="t") as answers,
     ):
         assert answers is not None
         async with asyncio.timeout(30):

@@ -10,7 +10,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from gateway.collections.base import Enrolled, home_of
+from gateway.collections.base import Enrolled, index_of
 from gateway.errors import ConflictError, NotFoundError, StorageUnavailableError
 from tests.integration.test_collections_service import finished_run
 from tests.support.collection_client import call, client, enrol, found, make
@@ -50,7 +50,7 @@ async def test_overlapping_batches_at_once(world: World) -> None:
         assert {each.face.state for each in answer} == {"committed"}
     assert await world.records.faces.count(collection.id) == (5, 1)
     assert await world.records.faces.count_crops(collection.id) == 5
-    assert await world.vectors.count(home_of(collection, OLD)) == 5
+    assert await world.vectors.count(index_of(collection, OLD)) == 5
     assert await world.service.repair.find_drift() == ()
 
 
@@ -116,7 +116,7 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     collection = await make_world(world)
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     # as a gateway leaves it that is killed between record and vector
-    await world.vectors.delete(home_of(collection, OLD), [cut_off])
+    await world.vectors.delete(index_of(collection, OLD), [cut_off])
     await world.records.faces._set_state([cut_off], "pending")
     assert (await world.records.faces.count(collection.id)) == (0, 0)
     soon = type(in_time()).after(0.3)
@@ -212,7 +212,7 @@ async def test_receipts_do_not_depend_on_the_sweep(world: World) -> None:
     receipt = await world.service.forgetting.subject(await current(world), "anna", ACTOR)
     assert (receipt.faces, receipt.vectors) == (2, 2)
     # nothing of them is left, over or not
-    assert await world.vectors.count(home_of(collection, OLD)) == 0
+    assert await world.vectors.count(index_of(collection, OLD)) == 0
     faces = await enrol_numbers(world, 5, 6, subject="cleo")
     await over(world, faces[0])
     receipt = await world.service.forgetting.collection(await current(world), ACTOR)
@@ -237,7 +237,7 @@ async def test_groups_and_moves_leave_out_whose_time_is_over(world: World) -> No
     moved = await current(world)
     assert moved.migration is not None
     assert (moved.migration.done, moved.migration.total) == (4, 4)
-    assert await world.vectors.count(home_of(moved, NEW)) == 4
+    assert await world.vectors.count(index_of(moved, NEW)) == 4
     await world.service.migrations.finish(moved)
     assert await world.service.forget_expired(at=time.time()) == 2
     assert await world.service.repair.find_drift() == ()
@@ -277,7 +277,7 @@ async def test_over_is_over_by_http(
     ):
         await call(client, method, f"{at}/{path}", status=404)
     problem = await call(client, "POST", f"{at}/faces", status=404, json=data, headers=headers)
-    assert "forgotten" in problem["detail"]
+    assert "deleted" in problem["detail"]
     await call(client, "PATCH", at, status=200, json={"retention_days": None})
     await enrol(client, at, 2, "bert")
     assert await found(client, at, 2) == ["bert"]

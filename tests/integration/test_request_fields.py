@@ -159,7 +159,7 @@ async def test_a_conflict_says_when_to_come_back():
         first = asyncio.ensure_future(exchange(client, [start, PNG]))
         await fake.started.wait()
         answer = await exchange(client, [start, PNG])
-        assert "under way" in refused(answer, "conflict")
+        assert "still running" in refused(answer, "conflict")
         assert answer.headers["Retry-After"] == "1"
         assert (await first).status == 201
         answer = await send(client, "POST", "/api/collections", b'{"name": "people"}', JSON)

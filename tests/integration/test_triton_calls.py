@@ -241,7 +241,7 @@ async def test_an_old_book_is_read_anew_beside_the_request(engine, script):
     now = 31.0
     stale = await book.name("face_detection", 11, deadline=Deadline.after(5))
     assert stale.version == "1"
-    await book._task
+    await book._refreshes.settle(seconds=5)
     fresh = await book.name("face_detection", 11, deadline=Deadline.after(5))
     assert fresh.version == "2"
     await book.close()

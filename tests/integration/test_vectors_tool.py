@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.collections.base import home_of
+from gateway.collections.base import index_of
 from gateway.errors import StorageUnavailableError
 from gateway.records.types import CollectionSettings
 from gateway.settings import CHECKOUT
@@ -170,7 +170,7 @@ async def test_check_finds_and_repairs(tmp_path: Path) -> None:
     run = await asyncio.to_thread(aurum, tmp_path, "check")
     assert (run.returncode, run.stdout.strip()) == (0, "Vectors and records agree.")
     async with edge_stores(tmp_path) as stores:
-        await stores.vectors.delete(home_of(collection, OLD), [faces[0].id, faces[1].id])
+        await stores.vectors.delete(index_of(collection, OLD), [faces[0].id, faces[1].id])
         await stores.records.faces.remove([faces[2].id])
     run = await asyncio.to_thread(aurum, tmp_path, "check")
     assert run.returncode == 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from gateway.collections.base import Crops, FaceCandidate, Stores
 from gateway.collections.service import Collections, Limits
+from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
 from gateway.records.crypt import FileKeyCipher
@@ -127,6 +128,7 @@ def collections_on(
         embedder,
         FileKeyCipher.load(home / "crops.key"),
         cache,
+        BackgroundTasks(),
         scratch=home / "scratch",
         limits=Limits(
             max_metadata_entries=16,

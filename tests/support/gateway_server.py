@@ -8,7 +8,8 @@ from typing import Any
 
 from aiohttp import ClientSession, FormData, web
 
-from gateway.api.middleware import PROBLEMS
+from gateway.api.auth import Authorizer
+from gateway.api.problems import PROBLEMS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
 from gateway.inference.base import Inference
@@ -25,6 +26,8 @@ async def serving(
     inference: Inference,
     embedder: ClosableEmbedder | None = None,
     tried: CandidateInference | None = None,
+    *,
+    authorizer: Authorizer | None = None,
     **settings,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
@@ -33,7 +36,10 @@ async def serving(
     """
     if "home" not in settings:
         with TemporaryDirectory(prefix="aurum-home-") as home:
-            async with serving(inference, embedder, tried, home=home, **settings) as session:
+            settings["home"] = home
+            async with serving(
+                inference, embedder, tried, authorizer=authorizer, **settings
+            ) as session:
                 yield session
         return
 
@@ -54,6 +60,7 @@ async def serving(
         open_inference=open_inference,
         open_embedder=open_embedder,
         open_candidate=open_candidate,
+        authorizer=authorizer,
     )
     runner = make_runner(app, chosen)
     await runner.setup()

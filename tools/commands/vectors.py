@@ -94,8 +94,8 @@ def check(
         return
     table = Table("collection", "space", "vectors without a face", "faces without a vector")
     for drift in drifts:
-        name = f"{drift.home.tenant}/{drift.home.collection}"
-        table.add_row(name, drift.home.space, str(len(drift.orphans)), str(len(drift.missing)))
+        name = f"{drift.index.tenant}/{drift.index.collection}"
+        table.add_row(name, drift.index.space, str(len(drift.orphans)), str(len(drift.missing)))
     console.print(table)
     if repair:
         console.print("All of it was removed; enrol the lost faces again.")

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
+from gateway.redis import UNREACHABLE, connect
 from gateway.settings import Settings
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
@@ -85,11 +83,11 @@ class RedisPart:
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers."""
         del first  # it either answers in time or ends
-        client = Redis(unix_socket_path=str(self.socket), socket_timeout=_ASK_SECONDS)
+        client = connect(self.url, purpose="supervisor", timeout_seconds=_ASK_SECONDS)
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 return bool(await client.ping())
-        except (RedisError, OSError, TimeoutError):
+        except UNREACHABLE:
             return False
         finally:
             await client.aclose()

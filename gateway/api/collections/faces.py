@@ -1,14 +1,14 @@
-"""The faces of a collection: enrol, list, forget, search."""
+"""The faces of a collection: enrol, list, delete, search."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import numpy as np
 from aiohttp import web
 
-from gateway.api.body import Body, BodySpec, read_body
-from gateway.api.collections.routes import actor_of, collection_of, threshold_of
+from gateway.api.body import BodySpec
+from gateway.api.call import Answer, Call
+from gateway.api.collections.routes import actor_of, collection_of
 from gateway.api.collections.schemas import (
     EnrolIn,
     EnrolOut,
@@ -17,191 +17,120 @@ from gateway.api.collections.schemas import (
     SearchIn,
 )
 from gateway.api.collections.serializers import enrol_out, face_record_out, receipt_out, search_out
-from gateway.api.context import (
-    context_of,
-    dump_json,
-    json_answer,
-    read_options,
-    services_of,
-)
 from gateway.api.faces.serializers import png
-from gateway.api.pagination import read_cursor, write_cursor
+from gateway.api.pagination import read_page
 from gateway.api.shapes import NoOptions
 from gateway.collections.base import check_metadata
 from gateway.collections.intake import EnrolOptions, RawEmbedding
 from gateway.collections.search import SearchOptions
-from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
+from gateway.errors import InvalidRequestError
 from gateway.pipeline import Selection
 from gateway.records.types import CollectionRecord
 
 ENROL_BODY: Final = BodySpec(EnrolIn, "many")
 SEARCH_BODY: Final = BodySpec(SearchIn, "one")
-IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
-REPLAYED_HEADER: Final = "Idempotency-Replayed"
-_MAX_KEY: Final = 255
-_UNDER_WAY_SECONDS: Final = 1
 
 
-async def enrol_faces(request: web.Request) -> web.Response:
-    """Remember faces: of images, or embeddings."""
-    body = await read_body(request, ENROL_BODY, EnrolIn)
-    record = await collection_of(request)
-
-    async def work() -> tuple[int, EnrolOut]:
-        answer = await _enrol(request, record, body)
-        new = any(not face.duplicate for face in answer.faces)
-        return 201 if new else 200, answer
-
-    return await once(request, body.fingerprint(request.path), work)
+async def enrol_faces(call: Call[NoOptions, EnrolIn]) -> Answer:
+    """Enrol the faces of images, or embeddings."""
+    record = await collection_of(call)
+    answer = await _enrol(call, record)
+    is_new = any(not face.duplicate for face in answer.faces)
+    return Answer(answer, status=201 if is_new else 200)
 
 
-async def list_faces(request: web.Request) -> web.Response:
-    """List remembered faces, oldest first."""
-    options = read_options(request, FaceListOptions)
-    record = await collection_of(request)
-    after = read_cursor(options.cursor, float, str)
-    found = await services_of(request).collections.stores.records.faces.page(
-        record.id,
-        limit=options.limit + 1,
-        after=None if after is None else (float(after[0]), after[1]),
-        subject=options.subject,
+def enrolled_ids(answer: EnrolOut) -> list[str]:
+    """Return the ids of the faces that an answer names."""
+    return [face.face_id for face in answer.faces]
+
+
+async def list_faces(call: Call[FaceListOptions, NoOptions]) -> Answer:
+    """List enrolled faces, oldest first."""
+    record = await collection_of(call)
+    records = call.services.collections.stores.records.faces
+    page = await read_page(
+        call.options,
+        lambda limit, after: records.page(
+            record.id, limit=limit, after=after, subject=call.options.subject
+        ),
+        position=lambda face: (face.created_at, face.id),
+        kinds=(float, str),
     )
-    page = found[: options.limit]
-    more = None
-    if len(found) > options.limit:
-        more = write_cursor(page[-1].created_at, page[-1].id)
-    answer = FaceListOut(
-        request_id=context_of(request).request_id,
-        faces=[face_record_out(face) for face in page],
-        next_cursor=more,
+    return Answer(
+        FaceListOut(
+            request_id=call.request_id,
+            faces=[face_record_out(face) for face in page.items],
+            next_cursor=page.next_cursor,
+        )
     )
-    return json_answer(answer)
 
 
-async def forget_face(request: web.Request) -> web.Response:
-    """Forget one face."""
-    read_options(request, NoOptions)
-    record = await collection_of(request)
-    forgetting = services_of(request).collections.forgetting
-    receipt = await forgetting.face(record, request.match_info["face_id"], actor_of(request))
-    return json_answer(receipt_out(receipt, request_id=context_of(request).request_id))
+async def forget_face(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Delete one face."""
+    record = await collection_of(call)
+    forgetting = call.services.collections.forgetting
+    receipt = await forgetting.face(record, call.path("face_id"), actor_of(call))
+    return Answer(receipt_out(receipt, request_id=call.request_id))
 
 
-async def show_crop(request: web.Request) -> web.Response:
-    """Show the aligned face that was kept."""
-    read_options(request, NoOptions)
-    record = await collection_of(request)
-    services, face_id = services_of(request), request.match_info["face_id"]
-    crop = await services.collections.kept_crop(record, face_id)
-    deadline = context_of(request).deadline
-    data = await services.workers.run(partial(png, crop), deadline=deadline)
-    # nobody on the way keeps a copy that forgetting would not reach
+async def show_crop(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Show the stored crop of a face."""
+    record = await collection_of(call)
+    crop = await call.services.collections.kept_crop(record, call.path("face_id"))
+    data = await call.services.cpu_pool.run(partial(png, crop), deadline=call.deadline)
+    # a copy in a cache on the way would survive the deletion of the face
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=data, content_type="image/png", headers=headers)
 
 
-async def search_faces(request: web.Request) -> web.Response:
+async def search_faces(call: Call[NoOptions, SearchIn]) -> Answer:
     """Find the faces of an image, or an embedding, in a collection."""
-    body = await read_body(request, SEARCH_BODY, SearchIn)
-    context, services = context_of(request), services_of(request)
-    record = await collection_of(request)
-    fields = body.fields
-    options = _search_options(request, record, fields)
+    record = await collection_of(call)
+    fields, images, intake = call.fields, call.body.images, call.services.intake
+    options = _search_options(call, record)
     if fields.embedding is not None:
-        if body.images:
+        if images:
             raise InvalidRequestError("send an image or an embedding, not both")
-        found = await services.intake.search_embedding(
+        found = await intake.search_embedding(
             record,
             np.asarray(fields.embedding, dtype=np.float32),
             options,
             space=_space(fields.space),
-            deadline=context.deadline,
+            deadline=call.deadline,
         )
     else:
-        if not body.images:
+        if not images:
             raise InvalidRequestError("send an image, or an embedding with its space")
-        found = await services.intake.search_image(
+        found = await intake.search_image(
             record,
-            body.images[0].data,
+            images[0].data,
             options,
             all_faces=fields.faces == "all",
             selection=_selection(fields),
-            deadline=context.deadline,
+            deadline=call.deadline,
         )
-    answer = search_out(
+    shape = search_out(
         found,
-        request_id=context.request_id,
+        request_id=call.request_id,
         threshold=options.min_similarity,
         space=record.space,
     )
-    return json_answer(answer)
+    return Answer(shape)
 
 
-async def once(
-    request: web.Request,
-    fingerprint: str,
-    work: Callable[[], Awaitable[tuple[int, EnrolOut]]],
-) -> web.Response:
-    """Do the work; with an `Idempotency-Key`, do it once a day and answer the same again.
-
-    Raises ConflictError for a key whose first request was another one or is still under way,
-    NotFoundError where what it enrolled was forgotten since.
-    """
-    key = request.headers.get(IDEMPOTENCY_HEADER)
-    if key is None:
-        status, answer = await work()
-        return json_answer(answer, status=status)
-    if not 0 < len(key) <= _MAX_KEY or not key.isprintable():
-        raise InvalidRequestError(f"{IDEMPOTENCY_HEADER} must be 1 to {_MAX_KEY} characters")
-    answers = services_of(request).collections.stores.records.answers
-    tenant = context_of(request).caller.tenant
-    before = await answers.begin(tenant=tenant, key=key, fingerprint=fingerprint)
-    if before is not None:
-        if before.fingerprint != fingerprint:
-            raise ConflictError(f"{IDEMPOTENCY_HEADER} was used for another request")
-        if before.status is not None and before.body is None:
-            raise NotFoundError(
-                f"what the first request with this {IDEMPOTENCY_HEADER} enrolled was forgotten"
-            )
-        if before.status is None or before.body is None:
-            raise ConflictError(
-                f"the first request with this {IDEMPOTENCY_HEADER} is under way",
-                retry_after_seconds=_UNDER_WAY_SECONDS,
-            )
-        return web.Response(
-            text=before.body,
-            status=before.status,
-            content_type="application/json",
-            headers={REPLAYED_HEADER: "true"},
-        )
-    try:
-        status, answer = await work()
-        await answers.finish(
-            tenant=tenant,
-            key=key,
-            status=status,
-            body=dump_json(answer).decode(),
-            face_ids=[face.face_id for face in answer.faces],
-        )
-    except BaseException:
-        await answers.give_back(tenant=tenant, key=key)
-        raise
-    return json_answer(answer, status=status)
-
-
-async def _enrol(request: web.Request, record: CollectionRecord, body: Body[EnrolIn]) -> EnrolOut:
-    context, services = context_of(request), services_of(request)
-    fields, limits = body.fields, services.collections.limits
+async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> EnrolOut:
+    fields, images, intake = call.fields, call.body.images, call.services.intake
+    limits = call.services.collections.limits
     entries = limits.max_metadata_entries
     embeddings = _embeddings(fields, max_entries=entries, most=limits.max_enrol_images)
     if embeddings:
-        if body.images:
+        if images:
             raise InvalidRequestError("send images or embeddings, not both")
-        enrolled = await services.intake.enrol_embeddings(
-            record, embeddings, space=_space(fields.space), deadline=context.deadline
+        enrolled = await intake.enrol_embeddings(
+            record, embeddings, space=_space(fields.space), deadline=call.deadline
         )
-        return enrol_out(enrolled, (), request_id=context.request_id)
-    if not body.images:
+        return enrol_out(enrolled, (), request_id=call.request_id)
+    if not images:
         raise InvalidRequestError("send images, or embeddings with their space")
     options = EnrolOptions(
         subject=fields.subject,
@@ -210,10 +139,8 @@ async def _enrol(request: web.Request, record: CollectionRecord, body: Body[Enro
         metadata=check_metadata(fields.metadata, max_entries=entries),
         selection=_selection(fields),
     )
-    enrolled, rejected = await services.intake.enrol_images(
-        record, body.images, options, deadline=context.deadline
-    )
-    return enrol_out(enrolled, rejected, request_id=context.request_id)
+    enrolled, rejected = await intake.enrol_images(record, images, options, deadline=call.deadline)
+    return enrol_out(enrolled, rejected, request_id=call.request_id)
 
 
 def _embeddings(fields: EnrolIn, *, max_entries: int, most: int) -> list[RawEmbedding]:
@@ -225,7 +152,7 @@ def _embeddings(fields: EnrolIn, *, max_entries: int, most: int) -> list[RawEmbe
         return [RawEmbedding(vector, fields.subject, metadata)]
     given = fields.embeddings or []
     if len(given) > most:
-        raise InvalidRequestError(f"{len(given)} embeddings, {most} may be")
+        raise InvalidRequestError(f"{len(given)} embeddings exceed the limit of {most}")
     return [
         RawEmbedding(
             np.asarray(each.embedding, dtype=np.float32),
@@ -242,28 +169,23 @@ def _selection(fields: EnrolIn | SearchIn) -> Selection:
 
 def _space(space: str | None) -> str:
     if space is None:
-        raise InvalidRequestError("an embedding needs the 'space' that it was made in")
+        raise InvalidRequestError("an embedding needs its 'space'")
     return space
 
 
-def _search_options(
-    request: web.Request, record: CollectionRecord, fields: SearchIn
-) -> SearchOptions:
-    services = services_of(request)
-    entries = services.collections.limits.max_metadata_entries
+def _search_options(call: Call[NoOptions, SearchIn], record: CollectionRecord) -> SearchOptions:
+    services, fields = call.services, call.fields
     similarity = fields.min_similarity
     if fields.target_fmr is not None and similarity is not None:
         raise InvalidRequestError("min_similarity and target_fmr are given; send one")
-    if fields.target_fmr is not None:
-        if record.space is None:
-            raise InvalidRequestError("target_fmr needs a calibration; without faces there is none")
-        similarity = services.calibrations.threshold(
-            record.space, target_fmr=fields.target_fmr, otherwise=services.settings.match_threshold
-        )
+    if similarity is None:
+        similarity = services.thresholds.of_collection(record, target_fmr=fields.target_fmr)
     return SearchOptions(
         limit=fields.limit,
-        min_similarity=threshold_of(request, record) if similarity is None else similarity,
+        min_similarity=similarity,
         by_subject=fields.group_by == "subject",
         subject=fields.subject,
-        metadata=check_metadata(fields.filter, max_entries=entries),
+        metadata=check_metadata(
+            fields.filter, max_entries=services.collections.limits.max_metadata_entries
+        ),
     )

@@ -1,11 +1,10 @@
-"""Collections: make, list, change, forget; move to another space, group."""
+"""Collections: create, list, change, delete; move to another embedding space; cluster."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import web
-
-from gateway.api.body import BodySpec, read_body
+from gateway.api.body import BodySpec
+from gateway.api.call import Answer, Call
 from gateway.api.collections.schemas import (
     ClusterIn,
     CollectionAnswer,
@@ -13,11 +12,9 @@ from gateway.api.collections.schemas import (
     CollectionIn,
     CollectionsOut,
     MigrateIn,
-    PageOptions,
 )
 from gateway.api.collections.serializers import clusters_out, collection_out, receipt_out, run_out
-from gateway.api.context import context_of, json_answer, read_options, services_of
-from gateway.api.pagination import read_cursor, write_cursor
+from gateway.api.pagination import PageOptions, read_page
 from gateway.api.shapes import NoOptions
 from gateway.collections.base import Actor
 from gateway.errors import NotFoundError
@@ -29,139 +26,109 @@ CLUSTER_BODY: Final = BodySpec(ClusterIn, "none")
 MIGRATE_BODY: Final = BodySpec(MigrateIn, "none")
 
 
-async def collection_of(request: web.Request) -> CollectionRecord:
+async def collection_of(call: Call[Any, Any]) -> CollectionRecord:
     """Find the collection that the path names; raises NotFoundError."""
-    caller = context_of(request).caller
-    stores = services_of(request).collections.stores
-    return await stores.collection(caller, request.match_info["name"])
+    return await call.services.collections.stores.collection(call.caller, call.path("name"))
 
 
-def actor_of(request: web.Request) -> Actor:
-    """Say who does it, for the audit."""
-    context = context_of(request)
-    return Actor(context.caller, context.request_id)
+def actor_of(call: Call[Any, Any]) -> Actor:
+    """Name caller and request for the audit log."""
+    return Actor(call.caller, call.request_id)
 
 
-async def create_collection(request: web.Request) -> web.Response:
-    """Make an empty collection."""
-    body = await read_body(request, CREATE_BODY, CollectionIn)
-    fields = body.fields.model_dump()
+async def create_collection(call: Call[NoOptions, CollectionIn]) -> Answer:
+    """Create an empty collection."""
+    fields = call.fields.model_dump()
     name = fields.pop("name")
-    collections = services_of(request).collections
-    record = await collections.create(
-        context_of(request).caller, name, CollectionSettings(**fields)
-    )
-    response = await _answer(request, record, status=201)
-    response.headers["Location"] = f"/api/collections/{name}"
-    return response
+    settings = CollectionSettings(**fields)
+    record = await call.services.collections.create(call.caller, name, settings)
+    location = {"Location": f"/api/collections/{name}"}
+    return Answer(await _shape(call, record), status=201, headers=location)
 
 
-async def list_collections(request: web.Request) -> web.Response:
+async def list_collections(call: Call[PageOptions, NoOptions]) -> Answer:
     """List collections by name."""
-    context, stores = context_of(request), services_of(request).collections.stores
-    options = read_options(request, PageOptions)
-    after = read_cursor(options.cursor, str)
-    found = await stores.records.collections.page(
-        tenant=context.caller.tenant,
-        limit=options.limit + 1,
-        after=None if after is None else after[0],
+    records = call.services.collections.stores.records
+    page = await read_page(
+        call.options,
+        lambda limit, after: records.collections.page(
+            tenant=call.caller.tenant, limit=limit, after=after and after[0]
+        ),
+        position=lambda record: (record.name,),
     )
-    page = found[: options.limit]
     shapes = []
-    for record in page:
-        faces, subjects = await stores.records.faces.count(record.id)
+    for record in page.items:
+        faces, subjects = await records.faces.count(record.id)
         shapes.append(collection_out(record, faces=faces, subjects=subjects))
-    more = write_cursor(page[-1].name) if len(found) > options.limit else None
-    answer = CollectionsOut(request_id=context.request_id, collections=shapes, next_cursor=more)
-    return json_answer(answer)
+    return Answer(
+        CollectionsOut(request_id=call.request_id, collections=shapes, next_cursor=page.next_cursor)
+    )
 
 
-async def show_collection(request: web.Request) -> web.Response:
-    """Show one collection."""
-    read_options(request, NoOptions)
-    return await _answer(request, await collection_of(request))
+async def show_collection(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Show a collection."""
+    return Answer(await _shape(call, await collection_of(call)))
 
 
-async def change_collection(request: web.Request) -> web.Response:
+async def change_collection(call: Call[NoOptions, CollectionChange]) -> Answer:
     """Change the settings that were sent."""
-    body = await read_body(request, CHANGE_BODY, CollectionChange)
-    record = await collection_of(request)
-    fields = body.fields.model_dump()
-    settings = replace(record.settings, **{name: fields[name] for name in body.given})
-    collections = services_of(request).collections
-    changed = await collections.change(record, settings, actor_of(request))
-    return await _answer(request, changed)
+    record = await collection_of(call)
+    fields = call.fields.model_dump()
+    settings = replace(record.settings, **{name: fields[name] for name in call.body.given})
+    changed = await call.services.collections.change(record, settings, actor_of(call))
+    return Answer(await _shape(call, changed))
 
 
-async def forget_collection(request: web.Request) -> web.Response:
-    """Forget a collection and everything in it."""
-    read_options(request, NoOptions)
-    record = await collection_of(request)
-    forgetting = services_of(request).collections.forgetting
-    receipt = await forgetting.collection(record, actor_of(request))
-    return json_answer(receipt_out(receipt, request_id=context_of(request).request_id))
+async def forget_collection(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Delete a collection and everything in it."""
+    record = await collection_of(call)
+    receipt = await call.services.collections.forgetting.collection(record, actor_of(call))
+    return Answer(receipt_out(receipt, request_id=call.request_id))
 
 
-async def migrate_collection(request: web.Request) -> web.Response:
+async def migrate_collection(call: Call[NoOptions, MigrateIn]) -> Answer:
     """Start, roll back or finish a move to another embedding space."""
-    body = await read_body(request, MIGRATE_BODY, MigrateIn)
-    record = await collection_of(request)
-    migrations = services_of(request).collections.migrations
-    if body.fields.action == "start":
-        await migrations.start(record, deadline=context_of(request).deadline)
-        return await _answer(request, await collection_of(request), status=202)
-    if body.fields.action == "rollback":
+    record = await collection_of(call)
+    migrations = call.services.collections.migrations
+    if call.fields.action == "start":
+        await migrations.start(record, deadline=call.deadline)
+        return Answer(await _shape(call, await collection_of(call)), status=202)
+    if call.fields.action == "rollback":
         await migrations.rollback(record)
     else:
         await migrations.finish(record)
-    return await _answer(request, await collection_of(request))
+    return Answer(await _shape(call, await collection_of(call)))
 
 
-async def start_clusters(request: web.Request) -> web.Response:
-    """Begin to group the faces of a collection."""
-    body = await read_body(request, CLUSTER_BODY, ClusterIn)
-    record = await collection_of(request)
-    threshold = body.fields.threshold
+async def start_clusters(call: Call[NoOptions, ClusterIn]) -> Answer:
+    """Start to cluster the faces of a collection."""
+    record = await collection_of(call)
+    threshold = call.fields.threshold
     if threshold is None:
-        threshold = threshold_of(request, record)
-    run = await services_of(request).collections.clusters.start(record, threshold=threshold)
-    return json_answer(run_out(run, request_id=context_of(request).request_id), status=202)
+        threshold = call.services.thresholds.of_collection(record)
+    run = await call.services.collections.clusters.start(record, threshold=threshold)
+    return Answer(run_out(run, request_id=call.request_id), status=202)
 
 
-async def show_clusters(request: web.Request) -> web.Response:
-    """Tell how far the latest run is, and the groups of the latest that is done."""
-    options = read_options(request, PageOptions)
-    record = await collection_of(request)
-    records = services_of(request).collections.stores.records.clusters
+async def show_clusters(call: Call[PageOptions, NoOptions]) -> Answer:
+    """Show the progress of the latest run, and the clusters of the latest finished one."""
+    record = await collection_of(call)
+    records = call.services.collections.stores.records.clusters
     run = await records.latest(record.id)
     if run is None:
-        raise NotFoundError(f"collection {record.name} was never grouped; POST here to do so")
-    after = read_cursor(options.cursor, str)
-    found = await records.page(
-        record.id, limit=options.limit + 1, after=None if after is None else after[0]
+        message = f"collection {record.name} was never clustered; POST to this path starts a run"
+        raise NotFoundError(message)
+    page = await read_page(
+        call.options,
+        lambda limit, after: records.page(record.id, limit=limit, after=after and after[0]),
+        position=lambda cluster: (cluster.cluster_id,),
     )
-    page = found[: options.limit]
-    more = write_cursor(page[-1].cluster_id) if len(found) > options.limit else None
-    request_id = context_of(request).request_id
-    return json_answer(clusters_out(run, page, request_id=request_id, next_cursor=more))
+    shape = clusters_out(run, page.items, request_id=call.request_id, next_cursor=page.next_cursor)
+    return Answer(shape)
 
 
-def threshold_of(request: web.Request, record: CollectionRecord) -> float:
-    """Cosine from which faces match in this collection."""
-    own, services = record.settings.match_threshold, services_of(request)
-    if own is not None:
-        return own
-    if record.space is None:
-        return services.settings.match_threshold
-    return services.calibrations.threshold(
-        record.space, target_fmr=None, otherwise=services.settings.match_threshold
-    )
-
-
-async def _answer(
-    request: web.Request, record: CollectionRecord, *, status: int = 200
-) -> web.Response:
-    faces, subjects = await services_of(request).collections.stores.records.faces.count(record.id)
+async def _shape(call: Call[Any, Any], record: CollectionRecord) -> CollectionAnswer:
+    records = call.services.collections.stores.records
+    faces, subjects = await records.faces.count(record.id)
     shape = collection_out(record, faces=faces, subjects=subjects)
-    answer = CollectionAnswer(**shape.model_dump(), request_id=context_of(request).request_id)
-    return json_answer(answer, status=status)
+    return CollectionAnswer(**shape.model_dump(), request_id=call.request_id)

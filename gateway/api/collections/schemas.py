@@ -1,9 +1,10 @@
-"""JSON in and out of the collection routes: the shapes, once, also for OpenAPI."""
+"""Shapes of the JSON that the collection routes take and return."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import NO_NUL, MaxFaces, QualityOut, Shape
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
 from gateway.collections.names import MAX_NAME, subject_name
@@ -12,22 +13,19 @@ from triton_python_backend import contract
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def _text_schema(most: int) -> WithJsonSchema:
+def text_schema(most: int) -> WithJsonSchema:
+    """Describe a text of 1 to `most` characters."""
     return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": most})
 
 
-Subject = Annotated[str, AfterValidator(subject_name), _text_schema(MAX_NAME)]
-
+Subject = Annotated[str, AfterValidator(subject_name), text_schema(MAX_NAME)]
 
 Embedding = Annotated[list[float], Field(min_length=2, max_length=4096, fail_fast=True)]
-"""One wrong number is enough: reporting thousands of them takes seconds."""
-
+"""Validation stops at the first wrong number: reporting thousands takes seconds."""
 
 Space = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
-
 Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-
 
 Metadata = Annotated[
     dict[str, Any],
@@ -45,28 +43,13 @@ Metadata = Annotated[
         }
     ),
 ]
-"""Flat; `check_metadata` checks it, as it counts entries by a setting."""
-
+"""A flat object; `check_metadata` checks it, because a setting limits its entries."""
 
 Gate = Literal["off", "standard", "strict"]
 
-
 Keep = Literal["none", "crop"]
 
-
-MAX_LIMIT = 1000
-
-
 MAX_MATCHES = 100
-
-
-class PageOptions(Shape):
-    """Query parameters of lists."""
-
-    limit: int = Field(default=100, ge=1, le=MAX_LIMIT)
-    """Entries on a page."""
-    cursor: str | None = Field(default=None, max_length=1024)
-    """`next_cursor` of the page before."""
 
 
 class FaceListOptions(PageOptions):
@@ -82,29 +65,29 @@ class CollectionIn(Shape):
     name: Name
     description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
-    """`crop`: the people agreed that their aligned faces are kept, encrypted, so that they can
-    be embedded by a newer model."""
+    """`crop` stores aligned faces, encrypted, so that a newer model can embed them; the people
+    must have agreed to that. `none` stores no crops."""
     quality: Gate = "standard"
-    """Which faces are good enough to be enrolled."""
+    """Lowest quality of faces that are enrolled."""
     retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
-    """Faces are forgotten so long after their enrolment; null: never."""
+    """Days after which an enrolled face is deleted; null keeps it."""
     match_threshold: Cosine | None = None
-    """Cosine similarity from which a search matches; null: the service's own."""
+    """Lowest cosine similarity of a match; null uses the service's threshold."""
 
 
 class CollectionChange(Shape):
-    """Settings to change; those left out stay. They hold for faces enrolled from now on."""
+    """Settings to change, for faces enrolled from now on; those left out do not change."""
 
     description: str = Field(default="", max_length=500, pattern=NO_NUL)
     keep: Keep = "none"
-    """From `crop` to `none` removes the crops that were kept."""
+    """Switching from `crop` to `none` deletes stored crops."""
     quality: Gate = "standard"
     retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     match_threshold: Cosine | None = None
 
 
 class EmbeddingIn(Shape):
-    """A face that was embedded before."""
+    """A face that was embedded before; `metadata` is added to that of the request."""
 
     embedding: Embedding
     """Need not be of unit length."""
@@ -113,74 +96,75 @@ class EmbeddingIn(Shape):
 
 
 class EnrolIn(Shape):
-    """What to enrol, beside the images."""
+    """Fields of an enrolment, beside its images."""
 
     subject: Subject | None = None
-    """Who it is; without it each face is a subject of its own, named by its id. Control
-    characters, characters that are not seen and spaces at the ends are refused."""
+    """Who the face belongs to; without it each face is a subject of its own, named by its id.
+    Control characters, invisible characters and spaces at the ends are refused."""
     faces: Literal["largest", "all", "single"] = "largest"
-    """Which faces of an image; `single` refuses an image with two."""
+    """Which faces of an image to enrol; `single` refuses an image with several faces."""
     quality: Gate | None = None
-    """Instead of the collection's own gate."""
+    """Lowest quality, instead of that of the collection."""
     metadata: Metadata = Field(default_factory=dict)
-    """Flat: texts, numbers, true or false."""
+    """Flat object of strings, numbers and booleans."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     max_faces: MaxFaces = None
-    """With `faces=all`: so many faces of an image at most, the largest."""
+    """With `faces=all`: most faces of an image, largest first."""
     rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
-    """As for `/api/ml/embed`."""
+    """See `/api/ml/embed`."""
     detail: contract.Detail = contract.DEFAULT_LOOK.detail
-    """As for `/api/ml/embed`."""
+    """See `/api/ml/embed`."""
     embedding: Embedding | None = None
-    """A single embedding instead of images, with `space`."""
+    """One embedding instead of images, with `space`."""
     embeddings: Annotated[list[EmbeddingIn], Field(min_length=1, fail_fast=True)] | None = None
-    """Many embeddings instead of images, with `space`."""
+    """Several embeddings instead of images, with `space`."""
     space: Space | None = None
-    """The space of the embeddings."""
+    """Embedding space of the embeddings."""
 
 
 class SearchIn(Shape):
-    """What to look for, beside the image."""
+    """Fields of a search, beside its image."""
 
     faces: Literal["largest", "all"] = "largest"
-    """Which faces of the image."""
+    """Which faces of the image to search for."""
     limit: int = Field(default=10, ge=1, le=MAX_MATCHES)
-    """Matches of a face at most."""
+    """Most matches of a face."""
     min_similarity: Cosine | None = None
-    """Cosine from which a face matches; without it the collection's threshold."""
+    """Lowest cosine similarity of a match; without it the collection's threshold."""
     target_fmr: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
-    """The share of strangers that may match; needs a calibration of the model."""
+    """Wanted rate of false matches, instead of `min_similarity`; needs a calibrated model."""
     group_by: Literal["subject", "face"] = "subject"
-    """`subject`: the best face of each; `face`: every face."""
+    """`subject` returns the best face of each subject, `face` every face."""
     subject: Subject | None = None
-    """Only this subject."""
+    """Search among the faces of this subject only."""
     filter: Metadata = Field(default_factory=dict)
-    """Metadata that a face must carry, all of it."""
+    """Metadata that a matching face must have, all of it."""
     min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
     max_faces: MaxFaces = None
-    """With `faces=all`: so many faces of an image at most, the largest."""
+    """With `faces=all`: most faces of an image, largest first."""
     rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
-    """As for `/api/ml/embed`."""
+    """See `/api/ml/embed`."""
     detail: contract.Detail = contract.DEFAULT_LOOK.detail
-    """As for `/api/ml/embed`."""
+    """See `/api/ml/embed`."""
     embedding: Embedding | None = None
-    """Instead of an image, with `space`."""
+    """An embedding instead of an image, with `space`."""
     space: Space | None = None
 
 
 class ClusterIn(Shape):
-    """How to group."""
+    """Parameters of a run of clustering."""
 
     threshold: Cosine | None = None
-    """Cosine at which two groups are one person on average; without it the collection's."""
+    """Lowest mean cosine similarity at which two clusters are merged; without it the
+    collection's threshold."""
 
 
 class MigrateIn(Shape):
-    """What to do about the embedding space."""
+    """A step of a move to another embedding space."""
 
     action: Literal["start", "rollback", "finish"] = "start"
-    """`start`: embed every kept crop with the newest model, then search there. `rollback`: back to
-    the old space. `finish`: drop the old space for good."""
+    """`start` embeds every stored crop with the newest model, then switches searches to the new
+    space. `rollback` returns to the old space. `finish` deletes the old space."""
 
 
 class MigrationOut(Shape):
@@ -192,7 +176,7 @@ class MigrationOut(Shape):
     total: int
     done: int
     detail: str
-    """Why it failed."""
+    """Why the move failed."""
 
 
 class CollectionOut(Shape):
@@ -207,7 +191,7 @@ class CollectionOut(Shape):
     faces: int
     subjects: int
     space: str | None
-    """The embedding space that it lives in; null until the first face."""
+    """Embedding space of its faces; null before the first face."""
     dimension: int | None
     migration: MigrationOut | None
     created_at: str
@@ -215,30 +199,28 @@ class CollectionOut(Shape):
 
 
 class CollectionAnswer(CollectionOut):
-    """A collection, as an answer of its own."""
+    """A collection as an answer."""
 
     request_id: str
 
 
-class CollectionsOut(Shape):
-    """Collections by name."""
+class CollectionsOut(PageOut):
+    """Collections, sorted by name."""
 
-    request_id: str
     collections: list[CollectionOut]
-    next_cursor: str | None
 
 
 class EnrolledOut(Shape):
-    """A face that is remembered."""
+    """A face of an enrolment."""
 
     face_id: str
     subject: str
     index: int
-    """Of the image or embedding in the request."""
+    """Index of its image or embedding in the request, from 0."""
     duplicate: bool
-    """Whether this very image was enrolled for this subject before; nothing new was written."""
+    """Whether the same image was enrolled for this subject before; then nothing was written."""
     faces_found: int | None
-    """How many faces the image shows, this one among them; null for an embedding."""
+    """Number of faces in the image, this one included; null for an embedding."""
     box: tuple[float, float, float, float] | None
     quality: QualityOut | None
     metadata: dict[str, Any]
@@ -250,16 +232,16 @@ class RejectedOut(Shape):
 
     index: int
     name: str | None
-    """File name, as sent."""
+    """File name that was sent."""
     code: str
     detail: str
     reasons: list[str]
-    """What is wrong with the quality of the face."""
+    """Why the quality of the face is too low."""
     box: tuple[float, float, float, float] | None
 
 
 class EnrolOut(Shape):
-    """What was enrolled and what was not."""
+    """Enrolled faces and rejected images."""
 
     request_id: str
     faces: list[EnrolledOut]
@@ -268,7 +250,7 @@ class EnrolOut(Shape):
 
 
 class FaceRecordOut(Shape):
-    """A remembered face."""
+    """An enrolled face."""
 
     face_id: str
     subject: str
@@ -282,26 +264,24 @@ class FaceRecordOut(Shape):
     expires_at: str | None
 
 
-class FaceListOut(Shape):
-    """Remembered faces, oldest first."""
+class FaceListOut(PageOut):
+    """Enrolled faces, oldest first."""
 
-    request_id: str
     faces: list[FaceRecordOut]
-    next_cursor: str | None
 
 
 class MatchOut(Shape):
-    """A match."""
+    """An enrolled face that is similar to the searched one."""
 
     subject: str
     face_id: str
     similarity: float
-    """Cosine."""
+    """Cosine similarity, -1 to 1."""
     metadata: dict[str, Any]
 
 
 class SearchedOut(Shape):
-    """A face of the probe and who it may be, best first; nobody: no matches."""
+    """A face of the probe and its matches, most similar first; empty without a match."""
 
     box: tuple[float, float, float, float] | None
     quality: QualityOut | None
@@ -309,28 +289,28 @@ class SearchedOut(Shape):
 
 
 class SearchOut(Shape):
-    """The faces of the probe."""
+    """Faces of the probe and their matches."""
 
     request_id: str
     faces: list[SearchedOut]
     faces_found: int | None
-    """How many faces the image shows; null for an embedding."""
+    """Number of faces in the image; null for an embedding."""
     rotation: int | None
-    """Degrees by which the image was turned clockwise to be looked at."""
+    """Degrees clockwise by which the image was rotated for detection; null for an embedding."""
     threshold: float
     space: str | None
 
 
 class ReceiptOut(Shape):
-    """What was forgotten."""
+    """What was deleted."""
 
     request_id: str
     receipt: str
-    """Also in the audit."""
+    """Id of the entry in the audit log."""
     at: str
     faces: int
     vectors: int
-    """More than faces while a collection moves to another space."""
+    """Deleted vectors; more than faces while a collection moves to another space."""
     crops: int
     cached_answers: int
 
@@ -339,23 +319,23 @@ class ClusterOut(Shape):
     """One identity."""
 
     cluster_id: str
-    """Stays the same from run to run as long as most of its faces do."""
+    """Stays the same from run to run as long as most of its faces stay together."""
     size: int
     subjects: dict[str, int]
-    """How many of its faces carry which subject."""
+    """Number of its faces by subject."""
     faces: list[str]
-    """Face ids, a hundred at most."""
+    """Ids of at most 100 of its faces."""
 
 
 class ProgressOut(Shape):
-    """How far a run is."""
+    """Faces of a run, and how many are done."""
 
     total: int
     done: int
 
 
 class ClusterRunOut(Shape):
-    """The latest run."""
+    """A run of clustering."""
 
     request_id: str
     run_id: str
@@ -367,8 +347,7 @@ class ClusterRunOut(Shape):
     finished_at: str | None
 
 
-class ClustersOut(ClusterRunOut):
-    """The latest run, and the groups of the latest that is done."""
+class ClustersOut(ClusterRunOut, PageOut):
+    """The latest run, and the clusters of the latest finished one."""
 
     clusters: list[ClusterOut]
-    next_cursor: str | None

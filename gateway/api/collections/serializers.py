@@ -1,4 +1,4 @@
-"""From collections, faces and matches to the shapes of the answers."""
+"""Converts collections, faces and matches to the shapes of answers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -1,14 +1,15 @@
-"""JSON in and out of the routes of subjects."""
+"""Shapes of the JSON that the subject routes take and return."""
 
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from gateway.api.collections.schemas import Metadata, PageOptions, Subject, _text_schema
+from gateway.api.collections.schemas import Metadata, Subject, text_schema
+from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import Shape
 from gateway.collections.names import MAX_TEXT, short_text
 
-Text = Annotated[str, AfterValidator(short_text), _text_schema(MAX_TEXT)]
+Text = Annotated[str, AfterValidator(short_text), text_schema(MAX_TEXT)]
 
 
 def _words(text: str) -> str:
@@ -19,23 +20,23 @@ class SubjectListOptions(PageOptions):
     """Query parameters of the list of subjects."""
 
     q: Annotated[str, AfterValidator(_words), WithJsonSchema({"type": "string"})] = ""
-    """Words that must all be in the name, display name or external id. Case and accents do not
-    count."""
+    """Words that must all occur in the name, display name or external id; case and accents are
+    ignored."""
 
 
 class SubjectChange(Shape):
-    """What to change of a subject's record; fields left out stay."""
+    """Fields of a subject's record to change; those left out do not change."""
 
     display_name: Text | None = None
-    """What people call it; null: nothing."""
+    """Name for people to read; null removes it."""
     external_id: Subject | None = None
-    """What another system calls it; null: nothing."""
+    """Id in another system; null removes it."""
     metadata: Metadata = Field(default_factory=dict)
-    """Flat: texts, numbers, true or false; replaces all that was there."""
+    """Flat object of strings, numbers and booleans; replaces the previous one."""
 
 
 class SubjectOut(Shape):
-    """Whom faces show."""
+    """A person whose faces are enrolled."""
 
     subject: str
     display_name: str | None
@@ -47,14 +48,12 @@ class SubjectOut(Shape):
 
 
 class SubjectAnswer(SubjectOut):
-    """A subject, as an answer of its own."""
+    """A subject as an answer."""
 
     request_id: str
 
 
-class SubjectsOut(Shape):
-    """Subjects by name."""
+class SubjectsOut(PageOut):
+    """Subjects, sorted by name."""
 
-    request_id: str
     subjects: list[SubjectOut]
-    next_cursor: str | None

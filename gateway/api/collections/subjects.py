@@ -1,11 +1,10 @@
-"""The subjects of a collection: list, show, change, forget."""
+"""The subjects of a collection: list, show, change, delete."""
 
 import time
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import web
-
-from gateway.api.body import BodySpec, read_body
+from gateway.api.body import BodySpec
+from gateway.api.call import Answer, Call
 from gateway.api.collections.routes import actor_of, collection_of
 from gateway.api.collections.serializers import receipt_out, subject_out
 from gateway.api.collections.subject_schemas import (
@@ -14,8 +13,7 @@ from gateway.api.collections.subject_schemas import (
     SubjectListOptions,
     SubjectsOut,
 )
-from gateway.api.context import context_of, json_answer, read_options, services_of
-from gateway.api.pagination import read_cursor, write_cursor
+from gateway.api.pagination import read_page
 from gateway.api.shapes import NoOptions
 from gateway.collections.base import check_metadata
 from gateway.collections.names import subject_name
@@ -25,63 +23,63 @@ from gateway.records.types import CollectionRecord, SubjectRecord
 SUBJECT_BODY: Final = BodySpec(SubjectChange, "none")
 
 
-async def list_subjects(request: web.Request) -> web.Response:
-    """List subjects by name, or those that a text fits."""
-    options = read_options(request, SubjectListOptions)
-    record = await collection_of(request)
-    after = read_cursor(options.cursor, str)
-    found = await services_of(request).collections.stores.records.subjects.page(
-        record.id,
-        at=time.time(),
-        limit=options.limit + 1,
-        after=None if after is None else after[0],
-        text=options.q,
+async def list_subjects(call: Call[SubjectListOptions, NoOptions]) -> Answer:
+    """List subjects by name, all or those that match a text."""
+    record = await collection_of(call)
+    records = call.services.collections.stores.records.subjects
+    page = await read_page(
+        call.options,
+        lambda limit, after: records.page(
+            record.id,
+            at=time.time(),
+            limit=limit,
+            after=after and after[0],
+            text=call.options.q,
+        ),
+        position=lambda subject: (subject.name,),
     )
-    page = found[: options.limit]
-    answer = SubjectsOut(
-        request_id=context_of(request).request_id,
-        subjects=[subject_out(subject) for subject in page],
-        next_cursor=write_cursor(page[-1].name) if len(found) > options.limit else None,
+    return Answer(
+        SubjectsOut(
+            request_id=call.request_id,
+            subjects=[subject_out(subject) for subject in page.items],
+            next_cursor=page.next_cursor,
+        )
     )
-    return json_answer(answer)
 
 
-async def show_subject(request: web.Request) -> web.Response:
-    """Show one subject."""
-    read_options(request, NoOptions)
-    record = await collection_of(request)
-    name = _name(request, record)
-    records = services_of(request).collections.stores.records.subjects
-    return _answer(request, record, await records.get(record.id, name, at=time.time()))
+async def show_subject(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Show a subject."""
+    record = await collection_of(call)
+    name = _name(call, record)
+    records = call.services.collections.stores.records.subjects
+    return _answer(call, record, await records.get(record.id, name, at=time.time()))
 
 
-async def change_subject(request: web.Request) -> web.Response:
-    """Change what was sent of a subject's record."""
-    body = await read_body(request, SUBJECT_BODY, SubjectChange)
-    record = await collection_of(request)
-    name = _name(request, record)
-    collections = services_of(request).collections
-    fields = body.fields.model_dump()
-    entries = collections.limits.max_metadata_entries
-    fields["metadata"] = check_metadata(fields["metadata"], max_entries=entries)
-    changes = {field: fields[field] for field in body.given}
+async def change_subject(call: Call[NoOptions, SubjectChange]) -> Answer:
+    """Change the sent fields of a subject's record."""
+    record = await collection_of(call)
+    name = _name(call, record)
+    collections = call.services.collections
+    fields = call.fields.model_dump()
+    fields["metadata"] = check_metadata(
+        fields["metadata"], max_entries=collections.limits.max_metadata_entries
+    )
+    changes = {field: fields[field] for field in call.body.given}
     records = collections.stores.records.subjects
-    changed = await records.change(record.id, name, changes, at=time.time())
-    return _answer(request, record, changed)
+    return _answer(call, record, await records.change(record.id, name, changes, at=time.time()))
 
 
-async def forget_subject(request: web.Request) -> web.Response:
-    """Forget a subject: its record and all its faces."""
-    read_options(request, NoOptions)
-    record = await collection_of(request)
-    forgetting = services_of(request).collections.forgetting
-    receipt = await forgetting.subject(record, _name(request, record), actor_of(request))
-    return json_answer(receipt_out(receipt, request_id=context_of(request).request_id))
+async def forget_subject(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Delete a subject: its record and all its faces."""
+    record = await collection_of(call)
+    forgetting = call.services.collections.forgetting
+    receipt = await forgetting.subject(record, _name(call, record), actor_of(call))
+    return Answer(receipt_out(receipt, request_id=call.request_id))
 
 
-def _name(request: web.Request, record: CollectionRecord) -> str:
-    """The subject that the path names, in the form in which names are kept."""
-    name = request.match_info["subject"]
+def _name(call: Call[Any, Any], record: CollectionRecord) -> str:
+    """Return the subject that the path names, in the form in which names are stored."""
+    name = call.path("subject")
     try:
         return subject_name(name)
     except ValueError as error:
@@ -89,14 +87,12 @@ def _name(request: web.Request, record: CollectionRecord) -> str:
 
 
 def _answer(
-    request: web.Request, record: CollectionRecord, subject: SubjectRecord | None
-) -> web.Response:
+    call: Call[Any, Any], record: CollectionRecord, subject: SubjectRecord | None
+) -> Answer:
     if subject is None:
-        raise _missing(record, request.match_info["subject"])
+        raise _missing(record, call.path("subject"))
     shape = subject_out(subject)
-    return json_answer(
-        SubjectAnswer(**shape.model_dump(), request_id=context_of(request).request_id)
-    )
+    return Answer(SubjectAnswer(**shape.model_dump(), request_id=call.request_id))
 
 
 def _missing(record: CollectionRecord, name: str) -> NotFoundError:

@@ -1,16 +1,10 @@
 """Score, detect, embed, verify."""
 
 from functools import partial
+from typing import Final
 
-from aiohttp import web
-
-from gateway.api.body import BodySpec, read_body
-from gateway.api.context import (
-    context_of,
-    json_answer,
-    read_options,
-    services_of,
-)
+from gateway.api.body import BodySpec
+from gateway.api.call import Answer, Call
 from gateway.api.faces.schemas import FaceOptions, VerifyIn, VerifyOptions
 from gateway.api.faces.serializers import faces_out, verify_out
 from gateway.api.shapes import NoOptions
@@ -19,39 +13,33 @@ from gateway.pipeline import Selection
 from gateway.rollout.plan import RequestIdentity
 from gateway.types import Need
 
-IMAGE_FIELDS = BodySpec(NoOptions, ("image",))
+IMAGE_FIELDS: Final = BodySpec(NoOptions, ("image",))
+PAIR_FIELDS: Final = BodySpec(VerifyIn, ("image_a", "image_b"))
 
 
-PAIR_FIELDS = BodySpec(VerifyIn, ("image_a", "image_b"))
-
-
-async def score(request: web.Request) -> web.Response:
-    """Rate the faces of an image; an image without one is an error."""
-    scored = services_of(request).settings.scoring == "on"
+async def score(call: Call[FaceOptions, NoOptions]) -> Answer:
+    """Rate the faces of an image; an image without faces is an error."""
+    scored = call.services.settings.scoring == "on"
     need = Need.SCORE if scored else Need.NOTHING_MORE
-    return await _answer_faces(request, need, must_show_face=True)
+    return await _answer_faces(call, need, must_show_face=True)
 
 
-async def detect(request: web.Request) -> web.Response:
+async def detect(call: Call[FaceOptions, NoOptions]) -> Answer:
     """Find the faces of an image."""
-    return await _answer_faces(request, Need.NOTHING_MORE)
+    return await _answer_faces(call, Need.NOTHING_MORE)
 
 
-async def embed(request: web.Request) -> web.Response:
+async def embed(call: Call[FaceOptions, NoOptions]) -> Answer:
     """Embed the faces of an image."""
-    return await _answer_faces(request, Need.EMBEDDING)
+    return await _answer_faces(call, Need.EMBEDDING)
 
 
-async def verify(request: web.Request) -> web.Response:
-    """Compare the largest faces of two images, or the most alike."""
-    context, services = context_of(request), services_of(request)
-    options = read_options(request, VerifyOptions)
-    body = await read_body(request, PAIR_FIELDS, VerifyIn)
-    image_a, image_b = body.images
-    threshold = _threshold(options.threshold, body.fields.threshold)
-    if threshold is not None and options.target_fmr is not None:
-        raise InvalidRequestError("threshold and target_fmr are given; send one")
-    comparison = await services.pipeline.compare(
+async def verify(call: Call[VerifyOptions, VerifyIn]) -> Answer:
+    """Compare the largest faces of two images, or their most similar pair of faces."""
+    options = call.options
+    threshold = _given_threshold(options, call.fields)
+    image_a, image_b = call.body.images
+    comparison = await call.services.pipeline.compare(
         image_a=image_a.data,
         image_b=image_b.data,
         selection=Selection(
@@ -60,63 +48,64 @@ async def verify(request: web.Request) -> web.Response:
             options.rotation,
             options.detail,
         ),
-        deadline=context.deadline,
-        tenant=context.caller.tenant,
-        identity=RequestIdentity(context.request_id, context.caller.tenant),
+        deadline=call.deadline,
+        tenant=call.caller.tenant,
+        identity=RequestIdentity(call.request_id, call.caller.tenant),
     )
     if threshold is None:
         embedding = comparison.a.analysis.embedding
-        threshold = services.calibrations.threshold(
-            "" if embedding is None else embedding.id,
-            target_fmr=options.target_fmr,
-            otherwise=services.settings.match_threshold,
+        threshold = call.services.thresholds.of_space(
+            None if embedding is None else embedding.id, target_fmr=options.target_fmr
         )
-    answer = verify_out(
-        comparison,
-        request_id=context.request_id,
-        threshold=threshold,
-        total_ms=context.elapsed_ms(),
+    return Answer(
+        verify_out(
+            comparison,
+            request_id=call.request_id,
+            threshold=threshold,
+            total_ms=call.context.elapsed_ms(),
+        )
     )
-    return json_answer(answer)
 
 
 async def _answer_faces(
-    request: web.Request, need: Need, *, must_show_face: bool = False
-) -> web.Response:
-    context, services = context_of(request), services_of(request)
-    options = read_options(request, FaceOptions)
-    body = await read_body(request, IMAGE_FIELDS, NoOptions)
+    call: Call[FaceOptions, NoOptions], need: Need, *, must_show_face: bool = False
+) -> Answer:
+    options = call.options
     scored = Need.SCORE in need
     include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
     need |= Need.EMBEDDING if "embedding" in include else Need.NOTHING_MORE
     need |= Need.CROPS if "crop" in include else Need.NOTHING_MORE
-    result = await services.pipeline.run(
-        body.images[0].data,
+    result = await call.services.pipeline.run(
+        call.body.images[0].data,
         need=need,
         selection=Selection(
             options.max_faces, options.min_confidence, options.rotation, options.detail
         ),
-        deadline=context.deadline,
-        tenant=context.caller.tenant,
-        identity=RequestIdentity(context.request_id, context.caller.tenant),
+        deadline=call.deadline,
+        tenant=call.caller.tenant,
+        identity=RequestIdentity(call.request_id, call.caller.tenant),
     )
     if must_show_face and not result.analysis.faces:
         raise NoFaceError("the image shows no face")
     shape = partial(
         faces_out,
         result,
-        request_id=context.request_id,
+        request_id=call.request_id,
         include=tuple(include),
         scored=scored,
-        total_ms=context.elapsed_ms(),
+        total_ms=call.context.elapsed_ms(),
     )
-    # many PNGs are too much for the event loop
+    # encoding many PNGs would block the event loop
     if "crop" in include:
-        return json_answer(await services.workers.run(shape, deadline=context.deadline))
-    return json_answer(shape())
+        return Answer(await call.services.cpu_pool.run(shape, deadline=call.deadline))
+    return Answer(shape())
 
 
-def _threshold(in_query: float | None, in_body: float | None) -> float | None:
-    if in_query is not None and in_body is not None:
+def _given_threshold(options: VerifyOptions, fields: VerifyIn) -> float | None:
+    """Return the threshold of the request; raises InvalidRequestError if it is ambiguous."""
+    if options.threshold is not None and fields.threshold is not None:
         raise InvalidRequestError("threshold is given twice, in the query and in the body")
-    return in_query if in_body is None else in_body
+    threshold = options.threshold if fields.threshold is None else fields.threshold
+    if threshold is not None and options.target_fmr is not None:
+        raise InvalidRequestError("threshold and target_fmr are given; send one")
+    return threshold

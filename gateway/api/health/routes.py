@@ -1,11 +1,11 @@
-"""Is it alive, is it ready, how does it do."""
+"""Liveness, readiness and metrics."""
 
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.context import json_answer, read_options, services_of
+from gateway.api.call import Answer, Call
 from gateway.api.health.schemas import LiveOut
 from gateway.api.health.serializers import ready_out
 from gateway.api.shapes import NoOptions
@@ -16,28 +16,23 @@ _PATIENCE_SECONDS: Final = 2.0
 _RETRY_AFTER_SECONDS: Final = 2
 
 
-async def live(request: web.Request) -> web.Response:
+async def live(call: Call[NoOptions, NoOptions]) -> Answer:
     """Answer."""
-    read_options(request, NoOptions)
-    return json_answer(LiveOut(status="live"))
+    return Answer(LiveOut(status="live"))
 
 
-async def ready(request: web.Request) -> web.Response:
-    """Name every part and whether it is ready."""
-    read_options(request, NoOptions)
-    deadline = Deadline.after(_PATIENCE_SECONDS)
-    services = services_of(request)
-    cache = None if services.answers is None else services.answers.last_health
-    status = await services.inference.status(deadline=deadline)
-    answer = ready_out(status, cache, services.watch)
-    if answer.status == "ready":
-        return json_answer(answer)
-    response = json_answer(answer, status=503)
-    response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    return response
+async def ready(call: Call[NoOptions, NoOptions]) -> Answer:
+    """List every component and whether it is ready."""
+    services = call.services
+    cache = None if services.cache is None else services.cache.last_health
+    status = await services.inference.status(deadline=Deadline.after(_PATIENCE_SECONDS))
+    shape = ready_out(status, cache, services.watch)
+    if shape.status == "ready":
+        return Answer(shape)
+    return Answer(shape, status=503, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
 
 
-async def metrics(request: web.Request) -> web.Response:
-    """Show the metrics."""
-    text = services_of(request).metrics.text()
+async def metrics(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Export the metrics."""
+    text = call.services.metrics.text()
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-from gateway.api.context import context_of, json_answer, read_options, services_of
+from gateway.api.call import Answer, Call
 from gateway.api.kserve.schemas import ModelReadyOut, ServerLiveOut, ServerReadyOut
 from gateway.api.receiving import IncomingBody
 from gateway.api.shapes import NoOptions
@@ -22,91 +21,89 @@ from gateway.errors import (
 from gateway.images import ImageLimits
 from gateway.kserve.public import PublicModel, find_model
 from gateway.kserve.request import Packed, pack_request, too_large, unpack
-from gateway.kserve.upstream import HEAD_BYTES, Answer
+from gateway.kserve.upstream import HEAD_BYTES, TritonAnswer
 
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _OFFERED: Final = frozenset({"model_configuration", "binary_tensor_data", "parameters"})
-"""Extensions of the protocol; Triton has more, which are not offered here."""
+"""Protocol extensions that the gateway offers; Triton has more."""
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 _UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _HEAD_BYTES: Final = re.compile(r"[0-9]{1,12}")
 _HEAD_ROOM_BYTES: Final = 64 * 1024
-"""The JSON beside one image."""
+"""Room for the JSON of one image."""
 _CHECKED_AT_ONCE_BYTES: Final = 64 * 1024
-"""A body of so many bytes is read in less time than the way to a thread and back takes."""
+"""A body up to this size is checked faster than a thread can be woken."""
 
 
-async def server_live(request: web.Request) -> web.Response:
+async def server_live(call: Call[NoOptions, NoOptions]) -> Answer:
     """Ask Triton whether it is alive."""
-    await _get(request, "/v2/health/live")
-    return json_answer(ServerLiveOut(live=True))
+    await _get(call, "/v2/health/live")
+    return Answer(ServerLiveOut(live=True))
 
 
-async def server_ready(request: web.Request) -> web.Response:
+async def server_ready(call: Call[NoOptions, NoOptions]) -> Answer:
     """Ask Triton whether all of its models are ready."""
-    await _get(request, "/v2/health/ready")
-    return json_answer(ServerReadyOut(ready=True))
+    await _get(call, "/v2/health/ready")
+    return Answer(ServerReadyOut(ready=True))
 
 
-async def server_metadata(request: web.Request) -> web.Response:
-    """Name the server and what of the protocol is offered here."""
-    metadata = _parse(await _get(request, "/v2"))
+async def server_metadata(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Show the server and the protocol extensions that the gateway offers."""
+    metadata = _parse(await _get(call, "/v2"))
     offered = [name for name in metadata.get("extensions", ()) if name in _OFFERED]
     return _json({**metadata, "extensions": offered})
 
 
-async def model_metadata(request: web.Request) -> web.Response:
-    """Name versions and tensors of a model."""
-    model = _model(request)
-    metadata = _parse(await _get(request, _path(request, model)))
+async def model_metadata(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Show versions and tensors of a model."""
+    model = _model(call)
+    metadata = _parse(await _get(call, _path(call, model)))
     shown = {tensor.name for tensor in model.outputs}
     outputs = [output for output in metadata.get("outputs", ()) if output.get("name") in shown]
     return _json({**metadata, "outputs": outputs})
 
 
-async def model_ready(request: web.Request) -> web.Response:
+async def model_ready(call: Call[NoOptions, NoOptions]) -> Answer:
     """Ask whether a model is ready."""
-    model = _model(request)
-    path = _path(request, model)
+    model = _model(call)
+    path = _path(call, model)
     try:
-        await _get(request, f"{path}/ready")
+        await _get(call, f"{path}/ready")
     except InferenceUnavailableError:
-        # Triton says the same of a version that does not exist; its metadata then are not found
-        await _get(request, path)
+        # Triton answers the same for a version that does not exist, which has no metadata
+        await _get(call, path)
         raise
-    return json_answer(ModelReadyOut(name=model.name, ready=True))
+    return Answer(ModelReadyOut(name=model.name, ready=True))
 
 
-async def model_config(request: web.Request) -> web.Response:
-    """Give the configuration of a model, as Triton has it."""
-    answer = await _get(request, f"{_path(request, _model(request))}/config")
+async def model_config(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Show the configuration of a model, as Triton reports it."""
+    answer = await _get(call, f"{_path(call, _model(call))}/config")
     return web.Response(body=answer.body, content_type=_JSON)
 
 
-async def model_infer(request: web.Request) -> web.Response:
+async def model_infer(call: Call[NoOptions, NoOptions]) -> web.Response:
     """Run a model."""
-    context, services = context_of(request), services_of(request)
-    read_options(request, NoOptions)
-    model = _model(request)
-    path = f"{_path(request, model)}/infer"
-    # refused before its body is read: whoever has to go shall cost as little as possible
-    services.kserve.check()
-    packed = await _read_request(request, model)
-    answer = await services.kserve.infer(path, packed, deadline=context.deadline)
+    model = _model(call)
+    path = f"{_path(call, model)}/infer"
+    # before the body is read, so that a refusal costs as little as possible
+    call.services.kserve.check()
+    packed = await _read_request(call, model)
+    answer = await call.services.kserve.infer(path, packed, deadline=call.deadline)
     response = web.Response(
         body=answer.body, content_type=_JSON if answer.head_bytes is None else _BINARY
     )
     if answer.head_bytes is not None:
         response.headers[HEAD_BYTES] = str(answer.head_bytes)
-    coding = _accepted_coding(request)
+    coding = _accepted_coding(call.request)
     if coding is not None:
         response.enable_compression(coding)
     return response
 
 
 def _accepted_coding(request: web.Request) -> web.ContentCoding | None:
-    """The first coding of `Accept-Encoding` that is known here; `q=0` means that it is refused."""
+    """Return the first supported coding of `Accept-Encoding`; `q=0` refuses one."""
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
         name, *parameters = (part.strip() for part in each.split(";"))
         if name in ("gzip", "deflate") and not any(map(_UNWANTED.fullmatch, parameters)):
@@ -114,50 +111,48 @@ def _accepted_coding(request: web.Request) -> web.ContentCoding | None:
     return None
 
 
-async def version_metadata(request: web.Request) -> web.Response:
-    """As `model_metadata`, of one version."""
-    return await model_metadata(request)
+async def version_metadata(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Like `model_metadata`, for one version."""
+    return await model_metadata(call)
 
 
-async def version_ready(request: web.Request) -> web.Response:
-    """As `model_ready`, of one version."""
-    return await model_ready(request)
+async def version_ready(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Like `model_ready`, for one version."""
+    return await model_ready(call)
 
 
-async def version_config(request: web.Request) -> web.Response:
-    """As `model_config`, of one version."""
-    return await model_config(request)
+async def version_config(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Like `model_config`, for one version."""
+    return await model_config(call)
 
 
-async def version_infer(request: web.Request) -> web.Response:
-    """As `model_infer`, with one version."""
-    return await model_infer(request)
+async def version_infer(call: Call[NoOptions, NoOptions]) -> web.Response:
+    """Like `model_infer`, for one version."""
+    return await model_infer(call)
 
 
-async def _get(request: web.Request, path: str) -> Answer:
-    read_options(request, NoOptions)
-    return await services_of(request).kserve.get(path, deadline=context_of(request).deadline)
+async def _get(call: Call[NoOptions, NoOptions], path: str) -> TritonAnswer:
+    return await call.services.kserve.get(path, deadline=call.deadline)
 
 
-def _model(request: web.Request) -> PublicModel:
-    settings = services_of(request).settings
-    return find_model(request.match_info["model"], scored=settings.scoring == "on")
+def _model(call: Call[NoOptions, NoOptions]) -> PublicModel:
+    settings = call.services.settings
+    return find_model(call.path("model"), scored=settings.scoring == "on")
 
 
-def _path(request: web.Request, model: PublicModel) -> str:
-    """Give Triton's path of the model, or of the version that is named."""
-    version = request.match_info.get("version")
+def _path(call: Call[NoOptions, NoOptions], model: PublicModel) -> str:
+    """Return Triton's path of the model, or of the requested version."""
+    version = call.request.match_info.get("version")
     if version is None:
         return f"/v2/models/{model.name}"
     if not _VERSION.fullmatch(version):
-        raise NotFoundError("a version is a number")
+        raise NotFoundError("the version must be a number")
     return f"/v2/models/{model.name}/versions/{int(version)}"
 
 
-async def _read_request(request: web.Request, model: PublicModel) -> Packed:
+async def _read_request(call: Call[NoOptions, NoOptions], model: PublicModel) -> Packed:
     """Read and check the body within the deadline of the request."""
-    context, services = context_of(request), services_of(request)
-    settings = services.settings
+    request, settings = call.request, call.services.settings
     kind = request.content_type if "Content-Type" in request.headers else _JSON
     if kind not in (_JSON, _BINARY):
         message = f"content type {kind[:100]}: send {_JSON}, or {_BINARY} with {HEAD_BYTES}"
@@ -175,7 +170,7 @@ async def _read_request(request: web.Request, model: PublicModel) -> Packed:
 
     if len(body) <= _CHECKED_AT_ONCE_BYTES and "Content-Encoding" not in request.headers:
         return check()
-    return await services.workers.run(partial(check), deadline=context.deadline)
+    return await call.services.cpu_pool.run(check, deadline=call.deadline)
 
 
 def _announced_head(request: web.Request) -> int | None:
@@ -183,11 +178,11 @@ def _announced_head(request: web.Request) -> int | None:
     if text is None:
         return None
     if not _HEAD_BYTES.fullmatch(text.strip()):
-        raise InvalidRequestError(f"{HEAD_BYTES} must be a number of bytes, not {text[:20]!r}")
+        raise InvalidRequestError(f"{HEAD_BYTES} must be a number of bytes, got {text[:20]!r}")
     return int(text)
 
 
-def _parse(answer: Answer) -> Mapping[str, Any]:
+def _parse(answer: TritonAnswer) -> Mapping[str, Any]:
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError as error:

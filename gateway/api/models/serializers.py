@@ -34,7 +34,7 @@ def stages_out(
     stages: Sequence[StageStatus],
     *,
     request_id: str,
-    sidecars: dict[tuple[str, str], VersionMetadata | None],
+    metadata: dict[tuple[str, str], VersionMetadata | None],
     calibration_of: Callable[[str], Calibration | None],
     reference_of: Callable[[str, str], Reference | None],
 ) -> StagesOut:
@@ -56,7 +56,7 @@ def stages_out(
                     version_out(
                         stage.name,
                         each,
-                        sidecars.get((stage.name, each.version)),
+                        metadata.get((stage.name, each.version)),
                         calibration_of(each.id)
                         if each.id is not None and stage.name == contract.EMBEDDING_STAGE.name
                         else None,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import (
@@ -51,6 +52,7 @@ class EdgeVectorStore:
         self._process: Process | None = None
         self._starts = 0
         self._reader: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks()
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._running_flushes: dict[str, asyncio.Task[None]] = {}
@@ -144,7 +146,7 @@ class EdgeVectorStore:
         queued = self._queued_flushes.get(name)
         if queued is None:
             running = self._running_flushes.get(name)
-            queued = asyncio.create_task(self._flush_after(name, running))
+            queued = self._tasks.detach("vectors-flush", self._flush_after(name, running))
             self._queued_flushes[name] = queued
         await asyncio.shield(queued)
 
@@ -217,7 +219,7 @@ class EdgeVectorStore:
                 if process is not None:
                     self._process = process
                     self._starts += 1
-                    self._reader = asyncio.create_task(self._read(process))
+                    self._reader = self._tasks.start("vectors-reader", self._read(process))
                     return process
                 # an engine whose gateway was killed still flushes and holds the lock
                 await asyncio.sleep(_LOCK_RETRY_SECONDS)

@@ -12,7 +12,6 @@ from gateway.cache import codec, keys
 from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.memory import MemoryCache
 from gateway.cache.single_flight import SingleFlight
-from gateway.circuit_breaker import Breaker
 from gateway.deadline import Deadline
 from gateway.types import InService, Need, Weights
 from tests.support.fake_inference import FakeInference, expected_face, photo
@@ -130,18 +129,6 @@ async def test_memory_stays_within_its_bytes_and_drops_the_least_recently_used()
     await cache.set("huge", "f", bytes(20_000))
     assert not await cache.get("huge", ["f"])
     assert await cache.get("first", ["f"])
-
-
-def test_a_breaker_opens_after_failures_in_a_row_only():
-    breaker = Breaker(2)
-    breaker.failed()
-    breaker.succeeded()
-    breaker.failed()
-    assert not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open
-    breaker.succeeded()
-    assert not breaker.is_open
 
 
 class Work:

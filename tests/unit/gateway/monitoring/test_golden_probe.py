@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import InferenceUnavailableError
 from gateway.monitoring.golden_probe import PORTRAIT, GoldenProbe, Report, answer_parts
 from gateway.monitoring.lease import LocalLease
@@ -127,7 +128,7 @@ async def test_another_detector_causes_no_drift_of_the_embedding(tmp_path):
 async def test_the_first_answer_survives_a_restart(tmp_path):
     await watch(tmp_path, Engine(KNOWN)).send()
     portrait = watch(tmp_path, Engine(moved(score=FACE.score + 2)), seconds=0.05)
-    async with portrait.running():
+    async with BackgroundTasks() as background, portrait.running(background):
         while portrait.last is None:
             await asyncio.sleep(0.01)
     assert portrait.last.score == 2
@@ -170,7 +171,7 @@ async def test_failures_are_reported(tmp_path, answer, outcome, trouble):
 async def test_a_disabled_probe_sends_nothing(tmp_path):
     engine = Engine(KNOWN)
     portrait = watch(tmp_path, engine, seconds=0)
-    async with portrait.running():
+    async with BackgroundTasks() as background, portrait.running(background):
         await asyncio.sleep(0.05)
     assert engine.asked == []
     assert not portrait.switched_on

@@ -1,5 +1,6 @@
 import asyncio
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
 from gateway.monitoring.probes import ComponentProbes
 from gateway.telemetry.metrics import Metrics
@@ -42,7 +43,7 @@ async def test_a_failing_component_has_a_reason_and_recovers(caplog):
     def up(name: str) -> float | None:
         return metrics.registry.get_sample_value("aurum_part_up", {"part": name})
 
-    async with parts.running():
+    async with BackgroundTasks() as background, parts.running(background):
         await becomes(parts, "fine")
         vectors.error = StorageUnavailableError("the engine ended")
         await becomes(parts, "the engine ended")
@@ -67,7 +68,7 @@ async def test_a_hanging_component_is_probed_once_and_reported():
         interval_seconds=0.01,
         patience_seconds=0.05,
     )
-    async with parts.running():
+    async with BackgroundTasks() as background, parts.running(background):
         await becomes(parts, "fine")
         vectors.answers.clear()
         await becomes(parts, "no answer for")
@@ -95,6 +96,6 @@ async def test_a_probe_has_ended_before_its_component_is_closed():
         return "never"
 
     parts = ComponentProbes({"records": slow_to_go}, Metrics().parts)
-    async with parts.running():
+    async with BackgroundTasks() as background, parts.running(background):
         await asyncio.sleep(0.01)
     assert ended == ["question"]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from gateway import errors
-from gateway.api.middleware import PROBLEMS
+from gateway.api.problems import PROBLEMS
 
 CODES = {
     kind.code
@@ -18,7 +18,8 @@ def test_every_error_has_its_status():
 
 
 TABLES = {
-    *("api/middleware.py", "api/table.py", "api/collections/table.py", "api/kserve/table.py"),
+    *("api/problems.py", "api/collections/table.py", "api/faces/table.py", "api/health/table.py"),
+    *("api/kserve/table.py", "api/models/table.py"),
     *("api/examples.py", "api/collections/examples.py", "api/kserve/examples.py"),
     *("api/health/routes.py", "api/docs.py"),
 }

@@ -1,0 +1,51 @@
+"""From the declaration of a route to what aiohttp calls: checks the request, runs the handler."""
+
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.api.body import Body, BodySpec, read_body
+from gateway.api.call import Answer, Call
+from gateway.api.context import Handler, context_of, read_options, services_of
+from gateway.api.idempotency import answer_once
+from gateway.api.route import Route
+from gateway.api.shapes import NoOptions
+
+_NO_BODY: Final = Body(NoOptions(), (), frozenset())
+
+
+def endpoint(route: Route) -> Handler:
+    """Make the aiohttp handler of a route."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        call = await _receive(route, request)
+        work = partial(route.handler, call)
+        if route.idempotency is None:
+            outcome = await work()
+        else:
+            outcome = await answer_once(call, route.idempotency, work)
+        return outcome.response() if isinstance(outcome, Answer) else outcome
+
+    return answer
+
+
+async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
+    """Read query and body; raises as `read_options` and `read_body`."""
+    spec = route.fields
+    # without required images the fields of the body may come in the query, too
+    reads_query = isinstance(spec, BodySpec) and not spec.required
+    options = route.options or NoOptions
+    return Call(
+        request=request,
+        context=context_of(request),
+        services=services_of(request),
+        options=(
+            options()
+            if reads_query or route.options is None
+            else read_options(request, route.options)
+        ),
+        body=(
+            await read_body(request, spec, spec.shape) if isinstance(spec, BodySpec) else _NO_BODY
+        ),
+    )

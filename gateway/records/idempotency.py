@@ -1,0 +1,86 @@
+"""Answers by `Idempotency-Key`."""
+
+from collections.abc import Collection
+
+from sqlalchemy import delete, func, insert, not_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.records import clock
+from gateway.records.database import Database
+from gateway.records.subjects import living
+from gateway.records.tables import ANSWERED_FACES, FACES, IDEMPOTENCY
+from gateway.records.types import IDEMPOTENCY_SECONDS, Answered
+
+
+class IdempotencyRecords:
+    """Answers by tenant and key, kept for a day."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, *, tenant: str, key: str, fingerprint: str) -> Answered | None:
+        """Claim a key; returns its answer if it is taken.
+
+        An answer that names an expired face has no body.
+        """
+        oldest = clock.now() - IDEMPOTENCY_SECONDS
+        mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
+        row = {
+            "tenant": tenant,
+            "key": key,
+            "fingerprint": fingerprint,
+            "created_at": clock.now(),
+        }
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(
+                    delete(IDEMPOTENCY).where(IDEMPOTENCY.c.created_at < oldest)
+                )
+                await connection.execute(insert(IDEMPOTENCY).values(row))
+        except IntegrityError:
+            async with self._database.read() as connection:
+                found = (await connection.execute(select(IDEMPOTENCY).where(mine))).mappings()
+                taken = found.first()
+        else:
+            return None
+        if taken is None:
+            # released between the two statements
+            return await self.begin(tenant=tenant, key=key, fingerprint=fingerprint)
+        body = taken["body"]
+        if body is not None and await self._names_the_gone(tenant=tenant, key=key):
+            body = None
+        return Answered(taken["fingerprint"], taken["status"], body)
+
+    async def _names_the_gone(self, *, tenant: str, key: str) -> bool:
+        """Whether a kept answer names a face that no longer exists."""
+        query = (
+            select(func.count())
+            .select_from(ANSWERED_FACES.join(FACES, ANSWERED_FACES.c.face_id == FACES.c.id))
+            .where(ANSWERED_FACES.c.tenant == tenant, ANSWERED_FACES.c.key == key)
+            .where(not_(living(clock.now())))
+        )
+        async with self._database.read() as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
+    async def finish(
+        self, *, tenant: str, key: str, status: int, body: str, face_ids: Collection[str] = ()
+    ) -> None:
+        """Keep an answer for a day, or until a face that it names is deleted."""
+        mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
+        values = {"status": status, "body": body}
+        named = [{"tenant": tenant, "key": key, "face_id": each} for each in sorted(set(face_ids))]
+        async with self._database.write() as connection:
+            await connection.execute(update(IDEMPOTENCY).where(mine).values(values))
+            if named:
+                await connection.execute(insert(ANSWERED_FACES), named)
+
+    async def give_back(self, *, tenant: str, key: str) -> None:
+        """Release the key of a failed request."""
+        mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
+        async with self._database.write() as connection:
+            await connection.execute(delete(IDEMPOTENCY).where(mine))
+
+    async def give_back_unfinished(self) -> None:
+        """At start: release the keys of requests that a crash interrupted."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.status.is_(None)))

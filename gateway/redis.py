@@ -1,0 +1,52 @@
+"""The one way to Redis: its URL, timeouts, pool, client name and errors.
+
+No other module imports the `redis` package; `lint-imports` enforces it.
+"""
+
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.errors import ConfigurationError
+from gateway.settings import PREFIX
+
+__all__ = ["UNREACHABLE", "Redis", "RedisError", "ResponseError", "connect"]
+
+UNREACHABLE: Final = (RedisError, OSError)
+"""What a call raises if Redis does not answer, refuses, or does not answer in time."""
+_CONNECTIONS: Final = 64
+_CLIENT_NAME: Final = "aurum-{purpose}"
+
+
+def connect(
+    url: str, *, purpose: str, timeout_seconds: float, connections: int = _CONNECTIONS
+) -> Redis:
+    """Make a client, which connects with its first call; within a running event loop.
+
+    Calls are not repeated: each caller knows what to do without Redis.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        purpose: part of the name that `CLIENT LIST` shows, `aurum-<purpose>`.
+        timeout_seconds: for connecting, and for each read.
+        connections: bound of the pool; a call beyond it fails.
+
+    Raises:
+        ConfigurationError: the URL is malformed; it is not repeated, as it may hold a password.
+
+    """
+    try:
+        return Redis.from_url(
+            url,
+            client_name=_CLIENT_NAME.format(purpose=purpose),
+            retry=Retry(NoBackoff(), 0),
+            max_connections=connections,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+        )
+    except ValueError as error:
+        message = f"{PREFIX}REDIS_URL is no redis://, rediss:// or unix:// URL"
+        raise ConfigurationError(message) from error
