@@ -1,4 +1,4 @@
-"""The cache of one application: opened, kept in touch with what is outside, closed."""
+"""The cache of one application: opened, refreshed in the background, closed."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ async def open_answers(
         max_entry_bytes=settings.cache_max_entry_kilobytes * 1024,
     )
     tasks = [
-        asyncio.create_task(_keep_believing(active_weights), name="aurum-active_weights"),
+        asyncio.create_task(_keep_refreshing(active_weights), name="aurum-active_weights"),
         asyncio.create_task(_keep_asking(answers), name="aurum-cache-health"),
     ]
     try:
@@ -66,22 +66,24 @@ def _redis(settings: Settings) -> RedisCache | None:
             timeout_seconds=settings.cache_timeout_seconds,
         )
     except ValueError as error:
-        # the URL may hold a password: only what is wrong with it is said
+        # the URL may hold a password: do not repeat it
         message = f"{PREFIX}REDIS_URL is no redis://, rediss:// or unix:// URL"
         raise ConfigurationError(message) from error
 
 
-async def _keep_believing(active_weights: ActiveWeights) -> None:
+async def _keep_refreshing(active_weights: ActiveWeights) -> None:
     while True:
         try:
             await active_weights.refresh()
-        except Exception:  # the supervisor of this task: without it nothing would be found again
-            log.exception("weights in service not learnt")
+        except (
+            Exception
+        ):  # the supervisor of this task: without it nothing would be found in the cache
+            log.exception("active weights not refreshed")
         await active_weights.wait()
 
 
 async def _keep_asking(answers: AnalysisCache) -> None:
-    """Find a Redis that has come back; requests do not try it themselves."""
+    """Detect a Redis that has come back; requests do not try it."""
     known: dict[str, str | None] = {}
     while True:
         found = await answers.check()

@@ -18,6 +18,7 @@ from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.pipeline import Selection
 from gateway.rollout.plan import RequestIdentity
 from gateway.types import Need
+from triton_python_backend.needs import need_for
 
 IMAGE_FIELDS = BodySpec(NoOptions, ("image",))
 
@@ -86,10 +87,7 @@ async def _answer_faces(
     context, services = context_of(request), services_of(request)
     options = read_options(request, FaceOptions)
     body = await read_body(request, IMAGE_FIELDS, NoOptions)
-    scored = Need.SCORE in need
-    include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
-    need |= Need.EMBEDDING if "embedding" in include else Need.NOTHING_MORE
-    need |= Need.CROPS if "crop" in include else Need.NOTHING_MORE
+    need |= need_for(options.include)
     result = await services.pipeline.run(
         body.images[0].data,
         need=need,
@@ -106,12 +104,11 @@ async def _answer_faces(
         faces_out,
         result,
         request_id=context.request_id,
-        include=tuple(include),
-        scored=scored,
+        need=need,
         total_ms=context.elapsed_ms(),
     )
     # many PNGs are too much for the event loop
-    if "crop" in include:
+    if Need.CROPS in need:
         return json_answer(await services.workers.run(shape, deadline=context.deadline))
     return json_answer(shape())
 

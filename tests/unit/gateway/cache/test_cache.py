@@ -1,7 +1,6 @@
 """Keys, values, the bound in memory, the breaker, single flight and active weights."""
 
 import asyncio
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +13,17 @@ from gateway.cache.memory import MemoryCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.circuit_breaker import Breaker
 from gateway.deadline import Deadline
-from gateway.types import InService, Need, Weights
+from gateway.types import Need, Weights
 from tests.support.fake_inference import FakeInference, expected_face, photo
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 EVERYTHING = Need.EMBEDDING | Need.SCORE | Need.CROPS
 NEEDS = [Need(value) for value in range(EVERYTHING.value + 1)]
-SERVED = InService(Weights("d", "1"), Weights("e", "1"), Weights("h", "1"))
+SERVED = {
+    "face_detection": Weights("d", "1"),
+    "face_embedding": Weights("e", "1"),
+    "face_scoring": Weights("h", "1"),
+}
 IMAGE = "a" * 64
 
 
@@ -30,9 +33,7 @@ def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0", look=DEFAUL
 
 def test_a_field_names_all_that_an_answer_depends_on():
     others = [
-        name(weights=replace(SERVED, detection=Weights("x", "1"))),
-        name(weights=replace(SERVED, embedding=Weights("x", "1"))),
-        name(weights=replace(SERVED, scoring=Weights("x", "1"))),
+        *(name(weights={**SERVED, stage: Weights("x", "1")}) for stage in SERVED),
         name(tenant="other"),
         name(release="1.1"),
         name(look=Look(rotation="off")),
@@ -47,7 +48,7 @@ def test_the_number_of_faces_does_not_part_answers():
 
 
 def test_weights_that_an_answer_does_not_take_do_not_part_it():
-    other = InService(SERVED.detection, None, Weights("x", "1"))
+    other = {"face_detection": SERVED["face_detection"], "face_scoring": Weights("x", "1")}
     assert name(Need.CROPS, other) == name(Need.CROPS)
     assert name(Need.EMBEDDING, other) is None
 
@@ -69,8 +70,8 @@ def test_faces_come_back_as_they_were_with_what_is_needed(need, more, count, nan
     kept = [expected_face(index, 1, need | more) for index in range(count)]
     wanted = [expected_face(index, 1, need) for index in range(count)]
     if nan:
-        kept = [replace(face, score=float("nan")) if face.score else face for face in kept]
-        wanted = [replace(face, score=float("nan")) if face.score else face for face in wanted]
+        kept = [face.with_outputs(score=float("nan")) if face.score else face for face in kept]
+        wanted = [face.with_outputs(score=float("nan")) if face.score else face for face in wanted]
     value = codec.encode(tuple(kept), image=IMAGE, field="f")
     assert codec.is_sound(value, image=IMAGE, field="f")
     for face, expected in zip(codec.decode(value, need=need).faces, wanted, strict=True):
@@ -227,7 +228,7 @@ async def test_an_answer_of_other_weights_ends_the_belief_until_it_is_asked_agai
     assert active_weights.now is None
     await asyncio.wait_for(active_weights.wait(), 0.5)
     await active_weights.refresh()
-    assert active_weights.now.embedding.id == "0" * 16
+    assert active_weights.now["face_embedding"].id == "0" * 16
 
 
 async def test_a_listing_that_an_answer_overtook_is_not_believed():
