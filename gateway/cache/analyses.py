@@ -141,15 +141,16 @@ class AnalysisCache:
             RequestTimeoutError: the deadline passed. Otherwise as `compute`.
         """
         question = self.ask(image, asked=asked, tenant=tenant, candidate=candidate)
+        key = question.key
         while True:
             seconds = deadline.remaining_seconds()
-            joins = self._single_flight.has(question.key)
+            joins = self._single_flight.has(key)
             if joins:
                 self._metrics.shared_flights.inc()
             try:
                 async with asyncio.timeout(seconds):
                     return await self._single_flight.share(
-                        question.key, lambda: self._find_or_compute(question, compute, deadline)
+                        key, lambda: self._find_or_compute(question, compute, deadline)
                     )
             except TimeoutError as error:
                 raise RequestTimeoutError("inference did not answer within the deadline") from error

@@ -40,7 +40,7 @@ class _Face(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     landmarks: tuple[Point, ...]
     confidence: float
     quality: tuple[float, float, float, float, float, float]
-    outputs: tuple[Value, ...]
+    outputs: list[Value]
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -115,9 +115,7 @@ def _pack(face: Face) -> _Face:
             quality.pitch,
             quality.roll,
         ),
-        outputs=tuple(
-            [write(outputs[name]) if name in outputs else None for name, write in _WRITERS]
-        ),
+        outputs=[write(outputs[name]) if name in outputs else None for name, write in _WRITERS],
     )
 
 
