@@ -123,6 +123,52 @@ def served(project: Path):
         yield running
 
 
+LOOPS = """
+import numpy as np
+from dataclasses import replace
+from gateway.cache import codec, keys
+from gateway.monitoring.golden_probe import NEED, answer_parts
+from gateway.registry.measures import measure_face
+from gateway.registry.reference import MEASURES
+from gateway.rollout.compare import compare
+from gateway.rollout.plan import Candidate
+from gateway.types import Analysis, Need, Weights
+from tests.support.fake_candidate import plan
+from tests.support.fake_inference import expected_face
+from triton_python_backend.contract import LIVENESS
+
+stage = LIVENESS.name
+weights = {"face_detection": Weights("d" * 16, "1"), stage: Weights("f" * 16, "1")}
+face = expected_face(0, 0, Need.NOTHING_MORE).with_outputs(liveness=0.25)
+value = codec.encode((face,), image="i", field="f")
+assert codec.decode(value, need=Need.LIVENESS).faces == (face,)
+assert codec.decode(value, need=Need.NOTHING_MORE).faces[0].outputs == {}
+field = keys.field(release="1", tenant="t", need=Need.LIVENESS, weights=weights)
+other = {**weights, stage: Weights("e" * 16, "2")}
+assert field != keys.field(release="1", tenant="t", need=Need.LIVENESS, weights=other)
+
+tried = Candidate(plan(stage=stage), Weights("e" * 16, "2"))
+assert tried.concerns(Need.LIVENESS) and not tried.concerns(Need.SCORE)
+active = Analysis((face,), weights)
+found = compare(active, replace(active, faces=(face.with_outputs(liveness=0.75),)))
+assert found.values["liveness"] == (0.5,)
+assert compare(active, replace(active, faces=(face.with_outputs(liveness=None),))).lost["liveness"]
+
+assert MEASURES[stage] == ("liveness",)
+assert list(measure_face(LIVENESS, face, None)) == [("liveness", 0.25)]
+assert Need.LIVENESS in NEED
+assert answer_parts(active)[stage] == ("d" * 16 + "-" + "f" * 16, (0.25,))
+"""
+
+
+def test_cache_trials_drift_and_probe_know_it(project):
+    shutil.copytree(CHECKOUT / "tests" / "support", project / "tests" / "support")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOPS], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def ask(served: Served, route: str, data: bytes, **params: object) -> dict:
     answer = requests.post(
         f"{served.url}/api/ml/{route}", params=params, files={"image": ("x", data)}, timeout=60
