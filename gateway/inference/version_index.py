@@ -21,9 +21,9 @@ from triton_python_backend import contract
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS: Final = 30.0
-"""Age from which what was learnt is learnt again: a version number may get other weights."""
+"""Age after which the ids are read again: a version number may get other weights."""
 _PATIENCE_SECONDS: Final = 5.0
-"""An id that no version carries is not asked for again within this time."""
+"""An id that no version carries is not looked up again within this time."""
 _PROBE_EDGE: Final = 64
 _COMMON_DIMENSIONS: Final = (512, 128, 256)
 _NUMPY: Final = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
@@ -57,7 +57,7 @@ class VersionBook:
         if key not in self._versions and self._worth_asking(key):
             seen_at = self._learnt_at
             async with self._lock:
-                # whoever held the lock before may have learnt what is missing here
+                # another request may have found it while this one waited for the lock
                 if key not in self._versions and self._learnt_at == seen_at:
                     await self._learn(deadline)
             if key not in self._versions:
@@ -69,7 +69,7 @@ class VersionBook:
     async def with_ids(
         self, stages: Iterable[StageStatus], *, deadline: Deadline
     ) -> tuple[StageStatus, ...]:
-        """Learn anew and add the ids to the versions of a status."""
+        """Read the ids again and add them to the versions of a status."""
         stages = tuple(stages)
         async with self._lock:
             await self._learn(deadline, stages)
@@ -81,7 +81,7 @@ class VersionBook:
     async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
         """Name the newest ready version of each stage. Raises as `TritonCalls.stages`.
 
-        One listing; versions are asked for their ids only when some came, went or are due again.
+        One listing; versions are asked for their ids only if some came, went or are due again.
         """
         listed = await self._calls.stages(deadline=deadline)
         onnx = {stage.name for stage in contract.ONNX_STAGES}
@@ -95,7 +95,7 @@ class VersionBook:
         )
         if served != self._served or self._clock() - self._learnt_at > REFRESH_SECONDS:
             async with self._lock:
-                # a number that went away may come back with other weights
+                # a removed number may come back with other weights
                 for gone in self._ids.keys() - served:
                     del self._ids[gone]
                 await self._learn(deadline, listed)

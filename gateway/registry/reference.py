@@ -87,7 +87,7 @@ def psi(counts: Sequence[int], shares: Sequence[float]) -> float:
 
 
 def read_reference(folder: Path) -> Reference | None:
-    """Read the reference of a version folder; None if there is none that can be read."""
+    """Read the reference of a version folder; None if it is missing or cannot be read."""
     path = folder / REFERENCE_FILE
     try:
         return Reference.model_validate_json(path.read_bytes())
@@ -99,7 +99,7 @@ def read_reference(folder: Path) -> Reference | None:
 
 
 class References:
-    """The references of a repository by stage and id of the weights, read anew now and then."""
+    """The references of a repository by stage and id of the weights, read again regularly."""
 
     def __init__(self, repository: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._repository = repository
@@ -108,7 +108,7 @@ class References:
         self._known: dict[tuple[str, str], Reference] = {}
 
     def of(self, stage: str, identifier: str) -> Reference | None:
-        """Find the reference of weights; reads a few small files when what it has is old."""
+        """Find the reference of weights; reads a few small files if the last reading is old."""
         if self._clock() - self._read_at > _FRESH_SECONDS:
             self._known = {
                 (each.name, found.id): found

@@ -1,7 +1,7 @@
 """JSON in and out of the face routes.
 
-Fields that were not asked for are left unset and do not appear; `null` means that a value was asked
-for and is not known.
+Fields that were not requested stay unset and do not appear; `null` is a requested value that is not
+known.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
