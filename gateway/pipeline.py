@@ -1,8 +1,7 @@
-"""The order of things: check, look up, infer, keep, filter. It alone knows it."""
+"""The order of the steps that answer a request: check, look up or infer, select."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.cache.analyses import AnalysisCache, Question
+from gateway.cache.analyses import AnalysisCache, NoCache
 from gateway.concurrency import AdmissionControl, CpuPool, SlowGate, run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
@@ -19,7 +18,6 @@ from gateway.errors import (
     InferenceUnavailableError,
     InvalidImageError,
     NoFaceError,
-    RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits, check_image
@@ -31,16 +29,14 @@ from gateway.types import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embeddi
 from triton_python_backend.contract import DEFAULT_LOOK, MOST_FACES, Detail, Look, Rotation
 
 _CHECKED_AT_ONCE_BYTES: Final = 256 * 1024
-"""Header and digest of so many bytes take less time than the way to a thread and back."""
-
-Infer = Callable[[Deadline], Awaitable[Analysis]]
+"""Up to this size, header and digest take less time than a switch to a thread and back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which faces of an image are wanted: at most so many, the largest, none less certain.
+    """Which faces of an image are wanted: the largest ones above a confidence.
 
-    max_faces: None for as many as the service gives unasked.
+    max_faces: at most so many; None for the service's own number.
     """
 
     max_faces: int | None
@@ -60,7 +56,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image and its selected faces; how many were found that are certain enough."""
+    """One image, its selected faces, and how many were found that are certain enough."""
 
     image: CheckedImage
     analysis: Analysis
@@ -71,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two images and the cosine similarity, -1 to 1, of a face of each."""
+    """Two images and the cosine similarity, -1 to 1, of one face of each."""
 
     similarity: float
     a: Result
@@ -81,7 +77,7 @@ class Comparison:
 
 
 class Pipeline:
-    """Checks images and has them analysed; `observe` sees each answer that was computed."""
+    """Checks images and has them analysed; `observe` gets each answer that was computed."""
 
     def __init__(
         self,
@@ -101,7 +97,7 @@ class Pipeline:
         self._max_faces = max_faces
         self._trials = trials
         self._observe = observe
-        self._answers = answers
+        self._answers = answers or NoCache()
         self._limits = limits
         self._slots = slots
         self._slow = slow or SlowGate(slots, at_once=1)
@@ -118,7 +114,7 @@ class Pipeline:
         tenant: str = DEFAULT_TENANT,
         identity: RequestIdentity | None = None,
     ) -> Result:
-        """Check and analyse one image, or take the answer that is known.
+        """Check and analyse one image, or take the cached answer.
 
         identity: for canary routing; None always uses the active version.
 
@@ -126,8 +122,8 @@ class Pipeline:
         wait already.
         """
         started = time.monotonic()
-        if self._answers is None:
-            # no answer can be known: whoever has to go shall cost as little as possible
+        if not self._answers.is_on:
+            # no answer can be known: refuse before the image costs anything
             self._slots.check()
         check = partial(check_image, data, self._limits)
         if len(data) <= _CHECKED_AT_ONCE_BYTES:
@@ -142,7 +138,7 @@ class Pipeline:
         analysis, cached = await analyse(Asked(need, look))
         rows = rows_for(analysis, most, selection.min_confidence)
         if rows > len(analysis.faces):
-            # so many large ones are not certain enough that smaller ones have their turn
+            # too few of the large faces are certain enough: look at smaller ones, too
             analysis, cached = await analyse(Asked(need, replace(look, max_faces=rows)))
         ended = time.monotonic()
         return Result(
@@ -157,13 +153,6 @@ class Pipeline:
             sum(each >= selection.min_confidence for each in analysis.confidences),
         )
 
-    def _ask(
-        self, digest: str, asked: Asked, tenant: str, candidate: Candidate | None
-    ) -> Question | None:
-        if self._answers is None:
-            return None
-        return self._answers.ask(digest, asked=asked, tenant=tenant, candidate=candidate)
-
     async def _analyse(
         self,
         image: CheckedImage,
@@ -172,66 +161,21 @@ class Pipeline:
         deadline: Deadline,
         asked: Asked,
     ) -> tuple[Analysis, bool]:
-        """Have the version answer whose turn it is; where a candidate fails, the one in service."""
-        ask = partial(self._ask, image.sha256, asked, tenant)
+        """Have the candidate or the active version answer; the active one where it fails."""
         trials = self._trials if identity is not None else None
         candidate = trials.choose(identity, asked.need) if trials and identity else None
+        find = partial(self._answers.get_or_compute, image.sha256, asked=asked, tenant=tenant)
         infer = partial(self._infer, image, asked, trials)
         if trials is None or candidate is None:
-            return await self._look_up(ask(None), infer, deadline)
+            return await find(infer, deadline=deadline)
         tried = partial(self._try, trials, candidate, image, asked)
         try:
-            return await self._look_up(ask(candidate), tried, deadline.half())
+            return await find(tried, deadline=deadline.half(), candidate=candidate)
         except AurumError as error:
-            found = await self._look_up(ask(None), infer, deadline)
-            # an image that both refuse does not speak against the candidate
+            found = await find(infer, deadline=deadline)
+            # an image that both versions refuse is not the candidate's fault
             trials.blame(candidate, error)
             return found
-
-    async def _look_up(
-        self, question: Question | None, infer: Infer, deadline: Deadline
-    ) -> tuple[Analysis, bool]:
-        if self._answers is None or question is None:
-            return await infer(deadline), False
-        return await self._share(self._answers, question, infer, deadline)
-
-    async def _share(
-        self, answers: AnalysisCache, question: Question, infer: Infer, deadline: Deadline
-    ) -> tuple[Analysis, bool]:
-        """Join an identical request in flight, within the own deadline, or be the first."""
-        # who asks after a swap does not join those who asked before; nor a candidate's requests
-        key = (
-            question.image,
-            question.tenant,
-            question.asked,
-            question.weights,
-            question.release,
-        )
-        while True:
-            seconds = deadline.remaining_seconds()
-            joins = answers.single_flight.has(key)
-            if joins:
-                self._metrics.shared_flights.inc()
-            work = partial(self._look_up_or_infer, answers, question, infer, deadline)
-            try:
-                async with asyncio.timeout(seconds):
-                    return await answers.single_flight.share(key, work)
-            except TimeoutError as error:
-                raise RequestTimeoutError("inference did not answer within the deadline") from error
-            except RequestTimeoutError:
-                # the deadline of whoever came first; this request may have time left
-                if not joins:
-                    raise
-
-    async def _look_up_or_infer(
-        self, answers: AnalysisCache, question: Question, infer: Infer, deadline: Deadline
-    ) -> tuple[Analysis, bool]:
-        known = await answers.find(question)
-        if known is not None:
-            return known, True
-        analysis = await infer(deadline)
-        await answers.keep(question, analysis)
-        return analysis, False
 
     async def _infer(
         self, image: CheckedImage, asked: Asked, trials: Trials | None, deadline: Deadline
@@ -287,9 +231,9 @@ class Pipeline:
         tenant: str = DEFAULT_TENANT,
         identity: RequestIdentity | None = None,
     ) -> Comparison:
-        """Compare the faces of two images: of those selected the pair that is most alike.
+        """Compare the selected faces of two images and return the most similar pair.
 
-        One identity has both images analysed by one version; identity as in `run`.
+        One version analyses both images of an identity; identity as in `run`.
 
         Raises: as `run`, with the name of the image; NoFaceError where one shows no face.
         """
@@ -299,16 +243,16 @@ class Pipeline:
             deadline=deadline,
             tenant=tenant,
         )
-        # where a candidate has failed on one image alone, the version in service does both
-        for who in (identity, None):
+        # where the candidate failed on one image only, the active version analyses both
+        for each in (identity, None):
             a, b = await _both(
-                partial(run, "image_a", image_a, identity=who),
-                partial(run, "image_b", image_b, identity=who),
+                partial(run, "image_a", image_a, identity=each),
+                partial(run, "image_b", image_b, identity=each),
             )
             if _space(a) == _space(b):
                 similarity, face_a, face_b = most_alike(a.analysis.faces, b.analysis.faces)
                 return Comparison(similarity, a, b, face_a, face_b)
-        # embeddings of two spaces say nothing about each other; a swap takes but a moment
+        # embeddings of two spaces cannot be compared; a swap takes only a moment
         raise InferenceUnavailableError(
             "the embedding model is being exchanged", retry_after_seconds=1
         )
@@ -341,18 +285,18 @@ class Pipeline:
 
 
 def select(faces: tuple[Face, ...], most: int, min_confidence: float) -> tuple[Face, ...]:
-    """Keep the largest faces that are certain enough, in their order."""
+    """Select the largest faces that are certain enough, in their order."""
     return tuple([face for face in faces if face.confidence >= min_confidence][:most])
 
 
 def rows_for(analysis: Analysis, most: int, min_confidence: float) -> int:
-    """Count the faces that must be looked at until `most` are certain enough, or all are."""
+    """Count the largest faces among which `most` are certain enough, or all that are."""
     certain = [row for row, each in enumerate(analysis.confidences) if each >= min_confidence]
     return min(certain[:most][-1] + 1, MOST_FACES) if certain else 0
 
 
 def most_alike(of_a: Sequence[Face], of_b: Sequence[Face]) -> tuple[float, Face, Face]:
-    """Give the highest cosine, -1 to 1, between a face of each, and these two."""
+    """Return the highest cosine, -1 to 1, between faces of the two, and that pair."""
     vectors = [np.stack([_embedding(face) for face in faces]) for faces in (of_a, of_b)]
     cosines = np.clip(vectors[0] @ vectors[1].T, -1.0, 1.0)
     row, column = divmod(int(cosines.argmax()), len(of_b))
@@ -363,7 +307,7 @@ async def _both(
     first: Callable[[], Coroutine[Any, Any, Result]],
     second: Callable[[], Coroutine[Any, Any, Result]],
 ) -> tuple[Result, Result]:
-    """Run both at once; the first error of either cancels the other and is raised alone."""
+    """Run both at once; the first error cancels the other and is raised."""
     a, b = await run_together([first(), second()])
     return a, b
 

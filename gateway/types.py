@@ -1,13 +1,17 @@
-"""What the gateway thinks in: images, faces, analyses. Frozen, without HTTP or Triton."""
+"""The gateway's own types: images, faces, analyses. Frozen, without HTTP or Triton."""
 
-import enum
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from triton_python_backend.contract import DEFAULT_LOOK, Look
+from triton_python_backend.contract import DETECTION as _DETECTION
+from triton_python_backend.contract import EMBEDDING_STAGE as _EMBEDDING
+from triton_python_backend.contract import SCORING as _SCORING
+from triton_python_backend.contract import Need as Need
 
 Embedding = npt.NDArray[np.float32]
 """[D] float32, unit length."""
@@ -15,24 +19,15 @@ Crop = npt.NDArray[np.uint8]
 """[112,112,3] uint8 RGB, aligned to ArcFace's template."""
 
 DEFAULT_TENANT: Final = "default"
-"""Whose requests are those that name no tenant."""
+"""The tenant of requests that name none."""
 
 SCORE_RANGE: Final = (1, 10)
 """Lowest and highest rating."""
 
 
-class Need(enum.Flag):
-    """What is wanted beyond boxes, landmarks, confidences and quality, which are always there."""
-
-    NOTHING_MORE = 0
-    EMBEDDING = enum.auto()
-    SCORE = enum.auto()
-    CROPS = enum.auto()
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked of an image: what is wanted of its faces, and how they are looked for."""
+    """What is asked of an image: what each face shall have, and how faces are searched for."""
 
     need: Need
     look: Look = DEFAULT_LOOK
@@ -40,7 +35,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request is answered."""
+    """The tenant and name for which a request is answered."""
 
     tenant: str
     name: str
@@ -110,16 +105,36 @@ class Face:
     """One face, in pixels of the upright image.
 
     box: x1 y1 x2 y2. landmarks: five x y (left eye, right eye, nose, left and right mouth corner,
-    as seen in the image). score: None if not asked for, NaN where the head does not fit.
+    as seen in the image). outputs: what was asked for beyond that, by the name of
+    `contract.FaceOutput`: a float (NaN if the weights do not fit) or an array of its dtype.
     """
 
     box: tuple[float, float, float, float]
     landmarks: tuple[tuple[float, float], ...]
     confidence: float
     quality: Quality
-    score: float | None = None
-    embedding: Embedding | None = None
-    crop: Crop | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float | None:
+        """The rating; None if not asked for, NaN if the head does not fit the space."""
+        return self.outputs.get("score")
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """The embedding; None if not asked for."""
+        return self.outputs.get("embedding")
+
+    @property
+    def crop(self) -> Crop | None:
+        """The aligned face; None if not asked for."""
+        return self.outputs.get("crop")
+
+    def with_outputs(self, **values: Any) -> "Face":
+        """Copy with these outputs in the place of its own; None leaves one out."""
+        merged = {**self.outputs, **values}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        return replace(self, outputs=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +145,39 @@ class Weights:
     version: str | None
 
 
+ActiveVersions = Mapping[str, Weights]
+"""By name of the stage: the weights that a new request would meet, as far as they are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Faces of one image, largest first, and the weights that found, embedded and scored them.
+    """Faces of one image, largest first, and the weights that made them.
 
-    embedding, scoring: None if the stage was not asked. The id of `embedding` is the space.
-    beyond: confidences of the smaller faces that were found beside those asked for.
-    rotation: degrees by which the picture was turned clockwise to be looked at.
+    weights: of each stage that was asked, by its name. beyond: confidences of the smaller faces
+    found beyond those asked for. rotation: degrees by which the picture was turned clockwise for
+    the search.
     """
 
     faces: tuple[Face, ...]
-    detection: Weights
-    embedding: Weights | None = None
-    scoring: Weights | None = None
+    weights: Mapping[str, Weights]
     engine: str = "triton"
     beyond: tuple[float, ...] = ()
     rotation: int = 0
+
+    @property
+    def detection(self) -> Weights:
+        """The detector."""
+        return self.weights[_DETECTION.name]
+
+    @property
+    def embedding(self) -> Weights | None:
+        """The embedding network, whose id is the space; None if it was not asked."""
+        return self.weights.get(_EMBEDDING.name)
+
+    @property
+    def scoring(self) -> Weights | None:
+        """The scoring head; None if it was not asked."""
+        return self.weights.get(_SCORING.name)
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -154,17 +186,8 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
-class InService:
-    """The weights that a new request would meet; None where that is not known."""
-
-    detection: Weights | None
-    embedding: Weights | None
-    scoring: Weights | None
-
-
-@dataclass(frozen=True, slots=True)
 class StageVersion:
-    """One version of a stage as the engine sees it; state and reason in the engine's words."""
+    """One version of a stage as the engine reports it; state and reason in its own words."""
 
     version: str
     state: str
@@ -197,7 +220,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the inference engine says of itself; `detail` says why it is not there."""
+    """Whether the inference engine answers; `detail` says why it does not."""
 
     reachable: bool
     detail: str

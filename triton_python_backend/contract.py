@@ -1,10 +1,14 @@
-"""The names, types and shapes that stages, importer and gateway agree on.
+"""The stages: the names, types and shapes that they, the importer and the gateway agree on.
 
-Every tensor name of the ensemble stands here once. `tests/contract/test_model_repository.py`
-holds each `config.pbtxt` against it. Shapes are written as in a `config.pbtxt`: -1 is any size;
-the batch axis of stages with a `max_batch_size` above 0 is left out, as Triton does.
+Each stage is declared here once: its tensors, which of its outputs become fields of a face, and
+the output that names its weights. Caching, trials, drift and the routes loop over these
+declarations; docs/adding-a-stage.md adds one. `tests/contract/test_model_repository.py` compares
+each `config.pbtxt` with them. Shapes are written as in a `config.pbtxt`: -1 is any size; the batch
+axis of stages with a `max_batch_size` above 0 is left out, as Triton does.
 """
 
+import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,9 +55,9 @@ ROTATION_PARAMETER: Final = "rotation"
 DETAIL_PARAMETER: Final = "detail"
 
 Rotation = Literal["auto", "off"]
-"""`auto`: where no face is upright, the picture is looked at turned, too."""
+"""`auto`: if no face is upright, turned views of the picture are searched, too."""
 Detail = Literal["standard", "high"]
-"""`high`: a large picture is looked at in tiles at several scales, too."""
+"""`high`: a large picture is also searched in tiles at several scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,59 @@ class Look:
 
 
 DEFAULT_LOOK: Final = Look()
+
+
+# What is wanted of a face ------------------------------------------------------------------
+
+
+class Need(enum.Flag):
+    """What a request wants beyond boxes, landmarks, confidences and quality.
+
+    New members go to the end: the cache keys hold their values.
+    """
+
+    NOTHING_MORE = 0
+    EMBEDDING = enum.auto()
+    SCORE = enum.auto()
+    CROPS = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOutput:
+    """An output of a stage that becomes a field of each face."""
+
+    name: str
+    """Of the field: in `Face.outputs` and in JSON."""
+    tensor: str
+    """The ensemble's output with a row for each face."""
+    dtype: str
+    dims: tuple[int, ...]
+    """Of one face: () is a number, (-1,) a vector of any length."""
+    need: Need
+    """The flag by which a request asks for it."""
+    includable: bool = True
+    """Whether `?include=<name>` adds it to the faces of an answer."""
+    cached: bool = True
+    """Whether an answer that holds it may be cached."""
+    watched: str | None = None
+    """The measure by which drift is followed: its own name for a number (the value itself), for a
+    vector that of the cosine to the mean direction of the reference; None: not followed."""
+    compared: str | None = None
+    """The measure between two versions on one face: a difference of numbers, a cosine of vectors;
+    None: not compared."""
+    tolerance: float | None = None
+    """How far the golden probe's value may move: a number, or 1 less the cosine of a vector; None:
+    the probe does not ask for it."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a face has one number of it."""
+        return self.dims == ()
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a face has a vector of it, of a length that the weights decide."""
+        return self.dims == (-1,)
 
 
 # Tensors -----------------------------------------------------------------------------------
@@ -114,6 +171,8 @@ HEAD: Final = "HEAD"
 
 _ROWS = MAX_CANDIDATES
 
+COSINE_TO_MEAN: Final = "cosine_to_mean"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -124,6 +183,27 @@ class Stage:
     max_batch_size: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    id_output: str | None = None
+    """Of an ONNX stage: the constant output by which it names the weights that answered."""
+    face_outputs: tuple[FaceOutput, ...] = ()
+    measures: tuple[str, ...] = ()
+    """Fields that every face has and in which drift of this stage shows."""
+
+    @property
+    def short_name(self) -> str:
+        """The name in options and in the JSON of `models`: `detection` of `face_detection`."""
+        return self.name.removeprefix("face_")
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """All measures by which drift of this stage is followed."""
+        found = (output.watched for output in self.face_outputs)
+        return (*self.measures, *(each for each in found if each is not None))
+
+
+def names_of(tensors: tuple[Tensor, ...]) -> frozenset[str]:
+    """Collect the names of tensors."""
+    return frozenset(tensor.name for tensor in tensors)
 
 
 PREPROCESS: Final = Stage(
@@ -149,6 +229,8 @@ DETECTION: Final = Stage(
         Tensor(CONFIDENCE, "FP32", (_ROWS,)),
         Tensor(DETECTOR, "INT64", (1,)),
     ),
+    id_output=DETECTOR,
+    measures=("confidence", *QUALITY_COLUMNS),
 )
 ALIGNMENT: Final = Stage(
     "face_alignment",
@@ -177,9 +259,10 @@ ALIGNMENT: Final = Stage(
         Tensor(DETECTOR, "INT64", (1,)),
         # of all faces found, largest first: those in BOXES and those beyond `max_faces`
         Tensor(FOUND_CONFIDENCE, "FP32", (-1,)),
-        # degrees by which the picture was turned clockwise to be looked at; 0: as it is
+        # degrees by which the picture was turned clockwise for the search; 0: as it is
         Tensor(ROTATION, "INT64", (1,)),
     ),
+    face_outputs=(FaceOutput("crop", CROPS, "UINT8", (CROP_SIZE, CROP_SIZE, 3), Need.CROPS),),
 )
 EMBEDDING_STAGE: Final = Stage(
     "face_embedding",
@@ -187,6 +270,19 @@ EMBEDDING_STAGE: Final = Stage(
     MOST_FACES,
     (Tensor(CROPS, "UINT8", (CROP_SIZE, CROP_SIZE, 3)),),
     (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
+    id_output=SPACE,
+    face_outputs=(
+        FaceOutput(
+            "embedding",
+            EMBEDDING,
+            "FP32",
+            (-1,),
+            Need.EMBEDDING,
+            watched=COSINE_TO_MEAN,
+            compared="cosine",
+            tolerance=0.01,
+        ),
+    ),
 )
 SCORING: Final = Stage(
     "face_scoring",
@@ -194,7 +290,23 @@ SCORING: Final = Stage(
     MOST_FACES,
     (Tensor(EMBEDDING, "FP32", (-1,)), Tensor(SPACE, "INT64", (1,))),
     (Tensor(SCORE, "FP32", (1,)), Tensor(HEAD, "INT64", (1,))),
+    id_output=HEAD,
+    face_outputs=(
+        FaceOutput(
+            "score",
+            SCORE,
+            "FP32",
+            (),
+            Need.SCORE,
+            includable=False,
+            watched="score",
+            compared="score_difference",
+            tolerance=0.1,
+        ),
+    ),
 )
+FACE_NETWORKS: Final = (EMBEDDING_STAGE, SCORING)
+"""The networks that see faces, each after those whose outputs it reads."""
 RESULTS: Final = Stage(
     "face_results",
     "python",
@@ -213,6 +325,11 @@ RESULTS: Final = Stage(
         Tensor(HEAD, "INT64", (1,)),
     ),
 )
+_FURTHER: Final = tuple(
+    stage for stage in FACE_NETWORKS if not names_of(stage.outputs) & names_of(RESULTS.inputs)
+)
+"""Networks whose rows become outputs of the ensemble as they are, with the filler's row where there
+is no face: what face_results reads runs for every score."""
 PIPELINE: Final = Stage(
     "face_pipeline",
     "ensemble",
@@ -231,11 +348,16 @@ PIPELINE: Final = Stage(
         Tensor(HEAD, "INT64", (1,)),
         Tensor(FOUND_CONFIDENCE, "FP32", (-1,)),
         Tensor(ROTATION, "INT64", (1,)),
+        *(
+            Tensor(tensor.name, tensor.dtype, (-1, *tensor.dims))
+            for stage in _FURTHER
+            for tensor in stage.outputs
+        ),
     ),
 )
-# for callers that want no scores, and many faces a second: neither face_scoring nor face_results
-# runs. In its place the caller drops the row of the filler in CROPS, EMBEDDING and SPACE, which is
-# there where BOXES has none
+# for callers that want embeddings only, and many faces a second: neither face_scoring nor
+# face_results runs. Instead the caller drops the row of the filler in CROPS, EMBEDDING and SPACE,
+# which is there when BOXES has none
 UNSCORED: Final = Stage(
     "face_pipeline_unscored",
     "ensemble",
@@ -244,7 +366,7 @@ UNSCORED: Final = Stage(
     tuple(
         Tensor(SPACE, "INT64", (-1, 1)) if tensor.name == SPACE else tensor
         for tensor in PIPELINE.outputs
-        if tensor.name not in (SCORE, HEAD)
+        if not any(tensor.name in names_of(stage.outputs) for stage in FACE_NETWORKS[1:])
     ),
 )
 
@@ -252,19 +374,23 @@ STAGES: Final = (
     PREPROCESS,
     DETECTION,
     ALIGNMENT,
-    EMBEDDING_STAGE,
-    SCORING,
+    *FACE_NETWORKS,
     RESULTS,
     PIPELINE,
     UNSCORED,
 )
 """All folders of `model_repository/`, in the order in which an image passes them."""
 
-ONNX_STAGES: Final = (DETECTION, EMBEDDING_STAGE, SCORING)
-"""The stages whose weights are imported and swapped."""
+ONNX_STAGES: Final = (DETECTION, *FACE_NETWORKS)
+"""The stages whose weights are imported and swapped, each after those whose outputs it reads."""
 
-ID_OUTPUT: Final = {DETECTION.name: DETECTOR, EMBEDDING_STAGE.name: SPACE, SCORING.name: HEAD}
+ID_OUTPUT: Final[Mapping[str, str]] = {
+    stage.name: stage.id_output for stage in ONNX_STAGES if stage.id_output is not None
+}
 """The constant output by which each ONNX stage names the weights that answered."""
+
+FACE_OUTPUTS: Final = tuple(output for stage in STAGES for output in stage.face_outputs)
+"""Everything that a face can have beyond box, landmarks, confidence and quality."""
 
 CANDIDATE_PARAMETER: Final = "aurum_candidate"
 """Parameter of the candidate's ensemble that holds the plan of its trial, as JSON."""

@@ -1,4 +1,4 @@
-"""Which weights are believed to be in service, so that answers can be looked up."""
+"""Which weights are active, as far as is known, so that answers can be looked up."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from typing import Final
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.base import Inference
-from gateway.types import Analysis, InService, Weights
+from gateway.types import ActiveVersions, Analysis
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +16,9 @@ _PATIENCE_SECONDS: Final = 5.0
 
 
 class ActiveWeights:
-    """Asks the engine every second. An answer by other weights invalidates what is known at once.
+    """Asks the engine every second; an answer by other weights invalidates what is known at once.
 
-    While the engine does not answer, the last answer stands: what is cached can still be served.
+    While the engine does not answer, the last listing stays, so that cached answers are served.
     """
 
     def __init__(
@@ -26,37 +26,36 @@ class ActiveWeights:
     ) -> None:
         self._inference = inference
         self._interval_seconds = interval_seconds
-        self._now: InService | None = None
+        self._now: ActiveVersions | None = None
         self._contradictions = 0
         self._contradicted = asyncio.Event()
 
     @property
-    def now(self) -> InService | None:
-        """The weights in service; None while that is not known."""
+    def now(self) -> ActiveVersions | None:
+        """The active weights; None while they are not known."""
         return self._now
 
     def compare(self, analysis: Analysis) -> None:
         """Invalidate what is known if an answer was made by other weights."""
         if self._now is None:
             return
-        pairs: list[tuple[Weights | None, Weights | None]] = [
-            (self._now.detection, analysis.detection),
-            (self._now.embedding, analysis.embedding),
-            (self._now.scoring, analysis.scoring),
-        ]
-        if any(a is not None and b is not None and a.id != b.id for a, b in pairs):
+        known = self._now
+        if any(
+            stage in known and known[stage].id != weights.id
+            for stage, weights in analysis.weights.items()
+        ):
             self._now = None
             self._contradictions += 1
             self._contradicted.set()
 
     async def refresh(self) -> None:
-        """Ask the engine; an answer that was overtaken by a contradiction is not believed."""
+        """Ask the engine; a listing that an answer has contradicted meanwhile is dropped."""
         before = self._contradictions
         self._contradicted.clear()
         try:
             found = await self._inference.in_service(deadline=Deadline.after(_PATIENCE_SECONDS))
         except AurumError as error:
-            log.debug("weights in service not known", extra={"reason": error.detail})
+            log.debug("active weights not known", extra={"reason": error.detail})
             return
         if self._contradictions == before:
             self._now = found

@@ -1,13 +1,13 @@
-"""AnalysisCache to images: looked up by the weights in service, kept by those that answered.
+"""Analyses of images: looked up by the active weights, kept by the weights that made them.
 
-During a swap no answer of the old weights is found under the new ones, or the other way round:
-what an answer says of itself decides where it is kept, and what is believed to be in service
-decides where it is looked for.
+During a swap no answer of the old weights is found under the new ones, or the other way round: the
+ids in an answer decide where it is kept, and the weights known to be active decide where to look.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,17 +18,22 @@ from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.base import Cache, CacheError
 from gateway.cache.memory import MemoryCache
 from gateway.cache.single_flight import SingleFlight
+from gateway.deadline import Deadline
+from gateway.errors import RequestTimeoutError
 from gateway.rollout.plan import Candidate
 from gateway.telemetry.metrics import Metrics
-from gateway.types import Analysis, Asked, InService, Need
-from triton_python_backend.contract import Look
+from gateway.types import ActiveVersions, Analysis, Asked
+from triton_python_backend.contract import DETECTION, Look
+from triton_python_backend.needs import networks_for
 
 log = logging.getLogger(__name__)
+
+Compute = Callable[[Deadline], Awaitable[Analysis]]
+"""Has an image analysed within a deadline."""
 
 _ENGINE: Final = "triton"
 """Only its answers are kept."""
 _LONGEST_REQUEST_SECONDS: Final = 300.0
-_NOBODY: Final = InService(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,17 @@ class Question:
     image: str
     tenant: str
     asked: Asked
-    weights: InService
+    weights: ActiveVersions
     fields: tuple[str, ...]
     asked_at: float
     release: str
-    """Whose answers these are: this release's, or those of a candidate that it tries."""
+    """This release, or a candidate that it has on trial."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for requests that get the same answer: not across a swap or a trial."""
+        weights = tuple(self.weights.items())
+        return self.image, self.tenant, self.asked, weights, self.release
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +64,29 @@ class Layer:
     cache: Cache
 
 
+class NoCache:
+    """In the place of an `AnalysisCache` where caching is off: computes every answer."""
+
+    is_on = False
+
+    async def get_or_compute(
+        self,
+        image: str,
+        compute: Compute,
+        *,
+        asked: Asked,
+        tenant: str,
+        deadline: Deadline,
+        candidate: Candidate | None = None,
+    ) -> tuple[Analysis, bool]:
+        """See `AnalysisCache.get_or_compute`."""
+        return await compute(deadline), False
+
+
 class AnalysisCache:
-    """The layers, first to last. Nothing here raises: what goes wrong is a miss."""
+    """The layers, first to last. A layer that fails is a miss."""
+
+    is_on = True
 
     def __init__(
         self,
@@ -77,16 +109,74 @@ class AnalysisCache:
             layer.name: "not asked yet" if layer.name == "redis" else None for layer in self._layers
         }
         """Why each layer did not answer when it was last asked; None where it did."""
-        self.single_flight: SingleFlight[tuple[Analysis, bool]] = SingleFlight()
+        self._single_flight: SingleFlight[tuple[Analysis, bool]] = SingleFlight()
+
+    async def get_or_compute(
+        self,
+        image: str,
+        compute: Compute,
+        *,
+        asked: Asked,
+        tenant: str,
+        deadline: Deadline,
+        candidate: Candidate | None = None,
+    ) -> tuple[Analysis, bool]:
+        """Return the answer that a layer has, or compute and keep it.
+
+        Identical requests in flight share one lookup and one computation, each within its own
+        deadline.
+
+        Args:
+            image: SHA-256 of its bytes, hexadecimal.
+            compute: called with the deadline of the request that came first.
+            asked: what is asked of the image.
+            tenant: answers are shared within a tenant.
+            deadline: of this request.
+            candidate: the version on trial that shall answer; None: the active one.
+
+        Returns:
+            The answer, and whether it was cached.
+
+        Raises:
+            RequestTimeoutError: the deadline passed. Otherwise as `compute`.
+        """
+        question = self.ask(image, asked=asked, tenant=tenant, candidate=candidate)
+        key = question.key
+        while True:
+            seconds = deadline.remaining_seconds()
+            joins = self._single_flight.has(key)
+            if joins:
+                self._metrics.shared_flights.inc()
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._single_flight.share(
+                        key, lambda: self._find_or_compute(question, compute, deadline)
+                    )
+            except TimeoutError as error:
+                raise RequestTimeoutError("inference did not answer within the deadline") from error
+            except RequestTimeoutError:
+                # the deadline of the request that came first; this one may have time left
+                if not joins:
+                    raise
+
+    async def _find_or_compute(
+        self, question: Question, compute: Compute, deadline: Deadline
+    ) -> tuple[Analysis, bool]:
+        known = await self.find(question)
+        if known is not None:
+            return known, True
+        analysis = await compute(deadline)
+        await self.keep(question, analysis)
+        return analysis, False
 
     def ask(
         self, image: str, *, asked: Asked, tenant: str, candidate: Candidate | None = None
     ) -> Question:
-        """Put a question; it stays one of the weights believed to be in service now.
+        """Make a question about the weights that are known to be active now.
 
-        A candidate's answers lie apart from all others, also where it carries the same ids.
+        A candidate's answers are kept apart from all others, even if it carries the same ids.
         """
-        weights = self._active_weights.now or _NOBODY
+        weights = self._active_weights.now or {}
         release = self._release
         if candidate is not None:
             weights = candidate.among(weights)
@@ -99,8 +189,8 @@ class AnalysisCache:
         return Question(image, tenant, asked, weights, fields, time.monotonic(), release)
 
     async def find(self, question: Question) -> Analysis | None:
-        """Return the answer that would be computed now, if some layer has it."""
-        if not question.fields or question.weights.detection is None:
+        """Return the answer that would be computed now, if a layer has it."""
+        if not question.fields or DETECTION.name not in question.weights:
             return None
         for number, layer in enumerate(self._layers):
             found = await self._look(layer, question)
@@ -113,15 +203,14 @@ class AnalysisCache:
         return None
 
     async def keep(self, question: Question, analysis: Analysis) -> None:
-        """Keep an answer where its own ids say."""
+        """Keep an answer where its own ids place it."""
         if question.release == self._release:
             self._active_weights.compare(analysis)
-        made_by = InService(analysis.detection, analysis.embedding, analysis.scoring)
         field = keys.field(
             release=question.release,
             tenant=question.tenant,
             need=question.asked.need,
-            weights=made_by,
+            weights=analysis.weights,
             look=question.asked.look,
         )
         if field is None or analysis.engine != _ENGINE:
@@ -163,7 +252,7 @@ class AnalysisCache:
 
     async def close(self) -> None:
         """Cancel what is being computed and close the layers."""
-        await self.single_flight.close()
+        await self._single_flight.close()
         for layer in self._layers:
             await layer.cache.close()
 
@@ -202,20 +291,17 @@ class AnalysisCache:
 
 
 def _read(value: bytes, question: Question, field: str) -> Analysis | None:
-    """Make the answer out of a value; None for one that is not sound."""
-    weights, need = question.weights, question.asked.need
-    if weights.detection is None or not codec.is_sound(value, image=question.image, field=field):
+    """Read the answer in a value; None if the value is not sound."""
+    need = question.asked.need
+    if not codec.is_sound(value, image=question.image, field=field):
         return None
     try:
         kept = codec.decode(value, need=need)
     except codec.MalformedError:
         return None
-    embedded = Need.EMBEDDING in need or Need.SCORE in need
     return Analysis(
         faces=kept.faces,
-        detection=weights.detection,
-        embedding=weights.embedding if embedded else None,
-        scoring=weights.scoring if Need.SCORE in need else None,
+        weights={stage: question.weights[stage] for stage in networks_for(need)},
         engine=_ENGINE,
         beyond=kept.beyond,
         rotation=kept.rotation,

@@ -1,7 +1,7 @@
 """What a layer of the cache promises.
 
-Values lie on one entry for each image, so that an image is forgotten in one step. All of a entry
-expires together, counted from its first value.
+The values of an image lie in one entry, so that an image is forgotten in one step. An entry expires
+as a whole, counted from its first value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Failure = Literal["error", "timeout", "refused"]
 
 
 class CacheError(Exception):
-    """A layer could not do its work; it costs a miss and nothing else."""
+    """A layer failed; it costs a miss and nothing else."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(detail)
@@ -29,10 +29,10 @@ class Cache(Protocol):
         """Keep a value; a larger one than the layer holds is not kept. Raises CacheError."""
 
     async def forget(self, image: str) -> int:
-        """Drop the entry of an image; return how many values were on it. Raises CacheError."""
+        """Drop the entry of an image; return how many values were in it. Raises CacheError."""
 
     async def health(self) -> str | None:
-        """Say why the layer does not answer; None if it does."""
+        """Give the reason why the layer does not answer; None if it does."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""

@@ -1,4 +1,4 @@
-"""The cache of one application: opened, kept in touch with what is outside, closed."""
+"""The cache of one application: opened, refreshed in the background, closed."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ async def open_answers(
     )
     try:
         async with (
-            background.running("active-weights", lambda: _keep_learning(active_weights)),
+            background.running("active-weights", lambda: _keep_refreshing(active_weights)),
             background.running("cache-health", lambda: _keep_asking(answers)),
         ):
             yield answers
@@ -70,14 +70,14 @@ def _redis(settings: Settings, metrics: Metrics) -> RedisCache | None:
     )
 
 
-async def _keep_learning(active_weights: ActiveWeights) -> None:
+async def _keep_refreshing(active_weights: ActiveWeights) -> None:
     while True:
         await active_weights.refresh()
         await active_weights.wait()
 
 
 async def _keep_asking(answers: AnalysisCache) -> None:
-    """Find a Redis that has come back; requests do not try it themselves."""
+    """Detect a Redis that has come back; requests do not try it."""
     known: dict[str, str | None] = {}
     while True:
         found = await answers.check()

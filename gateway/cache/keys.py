@@ -1,22 +1,26 @@
 """The key schema of the cache, all of it.
 
 An entry is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
-everything kept of it. A field on the entry names all else that an answer depends on: this schema
-and release, the tenant (nobody learns from `cached` what others sent), what was asked for, and
+everything cached for it. A field of the entry names everything else that an answer depends on: this
+schema and release, the tenant (`cached` must not reveal what others sent), what was asked for, and
 the ids of the weights that made it. Options that only choose among faces are applied afterwards;
 `max_faces` is one: an answer with more faces serves a request for fewer.
 """
 
+import hashlib
+from functools import cache
 from typing import Final
 
-from gateway.types import InService, Need
-from triton_python_backend.contract import DEFAULT_LOOK, Look
+from gateway.types import ActiveVersions, Need
+from triton_python_backend.contract import DEFAULT_LOOK, FACE_OUTPUTS, Look
+from triton_python_backend.needs import face_outputs_for, networks_for
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Raised with every change of what a value means."""
 _PREFIX: Final = "aurum:answers:"
-_EVERYTHING: Final = Need.EMBEDDING | Need.SCORE | Need.CROPS
-_ALL_NEEDS: Final = tuple(Need(value) for value in range(_EVERYTHING.value + 1))
+_LAYOUT: Final = ",".join(f"{output.name}:{output.dtype}:{output.dims}" for output in FACE_OUTPUTS)
+_VERSION: Final = f"{SCHEMA}.{hashlib.blake2b(_LAYOUT.encode(), digest_size=4).hexdigest()}"
+"""Changes also with the outputs that a face can have."""
 
 
 def entry_key(image: str) -> str:
@@ -25,21 +29,30 @@ def entry_key(image: str) -> str:
 
 
 def field(
-    *, release: str, tenant: str, need: Need, weights: InService, look: Look = DEFAULT_LOOK
+    *, release: str, tenant: str, need: Need, weights: ActiveVersions, look: Look = DEFAULT_LOOK
 ) -> str | None:
-    """Name the answer to a need by these weights; None if an id that it takes is not known."""
-    ids = [weights.detection]
-    if Need.EMBEDDING in need or Need.SCORE in need:
-        ids.append(weights.embedding)
-    if Need.SCORE in need:
-        ids.append(weights.scoring)
-    known = [each.id for each in ids if each is not None]
-    if len(known) < len(ids):
+    """Name the answer to a need by these weights.
+
+    None if the id of a network is not known, or an output that is wanted may not be cached.
+    """
+    networks = networks_for(need)
+    ids = [weights[stage].id for stage in networks if stage in weights]
+    if len(ids) < len(networks) or not is_cacheable(need):
         return None
-    how = [str(need.value), look.rotation, look.detail]
-    return "|".join([str(SCHEMA), release, *how, *known, tenant])
+    return "|".join([_VERSION, release, str(need.value), look.rotation, look.detail, *ids, tenant])
 
 
+@cache
+def is_cacheable(need: Need) -> bool:
+    """Whether all outputs that are wanted may be cached."""
+    return all(output.cached for output in face_outputs_for(need))
+
+
+@cache
 def sufficient(need: Need) -> tuple[Need, ...]:
     """List the needs whose answers hold the answer to this one, itself first."""
-    return (need, *(each for each in _ALL_NEEDS if need in each and each != need))
+    everything = Need.NOTHING_MORE
+    for output in FACE_OUTPUTS:
+        everything |= output.need
+    more = (Need(value) for value in range(everything.value + 1))
+    return (need, *(each for each in more if need in each and each != need))

@@ -8,7 +8,7 @@ from typing import Final
 from cachetools import TLRUCache
 
 _ENTRY_BYTES: Final = 500
-"""What an entry takes beside its values, and a value beside its bytes: measured with `sys`."""
+"""Memory of an entry beyond its values, and of a value beyond its bytes, measured with `sys`."""
 _VALUE_BYTES: Final = 200
 
 
@@ -62,7 +62,7 @@ class MemoryCache:
 
     @property
     def size_bytes(self) -> int:
-        """What is held now."""
+        """Bytes held now."""
         return int(self._entries.currsize)
 
     async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:

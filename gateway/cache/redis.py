@@ -58,7 +58,7 @@ class RedisCache:
             await steps.execute()
 
     async def forget(self, image: str) -> int:
-        """See `Cache.forget`. What cannot be dropped now is not read, and dropped later."""
+        """See `Cache.forget`. What cannot be dropped now is no longer read, and dropped later."""
         self._owed.add(image)
         async with self._asking(image):
             dropped = await self._drop(image)
@@ -90,7 +90,7 @@ class RedisCache:
             count, deleted = await steps.execute(raise_on_error=False)
         if isinstance(deleted, RedisError):
             raise deleted
-        # something else than a hash is dropped, too, and counts as one
+        # anything but a hash is dropped, too, and counts as one
         return int(count) if isinstance(count, int) else int(deleted)
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ class RedisCache:
             raise CacheError("timeout", "Redis did not answer in time") from error
         except ResponseError as error:
             if str(error).startswith(_WRONG_TYPE):
-                # the server lives, but what lies there is not ours: out with it
+                # the server lives, but what lies there is not ours: remove it
                 self._owed.add(image)
             raise CacheError("error", str(error)) from error
         except UNREACHABLE as error:

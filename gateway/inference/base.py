@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from gateway.deadline import Deadline
-from gateway.types import Analysis, EngineStatus, InService, Need, StageStatus
+from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 
 class Inference(Protocol):
-    """An engine that finds, embeds and scores the faces of an encoded image."""
+    """An engine that finds the faces of an encoded image and runs the networks on them."""
 
     async def analyse(
         self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
@@ -23,16 +23,16 @@ class Inference(Protocol):
         """
 
     async def status(self, *, deadline: Deadline) -> EngineStatus:
-        """Say which stages answer, cheaply: without ids.
+        """Report which stages answer, cheaply: without ids.
 
-        An engine that is not there is a status, too, no error.
+        An engine that is not there is a status, not an error.
         """
 
     async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
         """List the stages with the id of each version that answers. Raises as `analyse`."""
 
-    async def in_service(self, *, deadline: Deadline) -> InService:
-        """Say which weights a new request would meet, cheaply. Raises as `analyse`."""
+    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
+        """Report which weights a new request would meet, cheaply. Raises as `analyse`."""
 
     async def close(self) -> None:
-        """Let go of connections and tasks."""
+        """Close connections and stop tasks."""

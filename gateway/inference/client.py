@@ -33,18 +33,18 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 RETRY_AFTER_SECONDS: Final = 2
-"""How long a client shall wait for a Triton that is not there; its supervisor restarts it."""
+"""When a client may try again while Triton is away; its supervisor restarts it."""
 _ATTEMPTS: Final = 2
 _JITTER_SECONDS: Final = (0.02, 0.15)
 _LONGEST_REASON: Final = 200
 _LEFT_ALONE_SECONDS: Final = 60.0
-"""How long past its deadline a call goes on that nobody waits for, before it is cancelled."""
+"""How long past its deadline an abandoned call goes on before it is cancelled."""
 _CLOSING_SECONDS: Final = 5.0
 
 _CHANNEL: Final[list[tuple[str, int]]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # a restarted Triton shall be found again at once; gRPC would wait up to two minutes
+    # find a restarted Triton at once; gRPC would wait up to two minutes
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -119,10 +119,10 @@ class TritonCalls:
         parameters: Mapping[str, int | str] | None,
         seconds: float,
     ) -> Any:
-        """Wait for an answer, but let the call go on when nobody waits any more.
+        """Wait for an answer; an abandoned call goes on.
 
-        Triton 24.10 was seen to die (signal 11) when a call to the ensemble is cancelled while
-        other calls run: a caller that hangs up must not take the server from all others.
+        Triton 24.10 can crash (signal 11) when a call to the ensemble is cancelled while other
+        calls run: a caller that hangs up must not take the server down.
         """
         call = self._client.infer(
             model,
@@ -173,7 +173,7 @@ class TritonCalls:
 
 
 def translate(error: InferenceServerException) -> AurumError:
-    """Turn what Triton or gRPC said into an error of ours; only a clean sentence leaves here."""
+    """Turn an error of Triton or gRPC into one of ours, with a detail fit for clients."""
     status, text = str(error.status()), str(error.message())
     undecodable = find_undecodable(text)
     if undecodable is not None:

@@ -1,40 +1,15 @@
-"""The engine proper: the ensembles on a Triton server, over gRPC."""
-
-from collections.abc import Mapping
-from typing import Final
+"""The main engine: the ensembles on a Triton server, over gRPC."""
 
 import numpy as np
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
-from gateway.inference.client import Array, TritonCalls
+from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
+from gateway.inference.client import TritonCalls
 from gateway.inference.version_index import VersionBook
-from gateway.types import (
-    Analysis,
-    EngineStatus,
-    Face,
-    InService,
-    Need,
-    Quality,
-    StageStatus,
-    Weights,
-)
+from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend import contract
-
-_ALWAYS: Final = (
-    contract.BOXES,
-    contract.LANDMARKS,
-    contract.CONFIDENCE,
-    contract.QUALITY,
-    contract.DETECTOR,
-    contract.FOUND_CONFIDENCE,
-    contract.ROTATION,
-)
-_ONLY_FOR: Final = {
-    Need.EMBEDDING: (contract.EMBEDDING, contract.SPACE),
-    Need.SCORE: (contract.SCORE, contract.HEAD, contract.SPACE),
-    Need.CROPS: (contract.CROPS,),
-}
+from triton_python_backend.needs import ensemble_for, outputs_for
 
 
 class TritonInference:
@@ -61,14 +36,15 @@ class TritonInference:
             deadline=deadline,
             parameters=look.parameters(),
         )
-        detection = await self._weights(contract.DETECTION.name, answer, deadline)
-        if detection is None:
+        weights = {
+            stage: await self._versions.name(stage, identifier, deadline=deadline)
+            for stage, identifier in read_ids(answer)
+        }
+        if contract.DETECTION.name not in weights:
             raise AurumError("inference failed")
         return Analysis(
-            faces=read_faces(answer),
-            detection=detection,
-            embedding=await self._weights(contract.EMBEDDING_STAGE.name, answer, deadline),
-            scoring=await self._weights(contract.SCORING.name, answer, deadline),
+            faces=read_faces(answer, need),
+            weights=weights,
             beyond=read_beyond(answer),
             rotation=read_rotation(answer),
         )
@@ -86,7 +62,7 @@ class TritonInference:
         stages = await self._calls.stages(deadline=deadline)
         return await self._versions.with_ids(stages, deadline=deadline)
 
-    async def in_service(self, *, deadline: Deadline) -> InService:
+    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
         """See `Inference.in_service`."""
         return await self._versions.in_service(deadline=deadline)
 
@@ -94,76 +70,3 @@ class TritonInference:
         """See `Inference.close`."""
         await self._versions.close()
         await self._calls.close()
-
-    async def _weights(
-        self, stage: str, answer: dict[str, Array], deadline: Deadline
-    ) -> Weights | None:
-        ids = answer.get(contract.ID_OUTPUT[stage])
-        if ids is None or not ids.size:
-            return None
-        return await self._versions.name(stage, int(ids.reshape(-1)[0]), deadline=deadline)
-
-
-def ensemble_for(need: Need) -> str:
-    """Name the ensemble that answers this with the fewest stages."""
-    unscored = Need.EMBEDDING in need and Need.SCORE not in need
-    return (contract.UNSCORED if unscored else contract.PIPELINE).name
-
-
-def outputs_for(need: Need) -> list[str]:
-    """List the ensemble's outputs to request, each once."""
-    names = dict.fromkeys(_ALWAYS)
-    for part, outputs in _ONLY_FOR.items():
-        if part in need:
-            names.update(dict.fromkeys(outputs))
-    return list(names)
-
-
-def read_faces(answer: dict[str, Array]) -> tuple[Face, ...]:
-    """Turn an ensemble's tensors into faces.
-
-    Shapes as in `contract.PIPELINE` or `contract.UNSCORED`, whose row without a face is dropped.
-    """
-    scores = answer.get(contract.SCORE)
-    embeddings = answer.get(contract.EMBEDDING)
-    crops = answer.get(contract.CROPS)
-    return tuple(
-        Face(
-            box=_box(answer[contract.BOXES][row]),
-            landmarks=tuple((float(x), float(y)) for x, y in answer[contract.LANDMARKS][row]),
-            confidence=float(answer[contract.CONFIDENCE][row]),
-            quality=_quality(answer[contract.QUALITY][row]),
-            score=None if scores is None else float(scores[row]),
-            embedding=None if embeddings is None else embeddings[row],
-            crop=None if crops is None else crops[row],
-        )
-        for row in range(len(answer[contract.BOXES]))
-    )
-
-
-def read_beyond(answer: Mapping[str, Array]) -> tuple[float, ...]:
-    """Read the confidences of the faces that were found beside those in BOXES."""
-    rest = answer[contract.FOUND_CONFIDENCE][len(answer[contract.BOXES]) :]
-    return tuple(float(confidence) for confidence in rest)
-
-
-def read_rotation(answer: Mapping[str, Array]) -> int:
-    """Read by how many degrees the picture was turned clockwise to be looked at."""
-    return int(answer[contract.ROTATION].reshape(-1)[0])
-
-
-def _box(row: Array) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (float(value) for value in row)
-    return left, top, right, bottom
-
-
-def _quality(row: Array) -> Quality:
-    named = dict(zip(contract.QUALITY_COLUMNS, (float(value) for value in row), strict=True))
-    return Quality(
-        size=named["size"],
-        sharpness=named["sharpness"],
-        brightness=named["brightness"],
-        yaw=named["yaw"],
-        pitch=named["pitch"],
-        roll=named["roll"],
-    )

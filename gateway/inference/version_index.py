@@ -1,13 +1,13 @@
 """Which version of a stage carries which id.
 
-Answers of Triton name the weights that really made them by id. Versions are looked up here: each
-ready version of an ONNX stage is asked once for its id with the smallest request it accepts.
+Triton's answers name the weights that made them by id. Versions are looked up here: each ready
+version of an ONNX stage is asked once for its id, with the smallest request that it accepts.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -16,23 +16,29 @@ from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.client import Array, TritonCalls
-from gateway.types import InService, StageStatus, StageVersion, Weights
+from gateway.types import ActiveVersions, StageStatus, StageVersion, Weights
 from triton_python_backend import contract
 
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS: Final = 30.0
-"""Age from which what was learnt is learnt again: a version number may get other weights."""
+"""Age after which the ids are read again: a version number may get other weights."""
 _PATIENCE_SECONDS: Final = 5.0
-"""An id that no version carries is not asked for again within this time."""
+"""An id that no version carries is not looked up again within this time."""
 _PROBE_EDGE: Final = 64
 _COMMON_DIMENSIONS: Final = (512, 128, 256)
+_NUMPY: Final = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
+_LENGTHS_OF: Final = {
+    stage.name: tuple(output.tensor for output in stage.face_outputs if output.is_vector)
+    for stage in contract.ONNX_STAGES
+}
+"""Outputs by stage whose length is that of other stages' inputs."""
 
 Clock = Callable[[], float]
 
 
 class VersionBook:
-    """Ids and versions of the ONNX stages, learnt from the running server."""
+    """Ids and versions of the ONNX stages, as the running server answers them."""
 
     def __init__(self, calls: TritonCalls, *, clock: Clock = time.monotonic) -> None:
         self._calls = calls
@@ -52,7 +58,7 @@ class VersionBook:
         if key not in self._versions and self._worth_asking(key):
             seen_at = self._learnt_at
             async with self._lock:
-                # whoever held the lock before may have learnt what is missing here
+                # another request may have found it while this one waited for the lock
                 if key not in self._versions and self._learnt_at == seen_at:
                     await self._learn(deadline)
             if key not in self._versions:
@@ -64,7 +70,7 @@ class VersionBook:
     async def with_ids(
         self, stages: Iterable[StageStatus], *, deadline: Deadline
     ) -> tuple[StageStatus, ...]:
-        """Learn anew and add the ids to the versions of a status."""
+        """Read the ids again and add them to the versions of a status."""
         stages = tuple(stages)
         async with self._lock:
             await self._learn(deadline, stages)
@@ -73,10 +79,10 @@ class VersionBook:
             for stage in stages
         )
 
-    async def in_service(self, *, deadline: Deadline) -> InService:
+    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
         """Name the newest ready version of each stage. Raises as `TritonCalls.stages`.
 
-        One listing; versions are asked for their ids only when some came, went or are due again.
+        One listing; versions are asked for their ids only if some came, went or are due again.
         """
         listed = await self._calls.stages(deadline=deadline)
         onnx = {stage.name for stage in contract.ONNX_STAGES}
@@ -90,20 +96,17 @@ class VersionBook:
         )
         if served != self._served or self._clock() - self._learnt_at > REFRESH_SECONDS:
             async with self._lock:
-                # a number that went away may come back with other weights
+                # a removed number may come back with other weights
                 for gone in self._ids.keys() - served:
                     del self._ids[gone]
                 await self._learn(deadline, listed)
             known = served <= self._ids.keys()
             self._served = served if known else frozenset()
-        detection, embedding, scoring = (
-            self._weights(stage.name, newest.get(stage.name)) for stage in contract.ONNX_STAGES
-        )
-        return InService(detection, embedding, scoring)
-
-    def _weights(self, stage: str, version: str | None) -> Weights | None:
-        found = None if version is None else self._ids.get((stage, version))
-        return None if found is None else Weights(contract.format_id(found), version)
+        return {
+            stage: Weights(contract.format_id(self._ids[stage, version]), version)
+            for stage, version in newest.items()
+            if (stage, version) in self._ids
+        }
 
     async def close(self) -> None:
         """Stop a refresh under way."""
@@ -148,43 +151,41 @@ class VersionBook:
         self._learnt_at = self._clock()
 
     async def _probe(self, stage: str, version: str, deadline: Deadline) -> int:
-        if stage == contract.DETECTION.name:
-            canvas = np.zeros((1, _PROBE_EDGE, _PROBE_EDGE, 3), dtype=np.uint8)
-            answer = await self._ask(stage, version, {contract.CANVAS: canvas}, deadline)
-        elif stage == contract.EMBEDDING_STAGE.name:
-            crop = np.zeros((1, contract.CROP_SIZE, contract.CROP_SIZE, 3), dtype=np.uint8)
-            answer = await self._ask(
-                stage, version, {contract.CROPS: crop}, deadline, also=contract.EMBEDDING
-            )
-            dimension = answer[contract.EMBEDDING].shape[-1]
-            if dimension not in self._dimensions:
-                self._dimensions.insert(0, dimension)
-        else:
-            answer = await self._probe_head(version, deadline)
-        return int(answer[contract.ID_OUTPUT[stage]].reshape(-1)[0])
+        """Ask a version for its id.
 
-    async def _probe_head(self, version: str, deadline: Deadline) -> dict[str, Array]:
-        """Ask a head, which takes embeddings of one length only which Triton does not report."""
+        Triton does not report how long the vectors are that a network takes: lengths are tried,
+        those of the vectors that other networks make first.
+        """
         lengths = [*self._dimensions, *(d for d in _COMMON_DIMENSIONS if d not in self._dimensions)]
-        refusal = AurumError("no embedding length tried")
-        for length in lengths:
-            inputs: dict[str, Array] = {
-                contract.EMBEDDING: np.zeros((1, length), dtype=np.float32),
-                contract.SPACE: np.zeros((1, 1), dtype=np.int64),
-            }
+        refusal = AurumError("no length of a vector tried")
+        wanted = [contract.ID_OUTPUT[stage], *_LENGTHS_OF[stage]]
+        for inputs in smallest_inputs(stage, lengths):
             try:
-                return await self._ask(contract.SCORING.name, version, inputs, deadline)
+                answer = await self._calls.infer(
+                    stage, inputs, wanted, deadline=deadline, version=version
+                )
             except AurumError as error:
                 refusal = error
+                continue
+            for output in _LENGTHS_OF[stage]:
+                dimension = answer[output].shape[-1]
+                if dimension not in self._dimensions:
+                    self._dimensions.insert(0, dimension)
+            return int(answer[contract.ID_OUTPUT[stage]].reshape(-1)[0])
         raise refusal
 
-    async def _ask(
-        self,
-        stage: str,
-        version: str,
-        inputs: dict[str, Array],
-        deadline: Deadline,
-        also: str | None = None,
-    ) -> dict[str, Array]:
-        outputs = [contract.ID_OUTPUT[stage]] + ([also] if also else [])
-        return await self._calls.infer(stage, inputs, outputs, deadline=deadline, version=version)
+
+def smallest_inputs(stage: str, lengths: Iterable[int]) -> Iterator[dict[str, Array]]:
+    """Make one row of zeros for each input of an ONNX stage, once for each length of a vector.
+
+    Without a vector of free length among its inputs, once.
+    """
+    (found,) = (each for each in contract.ONNX_STAGES if each.name == stage)
+    is_free = any(tensor.dims == (-1,) for tensor in found.inputs)
+    for length in lengths if is_free else (_PROBE_EDGE,):
+        yield {
+            tensor.name: np.zeros(
+                (1, *(length if size < 0 else size for size in tensor.dims)), _NUMPY[tensor.dtype]
+            )
+            for tensor in found.inputs
+        }

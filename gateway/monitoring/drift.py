@@ -1,46 +1,34 @@
-"""Whether the faces of today look like those that the weights in service were measured on.
+"""Drift detection: recent faces against those that the active weights were measured on.
 
-Of an embedding, which has length 1 by construction, the cosine to the mean direction of the
-reference's faces is taken: a fixed direction (a running mean would follow the drift that it shall
-show), one number whatever the dimension. Faces that are cut wrongly, blurred or in wrong colours
-move towards or away from the mean face together.
+An embedding has length 1 by construction; its measure is the cosine to the mean direction of the
+reference's faces. That direction is fixed (a running mean would follow the drift that it should
+show), and gives one number for any dimension. Faces that are cut wrongly, blurred or in wrong
+colours move towards or away from the mean face together.
 """
 
 import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from gateway.registry.reference import (
-    CONFIDENCE,
-    COSINE_TO_MEAN,
-    SCORE,
-    Histogram,
-    Reference,
-    References,
-    psi,
-)
+from gateway.registry.measures import measure_face
+from gateway.registry.reference import Histogram, Reference, References, psi
 from gateway.telemetry.metrics import DriftMetrics
-from gateway.types import Analysis, Face, Weights
-from triton_python_backend import contract
+from gateway.types import Analysis, Weights
+from triton_python_backend.contract import ONNX_STAGES
 
 log = logging.getLogger(__name__)
 
-_DETECTION: Final = contract.DETECTION.name
-_EMBEDDING: Final = contract.EMBEDDING_STAGE.name
-_SCORING: Final = contract.SCORING.name
 _CALM: Final = 0.8
-"""Share of the threshold below which an alarm ends: at its edge the log is not filled."""
-_MOST_WINDOWS: Final = 6
-"""Weights of all stages that are followed at a time: those in service, and those of a swap."""
+"""Share of the threshold below which an alarm ends, so that values near it do not fill the log."""
+_MOST_WINDOWS: Final = 2 * len(ONNX_STAGES)
+"""Weights followed at a time: of each stage the active ones, and those of a swap."""
 
 
 class Distributions:
-    """Follows the last faces of each weights in service, and exports how far they are off."""
+    """Follows the last faces of all active weights and exports how far they have moved."""
 
     def __init__(
         self,
@@ -61,21 +49,17 @@ class Distributions:
 
     def observe(self, analysis: Analysis) -> None:
         """Count the faces of a computed answer."""
-        stages = (
-            (_DETECTION, analysis.detection),
-            (_EMBEDDING, analysis.embedding),
-            (_SCORING, analysis.scoring),
-        )
-        for stage, weights in stages:
+        for stage in ONNX_STAGES:
+            weights = analysis.weights.get(stage.name)
             if weights is None or not analysis.faces:
                 continue
-            window = self._window(stage, weights)
+            window = self._window(stage.name, weights)
             if window is None:
                 continue
             for face in analysis.faces:
-                for measure, value in _values(stage, face, window.mean):
+                for measure, value in measure_face(stage, face, window.mean):
                     window.add(measure, value)
-            self._export(stage, weights.id, window)
+            self._export(stage.name, weights.id, window)
 
     def _window(self, stage: str, weights: Weights) -> "_Window | None":
         key = (stage, weights.id)
@@ -147,7 +131,7 @@ class _Window:
         }
 
     def is_against(self, reference: Reference) -> bool:
-        """Whether it is the reference of this window, perhaps read from its file again."""
+        """Whether it is the reference of this window, possibly read from its file again."""
         if self.reference is not reference and self.reference == reference:
             self.reference = reference
         return self.reference is reference
@@ -157,21 +141,3 @@ class _Window:
         # NaN: a head of another space
         if recent is not None and math.isfinite(value):
             recent.add(value)
-
-
-def _values(
-    stage: str, face: Face, mean: npt.NDArray[np.float32] | None
-) -> Iterator[tuple[str, float]]:
-    if stage == _DETECTION:
-        yield CONFIDENCE, face.confidence
-        for column in contract.QUALITY_COLUMNS:
-            yield column, getattr(face.quality, column)
-    elif stage == _SCORING and face.score is not None:
-        yield SCORE, face.score
-    elif (
-        stage == _EMBEDDING
-        and face.embedding is not None
-        and mean is not None
-        and face.embedding.shape == mean.shape
-    ):
-        yield COSINE_TO_MEAN, float(face.embedding @ mean)

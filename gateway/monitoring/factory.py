@@ -1,4 +1,4 @@
-"""What is watched in one application: made from the settings, run, stopped."""
+"""Monitoring of one application: made from the settings, run, stopped."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -11,19 +11,20 @@ from gateway.collections.base import Stores
 from gateway.concurrency import BackgroundTasks
 from gateway.inference.base import Inference
 from gateway.monitoring.drift import Distributions
-from gateway.monitoring.golden_probe import GoldenProbe
+from gateway.monitoring.golden_probe import NEED, GoldenProbe
 from gateway.monitoring.lease import Lease, LocalLease, RedisLease
 from gateway.monitoring.probes import ComponentProbes
 from gateway.registry.reference import References
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics, PartMetrics
+from gateway.types import Need
 
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What runs in the background and what it found."""
+    """What runs in the background, with its results."""
 
     parts: ComponentProbes
     portrait: GoldenProbe
@@ -51,7 +52,7 @@ async def open_watch(
     metrics: Metrics,
     background: BackgroundTasks,
 ) -> AsyncIterator[Watch]:
-    """Watch, until the end of the block."""
+    """Run the probes until the end of the block."""
     parts = ComponentProbes(
         {
             "vectors": lambda: _ask_vectors(stores, metrics.parts),
@@ -67,7 +68,7 @@ async def open_watch(
         lease,
         firsts=settings.home / "portrait.json",
         interval_seconds=settings.portrait_interval_seconds,
-        scored=settings.scoring == "on",
+        need=NEED if settings.scoring == "on" else NEED & ~Need.SCORE,
     )
     try:
         async with parts.running(background), portrait.running(background):

@@ -1,9 +1,9 @@
-"""One known portrait goes through the live ensemble now and then: does it answer as ever?
+"""Golden probe: a known portrait goes through the live ensemble regularly; does its answer change?
 
-What it is held against is the golden answer of the weights that answered, from their reference; of
-weights without one the first answer that they gave here. Crops depend on the detector and scores
-on the embedding, so an answer is compared only where all weights before it are the same, too:
-a swap is no drift.
+It is compared with the golden answer in the reference of the weights that answered; for weights
+without one, with the first answer that they gave here. Crops depend on the detector and scores on
+the embedding, so an answer is compared only where all weights before it are the same, too: a swap
+is no drift.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from gateway.registry.reference import References
 from gateway.telemetry.metrics import PortraitMetrics
 from gateway.types import Analysis, Need
 from triton_python_backend import contract
+from triton_python_backend.needs import need_for, networks_behind
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +37,20 @@ PORTRAIT: Final = Path(contract.__file__).with_name("portrait.jpg")
 BOX_PIXELS: Final = 2.0
 LANDMARK_PIXELS: Final = 2.0
 CONFIDENCE: Final = 0.05
-COSINE_DISTANCE: Final = 0.01
-SCORE: Final = 0.1
-"""Drift from which the part `portrait` of readiness is degraded; rules in deploy/ use the same."""
+"""Changes from which the part `portrait` of readiness is degraded, with `FaceOutput.tolerance` of
+the outputs; rules in deploy/ use the same."""
+PROBED: Final = tuple(output for output in contract.FACE_OUTPUTS if output.tolerance is not None)
+NEED: Final = need_for({output.name for output in PROBED})
 
-_DETECTION: Final = contract.DETECTION.name
-_EMBEDDING: Final = contract.EMBEDDING_STAGE.name
-_SCORING: Final = contract.SCORING.name
 _PATIENCE_SECONDS: Final = 10.0
 _KEPT_REPORTS: Final = 3
-"""Intervals for which a report counts, also as one of another gateway."""
+"""Intervals for which a report is valid, also for other gateways."""
 _MOST_FIRSTS: Final = 64
 Floats = npt.NDArray[np.float64]
 
 
 class Report(BaseModel):
-    """What one run found; a drift that cannot be measured is NaN."""
+    """What one run found; a change that cannot be measured is NaN."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
@@ -67,12 +66,10 @@ class Report(BaseModel):
     """Furthest that a landmark moved."""
     confidence: float = math.nan
     """Now less then."""
-    cosine_distance: float = math.nan
-    """1 less the cosine of the embedding then and now."""
-    score: float = math.nan
-    """Now less then."""
+    moved: dict[str, float] = {}
+    """By name of an output: now less then of a number, 1 less the cosine of a vector."""
     golden: dict[str, bool] = {}
-    """By stage: whether it was held against its golden answer, or its own first one."""
+    """By stage: whether it was compared with its golden answer, or with its own first one."""
     firsts: dict[str, tuple[float, ...]] = {}
     """First answers by `answer_parts`' keys, for other gateways."""
 
@@ -87,8 +84,10 @@ class Report(BaseModel):
                 ("box", self.box_pixels, " px", BOX_PIXELS),
                 ("landmarks", self.landmark_pixels, " px", LANDMARK_PIXELS),
                 ("confidence", self.confidence, "", CONFIDENCE),
-                ("embedding", self.cosine_distance, "", COSINE_DISTANCE),
-                ("score", self.score, "", SCORE),
+                *(
+                    (output.name, self.moved.get(output.name, 0.0), "", output.tolerance or 0.0)
+                    for output in PROBED
+                ),
             )
             if abs(value) > limit
         ]
@@ -96,25 +95,35 @@ class Report(BaseModel):
 
 
 def answer_parts(analysis: Analysis) -> dict[str, tuple[str, tuple[float, ...]]]:
-    """Split the answer for the largest face by stage: the key of all weights behind it, and values.
+    """Split the answer for the largest face by stage: ids of all weights behind it, and its values.
 
-    Of the detection box (4), landmarks (10), confidence; of the embedding its components; of the
-    scoring one score, none where the head does not fit. Without a face nothing.
+    Of the detection box (4), landmarks (10), confidence; of another network the outputs that are
+    probed, one after the other; a network is left out if one of them is not there or not finite.
+    Without a face nothing.
     """
     if not analysis.faces:
         return {}
     face, parts = analysis.faces[0], {}
-    key = analysis.detection.id
     points = [value for point in face.landmarks for value in point]
-    parts[_DETECTION] = key, (*face.box, *points, face.confidence)
-    if analysis.embedding is None or face.embedding is None:
-        return parts
-    key += f"-{analysis.embedding.id}"
-    parts[_EMBEDDING] = key, tuple(float(value) for value in face.embedding)
-    if analysis.scoring is None or face.score is None or not math.isfinite(face.score):
-        return parts
-    parts[_SCORING] = f"{key}-{analysis.scoring.id}", (face.score,)
+    found: dict[str, tuple[float, ...]] = {
+        contract.DETECTION.name: (*face.box, *points, face.confidence)
+    }
+    for stage in contract.FACE_NETWORKS:
+        names = [output.name for output in _probed(stage)]
+        if names and all(name in face.outputs for name in names):
+            values = np.concatenate([np.atleast_1d(face.outputs[name]) for name in names]).tolist()
+            if np.isfinite(values).all():
+                found[stage.name] = tuple(values)
+    for name, values in found.items():
+        networks = networks_behind(name)
+        if all(network in analysis.weights for network in networks):
+            key = "-".join(analysis.weights[network].id for network in networks)
+            parts[name] = key, values
     return parts
+
+
+def _probed(stage: contract.Stage) -> list[contract.FaceOutput]:
+    return [output for output in stage.face_outputs if output.tolerance is not None]
 
 
 class GoldenProbe:
@@ -129,7 +138,7 @@ class GoldenProbe:
         *,
         firsts: Path,
         interval_seconds: float,
-        scored: bool = True,
+        need: Need = NEED,
     ) -> None:
         self._inference = inference
         self._references = references
@@ -137,7 +146,7 @@ class GoldenProbe:
         self._lease = lease
         self._file = firsts
         self._interval_seconds = interval_seconds
-        self._need = Need.EMBEDDING | (Need.SCORE if scored else Need.NOTHING_MORE)
+        self._need = need
         self._image = PORTRAIT.read_bytes()
         self._firsts: dict[str, tuple[float, ...]] = {}
         self._last: Report | None = None
@@ -149,7 +158,7 @@ class GoldenProbe:
 
     @property
     def last(self) -> Report | None:
-        """The last report, of this gateway or another; None where there is none of late."""
+        """The last report, of this gateway or another; None where there is no recent one."""
         stale = _KEPT_REPORTS * self._interval_seconds + _PATIENCE_SECONDS
         if self._last is None or time.time() - self._last.at > stale:
             return None
@@ -168,7 +177,7 @@ class GoldenProbe:
             yield
 
     async def turn(self) -> Report | None:
-        """Send it if it is our turn, else take the report of another gateway, if there is one."""
+        """Send it if this gateway holds the lease, else take the report of another one, if any."""
         if await self._lease.take(0.95 * self._interval_seconds):
             report = await self.send()
             kept_seconds = _KEPT_REPORTS * self._interval_seconds
@@ -188,7 +197,7 @@ class GoldenProbe:
         return report
 
     async def send(self) -> Report:
-        """Send it once; whatever goes wrong is in the report."""
+        """Send it once; errors are in the report."""
         started, at = time.monotonic(), time.time()
         try:
             analysis = await self._inference.analyse(
@@ -214,7 +223,7 @@ class GoldenProbe:
     async def _known(
         self, parts: Mapping[str, tuple[str, tuple[float, ...]]]
     ) -> tuple[dict[str, tuple[float, ...]], dict[str, bool]]:
-        """What to compare with, by stage; what is answered for the first time is kept."""
+        """Find what to compare with, by stage; keep what is answered for the first time."""
         known, golden, new = {}, {}, False
         for stage, (key, now) in parts.items():
             found = self._golden(stage, key)
@@ -234,8 +243,8 @@ class GoldenProbe:
         reference = self._references.of(stage, identifier)
         if reference is None or not reference.portrait:
             return None
-        made_with = [reference.made_with.get(name) for name in (_DETECTION, _EMBEDDING)]
-        return reference.portrait if made_with[: len(before)] == before else None
+        made_with = [reference.made_with.get(name) for name in networks_behind(stage)[:-1]]
+        return reference.portrait if made_with == before else None
 
     async def _keep_sending(self) -> None:
         while True:
@@ -246,26 +255,36 @@ class GoldenProbe:
 
 def _drift(
     parts: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]],
-) -> dict[str, float]:
-    """Compare what was answered then and now, by stage."""
+) -> dict[str, Any]:
+    """Compare the answers then and now, by stage: fields of a `Report`."""
     arrays = {stage: (np.array(then), np.array(now)) for stage, (then, now) in parts.items()}
-    found: dict[str, float] = {}
-    if _DETECTION in arrays:
-        then, now = arrays[_DETECTION]
+    found: dict[str, Any] = {"moved": {}}
+    if contract.DETECTION.name in arrays:
+        then, now = arrays[contract.DETECTION.name]
         moved = (now - then)[4:14].reshape(5, 2)
         found["box_pixels"] = float(np.abs(now - then)[:4].max())
         found["landmark_pixels"] = float(np.hypot(moved[:, 0], moved[:, 1]).max())
         found["confidence"] = float(now[14] - then[14])
-    if _EMBEDDING in arrays:
-        found["cosine_distance"] = _cosine_distance(*arrays[_EMBEDDING])
-    if _SCORING in arrays:
-        then, now = arrays[_SCORING]
-        found["score"] = float(now[0] - then[0])
+    for stage in contract.FACE_NETWORKS:
+        if stage.name in arrays:
+            pairs = zip(*(_split(stage, each) for each in arrays[stage.name]), strict=True)
+            for output, (then, now) in zip(_probed(stage), pairs, strict=True):
+                found["moved"][output.name] = (
+                    float(now[0] - then[0]) if output.is_number else _cosine_distance(then, now)
+                )
     return found
 
 
+def _split(stage: contract.Stage, values: Floats) -> Iterator[Floats]:
+    """Split the values of a stage by output; it has one vector at most."""
+    outputs = _probed(stage)
+    length = len(values) - sum(output.is_number for output in outputs)
+    sizes = [1 if output.is_number else length for output in outputs]
+    yield from np.split(values, np.cumsum(sizes)[:-1])
+
+
 def _cosine_distance(a: Floats, b: Floats) -> float:
-    # kept values are rounded: their length is not quite 1
+    # kept values are rounded, so their length is not exactly 1
     return max(float(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)), 0.0)
 
 
@@ -275,7 +294,7 @@ def _read_firsts(path: Path) -> dict[str, tuple[float, ...]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValidationError) as error:
-        log.warning("first answers not readable", extra={"path": str(path), "reason": str(error)})
+        log.warning("first answers cannot be read", extra={"path": str(path), "reason": str(error)})
         return {}
 
 
@@ -287,5 +306,5 @@ def _write_firsts(path: Path, firsts: dict[str, tuple[float, ...]]) -> None:
         part.write_text(kept.model_dump_json())
         os.replace(part, path)
     except OSError as error:
-        # they hold in this process; the next start takes its own first answer
+        # they stay valid in this process; the next start takes its own first answer
         log.warning("first answers not kept", extra={"path": str(path), "reason": str(error)})

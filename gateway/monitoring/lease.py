@@ -1,4 +1,4 @@
-"""Which of several gateways at one Triton does what need be done once only."""
+"""Which of several gateways at one Triton does work that is needed only once."""
 
 import logging
 from typing import Final, Protocol
@@ -27,7 +27,7 @@ class Lease(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""The parts that readiness names although nobody asks them often: are they there?
+"""Probes of the components that readiness reports and few requests use.
 
-Each is asked every other second in the background, by one question at a time: one that does not
-answer is not asked again before it does.
+Each is asked every other second in the background, one question at a time: the next one waits for
+the answer.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ _INTERVAL_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 2.0
 
 Probe = Callable[[], Awaitable[str]]
-"""Says in a line how a part does; raises AurumError if it does not."""
+"""Describes a part that works in one line; raises AurumError if it does not work."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """How a part did when it was last asked; `detail` says why it does not work."""
+    """The state of a part when it was last asked; `detail` says why it does not work."""
 
     works: bool
     detail: str
@@ -49,7 +49,7 @@ class ComponentProbes:
         self._metrics = metrics
         self._interval_seconds = interval_seconds
         self._patience_seconds = patience_seconds
-        # they were opened a moment ago
+        # they have just been opened
         self.states = {name: PartState(works=True, detail="not asked yet") for name in probes}
 
     @asynccontextmanager
@@ -73,8 +73,8 @@ class ComponentProbes:
                 self._metrics.seconds.labels(name).observe(time.monotonic() - started)
             finally:
                 question.cancel()
-                # before its part is closed: SQLAlchemy ends a connection whose question was
-                # cancelled in a task of its own, which never ends once the engine is gone
+                # before the part is closed: SQLAlchemy closes the connection of a cancelled
+                # question in another task, which never ends once the engine is gone
                 await asyncio.wait({question}, timeout=self._patience_seconds)
             await asyncio.sleep(self._interval_seconds)
 

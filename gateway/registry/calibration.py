@@ -35,16 +35,16 @@ class Rate(_Shape):
 
 
 class Calibration(_Shape):
-    """What was measured in one space."""
+    """The measured error rates of one space."""
 
     space: str
     source: str
-    """Name of the file of labelled pairs."""
+    """File of labelled pairs, by name."""
     source_sha256: str
     same_pairs: int = Field(gt=0)
     different_pairs: int = Field(gt=0)
     without_face: int = Field(ge=0)
-    """Photos that showed no face; their pairs are left out."""
+    """Photos without a face; their pairs are left out."""
     made_at: str
     """ISO 8601, UTC."""
     rates: tuple[Rate, ...] = Field(min_length=1)
@@ -52,41 +52,41 @@ class Calibration(_Shape):
 
     @property
     def lowest_fmr(self) -> float:
-        """The lowest FMR above 0 that so many pairs can measure."""
+        """The lowest FMR above 0 that this number of pairs can measure."""
         return 1 / self.different_pairs
 
     def threshold_at(self, fmr: float) -> float | None:
-        """The lowest threshold at which the FMR is no higher; None if there are too few pairs."""
+        """The lowest threshold with at most this FMR; None if there are too few pairs."""
         if fmr < self.lowest_fmr:
             return None
         return next((rate.threshold for rate in self.rates if rate.fmr <= fmr), None)
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """Read the calibration of a version folder; None if there is none that can be read."""
+    """Read the calibration of a version folder; None if it is missing or cannot be read."""
     path = folder / CALIBRATION_FILE
     try:
         return Calibration.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        log.warning("calibration not readable", extra={"path": str(path), "reason": str(error)})
+        log.warning("calibration cannot be read", extra={"path": str(path), "reason": str(error)})
         return None
 
 
 class Calibrations:
-    """The calibrations of a repository by space, read anew every few seconds."""
+    """The calibrations of a repository by space, read again every few seconds."""
 
     def __init__(self, repository: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         stage = EMBEDDING_STAGE.name
-        # a version being tried brings its own
+        # a version on trial has its own
         self._stages = (repository / stage, repository / candidate_of(stage))
         self._clock = clock
         self._read_at = -_FRESH_SECONDS
         self._known: dict[str, Calibration] = {}
 
     def of_space(self, space: str) -> Calibration | None:
-        """Find the calibration of a space; reads a few small files when what it has is old."""
+        """Find the calibration of a space; reads a few small files if the last reading is old."""
         if self._clock() - self._read_at > _FRESH_SECONDS:
             paths = [
                 path
@@ -103,11 +103,11 @@ class Calibrations:
 
         Args:
             space: id of the space.
-            target_fmr: asked for; None: the default, where it is known.
-            otherwise: what to take without a target where nothing is known.
+            target_fmr: as requested; None: the default, if the space is calibrated.
+            otherwise: the threshold without a target and without a calibration.
 
         Raises:
-            InvalidRequestError: a target was asked for, and nothing or too little was measured.
+            InvalidRequestError: a target that no calibration of the space can give.
         """
         calibration = self.of_space(space)
         if target_fmr is None:

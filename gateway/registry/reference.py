@@ -1,6 +1,6 @@
-"""What versions were seen to answer when they were measured: the norm that drift is from.
+"""What a version answered when it was measured: the reference against which drift is measured.
 
-A `reference.json` lies beside the weights. It belongs to the weights whose id it names.
+A `reference.json` lies beside the weights and belongs to the weights with the id in it.
 """
 
 import logging
@@ -13,18 +13,13 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from triton_python_backend.contract import ONNX_STAGES, QUALITY_COLUMNS
+from triton_python_backend.contract import ONNX_STAGES
 
 log = logging.getLogger(__name__)
 
 REFERENCE_FILE: Final = "reference.json"
-CONFIDENCE: Final = "confidence"
-COSINE_TO_MEAN: Final = "cosine_to_mean"
-SCORE: Final = "score"
 MEASURES: Final[Mapping[str, tuple[str, ...]]] = {
-    "face_detection": (CONFIDENCE, *QUALITY_COLUMNS),
-    "face_embedding": (COSINE_TO_MEAN,),
-    "face_scoring": (SCORE,),
+    stage.name: stage.watched for stage in ONNX_STAGES
 }
 """What is compared, by the stage whose reference holds it."""
 _FRESH_SECONDS: Final = 10.0
@@ -56,22 +51,22 @@ class Histogram(_Shape):
 
 
 class Reference(_Shape):
-    """What one version of a stage answered to known photos."""
+    """What one version of a stage answered for known photos."""
 
     id: str
-    """Of the weights."""
+    """Id of the weights."""
     made_with: dict[str, str]
-    """Ids of the stages before it, by name: crops and embeddings depend on them."""
+    """Ids of the networks before it, by stage: crops and embeddings depend on them."""
     photos: str
-    """Which photos these were."""
+    """The photos, in words."""
     faces: int = Field(gt=0)
     made_at: str
     """ISO 8601, UTC."""
     measures: dict[str, Histogram]
     mean: tuple[float, ...] | None = None
-    """Of an embedding: the unit vector towards the mean of all faces' embeddings."""
+    """Of a stage that makes a vector: the unit vector towards the mean over all faces."""
     portrait: tuple[float, ...] = ()
-    """What it makes of the shipped portrait, see `gateway.monitoring.golden_probe`."""
+    """Its values for the shipped portrait, see `gateway.monitoring.golden_probe`."""
 
 
 def psi(counts: Sequence[int], shares: Sequence[float]) -> float:
@@ -85,14 +80,14 @@ def psi(counts: Sequence[int], shares: Sequence[float]) -> float:
     found = 0.0
     for count, share in zip(counts, shares, strict=True):
         now = (count + _PRIOR) / total
-        # the reference is brought to as many faces, so that both get the same prior
+        # scale the reference to as many faces, so that both get the same prior
         then = (share * faces + _PRIOR) / total
         found += (now - then) * math.log(now / then)
     return found
 
 
 def read_reference(folder: Path) -> Reference | None:
-    """Read the reference of a version folder; None if there is none that can be read."""
+    """Read the reference of a version folder; None if it is missing or cannot be read."""
     path = folder / REFERENCE_FILE
     try:
         return Reference.model_validate_json(path.read_bytes())
@@ -104,7 +99,7 @@ def read_reference(folder: Path) -> Reference | None:
 
 
 class References:
-    """The references of a repository by stage and id of the weights, read anew now and then."""
+    """The references of a repository by stage and id of the weights, read again regularly."""
 
     def __init__(self, repository: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._repository = repository
@@ -113,7 +108,7 @@ class References:
         self._known: dict[tuple[str, str], Reference] = {}
 
     def of(self, stage: str, identifier: str) -> Reference | None:
-        """Find the reference of weights; reads a few small files when what it has is old."""
+        """Find the reference of weights; reads a few small files if the last reading is old."""
         if self._clock() - self._read_at > _FRESH_SECONDS:
             self._known = {
                 (each.name, found.id): found

@@ -1,4 +1,4 @@
-"""Versions that were taken out because they do not work, by the journal of models."""
+"""Versions that the journal of models records as taken out because they do not work."""
 
 from pathlib import Path
 from typing import Final
@@ -9,11 +9,11 @@ from gateway.types import StageStatus, StageVersion
 
 _JOURNAL: Final = Path("models") / "journal.jsonl"
 _BROKEN: Final = ("withdraw", "abort")
-"""Actions that take a version out; a trial that a person aborts says no reason."""
+"""Actions that take a version out; a trial that a person aborts has no reason."""
 
 
 def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
-    """Read the reason by stage and version for which a withdrawal is the last that was done."""
+    """Read the reasons by stage and version, where a withdrawal is the last action."""
     try:
         lines = (home / _JOURNAL).read_bytes().splitlines()
     except OSError:
@@ -27,7 +27,7 @@ def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
             if entry["action"] in _BROKEN and entry["phase"] == "done" and entry["reason"]:
                 found[key] = str(entry["reason"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            # torn by a crash
+            # cut off by a crash
             continue
     return found
 
@@ -35,7 +35,7 @@ def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
 def with_withdrawn(
     stages: tuple[StageStatus, ...], withdrawn: dict[tuple[str, str], str]
 ) -> tuple[StageStatus, ...]:
-    """Say of each version that was taken out why; add those that the engine never saw."""
+    """Give the reason of each version that was taken out; add those that the engine never saw."""
 
     def shown(stage: StageStatus) -> StageStatus:
         reasons = {number: why for (name, number), why in withdrawn.items() if name == stage.name}

@@ -1,4 +1,4 @@
-"""What the importer wrote down beside the weights of a version."""
+"""The metadata that the importer writes beside the weights of a version."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ class Source(BaseModel):
 
 
 class VersionMetadata(BaseModel):
-    """Origin of one version of a stage. Every key may be missing: folders are dropped by hand."""
+    """Origin of one version of a stage. Every key may be missing: folders may be placed by hand."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class VersionMetadata(BaseModel):
 
 
 def read_version_metadata(repository: Path, stage: str, version: str) -> VersionMetadata | None:
-    """Read `<repository>/<stage>/<version>/model.json`; None if it is not there or no such file."""
+    """Read `<repository>/<stage>/<version>/model.json`; None if it is missing or malformed."""
     path = repository / stage / version / SIDECAR
     try:
         return VersionMetadata.model_validate_json(path.read_bytes())

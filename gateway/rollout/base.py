@@ -1,4 +1,4 @@
-"""What the gateway asks of the engine with the version on trial in place."""
+"""What the gateway asks of the engine that runs the version on trial."""
 
 from typing import Protocol
 
@@ -10,10 +10,10 @@ from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 
 class CandidateInference(Protocol):
-    """The same engine with the version being tried in the place of the one in service."""
+    """The engine with the version on trial in the place of the active one."""
 
     async def candidate(self, *, deadline: Deadline) -> Candidate | None:
-        """Say what is being tried, cheaply; None if nothing is, or it is not ready.
+        """Report the version on trial, cheaply; None if there is none, or it is not ready.
 
         Raises as `Inference.analyse`.
         """
@@ -27,14 +27,14 @@ class CandidateInference(Protocol):
         deadline: Deadline,
         look: Look = DEFAULT_LOOK,
     ) -> Analysis:
-        """As `Inference.analyse`, once; AurumError, too, for an answer that makes no sense."""
+        """As `Inference.analyse`, in one attempt; also AurumError for an invalid answer."""
 
     async def close(self) -> None:
-        """Let go of connections and tasks."""
+        """Close connections and stop tasks."""
 
 
 class NothingTried:
-    """A `CandidateInference` where there is no way to try a version."""
+    """A `CandidateInference` for engines that cannot try a version."""
 
     async def candidate(self, *, deadline: Deadline) -> Candidate | None:
         """Nothing."""
@@ -50,7 +50,7 @@ class NothingTried:
         look: Look = DEFAULT_LOOK,
     ) -> Analysis:
         """Refuse."""
-        raise InferenceUnavailableError("no version is being tried")
+        raise InferenceUnavailableError("no version is on trial")
 
     async def close(self) -> None:
         """Nothing to let go of."""

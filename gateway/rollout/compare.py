@@ -1,57 +1,70 @@
 """How two analyses of one image differ, face by face."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from gateway.types import Analysis, Face
+from gateway.types import Analysis, Face, Weights
+from triton_python_backend import contract
 
 SAME_FACE_IOU: Final = 0.5
 """Overlap of two boxes from which they are one face."""
+COMPARED: Final = tuple(
+    (stage.name, output)
+    for stage in contract.STAGES
+    for output in stage.face_outputs
+    if output.compared is not None
+)
+"""Outputs that two versions are compared by, each with its stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The version in service against the candidate, on one image.
+    """The active version against the candidate, on one image.
 
-    overlaps: IoU of matched boxes. cosines: of matched embeddings, empty where the spaces differ,
-    as embeddings of two spaces say nothing about each other. score_differences: candidate minus
-    active, of faces that both rate. scores_lost: faces that only the version in service rates.
+    overlaps: IoU of matched boxes. values: by name of an output that is compared, of each matched
+    face that both give it for: candidate minus active of numbers, cosines of vectors. lost: by name
+    of a number, faces for which only the active version gives it.
     """
 
     matched: int
     only_active: int
     only_candidate: int
     overlaps: tuple[float, ...]
-    cosines: tuple[float, ...]
-    score_differences: tuple[float, ...]
-    scores_lost: int
+    values: Mapping[str, tuple[float, ...]]
+    lost: Mapping[str, int]
 
 
 def compare(active: Analysis, candidate: Analysis) -> Difference:
-    """Match the faces of two analyses of one image by their boxes and hold them side by side."""
+    """Match the faces of two analyses of one image by their boxes and compare their outputs."""
     matches = match_faces(active.faces, candidate.faces)
-    pairs = [(active.faces[a], candidate.faces[c]) for a, c, _ in matches]
-    one_space = (
-        active.embedding is not None
-        and candidate.embedding is not None
-        and active.embedding.id == candidate.embedding.id
-    )
-    rated = [(a.score, c.score) for a, c in pairs if a.score is not None and np.isfinite(a.score)]
-    both = [(a, c) for a, c in rated if c is not None and np.isfinite(c)]
+    pairs = [(active.faces[a].outputs, candidate.faces[c].outputs) for a, c, _ in matches]
+    values: dict[str, tuple[float, ...]] = {}
+    lost: dict[str, int] = {}
+    for stage, output in COMPARED:
+        both = [(a.get(output.name), c.get(output.name)) for a, c in pairs]
+        if output.is_number:
+            given = [(a, c) for a, c in both if a is not None and np.isfinite(a)]
+            kept = [(a, c) for a, c in given if c is not None and np.isfinite(c)]
+            values[output.name] = tuple(c - a for a, c in kept)
+            lost[output.name] = len(given) - len(kept)
+        else:
+            # vectors of two networks say nothing about each other
+            one_space = _are_same(active.weights.get(stage), candidate.weights.get(stage))
+            values[output.name] = tuple(
+                float(np.clip(a @ c, -1.0, 1.0))
+                for a, c in both
+                if one_space and a is not None and c is not None
+            )
     return Difference(
         matched=len(matches),
         only_active=len(active.faces) - len(matches),
         only_candidate=len(candidate.faces) - len(matches),
         overlaps=tuple(iou for _, _, iou in matches),
-        cosines=tuple(
-            float(np.clip(a.embedding @ c.embedding, -1.0, 1.0))
-            for a, c in pairs
-            if one_space and a.embedding is not None and c.embedding is not None
-        ),
-        score_differences=tuple(c - a for a, c in both),
-        scores_lost=len(rated) - len(both),
+        values=values,
+        lost=lost,
     )
 
 
@@ -78,6 +91,10 @@ def match_faces(
             columns.add(column)
             found.append((row, column, iou))
     return found
+
+
+def _are_same(a: Weights | None, b: Weights | None) -> bool:
+    return a is not None and b is not None and a.id == b.id
 
 
 def _iou(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -1,4 +1,4 @@
-"""When a candidate is broken; only what the version in service could do counts."""
+"""When a candidate counts as broken; only failures where the active version answers count."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ _WITHIN: Final = 50
 _ALL_IN_ALL: Final = 5
 """Failures among the last `_WITHIN` answers."""
 _AWAY_SECONDS: Final = 5.0
-"""So long a candidate may not be there, though Triton says that it is: it may be loading."""
+"""How long a candidate may be unavailable although Triton lists it: it may be loading."""
 
 
 class FailureGuard:
@@ -29,7 +29,7 @@ class FailureGuard:
         self._away_since = None
 
     def failed(self, *, away: bool) -> str:
-        """Note a failure where the version in service answered; returns what follows, or nothing.
+        """Note a failure; returns why the candidate is to be stopped, empty if it is not.
 
         away: it could not be asked.
         """

@@ -1,17 +1,17 @@
-"""The plan of a trial, and which requests it gives to the candidate.
+"""The plan of a trial, and which requests the candidate answers.
 
-The plan travels in the configuration of the candidate's ensemble, so that every gateway learns it
-from the Triton that it asks, without a shared disk.
+The plan is stored in the configuration of the candidate's ensemble, so that every gateway reads it
+from its Triton, without a shared disk.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.types import DEFAULT_TENANT, InService, Need, Weights
-from triton_python_backend import contract
+from gateway.types import DEFAULT_TENANT, ActiveVersions, Need, Weights
+from triton_python_backend.needs import networks_for
 
 _RANGE: Final = 1 << 64
 
@@ -22,12 +22,12 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     trial: str
-    """Id; another one with every change of the plan."""
+    """Id; changes with every change of the plan."""
     stage: str
     version: int = Field(ge=1)
     mode: Literal["canary", "shadow"]
     share: float = Field(gt=0, le=1)
-    """Of the requests; in the shadow all of them are looked at."""
+    """Of the requests; in the shadow every request is eligible."""
     by: Literal["request", "tenant"] = "request"
     """Which id decides: of the request or of its tenant. Callers without a tenant are routed by
     request."""
@@ -45,43 +45,42 @@ class RequestIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version being tried, as Triton serves it now.
+    """A version on trial, as Triton serves it now.
 
-    rates: whether scores come out of it; they do not where head and space do not fit.
+    lacks: needs whose outputs do not come out of it, such as scores where head and space do not
+    fit.
     """
 
     plan: Plan
     weights: Weights
-    rates: bool
+    lacks: Need = Need.NOTHING_MORE
+
+    @property
+    def rates(self) -> bool:
+        """Whether scores come out of it."""
+        return Need.SCORE not in self.lacks
 
     def concerns(self, need: Need) -> bool:
-        """Whether its answer to a need could differ, and would be whole."""
-        if Need.SCORE in need and not self.rates:
-            return False
-        if self.plan.stage == contract.DETECTION.name:
-            return True
-        if self.plan.stage == contract.SCORING.name:
-            return Need.SCORE in need
-        return Need.SCORE in need or Need.EMBEDDING in need
+        """Whether its answer to a need could differ, and would be complete."""
+        return not need & self.lacks and self.plan.stage in networks_for(need)
 
     def answers(self, identity: RequestIdentity, need: Need) -> bool:
-        """Whether it, and not the version in service, answers this request."""
+        """Whether it, and not the active version, answers this request."""
         plan = self.plan
         if plan.mode != "canary" or not self.concerns(need):
             return False
         known = plan.by == "tenant" and identity.tenant != DEFAULT_TENANT
         return in_share(plan, identity.tenant if known else identity.request_id)
 
-    def among(self, weights: InService) -> InService:
-        """The weights in service, but for its own stage."""
-        field = self.plan.stage.removeprefix("face_")
-        return replace(weights, **{field: self.weights})
+    def among(self, weights: ActiveVersions) -> ActiveVersions:
+        """Put its weights in the place of its stage's active ones."""
+        return {**weights, self.plan.stage: self.weights}
 
 
 def in_share(plan: Plan, key: str) -> bool:
-    """Whether a key belongs to the share: always the same answer for a version and share.
+    """Whether a key belongs to the share; deterministic for a version and share.
 
-    A share that grows keeps the keys that it had; another version has other keys.
+    A growing share keeps its keys; another version gets other keys.
     """
     text = f"{plan.stage}/{plan.version}/{key}".encode()
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())

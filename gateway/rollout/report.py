@@ -1,34 +1,36 @@
-"""What a trial has shown so far: for `aurum models status` in numbers, for Prometheus."""
+"""Results of a trial so far: numbers for `aurum models status`, metrics for Prometheus."""
 
+import math
 from collections import Counter as Tally
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.rollout.compare import Difference
+from gateway.rollout.compare import COMPARED, Difference
 from gateway.rollout.plan import Plan
 
 Role = Literal["active", "candidate"]
 _SECONDS: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
-_COSINES: Final = (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0)
+_COSINES: Final[tuple[float, ...]] = (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0)
 _OVERLAPS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-_SCORES: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_DIFFERENCES: Final[tuple[float, ...]] = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _REMEMBERED: Final = 1000
-"""Answers of each version whose times the percentiles are taken from."""
+"""Number of latest answers of each version that the percentiles are taken from."""
 
 
 class TrialMetrics:
-    """What Prometheus sees of trials; `version` is that of the stage being tried."""
+    """Metrics of trials; `version` is that of the stage on trial."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         sides = ["stage", "version", "role"]
         stage = ["stage", "version"]
         self.answers = Counter(
             "aurum_trial_answers",
-            "Answers while a version is tried, by outcome: ok, or the code of the error.",
+            "Answers during a trial, by outcome: ok, or the code of the error.",
             [*sides, "outcome"],
             registry=registry,
         )
@@ -44,7 +46,7 @@ class TrialMetrics:
         )
         self.images = Counter(
             "aurum_trial_images",
-            "Images for the other version: compared, failed there, skipped while it was busy.",
+            "Images given to the other version, by outcome: compared, failed, skipped.",
             [*stage, "outcome"],
             registry=registry,
         )
@@ -55,19 +57,26 @@ class TrialMetrics:
             registry=registry,
         )
         self.overlap = self._histogram(registry, "box_iou", "Overlap of boxes", _OVERLAPS)
-        self.cosine = self._histogram(registry, "cosine", "Cosine of embeddings", _COSINES)
-        self.score = self._histogram(
-            registry, "score_difference", "Absolute difference of scores", _SCORES
-        )
-        self.scores_lost = Counter(
-            "aurum_trial_scores_lost",
-            "Faces that the version in service rates and the candidate does not.",
-            stage,
-            registry=registry,
-        )
+        self.values: dict[str, Histogram] = {}
+        """By name of the output that is compared."""
+        self.lost: dict[str, Counter] = {}
+        """By name of the number that is compared."""
+        for _, output in COMPARED:
+            name, plural = str(output.compared), _plural(output.name)
+            if output.is_vector:
+                text, buckets = f"Cosine of {plural}", _COSINES
+            else:
+                text, buckets = f"Absolute difference of {plural}", _DIFFERENCES
+                self.lost[output.name] = Counter(
+                    f"aurum_trial_{plural}_lost",
+                    f"Faces that get {plural} from the active version and not from the candidate.",
+                    stage,
+                    registry=registry,
+                )
+            self.values[output.name] = self._histogram(registry, name, text, buckets)
         self.running = Gauge(
             "aurum_trial_share",
-            "Share of requests that the candidate answers, 0 in the shadow; gone with the trial.",
+            "Share of requests that the candidate answers: 0 in the shadow, none without a trial.",
             [*stage, "mode", "state"],
             registry=registry,
         )
@@ -78,7 +87,7 @@ class TrialMetrics:
     ) -> Histogram:
         return Histogram(
             f"aurum_trial_{name}",
-            f"{text} of one face by candidate and version in service.",
+            f"{text} of one face by candidate and active version.",
             ["stage", "version"],
             buckets=buckets,
             registry=registry,
@@ -101,6 +110,33 @@ class Side:
 
 
 @dataclass(slots=True)
+class Values:
+    """One output of faces that both versions saw: cosines, or absolute differences.
+
+    lost: faces for which only the active version gives it.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
+    lost: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None without any."""
+        return self.total / self.count if self.count else None
+
+    def add(self, values: Sequence[float], *, lost: int) -> None:
+        """Count the faces of an image."""
+        self.count += len(values)
+        self.total += sum(values)
+        self.least = min((self.least, *values))
+        self.most = max((self.most, *values))
+        self.lost += lost
+
+
+@dataclass(slots=True)
 class Compared:
     """Images that both versions saw. Sums are over matched faces."""
 
@@ -111,14 +147,10 @@ class Compared:
     only_active: int = 0
     only_candidate: int = 0
     overlap_sum: float = 0.0
-    cosines: int = 0
-    cosine_sum: float = 0.0
-    cosine_min: float = 1.0
-    scores: int = 0
-    score_sum: float = 0.0
-    """Of absolute differences."""
-    score_max: float = 0.0
-    scores_lost: int = 0
+    values: dict[str, Values] = field(
+        default_factory=lambda: {output.name: Values() for _, output in COMPARED}
+    )
+    """By name of the output that is compared."""
 
 
 class Report:
@@ -151,7 +183,7 @@ class Report:
         self._metrics.answers.labels(self.plan.stage, side.version or "", role, code).inc()
 
     def skipped(self) -> None:
-        """Count an image that only one version saw, as the other was busy."""
+        """Count an image that one version did not see because it was busy."""
         self.compared.skipped += 1
         self._metrics.images.labels(*self._labels, "skipped").inc()
 
@@ -168,25 +200,24 @@ class Report:
         total.only_active += found.only_active
         total.only_candidate += found.only_candidate
         total.overlap_sum += sum(found.overlaps)
-        total.cosines += len(found.cosines)
-        total.cosine_sum += sum(found.cosines)
-        total.cosine_min = min((total.cosine_min, *found.cosines))
-        distances = [abs(each) for each in found.score_differences]
-        total.scores += len(distances)
-        total.score_sum += sum(distances)
-        total.score_max = max((total.score_max, *distances))
-        total.scores_lost += found.scores_lost
         metrics.images.labels(*self._labels, "compared").inc()
         metrics.unmatched.labels(*self._labels, "active").inc(found.only_active)
         metrics.unmatched.labels(*self._labels, "candidate").inc(found.only_candidate)
-        metrics.scores_lost.labels(*self._labels).inc(found.scores_lost)
-        for histogram, values in (
-            (metrics.overlap, found.overlaps),
-            (metrics.cosine, found.cosines),
-            (metrics.score, distances),
-        ):
-            for value in values:
-                histogram.labels(*self._labels).observe(value)
+        for value in found.overlaps:
+            metrics.overlap.labels(*self._labels).observe(value)
+        for name, values in found.values.items():
+            # distances, or cosines as they are
+            shown = [abs(each) for each in values] if name in metrics.lost else values
+            for value in shown:
+                metrics.values[name].labels(*self._labels).observe(value)
+            lost = found.lost.get(name, 0)
+            if name in metrics.lost:
+                metrics.lost[name].labels(*self._labels).inc(lost)
+            total.values[name].add(shown, lost=lost)
 
     def _side(self, role: Role) -> Side:
         return self.active if role == "active" else self.candidate
+
+
+def _plural(name: str) -> str:
+    return name if name.endswith("s") else f"{name}s"

@@ -1,8 +1,8 @@
-"""A version on trial: which requests it answers, what runs beside, when it is stopped.
+"""A version on trial: which requests it answers, what is compared, when it is stopped.
 
-Nothing here delays or fails a caller: the candidate has half of a request's time, and the version
-in service answers where it fails; what runs beside starts when the caller has been answered, one
-at a time, and takes a tenth of the time at most, as it runs on the same cores.
+A trial neither delays nor fails a request: the candidate has half of the request's time, and the
+active version answers where it fails. Comparisons run after the caller has its answer, one at a
+time, and for at most a tenth of the time, as they share the cores.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from gateway.rollout.compare import compare
 from gateway.rollout.failure_guard import FailureGuard
 from gateway.rollout.plan import Candidate, RequestIdentity
 from gateway.rollout.report import Report, Role, TrialMetrics
-from gateway.types import Analysis, Asked, Need, Weights
+from gateway.types import Analysis, Asked, Need
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ _INTERVAL_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 5.0
 _MISSED_SECONDS: Final = 10.0
 _AFTER_SECONDS: Final = 0.02
-"""Until the caller has its answer."""
+"""Wait before a comparison, so that the caller has its answer first."""
 _REST: Final = 9
-"""So many times as long as it ran rests what runs beside."""
+"""Pause after a comparison, in multiples of its duration."""
 
 
 class Trials:
-    """The trial under way, if there is one. One at a time, as Triton has it."""
+    """The trial under way, if there is one; Triton runs one at a time."""
 
     def __init__(
         self,
@@ -51,17 +51,17 @@ class Trials:
         self._metrics = metrics
         self._background = background
         self._timeout_seconds = timeout_seconds
-        self._judge = FailureGuard()
+        self._guard = FailureGuard()
         self._beside: asyncio.Task[None] | None = None
         self._rests_until = 0.0
         self._missed_since: float | None = None
         self.candidate: Candidate | None = None
         self.report: Report | None = None
         self.stopped = ""
-        """Why the candidate is not asked any more; empty while it is."""
+        """Why the candidate is no longer asked; empty while it is."""
 
     def choose(self, identity: RequestIdentity, need: Need) -> Candidate | None:
-        """The candidate, if it is to answer this request; None: the version in service."""
+        """The candidate if it shall answer this request; None: the active version."""
         candidate = self._asked
         return candidate if candidate and candidate.answers(identity, need) else None
 
@@ -82,7 +82,7 @@ class Trials:
         return analysis
 
     def answered(self, data: bytes, asked: Asked, analysis: Analysis, seconds: float) -> None:
-        """Note an answer of the version in service, and have the candidate look at the image."""
+        """Note an answer of the active version; in the shadow, compare the candidate's."""
         candidate = self._asked
         if candidate is None or self.report is None or not candidate.concerns(asked.need):
             return
@@ -91,25 +91,25 @@ class Trials:
             self._run_beside(candidate, data, asked, analysis)
 
     def blame(self, candidate: Candidate, error: AurumError) -> None:
-        """Note that the candidate failed where the version in service answered."""
+        """Note that the candidate failed where the active version answered."""
         if not self._is_on(candidate) or self.stopped:
             return
         away = isinstance(error, InferenceUnavailableError)
-        verdict = self._judge.failed(away=away)
+        verdict = self._guard.failed(away=away)
         if verdict:
             self.stopped = f"{verdict}: {error.detail}"
             self._show()
             log.error(
-                "the candidate is not asked any more",
+                "the candidate is no longer asked",
                 extra={"stage": candidate.plan.stage, "reason": self.stopped},
             )
 
     async def refresh(self) -> None:
-        """Learn what is being tried now."""
+        """Read which version is on trial now."""
         try:
             found = await self._engine.candidate(deadline=Deadline.after(_PATIENCE_SECONDS))
         except AurumError as error:
-            log.debug("what is tried is not known", extra={"reason": error.detail})
+            log.debug("trial not read", extra={"reason": error.detail})
             return
         self.candidate = found
         if found is None and self._is_missed():
@@ -119,7 +119,7 @@ class Trials:
             self._begin(found)
 
     async def close(self) -> None:
-        """Wait for what runs beside: its call must not be cancelled."""
+        """Wait for the comparison under way: its call must not be cancelled."""
         if self._beside is not None:
             await asyncio.wait({self._beside})
 
@@ -131,7 +131,7 @@ class Trials:
         return self.report is not None and self.report.plan == candidate.plan
 
     def _is_missed(self) -> bool:
-        """Whether the trial may come back: Triton loads an ensemble anew when a stage changes."""
+        """Whether the trial may come back: Triton reloads an ensemble when a stage changes."""
         now = asyncio.get_running_loop().time()
         if self._missed_since is None:
             self._missed_since = now
@@ -142,10 +142,10 @@ class Trials:
             return
         self.report = None if found is None else Report(found.plan, self._metrics)
         self.stopped = ""
-        self._judge = FailureGuard()
+        self._guard = FailureGuard()
         self._show()
         plan = None if found is None else found.plan.model_dump()
-        log.info("no version is tried" if plan is None else "a version is tried", extra=plan)
+        log.info("no version is on trial" if plan is None else "a version is on trial", extra=plan)
 
     def _show(self) -> None:
         self._metrics.running.clear()
@@ -174,8 +174,8 @@ class Trials:
         if self.report is None or not self._is_on(candidate):
             return
         if role == "candidate":
-            self._judge.answered()
-        weights = _weights(analysis, candidate.plan.stage)
+            self._guard.answered()
+        weights = analysis.weights.get(candidate.plan.stage)
         version = None if weights is None else weights.version
         self.report.answered(role, version=version, seconds=seconds, faces=len(analysis.faces))
 
@@ -195,7 +195,7 @@ class Trials:
     async def _compare(
         self, candidate: Candidate, data: bytes, asked: Asked, answered: Analysis
     ) -> None:
-        """Have the other version look at an image, too."""
+        """Analyse the image with the other version and compare."""
         await asyncio.sleep(_AFTER_SECONDS)
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -229,11 +229,6 @@ class Trials:
         self._rests_until = ended + _REST * (ended - started)
 
 
-def _weights(analysis: Analysis, stage: str) -> Weights | None:
-    found: Weights | None = getattr(analysis, stage.removeprefix("face_"))
-    return found
-
-
 @asynccontextmanager
 async def open_trials(
     engine: CandidateInference,
@@ -243,16 +238,16 @@ async def open_trials(
     *,
     timeout_seconds: float,
 ) -> AsyncIterator[Trials]:
-    """Keep learning what is tried until the end."""
+    """Keep reading which version is on trial until the end of the block."""
     trials = Trials(engine, inference, metrics, background, timeout_seconds=timeout_seconds)
     try:
-        async with background.running("trials", lambda: _keep_learning(trials)):
+        async with background.running("trials", lambda: _keep_reading(trials)):
             yield trials
     finally:
         await trials.close()
 
 
-async def _keep_learning(trials: Trials) -> None:
+async def _keep_reading(trials: Trials) -> None:
     while True:
         await trials.refresh()
         await asyncio.sleep(_INTERVAL_SECONDS)

@@ -1,6 +1,6 @@
-"""The version being tried, on a Triton server: `face_pipeline_candidate`, over gRPC.
+"""The version on trial, on a Triton server: `face_pipeline_candidate`, over gRPC.
 
-It has a channel of its own, so that what is tried never stands in the way of what is answered.
+It has a channel of its own, so that a trial never delays answers of the active version.
 """
 
 import logging
@@ -11,25 +11,20 @@ from pydantic import ValidationError
 
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
-from gateway.inference.client import Array, TritonCalls
-from gateway.inference.triton import (
-    ensemble_for,
-    outputs_for,
-    read_beyond,
-    read_faces,
-    read_rotation,
-)
-from gateway.inference.version_index import REFRESH_SECONDS, VersionBook
+from gateway.inference.answer import Array, read_beyond, read_faces, read_ids, read_rotation
+from gateway.inference.client import TritonCalls
+from gateway.inference.version_index import REFRESH_SECONDS, VersionBook, smallest_inputs
 from gateway.rollout.plan import Candidate, Plan
 from gateway.types import Analysis, Face, Need, StageStatus, Weights
 from triton_python_backend import contract
+from triton_python_backend.needs import ensemble_for, networks_behind, outputs_for
 
 log = logging.getLogger(__name__)
 
 _PIPELINE: Final = contract.candidate_of(contract.PIPELINE.name)
 _ENSEMBLES: Final = (_PIPELINE, contract.candidate_of(contract.UNSCORED.name))
 _STAGES: Final = tuple(stage.name for stage in contract.ONNX_STAGES)
-_PROBE_EDGE: Final = 64
+_PROBE_EDGE: Final = (64,)
 _GREY: Final = 127
 
 
@@ -82,18 +77,17 @@ class TritonCandidate:
             attempts=1,
             parameters=look.parameters(),
         )
-        faces = read_faces(answer)
-        _require_sense(faces, rates=candidate.rates)
-        detection, embedding, scoring = [
-            await self._weights(stage, candidate, answer, deadline) for stage in _STAGES
-        ]
-        if detection is None:
+        faces = read_faces(answer, need)
+        _require_finite(faces, lacks=candidate.lacks)
+        weights = {
+            stage: await self._weights(stage, identifier, candidate, deadline)
+            for stage, identifier in read_ids(answer)
+        }
+        if contract.DETECTION.name not in weights:
             raise AurumError("the candidate answered without its detector")
         return Analysis(
             faces,
-            detection,
-            embedding,
-            scoring,
+            weights,
             beyond=read_beyond(answer),
             rotation=read_rotation(answer),
         )
@@ -104,12 +98,8 @@ class TritonCandidate:
         await self._calls.close()
 
     async def _weights(
-        self, stage: str, candidate: Candidate, answer: dict[str, Array], deadline: Deadline
-    ) -> Weights | None:
-        ids = answer.get(contract.ID_OUTPUT[stage])
-        if ids is None or not ids.size:
-            return None
-        identifier = int(ids.reshape(-1)[0])
+        self, stage: str, identifier: int, candidate: Candidate, deadline: Deadline
+    ) -> Weights:
         if stage != candidate.plan.stage:
             return await self._versions.name(stage, identifier, deadline=deadline)
         if contract.format_id(identifier) != candidate.weights.id:
@@ -117,60 +107,80 @@ class TritonCandidate:
         return candidate.weights
 
     async def _probe(self, plan: Plan, deadline: Deadline) -> Candidate:
-        """Ask the candidate for its id, and whether scores come out where it stands."""
+        """Ask the candidate for its id, and which outputs come out where it runs.
+
+        A grey crop passes the networks before and behind it.
+        """
         if plan.stage == contract.DETECTION.name:
-            canvas = np.zeros((1, _PROBE_EDGE, _PROBE_EDGE, 3), dtype=np.uint8)
-            answer = await self._ask(plan, plan.stage, {contract.CANVAS: canvas}, deadline)
-            return _candidate(plan, answer, rates=True)
+            (canvas,) = smallest_inputs(plan.stage, _PROBE_EDGE)
+            answer = await self._ask(plan, contract.DETECTION, canvas, deadline)
+            return Candidate(plan, _weights(plan, answer))
         edge = contract.CROP_SIZE
-        crop = np.full((1, edge, edge, 3), _GREY, dtype=np.uint8)
-        stage = contract.EMBEDDING_STAGE.name
-        embedded = await self._ask(plan, stage, {contract.CROPS: crop}, deadline)
-        inputs = {name: embedded[name] for name in (contract.EMBEDDING, contract.SPACE)}
-        try:
-            rated = await self._ask(plan, contract.SCORING.name, inputs, deadline)
-        except AurumError:
-            # a head of another width
-            if plan.stage != stage:
-                raise
-            return _candidate(plan, embedded, rates=False)
-        rates = bool(np.isfinite(rated[contract.SCORE]).all())
-        return _candidate(plan, embedded if plan.stage == stage else rated, rates=rates)
+        tensors: dict[str, Array] = {
+            contract.CROPS: np.full((1, edge, edge, 3), _GREY, dtype=np.uint8)
+        }
+        weights: Weights | None = None
+        lacks = Need.NOTHING_MORE
+        for stage in contract.FACE_NETWORKS:
+            before = stage.name in networks_behind(plan.stage)
+            if not before and plan.stage not in networks_behind(stage.name):
+                continue
+            inputs = {t.name: tensors[t.name] for t in stage.inputs if t.name in tensors}
+            answer = {}
+            try:
+                if len(inputs) == len(stage.inputs):
+                    answer = await self._ask(plan, stage, inputs, deadline)
+            except AurumError:
+                # behind the candidate: made for vectors of another length
+                if before:
+                    raise
+            for output in stage.face_outputs:
+                value = answer.get(output.tensor)
+                if value is None or (output.is_number and not np.isfinite(value).all()):
+                    lacks |= output.need
+            if stage.name == plan.stage:
+                weights = _weights(plan, answer)
+            tensors |= answer
+        if weights is None:
+            raise AurumError(f"{plan.stage} is no network that can be tried")
+        return Candidate(plan, weights, lacks)
 
     async def _ask(
-        self, plan: Plan, stage: str, inputs: dict[str, Array], deadline: Deadline
+        self, plan: Plan, stage: contract.Stage, inputs: dict[str, Array], deadline: Deadline
     ) -> dict[str, Array]:
-        wanted = {
-            contract.DETECTION.name: [contract.DETECTOR],
-            contract.EMBEDDING_STAGE.name: [contract.EMBEDDING, contract.SPACE],
-            contract.SCORING.name: [contract.SCORE, contract.HEAD],
-        }[stage]
-        model = contract.candidate_of(stage) if stage == plan.stage else stage
-        return await self._calls.infer(model, inputs, wanted, deadline=deadline)
+        values = [output.tensor for output in stage.face_outputs]
+        model = contract.candidate_of(stage.name) if stage.name == plan.stage else stage.name
+        return await self._calls.infer(
+            model, inputs, [*values, contract.ID_OUTPUT[stage.name]], deadline=deadline
+        )
 
 
 def _read_plan(text: str | None) -> Plan | None:
     try:
         return None if text is None else Plan.model_validate_json(text)
     except ValidationError as error:
-        log.warning("the plan of a trial is not readable", extra={"reason": str(error)})
+        log.warning("the plan of a trial cannot be read", extra={"reason": str(error)})
         return None
 
 
-def _candidate(plan: Plan, answer: dict[str, Array], *, rates: bool) -> Candidate:
+def _weights(plan: Plan, answer: dict[str, Array]) -> Weights:
     identifier = int(answer[contract.ID_OUTPUT[plan.stage]].reshape(-1)[0])
-    return Candidate(plan, Weights(contract.format_id(identifier), str(plan.version)), rates)
+    return Weights(contract.format_id(identifier), str(plan.version))
 
 
-def _require_sense(faces: tuple[Face, ...], *, rates: bool) -> None:
+def _require_finite(faces: tuple[Face, ...], *, lacks: Need) -> None:
     """Refuse values that are no finite numbers; raises AurumError naming them."""
+    expected = [
+        output
+        for output in contract.FACE_OUTPUTS
+        if output.need not in lacks and output.dtype == "FP32"
+    ]
     for face in faces:
         values = {
             "boxes": face.box,
             "landmarks": face.landmarks,
             "confidences": face.confidence,
-            "embeddings": face.embedding,
-            "scores": face.score if rates else None,
+            **{f"{output.name}s": face.outputs.get(output.name) for output in expected},
         }
         for name, value in values.items():
             if value is not None and not np.isfinite(np.asarray(value)).all():

@@ -6,6 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from triton_python_backend.contract import FACE_OUTPUTS
+
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _RECEIVING_SECONDS = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -172,8 +174,13 @@ class PortraitMetrics:
             "box_pixels": gauge("box_shift_pixels", "Furthest that an edge of the box moved."),
             "landmark_pixels": gauge("landmark_shift_pixels", "Furthest that a landmark moved."),
             "confidence": gauge("confidence_difference", "Confidence now less then."),
-            "cosine_distance": gauge("embedding_distance", "1 less the cosine of then and now."),
-            "score": gauge("score_difference", "Score now less then."),
+        }
+        self._moved = {
+            output.name: gauge(f"{output.name}_difference", f"{output.name.title()} now less then.")
+            if output.is_number
+            else gauge(f"{output.name}_distance", "1 less the cosine of then and now.")
+            for output in FACE_OUTPUTS
+            if output.tolerance is not None
         }
         self._success = Gauge(
             "aurum_portrait_last_success_timestamp_seconds",
@@ -192,6 +199,8 @@ class PortraitMetrics:
         """Export the fields of a `Report`."""
         for name, gauge in self._gauges.items():
             gauge.set(report[name])
+        for name, gauge in self._moved.items():
+            gauge.set(report["moved"].get(name, math.nan))
         if report["outcome"] == "ok":
             self._success.set(report["at"])
         self._golden.clear()

@@ -74,8 +74,10 @@ def test_limits_of_the_golden_probe_equal_those_of_readiness():
         "box_shift_pixels": golden_probe.BOX_PIXELS,
         "landmark_shift_pixels": golden_probe.LANDMARK_PIXELS,
         "confidence_difference": golden_probe.CONFIDENCE,
-        "embedding_distance": golden_probe.COSINE_DISTANCE,
-        "score_difference": golden_probe.SCORE,
+        **{
+            f"{output.name}_{'difference' if output.is_number else 'distance'}": output.tolerance
+            for output in golden_probe.PROBED
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""What every inference engine promises: the fake that tests rely on, and the real Triton."""
+"""What every inference engine promises: the fake of the tests, the real Triton, the local one."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ import pytest
 from gateway.deadline import Deadline
 from gateway.errors import InvalidImageError, RequestTimeoutError
 from gateway.inference.base import Inference
+from gateway.inference.local import LocalEnsemble, LocalInference
 from gateway.inference.triton import TritonInference
+from gateway.settings import CHECKOUT
 from gateway.types import Need
 from tests.support import photos
 from tests.support.fake_inference import FakeInference, photo
@@ -29,10 +31,13 @@ class Subject:
     broken: bytes = photos.cut_off()
 
 
-@pytest.fixture(params=["fake", "triton"])
+@pytest.fixture(params=["fake", "triton", "local"])
 async def subject(request):
     if request.param == "fake":
         found = Subject(FakeInference(), photo(size=(640, 480)), photo(faces=0))
+    elif request.param == "local":
+        engine = LocalInference(LocalEnsemble(CHECKOUT / "model_repository"))
+        found = Subject(engine, photos.PORTRAIT.read_bytes(), photos.blank())
     else:
         address = request.getfixturevalue("triton").grpc_address
         found = Subject(TritonInference(address), photos.PORTRAIT.read_bytes(), photos.blank())
@@ -69,25 +74,22 @@ async def test_answers_name_their_weights(subject):
         for each in stage.versions
         if each.ready and each.id
     }
-    for stage, weights in (
-        (contract.DETECTION, analysis.detection),
-        (contract.EMBEDDING_STAGE, analysis.embedding),
-        (contract.SCORING, analysis.scoring),
-    ):
+    assert list(analysis.weights) == [stage.name for stage in contract.ONNX_STAGES]
+    for stage, weights in analysis.weights.items():
         assert len(weights.id) == 16
-        if isinstance(subject.engine, TritonInference):
-            assert ids[stage.name, weights.id] == weights.version
+        if isinstance(subject.engine, FakeInference):
+            assert (stage, weights.id) in ids
         else:
-            assert (stage.name, weights.id) in ids
+            assert ids[stage, weights.id] == weights.version
+    active = await subject.engine.in_service(deadline=Deadline.after(PATIENCE))
+    assert dict(active) == dict(analysis.weights)
 
 
 async def test_outputs_that_were_not_requested_are_absent(subject):
     analysis = await analyse(subject, subject.face)
     (face,) = analysis.faces
-    assert (face.score, face.embedding, face.crop) == (None, None, None)
-    assert analysis.embedding is None
-    assert analysis.scoring is None
-    assert analysis.detection.id
+    assert face.outputs == {}
+    assert list(analysis.weights) == [contract.DETECTION.name]
 
 
 @pytest.mark.parametrize("need", [Need.NOTHING_MORE, Need.EMBEDDING, Need.CROPS, EVERYTHING])

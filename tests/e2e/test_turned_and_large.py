@@ -7,8 +7,8 @@ import tritonclient.grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from gateway.inference.local import LocalEnsemble
 from tests.support import photos
-from tools.evaluation.ensemble import Ensemble
 from triton_python_backend import contract
 
 SAME = 0.95
@@ -184,7 +184,7 @@ def test_triton_takes_the_same_as_parameters(stack, ensemble):
 def test_the_ensemble_in_this_process_gives_the_same_faces(stack, real_repository, angle):
     data = photos.encode(crowd(40, 60).rotate(angle, expand=True))
     answer = ask(stack, "embed", data)
-    analysis = Ensemble(real_repository).analyse(data)
+    analysis = LocalEnsemble(real_repository).analyse(data)
     assert analysis.rotation == answer["rotation"]
     assert len(analysis.confidences) == answer["faces_found"]
     boxes = [face["box"] for face in answer["faces"]]

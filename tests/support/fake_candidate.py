@@ -31,7 +31,8 @@ def plan(**changes) -> Plan:
 
 def candidate(*, identifier: str = TRIED, rates: bool = True, **changes) -> Candidate:
     chosen = plan(**changes)
-    return Candidate(chosen, Weights(identifier, str(chosen.version)), rates)
+    lacks = Need.NOTHING_MORE if rates else Need.SCORE
+    return Candidate(chosen, Weights(identifier, str(chosen.version)), lacks)
 
 
 class FakeCandidate:
@@ -78,8 +79,7 @@ class FakeCandidate:
             self.active -= 1
             self.ended.append(time.monotonic())
         faces = tuple(_moved(face) for face in analysis.faces)
-        stage = candidate.plan.stage.removeprefix("face_")
-        return replace(analysis, faces=faces, **{stage: candidate.weights})
+        return replace(analysis, faces=faces, weights=dict(candidate.among(analysis.weights)))
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -91,4 +91,4 @@ def _moved(face):
     if embedding is not None:
         embedding = np.float32(0.6) * embedding + np.float32(0.8) * np.roll(embedding, 1)
     score = None if face.score is None else face.score + 0.5
-    return replace(face, embedding=embedding, score=score)
+    return face.with_outputs(embedding=embedding, score=score)

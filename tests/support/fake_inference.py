@@ -15,10 +15,10 @@ from PIL import Image
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError, InvalidImageError
 from gateway.types import (
+    ActiveVersions,
     Analysis,
     EngineStatus,
     Face,
-    InService,
     Need,
     Quality,
     StageStatus,
@@ -27,6 +27,7 @@ from gateway.types import (
 )
 from triton_python_backend import contract
 from triton_python_backend.contract import DEFAULT_LOOK, Look
+from triton_python_backend.needs import networks_for
 
 DIMENSION = 8
 DETECTOR, SPACE, HEAD = (format(number, "016x") for number in (0xD, 0xE, 0xF))
@@ -50,11 +51,13 @@ def expected_face(index: int, seed: int, need: Need) -> Face:
     left = 10 * index
     embedding = np.zeros(DIMENSION, dtype=np.float32)
     embedding[(seed + index) % DIMENSION] = 1
-    return Face(
+    face = Face(
         box=(left, 0, left + edge, edge),
         landmarks=((left + 1, 1), (left + 3, 1), (left + 2, 2), (left + 1, 3), (left + 3, 3)),
         confidence=0.95 - index / 100,
         quality=GOOD,
+    )
+    return face.with_outputs(
         score=1 + index + seed / 10 if Need.SCORE in need else None,
         embedding=embedding if Need.EMBEDDING in need else None,
         crop=np.full((112, 112, 3), index, dtype=np.uint8) if Need.CROPS in need else None,
@@ -110,7 +113,6 @@ class FakeInference:
         except (OSError, SyntaxError) as error:
             raise InvalidImageError(f"the image cannot be decoded: {error}") from error
         space = self.spaces.pop(0) if self.spaces else self.space
-        embedded = Need.EMBEDDING in need or Need.SCORE in need
         everyone = tuple(expected_face(index, seed, need) for index in range(faces))
         if self.confidences:
             pairs = zip(everyone, self.confidences, strict=False)
@@ -118,10 +120,13 @@ class FakeInference:
         return Analysis(
             faces=everyone[: look.max_faces],
             beyond=tuple(face.confidence for face in everyone[look.max_faces :]),
-            detection=Weights(DETECTOR, "1"),
-            embedding=Weights(space, "2") if embedded else None,
-            scoring=Weights(HEAD, "3") if Need.SCORE in need else None,
+            weights={stage: self._active(space)[stage] for stage in networks_for(need)},
         )
+
+    @staticmethod
+    def _active(space: str) -> ActiveVersions:
+        ids = {"face_detection": DETECTOR, "face_embedding": space, "face_scoring": HEAD}
+        return {stage: Weights(each, str(n)) for n, (stage, each) in enumerate(ids.items(), 1)}
 
     async def status(self, *, deadline: Deadline) -> EngineStatus:
         if not self.reachable:
@@ -142,10 +147,10 @@ class FakeInference:
             return StageVersion("1", "UNAVAILABLE", "no weights")
         return StageVersion("1", "READY", "", identifier)
 
-    async def in_service(self, *, deadline: Deadline) -> InService:
+    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
         if not self.reachable:
             raise InferenceUnavailableError("fake: not there", retry_after_seconds=2)
-        return InService(Weights(DETECTOR, "1"), Weights(self.space, "2"), Weights(HEAD, "3"))
+        return self._active(self.space)
 
     async def close(self) -> None:
         self.closed = True

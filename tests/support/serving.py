@@ -193,11 +193,11 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, *arguments: str) -> Iterator[Served]:
-    """Run `aurum serve` with these arguments; it is stopped at the end, whatever happened."""
+def serving(settings: Settings, *arguments: str, checkout: Path = CHECKOUT) -> Iterator[Served]:
+    """Run `aurum serve` of a checkout with these arguments, until the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tools", "serve", *arguments],
-        env=variables(settings),
+        env=variables(settings) | {"PYTHONPATH": str(checkout)},
         cwd=settings.home.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""The references of the versions in service, measured on photos."""
+"""References of the active versions, measured on photos."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,22 +10,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from gateway.errors import AurumError, InvalidImageError
+from gateway.inference.local import LocalEnsemble
 from gateway.monitoring.golden_probe import PORTRAIT, answer_parts
-from gateway.registry.reference import (
-    CONFIDENCE,
-    COSINE_TO_MEAN,
-    REFERENCE_FILE,
-    SCORE,
-    Histogram,
-    Reference,
-)
+from gateway.registry.measures import measure_face
+from gateway.registry.reference import REFERENCE_FILE, Histogram, Reference
 from gateway.types import Analysis, Face
-from tools.evaluation.ensemble import Ensemble
 from tools.evaluation.photos import Photo
 from tools.importing.errors import WeightsError
 from tools.registry.repository import place_beside
-from triton_python_backend import contract
-from triton_python_backend.formats.header import InvalidImageError
+from triton_python_backend.contract import ONNX_STAGES, Stage
+from triton_python_backend.needs import networks_behind
 
 FEWEST_FACES: Final = 200
 """Twenty for each bin."""
@@ -47,19 +42,23 @@ def measure(
 
     Args:
         repository: the folder that Triton serves.
-        photos: names and bytes; what is no image is passed over.
-        told: says which photos these are.
-        progress: told how many are done.
-        fewest: faces below which nothing can be said.
+        photos: names and bytes; files that are no images are skipped.
+        told: describes the photos.
+        progress: called with the number of photos done.
+        fewest: faces that are needed at least.
 
     Raises:
+        ConfigurationError: a stage has no version that loads.
         WeightsError: too few faces, or a network that fails.
     """
-    ensemble = Ensemble(repository)
-    portrait = ensemble.analyse(PORTRAIT.read_bytes())
-    faces = [
-        face for analysis in _analyse_all(ensemble, photos, progress) for face in analysis.faces
-    ]
+    ensemble = LocalEnsemble(repository)
+    try:
+        portrait = ensemble.analyse(PORTRAIT.read_bytes())
+        faces = [
+            face for analysis in _analyse_all(ensemble, photos, progress) for face in analysis.faces
+        ]
+    except AurumError as error:
+        raise WeightsError(error.detail) from error
     if len(faces) < fewest:
         raise WeightsError(f"the photos show {len(faces)} faces; {fewest} are needed")
     return _references(portrait, faces, told)
@@ -68,7 +67,7 @@ def measure(
 def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
     """Put references beside the newest versions, each in one step."""
     paths = []
-    for stage, folder in Ensemble(repository).folders.items():
+    for stage, folder in LocalEnsemble(repository).folders.items():
         path = folder / REFERENCE_FILE
         place_beside(path, references[stage].model_dump_json(indent=1, exclude_none=True) + "\n")
         paths.append(path)
@@ -87,7 +86,7 @@ def histogram(values: Sequence[float]) -> Histogram:
 
 
 def _analyse_all(
-    ensemble: Ensemble, photos: Iterable[Photo], progress: Callable[[int], None]
+    ensemble: LocalEnsemble, photos: Iterable[Photo], progress: Callable[[int], None]
 ) -> Iterator[Analysis]:
     def analyse(photo: Photo) -> Analysis | None:
         try:
@@ -107,43 +106,44 @@ def _analyse_all(
 
 
 def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[str, Reference]:
-    if portrait.embedding is None or portrait.scoring is None:
-        raise WeightsError("the stages do not tell their ids")
-    detection, embedding, scoring = (stage.name for stage in contract.ONNX_STAGES)
-    ids = {
-        detection: portrait.detection.id,
-        embedding: portrait.embedding.id,
-        scoring: portrait.scoring.id,
-    }
-    vectors = np.stack([face.embedding for face in faces if face.embedding is not None])
-    mean = vectors.astype(np.float64).mean(axis=0)
-    mean = np.round(mean / np.linalg.norm(mean), _DIGITS)
-    columns = {
-        column: [getattr(face.quality, column) for face in faces]
-        for column in contract.QUALITY_COLUMNS
-    }
-    scores = [face.score for face in faces if face.score is not None and np.isfinite(face.score)]
-    values: dict[str, dict[str, Sequence[float]]] = {
-        detection: {CONFIDENCE: [face.confidence for face in faces], **columns},
-        embedding: {COSINE_TO_MEAN: (vectors @ mean).tolist()},
-        # a head of another space rates nothing
-        scoring: {SCORE: scores} if scores else {},
-    }
+    ids = {stage: weights.id for stage, weights in portrait.weights.items()}
+    if set(ids) != {stage.name for stage in ONNX_STAGES}:
+        raise WeightsError("the stages do not answer their ids")
     parts = answer_parts(portrait)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    order = list(ids)
-    return {
-        stage: Reference(
-            id=ids[stage],
-            made_with={before: ids[before] for before in order[: order.index(stage)]},
+    found = {}
+    for stage in ONNX_STAGES:
+        mean = _mean(stage, faces)
+        _, values = parts.get(stage.name, ("", ()))
+        found[stage.name] = Reference(
+            id=ids[stage.name],
+            made_with={name: ids[name] for name in networks_behind(stage.name)[:-1]},
             photos=told,
             faces=len(faces),
             made_at=now,
-            measures={name: histogram(found) for name, found in values[stage].items()},
-            mean=tuple(mean.tolist()) if stage == embedding else None,
-            portrait=tuple(round(value, _DIGITS) for value in parts[stage][1])
-            if stage in parts
-            else (),
+            measures=_measures(stage, faces, mean),
+            mean=None if mean is None else tuple(mean.tolist()),
+            portrait=tuple(round(value, _DIGITS) for value in values),
         )
-        for stage in ids
-    }
+    return found
+
+
+def _mean(stage: Stage, faces: Sequence[Face]) -> Floats | None:
+    """The unit vector towards the mean of the vectors that drift of a stage is measured by."""
+    for output in stage.face_outputs:
+        if output.is_vector and output.watched is not None:
+            vectors = [face.outputs[output.name] for face in faces if output.name in face.outputs]
+            mean = np.stack(vectors).astype(np.float64).mean(axis=0)
+            rounded: Floats = np.round(mean / np.linalg.norm(mean), _DIGITS)
+            return rounded
+    return None
+
+
+def _measures(stage: Stage, faces: Sequence[Face], mean: Floats | None) -> dict[str, Histogram]:
+    values: dict[str, list[float]] = {name: [] for name in stage.watched}
+    for face in faces:
+        for name, value in measure_face(stage, face, mean):
+            # NaN: a head of another space gives no score
+            if np.isfinite(value):
+                values[name].append(value)
+    return {name: histogram(found) for name, found in values.items() if found}

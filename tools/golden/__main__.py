@@ -15,7 +15,7 @@ from rich.console import Console
 from gateway.settings import CHECKOUT
 from tools.evaluation.photos import Photo
 from tools.evaluation.references import measure, write
-from tools.golden.answers import answer, record
+from tools.golden.answers import GOLDEN_STAGES, answer, record
 from tools.packs.manifest import MANIFEST, refresh_built_in
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
 from tools.training.detection.data import (
@@ -25,7 +25,6 @@ from tools.training.detection.data import (
     mebeauty_test_names,
     read_images,
 )
-from triton_python_backend.contract import ONNX_STAGES
 
 SHIPPED = CHECKOUT / "model_repository"
 _TOLD = "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
@@ -40,7 +39,7 @@ def main(
 ) -> None:
     """Record the golden answers of every version."""
     out = Console()
-    for stage in ONNX_STAGES:
+    for stage in GOLDEN_STAGES:
         for number in versions(repository / stage.name):
             folder = repository / stage.name / str(number)
             card = read_version_metadata(folder / SIDECAR_FILE)

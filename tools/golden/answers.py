@@ -34,6 +34,10 @@ class Answer:
     values: Floats
 
 
+GOLDEN_STAGES: Final = (contract.DETECTION, contract.EMBEDDING_STAGE, contract.SCORING)
+"""The stages that have golden inputs."""
+
+
 def answer(stage: str, graph: bytes, path: Path, *, space: str | None, width: int | None) -> Answer:
     """Run a stage's graph on the golden inputs.
 

@@ -1,14 +1,14 @@
-"""From files that a model owner has to versions that Triton serves."""
+"""From a model owner's files to versions that Triton serves."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tools.importing.errors import WeightsError
 from tools.importing.network import Network, load_network
 from tools.importing.prepared import Prepared
-from tools.importing.stages import arcface, head, scrfd
+from tools.importing.stages import arcface, further, head, scrfd
 from tools.importing.stages.arcface import Normalisation
 from tools.registry.repository import (
     SIDECAR_FILE,
@@ -22,22 +22,23 @@ from tools.registry.repository import (
 from triton_python_backend.contract import (
     DETECTION,
     EMBEDDING_STAGE,
+    ONNX_STAGES,
     SCORING,
     format_id,
     parse_id,
 )
 
 ACTIVE: Final = "active"
-"""Says that a head was trained in the space of the embedding in service."""
+"""The space of a head that was trained on the active embedding."""
 
 Progress = Callable[[str], None]
-"""Told what is being done."""
+"""Called with a description of each step."""
 
 Quantize = Callable[[Prepared], Prepared]
-"""Makes a lighter graph of a float one; raises WeightsError if too much is lost."""
+"""Makes a lighter graph from a float one; raises WeightsError if it loses too much accuracy."""
 
 Examine = Callable[[Sequence[Prepared]], None]
-"""Sees all that is ready before any of it is placed; raises WeightsError to refuse it."""
+"""Gets all prepared graphs before any is placed; raises WeightsError to refuse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Order:
     detection: Path | None = None
     embedding: Path | None = None
     scoring: Path | None = None
+    further: Mapping[str, Path] = field(default_factory=dict)
+    """Of further stages, by name of the stage."""
     version: int | None = None
     """Number for all files; unset, each stage's next free one."""
     space: str | None = None
@@ -68,13 +71,14 @@ class Order:
             DETECTION.name: self.detection,
             EMBEDDING_STAGE.name: self.embedding,
             SCORING.name: self.scoring,
+            **self.further,
         }
-        named = (stage for stage, file in files.items() if file is not None)
+        named = (stage.name for stage in ONNX_STAGES if files.get(stage.name) is not None)
         return (*named, *(item.stage for item in self.finished))
 
 
 def as_it_is(item: Prepared) -> Prepared:
-    """Leave a graph in float."""
+    """Keep a graph in float."""
     return item
 
 
@@ -93,10 +97,10 @@ def import_weights(
     Args:
         order: the files.
         repository: the folder that Triton serves.
-        progress: told what is being done.
-        reserved: numbers of versions that are not to be given again.
-        quantize: what to do with detection and embedding before the last look.
-        examine: a last look at the finished graphs.
+        progress: called with a description of each step.
+        reserved: version numbers that must not be given again.
+        quantize: makes lighter graphs of detection and embedding.
+        examine: checks the finished graphs.
         version_store: a folder of stages in which the versions are placed instead, out of service.
 
     Raises:
@@ -121,6 +125,9 @@ def import_weights(
         head.require_head(network)
         space, dimension = _space_of_head(order, network, embedding, repository)
         prepared.append(head.prepare(network, space=space, dimension=dimension))
+    for stage, path in order.further.items():
+        progress(f"checking {path}")
+        prepared.append(further.prepare(stage, load_network(path)))
     if not prepared:
         raise WeightsError("no file given: name one for detection, embedding or scoring")
     examine(prepared)
@@ -133,6 +140,13 @@ def import_weights(
         reserved=reserved,
         version_store=version_store,
     )
+
+
+def option_for(stage: str) -> str:
+    """Give the option of `aurum models import` that names a file for a stage."""
+    (found,) = (each for each in ONNX_STAGES if each.name == stage)
+    named = found in (DETECTION, EMBEDDING_STAGE, SCORING)
+    return f"--{found.short_name} FILE" if named else f"--network {found.short_name}=FILE"
 
 
 def _space_of_head(

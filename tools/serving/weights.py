@@ -7,15 +7,14 @@ from pathlib import Path
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from tools.importing.errors import WeightsError
+from tools.importing.importer import option_for
 from tools.importing.mirror import STARTER_HEAD, import_missing
 from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
 from tools.registry.version_store import VersionStore
 from tools.serving.errors import ServingError
-from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, ONNX_STAGES, SCORING
-
-_OPTION = {DETECTION.name: "detection", EMBEDDING_STAGE.name: "embedding", SCORING.name: "scoring"}
+from triton_python_backend.contract import ONNX_STAGES
 
 
 def check_digests(repository: Path) -> None:
@@ -74,7 +73,7 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
     if missing:
         message = (
             f"no weights for {', '.join(missing)} in {repository}; import some: "
-            f"aurum models import {' '.join(f'--{_OPTION[name]} FILE' for name in missing)}"
+            f"aurum models import {' '.join(map(option_for, missing))}"
         )
         raise ServingError(message)
     try:

@@ -12,6 +12,7 @@ from gateway.errors import InvalidRequestError, NoFaceError
 from gateway.pipeline import Selection
 from gateway.rollout.plan import RequestIdentity
 from gateway.types import Need
+from triton_python_backend.needs import need_for
 
 IMAGE_FIELDS: Final = BodySpec(NoOptions, ("image",))
 PAIR_FIELDS: Final = BodySpec(VerifyIn, ("image_a", "image_b"))
@@ -71,10 +72,7 @@ async def _answer_faces(
     call: Call[FaceOptions, NoOptions], need: Need, *, must_show_face: bool = False
 ) -> Answer:
     options = call.options
-    scored = Need.SCORE in need
-    include = set(options.include) | ({"embedding"} if Need.EMBEDDING in need else set())
-    need |= Need.EMBEDDING if "embedding" in include else Need.NOTHING_MORE
-    need |= Need.CROPS if "crop" in include else Need.NOTHING_MORE
+    need |= need_for(options.include)
     result = await call.services.pipeline.run(
         call.body.images[0].data,
         need=need,
@@ -91,12 +89,11 @@ async def _answer_faces(
         faces_out,
         result,
         request_id=call.request_id,
-        include=tuple(include),
-        scored=scored,
+        need=need,
         total_ms=call.context.elapsed_ms(),
     )
     # encoding many PNGs would block the event loop
-    if "crop" in include:
+    if Need.CROPS in need:
         return Answer(await call.services.cpu_pool.run(shape, deadline=call.deadline))
     return Answer(shape())
 

@@ -1,18 +1,22 @@
 """JSON in and out of the face routes.
 
-Fields that were not asked for are left unset and do not appear; `null` means that a value was asked
-for and is not known.
+Fields that were not requested stay unset and do not appear; `null` is a requested value that is not
+known.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from gateway.api.shapes import FaceOut, ImageOut, MaxFaces, ModelsOut, Shape, TookOut
-from gateway.types import (
-    SCORE_RANGE,
-)
+from gateway.types import SCORE_RANGE
 from triton_python_backend import contract
+from triton_python_backend.needs import INCLUDABLE
+
+if TYPE_CHECKING:
+    Include = str
+else:
+    Include = Literal[INCLUDABLE]
 
 
 def _split(value: object) -> object:
@@ -22,7 +26,7 @@ def _split(value: object) -> object:
 class FaceOptions(Shape):
     """Query parameters of the routes that answer with faces."""
 
-    include: Annotated[tuple[Literal["embedding", "crop"], ...], BeforeValidator(_split)] = ()
+    include: Annotated[tuple[Include, ...], BeforeValidator(_split)] = ()
     """What to add to each face, separated by commas."""
     max_faces: MaxFaces = None
     """Answer with so many faces at most, the largest; without it as many as the service is set

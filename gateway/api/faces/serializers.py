@@ -2,6 +2,9 @@
 
 import base64
 import io
+import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from PIL import Image
@@ -15,22 +18,28 @@ from gateway.types import (
     CheckedImage,
     Crop,
     Face,
+    Need,
     Quality,
     QualityLimits,
 )
+from triton_python_backend.contract import ONNX_STAGES, FaceOutput
+from triton_python_backend.needs import face_outputs_for
 
 QUALITY_LIMITS: Final = QualityLimits()
+_SHOWN_STAGES: Final = tuple(
+    (stage.short_name, stage.name)
+    for stage in ONNX_STAGES
+    if stage.short_name in ModelsOut.model_fields
+)
 
 
-def faces_out(
-    result: Result, *, request_id: str, include: tuple[str, ...], scored: bool, total_ms: float
-) -> FacesOut:
-    """Shape the answer of the routes that answer with faces."""
-    scores = {"score_range": SCORE_RANGE} if scored else {}
+def faces_out(result: Result, *, request_id: str, need: Need, total_ms: float) -> FacesOut:
+    """Shape the answer of the routes that answer with faces; need: what each of them shows."""
+    scores = {"score_range": SCORE_RANGE} if Need.SCORE in need else {}
     return FacesOut(
         request_id=request_id,
         image=image_out(result.image),
-        faces=[face_out(face, include=include, scored=scored) for face in result.analysis.faces],
+        faces=[face_out(face, need) for face in result.analysis.faces],
         faces_found=result.faces_found,
         rotation=result.analysis.rotation,
         models=models_out(result.analysis),
@@ -56,8 +65,8 @@ def verify_out(
         similarity=comparison.similarity,
         match=comparison.similarity >= threshold,
         threshold=threshold,
-        face_a=face_out(comparison.face_a, include=(), scored=False),
-        face_b=face_out(comparison.face_b, include=(), scored=False),
+        face_a=face_out(comparison.face_a),
+        face_b=face_out(comparison.face_b),
         faces_found_a=a.faces_found,
         faces_found_b=b.faces_found,
         rotation_a=a.analysis.rotation,
@@ -76,15 +85,12 @@ def image_out(image: CheckedImage) -> ImageOut:
     return ImageOut(width=image.width, height=image.height, sha256=image.sha256)
 
 
-def face_out(face: Face, *, include: tuple[str, ...], scored: bool) -> FaceOut:
-    """Shape a face: coordinates to 2 decimals, ratings to 4, an embedding as it is."""
-    extra: dict[str, Any] = {}
-    if scored:
-        extra["score"] = _rating(face.score)
-    if "embedding" in include:
-        extra["embedding"] = face.embedding
-    if "crop" in include and face.crop is not None:
-        extra["crop"] = _data_uri(face.crop)
+def face_out(face: Face, need: Need = Need.NOTHING_MORE) -> FaceOut:
+    """Shape a face: coordinates to 2 decimals, numbers to 4, a vector as it is."""
+    outputs = face.outputs
+    extra: dict[str, Any] = {
+        name: write(outputs[name]) if name in outputs else None for name, write in _writers(need)
+    }
     left, top, right, bottom = face.box
     return FaceOut(
         box=(round(left, 2), round(top, 2), round(right, 2), round(bottom, 2)),
@@ -111,14 +117,13 @@ def quality_out(quality: Quality) -> QualityOut:
 
 
 def models_out(analysis: Analysis) -> ModelsOut:
-    """Shape what answered."""
-    embedding, scoring = analysis.embedding, analysis.scoring
-    return ModelsOut(
-        detection=analysis.detection.version,
-        embedding=None if embedding is None else embedding.version,
-        scoring=None if scoring is None else scoring.version,
-        space=None if embedding is None else embedding.id,
-    )
+    """Shape what answered: versions by the short names of stages that `ModelsOut` has."""
+    versions = {
+        name: weights.version if (weights := analysis.weights.get(stage)) is not None else None
+        for name, stage in _SHOWN_STAGES
+    }
+    space = analysis.embedding
+    return ModelsOut(space=None if space is None else space.id, **versions)
 
 
 def took_out(timings: Timings, total_ms: float) -> TookOut:
@@ -130,11 +135,6 @@ def took_out(timings: Timings, total_ms: float) -> TookOut:
     )
 
 
-def _rating(score: float | None) -> float | None:
-    # NaN, a head that does not fit, is written as null
-    return None if score is None else round(score, 4)
-
-
 def png(crop: Crop) -> bytes:
     """Encode an aligned face, [112,112,3] uint8 RGB."""
     target = io.BytesIO()
@@ -144,3 +144,23 @@ def png(crop: Crop) -> bytes:
 
 def _data_uri(crop: Crop) -> str:
     return "data:image/png;base64," + base64.b64encode(png(crop)).decode()
+
+
+def _number(value: float) -> float | None:
+    # NaN: the weights do not fit those before them
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _writer(output: FaceOutput) -> Callable[[Any], Any]:
+    if output.is_number:
+        return _number
+    return _as_it_is if output.is_vector else _data_uri
+
+
+@cache
+def _writers(need: Need) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    return tuple((output.name, _writer(output)) for output in face_outputs_for(need))

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from gateway.api.shapes import Shape
 
 
@@ -93,6 +95,16 @@ class SideOut(Shape):
     p95_ms: float | None
 
 
+class ComparedValuesOut(Shape):
+    """One output of the faces that both versions found: absolute differences, or cosines."""
+
+    mean: float | None
+    least: float | None
+    most: float | None
+    lost: int
+    """Faces that have it from the active version only."""
+
+
 class ComparedOut(Shape):
     """Images that both versions saw: means over the faces that both found."""
 
@@ -112,6 +124,8 @@ class ComparedOut(Shape):
     score_difference_max: float | None
     scores_lost: int
     """Faces that only the version in service rates."""
+    further: dict[str, ComparedValuesOut] = Field(default_factory=dict)
+    """By name: outputs of further stages."""
 
 
 class TrialOut(Shape):

@@ -7,6 +7,7 @@ from gateway.api.models.schemas import (
     CalibrationOut,
     CandidateOut,
     ComparedOut,
+    ComparedValuesOut,
     RateOut,
     ReferenceOut,
     SideOut,
@@ -19,7 +20,7 @@ from gateway.api.models.schemas import (
 from gateway.registry.calibration import DEFAULT_FMR, Calibration
 from gateway.registry.reference import Reference
 from gateway.registry.version_metadata import VersionMetadata
-from gateway.rollout.report import Compared, Side
+from gateway.rollout.report import Compared, Side, Values
 from gateway.rollout.trials import Trials
 from gateway.types import (
     StageStatus,
@@ -153,9 +154,9 @@ def _side_out(side: Side) -> SideOut:
 
 
 def _compared_out(total: Compared) -> ComparedOut:
-    def mean(value: float, count: int) -> float | None:
-        return round(value / count, 4) if count else None
-
+    values = dict(total.values)
+    cosines, scores = values.pop("embedding"), values.pop("score")
+    further = {name: _values_out(each) for name, each in values.items()}
     return ComparedOut(
         images=total.images,
         skipped=total.skipped,
@@ -163,10 +164,24 @@ def _compared_out(total: Compared) -> ComparedOut:
         matched=total.matched,
         only_active=total.only_active,
         only_candidate=total.only_candidate,
-        box_iou=mean(total.overlap_sum, total.matched),
-        cosine_mean=mean(total.cosine_sum, total.cosines),
-        cosine_min=round(total.cosine_min, 4) if total.cosines else None,
-        score_difference_mean=mean(total.score_sum, total.scores),
-        score_difference_max=round(total.score_max, 4) if total.scores else None,
-        scores_lost=total.scores_lost,
+        box_iou=_rounded(total.overlap_sum / total.matched if total.matched else None),
+        cosine_mean=_rounded(cosines.mean),
+        cosine_min=_rounded(cosines.least) if cosines.count else None,
+        score_difference_mean=_rounded(scores.mean),
+        score_difference_max=_rounded(scores.most) if scores.count else None,
+        scores_lost=scores.lost,
+        **({"further": further} if further else {}),
     )
+
+
+def _values_out(values: Values) -> ComparedValuesOut:
+    return ComparedValuesOut(
+        mean=_rounded(values.mean),
+        least=_rounded(values.least) if values.count else None,
+        most=_rounded(values.most) if values.count else None,
+        lost=values.lost,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -100,3 +100,16 @@ def test_other_stages_pass():
 def test_the_portrait_fits_the_closeup_canvas():
     assert portrait().shape == (320, 320, 3)
     assert portrait().dtype == np.uint8
+
+
+def test_a_stage_without_a_test_of_its_own_runs_on_what_it_declares(repository, monkeypatch):
+    monkeypatch.setattr("triton_python_backend.self_test._TESTS", {})
+    network = tiny_sources.save_embedder(repository / "net.onnx")
+    head = tiny_sources.save_head(repository / "head.onnx", [1.0, 2.0, 3.0])
+    import_weights(Order(embedding=network, scoring=head), repository)
+    run(repository, "face_embedding")
+    # noise comes from no space, in which a head answers NaN
+    run(repository, "face_scoring")
+    spoil(repository / "face_embedding" / "1" / "model.onnx", np.nan)
+    with pytest.raises(SelfTestError, match="no finite numbers"):
+        run(repository, "face_embedding")

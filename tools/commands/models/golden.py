@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.golden.answers import answer
+from tools.golden.answers import GOLDEN_STAGES, answer
 from tools.golden.check import SAME_COSINE, check_golden, cosine
 from tools.importing.errors import WeightsError
 from tools.importing.prepared import Prepared
@@ -16,6 +16,7 @@ from tools.registry.view import card_of
 from triton_python_backend.contract import EMBEDDING_STAGE, format_id
 
 STAGE = EMBEDDING_STAGE.name
+_STAGES = frozenset(stage.name for stage in GOLDEN_STAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def examine(same: Original | None) -> Callable[[Sequence[Prepared]], None]:
 
     def look(prepared: Sequence[Prepared]) -> None:
         for item in prepared:
+            if item.stage not in _STAGES:
+                continue
             space = None if item.space is None else format_id(item.space)
             if item.stage == STAGE and same is not None:
                 _prove_same_space(item, same)
@@ -58,7 +61,7 @@ def check_before_service(stage: str, folder: Path) -> None:
     """
     check_version(stage, folder)
     card = card_of(folder / SIDECAR_FILE)
-    if card is None:
+    if card is None or stage not in _STAGES:
         return
     path = folder / MODEL_FILE
     try:

@@ -15,8 +15,9 @@ from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
 from tools.registry.changes import note_import, refuse_while_tried
 from tools.registry.changes import opened as journal_opened
+from tools.registry.errors import LifecycleError
 from tools.registry.repository import ModelCard, space_of
-from tools.registry.version_store import STAGE_NAMES
+from tools.registry.version_store import STAGE_NAMES, stage_name
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +30,10 @@ def import_command(
     detection: Annotated[Path | None, typer.Option(help="SCRFD detector, ONNX.")] = None,
     embedding: Annotated[Path | None, typer.Option(help="ArcFace network, ONNX.")] = None,
     scoring: Annotated[Path | None, typer.Option(help="Scoring head, ONNX.")] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="Network of a further stage, ONNX, as STAGE=FILE."),
+    ] = None,
     version: Annotated[int | None, typer.Option(help="Version; else the next free one.")] = None,
     repository: Repository = None,
     space: Annotated[
@@ -72,11 +77,13 @@ def import_command(
             photos=calibration_photos,
             keep_space=same is not None,
         )
-        anew = lighter is not None and not any((detection, embedding, scoring))
+        further = _by_stage(network or [])
+        anew = lighter is not None and not any((detection, embedding, scoring, further))
         order = Order(
             detection=detection,
             embedding=embedding,
             scoring=scoring,
+            further=further,
             version=version,
             space=space,
             normalisation=normalisation,
@@ -120,6 +127,17 @@ def place(
         for card in [] if keep else cards:
             note_import(version_store, card.stage, card.version, before=before[card.stage])
     return cards
+
+
+def _by_stage(options: list[str]) -> dict[str, Path]:
+    """Read STAGE=FILE; raises LifecycleError for another form or no stage with versions."""
+    found = {}
+    for option in options:
+        stage, equals, file = option.partition("=")
+        if not equals or not file:
+            raise LifecycleError(f"--network {option!r}: STAGE=FILE was expected")
+        found[stage_name(stage)] = Path(file)
+    return found
 
 
 def show(context: Context, cards: list[ModelCard], *, title: str = "placed") -> None:

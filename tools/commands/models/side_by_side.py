@@ -60,4 +60,9 @@ def _measures(found: ComparedOut) -> str:
         )
     if found.scores_lost:
         parts.append(f"{found.scores_lost} scores lost")
+    parts += [
+        f"{name} {values.mean:.4f} (from {values.least:.4f} to {values.most:.4f})"
+        for name, values in found.further.items()
+        if values.mean is not None
+    ]
     return ", ".join(parts)

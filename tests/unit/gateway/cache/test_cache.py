@@ -1,7 +1,6 @@
 """Keys, values, the memory bound, the circuit breaker, single flight and active weights."""
 
 import asyncio
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +12,17 @@ from gateway.cache.active_weights import ActiveWeights
 from gateway.cache.memory import MemoryCache
 from gateway.cache.single_flight import SingleFlight
 from gateway.deadline import Deadline
-from gateway.types import InService, Need, Weights
+from gateway.types import Need, Weights
 from tests.support.fake_inference import FakeInference, expected_face, photo
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 EVERYTHING = Need.EMBEDDING | Need.SCORE | Need.CROPS
 NEEDS = [Need(value) for value in range(EVERYTHING.value + 1)]
-SERVED = InService(Weights("d", "1"), Weights("e", "1"), Weights("h", "1"))
+SERVED = {
+    "face_detection": Weights("d", "1"),
+    "face_embedding": Weights("e", "1"),
+    "face_scoring": Weights("h", "1"),
+}
 IMAGE = "a" * 64
 
 
@@ -29,9 +32,7 @@ def name(need=EVERYTHING, weights=SERVED, tenant="t", release="1.0", look=DEFAUL
 
 def test_a_key_contains_everything_that_an_answer_depends_on():
     others = [
-        name(weights=replace(SERVED, detection=Weights("x", "1"))),
-        name(weights=replace(SERVED, embedding=Weights("x", "1"))),
-        name(weights=replace(SERVED, scoring=Weights("x", "1"))),
+        *(name(weights={**SERVED, stage: Weights("x", "1")}) for stage in SERVED),
         name(tenant="other"),
         name(release="1.1"),
         name(look=Look(rotation="off")),
@@ -46,7 +47,7 @@ def test_the_number_of_faces_is_not_part_of_the_key():
 
 
 def test_weights_that_an_answer_does_not_take_do_not_part_it():
-    other = InService(SERVED.detection, None, Weights("x", "1"))
+    other = {"face_detection": SERVED["face_detection"], "face_scoring": Weights("x", "1")}
     assert name(Need.CROPS, other) == name(Need.CROPS)
     assert name(Need.EMBEDDING, other) is None
 
@@ -68,8 +69,8 @@ def test_faces_are_read_back_unchanged_with_the_needed_outputs(need, more, count
     kept = [expected_face(index, 1, need | more) for index in range(count)]
     wanted = [expected_face(index, 1, need) for index in range(count)]
     if nan:
-        kept = [replace(face, score=float("nan")) if face.score else face for face in kept]
-        wanted = [replace(face, score=float("nan")) if face.score else face for face in wanted]
+        kept = [face.with_outputs(score=float("nan")) if face.score else face for face in kept]
+        wanted = [face.with_outputs(score=float("nan")) if face.score else face for face in wanted]
     value = codec.encode(tuple(kept), image=IMAGE, field="f")
     assert codec.is_sound(value, image=IMAGE, field="f")
     for face, expected in zip(codec.decode(value, need=need).faces, wanted, strict=True):
@@ -212,7 +213,7 @@ async def test_an_answer_of_other_weights_invalidates_the_active_ones_until_they
     assert active_weights.now is None
     await asyncio.wait_for(active_weights.wait(), 0.5)
     await active_weights.refresh()
-    assert active_weights.now.embedding.id == "0" * 16
+    assert active_weights.now["face_embedding"].id == "0" * 16
 
 
 async def test_a_listing_older_than_an_answer_is_ignored():

@@ -36,9 +36,9 @@ class Followed:
 
     def see(self, face, times: int, **ids: str) -> None:
         named = {**IDS, **ids}
-        detection, embedding, scoring = (Weights(named[stage], "1") for stage in IDS)
+        weights = {stage: Weights(named[stage], "1") for stage in IDS}
         for _ in range(times):
-            self.followed.observe(Analysis((face,), detection, embedding, scoring))
+            self.followed.observe(Analysis((face,), weights))
 
     def told(self, measure: str, name: str = "psi") -> dict[str, float]:
         """Return the values of a metric by id."""
@@ -83,9 +83,9 @@ def test_nothing_is_exported_for_few_faces(repository):
 
 def test_faces_like_those_of_the_reference_do_not_drift(repository):
     watched = Followed(repository)
-    low = replace(FACE, confidence=0.8, score=4.0, embedding=-FACE.embedding)
+    low = replace(FACE, confidence=0.8).with_outputs(score=4.0, embedding=-FACE.embedding)
     for _ in range(30):
-        watched.see(replace(FACE, score=6.0), 1)
+        watched.see(FACE.with_outputs(score=6.0), 1)
         watched.see(low, 1)
     for measure, stage in (
         ("confidence", "face_detection"),
@@ -169,8 +169,8 @@ def test_a_new_reference_starts_a_new_window(repository):
 
 def test_scores_of_a_foreign_head_and_absent_embeddings_do_not_count(repository):
     watched = Followed(repository)
-    watched.see(replace(FACE, score=float("nan"), embedding=None), 10)
+    watched.see(FACE.with_outputs(score=float("nan"), embedding=None), 10)
     assert watched.told("score", "faces") == {IDS["face_scoring"]: 0}
     assert watched.told("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}
-    watched.see(replace(FACE, embedding=np.ones(3, np.float32)), 10)
+    watched.see(FACE.with_outputs(embedding=np.ones(3, np.float32)), 10)
     assert watched.told("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}

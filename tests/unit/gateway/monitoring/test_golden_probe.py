@@ -7,7 +7,13 @@ import pytest
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import InferenceUnavailableError
-from gateway.monitoring.golden_probe import PORTRAIT, GoldenProbe, Report, answer_parts
+from gateway.monitoring.golden_probe import (
+    NEED,
+    PORTRAIT,
+    GoldenProbe,
+    Report,
+    answer_parts,
+)
 from gateway.monitoring.lease import LocalLease
 from gateway.registry.reference import References
 from gateway.telemetry.metrics import Metrics
@@ -18,11 +24,21 @@ from tests.unit.tools.evaluation.test_references import reference
 
 D, E, H = "d" * 16, "e" * 16, "f" * 16
 FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE)
-KNOWN = Analysis((FACE,), Weights(D, "1"), Weights(E, "1"), Weights(H, "1"))
+KNOWN = Analysis(
+    (FACE,),
+    {
+        "face_detection": Weights(D, "1"),
+        "face_embedding": Weights(E, "1"),
+        "face_scoring": Weights(H, "1"),
+    },
+)
 
 
-def moved(**changes) -> Analysis:
-    return replace(KNOWN, faces=(replace(FACE, **changes),))
+def moved(*, embedding=FACE.embedding, score=FACE.score, other: str = "", **changes) -> Analysis:
+    """The known answer with another face; `other` is a stage with other weights."""
+    face = replace(FACE, **changes).with_outputs(embedding=embedding, score=score)
+    weights = {**KNOWN.weights, **({other: Weights("9" * 16, "2")} if other else {})}
+    return replace(KNOWN, faces=(face,), weights=weights)
 
 
 class Engine:
@@ -63,7 +79,7 @@ def with_golden(tmp_path, analysis: Analysis = KNOWN) -> None:
 async def test_the_probe_sends_the_portrait_and_requests_everything(tmp_path):
     engine = Engine(KNOWN)
     await watch(tmp_path, engine).send()
-    await watch(tmp_path, engine, scored=False).send()
+    await watch(tmp_path, engine, need=NEED & ~Need.SCORE).send()
     assert engine.asked == [
         (PORTRAIT.read_bytes(), Need.EMBEDDING | Need.SCORE),
         (PORTRAIT.read_bytes(), Need.EMBEDDING),
@@ -76,7 +92,8 @@ async def test_drift_is_the_difference_to_the_golden_answer(tmp_path):
     portrait = watch(tmp_path, engine)
     same = await portrait.send()
     assert same.golden == {"face_detection": True, "face_embedding": True, "face_scoring": True}
-    assert (same.box_pixels, same.landmark_pixels, same.cosine_distance, same.score) == (0,) * 4
+    assert (same.box_pixels, same.landmark_pixels) == (0, 0)
+    assert same.moved == {"embedding": 0, "score": 0}
     assert same.trouble is None
 
     left, top, right, bottom = FACE.box
@@ -94,8 +111,8 @@ async def test_drift_is_the_difference_to_the_golden_answer(tmp_path):
     assert found.box_pixels == pytest.approx(2.5)
     assert found.landmark_pixels == pytest.approx(5)
     assert found.confidence == pytest.approx(-0.2)
-    assert found.cosine_distance == pytest.approx(0.4)
-    assert found.score == pytest.approx(0.5)
+    assert found.moved["embedding"] == pytest.approx(0.4)
+    assert found.moved["score"] == pytest.approx(0.5)
     assert found.trouble == (
         "box moved by 2.5 px; landmarks moved by 5 px; confidence moved by -0.2; "
         "embedding moved by 0.4; score moved by 0.5"
@@ -107,19 +124,18 @@ async def test_a_swap_is_no_drift(tmp_path):
     engine = Engine(KNOWN)
     portrait = watch(tmp_path, engine)
     await portrait.send()
-    other = replace(moved(embedding=-FACE.embedding, score=9.0), embedding=Weights("9" * 16, "2"))
-    engine.answer = other
+    engine.answer = moved(embedding=-FACE.embedding, score=9.0, other="face_embedding")
     found = await portrait.send()
     assert found.trouble is None
     assert found.golden == {"face_detection": True, "face_embedding": False, "face_scoring": False}
-    engine.answer = replace(other, faces=(replace(other.faces[0], score=8.0),))
-    assert (await portrait.send()).score == -1.0, "against its own first answer"
+    engine.answer = moved(embedding=-FACE.embedding, score=8.0, other="face_embedding")
+    assert (await portrait.send()).moved["score"] == -1.0, "against its own first answer"
 
 
 async def test_another_detector_causes_no_drift_of_the_embedding(tmp_path):
     """Its crops differ: the golden embedding belongs to the crops of the previous detector."""
     with_golden(tmp_path)
-    engine = Engine(replace(moved(embedding=-FACE.embedding), detection=Weights("9" * 16, "2")))
+    engine = Engine(moved(embedding=-FACE.embedding, other="face_detection"))
     found = await watch(tmp_path, engine).send()
     assert not any(found.golden.values())
     assert found.trouble is None
@@ -131,13 +147,13 @@ async def test_the_first_answer_survives_a_restart(tmp_path):
     async with BackgroundTasks() as background, portrait.running(background):
         while portrait.last is None:
             await asyncio.sleep(0.01)
-    assert portrait.last.score == 2
+    assert portrait.last.moved["score"] == 2
 
 
 async def test_a_head_of_another_space_is_no_drift(tmp_path):
     with_golden(tmp_path)
     found = await watch(tmp_path, Engine(moved(score=math.nan))).send()
-    assert math.isnan(found.score)
+    assert "score" not in found.moved
     assert found.trouble is None
     assert set(found.golden) == {"face_detection", "face_embedding"}
 
@@ -164,6 +180,7 @@ async def test_failures_are_reported(tmp_path, answer, outcome, trouble):
     await portrait.turn()
     assert (portrait.last.outcome, portrait.last.trouble) == (outcome, trouble)
     assert math.isnan(portrait._metrics._gauges["box_pixels"]._value.get())
+    assert math.isnan(portrait._metrics._moved["score"]._value.get())
     assert portrait._metrics._success._value.get() == success
     assert registry.labels(outcome)._value.get() == 1
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.rollout.compare import compare, match_faces
 from gateway.rollout.failure_guard import FailureGuard
 from gateway.rollout.plan import RequestIdentity, in_share
-from gateway.types import DEFAULT_TENANT, Analysis, InService, Need, Weights
+from gateway.types import DEFAULT_TENANT, Analysis, Need, Weights
 from tests.support.fake_candidate import TRIED, candidate, plan
 from tests.support.fake_inference import DETECTOR, HEAD, SPACE, expected_face
 
@@ -89,13 +89,21 @@ def test_a_shadow_answers_no_request():
     assert not tried.answers(RequestIdentity("any", DEFAULT_TENANT), Need.EMBEDDING)
 
 
+def active(space: str) -> dict[str, Weights]:
+    return {
+        "face_detection": Weights(DETECTOR, "1"),
+        "face_embedding": Weights(space, "2"),
+        "face_scoring": Weights(HEAD, "3"),
+    }
+
+
 def test_it_stands_among_the_weights_in_service():
-    weights = InService(Weights(DETECTOR, "1"), Weights(SPACE, "2"), Weights(HEAD, "3"))
-    assert candidate().among(weights) == replace(weights, embedding=Weights(TRIED, "7"))
+    weights = active(SPACE)
+    assert candidate().among(weights) == {**weights, "face_embedding": Weights(TRIED, "7")}
 
 
 def analysis(faces, *, space: str = SPACE) -> Analysis:
-    return Analysis(tuple(faces), Weights(DETECTOR, "1"), Weights(space, "2"), Weights(HEAD, "3"))
+    return Analysis(tuple(faces), active(space))
 
 
 def faces(count: int):
@@ -113,49 +121,53 @@ def shifted(face, by: float):
 
 
 def test_faces_are_matched_by_their_boxes_whatever_their_order():
-    active = faces(3)
-    tried = [shifted(active[2], 10), shifted(active[0], 20)]
-    found = match_faces(tuple(active), tuple(tried))
+    ours = faces(3)
+    tried = [shifted(ours[2], 10), shifted(ours[0], 20)]
+    found = match_faces(tuple(ours), tuple(tried))
     assert [(a, c) for a, c, _ in found] == [(2, 0), (0, 1)]
     assert [iou for _, _, iou in found] == pytest.approx([90 / 110, 80 / 120])
 
 
 def test_a_face_is_matched_once_and_with_the_closest():
-    active = faces(1)
-    tried = (shifted(active[0], 30), shifted(active[0], 5))
-    assert [(a, c) for a, c, _ in match_faces(tuple(active), tried)] == [(0, 1)]
+    ours = faces(1)
+    tried = (shifted(ours[0], 30), shifted(ours[0], 5))
+    assert [(a, c) for a, c, _ in match_faces(tuple(ours), tried)] == [(0, 1)]
 
 
 def test_boxes_that_hardly_overlap_are_two_faces():
-    active = faces(2)
-    found = compare(analysis(active), analysis([active[0], shifted(active[1], 60)]))
+    ours = faces(2)
+    found = compare(analysis(ours), analysis([ours[0], shifted(ours[1], 60)]))
     assert (found.matched, found.only_active, found.only_candidate) == (1, 1, 1)
 
 
 def test_embeddings_of_one_space_and_scores_are_held_side_by_side():
-    active = faces(2)
-    turned = np.float32(0.6) * active[1].embedding + np.float32(0.8) * active[0].embedding
-    tried = [replace(active[0], score=3.0), replace(active[1], embedding=turned)]
-    found = compare(analysis(active), analysis(tried))
-    assert sorted(found.cosines) == pytest.approx([0.6, 1.0])
-    assert sorted(found.score_differences) == pytest.approx([0.0, 2.0])
-    assert found.scores_lost == 0
+    ours = faces(2)
+    turned = np.float32(0.6) * ours[1].embedding + np.float32(0.8) * ours[0].embedding
+    tried = [ours[0].with_outputs(score=3.0), ours[1].with_outputs(embedding=turned)]
+    found = compare(analysis(ours), analysis(tried))
+    assert sorted(found.values["embedding"]) == pytest.approx([0.6, 1.0])
+    assert sorted(found.values["score"]) == pytest.approx([0.0, 2.0])
+    assert found.lost == {"score": 0}
 
 
 def test_embeddings_of_two_spaces_are_never_compared():
-    active = faces(2)
-    wide = [replace(face, embedding=np.ones(512, np.float32)) for face in active]
-    found = compare(analysis(active), analysis(wide, space=TRIED))
+    ours = faces(2)
+    wide = [face.with_outputs(embedding=np.ones(512, np.float32)) for face in ours]
+    found = compare(analysis(ours), analysis(wide, space=TRIED))
     assert found.matched == 2
-    assert found.cosines == ()
+    assert found.values["embedding"] == ()
 
 
 def test_a_score_that_only_one_gives_is_lost_or_not_missed():
-    active = faces(3)
-    active[2] = replace(active[2], score=math.nan)
-    tried = [replace(active[0], score=math.nan), replace(active[1], score=None), faces(3)[2]]
-    found = compare(analysis(active), analysis(tried))
-    assert (found.scores_lost, found.score_differences) == (2, ())
+    ours = faces(3)
+    ours[2] = ours[2].with_outputs(score=math.nan)
+    tried = [
+        ours[0].with_outputs(score=math.nan),
+        ours[1].with_outputs(score=None),
+        faces(3)[2],
+    ]
+    found = compare(analysis(ours), analysis(tried))
+    assert (found.lost["score"], found.values["score"]) == (2, ())
 
 
 class Clock:

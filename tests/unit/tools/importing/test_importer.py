@@ -8,8 +8,10 @@ import pytest
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
 from tools.importing.errors import WeightsError
-from tools.importing.importer import Order, import_weights
+from tools.importing.importer import Order, import_weights, option_for
+from tools.importing.network import load_network
 from tools.importing.prepared import Prepared
+from tools.importing.stages import further
 from tools.registry.repository import versions
 from triton_python_backend.contract import ONNX_STAGES
 
@@ -104,3 +106,13 @@ def test_the_space_of_a_head(repository, sources, tmp_path):
         import_weights(Order(scoring=head, space="9"), repository)
     with pytest.raises(WeightsError, match="'xyz' names no space"):
         import_weights(Order(scoring=head, space="xyz"), repository)
+
+
+def test_a_further_stage_without_an_importer_is_refused(sources):
+    with pytest.raises(WeightsError, match=r"stages/age\.py is missing"):
+        further.prepare("face_age", load_network(sources.embedding))
+
+
+def test_each_stage_has_an_option():
+    options = [option_for(stage.name) for stage in ONNX_STAGES]
+    assert options == ["--detection FILE", "--embedding FILE", "--scoring FILE"]

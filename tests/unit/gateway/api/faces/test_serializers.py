@@ -14,32 +14,36 @@ from tests.support.fake_inference import expected_face
 FACE = expected_face(0, 0, Need.EMBEDDING | Need.SCORE | Need.CROPS)
 
 
-def written(face: Face, *, include=(), scored=False):
-    return orjson.loads(dump_json(face_out(face, include=include, scored=scored)))
+def written(face: Face, need: Need = Need.NOTHING_MORE):
+    return orjson.loads(dump_json(face_out(face, need)))
 
 
 def test_coordinates_have_two_decimals_and_ratings_four():
     told = written(
-        replace(FACE, box=(1.234567, 2.0, 3.456789, 4.0), confidence=0.912345, score=6.423456),
-        scored=True,
+        replace(
+            FACE.with_outputs(score=6.423456),
+            box=(1.234567, 2.0, 3.456789, 4.0),
+            confidence=0.912345,
+        ),
+        Need.SCORE,
     )
     assert told["box"] == [1.23, 2.0, 3.46, 4.0]
     assert (told["confidence"], told["score"]) == (0.9123, 6.4235)
 
 
 def test_a_head_that_does_not_fit_scores_null():
-    assert written(replace(FACE, score=float("nan")), scored=True)["score"] is None
+    assert written(FACE.with_outputs(score=float("nan")), Need.SCORE)["score"] is None
 
 
 def test_outputs_that_were_not_requested_are_absent():
     assert set(written(FACE)) == {"box", "landmarks", "confidence", "quality"}
-    assert set(written(FACE, include=("embedding",))) >= {"embedding"}
-    assert "crop" not in written(FACE, include=("embedding",))
+    assert set(written(FACE, Need.EMBEDDING)) >= {"embedding"}
+    assert "crop" not in written(FACE, Need.EMBEDDING)
 
 
 def test_an_embedding_is_written_exactly():
     embedding = np.random.default_rng(0).normal(size=128).astype(np.float32)
-    told = written(replace(FACE, embedding=embedding), include=("embedding",))["embedding"]
+    told = written(FACE.with_outputs(embedding=embedding), Need.EMBEDDING)["embedding"]
     np.testing.assert_array_equal(np.array(told, dtype=np.float32), embedding)
 
 
@@ -50,7 +54,12 @@ def test_an_unacceptable_face_has_reasons():
 
 
 def test_stages_that_were_not_asked_are_null():
-    told = models_out(Analysis((), Weights("d" * 16, None), embedding=Weights("e" * 16, "4")))
+    told = models_out(
+        Analysis(
+            (),
+            {"face_detection": Weights("d" * 16, None), "face_embedding": Weights("e" * 16, "4")},
+        )
+    )
     assert told.model_dump() == {
         "detection": None,
         "embedding": "4",

@@ -1,0 +1,205 @@
+"""The ensemble in this process: the same stages, networks and configurations, without a server.
+
+It loads OpenCV and ONNX Runtime, which the gateway otherwise does without: import this module only
+where the engine is used.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import text_format
+from google.protobuf.json_format import MessageToDict
+from tritonclient.grpc import model_config_pb2
+
+from gateway.concurrency import CpuPool
+from gateway.deadline import Deadline
+from gateway.errors import AurumError, ConfigurationError, InvalidImageError
+from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
+from gateway.types import (
+    ActiveVersions,
+    Analysis,
+    EngineStatus,
+    Need,
+    StageStatus,
+    StageVersion,
+    Weights,
+)
+from triton_python_backend import contract, stages
+from triton_python_backend.asking import batched, read_canvases
+from triton_python_backend.decoding import Pixels
+from triton_python_backend.detection import Detections
+from triton_python_backend.formats.header import InvalidImageError as UndecodableError
+from triton_python_backend.needs import networks_for
+from triton_python_backend.onnx_session import Call, OnnxSession
+
+log = logging.getLogger(__name__)
+
+ENGINE: Final = "local"
+"""What answers name as their engine."""
+EVERYTHING: Final = ~Need.NOTHING_MORE
+_CONFIG_FILE: Final = "config.pbtxt"
+_MODEL_FILE: Final = "model.onnx"
+_ID_PROPERTY: Final = "aurum.id"
+_READY: Final = "READY"
+_VERSION_OF_OTHERS: Final = "1"
+"""Of stages without weights."""
+_THREADS: Final = 2
+_FRAME: Final = (
+    contract.FRAME_BOXES,
+    contract.FRAME_LANDMARKS,
+    contract.FRAME_CONFIDENCE,
+    contract.FRAME_DETECTOR,
+)
+"""The detector's outputs, in their order, by the names of the alignment stage."""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class LocalEnsemble:
+    """The newest version of each ONNX stage of a repository. May be shared by threads."""
+
+    def __init__(self, repository: Path) -> None:
+        """Load the networks; raises ConfigurationError for a stage without one that loads."""
+        self.folders: dict[str, Path] = {}
+        """The version's folder by name of the stage."""
+        self._sessions: dict[str, OnnxSession] = {}
+        for stage in contract.ONNX_STAGES:
+            folder = _newest_version(repository / stage.name)
+            self.folders[stage.name] = folder
+            self._sessions[stage.name] = _load(folder)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Id of the weights by name of the stage, as far as the importer wrote it down."""
+        properties = {name: session.metadata for name, session in self._sessions.items()}
+        return {
+            name: found[_ID_PROPERTY] for name, found in properties.items() if _ID_PROPERTY in found
+        }
+
+    def analyse(
+        self, image: bytes, need: Need = EVERYTHING, look: contract.Look = contract.DEFAULT_LOOK
+    ) -> Analysis:
+        """Answer as the server would, running only the networks that are needed.
+
+        Raises:
+            InvalidImageError: the bytes cannot be decoded.
+            AurumError: a network failed.
+        """
+        try:
+            answer = self._detect(image, look)
+        except UndecodableError as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidImageError(f"the image cannot be decoded: {reason}") from error
+        crops = answer.pop(contract.CROPS_OR_FILLER)
+        for stage in contract.FACE_NETWORKS:
+            if stage.name in networks_for(need):
+                known = {**answer, contract.CROPS: crops}
+                answer |= self._run(stage, {each.name: known[each.name] for each in stage.inputs})
+        weights = {
+            stage: Weights(contract.format_id(identifier), self.folders[stage].name)
+            for stage, identifier in read_ids(answer)
+        }
+        return Analysis(
+            faces=read_faces(answer, need),
+            weights=weights,
+            engine=ENGINE,
+            beyond=read_beyond(answer),
+            rotation=read_rotation(answer),
+        )
+
+    def _detect(self, image: bytes, look: contract.Look) -> Arrays:
+        encoded = np.array([image], dtype=np.object_)
+        seen = dict(stages.preprocess_image({contract.IMAGE: encoded}))
+        found = self._run(contract.DETECTION, {contract.CANVAS: seen.pop(contract.FRAME)})
+        frame = zip(_FRAME, contract.DETECTION.outputs, strict=True)
+        given = {name: found[tensor.name] for name, tensor in frame}
+        return dict(
+            stages.align_faces({contract.IMAGE: encoded, **seen, **given}, look, ask=self._ask)
+        )
+
+    def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
+        batches = [np.stack(batch) for batch in batched(canvases)]
+        answers = [self._run(contract.DETECTION, {contract.CANVAS: batch}) for batch in batches]
+        return [found for answer in answers for found in read_canvases(answer)]
+
+    def _run(self, stage: contract.Stage, given: Arrays) -> Arrays:
+        call = Call(given, [tensor.name for tensor in stage.outputs])
+        (found,) = self._sessions[stage.name].run([call])
+        if isinstance(found, Exception):
+            log.error("a network failed", extra={"stage": stage.name, "reason": str(found)})
+            raise AurumError(f"inference failed: {stage.name}") from found
+        return found
+
+
+class LocalInference:
+    """`Inference` in this process, on a few threads. Versions placed later are not taken up."""
+
+    def __init__(self, ensemble: LocalEnsemble, *, threads: int = _THREADS) -> None:
+        self._ensemble = ensemble
+        self._pool = CpuPool(threads)
+
+    async def analyse(
+        self,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: contract.Look = contract.DEFAULT_LOOK,
+    ) -> Analysis:
+        """See `Inference.analyse`."""
+        work = partial(self._ensemble.analyse, image, need, look)
+        return await self._pool.run(work, deadline=deadline)
+
+    async def status(self, *, deadline: Deadline) -> EngineStatus:
+        """See `Inference.status`."""
+        return EngineStatus(True, "in this process", await self.stages(deadline=deadline))
+
+    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
+        """See `Inference.stages`."""
+        return tuple(
+            StageStatus(stage.name, (self._version(stage.name),)) for stage in contract.STAGES
+        )
+
+    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
+        """See `Inference.in_service`."""
+        return {
+            stage: Weights(identifier, self._ensemble.folders[stage].name)
+            for stage, identifier in self._ensemble.ids.items()
+        }
+
+    async def close(self) -> None:
+        """See `Inference.close`."""
+        self._pool.close()
+
+    def _version(self, stage: str) -> StageVersion:
+        folder = self._ensemble.folders.get(stage)
+        number = _VERSION_OF_OTHERS if folder is None else folder.name
+        return StageVersion(number, _READY, "", self._ensemble.ids.get(stage))
+
+
+def _newest_version(stage: Path) -> Path:
+    folders = [
+        path
+        for path in stage.glob("[1-9]*")
+        if path.name.isdecimal() and (path / _MODEL_FILE).is_file()
+    ]
+    if not folders:
+        raise ConfigurationError(f"{stage} has no version")
+    return max(folders, key=lambda path: int(path.name))
+
+
+def _load(folder: Path) -> OnnxSession:
+    """Load a version as its stage's configuration says; raises ConfigurationError."""
+    path = folder.parent / _CONFIG_FILE
+    try:
+        config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+        described = MessageToDict(config, preserving_proto_field_name=True)
+        return OnnxSession(described, folder / _MODEL_FILE)
+    # whatever protobuf and ONNX Runtime raise, which is any of a dozen kinds
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigurationError(f"{folder} does not load: {reason}") from error

@@ -1,0 +1,25 @@
+"""Networks of stages beyond detection, embedding and scoring.
+
+The importer of a stage `face_x` is the module `x` of this package with a function
+`prepare(network: Network) -> Prepared`. docs/adding-a-stage.md shows one.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from tools.importing.errors import WeightsError
+from tools.importing.network import Network
+from tools.importing.prepared import Prepared
+
+
+def prepare(stage: str, network: Network) -> Prepared:
+    """Make the graph of a stage with the importer of that stage.
+
+    Raises:
+        WeightsError: if the stage has no importer, or the importer refuses the network.
+    """
+    name = f"{__package__}.{stage.removeprefix('face_')}"
+    if find_spec(name) is None:
+        raise WeightsError(f"{stage} has no importer: {name.replace('.', '/')}.py is missing")
+    prepared: Prepared = import_module(name).prepare(network)
+    return prepared
