@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def tried(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reasons stand on one line."""
     monkeypatch.setenv("COLUMNS", "400")
+
+
+@pytest.fixture(autouse=True)
+def over_at_the_end(tried: Served) -> Iterator[None]:
+    """The gateway, too, has seen the end of a test's trial before the next test begins."""
+    yield
+    assert models(tried) == set()
+    assert wait_until(lambda: trial(tried) is None)
 
 
 def run(served: Served, *arguments: object) -> str:

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.settings import CHECKOUT
+from tests.support.command_line import forwarded_command
 from tests.support.photos import models_folder
 from tests.support.serving import make_settings, serving, variables
 from tests.support.swapping import traffic, write_other_network
@@ -39,21 +40,20 @@ def served(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def environment(served, tmp_path) -> dict[str, str]:
+def environment(served, tmp_path) -> Iterator[dict[str, str]]:
     """Variables of a user's shell: `aurum` on the path, two networks of their own."""
     source = models_folder() / "mobilefacenet_arcface_128.onnx"
-    command = tmp_path / "bin" / "aurum"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tools "$@"\n')
-    command.chmod(0o755)
+    programs = tmp_path / "bin"
+    programs.mkdir()
     (tmp_path / "tools").symlink_to(CHECKOUT / "tools")
-    return variables(served.settings) | {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "COLUMNS": "400",
-        "AURUM_MODEL_REPOSITORY": str(served.repository),
-        "OTHER": str(write_other_network(source, tmp_path / "other.onnx")),
-        "WIDE": str(write_other_network(source, tmp_path / "wide.onnx", dimension=512)),
-    }
+    with forwarded_command(programs):
+        yield variables(served.settings) | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "COLUMNS": "400",
+            "AURUM_MODEL_REPOSITORY": str(served.repository),
+            "OTHER": str(write_other_network(source, tmp_path / "other.onnx")),
+            "WIDE": str(write_other_network(source, tmp_path / "wide.onnx", dimension=512)),
+        }
 
 
 def test_the_guide_runs_as_it_stands(served, environment, tmp_path):
