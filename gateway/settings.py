@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     """`http://host:port` of KServe v2 of a Triton that runs elsewhere, for `/v2` of the gateway."""
     triton_start_timeout_seconds: float = Field(default=120.0, gt=0)
     """How long Triton may take until all stages are ready."""
+    withdraw_after_seconds: float = Field(default=10.0, gt=0)
+    """A version that Triton refuses for so long, and that nobody has written to for half of it, is
+    taken out of service, or its trial aborted."""
 
     model_repository: Path = CHECKOUT / "model_repository"
     """The folder that Triton serves."""

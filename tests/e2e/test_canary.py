@@ -33,7 +33,9 @@ def tried(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("canary")
     repository = folder / "model_repository"
     shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0, cache="off")
+    settings = make_settings(
+        folder, repository, request_timeout_seconds=60.0, cache="off", withdraw_after_seconds=4.0
+    )
     other = write_other_network(models_folder() / SOURCE, folder / "other.onnx")
     breaking = write_breaking_network(models_folder() / SOURCE, folder / "breaking.onnx")
     with serving(settings) as served:

@@ -27,7 +27,9 @@ def swapped(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("swap")
     repository = folder / "model_repository"
     shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0)
+    settings = make_settings(
+        folder, repository, request_timeout_seconds=60.0, withdraw_after_seconds=4.0
+    )
     with serving(settings) as served:
         served.wait_for("Aurum is ready")
         yield served
