@@ -1,6 +1,5 @@
 """Fixtures: an empty database of each kind, and records opened on it."""
 
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -13,16 +12,14 @@ from gateway.records import clock
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from tests.support.postgres import find_binaries, private_postgres
+from tests.support.prerequisites import is_missing
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL of our own, for the whole session."""
     if find_binaries() is None:
-        message = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        is_missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     with private_postgres() as url:
         yield url
 

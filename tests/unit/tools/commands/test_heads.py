@@ -4,13 +4,10 @@ import asyncio
 import json
 
 import onnxruntime
-import pytest
 
 from tests.support.command_line import Finished, run_in_process
 from tests.support.fake_inference import DIMENSION, SPACE, FakeInference, photo
 from tests.support.gateway_server import serving
-
-pytest.importorskip("sklearn")
 
 
 async def train(tmp_path, count: int) -> Finished:
