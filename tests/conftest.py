@@ -23,17 +23,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _TESTS = Path(__file__).parent
+_SHARED_STACKS = {"stack", "changed_stack", "changed_cached_stack"}
+"""Fixtures for a whole session; a worker that uses one runs all tests that do."""
 _ORDER = ("e2e", "integration", "golden", "contract", "unit")
 """Long modules first: at the end of a run in parallel, no worker waits long for the other."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test with the name of its folder, and the tests of the shared stack as a group."""
+    """Mark each test with the name of its folder, and the tests of a shared stack as a group."""
     for item in items:
         item.add_marker(getattr(pytest.mark, _folder_of(item)))
-        if "stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+        for stack in _SHARED_STACKS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(stack))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _ORDER.index(_folder_of(item)))
 
@@ -43,7 +45,7 @@ def _folder_of(item: pytest.Item) -> str:
 
 
 class _ByModule(LoadGroupScheduling):  # type: ignore[misc]
-    """A worker takes a whole module, or all modules whose tests share the stack."""
+    """A worker takes a whole module, or all modules whose tests share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         group = super()._split_scope(nodeid)

@@ -13,7 +13,7 @@ import requests
 
 from gateway.rollout.plan import Plan, in_share
 from tests.support.photos import models_folder
-from tests.support.serving import Served, aurum, make_settings, serving, wait_until
+from tests.support.serving import Served, aurum, wait_until
 from tests.support.swapping import spoil_with_nan, write_other_network
 from tests.support.trial_traffic import (
     Seen,
@@ -28,23 +28,16 @@ SOURCE = "mobilefacenet_arcface_128.onnx"
 
 
 @pytest.fixture(scope="module")
-def tried(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Serve from a repository of its own, every answer computed; kept: what the tests try."""
+def tried(changed: Served, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """The stack, with what the tests try kept beside what it serves."""
     folder = tmp_path_factory.mktemp("canary")
-    repository = folder / "model_repository"
-    shutil.copytree(real_repository, repository)
-    settings = make_settings(
-        folder, repository, request_timeout_seconds=60.0, cache="off", withdraw_after_seconds=4.0
-    )
     other = write_other_network(models_folder() / SOURCE, folder / "other.onnx")
     breaking = write_breaking_network(models_folder() / SOURCE, folder / "breaking.onnx")
-    with serving(settings) as served:
-        served.wait_for("Aurum is ready")
-        run(served, "import", "--keep", "--embedding", other, "--version", 2)
-        run(served, "import", "--keep", "--embedding", breaking, "--version", 3)
-        detector = models_folder() / "scrfd_2.5g_bnkps.onnx"
-        run(served, "import", "--keep", "--detection", detector, "--version", 2)
-        yield served
+    run(changed, "import", "--keep", "--embedding", other, "--version", 2)
+    run(changed, "import", "--keep", "--embedding", breaking, "--version", 3)
+    detector = models_folder() / "scrfd_2.5g_bnkps.onnx"
+    run(changed, "import", "--keep", "--detection", detector, "--version", 2)
+    return changed
 
 
 @pytest.fixture(autouse=True)
