@@ -83,6 +83,7 @@ def stack(real_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         real_repository,
         request_timeout_seconds=60.0,
         cache="off",
+        max_wait_seconds=60.0,
         portrait_interval_seconds=0.0,
     )
     with serving(settings) as served:

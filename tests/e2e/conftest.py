@@ -76,8 +76,11 @@ def _put_back(served: Served) -> None:
             assert done.returncode == 0, done.stderr
 
     def is_as_before() -> bool:
-        trial = requests.get(f"{served.url}/api/ml/models/candidate", timeout=30).json()["trial"]
-        stages = requests.get(f"{served.url}/api/ml/models", timeout=30).json()["stages"]
-        return trial is None and {stage["serving"] for stage in stages} == {"1"}
+        models = requests.get(f"{served.url}/api/ml/models", timeout=30)
+        tried = requests.get(f"{served.url}/api/ml/models/candidate", timeout=30)
+        # not yet, while a Triton that was killed starts again
+        if not (models.ok and tried.ok) or tried.json()["trial"] is not None:
+            return False
+        return {stage["serving"] for stage in models.json()["stages"]} == {"1"}
 
     assert wait_until(is_as_before, timeout_seconds=60)

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.settings import Settings
 from tests.support.command_line import Finished
+from tests.support.scripted_triton import replace_server
 from tests.support.serving import (
     aurum,
     aurum_process,
@@ -46,18 +47,6 @@ def failure(settings: Settings, *command: str, call: Callable[..., Finished] = a
 
 def log_of(settings: Settings) -> str:
     return str(settings.home / "logs" / "triton.log")
-
-
-def replace_server(settings: Settings, script: str) -> None:
-    """Give the home a server of its own whose binary is this script."""
-    shared = shared_installation().root
-    own = settings.home / "triton"
-    own.unlink()
-    shutil.copytree(shared, own / shared.name, copy_function=os.symlink)
-    binary = triton_install.Installation(own / shared.name).binary
-    binary.unlink()
-    binary.write_text(script)
-    binary.chmod(0o755)
 
 
 @pytest.mark.parametrize(
