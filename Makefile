@@ -2,6 +2,10 @@
 PYTHON_IN_VENV := .venv/bin/python
 .DEFAULT_GOAL := help
 
+# the whole suite: two workers, the slowest tests, and in CI what of the code the tests ran
+COVERAGE := --cov --cov-report=term --cov-fail-under=90
+WHOLE_SUITE := --numprocesses=2 --dist=loadgroup --durations=25 $(if $(CI),$(COVERAGE))
+
 .PHONY: help run up down status test bench bench-vectors lint format docs constraints clean
 
 help: ## list the targets
@@ -24,7 +28,7 @@ status: ## show what runs
 test: ## run the test suite; ARGS="tests/unit -k name" for a part of it
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh golden
-	@exec $(PYTHON_IN_VENV) -m pytest $(ARGS)
+	@exec $(PYTHON_IN_VENV) -m pytest $(if $(ARGS),$(ARGS),$(WHOLE_SUITE))
 
 bench-vectors: ## measure the vector store; SIZES=10000,100000,1000000 for more
 	@tools/bootstrap.sh dev

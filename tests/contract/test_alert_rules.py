@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from gateway.monitoring import golden_probe
 from gateway.settings import CHECKOUT
 from gateway.telemetry.metrics import Metrics
+from tests.support.prerequisites import is_missing
 
 RULES = CHECKOUT / "deploy" / "prometheus" / "models.rules.yml"
 ALERTS: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_limits_of_the_golden_probe_equal_those_of_readiness():
 def promtool(*arguments: str | Path) -> None:
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+        is_missing("promtool is not installed (Debian: prometheus)")
     done = subprocess.run(
         [program, *arguments], capture_output=True, text=True, timeout=60, check=False
     )

@@ -14,6 +14,7 @@ import yaml
 
 from gateway.api.table import ROUTES
 from gateway.settings import CHECKOUT, PREFIX, Settings, load_settings
+from tests.support.prerequisites import is_missing
 from tests.support.serving import shared_installation
 from tools.serving.home import Home
 from tools.serving.triton_part import TritonPart
@@ -55,7 +56,7 @@ def test_compose_accepts_the_file() -> None:
         if shutil.which(command[0]):
             break
     else:
-        pytest.skip("neither docker-compose nor docker is installed (Debian: docker-compose)")
+        is_missing("neither docker-compose nor docker is installed (Debian: docker-compose)")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     result = subprocess.run(
         [*command, "--file", str(COMPOSE), "config"],

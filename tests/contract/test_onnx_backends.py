@@ -12,6 +12,7 @@ from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from gateway.settings import CHECKOUT
+from tests.support.prerequisites import is_missing
 from tests.support.serving import make_settings, shared_installation, wait_until
 from tests.support.tiny_graphs import save_look_up, save_no_number, save_twice
 from tools.serving.home import Home
@@ -59,7 +60,7 @@ def add(repository, name: str, config: str, write) -> None:
 def server(request, tmp_path_factory):
     """Start a server with small networks; return its client."""
     if request.param == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        pytest.skip("no C++ compiler is installed (on Debian: g++)")
+        is_missing("no C++ compiler is installed (on Debian: g++)")
     folder = tmp_path_factory.mktemp(request.param)
     repository = folder / "repository"
     add(repository, "twice", TWICE + BATCHING, save_twice)

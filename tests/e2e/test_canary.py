@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import requests
 
 from gateway.rollout.plan import Plan, in_share
 from tests.support.photos import models_folder
-from tests.support.serving import Served, aurum, make_settings, serving, wait_until
+from tests.support.serving import Served, aurum, wait_until
 from tests.support.swapping import spoil_with_nan, write_other_network
 from tests.support.trial_traffic import (
     Seen,
@@ -27,27 +28,30 @@ SOURCE = "mobilefacenet_arcface_128.onnx"
 
 
 @pytest.fixture(scope="module")
-def tried(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Serve from a repository of its own, every answer computed; kept: what the tests try."""
+def tried(changed: Served, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """The stack, with what the tests try kept beside what it serves."""
     folder = tmp_path_factory.mktemp("canary")
-    repository = folder / "model_repository"
-    shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0, cache="off")
     other = write_other_network(models_folder() / SOURCE, folder / "other.onnx")
     breaking = write_breaking_network(models_folder() / SOURCE, folder / "breaking.onnx")
-    with serving(settings) as served:
-        served.wait_for("Aurum is ready")
-        run(served, "import", "--keep", "--embedding", other, "--version", 2)
-        run(served, "import", "--keep", "--embedding", breaking, "--version", 3)
-        detector = models_folder() / "scrfd_2.5g_bnkps.onnx"
-        run(served, "import", "--keep", "--detection", detector, "--version", 2)
-        yield served
+    run(changed, "import", "--keep", "--embedding", other, "--version", 2)
+    run(changed, "import", "--keep", "--embedding", breaking, "--version", 3)
+    detector = models_folder() / "scrfd_2.5g_bnkps.onnx"
+    run(changed, "import", "--keep", "--detection", detector, "--version", 2)
+    return changed
 
 
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reasons stand on one line."""
     monkeypatch.setenv("COLUMNS", "400")
+
+
+@pytest.fixture(autouse=True)
+def over_at_the_end(tried: Served) -> Iterator[None]:
+    """The gateway, too, has seen the end of a test's trial before the next test begins."""
+    yield
+    assert models(tried) == set()
+    assert wait_until(lambda: trial(tried) is None)
 
 
 def run(served: Served, *arguments: object) -> str:

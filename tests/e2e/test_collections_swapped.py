@@ -10,7 +10,7 @@ import requests
 
 from tests.support import photos
 from tests.support.photos import models_folder, portraits_in_the_wild
-from tests.support.serving import Served, aurum, make_settings, serving
+from tests.support.serving import Served, aurum, aurum_process, make_settings, serving
 from tests.support.swapping import write_other_network
 
 _PATIENCE_SECONDS = 60
@@ -66,7 +66,7 @@ def test_a_new_model_loses_nobody(served: Served, tmp_path: Path) -> None:
     other = write_other_network(
         models_folder() / "mobilefacenet_arcface_128.onnx", tmp_path / "other.onnx"
     )
-    done = aurum(served.settings, "models", "import", "--embedding", str(other))
+    done = aurum_process(served.settings, "models", "import", "--embedding", str(other))
     assert done.returncode == 0, done.stdout + done.stderr
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (new := space_in_service(served, portrait)) == old:

@@ -1,27 +1,12 @@
 """The networks in service are made lighter, answer from real Triton, and are taken back."""
 
-import shutil
-
 import numpy as np
 import pytest
 import requests
 
 from tests.support import photos
-from tests.support.serving import aurum, make_settings, serving, what_is_left
+from tests.support.serving import aurum
 from tools.quantization.quantize import MIN_COSINE
-
-
-@pytest.fixture(scope="module")
-def served(real_repository, tmp_path_factory):
-    """A stack of our own: its repository is written to."""
-    folder = tmp_path_factory.mktemp("lighter")
-    repository = folder / "model_repository"
-    shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0, cache="off")
-    with serving(settings) as running:
-        running.wait_for("Aurum is ready")
-        yield running
-    assert what_is_left(settings) == []
 
 
 def embed(served) -> tuple[dict[str, str], dict]:
@@ -41,10 +26,10 @@ def run(served, *words: str) -> str:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_lighter_networks_answer_beside_the_float_ones_and_go_again(served, precision):
-    before, face = embed(served)
-    said = run(served, "import", f"--{precision}")
-    after, light = embed(served)
+def test_lighter_networks_answer_beside_the_float_ones_and_go_again(changed, precision):
+    before, face = embed(changed)
+    said = run(changed, "import", f"--{precision}")
+    after, light = embed(changed)
     for stage in ("detection", "embedding"):
         assert f"face_{stage} {after[stage]} answers after" in said
         assert int(after[stage]) > int(before[stage])
@@ -55,7 +40,7 @@ def test_lighter_networks_answer_beside_the_float_ones_and_go_again(served, prec
     assert face["embedding"] != light["embedding"]
     np.testing.assert_allclose(light["box"], face["box"], atol=2)
     assert light["confidence"] == pytest.approx(face["confidence"], abs=0.05)
-    run(served, "rollback", "detection", "embedding")
-    back, same = embed(served)
+    run(changed, "rollback", "detection", "embedding")
+    back, same = embed(changed)
     assert back == before
     np.testing.assert_array_equal(same["embedding"], face["embedding"])

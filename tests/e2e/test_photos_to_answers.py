@@ -6,13 +6,11 @@ import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import requests
 
 from tests.support import photos
-from tests.support.serving import make_settings, serving
 from triton_python_backend import contract
 
 RECOVERY_SECONDS = 15
@@ -96,21 +94,18 @@ def embedding_counts(stack) -> tuple[float, float]:
     return counts[0], counts[1]
 
 
-def test_killed_triton_is_503_and_comes_back(real_repository: Path, tmp_path: Path):
-    # a cached answer would outlive Triton
-    settings = make_settings(tmp_path, real_repository, cache="off")
-    with serving(settings) as stack:
-        stack.wait_for("Aurum is ready")
-        good = photos.PORTRAIT.read_bytes()
-        assert post(stack.url, good).status_code == 200
-        os.kill(stack.pid, signal.SIGKILL)
-        answer = post(stack.url, good)
-        assert answer.status_code == 503, answer.text
-        assert answer.json()["code"] == "inference_unavailable"
-        assert int(answer.headers["Retry-After"]) >= 1
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        wait_until_ready(stack)
-        assert post(stack.url, good).status_code == 200
+def test_killed_triton_is_503_and_comes_back(changed):
+    # this stack does not cache: a cached answer would outlive Triton
+    good = photos.PORTRAIT.read_bytes()
+    assert post(changed.url, good).status_code == 200
+    os.kill(changed.pid, signal.SIGKILL)
+    answer = post(changed.url, good)
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["code"] == "inference_unavailable"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    wait_until_ready(changed)
+    assert post(changed.url, good).status_code == 200
 
 
 def wait_until_ready(stack) -> None:

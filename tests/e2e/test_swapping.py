@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.photos import models_folder
-from tests.support.serving import Served, aurum, make_settings, serving
+from tests.support.serving import Served, aurum
 from tests.support.swapping import Traffic, spoil_with_nan, traffic, write_other_network
 from tests.support.weights import write_linear_head
 from tools.importing.importer import Order, import_weights
@@ -22,15 +22,9 @@ STAGE = "face_embedding"
 
 
 @pytest.fixture(scope="module")
-def swapped(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Serve from a repository of its own, which the tests change."""
-    folder = tmp_path_factory.mktemp("swap")
-    repository = folder / "model_repository"
-    shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0)
-    with serving(settings) as served:
-        served.wait_for("Aurum is ready")
-        yield served
+def swapped(changed_cached: Served) -> Served:
+    """The stack whose versions the tests change."""
+    return changed_cached
 
 
 @pytest.fixture(scope="module")

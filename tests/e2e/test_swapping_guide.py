@@ -2,16 +2,15 @@
 
 import os
 import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from gateway.settings import CHECKOUT
+from tests.support.command_line import forwarded_command
 from tests.support.photos import models_folder
-from tests.support.serving import make_settings, serving, variables
+from tests.support.serving import variables
 from tests.support.swapping import traffic, write_other_network
 
 GUIDE = CHECKOUT / "docs" / "swapping.md"
@@ -27,45 +26,33 @@ def as_pattern(line: str) -> str:
     return ".*".join(re.escape(part) for part in line.split(ANYTHING))
 
 
-@pytest.fixture(scope="module")
-def served(real_repository: Path, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("guide")
-    repository = folder / "model_repository"
-    shutil.copytree(real_repository, repository)
-    settings = make_settings(folder, repository, request_timeout_seconds=60.0)
-    with serving(settings) as running:
-        running.wait_for("Aurum is ready")
-        yield running
-
-
 @pytest.fixture
-def environment(served, tmp_path) -> dict[str, str]:
+def environment(changed_cached, tmp_path) -> Iterator[dict[str, str]]:
     """Variables of a user's shell: `aurum` on the path, two networks of their own."""
     source = models_folder() / "mobilefacenet_arcface_128.onnx"
-    command = tmp_path / "bin" / "aurum"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tools "$@"\n')
-    command.chmod(0o755)
+    programs = tmp_path / "bin"
+    programs.mkdir()
     (tmp_path / "tools").symlink_to(CHECKOUT / "tools")
-    return variables(served.settings) | {
-        "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "COLUMNS": "400",
-        "AURUM_MODEL_REPOSITORY": str(served.repository),
-        "OTHER": str(write_other_network(source, tmp_path / "other.onnx")),
-        "WIDE": str(write_other_network(source, tmp_path / "wide.onnx", dimension=512)),
-    }
+    with forwarded_command(programs):
+        yield variables(changed_cached.settings) | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "COLUMNS": "400",
+            "AURUM_MODEL_REPOSITORY": str(changed_cached.repository),
+            "OTHER": str(write_other_network(source, tmp_path / "other.onnx")),
+            "WIDE": str(write_other_network(source, tmp_path / "wide.onnx", dimension=512)),
+        }
 
 
-def test_the_guide_runs_as_it_stands(served, environment, tmp_path):
+def test_the_guide_runs_as_it_stands(changed_cached, environment, tmp_path):
     functions = ""
     said = ""
-    with traffic(served) as seen:
+    with traffic(changed_cached) as seen:
         for language, text in blocks():
             if language == "text":
                 for line in text.splitlines():
                     assert re.search(as_pattern(line), said), f"{line!r} was not said:\n{said}"
                 continue
-            script = text.replace("localhost:8080", served.url.removeprefix("http://"))
+            script = text.replace("localhost:8080", changed_cached.url.removeprefix("http://"))
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", functions + script],
                 cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""`aurum serve triton` with the real server: life, death and what is left."""
+"""`aurum serve triton`: life, death and what is left, with the real server where it matters."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ import pytest
 import tritonclient.http
 
 from gateway.settings import Settings
+from tests.support.scripted_triton import replace_server
 from tests.support.serving import (
     Served,
     aurum,
@@ -36,6 +37,18 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     assert what_is_left(made) == []
 
 
+@pytest.fixture
+def scripted(settings: Settings) -> Settings:
+    """Settings for the stand-in of the server: what surrounds it is under test."""
+    replace_server(settings)
+    return settings
+
+
+def is_ready(served: Served) -> bool:
+    with tritonclient.http.InferenceServerClient(served.http_address) as client:
+        return bool(client.is_server_live() and client.is_server_ready())
+
+
 def ready_stages(served: Served) -> set[str]:
     with tritonclient.http.InferenceServerClient(served.http_address) as client:
         index = client.get_model_repository_index()
@@ -47,6 +60,7 @@ def test_all_stages_load_once_and_sigterm_leaves_nothing(settings: Settings) -> 
         line = served.wait_for("Triton is ready")
         for address in (served.http_address, served.grpc_address, served.metrics_address):
             assert address in line
+        assert is_ready(served)
         assert ready_stages(served) == {stage.name for stage in STAGES}
         stub = psutil.Process(served.pid).children()[0]
 
@@ -58,7 +72,26 @@ def test_all_stages_load_once_and_sigterm_leaves_nothing(settings: Settings) -> 
     assert log.count("successfully loaded") == len(STAGES)
 
 
-def test_second_start_is_refused_with_the_address_of_the_first(settings: Settings) -> None:
+def test_the_stand_in_for_the_server_behaves_as_it_does(scripted: Settings) -> None:
+    # the same of the real one: the tests above and below
+    with serving(scripted, "triton") as served:
+        line = served.wait_for("Triton is ready")
+        assert served.http_address in line
+        assert is_ready(served)
+        assert ready_stages(served) == {stage.name for stage in STAGES}
+        first = served.pid
+        os.kill(first, signal.SIGKILL)
+        assert "SIGKILL" in served.wait_for("starting it again")
+        served.wait_for("ready again")
+        assert served.pid != first
+        server = psutil.Process(served.pid)
+        assert served.end(signal.SIGTERM) == 0
+        assert not server.is_running()
+    assert what_is_left(scripted) == []
+
+
+def test_second_start_is_refused_with_the_address_of_the_first(scripted: Settings) -> None:
+    settings = scripted
     with serving(settings, "triton") as served:
         served.wait_for("Triton is ready")
         before = served.pid
@@ -92,7 +125,8 @@ def test_killed_triton_is_started_again_and_ctrl_c_ends_it(settings: Settings) -
     assert what_is_left(settings) == []
 
 
-def test_what_a_crashed_supervisor_left_is_ended_by_the_next_start(settings: Settings) -> None:
+def test_what_a_crashed_supervisor_left_is_ended_by_the_next_start(scripted: Settings) -> None:
+    settings = scripted
     with serving(settings, "triton") as crashed:
         crashed.wait_for("Triton is ready")
         orphan = record(crashed.pid)

@@ -3,14 +3,17 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.settings import Settings
+from tests.support.command_line import Finished
+from tests.support.scripted_triton import replace_server
 from tests.support.serving import (
     aurum,
+    aurum_process,
     copy_repository,
     make_settings,
     shared_installation,
@@ -32,9 +35,9 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     assert what_is_left(made) == []
 
 
-def failure(settings: Settings, *command: str) -> str:
+def failure(settings: Settings, *command: str, call: Callable[..., Finished] = aurum) -> str:
     """Run a start that fails; return its only line on standard error."""
-    result = aurum(settings, *(command or ("serve", "triton")))
+    result = call(settings, *(command or ("serve", "triton")))
     assert result.returncode == 1, result.stdout
     lines = result.stderr.splitlines()
     assert len(lines) == 1, lines
@@ -44,18 +47,6 @@ def failure(settings: Settings, *command: str) -> str:
 
 def log_of(settings: Settings) -> str:
     return str(settings.home / "logs" / "triton.log")
-
-
-def replace_server(settings: Settings, script: str) -> None:
-    """Give the home a server of its own whose binary is this script."""
-    shared = shared_installation().root
-    own = settings.home / "triton"
-    own.unlink()
-    shutil.copytree(shared, own / shared.name, copy_function=os.symlink)
-    binary = triton_install.Installation(own / shared.name).binary
-    binary.unlink()
-    binary.write_text(script)
-    binary.chmod(0o755)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +86,9 @@ def test_misspelt_setting_stops_the_start(
 ) -> None:
     given = {**variables(settings), "AURUM_PROT": "1"}
     monkeypatch.setattr("tests.support.serving.variables", lambda _: given)
-    assert "unknown setting AURUM_PROT; did you mean AURUM_PORT?" in failure(settings)
+    for call in (aurum, aurum_process):
+        line = failure(settings, call=call)
+        assert "unknown setting AURUM_PROT; did you mean AURUM_PORT?" in line
 
 
 def test_stage_that_raises_is_named_with_cause_and_log(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from gateway.settings import CHECKOUT, Settings
 from tests.support.serving import (
     Served,
     aurum,
+    aurum_process,
     copy_repository,
     make_settings,
     serving,
@@ -49,7 +50,8 @@ def ask(settings: Settings, path: str, body: bytes | None = None) -> tuple[int, 
 
 
 def test_up_returns_when_ready_and_down_leaves_nothing(settings: Settings) -> None:
-    first = aurum(settings, "up")
+    # as processes of their own, as a user calls them
+    first = aurum_process(settings, "up")
     assert first.returncode == 0, first.stderr
     assert f"http://127.0.0.1:{settings.port}" in first.stdout.splitlines()[-1]
     assert ask(settings, "/api/health/ready")[0] == 200
@@ -65,7 +67,7 @@ def test_up_returns_when_ready_and_down_leaves_nothing(settings: Settings) -> No
     assert status.returncode == 0
     assert all(name in status.stdout for name in ("triton", "gateway", "ready"))
 
-    down = aurum(settings, "down")
+    down = aurum_process(settings, "down")
     assert (down.returncode, down.stdout) == (0, "Stopped\n")
     assert what_is_left(settings) == []
     assert "was not served" in aurum(settings, "down").stdout

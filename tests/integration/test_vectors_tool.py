@@ -3,8 +3,6 @@
 import asyncio
 import dataclasses
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,6 +27,7 @@ from tests.support.collections import (
     edge_stores,
     in_time,
 )
+from tests.support.command_line import Finished, run_in_process
 from tools.vector_copy import MoveError, Progress, move_all
 
 PEOPLE = VectorCollection("default", "people", OLD)
@@ -146,16 +145,12 @@ async def test_a_difference_is_told(edge: VectorStore, server: VectorStore, tmp_
         await move_all(edge, server, progress(tmp_path), silent)
 
 
-def aurum(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def aurum(home: Path, *arguments: str) -> Finished:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AURUM_")}
-    return subprocess.run(
-        [sys.executable, "-m", "tools", "vectors", *arguments],
-        env=clean | {"AURUM_HOME": str(home), "COLUMNS": "200"},
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    return run_in_process(
+        ["vectors", *arguments],
+        environment=clean | {"AURUM_HOME": str(home), "COLUMNS": "200"},
+        folder=CHECKOUT,
     )
 
 

@@ -14,6 +14,7 @@ from gateway.vectors.edge.frames import MANIFEST
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving
 from tests.support.postgres import find_binaries, private_postgres
+from tests.support.prerequisites import is_missing
 
 ROUTE = "/api/collections/people/faces"
 
@@ -134,7 +135,7 @@ async def test_records_that_were_removed_are_named(client, tmp_path):
 
 async def test_a_database_that_stops_is_named(fake, tmp_path):
     if find_binaries() is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+        is_missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     with private_postgres() as url:
         server = next(
             process

@@ -100,9 +100,11 @@ async def test_several_gateways_send_it_once_and_all_tell(tmp_path):
             assert 2 <= sum(len(engine.needs) for engine in engines) <= 8
             process.kill()
             before = [len(engine.needs) for engine in engines]
-            await asyncio.sleep(3.5)
-            for engine, sent in zip(engines, before, strict=True):
-                assert len(engine.needs) > sent, "without Redis each sends its own"
+            # without Redis each sends its own
+            async with asyncio.timeout(60):
+                for engine, sent in zip(engines, before, strict=True):
+                    while len(engine.needs) <= sent:
+                        await asyncio.sleep(0.05)
 
 
 async def test_gateways_of_their_own_triton_send_their_own(tmp_path):

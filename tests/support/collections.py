@@ -18,6 +18,7 @@ from gateway.records.store import RecordStore
 from gateway.types import Caller
 from gateway.vectors.base import Vector, VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
+from tests.support.records import add_migrated_sqlite
 
 OLD, NEW = "00000000000000a1", "00000000000000b2"
 DIMENSIONS = {OLD: 32, NEW: 48}
@@ -109,7 +110,10 @@ def in_time() -> Deadline:
 async def edge_stores(home: Path) -> AsyncIterator[Stores]:
     """The default homes under a folder."""
     home.mkdir(parents=True, exist_ok=True)
-    records = await RecordStore.open(sqlite_url(home / "records.sqlite3"))
+    file = home / "records.sqlite3"
+    if not file.exists():
+        add_migrated_sqlite(file)
+    records = await RecordStore.open(sqlite_url(file))
     vectors = await EdgeVectorStore.open(home / "vectors", TUNING, min_free_bytes=0)
     try:
         yield Stores(vectors, records)

@@ -15,6 +15,7 @@ from gateway.collections.base import ClosableEmbedder
 from gateway.inference.base import Inference
 from gateway.rollout.base import CandidateInference, NothingTried
 from gateway.settings import Settings
+from tests.support.records import add_migrated_sqlite
 
 LIMIT = 100_000
 """Bytes of an image that `client` takes."""
@@ -55,6 +56,9 @@ async def serving(
     # tests of the routes count what reaches the engine; those of the cache switch it on, and those
     # of the portrait send it
     chosen = Settings(**{"cache": "off", "portrait_interval_seconds": 0, **settings})
+    file = chosen.home / "records.sqlite3"
+    if chosen.database_url is None and chosen.home.is_dir() and not file.exists():
+        add_migrated_sqlite(file)
     app = create_app(
         chosen,
         open_inference=open_inference,

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from tests.support import photos
+from tests.support.prerequisites import is_missing
 from tools.importing.network import load_network
 from tools.importing.prepared import Prepared
 from tools.importing.stages import arcface, scrfd
@@ -74,7 +75,7 @@ def interpreter() -> Path:
     default = photos.CHECKOUT / ".venv-golden" / "bin" / "python"
     path = Path(os.environ.get("AURUM_TEST_GOLDEN_PYTHON", default))
     if not path.is_file():
-        pytest.skip(f"{path} is no interpreter with insightface (AURUM_TEST_GOLDEN_PYTHON)")
+        is_missing(f"{path} is no interpreter with insightface (AURUM_TEST_GOLDEN_PYTHON)")
     return path
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.support.prerequisites import is_missing
+
 CHECKOUT = Path(__file__).parents[2]
 PORTRAIT = CHECKOUT / "tools" / "golden" / "eileen_collins.png"
 
@@ -70,7 +72,7 @@ def group_photo() -> bytes:
         python.parents[1].glob("lib/python*/site-packages/insightface/data/images/t1.jpg")
     )
     if not found:
-        pytest.skip(f"no insightface beside {python}: `make test` installs it")
+        is_missing(f"no insightface beside {python}: `make test` installs it")
     return found[0].read_bytes()
 
 

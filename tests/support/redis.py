@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
+from tests.support.prerequisites import is_missing
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def running(socket: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server that listens on the socket only; it is gone at the end."""
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("redis-server is not installed: as root, `make test` installs it")
+        is_missing("redis-server is not installed: as root, `make test` installs it")
     command = [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir"]
     process = subprocess.Popen(
         [*command, str(socket.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -18,6 +18,7 @@ import psutil
 from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT, Settings
+from tests.support.command_line import Finished, run_as_process, run_in_process
 from tests.support.weights import models_folder, write_linear_head
 from tools.importing.importer import Order, import_weights
 from tools.importing.mirror import STARTER_HEAD, import_missing
@@ -111,17 +112,14 @@ def variables(settings: Settings) -> dict[str, str]:
     return {**clean, **given, "PYTHONPATH": str(CHECKOUT)}
 
 
-def aurum(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of `aurum` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "tools", *arguments],
-        env=variables(settings),
-        cwd=settings.home.parent,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        check=False,
-    )
+def aurum(settings: Settings, *arguments: str) -> Finished:
+    """Run a command of `aurum` to its end, in this process."""
+    return run_in_process(arguments, environment=variables(settings), folder=settings.home.parent)
+
+
+def aurum_process(settings: Settings, *arguments: str) -> Finished:
+    """Run a command of `aurum` to its end, as a process of its own."""
+    return run_as_process(arguments, environment=variables(settings), folder=settings.home.parent)
 
 
 @dataclass

@@ -23,10 +23,8 @@ from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 
 _EVERY_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 10.0
-"""So long a version may fail: a person may be repairing it."""
-_QUIET_SECONDS: Final = 5.0
-"""A folder in which something was written within this time may still be being copied."""
+_QUIET_SHARE: Final = 0.5
+"""Share of the patience: a folder that was written to within it may still be being copied."""
 
 
 class Watch:
@@ -36,6 +34,7 @@ class Watch:
         self, settings: Settings, version_store: VersionStore, *, report: Callable[[str], None]
     ) -> None:
         self._settings = settings
+        self._patience_seconds = settings.withdraw_after_seconds
         self._version_store = version_store
         self._report = report
         self._failing: dict[tuple[str, int], float] = {}
@@ -82,7 +81,7 @@ class Watch:
         if state.state != "UNAVAILABLE":
             return ""
         since = self._failing.setdefault(key, time.monotonic())
-        if time.monotonic() - since < _PATIENCE_SECONDS:
+        if time.monotonic() - since < self._patience_seconds:
             return ""
         del self._failing[key]
         return state.reason or "Triton does not load it"
@@ -100,8 +99,9 @@ class Watch:
             return
         since = self._failing.setdefault((stage, newest), time.monotonic())
         folder = self._version_store.placed(stage, newest)
-        patient = time.monotonic() - since < _PATIENCE_SECONDS
-        if patient or time.time() - _last_written(folder) < _QUIET_SECONDS:
+        patient = time.monotonic() - since < self._patience_seconds
+        quiet_seconds = _QUIET_SHARE * self._patience_seconds
+        if patient or time.time() - _last_written(folder) < quiet_seconds:
             return
         del self._failing[stage, newest]
         change = withdraw(self._version_store, stage, newest, reason=state.reason)

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.settings import CHECKOUT
 from gateway.vectors.base import FacePoint, VectorTuning
 from gateway.vectors.edge.files import sync_folder
 from gateway.vectors.edge.shard import EdgeShard, warm
@@ -23,6 +22,8 @@ PLAN_FILE = "plan.pickle"
 _CHUNK_GLOB = "*.points"
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1
+_CHECKOUT = Path(__file__).resolve().parents[3]
+"""Not from the settings: loading them takes longer than all else that these processes load."""
 
 
 def write_plan(spool: Path, *, dimension: int, tuning: VectorTuning) -> None:
@@ -42,7 +43,7 @@ def start_build(spool: Path, target: Path) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "gateway.vectors.edge.build", str(spool), str(target)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        cwd=CHECKOUT,
+        cwd=_CHECKOUT,
     )
 
 

@@ -2,20 +2,15 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 
 import onnxruntime
-import pytest
 
-from gateway.settings import CHECKOUT
+from tests.support.command_line import Finished, run_in_process
 from tests.support.fake_inference import DIMENSION, SPACE, FakeInference, photo
 from tests.support.gateway_server import serving
 
-pytest.importorskip("sklearn")
 
-
-async def train(tmp_path, count: int) -> subprocess.CompletedProcess[str]:
+async def train(tmp_path, count: int) -> Finished:
     """Rate photos by the axis that the fake embeds them on; the last shows no face."""
     lines = ["image,rating"]
     for number in range(count):
@@ -25,16 +20,11 @@ async def train(tmp_path, count: int) -> subprocess.CompletedProcess[str]:
     (tmp_path / "ratings.csv").write_text("\n".join([*lines, "none.png,5", ""]))
     async with serving(FakeInference(), home=tmp_path / "home") as session:
         url = str(session._base_url).rstrip("/")
-        command = [sys.executable, "-m", "tools", "heads", "train", "ratings.csv", "--url", url]
         return await asyncio.to_thread(
-            subprocess.run,
-            command,
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+            run_in_process,
+            ["heads", "train", "ratings.csv", "--url", url],
+            environment={"PATH": "/usr/bin:/bin"},
+            folder=tmp_path,
         )
 
 

@@ -348,7 +348,8 @@ def test_a_candidate_that_triton_refuses_is_given_up_after_a_while(
     said["state"] = TritonState("UNAVAILABLE", "INVALID_PROTOBUF")
     watch.look()
     assert models(version_store)
-    monkeypatch.setattr(watching, "_PATIENCE_SECONDS", 0.0)
+    clock = watching.time.monotonic
+    monkeypatch.setattr(watching.time, "monotonic", lambda: clock() + 11)
     watch.look()
     assert models(version_store) == set()
     assert said["reports"] == ["face_embedding 2 is not tried any more: INVALID_PROTOBUF"]

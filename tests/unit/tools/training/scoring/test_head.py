@@ -8,8 +8,6 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-pytest.importorskip("sklearn", reason="heads need scikit-learn (extra `heads`)")
-
 from tools.training.scoring.head import Recipe, fit_head, fit_regression, to_onnx, unit
 from tools.training.scoring.perceptron import Settings, fit_perceptrons
 
