@@ -12,8 +12,8 @@ from triton_python_backend import contract
 from triton_python_backend.contract import Stage, Tensor
 
 NOT_OFFERED: Final = (
-    "the gateway offers metadata, readiness, configuration and inference of KServe v2, but no "
-    "repository control, shared memory, statistics, trace or log settings"
+    "the gateway offers metadata, readiness, configuration and inference of KServe v2; repository "
+    "control, shared memory, statistics, trace and log settings are not offered"
 )
 """Detail of the answer on all other paths below `/v2`."""
 _STAGES: Final = (contract.PIPELINE, contract.UNSCORED, *contract.ONNX_STAGES)
