@@ -1,4 +1,4 @@
-"""How long a request may take."""
+"""The deadline of a request."""
 
 import time
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Deadline:
         return left
 
     def half(self) -> "Deadline":
-        """A deadline that leaves half of the time left for something else."""
+        """Return a deadline at half of the remaining time."""
         return Deadline(time.monotonic() + (self.at - time.monotonic()) / 2)
 
     def allows(self, seconds: float) -> bool:
-        """Whether that many seconds are left."""
+        """Whether more than `seconds` are left."""
         return self.at - time.monotonic() > seconds

@@ -1,7 +1,7 @@
-"""Bytes to a checked image: format by content, size from the header, nothing decoded.
+"""Checks encoded images by their headers: format and size, without decoding.
 
-Pixels are decoded once, in `face_preprocess`, which reads headers with the same code. What is
-checked here costs microseconds and protects everything behind it.
+Pixels are decoded once, in `face_preprocess`, which reads headers with the same code. The check
+takes microseconds and protects everything behind it.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from triton_python_backend.formats.reader import read_header
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """How large an image may be."""
+    """Largest size of an image."""
 
     max_bytes: int
     max_megapixels: float
@@ -25,8 +25,8 @@ def check_image(data: bytes, limits: ImageLimits) -> CheckedImage:
     """Check an encoded image by its header.
 
     Raises:
-        InvalidImageError: no bytes, a header that does not hold together, or a picture that would
-            cost more than its size says.
+        InvalidImageError: no bytes, an inconsistent header, or an image that costs more to decode
+            than its size justifies.
         UnsupportedMediaTypeError: not JPEG, PNG, WebP or BMP.
         ImageTooLargeError: too many bytes or pixels.
 
@@ -52,5 +52,5 @@ def check_image(data: bytes, limits: ImageLimits) -> CheckedImage:
 
 
 def too_many_bytes(limit: int) -> str:
-    """Say that an image is larger than `limit` bytes."""
+    """Describe an image of more than `limit` bytes."""
     return f"an image may have {limit} bytes at most"

@@ -1,7 +1,7 @@
-"""Rank 1: what JSON costs, counted before anything parses it; keys that come twice.
+"""Refuses JSON that is costly to parse, before anything parses it, and duplicate keys.
 
-Ten million empty objects are 30 MB and hold the interpreter lock for minutes once they are parsed
-and checked; Triton 24.10 dies of 40,000 brackets.
+Ten million empty objects have 30 MB, and parsing and checking them holds the interpreter lock for
+minutes; 40,000 brackets kill Triton 24.10.
 """
 
 import json
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from gateway.errors import InvalidRequestError
 
 _BLOCK_BYTES: Final = 1 << 20
-"""Counted at a time: counting needs little memory, and others run between."""
+"""Bytes counted at a time, so that counting needs little memory and other threads run between."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonBounds:
-    """What a document may hold. commas: also those within texts; None: any number."""
+    """Limits of a document. commas: including those within texts; None for any number."""
 
     depth: int
     objects: int
@@ -31,14 +31,14 @@ class JsonBounds:
 def refuse_costly(data: bytes, bounds: JsonBounds) -> None:
     """Refuse JSON that costs more than its bytes: deep nesting, many objects, texts or values.
 
-    Counts in linear time without recursion, brackets within texts apart. Raises
+    Counts in linear time, without recursion, and ignores brackets within texts. Raises
     InvalidRequestError.
     """
     if bounds.commas is not None and _count(data, b",") > bounds.commas:
-        raise InvalidRequestError(f"JSON may hold {bounds.commas} values at most")
+        raise InvalidRequestError(f"JSON may have at most {bounds.commas} values")
     opened = _count(data, b"[") + _count(data, b"{")
     if _count(data, b'"') <= 2 * bounds.texts and opened <= min(bounds.depth, bounds.objects):
-        # too few of them, wherever they stand; this spares most requests the work
+        # too few of them to exceed a limit; this saves most requests the work
         return
     depth, objects, quotes = 0, 0, 0
     for code, inside in _blocks(data):
@@ -50,22 +50,22 @@ def refuse_costly(data: bytes, bounds: JsonBounds) -> None:
         levels = depth + step.cumsum()
         depth = int(levels[-1])
         if levels.max() > bounds.depth:
-            raise InvalidRequestError(f"JSON may nest {bounds.depth} levels deep at most")
+            raise InvalidRequestError(f"JSON may be nested at most {bounds.depth} levels deep")
         if objects > bounds.objects or quotes > 2 * bounds.texts:
-            message = f"JSON may hold {bounds.objects} objects and {bounds.texts} texts at most"
+            message = f"JSON may have at most {bounds.objects} objects and {bounds.texts} texts"
             raise InvalidRequestError(message)
 
 
 def refuse_doubled(text: bytes | str) -> None:
-    """Refuse JSON (parsed without an error before) that has a key twice, or NUL in a key.
+    """Refuse valid JSON with a duplicate key, or NUL in a key.
 
-    Fast parsers keep the last of two values; Python's own can see both. Raises
+    Fast parsers silently keep the last of two values; Python's own sees both. Raises
     InvalidRequestError.
     """
     try:
         json.loads(text, object_pairs_hook=_refuse_pairs)
     except ValueError as error:
-        # it takes no number of thousands of digits
+        # Python refuses numbers of thousands of digits
         raise InvalidRequestError(f"JSON cannot be read: {str(error)[:100]}") from error
 
 
@@ -75,7 +75,7 @@ def _refuse_pairs(pairs: list[tuple[str, Any]]) -> None:
         if key in seen:
             raise InvalidRequestError(f"JSON field {key[:100]!r} is given twice")
         if "\0" in key:
-            raise InvalidRequestError("a key holds the character NUL")
+            raise InvalidRequestError("a key contains the character NUL")
         seen.add(key)
 
 
@@ -87,7 +87,7 @@ def _count(data: bytes, what: bytes) -> int:
 
 def _blocks(data: bytes) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
     """Yield the characters in blocks, each with a mask of those within texts."""
-    # escapes occur in texts only
+    # escapes occur within texts only
     plain = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
     in_text = False
     for start in range(0, plain.size, _BLOCK_BYTES):

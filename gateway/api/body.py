@@ -1,4 +1,4 @@
-"""Request bodies: fields of one shape and images, as a form, as JSON or as a raw image."""
+"""Reads request bodies, fields and images, as a form, as JSON or as a raw image."""
 
 import codecs
 import hashlib
@@ -25,9 +25,9 @@ from gateway.images import too_many_bytes
 _FORM: Final = "multipart/form-data"
 _JSON: Final = "application/json"
 _MAX_FIELDS_BYTES: Final = 4 * 1024 * 1024
-"""All beside the images: 32 embeddings of 512 numbers are half a megabyte."""
+"""Most bytes beside the images; 32 embeddings of 512 numbers have half a megabyte."""
 INSTEAD_OF_IMAGES: Final = ("embedding", "embeddings", "space")
-"""Fields that come without an image, so never in the query beside one."""
+"""Fields of requests without an image, so never in the query beside one."""
 _MAX_NAME: Final = 200
 _PLAIN_ENCODINGS: Final = frozenset({"", "binary", "8bit", "7bit"})
 In = TypeVar("In", bound=BaseModel)
@@ -35,11 +35,11 @@ In = TypeVar("In", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class BodySpec:
-    """What a route takes: fields of a shape, and images.
+    """The body of a route: fields of a shape, and images.
 
-    images: `none`; `one`: `image`, or nothing; `many`: `image` or `images`, or nothing; or the
-    names of images that must be there, one each. Beside `one` and `many` the fields may come in
-    the query, which a raw image as the body needs.
+    images: `none`; `one`: at most one, `image`; `many`: any number, `image` or `images`; or the
+    names of required images. With `one` and `many` the fields may be in the query, as a body that
+    is a raw image has no other place for them.
     """
 
     shape: type[BaseModel]
@@ -47,7 +47,7 @@ class BodySpec:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Names of the images that must be there."""
+        """Names of required images."""
         return self.images if isinstance(self.images, tuple) else ()
 
     @property
@@ -59,13 +59,13 @@ class BodySpec:
 
     @property
     def raw_name(self) -> str | None:
-        """Name of the image that may be the whole body."""
+        """Name of the image that may be the whole body; None if there is none."""
         names = self.image_names
         return names[0] if names and len(self.required) < 2 else None
 
     @property
     def query_names(self) -> list[str]:
-        """Names of fields that may come in the query: those that go with an image."""
+        """Names of fields that may be in the query: those of requests with an image."""
         if self.images not in ("one", "many"):
             return []
         return [name for name in self.shape.model_fields if name not in INSTEAD_OF_IMAGES]
@@ -78,7 +78,7 @@ class BodySpec:
 
 @dataclass(frozen=True, slots=True)
 class Body(Generic[In]):
-    """The fields and images of a request; images that must be there in the order of the spec."""
+    """The fields and images of a request; required images are in the order of the spec."""
 
     fields: In
     images: tuple[NamedImage, ...]
@@ -86,7 +86,7 @@ class Body(Generic[In]):
     """Names of the fields that were sent."""
 
     def fingerprint(self, route: str) -> str:
-        """Digest of all that the request asks for, the same for a form and for JSON."""
+        """Digest of the whole request, the same for a form and for JSON."""
         digest = hashlib.sha256(route.encode())
         fields = self.fields.model_dump(mode="json")
         digest.update(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
@@ -106,7 +106,7 @@ class _Limits:
 
 @dataclass(slots=True)
 class _Parts:
-    """What was read so far: values come from JSON, texts from forms and the query."""
+    """What was read so far: values are from JSON, texts from forms and the query."""
 
     spec: BodySpec
     limits: _Limits
@@ -115,7 +115,7 @@ class _Parts:
     images: list[tuple[str, NamedImage]] = field(default_factory=list)
 
     def check(self, name: str, kind: str) -> None:
-        """Refuse a field that is unknown, or there already."""
+        """Refuse a field that is unknown or occurs twice."""
         spec = self.spec
         if name == "image_url" and spec.image_names:
             raise InvalidRequestError("image_url is not offered yet; send the image itself")
@@ -128,7 +128,7 @@ class _Parts:
             raise InvalidRequestError(f"{kind} {name!r} is given twice{more}")
 
     def add_image(self, name: str, image: NamedImage) -> None:
-        """Add an image; raises where there are more, or more bytes, than may be."""
+        """Add an image; raises if there are too many images or bytes."""
         self.images.append((name, image))
         if len(self.images) > self.limits.images:
             raise InvalidRequestError(f"more than {self.limits.images} images")
@@ -136,7 +136,7 @@ class _Parts:
             raise ImageTooLargeError(too_many_bytes(self.limits.all_bytes))
 
     def in_order(self, kind: str) -> tuple[NamedImage, ...]:
-        """Give the images; raises where one that must be there is missing."""
+        """Return the images; raises if a required one is missing."""
         if not self.spec.required:
             return tuple(image for _, image in self.images)
         by_name = dict(self.images)
@@ -147,16 +147,16 @@ class _Parts:
 
 
 async def read_body(request: web.Request, spec: BodySpec, shape: type[In]) -> Body[In]:
-    """Read the body of a request, and its query where fields may come in it.
+    """Read the body of a request, and its query if that may contain fields.
 
-    A body that is left out is one without fields. JSON values must have the types of the shape;
-    texts of forms and the query are parsed as such.
+    A missing body has no fields. JSON values must have the types of the shape; texts of forms and
+    the query are parsed.
 
     Raises:
-        InvalidRequestError: a field is unknown, missing, given twice or of another type.
-        UnsupportedMediaTypeError: a content type that is none of those above.
-        ImageTooLargeError: as soon as more bytes came than may be.
-        InvalidImageError: no base64.
+        InvalidRequestError: a field is unknown, missing, given twice or of a wrong type.
+        UnsupportedMediaTypeError: the content type is none of those above.
+        ImageTooLargeError: as soon as too many bytes arrived.
+        InvalidImageError: an image is not base64.
         RequestTimeoutError, InferenceUnavailableError: as `IncomingBody`.
 
     """
@@ -184,7 +184,7 @@ def _limits(request: web.Request, spec: BodySpec) -> _Limits:
 
 
 async def _read(request: web.Request, parts: _Parts) -> str:
-    """Read the body; returns what a field of it is called in errors."""
+    """Read the body; returns the term for its fields in errors."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
         raise UnsupportedMediaTypeError("send the body without a content encoding")
     kind, parameters = parse_header(request.headers.get("Content-Type", ""))
@@ -195,11 +195,11 @@ async def _read(request: web.Request, parts: _Parts) -> str:
             parts.add_image(spec.raw_name, NamedImage(await body.read(), None))
         return "field"
     if not request.can_read_body and not spec.required:
-        # whatever type an empty body claims to have: curl and aiohttp add one of their own
+        # an empty body may have any type: curl and aiohttp add one of their own
         return "field"
     most = limits.all_bytes + _MAX_FIELDS_BYTES
     if kind == _JSON:
-        # four characters of base64 carry three bytes
+        # four characters of base64 encode three bytes
         async with receive(most=most * 4 // 3) as body:
             data = await body.read()
         deadline = context_of(request).deadline
@@ -262,10 +262,10 @@ async def _read_form(body: IncomingBody, parser: FormParser, parts: _Parts) -> N
 
 def _check_part(part: Part, parts: _Parts) -> None:
     if part.content_type.startswith("multipart/"):
-        raise InvalidRequestError("a form field cannot hold a form of its own")
+        raise InvalidRequestError("a form field cannot contain another form")
     parts.check(part.name, "form field")
     if part.transfer_encoding not in _PLAIN_ENCODINGS:
-        raise InvalidRequestError(f"form field {part.name!r}: send the bytes as they are")
+        raise InvalidRequestError(f"form field {part.name!r}: send its bytes without an encoding")
 
 
 def _add_part(part: Part, data: bytes, parts: _Parts) -> None:
@@ -276,5 +276,5 @@ def _add_part(part: Part, data: bytes, parts: _Parts) -> None:
     try:
         parts.texts[part.name] = decode_text(data, part.charset, "strict")
     except UnicodeDecodeError as error:
-        message = f"form field {part.name!r} is no text in {part.charset[:40]!r}"
+        message = f"form field {part.name!r} is not text in {part.charset[:40]!r}"
         raise InvalidRequestError(message) from error

@@ -1,7 +1,7 @@
-"""The body of a request in pieces, however the client cut it into chunks.
+"""The body of a request in pieces, whatever the chunks in which the client sends it.
 
-A chunk of HTTP/1.1 may hold one byte. A million of them cost a server far more than their megabyte:
-NVIDIA Triton 24.10 dies of it (CVE-2025-23310), and here they would hold up the event loop.
+A chunk of HTTP/1.1 may have one byte. A million of them cost a server far more than their megabyte:
+they kill NVIDIA Triton 24.10 (CVE-2025-23310), and would block the event loop here.
 """
 
 import asyncio
@@ -12,21 +12,20 @@ from aiohttp import web
 from gateway.errors import InvalidRequestError
 
 READ_BUFFER_BYTES: Final = 64 * 1024
-"""What is read ahead of a body. aiohttp pauses the parser after a sixteenth as many chunks, 4,096,
-which are parsed in one go: this bounds how long one connection holds up all others."""
+"""Bytes of a body that are read ahead. aiohttp pauses its parser after a sixteenth as many chunks,
+4,096, which it parses in one go: this bounds how long one connection blocks all others."""
 _FREE_CHUNKS: Final = 16_384
 _BYTES_PER_CHUNK: Final = 64
-"""Mean size below which chunks are refused, `_FREE_CHUNKS` at the start apart."""
+"""Lowest mean size of chunks, beyond the first `_FREE_CHUNKS`."""
 _CHUNKS_IN_A_ROW: Final = 256
-"""Then others have their turn: chunks that are there already are read without a pause."""
+"""Chunks read before other tasks get a turn; chunks that have arrived are read without a pause."""
 
 
 class Pieces:
-    """The bytes of a request's body as they come: `async for piece in Pieces(request)`.
+    """The bytes of a request's body as they arrive: `async for piece in Pieces(request)`.
 
-    Raises InvalidRequestError when the body comes in more chunks than its size explains. What the
-    client sends after that is dropped unread, and the connection closes some seconds after the
-    answer.
+    Raises InvalidRequestError if the body has more chunks than its size justifies. The rest of the
+    body is then dropped unread, and the connection closes some seconds after the answer.
     """
 
     def __init__(self, request: web.Request) -> None:
@@ -60,7 +59,7 @@ class Pieces:
         self._size += size
         self._chunks += chunks
         if self._chunks > _FREE_CHUNKS + self._size // _BYTES_PER_CHUNK:
-            # from here on the protocol does not parse what comes
+            # from here on the protocol does not parse what arrives
             self._request.protocol.close()
-            message = f"{self._chunks} chunks for {self._size} bytes: send larger chunks"
+            message = f"{self._chunks} chunks for {self._size} bytes; send larger chunks"
             raise InvalidRequestError(message)

@@ -1,4 +1,4 @@
-"""The fields of a request: strict JSON, texts of forms and queries, base64 images."""
+"""Parses the fields of a request: strict JSON, texts of forms and queries, base64 images."""
 
 import base64
 import binascii
@@ -20,33 +20,33 @@ from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
 In = TypeVar("In", bound=BaseModel)
 
 _BOUNDS: Final = JsonBounds(depth=32, objects=4096, texts=65_536, commas=1 << 18)
-"""32 embeddings of 4,096 numbers, each with 16 texts, come to half of that."""
+"""32 embeddings of 4,096 numbers, each with 16 texts, use half of that."""
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _BLANKS: Final = b" \t\r\n\f\v"
 _ESCAPES: Final = {"%2B": "+", "%2F": "/", "%3D": "=", "%0D": "", "%0A": "", "%20": ""}
-"""What of base64 is escaped in a data URI. All else need not be, and each costs a microsecond."""
+"""Characters of base64 that data URIs escape; other escapes cost a microsecond each."""
 _FEW_ESCAPES: Final = 4096
 
 
 def parse_json(text: bytes | str, name: str = "the body") -> Any:
-    """Parse JSON as RFC 8259 and I-JSON have it: UTF-8, no NaN, no lone surrogate, no key twice.
+    """Parse JSON by RFC 8259 and I-JSON: UTF-8, no NaN, no lone surrogate, no duplicate key.
 
-    Raises InvalidRequestError naming `name`, also for a document that is costly to parse.
+    Raises InvalidRequestError that names `name`, also for a document that is costly to parse.
     """
     refuse_costly(text.encode("utf-8", "replace") if isinstance(text, str) else text, _BOUNDS)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        message = f"{name} is no JSON: {error.msg} at character {error.pos}"
+        message = f"{name} is not JSON: {error.msg} at character {error.pos}"
         raise InvalidRequestError(message) from error
     refuse_doubled(text)
     return document
 
 
 def read_fields(values: Mapping[str, Any], texts: Mapping[str, str], shape: type[In]) -> In:
-    """Validate fields: `values` have types already, which must be right; `texts` are parsed.
+    """Validate fields: `values` must have the right types; `texts` are parsed.
 
-    Raises InvalidRequestError naming the field.
+    Raises InvalidRequestError that names the field.
     """
     typed = dict(values)
     for name, text in texts.items():
@@ -56,7 +56,7 @@ def read_fields(values: Mapping[str, Any], texts: Mapping[str, str], shape: type
             raise InvalidRequestError(unknown_name("field", name, sorted(shape.model_fields)))
         _find_nul(name, value)
         if isinstance(value, float) and value.is_integer() and _takes_int(shape, name):
-            # in JSON 10.0 is an integer, too
+            # 10.0 is an integer in JSON, too
             typed[name] = int(value)
     try:
         return shape.model_validate(typed, strict=True)
@@ -84,7 +84,7 @@ def _find_nul(name: str, value: object) -> None:
 
 
 def _refuse_nul(what: str) -> Never:
-    raise InvalidRequestError(f"{what} holds the character NUL")
+    raise InvalidRequestError(f"{what} contains the character NUL")
 
 
 def _parse_text(name: str, text: str, shape: type[BaseModel]) -> object:
@@ -103,7 +103,7 @@ def _parse_text(name: str, text: str, shape: type[BaseModel]) -> object:
 @lru_cache(maxsize=256)
 def _adapter(shape: type[BaseModel], name: str) -> TypeAdapter[Any]:
     field: FieldInfo = shape.model_fields[name]
-    # a type that is known only now
+    # a type that is known at run time only
     kind: Any = (
         Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     )
@@ -116,7 +116,7 @@ def _takes_int(shape: type[BaseModel], name: str) -> bool:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """List the types that `annotation` allows, without None."""
+    """List the types of an annotation, except None."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
@@ -135,9 +135,13 @@ def _is_structure(annotation: Any) -> bool:
 def decode_image(name: str, value: object, limit: int) -> bytes:
     """Decode base64 (RFC 4648, with or without padding, also URL-safe) or a data URI of it.
 
-    Raises InvalidRequestError for anything but text or a data URI of another kind,
-    InvalidImageError for text that is no base64, ImageTooLargeError above `limit` bytes. `name` is
-    named in errors.
+    Errors contain `name`.
+
+    Raises:
+        InvalidRequestError: not a string, or a data URI without base64.
+        InvalidImageError: the text is not base64.
+        ImageTooLargeError: more than `limit` bytes.
+
     """
     if not isinstance(value, str):
         raise InvalidRequestError(f"JSON field {name!r} must be base64 or a data URI")
@@ -150,22 +154,22 @@ def decode_image(name: str, value: object, limit: int) -> bytes:
     try:
         packed = text.encode("ascii").translate(None, _BLANKS)
     except UnicodeEncodeError as error:
-        raise InvalidImageError(f"{name} is no base64") from error
+        raise InvalidImageError(f"{name} is not base64") from error
     digits = packed.rstrip(b"=")
     # `check_image` counts exactly
     if len(digits) * 3 // 4 > limit:
         raise ImageTooLargeError(too_many_bytes(limit))
     missing = -len(digits) % 4
     url_safe = b"-" in digits or b"_" in digits
-    # padding is whole or left out, and one alphabet is used
+    # padding is complete or left out, and only one alphabet is used
     if len(packed) - len(digits) not in (0, missing) or (
         url_safe and (b"+" in digits or b"/" in digits)
     ):
-        raise InvalidImageError(f"{name} is no base64")
+        raise InvalidImageError(f"{name} is not base64")
     try:
         return base64.b64decode(digits.translate(_URL_SAFE) + b"=" * missing, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidImageError(f"{name} is no base64") from error
+        raise InvalidImageError(f"{name} is not base64") from error
 
 
 def _unescape(name: str, text: str, limit: int) -> str:
@@ -173,10 +177,10 @@ def _unescape(name: str, text: str, limit: int) -> str:
     if "%" not in text:
         return text
     if len(text) > 4 * limit + _FEW_ESCAPES:
-        # all of it escaped, three characters each for a digit
+        # even with every digit escaped, as three characters
         raise ImageTooLargeError(too_many_bytes(limit))
     for escape, plain in _ESCAPES.items():
         text = text.replace(escape, plain).replace(escape.lower(), plain)
     if text.count("%") > _FEW_ESCAPES:
-        raise InvalidImageError(f"{name} is no base64")
+        raise InvalidImageError(f"{name} is not base64")
     return unquote(text)

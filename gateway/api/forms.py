@@ -1,8 +1,8 @@
-"""Multipart/form-data (RFC 7578): parts as their bytes arrive; header parameters.
+"""Parses multipart/form-data (RFC 7578) as its bytes arrive, and header parameters.
 
-aiohttp's reader is not used: its header parser gives up on many file names that browsers and
-libraries send (semicolons, apostrophes, HTML entities), and the name of the field is lost with
-them. This one always returns the name of the field if there is one.
+It replaces aiohttp's reader, whose header parser fails on many file names that browsers and
+libraries send (semicolons, apostrophes, HTML entities) and then loses the name of the field. This
+one finds the name of the field whenever there is one.
 """
 
 import re
@@ -15,16 +15,16 @@ from urllib.parse import unquote_to_bytes
 from gateway.errors import InvalidRequestError
 
 _MAX_HEADER_BYTES: Final = 64 * 1024
-"""All headers of one part: a file name may be long."""
+"""Most bytes of the headers of a part: a file name may be long."""
 _MAX_OTHER_HEADER: Final = 16 * 1024
-"""A header without names, in characters."""
+"""Most characters of a header without names."""
 _MAX_HEADERS: Final = 100
 _MAX_PARAMETERS: Final = 64
 _MAX_PADDING: Final = 256
-"""Blanks that may stand behind a boundary."""
+"""Most blanks behind a boundary."""
 _QUOTED: Final = re.compile(r'"((?:\\.|[^\\])*?)"\s*(?=;|$)', re.DOTALL)
 _QUOTED_RAW: Final = re.compile(r'"(.*?)"\s*(?=;|$)', re.DOTALL)
-"""For a value that ends with a backslash, which browsers do not escape."""
+"""Matches a value that ends with a backslash, which browsers do not escape."""
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _NAME: Final = re.compile(r'(?:^|[;\s])name\s*=\s*"?([^";]*)', re.IGNORECASE)
 _SECTION: Final = re.compile(r"(\d{1,3})(\*?)")
@@ -33,9 +33,9 @@ _CHARSET: Final = re.compile(
     r"|big5|shift_jis|euc-(jp|kr)",
     re.IGNORECASE,
 )
-"""Charsets that are decoded. Python knows more, some of them slow (punycode) or odd."""
+"""Supported charsets; Python knows more, some of them slow (punycode) or unusual."""
 _LONG_HEADERS: Final = "the headers of a form field are too long"
-_MALFORMED: Final = "the body is no well-formed multipart/form-data"
+_MALFORMED: Final = "the body is not well-formed multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _State(Enum):
 class FormParser:
     """Splits a body into events: a `Part`, its bytes in pieces, `PartEnd.END`, the next `Part`.
 
-    Holds no more than the headers of one part and the length of a boundary.
+    Buffers at most the headers of one part and a boundary.
     """
 
     def __init__(self, boundary: str) -> None:
@@ -81,7 +81,7 @@ class FormParser:
         self._state = _State.PREAMBLE
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield what follows from more bytes; raises InvalidRequestError for a malformed body."""
+        """Yield the events of more bytes; raises InvalidRequestError for a malformed body."""
         self._buffer += data
         while self._state is not _State.EPILOGUE:
             if self._state is _State.HEADERS:
@@ -108,7 +108,7 @@ class FormParser:
             raise InvalidRequestError(_MALFORMED)
 
     def _take_data(self) -> tuple[bool, bytes]:
-        """Take bytes up to a boundary, and the boundary; False: it is not there yet."""
+        """Take bytes up to and including a boundary; False if there is none yet."""
         buffer, delimiter = self._buffer, self._delimiter
         start = 0
         while (at := buffer.find(delimiter, start)) >= 0:
@@ -130,7 +130,7 @@ class FormParser:
         return data
 
     def _take_headers(self) -> Part | None:
-        # the line break behind the boundary is still there: a part may have no headers at all
+        # the line break behind the boundary is still in the buffer: a part may have no headers
         end = self._buffer.find(b"\r\n\r\n")
         if max(end, len(self._buffer) if end < 0 else 0) > _MAX_HEADER_BYTES:
             raise InvalidRequestError(_LONG_HEADERS)
@@ -145,7 +145,7 @@ def _read_head(block: bytes) -> Part:
         text = block.decode("utf-8")
     except UnicodeDecodeError:
         text = block.decode("latin-1")
-    # a header may go on in the next line
+    # a header may continue on the next line
     lines = re.sub(r"\r\n[ \t]+", " ", text).split("\r\n")
     if len(lines) > _MAX_HEADERS:
         raise InvalidRequestError("a form field has too many headers")
@@ -160,7 +160,7 @@ def _read_head(block: bytes) -> Part:
     _, parameters = parse_header(disposition)
     name = _extended(parameters, "name")
     if name is None:
-        # a file name that is quoted wrongly must not take the name with it
+        # a wrongly quoted file name must not hide the name of the field
         loose = _NAME.search(disposition)
         name = loose[1].strip() if loose else ""
     content_type, more = parse_header(headers.get("content-type", ""))
@@ -176,8 +176,8 @@ def _read_head(block: bytes) -> Part:
 def parse_header(value: str) -> tuple[str, dict[str, str]]:
     """Split a header like `Content-Type` into its value, in lower case, and its parameters.
 
-    Forgives what senders do: blanks around `=`, no quotes, quotes and backslashes that are not
-    escaped, parameters without a value. Of two with one name the first counts.
+    Accepts blanks around `=`, missing quotes, unescaped quotes and backslashes, and parameters
+    without a value. The first of several parameters with the same name counts.
     """
     kind, _, rest = value.partition(";")
     parameters: dict[str, str] = {}
@@ -197,7 +197,7 @@ def parse_header(value: str) -> tuple[str, dict[str, str]]:
 
 
 def _quoted(text: str) -> tuple[str, str]:
-    """Read the quoted text that comes first; returns it and what follows."""
+    """Read a leading quoted text; returns it and the rest."""
     if found := _QUOTED.match(text):
         return _ESCAPED.sub(r"\1", found[1]), text[found.end() :]
     if found := _QUOTED_RAW.match(text):
@@ -206,7 +206,7 @@ def _quoted(text: str) -> tuple[str, str]:
 
 
 def _extended(parameters: Mapping[str, str], name: str) -> str | None:
-    """Read a parameter that may be encoded (RFC 5987) or come in sections (RFC 2231)."""
+    """Read a parameter that may be encoded (RFC 5987) or split into sections (RFC 2231)."""
     if f"{name}*" in parameters:
         charset, _, text = _charset_and_text(parameters[f"{name}*"])
         return decode_text(unquote_to_bytes(text), charset)
@@ -234,7 +234,7 @@ def _charset_and_text(value: str) -> tuple[str, str, str]:
 
 
 def decode_text(data: bytes, charset: str, errors: str = "replace") -> str:
-    """Decode; a charset that is not known is read as UTF-8. Raises UnicodeDecodeError if asked."""
+    """Decode; an unsupported charset is read as UTF-8. Raises UnicodeDecodeError if `strict`."""
     try:
         return data.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", errors)
     except LookupError:

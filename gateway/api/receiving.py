@@ -1,7 +1,7 @@
-"""The body of a request as it arrives: bounded in bytes, in time and in memory.
+"""Receives the bodies of requests, with limits of size, time and memory.
 
-The deadline of a request is for the work. It starts when the body is complete, so that a slow
-uplink costs nothing of it; the body has limits of its own.
+The deadline of a request starts when its body is complete, so that a slow uplink does not use it
+up; the body has limits of its own.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from gateway.errors import (
 from gateway.settings import Settings
 
 _SHORTEST_WAIT_SECONDS: Final = 0.05
-"""So that bytes that have come already are read, however late this process is."""
+"""Enough to read bytes that have arrived already, however late this process is."""
 _RETRY_AFTER_SECONDS: Final = 1
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONTINUED: Final = web.RequestKey("continued", bool)
 
 
 class _StoppingError(Exception):
-    """The service stops; nothing more is read."""
+    """The service is stopping and reads nothing more."""
 
 
 class Receiving:
-    """All bodies of the application that are being received."""
+    """All bodies that the application is receiving."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -42,24 +42,25 @@ class Receiving:
         self._bodies: set[IncomingBody] = set()
 
     def enter(self, body: "IncomingBody") -> None:
-        """Count a body in."""
+        """Register a body."""
         self._bodies.add(body)
 
     def hold(self, size: int) -> None:
-        """Count bytes in; raises InferenceUnavailableError if too many are held."""
+        """Count received bytes; raises InferenceUnavailableError beyond the limit."""
         if self.held_bytes + size > self._most_bytes:
             raise InferenceUnavailableError(
-                "too many bodies are being received", retry_after_seconds=_RETRY_AFTER_SECONDS
+                "too many request bodies are being received",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
         self.held_bytes += size
 
     def leave(self, body: "IncomingBody") -> None:
-        """Count a body and its bytes out."""
+        """Remove a body and its bytes."""
         self._bodies.discard(body)
         self.held_bytes -= body.received
 
     async def stop(self, _: web.Application) -> None:
-        """Refuse the bodies that are not complete: a server that stops reads no more of them."""
+        """Refuse incomplete bodies: a server that stops does not read on."""
         for body in tuple(self._bodies):
             body.interrupt()
 
@@ -73,16 +74,16 @@ class IncomingBody:
         async with IncomingBody(request, most=most, too_many=refusal) as pieces:
             async for piece in pieces: ...
 
-    The body is refused as soon as it is clear that it breaks a limit:
-        ImageTooLargeError: more than `most` bytes are announced, or came.
-        RequestTimeoutError: it stalls, comes too slowly or takes too long in all.
-        InferenceUnavailableError: too many bodies are being received, or the service stops.
+    A body that exceeds a limit is refused as early as possible:
+        ImageTooLargeError: more than `most` bytes were announced or arrived.
+        RequestTimeoutError: it stalls, is too slow or takes too long as a whole.
+        InferenceUnavailableError: too many bodies are being received, or the service is stopping.
         InvalidRequestError: as `Pieces`.
-    When the last byte has come the deadline of the request starts anew.
+    When the last byte has arrived, the deadline of the request restarts.
     """
 
     def __init__(self, request: web.Request, *, most: int, too_many: str) -> None:
-        """Take at most `most` bytes; `too_many` is the refusal of more."""
+        """Receive at most `most` bytes; `too_many` is the detail of the refusal."""
         self.received = 0
         self._request = request
         self._pieces = Pieces(request)
@@ -98,7 +99,7 @@ class IncomingBody:
         if awaits_continue(self._request):
             self._request[_CONTINUED] = True
             await self._request.writer.write(_CONTINUE)
-            # as aiohttp's own handler: the head of the answer is still to come
+            # like aiohttp's own handler: the head of the answer is not sent yet
             self._request.writer.output_size = 0
         self._started = time.monotonic()
         self._receiving.enter(self)
@@ -126,7 +127,7 @@ class IncomingBody:
         except TimeoutError:
             raise self._give_up(RequestTimeoutError(refusal)) from None
         except _StoppingError:
-            message = "the service stops before the body is complete; send it again"
+            message = "the service is stopping; send the request again"
             stopping = InferenceUnavailableError(message, retry_after_seconds=_RETRY_AFTER_SECONDS)
             raise self._give_up(stopping) from None
         if not piece:
@@ -149,20 +150,20 @@ class IncomingBody:
         return bytes(body)
 
     def interrupt(self) -> None:
-        """Wake the reader with a refusal, unless all bytes are there."""
+        """Wake the reader with a refusal, unless all bytes have arrived."""
         if not self._request.content.is_eof():
             self._request.content.set_exception(_StoppingError())
 
     def _patience(self) -> tuple[float, str]:
-        """Until when more must have come, on the monotonic clock; what is said if it has not."""
+        """Return until when more must arrive, on the monotonic clock, and the refusal otherwise."""
         settings = self._receiving.settings
         idle, rate = settings.body_idle_seconds, settings.body_min_bytes_per_second
         total = settings.body_timeout_seconds
         return min(
-            (time.monotonic() + idle, f"no bytes of the body came for {idle:g} s"),
+            (time.monotonic() + idle, f"no bytes of the body arrived for {idle:g} s"),
             (
                 self._started + idle + self.received / rate,
-                f"the body comes slower than {rate} bytes per second",
+                f"the body arrives slower than {rate} bytes per second",
             ),
             (self._started + total, f"the body is not complete after {total:g} s"),
         )
@@ -183,10 +184,10 @@ def awaits_continue(request: web.Request) -> bool:
 
 
 async def expect(request: web.Request) -> None:
-    """Handle `Expect`: `IncomingBody` asks for the body, once it is known to be wanted."""
+    """Handle `Expect` by doing nothing: `IncomingBody` asks for the body once it is wanted."""
 
 
 def abandon(request: web.Request) -> None:
-    """Read nothing more of the body: the connection closes right behind the answer."""
+    """Stop reading the body: the connection closes directly after the answer."""
     request.content.feed_eof()
     request.protocol.close()

@@ -1,4 +1,4 @@
-"""Shapes that several resources share: what they are made of, images, faces, problems."""
+"""Shapes of JSON that several resources share: images, faces, problems."""
 
 from typing import Annotated, Any
 
@@ -12,11 +12,11 @@ Vector = Annotated[
     PlainValidator(lambda value: np.asarray(value, dtype=np.float32)),
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
 ]
-"""[D] float32; stays an array until it is written, which spares 512 Python floats per face."""
+"""[D] float32; stays an array until it is written, which saves 512 Python floats per face."""
 
 
 NO_NUL = r"^[^\x00]*$"
-"""Pattern of texts that every database can store."""
+"""Pattern of strings that every database can store."""
 
 
 class Shape(BaseModel):
@@ -33,7 +33,7 @@ MaxFaces = Annotated[int | None, Field(ge=1, le=contract.MOST_FACES)]
 
 
 class ImageOut(Shape):
-    """The image that was analysed: upright size in pixels, digest of its bytes."""
+    """The analysed image: upright size in pixels, SHA-256 of its bytes."""
 
     width: int
     height: int
@@ -41,7 +41,7 @@ class ImageOut(Shape):
 
 
 class QualityOut(Shape):
-    """How well the face was photographed."""
+    """Quality of the face in the photo."""
 
     size: float
     """Shorter edge of the box in pixels."""
@@ -50,11 +50,11 @@ class QualityOut(Shape):
     brightness: float
     """0 (black) to 1 (white)."""
     yaw: float
-    """Degrees; above 0 the nose points to the right of the image."""
+    """Degrees; positive if the nose points to the right of the image."""
     pitch: float
-    """Degrees; above 0 the face looks up."""
+    """Degrees; positive if the face looks up."""
     roll: float
-    """Degrees; above 0 the head is tilted clockwise in the image, after its `rotation`."""
+    """Degrees; positive if the head is tilted clockwise in the image, after its `rotation`."""
     acceptable: bool
     """Whether `reasons` is empty."""
     reasons: list[str]
@@ -68,20 +68,20 @@ class FaceOut(Shape):
     """x1, y1, x2, y2."""
     landmarks: list[tuple[float, float]]
     """Left eye, right eye, nose, left and right mouth corner, as seen in the image after its
-    `rotation`; in pixels of the image as it was sent."""
+    `rotation`, in pixels of the image that was sent."""
     confidence: float
-    """Of the detector, 0 to 1."""
+    """Confidence of the detector, 0 to 1."""
     quality: QualityOut
     score: float | None = None
-    """1 to 10; null where the scoring head was not made for the embedding model in service."""
+    """1 to 10; null if the scoring head does not fit the embedding model in service."""
     embedding: Vector = Field(default_factory=list)
-    """Unit vector; comparable only within one space. With `include=embedding`."""
+    """Unit vector, comparable within one space only; with `include=embedding`."""
     crop: str = Field(default_factory=str)
-    """The aligned face, 112 x 112, as a data URI of a PNG. With `include=crop`."""
+    """The aligned face, 112 x 112 pixels, as a data URI of a PNG; with `include=crop`."""
 
 
 class ModelsOut(Shape):
-    """The versions that made this answer; null for a stage that it did not need."""
+    """Versions behind this answer; null for a stage that it did not need."""
 
     detection: str | None
     embedding: str | None
@@ -91,7 +91,7 @@ class ModelsOut(Shape):
 
 
 class TookOut(Shape):
-    """Milliseconds by part; `total` includes receiving the request's body."""
+    """Milliseconds by step; `total` includes the reception of the body."""
 
     validate_: float = Field(alias="validate")
     inference: float
@@ -110,4 +110,4 @@ class ProblemOut(Shape):
     code: str
     request_id: str
     error: str | None = None
-    """Below `/v2` alone: the detail again, where clients of KServe v2 look for it."""
+    """The detail again, where clients of KServe v2 expect it; on paths below `/v2` only."""

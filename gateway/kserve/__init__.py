@@ -1,1 +1,1 @@
-"""KServe v2 over HTTP in front of Triton: requests are read and checked here, then handed on."""
+"""KServe v2 over HTTP in front of Triton: reads and checks requests, then forwards them."""

@@ -1,6 +1,6 @@
 """The JSON of an inference request: its shape, how deep it nests, scalars in range.
 
-Nothing recursive sees JSON before its depth was counted: Triton 24.10 dies of 40,000 brackets.
+The nesting depth is counted before any recursive parser runs: 40,000 brackets kill Triton 24.10.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from gateway.errors import InvalidRequestError
 from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
 
 _BOUNDS: Final = JsonBounds(depth=32, objects=256, texts=2048)
-"""Nested data of a tensor with four axes comes to seven levels. Numbers are read in pieces."""
+"""The nested data of a tensor with four axes has seven levels. Numbers are read in pieces."""
 _MAX_PARAMETERS: Final = 32
 _MAX_TEXT: Final = 1024
 _MAX_REST: Final = 1 << 20
-"""Bytes of JSON beside the data of tensors, blanks included."""
+"""Bytes of JSON beside the tensor data, including white space."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -28,15 +28,15 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "priority": (int,),
     "timeout": (int,),
 }
-"""Parameters that have a meaning in Triton; all others are handed on to the model as they are."""
-_KIND_NAMES: Final = {bool: "true or false", int: "a number, 0 or more", str: "a text"}
+"""Parameters that Triton interprets; all others are forwarded to the model unchanged."""
+_KIND_NAMES: Final = {bool: "true or false", int: "a number, 0 or more", str: "a string"}
 
 Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]
 
 
 class _InputJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An input as it comes: parts that may be long are left as they are."""
+    """An input as received, whose long parts are not parsed yet."""
 
     name: str
     shape: msgspec.Raw
@@ -46,14 +46,14 @@ class _InputJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutputIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: Parameters = {}
 
 
 class _RequestJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request as it comes."""
+    """A request as received."""
 
     inputs: list[_InputJson]
     id: str = ""
@@ -63,7 +63,7 @@ class _RequestJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class InputIn:
-    """One input tensor; `data` is the JSON of its data, None where they come in binary form."""
+    """An input tensor; `data` is the JSON of its data, None if they are binary."""
 
     name: str
     shape: Sequence[int]
@@ -86,7 +86,7 @@ _DECODER: Final = msgspec.json.Decoder(_RequestJson)
 
 
 def parse_document(data: bytes) -> RequestIn:
-    """Parse the JSON of a request; raises InvalidRequestError saying what is wrong with it."""
+    """Parse the JSON of a request; raises InvalidRequestError that says what is wrong."""
     if not data.strip():
         raise InvalidRequestError("the request has no JSON")
     refuse_costly(data, _BOUNDS)
@@ -120,7 +120,7 @@ def _read_input(given: _InputJson) -> InputIn:
 
 
 def _without_data(data: bytes, inputs: Sequence[InputIn]) -> bytes:
-    """Leave the data of the inputs out, so that what is left is small."""
+    """Cut out the data of the inputs, so that the rest is small."""
     for given in inputs:
         if given.data is not None and given.data.startswith(b"[") and len(given.data) > _MAX_TEXT:
             data = data.replace(given.data, b"0", 1)

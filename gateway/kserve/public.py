@@ -1,7 +1,7 @@
-"""The models of Triton that clients may ask for over KServe v2.
+"""The models of Triton that clients may use over KServe v2.
 
-The two ensembles, and the ONNX stages, which take tensors that a client can make. The stages in
-Python work within the ensembles only, and a version that is being tried has its own rules.
+They are the two ensembles and the ONNX stages, whose tensors a client can make. Python stages run
+within the ensembles only, and a version on trial is reached by canary routing only.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from triton_python_backend import contract
 from triton_python_backend.contract import Stage, Tensor
 
 NOT_OFFERED: Final = (
-    "of KServe v2 the gateway offers metadata, readiness, configuration and inference; repository "
+    "the gateway offers metadata, readiness, configuration and inference of KServe v2; repository "
     "control, shared memory, statistics, trace and log settings are not offered"
 )
-"""Said of all other paths below `/v2`."""
+"""Detail of the answer on all other paths below `/v2`."""
 _STAGES: Final = (contract.PIPELINE, contract.UNSCORED, *contract.ONNX_STAGES)
 _ALL_STATISTICS: Final = "stats"
-"""What stands in the place of a model where Triton is asked for the statistics of all."""
+"""Takes the place of a model in the path of the statistics of all models."""
 _SCORES: Final = frozenset({contract.SCORE, contract.HEAD})
 
 
 @dataclass(frozen=True, slots=True)
 class PublicModel:
-    """What a client sees of a model: names, types and shapes as in `contract.Stage`."""
+    """A model as clients see it: names, types and shapes as in `contract.Stage`."""
 
     name: str
     max_batch_size: int
@@ -38,7 +38,7 @@ class PublicModel:
 
 
 def public_models(*, scored: bool) -> tuple[PublicModel, ...]:
-    """List the models; `scored` False leaves out all that computes or shows scores."""
+    """List the models; without `scored`, those without models and outputs of scores."""
     return tuple(
         _shown(stage, scored=scored)
         for stage in _STAGES
@@ -47,7 +47,7 @@ def public_models(*, scored: bool) -> tuple[PublicModel, ...]:
 
 
 def find_model(name: str, *, scored: bool) -> PublicModel:
-    """Give a model by name; raises NotFoundError naming those that there are."""
+    """Return a model by name; raises NotFoundError that lists the known ones."""
     if name == _ALL_STATISTICS:
         raise NotFoundError(NOT_OFFERED)
     models = public_models(scored=scored)

@@ -1,6 +1,6 @@
-"""An inference request: read and checked whole, then written anew for Triton.
+"""An inference request: read and checked as a whole, then rewritten for Triton.
 
-Triton sees only JSON that was written here, and every input in binary form.
+Triton receives only JSON that was written here, and all inputs in binary form.
 """
 
 import zlib
@@ -35,16 +35,16 @@ _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A request as Triton gets it: JSON of `head_bytes` bytes, then the tensors."""
+    """A request as Triton receives it: JSON of `head_bytes` bytes, then the tensors."""
 
     body: bytes
     head_bytes: int
     is_slow: bool = False
-    """Whether it takes as long as many others: an image that is slow to decode, high detail."""
+    """Whether it takes as long as many others: an image that is slow to decode, or high detail."""
 
 
 def unpack(body: bytes, encoding: str, *, most: int) -> bytes:
-    """Undo a content encoding; at most `most` bytes are unpacked.
+    """Decompress a body, up to `most` bytes.
 
     Raises:
         UnsupportedMediaTypeError: an encoding other than gzip and deflate.
@@ -62,26 +62,26 @@ def unpack(body: bytes, encoding: str, *, most: int) -> bytes:
     try:
         unpacked = unpacker.decompress(body, most + 1)
     except zlib.error as error:
-        raise InvalidRequestError(f"the body is no {name}") from error
+        raise InvalidRequestError(f"the body is not {name}") from error
     if len(unpacked) > most:
         raise ImageTooLargeError(too_large(most))
     if not unpacker.eof or unpacker.unused_data:
-        raise InvalidRequestError(f"the body is no whole {name}")
+        raise InvalidRequestError(f"the body is not one complete {name} stream")
     return unpacked
 
 
 def too_large(most: int) -> str:
-    """Say that a body is larger than `most` bytes."""
+    """Describe a body of more than `most` bytes."""
     return f"the body of a request may have {most} bytes at most"
 
 
 def pack_request(
     body: bytes, *, head_bytes: int | None, model: PublicModel, limits: ImageLimits
 ) -> Packed:
-    """Read a request and write it for Triton.
+    """Read a request and rewrite it for Triton.
 
-    head_bytes: how many bytes of the body are JSON; None: all. Raises as `check_image`, and
-    InvalidRequestError for everything that does not fit the model or does not hold together.
+    head_bytes: length of the JSON in the body; None if all of it is JSON. Raises as `check_image`,
+    and InvalidRequestError for a request that is inconsistent or does not fit the model.
     """
     if head_bytes is not None and head_bytes > len(body):
         message = f"Inference-Header-Content-Length is {head_bytes}, the body has {len(body)} bytes"
@@ -121,7 +121,7 @@ def pack_request(
 
 
 def _split(document: RequestIn, rest: bytes) -> list[bytes | None]:
-    """Give each input the bytes that follow the JSON for it; None where its data are JSON."""
+    """Return for each input its bytes behind the JSON; None if its data are JSON."""
     blobs: list[bytes | None] = []
     at = 0
     for given in document.inputs:
@@ -168,7 +168,7 @@ def _pack_input(given: InputIn, blob: bytes | None, count: int) -> bytes:
 
 
 def _outputs(document: RequestIn, model: PublicModel) -> list[dict[str, Any]]:
-    """List what Triton is asked for, each output with its form; without a wish it is all."""
+    """List the requested outputs with their form; all outputs if none is requested."""
     all_binary = document.parameters.get(_ALL_BINARY, False)
     known = {tensor.name: tensor for tensor in model.outputs}
     wanted = document.outputs or [OutputIn(name) for name in known]
@@ -186,7 +186,7 @@ def _outputs(document: RequestIn, model: PublicModel) -> list[dict[str, Any]]:
 def _names(
     kind: str, given: Sequence[str], known: dict[str, Tensor], model: PublicModel
 ) -> Sequence[str]:
-    """Return the names if each is known and given once; raises InvalidRequestError."""
+    """Return the names if each is known and occurs once; raises InvalidRequestError."""
     seen: set[str] = set()
     for name in given:
         if name not in known:
@@ -199,7 +199,7 @@ def _names(
 
 
 def _refuse_unknown(where: str, names: set[str]) -> None:
-    """Refuse parameters of a tensor that are not offered, e.g. shared memory, classification."""
+    """Refuse unsupported parameters of a tensor, such as shared memory or classification."""
     if names:
         name = min(names)[:100]
         raise InvalidRequestError(f"{where}: parameter {name!r} is not offered")

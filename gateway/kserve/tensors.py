@@ -1,4 +1,4 @@
-"""One input tensor: type, shape and data, checked and packed as KServe's binary form."""
+"""One input tensor: checks type, shape and data, and packs it in KServe's binary form."""
 
 import math
 import struct
@@ -18,10 +18,10 @@ _NUMBERS: Final[dict[str, np.dtype[Any]]] = {
     "UINT8": np.dtype("u1"),
     "INT64": np.dtype("<i8"),
 }
-"""The numeric types that occur in the contract, little-endian as on the wire."""
+"""The numeric types of the contract, little-endian as on the wire."""
 _TEXT: Final = "BYTES"
 _PIECE_BYTES: Final = 128 * 1024
-"""Of JSON numbers, decoded in about a millisecond."""
+"""Bytes of JSON numbers that are decoded in about a millisecond."""
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -49,7 +49,7 @@ def check_shape(given: InputIn, tensor: Tensor, *, max_batch_size: int) -> int:
 
 
 def pack_json(given: InputIn, data: bytes, *, count: int) -> bytes:
-    """Pack data that came as JSON, flat or nested; raises InvalidRequestError."""
+    """Pack JSON data, flat or nested; raises InvalidRequestError."""
     name = given.name
     if not data.startswith(b"["):
         raise InvalidRequestError(f"input {name!r}: data must be a list")
@@ -61,12 +61,12 @@ def pack_json(given: InputIn, data: bytes, *, count: int) -> bytes:
             return join_elements(elements)
         return _pack_numbers(given, data, count)
     except (msgspec.DecodeError, UnicodeError, OverflowError) as error:
-        message = f"input {name!r}: data are no {given.datatype}: {error}"
+        message = f"input {name!r}: data are not {given.datatype}: {error}"
         raise InvalidRequestError(message) from error
 
 
 def _pack_numbers(given: InputIn, data: bytes, count: int) -> bytes:
-    # rows follow one another, however they are nested. A text keeps its quotes and is refused
+    # the order of the rows does not depend on the nesting. A string keeps its quotes and is refused
     flat = data.translate(None, b"[] \t\r\n")
     _check_count(given.name, flat.count(b",") + 1 if flat else 0, count)
     kind = _NUMBERS[given.datatype]
@@ -83,7 +83,7 @@ def _pack_numbers(given: InputIn, data: bytes, count: int) -> bytes:
 
 
 def _decode_numbers(flat: bytes, kind: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
-    """Decode numbers separated by commas, some at a time: other threads shall run between."""
+    """Decode numbers separated by commas, in pieces, so that other threads run in between."""
     real = kind.kind == "f"
     numbers, wide = (list[float], np.float64) if real else (list[int], np.int64)
     at = 0
@@ -96,7 +96,7 @@ def _decode_numbers(flat: bytes, kind: np.dtype[Any]) -> Iterator[npt.NDArray[An
 
 
 def check_binary(given: InputIn, data: bytes, *, count: int) -> bytes:
-    """Check data that came in binary form and return them; raises InvalidRequestError."""
+    """Check binary data and return them; raises InvalidRequestError."""
     if given.datatype == _TEXT:
         split_elements(given.name, data, count=count)
         return data
@@ -143,6 +143,6 @@ def _check_count(name: str, found: int, count: int) -> None:
 
 
 def _show(shape: Sequence[int]) -> str:
-    # a number of thousands of digits has no text in Python
+    # Python refuses to format a number of thousands of digits
     sizes = ",".join(str(size) if abs(size) < 1 << 63 else "…" for size in shape[:8])
     return f"[{sizes}{',…' if len(shape) > 8 else ''}]"

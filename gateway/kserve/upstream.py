@@ -1,4 +1,4 @@
-"""Triton's own KServe v2 over HTTP, as the gateway calls it."""
+"""The client of Triton's KServe v2 over HTTP."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ HEAD_BYTES: Final = "Inference-Header-Content-Length"
 _ATTEMPTS: Final = 2
 _JITTER_SECONDS: Final = (0.02, 0.15)
 _LEFT_ALONE_SECONDS: Final = 60.0
-"""How long past its deadline a call goes on that nobody waits for, before it is cancelled."""
+"""How long a call that nobody awaits continues beyond its deadline."""
 _CLOSING_SECONDS: Final = 5.0
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _LONGEST_REASON: Final = 200
@@ -38,15 +38,15 @@ _OK: Final = 200
 _REFUSED: Final = 400
 _UNKNOWN: Final = 404
 _FAILED: Final = 500
-"""Statuses of Triton; those above it say that it is too busy, or going."""
+"""Statuses of Triton; higher ones mean that it is too busy or stopping."""
 _NO_VERSION: Final = re.compile(r"version \d+ is not found")
 _UNCOMPUTABLE: Final = "Non-zero status code returned while running"
-"""How ONNX Runtime begins when a network does not fit the shapes that it was given."""
+"""First words of ONNX Runtime about tensors of a shape that does not fit a network."""
 
 
 @dataclass(frozen=True, slots=True)
 class TritonAnswer:
-    """What Triton answered with 200; `head_bytes` where tensors follow the JSON."""
+    """A 200 answer of Triton; `head_bytes` is set if tensors follow the JSON."""
 
     body: bytes
     head_bytes: int | None
@@ -58,16 +58,15 @@ class TritonHttp:
     def __init__(
         self, address: str | None, *, slots: AdmissionControl, slow: SlowGate, connections: int
     ) -> None:
-        """Call `address`, a URL without a path, over at most so many connections.
+        """Call a server over at most `connections` connections.
 
-        slow: lets requests in that take long.
-
-        None: nobody said where it is, and every call is refused.
+        address: a URL without a path; None if it is not known, which refuses every call.
+        slow: admits slow requests.
         """
         self._address = address
         self._slots = slots
         self._slow = slow
-        # answers are read whole and bounded; whoever waits too long gives up by its own deadline
+        # answers are read as a whole, up to a limit; each caller has its own deadline
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -78,26 +77,26 @@ class TritonHttp:
         self._under_way = BackgroundTasks()
 
     def check(self) -> None:
-        """Raise InferenceUnavailableError if an inference that comes now would wait too long."""
+        """Raise InferenceUnavailableError if an inference would wait too long now."""
         self._slots.check()
 
     async def get(self, path: str, *, deadline: Deadline) -> TritonAnswer:
-        """Ask about the server or a model; raises as `refusal`, and RequestTimeoutError."""
+        """Get a path of the server or a model; raises as `refusal`, and RequestTimeoutError."""
         seconds = deadline.remaining_seconds()
         return await self._wait(self._call("GET", path, None, deadline), seconds)
 
     async def infer(self, path: str, request: Packed, *, deadline: Deadline) -> TritonAnswer:
         """Run a model; raises as `AdmissionControl.check` and `refusal`, and RequestTimeoutError.
 
-        The call goes on, and holds its slot, when nobody waits for it any more: Triton 24.10 was
-        seen to die (signal 11) when a call to the ensemble is cancelled while others run.
+        The call continues and holds its slot even if nobody waits for it any more: Triton 24.10 may
+        die (signal 11) when a call to the ensemble is cancelled while others run.
         """
         seconds = deadline.remaining_seconds()
         self.check()
         return await self._wait(self._infer(path, request, deadline), seconds)
 
     async def close(self) -> None:
-        """Close the connections; calls under way have a moment, then end with an error."""
+        """Close the connections; running calls have a moment to finish, then they fail."""
         await self._under_way.settle(seconds=_CLOSING_SECONDS)
         await self._under_way.close()
         await self._session.close()
@@ -118,7 +117,7 @@ class TritonHttp:
     async def _call(
         self, method: str, path: str, request: Packed | None, deadline: Deadline
     ) -> TritonAnswer:
-        """Call once more after a short random wait where Triton is not there."""
+        """Call once more after a short random pause if Triton is not available."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._call_once(method, path, request, deadline)
@@ -133,7 +132,7 @@ class TritonHttp:
     ) -> TritonAnswer:
         if self._address is None:
             raise InferenceUnavailableError(
-                "this gateway was not given the address of Triton's HTTP (AURUM_TRITON_HTTP_URL)",
+                "AURUM_TRITON_HTTP_URL is not set, so the gateway cannot reach KServe v2 of Triton",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         headers = {}
@@ -163,23 +162,23 @@ class TritonHttp:
 
 
 def refusal(status: int, body: bytes, *, infers: bool) -> AurumError:
-    """Turn what Triton said into an error of ours; only a clean sentence leaves here.
+    """Translate an error of Triton; clients see a clean sentence only.
 
-    infers: whether tensors were sent; otherwise nothing of the request can be wrong.
+    infers: whether tensors were sent; otherwise the request cannot be invalid.
     Gives InvalidImageError, InvalidRequestError, NotFoundError (no such version),
-    InferenceUnavailableError, or AurumError ("internal") for what should not happen.
+    InferenceUnavailableError, or AurumError ("internal") for anything unexpected.
     """
     text = _error_text(body)
     undecodable = find_undecodable(text)
     if undecodable is not None:
         return undecodable
-    # a Python stage whose process died says so as an internal error, and is started again
+    # the death of a Python stage's process is an internal error, and Triton restarts it
     if status > _FAILED or "Stub process" in text or "not ready" in text:
         log.warning("triton unavailable", extra={"status": status, "reason": text})
         return _unavailable()
     if status == _UNKNOWN and _NO_VERSION.search(text):
         return NotFoundError("there is no such version of the model")
-    # the model is one of the contract's: Triton would have it if any version worked
+    # the model is in the contract: Triton would have it if any version worked
     if status == _UNKNOWN or (status == _REFUSED and not infers):
         log.warning("triton unavailable", extra={"status": status, "reason": text})
         return _unavailable()

@@ -1,1 +1,1 @@
-"""Where embeddings live: one protocol, Qdrant Edge beside the gateway or a Qdrant server."""
+"""Vector stores behind one protocol: Qdrant Edge beside the gateway, or a Qdrant server."""

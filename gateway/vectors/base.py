@@ -1,7 +1,7 @@
-"""What a home of embeddings can do, whoever keeps them.
+"""The protocol of vector stores, and what passes through it.
 
-`edge.py` (Qdrant Edge, a process of our own) and `server.py` (a Qdrant server or cluster) both
-do this; `tests/contract/test_vectors.py` runs against either.
+`edge/store.py` (Qdrant Edge in its own process) and `qdrant.py` (a Qdrant server or cluster)
+implement it; `tests/contract/test_vectors.py` runs against both.
 """
 
 import re
@@ -16,23 +16,23 @@ Vector = NDArray[np.float32]
 MetadataValue = str | int | float | bool
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What tenants and collections may be called."""
+"""Names that tenants and collections may have."""
 _SEPARATOR = "~"
 _PREFIX = "aurum"
 _SPACE = re.compile(r"[0-9a-f]{16}")
 
 
 class UnknownVectorCollectionError(Exception):
-    """Asked of a vector collection that does not exist."""
+    """The vector collection does not exist."""
 
 
 class DimensionMismatchError(Exception):
-    """A vector whose length is not that of its collection."""
+    """The length of a vector differs from that of its collection."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class VectorCollection:
-    """One user collection in one embedding space; `name` is what the engine calls it."""
+    """A collection in one embedding space; `name` is its name in the engine."""
 
     tenant: str
     collection: str
@@ -46,7 +46,7 @@ class VectorCollection:
 
     @classmethod
     def parse(cls, name: str) -> "VectorCollection | None":
-        """Read what `name` wrote; None for a collection that is not ours."""
+        """Parse a name in the engine; None for a collection of another program."""
         parts = name.split(_SEPARATOR)
         if len(parts) != 4 or parts[0] != _PREFIX or not _SPACE.fullmatch(parts[3]):
             return None
@@ -57,7 +57,7 @@ class VectorCollection:
 
 @dataclass(frozen=True, slots=True)
 class FacePoint:
-    """One remembered face.
+    """An enrolled face.
 
     vector: [D] float32; the store normalises it to unit length.
     quality: the columns of `contract.QUALITY_COLUMNS` that are known.
@@ -78,7 +78,7 @@ class FacePoint:
 
 @dataclass(frozen=True, slots=True)
 class FaceFilter:
-    """All that must hold: the subject, and every metadata entry equal, of the same JSON type.
+    """Conditions that must all hold: the subject, and every metadata entry in value and JSON type.
 
     Numbers are one type: 42 is 42.0. without: face ids that are left out.
     """
@@ -90,7 +90,7 @@ class FaceFilter:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One answer of a search; similarity is the cosine, -1 to 1."""
+    """A match of a search; similarity is the cosine, -1 to 1."""
 
     face_id: str
     subject: str
@@ -100,7 +100,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class VectorPage:
-    """Some points in the order of their ids; `next_cursor` is None on the last page."""
+    """A page of points, sorted by id; `next_cursor` is None on the last page."""
 
     points: tuple[FacePoint, ...]
     next_cursor: str | None
@@ -118,7 +118,7 @@ class VectorInfo:
 
 @dataclass(frozen=True, slots=True)
 class VectorHealth:
-    """How a home does.
+    """The health of a store.
 
     collections: None while nobody had to look. engine_pid, engine_starts: of a process of our own.
     """
@@ -131,7 +131,7 @@ class VectorHealth:
 
 @dataclass(frozen=True, slots=True)
 class VectorTuning:
-    """How the engine stores and searches; each field is a setting `AURUM_VECTOR_…`."""
+    """How the engine stores and searches; each field is a setting, see `gateway/settings.py`."""
 
     hnsw_m: int
     hnsw_ef_construct: int
@@ -150,7 +150,7 @@ NO_FILTER: Final = FaceFilter()
 
 
 class VectorStore(Protocol):
-    """A durable home of embeddings.
+    """A durable store of embeddings.
 
     A write is acknowledged once a killed process cannot lose it; `flush` returns once a power
     cut cannot. Methods raise UnknownVectorCollectionError, DimensionMismatchError,
@@ -158,15 +158,15 @@ class VectorStore(Protocol):
     """
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:
-        """Make the collection; one that exists with the same dimension is left as it is."""
+        """Create the collection, unless it exists with the same dimension."""
         ...
 
     async def collections(self) -> tuple[VectorCollection, ...]:
-        """All vector collections of ours, sorted."""
+        """Return all vector collections of this program, sorted."""
         ...
 
     async def upsert(self, collection: VectorCollection, points: Sequence[FacePoint]) -> None:
-        """Write points; one whose face id exists is replaced."""
+        """Write points; a point with the same face id is replaced."""
         ...
 
     async def delete(self, collection: VectorCollection, face_ids: Sequence[str]) -> int:
@@ -187,7 +187,7 @@ class VectorStore(Protocol):
         where: FaceFilter = NO_FILTER,
         by_subject: bool = True,
     ) -> tuple[Match, ...]:
-        """The nearest faces, best first; `by_subject`: only the best face of each subject."""
+        """Return the nearest faces; `by_subject` returns only the best face of each subject."""
         ...
 
     async def scroll(
@@ -198,21 +198,21 @@ class VectorStore(Protocol):
         cursor: str | None = None,
         where: FaceFilter = NO_FILTER,
     ) -> VectorPage:
-        """Points with their vectors, in the order of their ids, from `cursor` on."""
+        """Return points with their vectors, sorted by id, from `cursor` on."""
         ...
 
     async def retrieve(
         self, collection: VectorCollection, face_ids: Sequence[str]
     ) -> tuple[FacePoint, ...]:
-        """The points of these ids that exist, in any order."""
+        """Return the existing points of these ids, in any order."""
         ...
 
     async def count(self, collection: VectorCollection, where: FaceFilter = NO_FILTER) -> int:
-        """How many points there are, exactly."""
+        """Return the exact number of points."""
         ...
 
     async def info(self, collection: VectorCollection) -> VectorInfo:
-        """Dimension, points, how many of them are indexed, shards."""
+        """Return dimension, points, indexed points and shards."""
         ...
 
     async def drop(self, collection: VectorCollection) -> bool:
@@ -220,13 +220,13 @@ class VectorStore(Protocol):
         ...
 
     async def flush(self, collection: VectorCollection) -> None:
-        """Bring all acknowledged writes to the disk; calls at the same time share one."""
+        """Write all acknowledged points to the disk; concurrent calls share one flush."""
         ...
 
     async def health(self) -> VectorHealth:
-        """Ask the engine how it does; raises StorageUnavailableError if it does not answer."""
+        """Check the engine; raises StorageUnavailableError if it does not answer."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything, flushed."""
+        """Flush and close everything."""
         ...

@@ -1,4 +1,4 @@
-"""Any home of vectors, with its calls timed."""
+"""A vector store that measures its calls."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -19,12 +19,12 @@ from gateway.vectors.base import (
 )
 
 Observer = Callable[[str, float, bool], None]
-"""Observer the operation, its seconds and whether it worked."""
+"""Called with an operation, its seconds and whether it succeeded."""
 T = TypeVar("T")
 
 
 class MeteredVectorStore:
-    """`VectorStore` that reports how long each call took."""
+    """`VectorStore` that reports the duration of each call."""
 
     def __init__(self, store: VectorStore, observer: Observer, clock: Callable[[], float]) -> None:
         self._store = store
@@ -120,7 +120,7 @@ class MeteredVectorStore:
             found = await call
             worked = True
         except (UnknownVectorCollectionError, DimensionMismatchError):
-            # an answer, too
+            # the store answered
             worked = True
             raise
         finally:

@@ -1,4 +1,4 @@
-"""The payload of a point, the same in every engine, written and read in one place."""
+"""The payload of a point, the same in every engine."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -23,11 +23,11 @@ VERSION: Final = 2
 """Of what `write_payload` writes; 2 added `FLAGS`. Shards from before floats were among them need
 not be rebuilt: filters look at the number, too."""
 KEYWORD_FIELDS: Final = (SUBJECT, TENANT, IMAGE)
-"""Payload fields with an exact-match index of their own."""
+"""Payload fields with an exact-match index."""
 
 
 def write_payload(point: FacePoint) -> dict[str, Any]:
-    """Everything of a point but its id and vector, as JSON values."""
+    """Write everything of a point except its id and vector as JSON values."""
     return {
         SUBJECT: point.subject,
         TENANT: point.tenant,
@@ -41,7 +41,7 @@ def write_payload(point: FacePoint) -> dict[str, Any]:
 
 
 def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> FacePoint:
-    """Build the point that `write_payload` took apart."""
+    """Build a point from its id, vector and payload."""
     return FacePoint(
         face_id=face_id,
         vector=np.asarray(vector, dtype=np.float32),
@@ -56,7 +56,7 @@ def read_point(face_id: str, vector: object, payload: Mapping[str, Any]) -> Face
 
 
 def read_match(face_id: str, similarity: float, payload: Mapping[str, Any]) -> Match:
-    """Build one answer of a search."""
+    """Build a match of a search."""
     return Match(face_id, payload[SUBJECT], float(similarity), _read_metadata(payload))
 
 
@@ -80,5 +80,5 @@ def _read_metadata(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def metadata_field(key: str) -> str:
-    """The path of a metadata entry inside the payload (keys hold no dots or quotes)."""
+    """Return the path of a metadata entry in the payload (keys contain no dots or quotes)."""
     return f"{METADATA}.{key}"

@@ -34,14 +34,14 @@ from gateway.vectors.payload import (
 )
 
 IN_MEMORY: Final = ":memory:"
-"""The client's own engine, for the contract suite where no server is at hand."""
+"""The engine within the client, for the contract suite without a server."""
 _HTTP_PORT = 6333
 _GRPC_PORT = 6334
 _INDEXING_THRESHOLD_KB = 10_000
 _RETRY_SECONDS = 2
 _FAILURES = 5
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-"""Statuses that gRPC makes up itself where no server answers."""
+"""Statuses that gRPC itself reports if no server answers."""
 _T = TypeVar("_T")
 
 
@@ -76,7 +76,7 @@ class QdrantVectorStore:
         timeout_seconds: float,
         observer: StateObserver = lambda _: None,
     ) -> "QdrantVectorStore":
-        """Connect; raises StorageUnavailableError where nothing answers.
+        """Connect; raises StorageUnavailableError if no server answers.
 
         The URL names the HTTP port (6333 by default); gRPC is the port after it.
         """
@@ -280,7 +280,7 @@ class QdrantVectorStore:
         return True
 
     async def flush(self, collection: VectorCollection) -> None:
-        """Nothing to do: the server acknowledges what its write-ahead log and a majority hold."""
+        """Check the collection: a majority holds acknowledged writes in its write-ahead log."""
         await self._dimension(collection)
 
     async def health(self) -> VectorHealth:
@@ -335,13 +335,13 @@ class QdrantVectorStore:
         )
 
     async def _dimension(self, collection: VectorCollection) -> int:
-        # asked every time: another gateway may have dropped or remade the collection
+        # read every time: another gateway may have dropped or recreated the collection
         if not await self._reach(self._client.collection_exists(collection.name)):
             raise UnknownVectorCollectionError(collection.name)
         answer = await self._reach(self._client.get_collection(collection.name))
         params = answer.config.params.vectors
         if not isinstance(params, models.VectorParams):
-            message = f"{collection.name} was not made by this program"
+            message = f"{collection.name} was not created by this program"
             raise StorageUnavailableError(message)
         return params.size
 
@@ -363,7 +363,7 @@ def _must(where: FaceFilter) -> models.Filter:
         if isinstance(value, bool | str):
             must.append(models.FieldCondition(key=path, match=models.MatchValue(value=value)))
         else:
-            # a match would find integers only; metadata holds none that a double cannot
+            # a match finds integers only; metadata has no integer that a double cannot represent
             must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
     without: list[models.Condition] = []
     if where.without:

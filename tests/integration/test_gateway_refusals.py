@@ -81,7 +81,7 @@ BAD_REQUESTS = {
     "data URI without base64": ({"json": {"image": "data:image/png,abc"}}, "not base64"),
     "no JSON": (
         {"data": b"{", "headers": {"Content-Type": "application/json"}},
-        "the body is no JSON",
+        "the body is not JSON",
     ),
     "URL in JSON": ({"json": {"image_url": "https://example.org/a.jpg"}}, "not offered yet"),
     "URL in a form": ({"data": form(image_url="https://example.org/a.jpg")}, "not offered yet"),

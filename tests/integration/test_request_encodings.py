@@ -109,4 +109,4 @@ async def test_an_empty_image_is_none_in_every_way_and_route(people):
 async def test_texts_of_forms_have_a_charset(people):
     body = part('name="subject"', "é".encode("latin-1")) + part('name="image"', PNG) + b"--b--"
     answer = await send(people, "POST", "/api/collections/people/faces", body, FORM)
-    assert "no text" in refused(answer)
+    assert "not text" in refused(answer)

@@ -101,7 +101,7 @@ async def test_a_body_that_came_fast_may_not_stall_either(client):
     sent = [head("POST", "/api/ml/detect", WAYS["raw"][1], length=20_000), bytes(10_000)]
     answer = await exchange(client, sent)
     assert (answer.status, answer.code) == (504, "timeout")
-    assert answer.detail == "no bytes of the body came for 0.4 s"
+    assert answer.detail == "no bytes of the body arrived for 0.4 s"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

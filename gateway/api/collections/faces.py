@@ -10,6 +10,7 @@ from gateway.api.body import BodySpec
 from gateway.api.call import Answer, Call
 from gateway.api.collections.routes import actor_of, collection_of
 from gateway.api.collections.schemas import (
+    DetectionIn,
     EnrolIn,
     EnrolOut,
     FaceListOptions,
@@ -163,7 +164,7 @@ def _embeddings(fields: EnrolIn, *, max_entries: int, most: int) -> list[RawEmbe
     ]
 
 
-def _selection(fields: EnrolIn | SearchIn) -> Selection:
+def _selection(fields: DetectionIn) -> Selection:
     return Selection(fields.max_faces, fields.min_confidence, fields.rotation, fields.detail)
 
 

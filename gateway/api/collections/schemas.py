@@ -95,7 +95,19 @@ class EmbeddingIn(Shape):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class EnrolIn(Shape):
+class DetectionIn(Shape):
+    """Fields of detection, beside an image."""
+
+    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
+    max_faces: MaxFaces = None
+    """With `faces=all`: most faces of an image, largest first."""
+    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
+    """See `/api/ml/embed`."""
+    detail: contract.Detail = contract.DEFAULT_LOOK.detail
+    """See `/api/ml/embed`."""
+
+
+class EnrolIn(DetectionIn):
     """Fields of an enrolment, beside its images."""
 
     subject: Subject | None = None
@@ -107,13 +119,6 @@ class EnrolIn(Shape):
     """Lowest quality, instead of that of the collection."""
     metadata: Metadata = Field(default_factory=dict)
     """Flat object of strings, numbers and booleans."""
-    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
-    max_faces: MaxFaces = None
-    """With `faces=all`: most faces of an image, largest first."""
-    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
-    """See `/api/ml/embed`."""
-    detail: contract.Detail = contract.DEFAULT_LOOK.detail
-    """See `/api/ml/embed`."""
     embedding: Embedding | None = None
     """One embedding instead of images, with `space`."""
     embeddings: Annotated[list[EmbeddingIn], Field(min_length=1, fail_fast=True)] | None = None
@@ -122,7 +127,7 @@ class EnrolIn(Shape):
     """Embedding space of the embeddings."""
 
 
-class SearchIn(Shape):
+class SearchIn(DetectionIn):
     """Fields of a search, beside its image."""
 
     faces: Literal["largest", "all"] = "largest"
@@ -139,13 +144,6 @@ class SearchIn(Shape):
     """Search among the faces of this subject only."""
     filter: Metadata = Field(default_factory=dict)
     """Metadata that a matching face must have, all of it."""
-    min_confidence: float = Field(default=contract.MIN_CONFIDENCE, ge=0, le=1, allow_inf_nan=False)
-    max_faces: MaxFaces = None
-    """With `faces=all`: most faces of an image, largest first."""
-    rotation: contract.Rotation = contract.DEFAULT_LOOK.rotation
-    """See `/api/ml/embed`."""
-    detail: contract.Detail = contract.DEFAULT_LOOK.detail
-    """See `/api/ml/embed`."""
     embedding: Embedding | None = None
     """An embedding instead of an image, with `space`."""
     space: Space | None = None

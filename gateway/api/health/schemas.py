@@ -1,4 +1,4 @@
-"""JSON out of the health routes."""
+"""Shapes of the JSON that the health routes return."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ class LiveOut(Shape):
 
 
 class StateOut(Shape):
-    """A version of a stage, in the engine's words."""
+    """A version of a stage, as the engine reports it."""
 
     version: str
     state: str
@@ -22,18 +22,18 @@ class StateOut(Shape):
 
 
 class PartOut(Shape):
-    """One part; readiness does not depend on one that may be `degraded`."""
+    """A component; one that can be `degraded` does not affect readiness."""
 
     status: Literal["ready", "degraded", "unready"]
     detail: str
     version: str | None = None
-    """Of a stage: the version that answers; null if none does."""
+    """The version of a stage that answers; null if none does."""
     versions: list[StateOut] = Field(default_factory=list)
-    """Of a stage: all that the engine knows of."""
+    """All versions of a stage that the engine knows."""
 
 
 class ReadyOut(Shape):
-    """Whether every part is ready."""
+    """Whether the service is ready, and the state of each component."""
 
     status: Literal["ready", "unready"]
     parts: dict[str, PartOut]

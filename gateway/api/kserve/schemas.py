@@ -1,4 +1,4 @@
-"""Shapes of KServe v2's answers, for the OpenAPI document and for what is written here."""
+"""Shapes of the JSON of KServe v2, for the OpenAPI document and for answers written here."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class ModelReadyOut(_Out):
 
 
 class ServerMetadataOut(_Out):
-    """The server and the extensions of the protocol that are offered here."""
+    """The server and the protocol extensions that the gateway offers."""
 
     name: str
     version: str
@@ -46,7 +46,7 @@ class TensorMetadataOut(_Out):
 
 
 class ModelMetadataOut(_Out):
-    """A model, its versions that answer, and its tensors."""
+    """A model, its ready versions and its tensors."""
 
     name: str
     versions: list[str]
@@ -56,7 +56,7 @@ class ModelMetadataOut(_Out):
 
 
 class ModelConfigOut(_Out):
-    """The configuration, as Triton has it."""
+    """The configuration, as Triton reports it."""
 
     name: str
 
@@ -74,7 +74,7 @@ class TensorIn(BaseModel):
 
 
 class WantedOut(BaseModel):
-    """An output that is asked for; the parameter `binary_data` asks for binary form."""
+    """A requested output; the parameter `binary_data` requests binary form."""
 
     model_config = ConfigDict(extra="forbid")
 

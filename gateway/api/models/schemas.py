@@ -1,4 +1,4 @@
-"""JSON out of the model routes: stages, versions, a trial."""
+"""Shapes of the JSON that the model routes return: stages, versions, a trial."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from gateway.api.shapes import Shape
 
 
 class SourceOut(Shape):
-    """The file that was imported."""
+    """The imported file."""
 
     file: str | None
     sha256: str | None
@@ -19,13 +19,13 @@ class RateOut(Shape):
 
     threshold: float
     fmr: float
-    """Share of pairs of different people that match."""
+    """False match rate: share of pairs of different people that match."""
     fnmr: float
-    """Share of pairs of one person that do not match."""
+    """False non-match rate: share of pairs of one person that do not match."""
 
 
 class CalibrationOut(Shape):
-    """What was measured with an embedding version."""
+    """Measured error rates of an embedding version."""
 
     source: str
     """Name of the file of labelled pairs."""
@@ -33,13 +33,13 @@ class CalibrationOut(Shape):
     different_pairs: int
     made_at: str
     threshold: float | None
-    """For FMR 0.001; null if there are too few pairs."""
+    """Threshold for FMR 0.001; null if there are too few pairs."""
     rates: list[RateOut]
-    """At FMR 0.1, 0.01, 0.001 and so on, as far as the pairs allow."""
+    """Rates at FMR 0.1, 0.01, 0.001 and so on, as far as the pairs allow."""
 
 
 class ReferenceOut(Shape):
-    """Photos on which a version was measured, and against which drift is measured."""
+    """Photos on which a version was measured, as the reference for drift."""
 
     photos: str
     faces: int
@@ -47,13 +47,13 @@ class ReferenceOut(Shape):
 
 
 class VersionOut(Shape):
-    """One version of a stage; what the importer did not write down is null."""
+    """A version of a stage; what the importer did not record is null."""
 
     version: str
     state: str
     reason: str
     id: str | None
-    """By which answers name these weights; of the embedding stage: the space."""
+    """Id by which answers name these weights; for the embedding stage it is the space."""
     sha256: str | None
     source: SourceOut | None
     network: str | None
@@ -66,12 +66,12 @@ class VersionOut(Shape):
 
 
 class StageOut(Shape):
-    """One stage of the ensemble."""
+    """A stage of the ensemble."""
 
     name: str
     backend: str
     serving: str | None
-    """The version that a new request meets; null if none answers."""
+    """The version that answers new requests; null if none does."""
     versions: list[VersionOut]
 
 
@@ -84,12 +84,12 @@ class StagesOut(Shape):
 
 
 class SideOut(Shape):
-    """One version while another is tried; times are of the last 1000 answers."""
+    """One of two versions during a trial; times cover its last 1000 answers."""
 
     version: str | None
     answered: int
     errors: dict[str, int]
-    """By code."""
+    """Number of errors by code."""
     faces: int
     p50_ms: float | None
     p95_ms: float | None
@@ -106,30 +106,30 @@ class ComparedValuesOut(Shape):
 
 
 class ComparedOut(Shape):
-    """Images that both versions saw: means over the faces that both found."""
+    """Images that both versions analysed: means over the faces that both found."""
 
     images: int
     skipped: int
-    """Only one version saw them, as the other was busy."""
+    """Images that only one version analysed, because the other was busy."""
     failed: int
     matched: int
     only_active: int
     only_candidate: int
     box_iou: float | None
     cosine_mean: float | None
-    """Null where the spaces differ."""
+    """Mean cosine similarity; null if the spaces differ."""
     cosine_min: float | None
     score_difference_mean: float | None
-    """Of absolute differences."""
+    """Mean absolute difference."""
     score_difference_max: float | None
     scores_lost: int
-    """Faces that only the version in service rates."""
+    """Faces that only the version in service rated."""
     further: dict[str, ComparedValuesOut] = Field(default_factory=dict)
     """By name: outputs of further stages."""
 
 
 class TrialOut(Shape):
-    """A version being tried."""
+    """A version on trial."""
 
     trial: str
     stage: str
@@ -140,16 +140,16 @@ class TrialOut(Shape):
     since: str
     state: Literal["running", "stopped"]
     reason: str
-    """Why it was stopped."""
+    """Why the trial was stopped."""
     rates: bool
-    """Whether scores come out; if not, requests for scores are not given to it."""
+    """Whether the version gives scores; if not, it gets no requests for scores."""
     active: SideOut
     candidate: SideOut
     compared: ComparedOut
 
 
 class CandidateOut(Shape):
-    """What is being tried, as this gateway process has counted it; null if nothing is."""
+    """The version on trial, as counted by this gateway process; null if there is none."""
 
     request_id: str
     trial: TrialOut | None

@@ -59,7 +59,7 @@ def build(spool: Path, target: Path) -> None:
     shard.flush()
     shard.close()
     sync_folder(target)
-    # writing and closing leave nothing in the page cache, and searches are to find it there
+    # writing and closing leave nothing in the page cache, where searches need it
     warm(target)
 
 

@@ -1,4 +1,4 @@
-"""Folders of shards as files: copied with their holes, brought to the disk, removed."""
+"""Copies shard folders with their holes, syncs them to the disk, removes them."""
 
 import os
 import shutil
@@ -8,20 +8,20 @@ _COPY_BYTES = 1 << 20
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder and bring the copy to the disk; holes stay holes (a log is 32 MiB of them)."""
+    """Copy a folder and sync it to the disk; holes stay holes (a log has 32 MiB of them)."""
     shutil.copytree(source, target, copy_function=_copy_sparse)
     sync_folder(target)
     sync_file(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring every file below a folder to the disk."""
+    """Sync every file below a folder to the disk."""
     for path in [folder, *folder.rglob("*")]:
         sync_file(path)
 
 
 def sync_file(path: Path) -> None:
-    """Bring one file, or the list of names of a folder, to the disk."""
+    """Sync one file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,7 +38,7 @@ def _copy_sparse(source: str, target: str) -> None:
             try:
                 position = os.lseek(old.fileno(), position, os.SEEK_DATA)
             except OSError:
-                # nothing but a hole is left
+                # only a hole is left
                 return
             end = os.lseek(old.fileno(), position, os.SEEK_HOLE)
             while position < end:

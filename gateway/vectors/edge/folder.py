@@ -1,4 +1,4 @@
-"""The folder of a collection: its manifest, its empty shards, what is to be removed.
+"""The folder of a collection: manifest, spare empty shards, removal of old ones.
 
 Making a shard from nothing takes 0.1 to 0.5 s in which nothing is answered; copying an empty one
 and opening the copy takes 0.03 s, and the copying is done by a thread. Removing is, too.
@@ -40,7 +40,7 @@ class ShardFolder:
         return manifest
 
     def write(self, *, name: str, dimension: int, parts: Sequence[Part]) -> None:
-        """Say which shards belong to the collection; on the disk when it returns."""
+        """Write which shards belong to the collection; durable when it returns."""
         manifest = {
             "name": name,
             "dimension": dimension,
@@ -65,13 +65,13 @@ class ShardFolder:
         sync_file(self.path)
 
     def new_name(self) -> str:
-        """The name of a shard that there never was."""
+        """Make a shard name that was never used."""
         name = f"{self._next:06d}"
         self._next += 1
         return name
 
     def copy_empty(self, empty: Path) -> "Future[str]":
-        """Begin to copy an empty shard; the result is its name."""
+        """Start to copy an empty shard; the result is its name."""
         name = self.new_name()
 
         def copy() -> str:
@@ -81,7 +81,7 @@ class ShardFolder:
         return self._files.submit(copy)
 
     def sync_later(self, name: str) -> "Future[None]":
-        """Begin to bring a shard's files to the disk, so that closing it finds little to write."""
+        """Start to sync a shard's files to the disk, so that closing it has little to write."""
         return self._files.submit(sync_folder, self.path / name)
 
     def remove_later(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class ShardFolder:
         self._files.submit(shutil.rmtree, path, ignore_errors=True)
 
     def remove_all_but(self, known: Iterable[str]) -> None:
-        """Remove what a crash has left."""
+        """Remove leftovers of a crash."""
         keep = {*known, MANIFEST}
         for path in self.path.iterdir():
             if path.name in keep:

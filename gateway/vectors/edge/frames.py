@@ -1,4 +1,4 @@
-"""What gateway and engine process say to each other.
+"""Messages between the gateway and the engine process.
 
 Frames in both directions: 8 bytes of length, big-endian, then a pickle: of a `Request` one way, of
 a `Reply` the other. Both ends are ours and started one by the other.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MANIFEST: Final = "manifest.json"
-"""The file in each collection's folder that says what belongs to it."""
+"""The file in a collection's folder that lists its shards."""
 LENGTH: Final = struct.Struct(">Q")
 
 
@@ -33,6 +33,6 @@ class Reply:
 
 
 def pack(message: object) -> bytes:
-    """One frame."""
+    """Pack a message into a frame."""
     body = pickle.dumps(message, protocol=5)
     return LENGTH.pack(len(body)) + body

@@ -36,17 +36,17 @@ from gateway.vectors.edge.shards import Choice, Part, Rebuild, choose
 from gateway.vectors.payload import VERSION
 
 _SPOOL_CHUNK = 64
-"""Points read at a time: 4 ms, which a search may have to wait."""
+"""Points read at a time; that takes 4 ms, for which a search may have to wait."""
 _RETIRED_SECONDS = 30.0
-"""How long a replaced shard is kept open until the engine has nothing else to do."""
+"""Longest time that a replaced shard stays open, waiting for the engine to be idle."""
 _LONGEST_PAUSE_SECONDS = 600.0
-"""After rebuilds that failed; the first pause is 2 s, each is twice the one before."""
+"""Longest pause after failed rebuilds; the first is 2 s, and each is twice the previous."""
 _GROUP_FACTOR = 4
 _MAX_CANDIDATES = 4096
 
 
 class Gallery:
-    """The shards of one vector collection. Used by one thread."""
+    """The shards of one vector collection; used by one thread."""
 
     def __init__(
         self, folder: Path, name: str, dimension: int, tuning: VectorTuning, files: Executor
@@ -68,7 +68,7 @@ class Gallery:
     def create(
         cls, folder: Path, name: str, dimension: int, tuning: VectorTuning, files: Executor
     ) -> "Gallery":
-        """Make an empty collection in a new folder."""
+        """Create an empty collection in a new folder."""
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         gallery = cls(folder, name, dimension, tuning, files)
         gallery._folder.remove_all_but(())
@@ -84,7 +84,7 @@ class Gallery:
         gallery._folder = home
         for entry in manifest["shards"]:
             shard = EdgeShard.load(folder / entry["folder"], tuning)
-            # manifests of before 2026-11 do not say when points were deleted
+            # older manifests do not say when points were deleted
             since = entry.get("forgotten_at")
             if manifest.get("payload", 1) < VERSION and shard.count(FaceFilter()):
                 # a rebuild writes its points anew
@@ -98,7 +98,7 @@ class Gallery:
     # Points ------------------------------------------------------------------------------------
 
     def upsert(self, points: Sequence[FacePoint]) -> None:
-        """Write points to the open shard, and take older ones of these ids out of the others."""
+        """Write points to the open shard, and remove older ones of these ids from the others."""
         for point in points:
             if point.vector.shape != (self.dimension,):
                 message = f"a vector of {point.vector.shape} in a collection of {self.dimension}"
@@ -128,7 +128,7 @@ class Gallery:
         where: FaceFilter,
         by_subject: bool,
     ) -> tuple[Match, ...]:
-        """The nearest faces over all shards; see `VectorStore.search`."""
+        """Return the nearest faces of all shards; see `VectorStore.search`."""
         if vector.shape != (self.dimension,):
             message = f"a vector of {vector.shape} against a collection of {self.dimension}"
             raise DimensionMismatchError(message)
@@ -146,7 +146,7 @@ class Gallery:
                     key = hit.subject if by_subject else hit.face_id
                     if key not in best or hit.similarity > best[key].similarity:
                         best[key] = hit
-            # what no shard has shown yet lies at or below `unseen_below`
+            # matches that no shard has returned yet are at or below `unseen_below`
             certain = sum(hit.similarity >= unseen_below for hit in best.values())
             if certain >= limit or unseen_below == -math.inf or fetch >= _MAX_CANDIDATES:
                 return tuple(heapq.nsmallest(limit, best.values(), key=_rank))
@@ -163,15 +163,15 @@ class Gallery:
         return VectorPage(tuple(seen[face_id] for face_id in ordered[:limit]), following)
 
     def retrieve(self, face_ids: Sequence[str]) -> tuple[FacePoint, ...]:
-        """Points by id."""
+        """Return points by id."""
         return tuple(point for part in self._parts for point in part.shard.retrieve(face_ids))
 
     def count(self, where: FaceFilter) -> int:
-        """Exact number of points."""
+        """Return the exact number of points."""
         return sum(part.shard.count(where) for part in self._parts)
 
     def info(self) -> VectorInfo:
-        """The state of the collection."""
+        """Return the state of the collection."""
         return VectorInfo(
             dimension=self.dimension,
             points=self.count(FaceFilter()),
@@ -180,16 +180,16 @@ class Gallery:
         )
 
     def flush(self) -> None:
-        """Bring everything to the disk: what a shard's log says is replayed when it is loaded."""
+        """Sync everything to the disk; a shard replays its log when it is loaded."""
         for part in self._parts:
             part.shard.sync()
 
     def folders(self) -> list[Path]:
-        """The folders of the shards."""
+        """Return the folders of the shards."""
         return [self._folder.path / part.folder for part in self._parts]
 
     def close(self) -> None:
-        """Stop a build, flush, release the folder."""
+        """Stop a build, flush, and release the folder."""
         if self._build is not None:
             self._abandon_build()
         for part in self._parts:
@@ -199,7 +199,7 @@ class Gallery:
             self._remove_retired()
 
     def drop(self) -> None:
-        """Close and remove all files; the manifest goes first, so that a crash leaves rubbish."""
+        """Close and remove all files, the manifest first, so that a crash leaves only garbage."""
         self.close()
         if self._spare is not None:
             self._spare.result()
@@ -212,7 +212,7 @@ class Gallery:
     # Growing -----------------------------------------------------------------------------------
 
     def maintain(self, *, idle: bool) -> bool:
-        """Do a few milliseconds of upkeep; True if there may be more to do at once.
+        """Do a few milliseconds of maintenance; True if there may be more to do now.
 
         idle: nobody has asked for anything for a while.
         """
@@ -295,7 +295,7 @@ class Gallery:
         self._replace(build, Part(build.target, True, shard, build.points, since))
 
     def _replace(self, build: Rebuild, made: Part | None) -> None:
-        """Let what was made take the place of its sources, which are removed when there is time."""
+        """Replace the sources by the built shard; they are removed when there is time."""
         old = [part for part in self._parts if part.folder in build.sources]
         position = self._parts.index(old[0])
         self._parts = [part for part in self._parts if part not in old]
@@ -310,7 +310,7 @@ class Gallery:
             self._retired.append((time.monotonic(), part.folder, part.shard, synced))
 
     def _remove_retired(self) -> None:
-        # closing writes what is dirty and takes 0.01 to 0.3 s: one at a time
+        # closing writes dirty data, which takes 0.01 to 0.3 s: one at a time
         _, folder, shard, synced = self._retired.popleft()
         wait([synced])
         shard.close()
@@ -352,7 +352,7 @@ class Gallery:
         found = [(part, ids) for part, ids in found if ids]
         first = [part for part, _ in found if part.forgotten_at is None]
         if first:
-            # said before it is done: a crash in between costs a rebuild, not a memory
+            # recorded before it is done: a crash in between costs a rebuild, not a vector
             for part in first:
                 part.forgotten_at = time.time()
             self._write_manifest()

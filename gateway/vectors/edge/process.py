@@ -2,11 +2,11 @@
 
 Qdrant Edge holds Python's interpreter lock in every call (a search of 20,000 unindexed faces: 5
 ms, a flush: up to 100 ms), and a shard may be open in one process only. In a process of its own it
-can stall nobody's event loop. It ends, flushed, when its standard input does, also when
-the gateway is killed.
+cannot block an event loop. It flushes and ends when its standard input ends, also when the
+gateway is killed.
 
-Started by `edge.py` as `python -m gateway.vectors.edge.process FOLDER`; `edge_frames.py` is what
-the two say to each other.
+Started by `store.py` as `python -m gateway.vectors.edge.process FOLDER`; `frames.py` has the
+messages between the two.
 """
 
 import contextlib
@@ -43,12 +43,12 @@ from gateway.vectors.edge.shard import warm
 
 _IDLE_SECONDS = 0.05
 _BUSY_TURNS = 4
-"""Requests answered before upkeep gets a turn of a few milliseconds, too."""
+"""Requests answered between two turns of maintenance, of a few milliseconds each."""
 log = logging.getLogger("aurum.vectors")
 
 
 class Engine:
-    """All collections under one folder. The public methods are what `Request` may name."""
+    """All collections in one folder; a `Request` may name its public methods."""
 
     def __init__(self, folder: Path, tuning: VectorTuning, min_free_bytes: int) -> None:
         self._folder = folder
@@ -142,13 +142,13 @@ class Engine:
         return any(gallery.building for gallery in self._galleries.values())
 
     def folders(self) -> list[Path]:
-        """The folders of all shards."""
+        """Return the folders of all shards."""
         return [folder for each in self._galleries.values() for folder in each.folders()]
 
     def maintain(self, *, idle: bool) -> bool:
-        """Some upkeep of one collection: at most one build runs at a time.
+        """Maintain one collection for some milliseconds; at most one build runs at a time.
 
-        idle: nobody has asked for anything for a while.
+        idle: no request has arrived for a while.
         """
         galleries = sorted(self._galleries.values(), key=lambda gallery: not gallery.building)
         for gallery in galleries:
@@ -175,12 +175,12 @@ class Engine:
         return gallery
 
     def _need_space(self) -> None:
-        # Edge maps its files into memory: a write that hits the end of the disk would end the
-        # process, so room is asked for before, not after
+        # Edge maps its files into memory: a write to a full disk would kill the process, so free
+        # space is checked first
         status = os.statvfs(self._folder)
         free = status.f_bavail * status.f_frsize
         if free < self._min_free_bytes:
-            message = f"{free} bytes free for vectors, {self._min_free_bytes} are kept in reserve"
+            message = f"{free} bytes are free for vectors, {self._min_free_bytes} are reserved"
             raise InsufficientStorageError(message)
 
 
@@ -227,7 +227,7 @@ def answer(engine: Engine, request: Request) -> Reply:
 
 
 def serve(engine: Engine, source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer requests in order until `source` ends, with upkeep in between."""
+    """Answer requests in order until `source` ends, with maintenance in between."""
     waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read, args=(source, waiting), daemon=True)
     reader.start()
@@ -249,7 +249,7 @@ def serve(engine: Engine, source: IO[bytes], sink: IO[bytes]) -> None:
 
 
 class _Nothing:
-    """No request has come."""
+    """No request has arrived."""
 
 
 def _next(
@@ -279,11 +279,11 @@ def _warm_all(folders: Sequence[Path]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Read the tuning from the first frame, open the folder, say so, serve."""
-    # Ctrl-C reaches the whole process group; the gateway closes our input when it is done
+    """Read the tuning from the first frame, open the folder, report that, serve."""
+    # Ctrl-C reaches the whole process group; the gateway closes the input when it is done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # a stray print must not end up between the frames
+    # a stray print must not get between the frames
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = sys.stdin.buffer
@@ -294,7 +294,7 @@ def main(folder: Path) -> None:
     engine = Engine(folder, tuning, min_free_bytes)
     sink.write(pack(Reply(0, None, None)))
     sink.flush()
-    # reading lets go of the interpreter lock: searches are answered meanwhile
+    # reading releases the interpreter lock, so searches are answered meanwhile
     threading.Thread(target=_warm_all, args=(engine.folders(),), daemon=True).start()
     try:
         with contextlib.suppress(BrokenPipeError):

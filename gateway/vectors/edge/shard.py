@@ -1,4 +1,4 @@
-"""One Qdrant Edge shard, in our words. Every call blocks and holds the interpreter lock."""
+"""One Qdrant Edge shard. Every call blocks and holds the interpreter lock."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ _LOG_OPEN = "open-"
 
 
 class EdgeShard:
-    """One folder of points. `built` shards are indexed, others are searched exhaustively."""
+    """A folder of points; `built` shards are indexed, others are searched exhaustively."""
 
     def __init__(self, folder: Path, shard: qe.EdgeShard, tuning: VectorTuning) -> None:
         self._shard = shard
@@ -53,7 +53,7 @@ class EdgeShard:
     def create(
         cls, folder: Path, *, dimension: int, tuning: VectorTuning, indexed: bool
     ) -> "EdgeShard":
-        """Make an empty shard. An `indexed` one builds its graph in `optimize`."""
+        """Create an empty shard; an `indexed` one builds its graph in `optimize`."""
         folder.mkdir(parents=True)
         quantization = (
             qe.ScalarQuantizationConfig(type=qe.ScalarType.Int8, quantile=0.99, memory=_MEMORY)
@@ -99,7 +99,7 @@ class EdgeShard:
         self._shard.update(qe.UpdateOperation.upsert_points(batch))
 
     def existing(self, face_ids: Sequence[str]) -> list[str]:
-        """Those of the ids that the shard holds."""
+        """Return those of the ids that the shard contains."""
         found = self._shard.retrieve(list(face_ids), with_payload=False, with_vector=False)
         return [str(record.id) for record in found]
 
@@ -111,7 +111,7 @@ class EdgeShard:
     def search(
         self, vector: Vector, *, limit: int, min_similarity: float, where: FaceFilter
     ) -> list[Match]:
-        """The nearest points, best first, not grouped."""
+        """Return the nearest points, best first, not grouped."""
         request = qe.QueryRequest(
             limit=limit,
             query=qe.Query.Nearest(vector.tolist()),
@@ -126,7 +126,7 @@ class EdgeShard:
         ]
 
     def scroll(self, *, limit: int, cursor: str | None, where: FaceFilter) -> list[FacePoint]:
-        """Points from `cursor` on, in the order of their ids."""
+        """Return points from `cursor` on, sorted by id."""
         request = qe.ScrollRequest(
             offset=cursor, limit=limit, filter=_filter(where), with_payload=True, with_vector=True
         )
@@ -134,7 +134,7 @@ class EdgeShard:
         return [read_point(str(r.id), r.vector, r.payload or {}) for r in records]
 
     def ids_of(self, subject: str) -> list[str]:
-        """All face ids of a subject."""
+        """Return all face ids of a subject."""
         found: list[str] = []
         offset = None
         while True:
@@ -152,24 +152,24 @@ class EdgeShard:
                 return found
 
     def retrieve(self, face_ids: Sequence[str]) -> list[FacePoint]:
-        """The points of these ids that exist."""
+        """Return the existing points of these ids."""
         records = self._shard.retrieve(list(face_ids), with_payload=True, with_vector=True)
         return [read_point(str(r.id), r.vector, r.payload or {}) for r in records]
 
     def count(self, where: FaceFilter) -> int:
-        """Exact number of points."""
+        """Return the exact number of points."""
         return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
 
     def indexed(self) -> int:
-        """Vectors inside an HNSW graph."""
+        """Return the number of vectors in an HNSW graph."""
         return self._shard.info().indexed_vectors_count
 
     def optimize(self) -> None:
-        """Build the graph: minutes for a large shard, the interpreter lock held throughout."""
+        """Build the graph; takes minutes for a large shard and holds the interpreter lock."""
         self._shard.optimize()
 
     def sync(self) -> None:
-        """Bring the write-ahead log to the disk: all that a power cut asks for, 5 ms.
+        """Sync the write-ahead log to the disk, in 5 ms; it is enough to survive a power cut.
 
         Loading replays the log over what the segments held at their last flush.
         """
@@ -180,13 +180,13 @@ class EdgeShard:
                 continue
             _fsync(file)
             if not file.name.startswith(_LOG_OPEN):
-                # a full file of the log changes no more
+                # a full log file does not change any more
                 self._synced.add(file.name)
         _fsync(self._log)
         self._dirty = False
 
     def flush(self) -> None:
-        """Write the segments through to the disk, too, and shorten the log: 80 to 150 ms."""
+        """Sync the segments, too, and shorten the log; takes 80 to 150 ms."""
         self._shard.flush()
         self._synced.clear()
         self._dirty = True

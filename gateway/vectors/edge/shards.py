@@ -25,7 +25,7 @@ waiting, rebuilding one to forget a face would take too long."""
 
 @dataclass(slots=True)
 class Part:
-    """A shard that belongs to the collection.
+    """A shard of the collection.
 
     written: points when it was sealed or built.
     forgotten_at: since when its files hold bytes of deleted points (seconds since 1970), or None;
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(slots=True)
 class Rebuild:
-    """A rebuild under way: spooling (process is None), then indexing."""
+    """A running rebuild: spooling (process is None), then indexing."""
 
     sources: tuple[str, ...]
     spool: "Path"
@@ -57,7 +57,7 @@ class Rebuild:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to rebuild; `purges`: because of what was forgotten."""
+    """Shards to rebuild; `purges`: because of deleted points."""
 
     sources: tuple[str, ...]
     purges: bool
@@ -66,7 +66,7 @@ class Choice:
 def choose(
     sealed: Sequence[Part], *, seal_points: int, forgotten_before: float, purged_last: bool
 ) -> Choice | None:
-    """Choose the shards to rebuild: what is forgotten and what is not indexed in turns, then tiers.
+    """Choose shards to rebuild: those with deleted and with unindexed points in turns, then tiers.
 
     forgotten_before: shards that hold bytes deleted before (seconds since 1970) are due.
     """
@@ -79,7 +79,7 @@ def choose(
     if due and not (waiting and purged_last):
         return Choice((min(due)[1],), purges=True)
     if len(waiting) >= MERGE_FAN_IN:
-        # faces come faster than they are indexed: index many at once instead of twice
+        # faces arrive faster than they are indexed: index many at once instead of twice
         return Choice(tuple(waiting[:_MOST_WAITING]), purges=False)
     if waiting:
         return Choice((waiting[0],), purges=False)

@@ -1,4 +1,4 @@
-"""Vectors in Qdrant Edge, durable under a folder, one engine process (the default home)."""
+"""Vectors in Qdrant Edge, durable in a folder, with one engine process (the default store)."""
 
 import asyncio
 import itertools
@@ -41,7 +41,7 @@ log = logging.getLogger("aurum.vectors")
 
 
 class EdgeVectorStore:
-    """The client of the engine process. Starts it, and starts it again should it die."""
+    """The client of the engine process; starts it, and restarts it if it dies."""
 
     def __init__(self, folder: Path, tuning: VectorTuning, *, min_free_bytes: int) -> None:
         self._folder = folder
@@ -65,8 +65,8 @@ class EdgeVectorStore:
     ) -> "EdgeVectorStore":
         """Start the engine on `folder`; raises StorageUnavailableError if it cannot.
 
-        Where nothing is remembered yet it starts with the first call: who only scores photos
-        has no use for it.
+        Without stored vectors it starts with the first call: a service that only scores photos
+        does not need it.
         """
         store = cls(folder, tuning, min_free_bytes=min_free_bytes)
         if await asyncio.to_thread(lambda: any(folder.glob(f"*/{MANIFEST}"))):
@@ -151,7 +151,7 @@ class EdgeVectorStore:
         await asyncio.shield(queued)
 
     async def _flush_after(self, name: str, running: "asyncio.Task[None] | None") -> None:
-        # one that has begun may miss a write of ours; one that is queued covers all who join it
+        # a running flush may miss the write of this caller; a queued one covers all callers
         if running is not None:
             await asyncio.wait({running})
         self._running_flushes[name] = self._queued_flushes.pop(name)
@@ -179,7 +179,7 @@ class EdgeVectorStore:
         return VectorHealth(detail, found, self.engine_pid, self._starts)
 
     async def close(self) -> None:
-        """End the engine: it flushes and exits when its input ends."""
+        """Stop the engine: it flushes and exits when its input ends."""
         self._closed = True
         process, self._process = self._process, None
         if process is None:
@@ -221,7 +221,7 @@ class EdgeVectorStore:
                     self._starts += 1
                     self._reader = self._tasks.start("vectors-reader", self._read(process))
                     return process
-                # an engine whose gateway was killed still flushes and holds the lock
+                # the engine of a killed gateway may still flush and hold the lock
                 await asyncio.sleep(_LOCK_RETRY_SECONDS)
         log_file = self._folder / _LOG_FILE
         raise StorageUnavailableError(f"the vector engine does not start, see {log_file}")
