@@ -42,10 +42,10 @@ QUALITY_COLUMNS: Final = ("size", "sharpness", "brightness", "yaw", "pitch", "ro
 """Columns of QUALITY: pixels (shorter edge of the box), 0-1, 0-1, then degrees."""
 
 INVALID_IMAGE: Final = "invalid_image"
-"""First word of the error text by which a stage says that the bytes are no image it can read."""
+"""First word of the error text of a stage that cannot read the bytes as an image."""
 
 INVALID_PARAMETER: Final = "invalid_parameter"
-"""First word of the error text by which a stage refuses a parameter of the request."""
+"""First word of the error text of a stage that refuses a parameter of the request."""
 
 
 # How an image is looked at -----------------------------------------------------------------
@@ -62,14 +62,14 @@ Detail = Literal["standard", "high"]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a request may ask of the ensemble, as KServe parameters of these names."""
+    """How a request has an image searched: KServe parameters of these names."""
 
     max_faces: int = MAX_FACES
     rotation: Rotation = "auto"
     detail: Detail = "standard"
 
     def parameters(self) -> dict[str, int | str]:
-        """Name what differs from the defaults, as parameters of a request."""
+        """List what differs from the defaults, as parameters of a request."""
         return {
             key: getattr(self, key)
             for key in (MAX_FACES_PARAMETER, ROTATION_PARAMETER, DETAIL_PARAMETER)
@@ -393,17 +393,17 @@ FACE_OUTPUTS: Final = tuple(output for stage in STAGES for output in stage.face_
 """Everything that a face can have beyond box, landmarks, confidence and quality."""
 
 CANDIDATE_PARAMETER: Final = "aurum_candidate"
-"""Parameter of the candidate's ensemble that holds the plan of its trial, as JSON."""
+"""Parameter of the candidate's ensemble: the plan of its trial, as JSON."""
 _CANDIDATE: Final = "_candidate"
 
 
 def candidate_of(stage: str) -> str:
-    """Name the model beside a stage (or the ensemble) that serves the version being tried."""
+    """Name the model beside a stage (or ensemble) that serves the version on trial."""
     return stage + _CANDIDATE
 
 
 def stage_of(model: str) -> str:
-    """Name the stage that a model is, or is a candidate for."""
+    """Name the stage of a model, which may be its candidate."""
     return model.removesuffix(_CANDIDATE)
 
 

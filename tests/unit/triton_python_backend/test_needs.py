@@ -1,8 +1,10 @@
 """What follows from the declarations, for the stages there are."""
 
+from dataclasses import replace
+
 import pytest
 
-from triton_python_backend import contract
+from triton_python_backend import contract, needs
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, PIPELINE, SCORING, UNSCORED
 from triton_python_backend.needs import (
     Need,
@@ -22,6 +24,13 @@ def test_a_network_depends_on_those_whose_outputs_it_reads():
     assert networks_behind(contract.ALIGNMENT.name) == (DETECTION.name,)
     assert networks_behind(EMBEDDING_STAGE.name) == (DETECTION.name, EMBEDDING_STAGE.name)
     assert networks_behind(SCORING.name) == (DETECTION.name, EMBEDDING_STAGE.name, SCORING.name)
+
+
+def test_what_a_network_depends_on_is_followed_to_its_end(monkeypatch):
+    third = replace(SCORING, name="face_third", inputs=SCORING.outputs, outputs=())
+    monkeypatch.setattr(needs, "STAGES", (*contract.STAGES, third))
+    monkeypatch.setattr(needs, "ONNX_STAGES", (*contract.ONNX_STAGES, third))
+    assert networks_behind("face_third") == (*networks_behind(SCORING.name), "face_third")
 
 
 @pytest.mark.parametrize(

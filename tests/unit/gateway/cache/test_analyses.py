@@ -116,9 +116,8 @@ async def test_answers_of_another_engine_are_not_kept(world):
     async def elsewhere(deadline):
         return replace(answer, engine="local")
 
-    other = Asked(Need.SCORE)
-    await world.ask(asked=other, compute=elsewhere)
-    assert (await world.ask(asked=other))[1] is False
+    await world.ask(tenant="other", compute=elsewhere)
+    assert (await world.ask(tenant="other"))[1] is False
 
 
 async def test_without_a_cache_every_answer_is_computed():
