@@ -96,7 +96,7 @@ def test_numbers_that_lose_digits_are_refused_with_the_reason(value: object) -> 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [1], {"a": 1}, "x" * 257])
 def test_metadata_of_other_kinds_is_refused(value: object) -> None:
-    with pytest.raises(InvalidRequestError, match="boolean, a number, or a text"):
+    with pytest.raises(InvalidRequestError, match="boolean, a number, or a string"):
         check_metadata({"key": value}, max_entries=1)
 
 
