@@ -17,7 +17,7 @@ from gateway.api.receiving import RECEIVING, Receiving, expect
 from gateway.api.route import Route
 from gateway.api.server import Runner
 from gateway.api.table import ROUTES
-from gateway.cache.factory import open_answers
+from gateway.cache.factory import open_cache
 from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
@@ -94,7 +94,7 @@ def create_app(
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
         # one queue in front of Triton, for all kinds of requests
-        slots = AdmissionControl(
+        admission = AdmissionControl(
             settings.max_in_flight,
             max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
         )
@@ -106,13 +106,13 @@ def create_app(
         )
         kserve = TritonHttp(
             settings.triton_http_address,
-            slots=slots,
+            admission=admission,
             slow=slow,
             connections=settings.max_in_flight,
         )
         try:
             async with (
-                open_answers(settings, inference, metrics, background, release=_version()) as cache,
+                open_cache(settings, inference, metrics, background, release=_version()) as cache,
                 open_trials(
                     tried,
                     inference,
@@ -124,11 +124,11 @@ def create_app(
                 pipeline = Pipeline(
                     inference,
                     limits=ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
-                    slots=slots,
+                    admission=admission,
                     slow=slow,
-                    workers=cpu_pool,
+                    cpu_pool=cpu_pool,
                     metrics=metrics,
-                    answers=cache,
+                    cache=cache,
                     trials=trials,
                     max_faces=settings.max_faces,
                     observe=distributions.observe,

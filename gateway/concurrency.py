@@ -94,8 +94,8 @@ class SlowGate:
     wait of all other requests.
     """
 
-    def __init__(self, slots: AdmissionControl, *, at_once: int) -> None:
-        self._slots = slots
+    def __init__(self, admission: AdmissionControl, *, at_once: int) -> None:
+        self._admission = admission
         self._running = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
@@ -107,7 +107,7 @@ class SlowGate:
             RequestTimeoutError: no turn came before the deadline.
 
         """
-        with self._slots.take():
+        with self._admission.take():
             try:
                 async with asyncio.timeout(deadline.remaining_seconds()):
                     await self._running.acquire()

@@ -84,11 +84,11 @@ class Pipeline:
         inference: Inference,
         *,
         limits: ImageLimits,
-        slots: AdmissionControl,
+        admission: AdmissionControl,
         slow: SlowGate | None = None,
-        workers: CpuPool,
+        cpu_pool: CpuPool,
         metrics: Metrics,
-        answers: AnalysisCache | None = None,
+        cache: AnalysisCache | None = None,
         trials: Trials | None = None,
         max_faces: int = DEFAULT_LOOK.max_faces,
         observe: Callable[[Analysis], None] = lambda _: None,
@@ -97,11 +97,11 @@ class Pipeline:
         self._max_faces = max_faces
         self._trials = trials
         self._observe = observe
-        self._answers = answers or NoCache()
+        self._cache = cache or NoCache()
         self._limits = limits
-        self._slots = slots
-        self._slow = slow or SlowGate(slots, at_once=1)
-        self._workers = workers
+        self._admission = admission
+        self._slow = slow or SlowGate(admission, at_once=1)
+        self._cpu_pool = cpu_pool
         self._metrics = metrics
 
     async def run(
@@ -122,14 +122,14 @@ class Pipeline:
         wait already.
         """
         started = time.monotonic()
-        if not self._answers.is_on:
+        if not self._cache.is_on:
             # no answer can be known: refuse before the image costs anything
-            self._slots.check()
+            self._admission.check()
         check = partial(check_image, data, self._limits)
         if len(data) <= _CHECKED_AT_ONCE_BYTES:
             image = check()
         else:
-            image = await self._workers.run(check, deadline=deadline)
+            image = await self._cpu_pool.run(check, deadline=deadline)
         checked = time.monotonic()
         most = selection.max_faces or self._max_faces
         # a request for fewer faces than usual shares the usual answer
@@ -164,7 +164,7 @@ class Pipeline:
         """Have the candidate or the active version answer; the active one where it fails."""
         trials = self._trials if identity is not None else None
         candidate = trials.choose(identity, asked.need) if trials and identity else None
-        find = partial(self._answers.get_or_compute, image.sha256, asked=asked, tenant=tenant)
+        find = partial(self._cache.get_or_compute, image.sha256, asked=asked, tenant=tenant)
         infer = partial(self._infer, image, asked, trials)
         if trials is None or candidate is None:
             return await find(infer, deadline=deadline)
@@ -214,7 +214,7 @@ class Pipeline:
             async with self._slow.turn(deadline):
                 yield
         else:
-            with self._slots.take():
+            with self._admission.take():
                 yield
 
     def _count(self, analysis: Analysis, seconds: float) -> None:

@@ -42,7 +42,7 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
     """Describe the routes."""
     shapes: list[type[BaseModel]] = [ProblemOut]
     for route in routes:
-        shapes += [shape for shape in route.answers.values() if shape and shape not in shapes]
+        shapes += [shape for shape in route.responses.values() if shape and shape not in shapes]
     _, definitions = models_json_schema(
         [(shape, "serialization") for shape in shapes]
         + [(shape, "validation") for shape in _body_shapes(routes)],
@@ -81,7 +81,7 @@ def _operation(route: Route) -> Json:
         operation["requestBody"] = _body(route.fields)
     elif isinstance(route.fields, Bodies):
         operation["requestBody"] = {"required": True, "content": _own_bodies(route.fields)}
-    for status, shape in route.answers.items():
+    for status, shape in route.responses.items():
         operation["responses"][str(status)] = _answer(route, status, shape)
     for status, codes in _by_status((*route.errors, *_ANYWHERE)).items():
         if str(status) not in operation["responses"]:

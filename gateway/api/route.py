@@ -31,7 +31,7 @@ class Route:
     tag: str
     summary: str
     description: str
-    answers: Mapping[int, type[BaseModel] | None]
+    responses: Mapping[int, type[BaseModel] | None]
     """JSON body by status; None where the answer is no JSON, but of type `media`."""
     options: type[BaseModel] | None = NoOptions
     """Query parameters; None ignores the query."""

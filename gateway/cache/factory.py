@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_answers(
+async def open_cache(
     settings: Settings,
     inference: Inference,
     metrics: Metrics,

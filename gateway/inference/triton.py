@@ -6,7 +6,7 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
 from gateway.inference.client import TritonCalls
-from gateway.inference.version_index import VersionBook
+from gateway.inference.version_index import VersionIndex
 from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend import contract
 from triton_python_backend.needs import ensemble_for, outputs_for
@@ -18,7 +18,7 @@ class TritonInference:
     def __init__(self, address: str) -> None:
         self._address = address
         self._calls = TritonCalls(address)
-        self._versions = VersionBook(self._calls)
+        self._versions = VersionIndex(self._calls)
 
     async def analyse(
         self,

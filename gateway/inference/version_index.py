@@ -37,7 +37,7 @@ _LENGTHS_OF: Final = {
 Clock = Callable[[], float]
 
 
-class VersionBook:
+class VersionIndex:
     """Ids and versions of the ONNX stages, as the running server answers them."""
 
     def __init__(self, calls: TritonCalls, *, clock: Clock = time.monotonic) -> None:

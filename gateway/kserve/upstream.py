@@ -56,7 +56,7 @@ class TritonHttp:
     """Calls to Triton by HTTP; opened within a running event loop."""
 
     def __init__(
-        self, address: str | None, *, slots: AdmissionControl, slow: SlowGate, connections: int
+        self, address: str | None, *, admission: AdmissionControl, slow: SlowGate, connections: int
     ) -> None:
         """Call a server over at most `connections` connections.
 
@@ -64,7 +64,7 @@ class TritonHttp:
         slow: admits slow requests.
         """
         self._address = address
-        self._slots = slots
+        self._admission = admission
         self._slow = slow
         # answers are read as a whole, up to a limit; each caller has its own deadline
         self._session = aiohttp.ClientSession(
@@ -78,7 +78,7 @@ class TritonHttp:
 
     def check(self) -> None:
         """Raise InferenceUnavailableError if an inference would wait too long now."""
-        self._slots.check()
+        self._admission.check()
 
     async def get(self, path: str, *, deadline: Deadline) -> TritonAnswer:
         """Get a path of the server or a model; raises as `refusal`, and RequestTimeoutError."""
@@ -105,7 +105,7 @@ class TritonHttp:
         if request.is_slow:
             async with self._slow.turn(deadline):
                 return await self._call("POST", path, request, deadline)
-        with self._slots.take():
+        with self._admission.take():
             return await self._call("POST", path, request, deadline)
 
     async def _wait(self, work: Coroutine[Any, Any, TritonAnswer], seconds: float) -> TritonAnswer:

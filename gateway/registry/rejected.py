@@ -12,7 +12,7 @@ _BROKEN: Final = ("withdraw", "abort")
 """Actions that take a version out; a trial that a person aborts has no reason."""
 
 
-def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
+def read_rejected(home: Path) -> dict[tuple[str, str], str]:
     """Read the reasons by stage and version, where a withdrawal is the last action."""
     try:
         lines = (home / _JOURNAL).read_bytes().splitlines()
@@ -32,13 +32,13 @@ def read_withdrawn(home: Path) -> dict[tuple[str, str], str]:
     return found
 
 
-def with_withdrawn(
-    stages: tuple[StageStatus, ...], withdrawn: dict[tuple[str, str], str]
+def with_rejected(
+    stages: tuple[StageStatus, ...], rejected: dict[tuple[str, str], str]
 ) -> tuple[StageStatus, ...]:
     """Give the reason of each version that was taken out; add those that the engine never saw."""
 
     def shown(stage: StageStatus) -> StageStatus:
-        reasons = {number: why for (name, number), why in withdrawn.items() if name == stage.name}
+        reasons = {number: why for (name, number), why in rejected.items() if name == stage.name}
         listed = [
             StageVersion(each.version, "UNAVAILABLE", f"taken out: {reasons.pop(each.version)}")
             if each.version in reasons and not each.ready

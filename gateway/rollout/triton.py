@@ -13,7 +13,7 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.inference.answer import Array, read_beyond, read_faces, read_ids, read_rotation
 from gateway.inference.client import TritonCalls
-from gateway.inference.version_index import REFRESH_SECONDS, VersionBook, smallest_inputs
+from gateway.inference.version_index import REFRESH_SECONDS, VersionIndex, smallest_inputs
 from gateway.rollout.plan import Candidate, Plan
 from gateway.types import Analysis, Face, Need, StageStatus, Weights
 from triton_python_backend import contract
@@ -33,7 +33,7 @@ class TritonCandidate:
 
     def __init__(self, address: str) -> None:
         self._calls = TritonCalls(address)
-        self._versions = VersionBook(self._calls)
+        self._versions = VersionIndex(self._calls)
         self._known: Candidate | None = None
         self._seen: tuple[StageStatus, ...] = ()
         self._valid_until: Deadline | None = None

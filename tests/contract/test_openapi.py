@@ -58,7 +58,7 @@ def test_operation_names_are_unique(document):
 
 def test_every_route_with_a_json_body_has_an_example(document):
     for route in ROUTES:
-        for status, shape in route.answers.items():
+        for status, shape in route.responses.items():
             if shape is not None:
                 assert (route.method, route.path, status) in EXAMPLES
 
@@ -85,7 +85,7 @@ def test_every_error_status_is_described_as_a_problem(document):
         responses = document["paths"][route.path][route.method.lower()]["responses"]
         for code in (*route.errors, "internal"):
             status = PROBLEMS[code].status
-            if status not in route.answers:
+            if status not in route.responses:
                 content = responses[str(status)]["content"]["application/problem+json"]
                 assert code in content["examples"]
                 schema = validator(document, content["schema"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cache.factory import open_answers
+from gateway.cache.factory import open_cache
 from gateway.collections.intake import EnrolOptions, Intake, NamedImage
 from gateway.collections.search import SearchOptions
 from gateway.collections.service import Collections
@@ -39,7 +39,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with (
         edge_stores(tmp_path) as stores,
         BackgroundTasks() as background,
-        open_answers(Settings(), engine, metrics, background, release="t") as answers,
+        open_cache(Settings(), engine, metrics, background, release="t") as answers,
     ):
         assert answers is not None
         async with asyncio.timeout(30):
@@ -49,10 +49,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         pipeline = Pipeline(
             engine,
             limits=limits,
-            slots=AdmissionControl(8),
-            workers=workers,
+            admission=AdmissionControl(8),
+            cpu_pool=workers,
             metrics=metrics,
-            answers=answers,
+            cache=answers,
         )
         service, _ = collections_on(stores.vectors, stores.records, tmp_path, FakeEmbedder())
         async with service.running():

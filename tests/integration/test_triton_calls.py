@@ -13,7 +13,7 @@ from gateway.errors import (
     RequestTimeoutError,
 )
 from gateway.inference.triton import TritonInference
-from gateway.inference.version_index import VersionBook
+from gateway.inference.version_index import VersionIndex
 from gateway.types import Need
 from tests.support.grpc_triton import Script, running
 from triton_python_backend import contract
@@ -235,7 +235,7 @@ async def test_a_version_that_tells_no_id_spoils_no_answer(engine, script):
 
 async def test_an_old_book_is_read_anew_beside_the_request(engine, script):
     now = 0.0
-    book = VersionBook(engine._calls, clock=lambda: now)
+    book = VersionIndex(engine._calls, clock=lambda: now)
     await book.name("face_detection", 11, deadline=Deadline.after(5))
     script.versions["face_detection"] = {"2": 11}
     now = 31.0

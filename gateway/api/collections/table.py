@@ -45,7 +45,7 @@ COLLECTION_ROUTES: Final = (
         summary="Create a collection",
         description="The collection is empty; its first face binds it to the embedding space in "
         "service.",
-        answers={201: CollectionAnswer},
+        responses={201: CollectionAnswer},
         fields=routes.CREATE_BODY,
         errors=(*_STORED, "conflict", "unsupported_media_type", "insufficient_storage"),
     ),
@@ -57,7 +57,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="List collections",
         description="Sorted by name.",
-        answers={200: CollectionsOut},
+        responses={200: CollectionsOut},
         options=PageOptions,
         errors=_STORED,
     ),
@@ -70,7 +70,7 @@ COLLECTION_ROUTES: Final = (
         summary="Show a collection",
         description="Its settings, its numbers of faces and subjects, and the state of a move to "
         "another embedding space.",
-        answers={200: CollectionAnswer},
+        responses={200: CollectionAnswer},
         errors=_NAMED,
     ),
     Route(
@@ -82,7 +82,7 @@ COLLECTION_ROUTES: Final = (
         summary="Change a collection's settings",
         description="Fields that are left out do not change. Switching `keep` from `crop` to "
         "`none` deletes stored crops.",
-        answers={200: CollectionAnswer},
+        responses={200: CollectionAnswer},
         fields=routes.CHANGE_BODY,
         errors=(*_WRITES, "unsupported_media_type"),
     ),
@@ -95,7 +95,7 @@ COLLECTION_ROUTES: Final = (
         summary="Delete a collection",
         description="Deletes vectors, their copies, crops, cached answers and records before it "
         "answers with a receipt.",
-        answers={200: ReceiptOut},
+        responses={200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -110,7 +110,7 @@ COLLECTION_ROUTES: Final = (
         "refused; if all were, the answer is the problem of the first. With an `Idempotency-Key` "
         "header a repeated request gets the first answer again, for a day. With a raw `image/*` "
         "body the fields go into the query.",
-        answers={201: EnrolOut, 200: EnrolOut},
+        responses={201: EnrolOut, 200: EnrolOut},
         fields=faces.ENROL_BODY,
         errors=(*_WRITES, *_IMAGES, "low_quality", "several_faces"),
         idempotency=Idempotency(faces.enrolled_ids),
@@ -123,7 +123,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="List enrolled faces",
         description="Oldest first.",
-        answers={200: FaceListOut},
+        responses={200: FaceListOut},
         options=FaceListOptions,
         errors=_NAMED,
     ),
@@ -136,7 +136,7 @@ COLLECTION_ROUTES: Final = (
         summary="Delete a face",
         description="Deletes its vector, copy, crop and cached answers before it answers with a "
         "receipt.",
-        answers={200: ReceiptOut},
+        responses={200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -148,7 +148,7 @@ COLLECTION_ROUTES: Final = (
         summary="Show a stored crop",
         description="The aligned face, 112 x 112 pixels, as enrolled into a collection with "
         "`keep=crop`. The detail of a 404 says why there is none.",
-        answers={200: None},
+        responses={200: None},
         errors=_NAMED,
         media="image/png",
     ),
@@ -160,7 +160,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="List subjects",
         description="Sorted by name; `q` searches for words in names and external ids.",
-        answers={200: SubjectsOut},
+        responses={200: SubjectsOut},
         options=SubjectListOptions,
         errors=_NAMED,
     ),
@@ -172,7 +172,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="Show a subject",
         description="Its record and its number of faces.",
-        answers={200: SubjectAnswer},
+        responses={200: SubjectAnswer},
         errors=_NAMED,
     ),
     Route(
@@ -183,7 +183,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="Change a subject's record",
         description="Fields that are left out do not change; `metadata` is replaced as a whole.",
-        answers={200: SubjectAnswer},
+        responses={200: SubjectAnswer},
         fields=subjects.SUBJECT_BODY,
         errors=(*_NAMED, "unsupported_media_type", "insufficient_storage"),
     ),
@@ -195,7 +195,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="Delete a subject",
         description="Deletes its record and all its faces.",
-        answers={200: ReceiptOut},
+        responses={200: ReceiptOut},
         errors=_NAMED,
     ),
     Route(
@@ -208,7 +208,7 @@ COLLECTION_ROUTES: Final = (
         description="Searches for the faces of an image, or for an embedding with its space. "
         "Without a match `matches` is empty. With a raw `image/*` body the fields go into the "
         "query.",
-        answers={200: SearchOut},
+        responses={200: SearchOut},
         fields=faces.SEARCH_BODY,
         errors=(*_NAMED, "conflict", *_IMAGES),
     ),
@@ -220,7 +220,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="Cluster faces into identities",
         description="Starts a run in the background; while one is running it is returned instead.",
-        answers={202: ClusterRunOut},
+        responses={202: ClusterRunOut},
         fields=routes.CLUSTER_BODY,
         errors=(*_WRITES, "unsupported_media_type"),
     ),
@@ -232,7 +232,7 @@ COLLECTION_ROUTES: Final = (
         tag=_TAG,
         summary="Show the clusters",
         description="The progress of the latest run, and the clusters of the latest finished one.",
-        answers={200: ClustersOut},
+        responses={200: ClustersOut},
         options=PageOptions,
         errors=_NAMED,
     ),
@@ -246,7 +246,7 @@ COLLECTION_ROUTES: Final = (
         description="Needs stored crops of all faces. `start` answers 202 and continues in the "
         "background; searches use the old space until every face is in the new one. `rollback` "
         "and `finish` answer 200 when they are done.",
-        answers={202: CollectionAnswer, 200: CollectionAnswer},
+        responses={202: CollectionAnswer, 200: CollectionAnswer},
         fields=routes.MIGRATE_BODY,
         errors=(*_WRITES, "unsupported_media_type", "inference_unavailable", "timeout"),
     ),

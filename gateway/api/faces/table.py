@@ -26,7 +26,7 @@ FACE_ROUTES: Final = (
         summary="Rate the faces of an image",
         description="Returns the faces, largest first, each with its score. An image without a "
         "face is 422 `no_face`. If scoring is switched off, `score` and `score_range` are absent.",
-        answers={200: FacesOut},
+        responses={200: FacesOut},
         options=FaceOptions,
         fields=routes.IMAGE_FIELDS,
         errors=(*_IMAGE_ERRORS, "no_face"),
@@ -40,7 +40,7 @@ FACE_ROUTES: Final = (
         summary="Find the faces of an image",
         description="Like `/api/ml/score`, without the score. An image without a face is 200 with "
         "`faces: []`.",
-        answers={200: FacesOut},
+        responses={200: FacesOut},
         options=FaceOptions,
         fields=routes.IMAGE_FIELDS,
         errors=_IMAGE_ERRORS,
@@ -54,7 +54,7 @@ FACE_ROUTES: Final = (
         summary="Embed the faces of an image",
         description="Each face carries its `embedding`, a unit vector; `models.space` names its "
         "embedding space. An image without a face is 200 with `faces: []`.",
-        answers={200: FacesOut},
+        responses={200: FacesOut},
         options=FaceOptions,
         fields=routes.IMAGE_FIELDS,
         errors=_IMAGE_ERRORS,
@@ -68,7 +68,7 @@ FACE_ROUTES: Final = (
         summary="Compare the faces of two images",
         description="Compares the largest face of each image. `match` is `similarity >= "
         "threshold`. An image without a face is 422 `no_face`, whose `detail` names the image.",
-        answers={200: VerifyOut},
+        responses={200: VerifyOut},
         options=VerifyOptions,
         fields=routes.PAIR_FIELDS,
         errors=(*_IMAGE_ERRORS, "no_face"),

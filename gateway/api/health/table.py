@@ -16,7 +16,7 @@ HEALTH_ROUTES: Final = (
         tag="health",
         summary="Check liveness",
         description="200 while the process answers; checks nothing else.",
-        answers={200: LiveOut},
+        responses={200: LiveOut},
         errors=("invalid_request",),
     ),
     Route(
@@ -30,7 +30,7 @@ HEALTH_ROUTES: Final = (
         "version that answers and all versions that the inference server knows. A component that "
         "finding faces does not need (cache, vectors, records, portrait) is at worst `degraded`, "
         "and the service stays ready.",
-        answers={200: ReadyOut, 503: ReadyOut},
+        responses={200: ReadyOut, 503: ReadyOut},
         errors=("invalid_request",),
     ),
     Route(
@@ -41,7 +41,7 @@ HEALTH_ROUTES: Final = (
         tag="health",
         summary="Export metrics",
         description="In Prometheus' text format.",
-        answers={200: None},
+        responses={200: None},
         options=None,
         media="text/plain",
     ),

@@ -31,7 +31,7 @@ def _get(
         tag=_TAG,
         summary=summary,
         description=description,
-        answers={200: shape},
+        responses={200: shape},
         errors=errors,
     )
 
@@ -49,7 +49,7 @@ def _infer(path: str, handler: RouteHandler, summary: str) -> Route:
         "checked as on all routes. `Content-Encoding` may be gzip or deflate; the answer is "
         "compressed if `Accept-Encoding` names either. Shared memory and classification are not "
         "offered.",
-        answers={200: schemas.InferOut},
+        responses={200: schemas.InferOut},
         fields=_TENSORS,
         errors=_INFERS,
         more_media=(_BINARY,),

@@ -3,7 +3,7 @@
 from gateway.api.call import Answer, Call
 from gateway.api.models.serializers import candidate_out, stages_out
 from gateway.api.shapes import NoOptions
-from gateway.registry.rejected import read_withdrawn, with_withdrawn
+from gateway.registry.rejected import read_rejected, with_rejected
 from gateway.registry.version_metadata import VersionMetadata, read_version_metadata
 
 
@@ -18,12 +18,12 @@ async def models(call: Call[NoOptions, NoOptions]) -> Answer:
         dict[tuple[str, str], VersionMetadata | None], dict[tuple[str, str], str]
     ]:
         metadata = {key: read_version_metadata(repository, *key) for key in keys}
-        return metadata, read_withdrawn(services.settings.home)
+        return metadata, read_rejected(services.settings.home)
 
-    metadata, withdrawn = await services.cpu_pool.run(read_all, deadline=call.deadline)
+    metadata, rejected = await services.cpu_pool.run(read_all, deadline=call.deadline)
     return Answer(
         stages_out(
-            with_withdrawn(stages, withdrawn),
+            with_rejected(stages, rejected),
             request_id=call.request_id,
             metadata=metadata,
             calibration_of=services.calibrations.of_space,

@@ -17,7 +17,7 @@ MODEL_ROUTES: Final = (
         summary="List stages and versions",
         description="Lists the stages of the ensemble with their versions, as the inference "
         "server reports them, and what the importer recorded of their weights.",
-        answers={200: StagesOut},
+        responses={200: StagesOut},
         errors=("invalid_request", "inference_unavailable", "timeout"),
     ),
     Route(
@@ -30,7 +30,7 @@ MODEL_ROUTES: Final = (
         description="Compares the version that answers a share of the requests, or runs in "
         "shadow, with the one in service: latency, errors, faces found and differences, as "
         "counted by this process.",
-        answers={200: CandidateOut},
+        responses={200: CandidateOut},
         errors=("invalid_request",),
     ),
 )

@@ -25,20 +25,20 @@ def test_a_deadline_that_passed_is_an_error():
 
 
 def test_slots_refuse_one_more_and_are_released():
-    slots = AdmissionControl(2)
-    with slots.take(), slots.take():
-        assert slots.taken == 2
-        with pytest.raises(InferenceUnavailableError) as refusal, slots.take():
+    admission = AdmissionControl(2)
+    with admission.take(), admission.take():
+        assert admission.taken == 2
+        with pytest.raises(InferenceUnavailableError) as refusal, admission.take():
             pytest.fail("a third slot")
         assert refusal.value.retry_after_seconds == 1
-    assert slots.taken == 0
+    assert admission.taken == 0
 
 
 def test_a_slot_is_released_when_its_holder_fails():
-    slots = AdmissionControl(1)
-    with pytest.raises(ValueError, match="broken"), slots.take():
+    admission = AdmissionControl(1)
+    with pytest.raises(ValueError, match="broken"), admission.take():
         raise ValueError("broken")
-    assert slots.taken == 0
+    assert admission.taken == 0
 
 
 class Clock:
@@ -51,54 +51,54 @@ class Clock:
         return self.now
 
 
-def serve(slots: AdmissionControl, clock: Clock, *, times: int, seconds: float) -> None:
+def serve(admission: AdmissionControl, clock: Clock, *, times: int, seconds: float) -> None:
     """Admit `times` requests one after the other, each for `seconds`."""
     for _ in range(times):
-        with slots.take():
+        with admission.take():
             clock.now += seconds
 
 
 def test_a_request_that_would_wait_too_long_is_refused_with_retry_after():
     clock = Clock()
-    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
-    serve(slots, clock, times=200, seconds=0.3)
+    admission = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
+    serve(admission, clock, times=200, seconds=0.3)
     with ExitStack() as held:
         for _ in range(4):
-            held.enter_context(slots.take())
-        assert slots.expected_wait_seconds == pytest.approx(1.2)
-        with pytest.raises(InferenceUnavailableError) as refusal, slots.take():
+            held.enter_context(admission.take())
+        assert admission.expected_wait_seconds == pytest.approx(1.2)
+        with pytest.raises(InferenceUnavailableError) as refusal, admission.take():
             pytest.fail("the wait is too long")
         assert refusal.value.retry_after_seconds == 2
-        assert slots.taken == 4
+        assert admission.taken == 4
 
 
 def test_one_request_is_admitted_however_slow_answers_are():
     clock = Clock()
-    slots = AdmissionControl(100, max_wait_seconds=0.01, clock=clock)
-    serve(slots, clock, times=50, seconds=5.0)
-    assert slots.taken == 0
+    admission = AdmissionControl(100, max_wait_seconds=0.01, clock=clock)
+    serve(admission, clock, times=50, seconds=5.0)
+    assert admission.taken == 0
 
 
 def test_idle_time_does_not_count_as_slowness():
     clock = Clock()
-    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
+    admission = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
     for _ in range(50):
-        serve(slots, clock, times=1, seconds=0.1)
+        serve(admission, clock, times=1, seconds=0.1)
         clock.now += 60
     with ExitStack() as held:
         for _ in range(10):
-            held.enter_context(slots.take())
-        assert slots.expected_wait_seconds == pytest.approx(1.0)
+            held.enter_context(admission.take())
+        assert admission.expected_wait_seconds == pytest.approx(1.0)
 
 
 def test_faster_answers_admit_more_requests():
     clock = Clock()
-    slots = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
-    serve(slots, clock, times=100, seconds=2.0)
-    serve(slots, clock, times=200, seconds=0.05)
+    admission = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
+    serve(admission, clock, times=100, seconds=2.0)
+    serve(admission, clock, times=200, seconds=0.05)
     with ExitStack() as held:
         for _ in range(15):
-            held.enter_context(slots.take())
+            held.enter_context(admission.take())
 
 
 async def test_workers_run_beside_the_event_loop():

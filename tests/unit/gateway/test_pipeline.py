@@ -39,8 +39,8 @@ def pipeline(fake, metrics):
     yield Pipeline(
         fake,
         limits=ImageLimits(10**6, 1),
-        slots=AdmissionControl(4),
-        workers=workers,
+        admission=AdmissionControl(4),
+        cpu_pool=workers,
         metrics=metrics,
     )
     workers.close()
@@ -179,9 +179,9 @@ async def test_slow_pictures_wait_only_for_each_other(fake, metrics):
     pipeline = Pipeline(
         fake,
         limits=ImageLimits(10**6, 1),
-        slots=ordinary,
+        admission=ordinary,
         slow=SlowGate(gate, at_once=1),
-        workers=workers,
+        cpu_pool=workers,
         metrics=metrics,
     )
     fake.seconds = 0.05

@@ -28,7 +28,7 @@ DECLARED = {
     "tag": "x",
     "summary": "x",
     "description": "x",
-    "answers": {200: None},
+    "responses": {200: None},
 }
 
 
