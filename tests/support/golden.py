@@ -14,8 +14,8 @@ import pytest
 
 from tests.support import photos
 from tools.importing.network import load_network
-from tools.importing.prepared import Prepared
 from tools.importing.stages import arcface, scrfd
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import DETECTION
 from triton_python_backend.decoding import Picture, Pixels, decode
 from triton_python_backend.preprocess import make_closeup, make_frame

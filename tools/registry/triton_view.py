@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.settings import Settings
-from tools.serving.ports import triton_listeners
+from tools.listeners import triton_listeners
 
 _TIMEOUT_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.2

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
+from tools.listeners import gateway_listener, triton_listeners
 from tools.registry.version_store import VersionStore
 from tools.registry.watch import Watch
 from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log
 from tools.serving.part import Part
-from tools.serving.ports import check_free, gateway_listener, triton_listeners
+from tools.serving.ports import check_free
 from tools.serving.processes import clear_leftovers, record
 from tools.serving.state import (
     HomeLock,

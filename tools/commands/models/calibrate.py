@@ -11,9 +11,9 @@ from rich.table import Table
 
 from gateway.registry.calibration import CALIBRATION_FILE, Calibration
 from tools.commands.models.common import Context, Repository, opened
+from tools.errors import CalibrationError
 from tools.evaluation.det_curve import draw_det
 from tools.evaluation.embeddings import Embedded, embed_photos
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import Pair, read_pairs
 from tools.evaluation.rates import measure_rates
 from tools.registry.repository import SIDECAR_FILE, place_beside

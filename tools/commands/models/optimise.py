@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tools.commands.models.common import Repository, opened
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.serving.gpu_configs import VARIANTS, GpuConfigError, write_configs
 
 

@@ -10,9 +10,9 @@ from gateway.rollout.plan import Plan
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.errors import LifecycleError
 from tools.registry import candidates
 from tools.registry.candidates import Terms
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import gateway_answers, read_trial
 from tools.registry.triton_view import read_states, wait_for
 from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of

@@ -6,7 +6,7 @@ import json
 from gateway.collections.factory import open_records
 from gateway.errors import AurumError
 from gateway.settings import Settings
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from tools.registry.version_store import VersionStore
 from triton_python_backend import contract
 

@@ -13,9 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training.embedding.crops import CROP, VIEW
-
 Image = NDArray[np.uint8]
+
+CROP = 128
+"""Side of a cached crop, pixels: the view with a margin around it."""
+
+VIEW = 112
+"""Side of the view that the networks see, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
