@@ -25,7 +25,7 @@ async def serving(
     inference: Inference,
     embedder: ClosableEmbedder | None = None,
     tried: CandidateInference | None = None,
-    **settings,
+    **settings: Any,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
 
@@ -78,7 +78,7 @@ def form(**fields: bytes | str) -> FormData:
 
 
 async def post(
-    client: ClientSession, route: str, data: object = None, **more: object
+    client: ClientSession, route: str, data: object = None, **more: Any
 ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
     """Post to `/api/ml/<route>`; returns status, JSON body and headers."""
     async with client.post(f"/api/ml/{route}", data=data, **more) as response:
@@ -86,7 +86,7 @@ async def post(
 
 
 async def refused(
-    client: ClientSession, route: str, code: str, data: object = None, **more: object
+    client: ClientSession, route: str, code: str, data: object = None, **more: Any
 ) -> str:
     """Post what must be refused, as problem details with this code; returns the detail."""
     status, body, headers = await post(client, route, data, **more)
@@ -95,7 +95,7 @@ async def refused(
     assert set(body) == PROBLEM_KEYS
     assert headers["Content-Type"].startswith("application/problem+json")
     assert headers["X-Request-ID"] == body["request_id"]
-    return body["detail"]
+    return str(body["detail"])
 
 
 def sha256(data: bytes) -> str:
