@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateway.deadline import Deadline
-from gateway.errors import AurumError
+from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.rollout.plan import Candidate, Plan
 from gateway.types import Analysis, Face, Need, Weights
 from tests.support.fake_inference import FakeInference
@@ -82,6 +82,29 @@ class FakeCandidate:
         stage = candidate.plan.stage.removeprefix("face_")
         weights: dict[str, Any] = {stage: candidate.weights}
         return replace(analysis, faces=faces, **weights)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class NothingTried:
+    """A `CandidateInference` where there is no way to try a version."""
+
+    async def candidate(self, *, deadline: Deadline) -> Candidate | None:
+        """Nothing."""
+        return None
+
+    async def analyse(
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: Look = DEFAULT_LOOK,
+    ) -> Analysis:
+        """Refuse."""
+        raise InferenceUnavailableError("no version is being tried")
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -12,8 +12,9 @@ from gateway.api.middleware import PROBLEMS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
 from gateway.inference.base import Inference
-from gateway.rollout.base import CandidateInference, NothingTried
+from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
+from tests.support.fake_candidate import NothingTried
 
 LIMIT = 100_000
 """Bytes of an image that `client` takes."""

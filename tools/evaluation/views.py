@@ -43,21 +43,6 @@ class Recipe:
     """Chance that black beyond the photo's edge shows what another crop has there."""
 
 
-CLEAN = Recipe(
-    flip=0,
-    rotation=0,
-    scale=0,
-    shift=0,
-    shrink=0,
-    blur=0,
-    jpeg=0,
-    colour=0,
-    grey=0,
-    cover=0,
-    backdrop=0,
-)
-
-
 def make_view(
     crop: Image, *, flip: bool, side: int, recipe: Recipe, rng: np.random.Generator
 ) -> Image:

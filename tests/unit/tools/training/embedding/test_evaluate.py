@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.views import CLEAN
 from tools.evaluation.statistics import pearson, regression_report, with_interval
 from tools.evaluation.verification import accuracy_at_best
-from tools.evaluation.views import CLEAN, CROP, Recipe, fill_backdrop, make_batch
+from tools.evaluation.views import CROP, Recipe, fill_backdrop, make_batch
 from tools.training.embedding.crops import MARGIN, TEMPLATE, align, similarity_transform
 from tools.training.embedding.evaluate import hardest_others
 from tools.training.embedding.faces import SAME_PERSON, split

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from gateway.settings import CHECKOUT
+from tests.support.views import CLEAN
 from tests.support.weights import models_folder, why_no_weights
-from tools.evaluation.views import CLEAN, CROP, VIEW, Recipe, make_view
+from tools.evaluation.views import CROP, VIEW, Recipe, make_view
 from tools.training import common
 from tools.training.common import Budget
 from tools.training.embedding import jpeg, on_device
