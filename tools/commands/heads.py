@@ -19,7 +19,7 @@ from tools.evaluation.embeddings import Embedded, embed_photos
 from tools.evaluation.pairs import read_ratings
 from tools.importing.stages.head import SPACE_PROPERTY
 
-app = typer.Typer(no_args_is_help=True, help="Make scoring heads.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make scoring heads.")
 _FOLDS = 5
 _FEWEST = 20
 

@@ -25,11 +25,6 @@ STAGE = EMBEDDING_STAGE.name
 Url = Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(calibrate)
-
-
 def calibrate(
     pairs: Annotated[Path, typer.Argument(help="CSV: image_a,image_b,same (1 or 0).")],
     *,

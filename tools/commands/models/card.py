@@ -10,11 +10,6 @@ from rich.console import Console
 from tools.cards.render import render_card
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("card")(card)
-
-
 def card(
     measured: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="JSON that training has measured.")

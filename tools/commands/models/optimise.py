@@ -10,11 +10,6 @@ from tools.errors import WeightsError
 from tools.serving.gpu_configs import VARIANTS, GpuConfigError, write_configs
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(optimise)
-
-
 def optimise(
     folder: Annotated[Path, typer.Argument(help="Where they go, laid out as a repository.")],
     *,

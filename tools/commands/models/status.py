@@ -17,12 +17,6 @@ from tools.registry.version_store import STAGE_NAMES, stage_name
 from tools.registry.view import VersionView, view
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (status, verify):
-        app.command()(command)
-
-
 def status(*, repository: Repository = None) -> None:
     """Show every version: where it is, its id and space, its digest, what Triton says.
 

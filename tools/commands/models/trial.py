@@ -31,12 +31,6 @@ _POLL_SECONDS: Final = 0.1
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (promote, abort):
-        app.command()(command)
-
-
 def terms_of(canary: str | None, *, shadow: bool, by: Literal["request", "tenant"]) -> Terms | None:
     """Read the options of `activate`; None where the version goes into service at once.
 
@@ -90,7 +84,10 @@ def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
 
 
 def abort(*, repository: Repository = None) -> None:
-    """End the trial: the version in service answers all requests, the other one stays as it was."""
+    """End the trial: the version in service answers all requests again.
+
+    The version on trial stays as it was.
+    """
     with opened(repository) as context:
         plan = candidates.abort(context.version_store)
         now = context.version_store.newest(plan.stage)
