@@ -1,8 +1,9 @@
 # What a user and a developer run; everything needed is installed by tools/bootstrap.sh.
 PYTHON_IN_VENV := .venv/bin/python
+CPP_SOURCES := $(wildcard triton_python_backend/onnxruntime/*.cc triton_python_backend/onnxruntime/*.h)
 .DEFAULT_GOAL := help
 
-.PHONY: help run up down status test bench bench-vectors lint format docs constraints clean
+.PHONY: help run up down status test bench bench-vectors lint audit format docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,23 +36,32 @@ bench: ## measure the service beside insightface and by itself; MODELS=folder of
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format, types, layers
+lint: ## check style, format, types, layers, dead code, dependencies
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
 	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
+	$(PYTHON_IN_VENV) -m vulture
+	$(PYTHON_IN_VENV) -m deptry .
+	shellcheck tools/*.sh .ci/run
+	.venv/bin/clang-format --dry-run -Werror $(CPP_SOURCES)
+
+audit: ## look up known vulnerabilities of the pinned packages; needs the network
+	@tools/bootstrap.sh dev
+	@tools/audit.sh
 
 format: ## bring the code into its format
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check --fix .
 	$(PYTHON_IN_VENV) -m ruff format .
+	.venv/bin/clang-format -i $(CPP_SOURCES)
 
 docs: ## write the pages of docs/reference/ anew from the code
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 
-constraints: ## write constraints.txt anew from pyproject.toml
+constraints: ## write requirements/*.txt anew from pyproject.toml, with hashes
 	@tools/bootstrap.sh dev
 	tools/constraints.sh
 

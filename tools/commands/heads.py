@@ -17,6 +17,8 @@ from gateway.settings import load_settings
 from tools.errors import CalibrationError
 from tools.evaluation.embeddings import Embedded, embed_photos
 from tools.evaluation.pairs import read_ratings
+from tools.evaluation.statistics import mean_absolute_error, pearson
+from tools.heads.regression import Recipe, fit_regression, to_onnx
 from tools.importing.stages.head import SPACE_PROPERTY
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make scoring heads.")
@@ -80,13 +82,6 @@ def _usable(
 
 
 def _fit(vectors: Any, ratings: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    try:
-        # the extra `heads`; serving needs neither
-        from tools.evaluation.statistics import mean_absolute_error, pearson
-        from tools.heads.regression import Recipe, fit_regression, to_onnx
-    except ImportError as error:
-        message = "training needs scikit-learn: pip install scikit-learn"
-        raise CalibrationError(message) from error
     order = np.random.default_rng(0).permutation(len(ratings))
     predicted = np.zeros(len(ratings))
     for held in np.array_split(order, _FOLDS):

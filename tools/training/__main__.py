@@ -168,5 +168,16 @@ def ship(
     typer.echo("  python -m tools.golden model_repository --photos ../shared/data")
 
 
+def main() -> None:
+    """Run the command line; without its packages, name the extra and exit with status 1."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in {"gateway", "tools"}:
+            raise
+        typer.echo(f"error: training needs {error.name}: pip install 'aurum[train]'", err=True)
+        raise SystemExit(1) from error
+
+
 if __name__ == "__main__":
-    app()
+    main()

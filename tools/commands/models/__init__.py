@@ -75,7 +75,7 @@ COMMANDS = {
         f"{__name__}.reference",
         "reference",
         "Measure the newest versions on photos like yours, as the reference that drift is from.",
-        "models",
+        "serve",
     ),
     "card": Entry(
         f"{__name__}.card",
