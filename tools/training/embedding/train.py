@@ -30,8 +30,6 @@ from tools.training.common import (
     halves_pay,
     load_checkpoint,
     log,
-    progress,
-    save_checkpoint,
     seed_everything,
 )
 from tools.training.embedding.crops import normalise
@@ -40,6 +38,7 @@ from tools.training.embedding.mixing import mixture
 from tools.training.embedding.on_device import DeviceViews
 from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.warm_start import read_student
+from tools.training.loop import Learner, after_steps, run
 from tools.training.muon import Muon
 from tools.training.net2net import grow
 from tools.training.onnx_network import OnnxNetwork
@@ -145,12 +144,14 @@ def supply_from_device(faces: Faces, plan: Plan, recipe: Recipe, *, teacher: Pat
     return supply
 
 
-class Training:
-    """A student with its optimisers, able to stop and go on."""
+class Training(Learner[Student]):
+    """The student that learns."""
+
+    model_key = "student"
 
     def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
         seed_everything(plan.seed)
-        self.plan, self.folder, self.step = plan, folder, 0
+        self.plan, self.folder = plan, folder
         self.device = best_device()
         self.half = halves_pay(self.device.type)
         self.student = Student(shape).to(self.device, memory_format=torch.channels_last)
@@ -159,11 +160,13 @@ class Training:
         for name, weight in self.student.named_parameters():
             dense = weight.ndim == 4 and weight.shape[1] > 3
             (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
-        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
-            Muon(turned, lr=plan.muon_rate, half=self.half),
-            torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
+        muon = Muon(turned, lr=plan.muon_rate, half=self.half)
+        adam = torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98))
+        super().__init__(
+            self.student,
+            ((muon, plan.muon_rate), (adam, plan.adam_rate)),
+            budget=Budget(plan.steps, plan.minutes),
         )
-        self.budget = Budget(plan.steps, plan.minutes)
         self.curve = LearningCurve(folder / "curve.json")
 
     @property
@@ -171,32 +174,16 @@ class Training:
         """Where the run's latest state lies."""
         return self.folder / "last.pt"
 
-    def save(self) -> None:
-        """Writes weights, optimisers and the step."""
-        save_checkpoint(
-            self.checkpoint,
-            {
-                "step": self.step,
-                "plan": asdict(self.plan),
-                "shape": asdict(self.student.shape),
-                "student": self.student.state_dict(),
-                "optimisers": [one.state_dict() for one in self.optimisers],
-            },
-        )
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; `load_student` builds the network from it."""
+        return super().state() | {"plan": asdict(self.plan), "shape": asdict(self.student.shape)}
 
-    def resume(self) -> bool:
-        """Takes up the latest checkpoint; False where there is none."""
-        state = load_checkpoint(self.checkpoint)
-        if state is None:
-            return False
-        self.student.load_state_dict(state["student"])
-        for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            one.load_state_dict(saved)
-        self.step = state["step"]
-        # what has learnt to see 112 px is not to learn to see fewer again
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` has given."""
+        super().restore(state)
+        # a network that has learnt to see 112 px is not to learn to see fewer again
         self.plan = replace(self.plan, sides=state["plan"]["sides"])
         self.curve.load(up_to_step=self.step)
-        return True
 
     def start(self, path: Path, views: Tensor) -> None:
         """Grows the student of an ONNX file; its norms are settled on views [N,3,112,112].
@@ -206,19 +193,9 @@ class Training:
         """
         grow(read_student(path, views), self.student, block=Bottleneck, role=role)
 
-    @property
-    def over(self) -> bool:
-        """Whether steps or time are spent."""
-        return self.budget.done(self.step) >= 1
-
     def learn(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """One step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
         share = self.plan.rate(self.budget.done(self.step + 1))
-        for one, peak in zip(
-            self.optimisers, (self.plan.muon_rate, self.plan.adam_rate), strict=True
-        ):
-            for group in one.param_groups:
-                group["lr"] = peak * share
         self.student.train()
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -226,11 +203,7 @@ class Training:
         loss, cosine = distillation_loss(
             found.float(), targets.to(self.device), structure=self.plan.structure
         )
-        loss.backward()
-        for one in self.optimisers:
-            one.step()
-            one.zero_grad(set_to_none=True)
-        self.step += 1
+        self.descend(loss, share=share)
         return loss.detach(), cosine.detach()
 
 
@@ -299,7 +272,7 @@ def train(
     recipe = recipe or Recipe()
     faces = load_faces(cache)
     training = Training(plan, shape, folder=folder)
-    if resume and training.resume():
+    if resume and training.load(training.checkpoint):
         log(f"resumed at step {training.step}")
         plan = training.plan
     elif start is not None:
@@ -322,35 +295,38 @@ def train(
 
 
 def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
-    """Trains until the budget is spent, saving and measuring on the way and at the end."""
+    """Train until the budget is spent, saving and measuring on the way and at the end."""
     plan, budget = training.plan, training.budget
     probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
     started, first = time.monotonic(), training.step
     means = torch.zeros(2, device=training.device)
-    with progress() as bar:
-        task = bar.add_task("embedding", total=plan.steps, completed=training.step)
-        while not training.over:
-            side = plan.side(budget.done(training.step))
-            told = training.learn(*supply(training.step, side))
-            done = training.step
-            # read only where they are shown: a GPU need not wait for that
-            means.lerp_(torch.stack(told), 1 / min(50, done - first))
-            bar.update(task, completed=round(budget.done(done) * plan.steps))
-            if done % plan.save_every == 0 or training.over:
-                training.save()
-                loss, cosine = means.tolist()
-                rate = (done - first) * plan.batch / (time.monotonic() - started)
-                log(
-                    f"step {done}/{plan.steps} side {side} loss {loss:.4f}"
-                    f" cosine {cosine:.4f} {rate:.0f} faces/s"
-                )
-            if done % plan.measure_every == 0 or training.over:
-                loss, cosine = means.tolist()
-                values = measure(training.student, faces, probe, side=side)
-                log(json.dumps({name: round(value, 4) for name, value in values.items()}))
-                values |= {"loss": loss, "train_cosine": cosine}
-                training.curve.add(step=done, values=values)
-    training.save()
+
+    def advance() -> None:
+        side = plan.side(budget.done(training.step))
+        found = training.learn(*supply(training.step, side))
+        done = training.step
+        # read only where they are shown: a GPU need not wait for that
+        means.lerp_(torch.stack(found), 1 / min(50, done - first))
+        if done % plan.save_every == 0 or training.over:
+            loss, cosine = means.tolist()
+            rate = (done - first) * plan.batch / (time.monotonic() - started)
+            log(
+                f"step {done}/{plan.steps} side {side} loss {loss:.4f}"
+                f" cosine {cosine:.4f} {rate:.0f} faces/s"
+            )
+        if done % plan.measure_every == 0 or training.over:
+            loss, cosine = means.tolist()
+            values = measure(training.student, faces, probe, side=side)
+            log(json.dumps({name: round(value, 4) for name, value in values.items()}))
+            training.curve.add(step=done, values=values | {"loss": loss, "train_cosine": cosine})
+
+    run(
+        training,
+        advance,
+        title="embedding",
+        checkpoint=training.checkpoint,
+        due=after_steps(plan.save_every),
+    )
 
 
 def load_student(checkpoint: Path) -> Student:

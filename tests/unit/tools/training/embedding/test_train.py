@@ -93,9 +93,9 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
         pass
 
     # A run killed after a checkpoint and taken up again ends where an unbroken one does.
-    from tools.training.embedding import train as embedding
+    from tools.training import loop
 
-    saved, calls = embedding.save_checkpoint, []
+    saved, calls = loop.save_checkpoint, []
 
     def save_twice(path: Path, state: dict[str, object]) -> None:
         saved(path, state)
@@ -104,7 +104,7 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
             raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedding, "save_checkpoint", save_twice)
+        patch.setattr(loop, "save_checkpoint", save_twice)
         with pytest.raises(StoppedError):
             train(cache=cache, folder=out, plan=plan(24), shape=SMALL, resume=False)
     assert torch.load(out / "last.pt", weights_only=False)["step"] == 16
