@@ -37,8 +37,9 @@ subset() {
 
 sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1+cpu/p' pyproject.toml | sort -u >"$folder/torch.in"
 compile "$folder/all" --generate-hashes --upgrade --extra dev pyproject.toml "$folder/torch.in"
-# bootstrap.sh takes PyTorch from where it is; only what it needs is listed
-awk '/^[^ ]/ { keep = $0 !~ /^torch==/ } keep' "$folder/all" >"$folder/dev"
+# this project itself is not listed, and of PyTorch only what it needs: bootstrap.sh takes the build
+# for processors from where it is
+awk '/^[^ ]/ { keep = /^[a-z0-9._-]+==/ && !/^torch==/ } keep' "$folder/all" >"$folder/dev"
 write dev "$folder/dev" "Exact versions of everything in .venv, tested together."
 
 compile "$folder/run.names" --extra serve --extra client --constraint "$folder/dev" pyproject.toml
