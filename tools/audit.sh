@@ -10,7 +10,7 @@ trap 'rm -f "$output"' EXIT
 found=0
 for file in requirements/*.txt; do
     # all that is installed is in the file, with hashes: nothing has to be resolved
-    if .venv/bin/python -m pip_audit --disable-pip --require-hashes --requirement "$file" \
+    if .venv/bin/python -m pip_audit --strict --disable-pip --require-hashes --requirement "$file" \
         >"$output" 2>&1; then
         printf '%s: no known vulnerability\n' "$file"
     elif grep -q '^Found [0-9]* known vulnerabilit' "$output"; then

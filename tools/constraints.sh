@@ -30,7 +30,7 @@ write() {
 subset() {
     awk -F== '
         NR == FNR { if (NF == 2) wanted[$1] = 1; next }
-        /^[^ #]/ { keep = $1 in wanted }
+        !/^ / { keep = $1 in wanted }
         keep
     ' "$1" "$folder/dev"
 }
@@ -39,7 +39,7 @@ sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1+cpu/p' pyproject.toml | sort -u >"$folder
 compile "$folder/all" --generate-hashes --upgrade --extra dev pyproject.toml "$folder/torch.in"
 # this project itself is not listed, and of PyTorch only what it needs: bootstrap.sh takes the build
 # for processors from where it is
-awk '/^[^ ]/ { keep = /^[a-z0-9._-]+==/ && !/^torch==/ } keep' "$folder/all" >"$folder/dev"
+awk '!/^ / { keep = /^[a-z0-9._-]+==/ && !/^torch==/ } keep' "$folder/all" >"$folder/dev"
 write dev "$folder/dev" "Exact versions of everything in .venv, tested together."
 
 compile "$folder/run.names" --extra serve --extra client --constraint "$folder/dev" pyproject.toml
