@@ -16,7 +16,7 @@ from tools.evaluation.held_out import held_out
 from tools.evaluation.references import measure, write
 from tools.golden.answers import answer, record
 from tools.packs.manifest import MANIFEST, refresh_built_in
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
+from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_metadata, versions
 from triton_python_backend.contract import ONNX_STAGES
 
 SHIPPED = CHECKOUT / "model_repository"
@@ -35,13 +35,13 @@ def main(
     for stage in ONNX_STAGES:
         for number in versions(repository / stage.name):
             folder = repository / stage.name / str(number)
-            card = read_version_metadata(folder / SIDECAR_FILE)
+            metadata = read_version_metadata(folder / METADATA_FILE)
             path = folder / MODEL_FILE
             found = answer(
-                stage.name, path.read_bytes(), path, space=card.space, width=card.dimension
+                stage.name, path.read_bytes(), path, space=metadata.space, width=metadata.dimension
             )
-            record(stage.name, found, source=card.source.file)
-            out.print(f"{stage.name} {found.id} ({card.source.file})")
+            record(stage.name, found, source=metadata.source.file)
+            out.print(f"{stage.name} {found.id} ({metadata.source.file})")
     if repository.resolve() == SHIPPED:
         refresh_built_in(repository)
         out.print(f"{MANIFEST.name}: sizes and digests of the built-in networks")

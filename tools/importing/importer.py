@@ -11,10 +11,10 @@ from tools.importing.stages import arcface, head, scrfd
 from tools.importing.stages.arcface import Normalisation
 from tools.registry.prepared import Prepared
 from tools.registry.repository import (
-    SIDECAR_FILE,
-    ModelCard,
+    METADATA_FILE,
     Reserved,
-    newest_card,
+    VersionMetadata,
+    newest_metadata,
     place,
     read_version_metadata,
     space_of,
@@ -87,7 +87,7 @@ def import_weights(
     quantize: Quantize = as_it_is,
     examine: Examine = lambda _: None,
     version_store: Path | None = None,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Check every file, then place all of them.
 
     Args:
@@ -143,16 +143,16 @@ def _space_of_head(
     if told is None and embedding is not None:
         return embedding.identity, embedding.dimension
     if told is None or told == ACTIVE:
-        card = newest_card(stage)
-        if card is None:
+        metadata = newest_metadata(stage)
+        if metadata is None:
             raise WeightsError(
                 f"{network.path}: import an embedding first or with it, or name the space that "
                 "the head was trained in with --space"
             )
-        return space_of(card), card.dimension
+        return space_of(metadata), metadata.dimension
     if told.isdecimal() and len(told) < 16:
-        card = read_version_metadata(stage / told / SIDECAR_FILE)
-        return space_of(card), card.dimension
+        metadata = read_version_metadata(stage / told / METADATA_FILE)
+        return space_of(metadata), metadata.dimension
     try:
         space = parse_id(told)
     except ValueError as error:
@@ -164,6 +164,8 @@ def _known_dimension(space: int, embedding: Prepared | None, stage: Path) -> int
     if embedding is not None and embedding.identity == space:
         return embedding.dimension
     sidecars = [
-        read_version_metadata(path) for path in sorted(stage.glob(f"[1-9]*/{SIDECAR_FILE}"))
+        read_version_metadata(path) for path in sorted(stage.glob(f"[1-9]*/{METADATA_FILE}"))
     ]
-    return next((card.dimension for card in sidecars if card.id == format_id(space)), None)
+    return next(
+        (metadata.dimension for metadata in sidecars if metadata.id == format_id(space)), None
+    )

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.errors import ConfigurationError
 from tools.errors import WeightsError
 from tools.importing.importer import Order, Progress, import_weights
-from tools.registry.repository import ModelCard, versions
+from tools.registry.repository import VersionMetadata, versions
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING, Stage
 
 
@@ -76,7 +76,7 @@ def import_missing(
     *,
     head: Path | None = None,
     progress: Progress = lambda _: None,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Import weights for each stage that has no version yet; stages that have one are left.
 
     Args:
@@ -92,7 +92,7 @@ def import_missing(
         ConfigurationError: if weights are missing and cannot be had; it says how to get them.
     """
     missing = [item for item in STARTERS if not versions(repository / item.stage.name)]
-    placed: list[ModelCard] = []
+    placed: list[VersionMetadata] = []
     try:
         found = find_starter_weights(_folder(mirror)) if missing and mirror else {}
         lacking = [item for item in missing if item.stage.name not in found]

@@ -16,8 +16,8 @@ from tools.evaluation.det_curve import draw_det
 from tools.evaluation.embeddings import Embedded, embed_photos
 from tools.evaluation.pairs import Pair, read_pairs
 from tools.evaluation.rates import measure_rates
-from tools.registry.repository import SIDECAR_FILE, place_beside
-from tools.registry.view import card_of
+from tools.registry.repository import METADATA_FILE, place_beside
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE
 
 _SHOWN = (0.1, 0.01, 1e-3, 1e-4)
@@ -77,8 +77,8 @@ def _measure(labelled: list[Pair], embedded: Embedded, source: Path) -> Calibrat
 def _folder(context: Context, space: str) -> Path:
     for version in reversed(context.version_store.placed_versions(STAGE)):
         folder = context.version_store.placed(STAGE, version)
-        card = card_of(folder / SIDECAR_FILE)
-        if card is not None and card.id == space:
+        metadata = metadata_of(folder / METADATA_FILE)
+        if metadata is not None and metadata.id == space:
             return folder
     raise CalibrationError(
         f"no version of {STAGE} in {context.version_store.repository} makes space {space}"

@@ -9,9 +9,14 @@ from tools.golden.answers import answer
 from tools.golden.check import SAME_COSINE, check_golden, cosine
 from tools.registry.dry_run import check_version
 from tools.registry.prepared import Prepared
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.registry.repository import (
+    METADATA_FILE,
+    MODEL_FILE,
+    VersionMetadata,
+    read_version_metadata,
+)
 from tools.registry.version_store import VersionStore
-from tools.registry.view import card_of
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, format_id
 
 STAGE = EMBEDDING_STAGE.name
@@ -21,7 +26,7 @@ STAGE = EMBEDDING_STAGE.name
 class Original:
     """The version whose space a re-export shall take over."""
 
-    card: ModelCard
+    metadata: VersionMetadata
     graph: bytes
     path: Path
 
@@ -31,7 +36,7 @@ def original(version_store: VersionStore, version: int) -> Original:
     for folder in (version_store.placed(STAGE, version), version_store.kept(STAGE, version)):
         if (folder / MODEL_FILE).is_file():
             path = folder / MODEL_FILE
-            return Original(read_version_metadata(folder / SIDECAR_FILE), path.read_bytes(), path)
+            return Original(read_version_metadata(folder / METADATA_FILE), path.read_bytes(), path)
     raise LifecycleError(f"{STAGE} has no version {version} whose space could be taken over")
 
 
@@ -56,12 +61,12 @@ def check_before_service(stage: str, folder: Path) -> None:
         LifecycleError: if anything is wrong with it.
     """
     check_version(stage, folder)
-    card = card_of(folder / SIDECAR_FILE)
-    if card is None:
+    metadata = metadata_of(folder / METADATA_FILE)
+    if metadata is None:
         return
     path = folder / MODEL_FILE
     try:
-        check_golden(stage, path.read_bytes(), path, space=card.space, width=card.dimension)
+        check_golden(stage, path.read_bytes(), path, space=metadata.space, width=metadata.dimension)
     except WeightsError as error:
         raise LifecycleError(str(error)) from error
 
@@ -72,6 +77,6 @@ def _prove_same_space(item: Prepared, same: Original) -> None:
     measured = cosine(found.values, wanted.values)
     if measured < SAME_COSINE:
         raise WeightsError(
-            f"{item.source} is no re-export of version {same.card.version}: the golden crops come "
-            f"out at a cosine of {measured:.4f} to it, {SAME_COSINE} was expected"
+            f"{item.source} is no re-export of version {same.metadata.version}: the golden "
+            f"crops come out at a cosine of {measured:.4f} to it, {SAME_COSINE} was expected"
         )

@@ -15,7 +15,7 @@ from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
 from tools.registry.changes import note_import, refuse_while_tried
 from tools.registry.changes import opened as journal_opened
-from tools.registry.repository import ModelCard, space_of
+from tools.registry.repository import VersionMetadata, space_of
 from tools.registry.version_store import STAGE_NAMES
 
 
@@ -59,7 +59,7 @@ def import_command(
         )
     with opened(repository) as context:
         same = None if same_space_as is None else original(context.version_store, same_space_as)
-        same_space = None if same is None else space_of(same.card)
+        same_space = None if same is None else space_of(same.metadata)
         lighter = quantizer(
             context,
             int8=int8,
@@ -79,11 +79,11 @@ def import_command(
             finished=in_service(context, same_space=same_space) if anew else (),
             same_space=same_space,
         )
-        cards = place(context, order, same=same, lighter=lighter, keep=keep)
-        show(context, cards, title="kept" if keep else "placed")
-        show_accuracy(context, cards)
-        for card in cards:
-            tell_when_served(context, card.stage, card.version, seconds=wait)
+        placed = place(context, order, same=same, lighter=lighter, keep=keep)
+        show(context, placed, title="kept" if keep else "placed")
+        show_accuracy(context, placed)
+        for new in placed:
+            tell_when_served(context, new.stage, new.version, seconds=wait)
 
 
 def place(
@@ -93,7 +93,7 @@ def place(
     same: Original | None = None,
     lighter: Quantizer | None = None,
     keep: bool = False,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Import an order and write it into the journal; with `keep`, out of service."""
     version_store = context.version_store
     with journal_opened(version_store), context.errors.status("importing") as status:
@@ -103,7 +103,7 @@ def place(
         if lighter is not None:
             lighter.progress = status.update
         before = {stage: version_store.newest(stage) for stage in STAGE_NAMES}
-        cards = import_weights(
+        placed = import_weights(
             order,
             version_store.repository,
             lambda text: status.update(text),
@@ -112,18 +112,18 @@ def place(
             examine=examine(same),
             version_store=version_store.kept_folder if keep else None,
         )
-        for card in [] if keep else cards:
-            note_import(version_store, card.stage, card.version, before=before[card.stage])
-    return cards
+        for new in [] if keep else placed:
+            note_import(version_store, new.stage, new.version, before=before[new.stage])
+    return placed
 
 
-def show(context: Context, cards: list[ModelCard], *, title: str = "placed") -> None:
+def show(context: Context, placed: list[VersionMetadata], *, title: str = "placed") -> None:
     """Print what was placed."""
     table = Table(title=title)
     for heading in ("stage", "version", "id"):
         table.add_column(heading, no_wrap=True)
     for heading in ("network", "made from"):
         table.add_column(heading, overflow="fold")
-    for card in cards:
-        table.add_row(card.stage, str(card.version), card.id, card.network, card.source.file)
+    for new in placed:
+        table.add_row(new.stage, str(new.version), new.id, new.network, new.source.file)
     context.out.print(table)

@@ -13,7 +13,7 @@ from tools.registry import changes
 from tools.registry.version_store import VersionStore, stage_name
 from triton_python_backend import contract
 
-_SIDECAR = "model.json"
+_METADATA_FILE = "model.json"
 
 
 def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
@@ -73,7 +73,7 @@ async def _inhabitants(settings: Settings, space: str) -> list[str]:
 
 def _space(version_store: VersionStore, stage: str, version: int) -> str | None:
     for folder in (version_store.placed(stage, version), version_store.kept(stage, version)):
-        sidecar = folder / _SIDECAR
+        sidecar = folder / _METADATA_FILE
         if sidecar.exists():
             space = json.loads(sidecar.read_text()).get("id")
             return space if isinstance(space, str) else None

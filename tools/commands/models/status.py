@@ -88,14 +88,18 @@ def _table(versions: list[VersionView]) -> Table:
     for heading in ("id", "space", "digest", "Triton"):
         table.add_column(heading, overflow="fold")
     for each in versions:
-        card, state = each.card, each.state
+        metadata, state = each.metadata, each.state
         said = each.note if state is None else f"{state.state} {state.reason}".strip()
-        space = "" if card is None else card.space or (card.id if card.dimension else "")
+        space = (
+            ""
+            if metadata is None
+            else metadata.space or (metadata.id if metadata.dimension else "")
+        )
         table.add_row(
             each.stage,
             str(each.version),
             each.place,
-            "" if card is None else card.id,
+            "" if metadata is None else metadata.id,
             space,
             each.digest,
             said,
