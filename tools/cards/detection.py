@@ -8,7 +8,7 @@ from typing import Any, Final
 from tools.cards.parts import LICENCE, Metrics, facts, table
 
 _LAST_WORD: Final = "last-word"
-"""`tools.training.detection.splits.Part.LAST_WORD`, as the metrics name it."""
+"""`tools.training.detection.splits.Split.LAST_WORD`, as the metrics name it."""
 _HELD_OUT: Final = {
     "composed": "composed scenes",
     "people_scenes": "scenes with people",

@@ -84,8 +84,8 @@ def embedding(
     from tools.training.embedding.student import Shape
 
     torch.set_num_threads(threads)
-    usual = training.Plan()
-    plan = training.Plan(
+    usual = training.TrainSettings()
+    settings = training.TrainSettings(
         steps=steps,
         minutes=minutes,
         batch=batch,
@@ -98,7 +98,7 @@ def embedding(
     checkpoint = training.train(
         cache=cache,
         folder=out,
-        plan=plan,
+        settings=settings,
         shape=Shape(),
         resume=resume,
         start=start,

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 
 TEACHER = "scrfd_2.5g_bnkps.onnx"
 """Whose boxes and landmarks are learnt."""
@@ -66,8 +66,8 @@ def command(
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
     note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
     part: Annotated[
-        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
-    ] = Part.LAST_WORD,
+        Split, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
+    ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
@@ -132,7 +132,7 @@ def measure(
     group_photo: Path | None,
     composed: int,
     photos: int,
-    part: Part,
+    part: Split,
 ) -> dict[str, Any]:
     """Measure a raw detector for its card; what of it is not `evaluate.evaluate`'s is its file."""
     from tools.importing.network import load_network

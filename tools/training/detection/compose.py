@@ -13,7 +13,7 @@ import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
 from tools.training.detection.data import FacePhotos, Scene, load_faces, load_scenes
-from tools.training.detection.distractors import doodled
+from tools.training.detection.distractors import with_distractors
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
     Sample,
@@ -177,7 +177,7 @@ class Composer:
         """Make a picture without faces, of `_plain_background` and doodles."""
         image = self._plain_background(rng, size)
         if self._doodles and rng.random() < self._doodles:
-            return doodled(image, rng)
+            return with_distractors(image, rng)
         return image
 
     def _plain_background(self, rng: np.random.Generator, size: int) -> ByteArray:

@@ -15,7 +15,7 @@ from tools.training.common import (
     Budget,
     LearningCurve,
     best_device,
-    halves_pay,
+    bfloat16_pays,
     load_checkpoint,
     seed_everything,
 )
@@ -57,7 +57,7 @@ class Trainer(Learner[LiteDetector]):
         self.settings = settings
         self.config = config
         self.device = best_device()
-        self.half = halves_pay(self.device.type)
+        self.half = bfloat16_pays(self.device.type)
         model = LiteDetector(config).to(memory_format=torch.channels_last)
         self.model = model.to(self.device).train()
         turned, plain = split_weights(self.model)

@@ -27,7 +27,7 @@ from tools.training.common import (
     Budget,
     LearningCurve,
     best_device,
-    halves_pay,
+    bfloat16_pays,
     load_checkpoint,
     log,
     seed_everything,
@@ -45,7 +45,7 @@ from tools.training.onnx_network import OnnxNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainSettings:
     """One training run."""
 
     steps: int = 5000
@@ -96,11 +96,11 @@ def distillation_loss(
     return 1 - cosine + structure * gap.square().mean(), cosine
 
 
-def places_of(step: int, *, count: int, plan: Plan) -> NDArray[np.int64]:
+def places_of(step: int, *, count: int, settings: TrainSettings) -> NDArray[np.int64]:
     """Places among `count` faces that a step sees; every epoch is a shuffle of its own."""
-    epoch, place = divmod(step, max(1, count // plan.batch))
-    order = np.random.default_rng((plan.seed, 1, epoch)).permutation(count)
-    return order[place * plan.batch : (place + 1) * plan.batch]
+    epoch, place = divmod(step, max(1, count // settings.batch))
+    order = np.random.default_rng((settings.seed, 1, epoch)).permutation(count)
+    return order[place * settings.batch : (place + 1) * settings.batch]
 
 
 def draw(
@@ -118,13 +118,13 @@ def draw(
     return np.stack(crops), targets / np.linalg.norm(targets, axis=1, keepdims=True)
 
 
-def supply_views(faces: Faces, plan: Plan, recipe: Recipe) -> Supply:
+def supply_views(faces: Faces, settings: TrainSettings, recipe: Recipe) -> Supply:
     """Views made on the processor, face by face."""
-    mixed = round(plan.mixed * plan.batch) if len(faces.mixed) else 0
+    mixed = round(settings.mixed * settings.batch) if len(faces.mixed) else 0
 
     def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng((plan.seed, 2, step))
-        places = places_of(step, count=len(faces.train), plan=plan)
+        rng = np.random.default_rng((settings.seed, 2, step))
+        places = places_of(step, count=len(faces.train), settings=settings)
         crops, targets = draw(faces, places, mixed=mixed, rng=rng)
         views, _ = make_batch(crops, np.arange(len(crops)), side=side, recipe=recipe, rng=rng)
         return to_tensor(views), torch.from_numpy(targets)
@@ -132,14 +132,16 @@ def supply_views(faces: Faces, plan: Plan, recipe: Recipe) -> Supply:
     return supply
 
 
-def supply_from_device(faces: Faces, plan: Plan, recipe: Recipe, *, teacher: Path) -> Supply:
+def supply_from_device(
+    faces: Faces, settings: TrainSettings, recipe: Recipe, *, teacher: Path
+) -> Supply:
     """Views made on the GPU, in batches."""
     network = OnnxNetwork(teacher).to(best_device())
     crops = np.asarray(faces.crops[faces.train])
-    views = DeviceViews(crops, teacher=network, recipe=recipe, mixed=plan.mixed)
+    views = DeviceViews(crops, teacher=network, recipe=recipe, mixed=settings.mixed)
 
     def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
-        return views.make(plan.batch, side=side, seed=plan.seed * 10**7 + step)
+        return views.make(settings.batch, side=side, seed=settings.seed * 10**7 + step)
 
     return supply
 
@@ -149,23 +151,23 @@ class Training(Learner[Student]):
 
     model_key = "student"
 
-    def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
-        seed_everything(plan.seed)
-        self.plan, self.folder = plan, folder
+    def __init__(self, settings: TrainSettings, shape: Shape, *, folder: Path) -> None:
+        seed_everything(settings.seed)
+        self.settings, self.folder = settings, folder
         self.device = best_device()
-        self.half = halves_pay(self.device.type)
+        self.half = bfloat16_pays(self.device.type)
         self.student = Student(shape).to(self.device, memory_format=torch.channels_last)
         turned: list[Tensor] = []
         plain: list[Tensor] = []
         for name, weight in self.student.named_parameters():
             dense = weight.ndim == 4 and weight.shape[1] > 3
             (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
-        muon = Muon(turned, lr=plan.muon_rate, half=self.half)
-        adam = torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98))
+        muon = Muon(turned, lr=settings.muon_rate, half=self.half)
+        adam = torch.optim.AdamW(plain, lr=settings.adam_rate, weight_decay=0.01, betas=(0.9, 0.98))
         super().__init__(
             self.student,
-            ((muon, plan.muon_rate), (adam, plan.adam_rate)),
-            budget=Budget(plan.steps, plan.minutes),
+            ((muon, settings.muon_rate), (adam, settings.adam_rate)),
+            budget=Budget(settings.steps, settings.minutes),
         )
         self.curve = LearningCurve(folder / "curve.json")
 
@@ -176,13 +178,16 @@ class Training(Learner[Student]):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; `load_student` builds the network from it."""
-        return super().state() | {"plan": asdict(self.plan), "shape": asdict(self.student.shape)}
+        return super().state() | {
+            "plan": asdict(self.settings),
+            "shape": asdict(self.student.shape),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what `state` has given."""
         super().restore(state)
         # a network that has learnt to see 112 px is not to learn to see fewer again
-        self.plan = replace(self.plan, sides=state["plan"]["sides"])
+        self.settings = replace(self.settings, sides=state["plan"]["sides"])
         self.curve.load(up_to_step=self.step)
 
     def start(self, path: Path, views: Tensor) -> None:
@@ -195,13 +200,13 @@ class Training(Learner[Student]):
 
     def learn(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """One step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
-        share = self.plan.rate(self.budget.done(self.step + 1))
+        share = self.settings.rate(self.budget.done(self.step + 1))
         self.student.train()
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             found = self.student(views)
         loss, cosine = distillation_loss(
-            found.float(), targets.to(self.device), structure=self.plan.structure
+            found.float(), targets.to(self.device), structure=self.settings.structure
         )
         self.descend(loss, share=share)
         return loss.detach(), cosine.detach()
@@ -249,39 +254,39 @@ def train(
     *,
     cache: Path,
     folder: Path,
-    plan: Plan,
+    settings: TrainSettings,
     shape: Shape,
     resume: bool,
     start: Path | None = None,
     recipe: Recipe | None = None,
     teacher: Path | None = None,
 ) -> Path:
-    """Trains to the end of the plan; returns the checkpoint's path.
+    """Train until the budget is spent; returns the checkpoint's path.
 
     Args:
         cache: what `crops` prepared.
         folder: checkpoints, curve and log of this run.
-        plan: steps or minutes, rates and sides.
+        settings: steps or minutes, rates and sides.
         shape: the student's widths and depths.
         recipe: how views are degraded.
-        resume: go on from the folder's checkpoint, with this plan's rates and steps, and
+        resume: go on from the folder's checkpoint, with the rates and steps given here, and
             the sides of its own.
         start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
         teacher: raw ONNX of the teacher, which is asked about every view where there is a GPU.
     """
     recipe = recipe or Recipe()
     faces = load_faces(cache)
-    training = Training(plan, shape, folder=folder)
+    training = Training(settings, shape, folder=folder)
     if resume and training.load(training.checkpoint):
         log(f"resumed at step {training.step}")
-        plan = training.plan
+        settings = training.settings
     elif start is not None:
-        some = np.random.default_rng(plan.seed).choice(faces.train, plan.batch)
+        some = np.random.default_rng(settings.seed).choice(faces.train, settings.batch)
         training.start(start, torch.from_numpy(normalise(np.asarray(faces.crops[some]))))
     if training.device.type == "cuda" and teacher is not None:
-        supply = supply_from_device(faces, plan, recipe, teacher=teacher)
+        supply = supply_from_device(faces, settings, recipe, teacher=teacher)
     else:
-        supply = supply_views(faces, plan, recipe)
+        supply = supply_views(faces, settings, recipe)
     run_steps(training, supply, faces)
     training.curve.draw(
         title="face_embedding lite",
@@ -296,25 +301,25 @@ def train(
 
 def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
     """Train until the budget is spent, saving and measuring on the way and at the end."""
-    plan, budget = training.plan, training.budget
+    settings, budget = training.settings, training.budget
     probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
     started, first = time.monotonic(), training.step
     means = torch.zeros(2, device=training.device)
 
     def advance() -> None:
-        side = plan.side(budget.done(training.step))
+        side = settings.side(budget.done(training.step))
         found = training.learn(*supply(training.step, side))
         done = training.step
         # read only where they are shown: a GPU need not wait for that
         means.lerp_(torch.stack(found), 1 / min(50, done - first))
-        if done % plan.save_every == 0 or training.over:
+        if done % settings.save_every == 0 or training.over:
             loss, cosine = means.tolist()
-            rate = (done - first) * plan.batch / (time.monotonic() - started)
+            rate = (done - first) * settings.batch / (time.monotonic() - started)
             log(
-                f"step {done}/{plan.steps} side {side} loss {loss:.4f}"
+                f"step {done}/{settings.steps} side {side} loss {loss:.4f}"
                 f" cosine {cosine:.4f} {rate:.0f} faces/s"
             )
-        if done % plan.measure_every == 0 or training.over:
+        if done % settings.measure_every == 0 or training.over:
             loss, cosine = means.tolist()
             values = measure(training.student, faces, probe, side=side)
             log(json.dumps({name: round(value, 4) for name, value in values.items()}))
@@ -325,7 +330,7 @@ def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
         advance,
         title="embedding",
         checkpoint=training.checkpoint,
-        due=after_steps(plan.save_every),
+        due=after_steps(settings.save_every),
     )
 
 
@@ -349,7 +354,7 @@ def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
 
 
 def describe(checkpoint: Path, *, note: str = "") -> dict[str, Any]:
-    """The plan and the size of a checkpoint's student, and what else its card must say."""
+    """The settings and the size of a checkpoint's student, and what else its card must say."""
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(checkpoint)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
 from tools.training.detection.command import TEACHER, measure
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 
 FILES = 20
 """Of dataset, some thousand faces each."""
@@ -42,8 +42,8 @@ def command(
     group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
     note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
     part: Annotated[
-        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
-    ] = Part.LAST_WORD,
+        Split, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
+    ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
@@ -55,7 +55,7 @@ def command(
     from tools.training.detection.data import prepare
     from tools.training.landmarks import dataset
     from tools.training.landmarks.export import join
-    from tools.training.landmarks.train import Plan, train
+    from tools.training.landmarks.train import TrainSettings, train
 
     torch.set_num_threads(threads)
     prepare(data=data, teacher=models / TEACHER, cache=cache)
@@ -76,8 +76,8 @@ def command(
         ):
             kept.append(dataset.load(path))
     taught = dataset.joined(kept)
-    plan = Plan(steps=steps, minutes=minutes, seed=seed)
-    refiner, done = train(taught, out=out, plan=plan, resume=resume)
+    settings = TrainSettings(steps=steps, minutes=minutes, seed=seed)
+    refiner, done = train(taught, out=out, settings=settings, resume=resume)
     network = out / detector.name
     join(detector, refiner, network)
     before = detector.parent / "face_detection.json"
@@ -94,7 +94,7 @@ def command(
     metrics["refiner"] = {
         "faces": len(taught),
         "steps": done,
-        "batch": plan.batch,
+        "batch": settings.batch,
         "seed": seed,
         "parameters": sum(weight.numel() for weight in refiner.parameters()),
         "note": note,

@@ -45,7 +45,7 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     whole.graph.initializer.extend(second.graph.initializer)
     whole.graph.input.extend(second.graph.input)
     whole.graph.output.extend(second.graph.output)
-    fp16_storage.round_to_halves(whole)
+    fp16_storage.round_to_fp16(whole)
     fp16_storage.pack(whole)
     for name, shape in ((FACES, (1, 3, SIDE, SIDE)), (POINTS, (1, 10))):
         # a default, so that whoever knows of no second network can run the first

@@ -1,4 +1,4 @@
-"""Training of the refiner: lessons in, an averaged network out; resumable."""
+"""Training of the refiner: examples in, an averaged network out; resumable."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from tools.training.common import (
     seed_everything,
 )
 from tools.training.detection.sample import MIRRORED
-from tools.training.landmarks.dataset import Lessons
+from tools.training.landmarks.dataset import LandmarkDataset
 from tools.training.landmarks.net import Refiner
 from tools.training.loop import Learner, Means, after_seconds, run
 from tools.training.muon import Muon
@@ -25,7 +25,7 @@ SHOWN_WEIGHS = 0.5  # of the loss: landmarks by the crop alone
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainSettings:
     """steps, or minutes where they end sooner; batch: faces in a step."""
 
     steps: int = 12_000
@@ -65,26 +65,26 @@ def varied(crops: Tensor, *points: Tensor) -> tuple[Tensor, ...]:
 class Trainer(Learner[Refiner]):
     """The refiner that learns."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
         self.device = best_device()
         self.model = Refiner().to(self.device, memory_format=torch.channels_last).train()
         turned = [w for n, w in self.model.named_parameters() if w.ndim > 1 and "out" not in n]
         known = {id(weight) for weight in turned}
         plain = [weight for weight in self.model.parameters() if id(weight) not in known]
-        muon = Muon(turned, lr=plan.muon_rate)
-        adam = torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.0)
+        muon = Muon(turned, lr=settings.muon_rate)
+        adam = torch.optim.AdamW(plain, lr=settings.adam_rate, weight_decay=0.0)
         super().__init__(
             self.model,
-            ((muon, plan.muon_rate), (adam, plan.adam_rate)),
-            budget=Budget(plan.steps, plan.minutes),
+            ((muon, settings.muon_rate), (adam, settings.adam_rate)),
+            budget=Budget(settings.steps, settings.minutes),
             average=AVERAGE,
         )
 
     def train_batch(self, crops: Tensor, offered: Tensor, truth: Tensor) -> tuple[float, float]:
         """Take one step on ``[B,S,S,3]`` uint8 and ``[B,5,2]``; returns both errors before it."""
         share = max(0.005, 1 - self.budget.done(self.step))
-        share *= min(1.0, (self.step + 1) / self.plan.warmup)
+        share *= min(1.0, (self.step + 1) / self.settings.warmup)
         pixels = crops.to(self.device).permute(0, 3, 1, 2).float().sub(127.5).div(128)
         images, mine, theirs = varied(pixels, offered.to(self.device), truth.to(self.device))
         points, shown = self.model.both(images, mine.flatten(1))
@@ -93,21 +93,23 @@ class Trainer(Learner[Refiner]):
         return error.item(), alone.item()
 
 
-def train(lessons: Lessons, *, out: Path, plan: Plan, resume: bool) -> tuple[Refiner, int]:
-    """Train on `lessons`; returns the averaged network, ready to infer, and its steps."""
-    seed_everything(plan.seed)
+def train(
+    examples: LandmarkDataset, *, out: Path, settings: TrainSettings, resume: bool
+) -> tuple[Refiner, int]:
+    """Train on `examples`; returns the averaged network, ready to infer, and its steps."""
+    seed_everything(settings.seed)
     checkpoint = out / "refiner.pt"
-    trainer = Trainer(plan)
+    trainer = Trainer(settings)
     curve = LearningCurve(out / "refiner_curve.json")
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
-        torch.manual_seed(plan.seed + trainer.step)  # other draws than the ones it has seen
-    parts = [torch.from_numpy(part) for part in (lessons.crops, lessons.offered, lessons.truth)]
+        torch.manual_seed(settings.seed + trainer.step)  # other draws than the ones it has seen
+    parts = [torch.from_numpy(part) for part in (examples.crops, examples.offered, examples.truth)]
     count, views = parts[0].shape[:2]
     means = Means("error", "by the crop alone")
 
     def advance() -> None:
-        drawn = torch.randint(count, (plan.batch,)), torch.randint(views, (plan.batch,))
+        drawn = torch.randint(count, (settings.batch,)), torch.randint(views, (settings.batch,))
         means.add(*trainer.train_batch(*(part[drawn] for part in parts)))
         if trainer.step % CURVE_EVERY == 0:
             curve.add(step=trainer.step, values=means.take())
@@ -117,6 +119,6 @@ def train(lessons: Lessons, *, out: Path, plan: Plan, resume: bool) -> tuple[Ref
         advance,
         title="landmarks",
         checkpoint=checkpoint,
-        due=after_seconds(plan.save_every_s),
+        due=after_seconds(settings.save_every_s),
     )
     return trainer.smoothed.cpu().eval(), trainer.step

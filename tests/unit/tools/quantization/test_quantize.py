@@ -74,7 +74,7 @@ def save_layers(path: Path, *, spread: float = 1.0) -> Path:
 def test_what_is_made_lighter_has_32_bits(tmp_path):
     path = save_layers(tmp_path / "net.onnx")
     model = onnx.load(path)
-    fp16_storage.round_to_halves(model)
+    fp16_storage.round_to_fp16(model)
     onnx.save(model, path)
     kept = prepare(load_network(path)).graph
     (tmp_path / "kept.onnx").write_bytes(kept)

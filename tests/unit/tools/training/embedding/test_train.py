@@ -30,8 +30,8 @@ from tools.training.embedding.student import (
     role,
 )
 from tools.training.embedding.train import (
-    Plan,
     Training,
+    TrainSettings,
     distillation_loss,
     draw,
     embed_clean,
@@ -68,8 +68,8 @@ def _everyone_is_someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-def plan(steps: int) -> Plan:
-    return Plan(
+def settings(steps: int) -> TrainSettings:
+    return TrainSettings(
         steps=steps,
         batch=16,
         muon_rate=0.1,
@@ -84,7 +84,9 @@ def plan(steps: int) -> Plan:
 def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache")
     out = tmp_path / "run"
-    whole = train(cache=cache, folder=tmp_path / "whole", plan=plan(24), shape=SMALL, resume=False)
+    whole = train(
+        cache=cache, folder=tmp_path / "whole", settings=settings(24), shape=SMALL, resume=False
+    )
     curve = json.loads((tmp_path / "whole" / "curve.json").read_text())["points"]
     assert curve[-1]["train_cosine"] > curve[0]["train_cosine"] + 0.04
     assert (tmp_path / "whole" / "curve.png").stat().st_size > 1000
@@ -106,11 +108,11 @@ def test_it_learns_goes_on_after_a_stop_and_exports(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_checkpoint", save_twice)
         with pytest.raises(StoppedError):
-            train(cache=cache, folder=out, plan=plan(24), shape=SMALL, resume=False)
+            train(cache=cache, folder=out, settings=settings(24), shape=SMALL, resume=False)
     assert torch.load(out / "last.pt", weights_only=False)["step"] == 16
     # one who goes on need not remember the sides
-    forgetful = replace(plan(24), sides=((1.0, 112),))
-    resumed = train(cache=cache, folder=out, plan=forgetful, shape=SMALL, resume=True)
+    forgetful = replace(settings(24), sides=((1.0, 112),))
+    resumed = train(cache=cache, folder=out, settings=forgetful, shape=SMALL, resume=True)
     unbroken, taken_up = load_student(whole).state_dict(), load_student(resumed).state_dict()
     for name, weight in unbroken.items():
         torch.testing.assert_close(taken_up[name], weight, rtol=1e-4, atol=1e-5, msg=name)
@@ -164,7 +166,7 @@ def test_the_built_in_student_is_taken_up_as_imported(tmp_path: Path) -> None:
     deeper = replace(Shape(), depths=(depths[0] + 1, depths[1] + 2, depths[2] + 1))
     # new blocks add `BARELY` to what passes them
     for shape, least in ((Shape(), 0.999), (deeper, 0.98)):
-        training = Training(plan(8), shape, folder=tmp_path)
+        training = Training(settings(8), shape, folder=tmp_path)
         training.start(built_in, torch.from_numpy(normalise(crops)))
         found = embed_clean(training.student, crops)[:, 0]
         assert (found * expected).sum(1).min() > least
@@ -180,7 +182,7 @@ def test_another_network_is_no_student(tmp_path: Path) -> None:
     onnx.save(shrunk, tmp_path / "shrunk.onnx")
     with pytest.raises(ValueError, match="2 sizes of maps"):
         read_student(tmp_path / "shrunk.onnx", torch.zeros(2, 3, 112, 112))
-    training = Training(plan(8), SMALL, folder=tmp_path)
+    training = Training(settings(8), SMALL, folder=tmp_path)
     with pytest.raises(ValueError, match="narrower"):
         training.start(
             CHECKOUT / "model_repository/face_embedding/1/model.onnx", torch.zeros(2, 3, 112, 112)
