@@ -81,7 +81,7 @@ def embedding(
     from tools.training.common import write_json
     from tools.training.embedding import train as training
     from tools.training.embedding.evaluate import measure_embedder
-    from tools.training.embedding.student import Shape
+    from tools.training.embedding.network import Shape
 
     torch.set_num_threads(threads)
     usual = training.TrainSettings()

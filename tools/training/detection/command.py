@@ -72,9 +72,9 @@ def command(
     photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
 ) -> None:
     """Distils the detection student, exports it and measures it."""
-    from tools.training.detection.data import prepare
+    from tools.training.detection.dataset import prepare
     from tools.training.detection.export import export
-    from tools.training.detection.net import NetConfig
+    from tools.training.detection.network import NetConfig
     from tools.training.detection.settings import TrainSettings
     from tools.training.detection.train import load_average, train
 

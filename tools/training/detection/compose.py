@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
-from tools.training.detection.data import FacePhotos, Scene, load_faces, load_scenes
+from tools.training.detection.dataset import FacePhotos, Scene, load_faces, load_scenes
 from tools.training.detection.distractors import with_distractors
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
@@ -353,7 +353,7 @@ class Composer:
 
 
 def training_composer(cache: Path, settings: TrainSettings | None = None) -> Composer:
-    """Compose of what is not held out in the cache that `data.prepare` wrote."""
+    """Compose of what is not held out in the cache that `dataset.prepare` wrote."""
     settings = settings or TrainSettings()
     return Composer(
         load_faces(cache),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from tools.training.detection.compose import Composer
-from tools.training.detection.data import (
+from tools.training.detection.dataset import (
     SOURCES,
     FacePhotos,
     Scene,

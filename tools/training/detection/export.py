@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
 from tools.training.common import store_as_fp16
-from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
+from tools.training.detection.network import ANCHORS, LANDMARKS, Head, LiteDetector
 
 INPUT = "input.1"
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32))

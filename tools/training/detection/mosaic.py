@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade
-from tools.training.detection.data import Scene
+from tools.training.detection.dataset import Scene
 from tools.training.detection.sample import Sample
 from tools.training.detection.scrfd import ByteArray, FloatArray
 

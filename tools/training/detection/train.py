@@ -22,7 +22,7 @@ from tools.training.common import (
 from tools.training.detection.batches import Batch, ComposedBatches
 from tools.training.detection.compose import training_composer
 from tools.training.detection.loss import Losses, detection_loss
-from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
+from tools.training.detection.network import Block, LiteDetector, NetConfig, flatten
 from tools.training.detection.settings import TrainSettings
 from tools.training.detection.warm_start import read_detector
 from tools.training.loop import Learner, Means, after_seconds, run
@@ -130,7 +130,7 @@ def train(
     teacher: Path,
     start: Path | None = None,
 ) -> Path:
-    """Train on the cache that `data.prepare` wrote; returns the checkpoint's path.
+    """Train on the cache that `dataset.prepare` wrote; returns the checkpoint's path.
 
     Where there is no checkpoint to go on from, the network in the ONNX file `start` is taken up.
     `teacher`, a network in SCRFD's layout, is asked about every composed scene.

@@ -34,9 +34,10 @@ from tools.training.common import (
 )
 from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import Faces, load_faces
+from tools.training.embedding.loss import distillation_loss
 from tools.training.embedding.mixing import mixture
+from tools.training.embedding.network import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.on_device import DeviceViews
-from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.warm_start import read_student
 from tools.training.loop import Learner, after_steps, run
 from tools.training.muon import Muon
@@ -83,17 +84,6 @@ Supply = Callable[[int, int], tuple[Tensor, Tensor]]
 def to_tensor(views: NDArray[np.uint8]) -> Tensor:
     """[N,S,S,3] uint8 -> [N,3,S,S] float32 in -1..1, channels last in memory."""
     return torch.from_numpy(views).permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
-
-
-def distillation_loss(
-    student: Tensor, teacher: Tensor, *, structure: float
-) -> tuple[Tensor, Tensor]:
-    """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
-    unit = functional.normalize(student)
-    cosine = (unit * teacher).sum(1).mean()
-    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    gap = (unit @ unit.T - teacher @ teacher.T)[others]
-    return 1 - cosine + structure * gap.square().mean(), cosine
 
 
 def places_of(step: int, *, count: int, settings: TrainSettings) -> NDArray[np.int64]:

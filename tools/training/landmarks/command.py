@@ -52,7 +52,7 @@ def command(
 
     from tools.training.common import progress
     from tools.training.detection.compose import training_composer
-    from tools.training.detection.data import prepare
+    from tools.training.detection.dataset import prepare
     from tools.training.landmarks import dataset
     from tools.training.landmarks.export import join
     from tools.training.landmarks.train import TrainSettings, train

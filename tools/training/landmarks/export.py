@@ -19,7 +19,7 @@ from tools.importing.graph.refine_landmarks import (
     take_refiner,
 )
 from tools.training.detection.export import OPSET
-from tools.training.landmarks.net import BothWays, Refiner
+from tools.training.landmarks.network import BothWays, Refiner
 
 _PREFIX = "refiner/"
 

@@ -12,14 +12,14 @@ from tools.training.common import (
     best_device,
     seed_everything,
 )
-from tools.training.detection.sample import MIRRORED
+from tools.training.landmarks.augment import varied
 from tools.training.landmarks.dataset import LandmarkDataset
-from tools.training.landmarks.net import Refiner
+from tools.training.landmarks.loss import landmark_loss
+from tools.training.landmarks.network import Refiner
 from tools.training.loop import Learner, Means, after_seconds, run
 from tools.training.muon import Muon
 
 CURVE_EVERY = 100  # steps
-NARROWEST = 0.15  # halves of a crop: the eyes of profiles fall together and are no yardstick
 AVERAGE = 0.999
 SHOWN_WEIGHS = 0.5  # of the loss: landmarks by the crop alone
 
@@ -36,30 +36,6 @@ class TrainSettings:
     adam_rate: float = 2e-3
     warmup: int = 100
     save_every_s: float = 120.0
-
-
-def landmark_loss(points: Tensor, truth: Tensor) -> Tensor:
-    """Mean distance ``[]`` of landmarks ``[B,10]`` in distances between the eyes."""
-    mine, theirs = points.view(-1, 5, 2), truth.view(-1, 5, 2)
-    eyes = (theirs[:, 1] - theirs[:, 0]).norm(dim=1).clamp(min=NARROWEST)
-    away = ((mine - theirs).square().sum(dim=2) + 1e-5).sqrt()
-    return (away.mean(dim=1) / eyes).mean()
-
-
-def varied(crops: Tensor, *points: Tensor) -> tuple[Tensor, ...]:
-    """Mirror every other one of ``[B,3,S,S]`` with its ``[B,5,2]``; other light, a tenth grey."""
-    count, device = len(crops), crops.device
-    turned = (torch.rand(count, device=device) < 0.5).view(-1, 1, 1)
-    across = torch.tensor([-1.0, 1.0], device=device)
-    order = torch.tensor(MIRRORED, device=device)
-    moved = [torch.where(turned, each[:, order] * across, each) for each in points]
-    crops = torch.where(turned[:, None], crops.flip(3), crops)
-    gain = 1 + 0.2 * torch.randn(count, 1, 1, 1, device=device)
-    light = 0.15 * torch.randn(count, 1, 1, 1, device=device)
-    tint = 0.05 * torch.randn(count, 3, 1, 1, device=device)
-    grey = torch.rand(count, 1, 1, 1, device=device) < 0.1
-    crops = torch.where(grey, crops.mean(dim=1, keepdim=True), crops)
-    return crops * gain + light + tint, *moved
 
 
 class Trainer(Learner[Refiner]):

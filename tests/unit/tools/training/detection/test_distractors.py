@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tools.training.detection.compose import Composer
-from tools.training.detection.data import Scene
+from tools.training.detection.dataset import Scene
 from tools.training.detection.distractors import with_distractors
 from tools.training.detection.scrfd import Detections
 

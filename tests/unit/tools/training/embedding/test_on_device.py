@@ -19,8 +19,8 @@ from tools.training import common
 from tools.training.common import Budget
 from tools.training.embedding import jpeg, on_device
 from tools.training.embedding.crops import MARGIN
+from tools.training.embedding.network import Shape, Student, export_student
 from tools.training.embedding.on_device import DeviceViews
-from tools.training.embedding.student import Shape, Student, export_student
 from tools.training.embedding.train import Training, TrainSettings
 from tools.training.onnx_network import OnnxNetwork
 

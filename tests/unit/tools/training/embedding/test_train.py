@@ -20,8 +20,9 @@ from tests.support.onnx_files import HALVES, large_weights
 from tools.evaluation.views import CROP
 from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import load_faces
+from tools.training.embedding.loss import distillation_loss
 from tools.training.embedding.mixing import mixture
-from tools.training.embedding.student import (
+from tools.training.embedding.network import (
     Bottleneck,
     GlobalDepthwise,
     Shape,
@@ -32,7 +33,6 @@ from tools.training.embedding.student import (
 from tools.training.embedding.train import (
     Training,
     TrainSettings,
-    distillation_loss,
     draw,
     embed_clean,
     export,

@@ -16,10 +16,12 @@ from tools.training.landmarks.crops import cut, frames_of
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from tools.training.detection.export import export  # noqa: E402
-from tools.training.detection.net import LiteDetector, NetConfig  # noqa: E402
+from tools.training.detection.network import LiteDetector, NetConfig  # noqa: E402
+from tools.training.landmarks.augment import varied  # noqa: E402
 from tools.training.landmarks.export import join  # noqa: E402
-from tools.training.landmarks.net import BothWays, Refiner  # noqa: E402
-from tools.training.landmarks.train import TrainSettings, landmark_loss, train, varied  # noqa: E402
+from tools.training.landmarks.loss import landmark_loss  # noqa: E402
+from tools.training.landmarks.network import BothWays, Refiner  # noqa: E402
+from tools.training.landmarks.train import TrainSettings, train  # noqa: E402
 
 UPRIGHT = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]], np.float32)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tools.training.detection.net import Block, conv
+from tools.training.detection.network import Block, conv
 from tools.training.detection.sample import MIRRORED
 
 WIDTHS = (16, 32, 64, 96)
