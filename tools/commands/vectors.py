@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0
 _UNDER_WAY_SECONDS = 600.0
 
 
-class Home(StrEnum):
+class Engine(StrEnum):
     """Where vectors may live."""
 
     EDGE = "edge"
@@ -49,7 +49,7 @@ def _group() -> None:
 
 @app.command()
 def move(
-    to: Annotated[Home, typer.Option(help="`server`: AURUM_QDRANT_URL; `edge`: AURUM_HOME.")],
+    to: Annotated[Engine, typer.Option(help="`server`: AURUM_QDRANT_URL; `edge`: AURUM_HOME.")],
 ) -> None:
     """Copy all vectors to the other home and verify them; an interrupted run goes on.
 
@@ -119,14 +119,14 @@ def migrate(
         _fail(str(error))
 
 
-async def _move(settings: Settings, url: str, to: Home) -> tuple[Moved, ...]:
+async def _move(settings: Settings, url: str, to: Engine) -> tuple[Moved, ...]:
     edge = await open_edge(settings)
     try:
         server = await open_server(settings, url)
         try:
-            source, target = (edge, server) if to is Home.SERVER else (server, edge)
+            source, target = (edge, server) if to is Engine.SERVER else (server, edge)
             homes = (str(settings.home.resolve()), url)
-            route = homes if to is Home.SERVER else homes[::-1]
+            route = homes if to is Engine.SERVER else homes[::-1]
             progress = Progress(settings.home / _PROGRESS_FILE, source=route[0], target=route[1])
             with Bars(console=Console(stderr=True)) as bars:
                 tasks: dict[str, Any] = {}

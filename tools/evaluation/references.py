@@ -39,7 +39,7 @@ def measure(
     repository: Path,
     photos: Iterable[Photo],
     *,
-    told: str,
+    photo_source: str,
     progress: Callable[[int], None] = lambda _: None,
     fewest: int = FEWEST_FACES,
 ) -> dict[str, Reference]:
@@ -48,8 +48,8 @@ def measure(
     Args:
         repository: the folder that Triton serves.
         photos: names and bytes; what is no image is passed over.
-        told: says which photos these are.
-        progress: told how many are done.
+        photo_source: which photos these are, for the reference file.
+        progress: called with the number of photos done.
         fewest: faces below which nothing can be said.
 
     Raises:
@@ -62,7 +62,7 @@ def measure(
     ]
     if len(faces) < fewest:
         raise WeightsError(f"the photos show {len(faces)} faces; {fewest} are needed")
-    return _references(portrait, faces, told)
+    return _references(portrait, faces, photo_source)
 
 
 def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
@@ -106,9 +106,11 @@ def _analyse_all(
                     yield analysis
 
 
-def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[str, Reference]:
+def _references(
+    portrait: Analysis, faces: Sequence[Face], photo_source: str
+) -> dict[str, Reference]:
     if portrait.embedding is None or portrait.scoring is None:
-        raise WeightsError("the stages do not tell their ids")
+        raise WeightsError("the stages do not answer with their ids")
     detection, embedding, scoring = (stage.name for stage in contract.ONNX_STAGES)
     ids = {
         detection: portrait.detection.id,
@@ -136,7 +138,7 @@ def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[st
         stage: Reference(
             id=ids[stage],
             made_with={before: ids[before] for before in order[: order.index(stage)]},
-            photos=told,
+            photos=photo_source,
             faces=len(faces),
             made_at=now,
             measures={name: histogram(found) for name, found in values[stage].items()},

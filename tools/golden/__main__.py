@@ -50,7 +50,7 @@ def main(
             references = measure(
                 repository,
                 held_out(photos),
-                told=_TOLD,
+                photo_source=_TOLD,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
         for path in write(repository, references):

@@ -22,7 +22,7 @@ from tools.quantization.accuracy import (
 from tools.quantization.fp16 import halve
 from tools.quantization.graphs import layers, load, properties, seal
 from tools.quantization.int8 import Judge, Quantised, Quantiser
-from tools.registry.prepared import Lighter, Prepared
+from tools.registry.prepared import Prepared, Quantization
 from triton_python_backend import contract
 from triton_python_backend.contract import format_id
 
@@ -61,7 +61,7 @@ class Quantizer:
     detector: Callable[[], tuple[bytes, Path]]
     keep_space: bool = False
     progress: Callable[[str], None] = lambda _: None
-    _parts: samples.Parts | None = field(default=None, init=False)
+    _parts: samples.SampleSplit | None = field(default=None, init=False)
 
     def __call__(self, item: Prepared) -> Prepared:
         """Make it lighter; raises WeightsError naming the figure if it loses too much."""
@@ -85,7 +85,7 @@ class Quantizer:
             graph=graph,
             identity=identity,
             network=f"{item.network}, {self.precision}",
-            lighter=Lighter(
+            lighter=Quantization(
                 precision=self.precision,
                 made_from=format_id(item.identity),
                 layers=found.layers,
@@ -95,7 +95,7 @@ class Quantizer:
             ),
         )
 
-    def _samples(self, item: Prepared) -> samples.Parts:
+    def _samples(self, item: Prepared) -> samples.SampleSplit:
         if self._parts is None:
             if self.photos is None:
                 self._parts = samples.from_golden_set()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Lighter:
+class Quantization:
     """How a lighter graph was made of a float one, and what it costs."""
 
     precision: str
@@ -39,5 +39,5 @@ class Prepared:
     """Of a scoring head: the space that it was trained in."""
     licence: str | None = None
     """Of a version that is made anew; the one that is told for an import goes before."""
-    lighter: Lighter | None = None
+    lighter: Quantization | None = None
     """Of a graph that is not the float one."""

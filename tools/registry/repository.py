@@ -19,7 +19,7 @@ from typing import Final
 import orjson
 
 from tools.errors import WeightsError
-from tools.registry.prepared import Lighter, Prepared
+from tools.registry.prepared import Prepared, Quantization
 from triton_python_backend.contract import format_id, parse_id
 
 MODEL_FILE: Final = "model.onnx"
@@ -59,7 +59,7 @@ class VersionMetadata:
     """None where it is not known."""
     imported_at: str
     """ISO 8601, UTC."""
-    lighter: Lighter | None = None
+    lighter: Quantization | None = None
     """Of a network in 8 or 16 bits; sidecars of float ones may lack it."""
 
 
@@ -93,7 +93,7 @@ def read_version_metadata(path: Path) -> VersionMetadata:
         fields = orjson.loads(path.read_bytes())
         source = Source(**fields["source"])
         light = fields.get("lighter")
-        parts = {"source": source, "lighter": None if light is None else Lighter(**light)}
+        parts = {"source": source, "lighter": None if light is None else Quantization(**light)}
         return VersionMetadata(**{**fields, **parts})
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error

@@ -29,7 +29,7 @@ _QUIET_SECONDS: Final = 5.0
 """A folder in which something was written within this time may still be being copied."""
 
 
-class Watch:
+class VersionWatch:
     """Remembers since when which version fails."""
 
     def __init__(

@@ -7,7 +7,7 @@ import typer
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.trial import By, Canary, Shadow, terms_of, try_version
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
 from tools.registry import changes
 from tools.registry.changes import Change
 from tools.registry.dry_run import check_version
@@ -33,7 +33,7 @@ def activate(
         if terms is not None:
             try_version(context, name, version, terms, wait=wait)
             return
-        _tell(
+        _report(
             context,
             changes.activate(context.version_store, name, version, check=check_before_service),
             wait,
@@ -54,11 +54,11 @@ def rollback(
             changes.rollback(context.version_store, name, check=check_version) for name in names
         ]
         for change in done:
-            _tell(context, change, wait)
+            _report(context, change, wait)
         warn_of_foreign_head(context)
 
 
-def _tell(context: Context, change: Change, wait: float) -> None:
+def _report(context: Context, change: Change, wait: float) -> None:
     context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)
     if change.after is not None:
-        tell_when_served(context, change.stage, change.after, seconds=wait)
+        report_when_served(context, change.stage, change.after, seconds=wait)

@@ -9,7 +9,7 @@ from rich.table import Table
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import Original, examine, original
 from tools.commands.models.quantize import CalibrationPhotos, in_service, quantizer, show_accuracy
-from tools.commands.models.waiting import Wait, tell_when_served
+from tools.commands.models.waiting import Wait, report_when_served
 from tools.importing.importer import Order, as_it_is, import_weights
 from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
@@ -83,7 +83,7 @@ def import_command(
         show(context, placed, title="kept" if keep else "placed")
         show_accuracy(context, placed)
         for new in placed:
-            tell_when_served(context, new.stage, new.version, seconds=wait)
+            report_when_served(context, new.stage, new.version, seconds=wait)
 
 
 def place(

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.import_ import place, show
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
 from tools.importing.importer import Order
 from tools.importing.stages.arcface import Normalisation
 from tools.packs.cache import Cache, digest_of
@@ -76,7 +76,7 @@ def pull(
         placed = place(context, order)
         show(context, placed)
         for new in placed:
-            tell_when_served(context, new.stage, new.version, seconds=wait)
+            report_when_served(context, new.stage, new.version, seconds=wait)
         warn_of_foreign_head(context)
 
 

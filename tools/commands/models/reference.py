@@ -26,7 +26,7 @@ def reference(
             references = measure(
                 context.version_store.repository,
                 sample(photos, most=most),
-                told=named,
+                photo_source=named,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
         paths = write(context.version_store.repository, references)

@@ -20,12 +20,12 @@ def remove(stage: Stage, version: int, *, repository: Repository = None) -> None
     """Delete a version that is not in service and that no collection needs."""
     with opened(repository) as context:
         name = stage_name(stage)
-        refuse_if_needed(context.settings, context.version_store, name, version)
+        refuse_if_in_use(context.settings, context.version_store, name, version)
         changes.remove(context.version_store, name, version)
         context.out.print(f"{name} {version} is deleted")
 
 
-def refuse_if_needed(
+def refuse_if_in_use(
     settings: Settings, version_store: VersionStore, stage: str, version: int
 ) -> None:
     """Refuse to delete an embedding version while a collection lives in its space.
@@ -43,7 +43,7 @@ def refuse_if_needed(
     if space is None or space in others:
         return
     try:
-        names = asyncio.run(_inhabitants(settings, space))
+        names = asyncio.run(_collections_in(settings, space))
     except AurumError as error:
         message = f"who needs {stage} {version} is not known: {error.detail}"
         raise LifecycleError(message) from error
@@ -55,7 +55,7 @@ def refuse_if_needed(
         raise LifecycleError(message)
 
 
-async def _inhabitants(settings: Settings, space: str) -> list[str]:
+async def _collections_in(settings: Settings, space: str) -> list[str]:
     if settings.database_url is None and not (settings.home / "records.sqlite3").exists():
         return []
     records = await open_records(settings)

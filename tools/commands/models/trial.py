@@ -9,7 +9,7 @@ import typer
 from gateway.rollout.plan import Plan
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
 from tools.errors import LifecycleError
 from tools.registry import candidates
 from tools.registry.candidates import Terms
@@ -77,7 +77,7 @@ def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
         try:
             # the candidate answers its share until the version itself does
             if change.after is not None:
-                tell_when_served(context, change.stage, change.after, seconds=wait)
+                report_when_served(context, change.stage, change.after, seconds=wait)
         finally:
             _end(context)
         warn_of_foreign_head(context)

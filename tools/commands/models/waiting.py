@@ -15,7 +15,7 @@ from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until Triton serves it.")]
 
 
-def tell_when_served(context: Context, stage: str, version: int, *, seconds: float) -> None:
+def report_when_served(context: Context, stage: str, version: int, *, seconds: float) -> None:
     """Say how long Triton took; without a Triton that runs, say nothing.
 
     A version that Triton refuses is taken out again.

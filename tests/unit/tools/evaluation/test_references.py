@@ -155,8 +155,8 @@ def test_too_few_faces_make_no_reference():
     portrait = [("a.png", photos.PORTRAIT.read_bytes()), ("b.png", b"no image")]
     repository = CHECKOUT / "model_repository"
     with pytest.raises(WeightsError, match="show 1 faces; 200 are needed"):
-        measure(repository, portrait, told="one")
-    found = measure(repository, portrait, told="one", fewest=1)
+        measure(repository, portrait, photo_source="one")
+    found = measure(repository, portrait, photo_source="one", fewest=1)
     assert found["face_embedding"].faces == 1
     # the mean of one face is that face
     assert found["face_embedding"].measures["cosine_to_mean"].shares == (1.0,)

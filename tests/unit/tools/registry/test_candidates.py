@@ -335,7 +335,7 @@ def watch(version_store, monkeypatch):
 
     monkeypatch.setattr(watching, "read_states", states)
     monkeypatch.setattr(watching, "why_stopped", lambda *_: said["stopped"])
-    watch = watching.Watch(Settings(), version_store, report=said["reports"].append)
+    watch = watching.VersionWatch(Settings(), version_store, report=said["reports"].append)
     return watch, said
 
 
