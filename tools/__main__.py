@@ -9,19 +9,19 @@ COMMANDS = {
     "up": Entry(
         "tools.commands.serve",
         "up",
-        "Start everything in the background; return when it answers.",
+        "Start everything in the background; return when it is ready.",
         "serve",
     ),
     "down": Entry(
         "tools.commands.serve",
         "down",
-        "Stop what runs, and verify that nothing of it is left.",
+        "Stop everything and verify that no process is left.",
         "serve",
     ),
     "status": Entry(
         "tools.commands.serve",
         "status",
-        "Say what runs; the exit status is 0 only if it is ready.",
+        "Show what runs; the exit status is 0 only if it is ready.",
         "serve",
     ),
     "draw": Entry(
@@ -31,17 +31,22 @@ COMMANDS = {
         "serve",
     ),
     "models": Entry(
-        "tools.commands.models", "app", "Put weights into service, or out of it.", "models"
+        "tools.commands.models", "app", "Put weights into service and take them out.", "models"
     ),
-    "heads": Entry("tools.commands.heads", "app", "Make scoring heads.", "heads"),
-    "vectors": Entry("tools.commands.vectors", "app", "Look after remembered faces.", "serve"),
+    "heads": Entry("tools.commands.heads", "app", "Train scoring heads.", "heads"),
+    "vectors": Entry(
+        "tools.commands.vectors",
+        "app",
+        "Move, check and migrate the vectors of enrolled faces.",
+        "serve",
+    ),
 }
 
 app = typer.Typer(
     cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
-    help="Aurum: faces by Triton.",
+    help="Aurum: face inference on NVIDIA Triton.",
 )
 
 

@@ -21,26 +21,28 @@ from tools.evaluation.statistics import mean_absolute_error, pearson
 from tools.heads.regression import Recipe, fit_regression, to_onnx
 from tools.importing.stages.head import SPACE_PROPERTY
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make scoring heads.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train scoring heads.")
 _FOLDS = 5
 _FEWEST = 20
 
 
 @app.callback()
 def _group() -> None:
-    """Make scoring heads."""
+    """Train scoring heads."""
 
 
 @app.command()
 def train(
     ratings: Annotated[Path, typer.Argument(help="CSV: image,rating (1 to 10).")],
     *,
-    out: Annotated[Path, typer.Option(help="Where the head goes; its card beside it.")] = Path(
-        "head.onnx"
-    ),
-    url: Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="ONNX file to write; its measurements go beside it.")
+    ] = Path("head.onnx"),
+    url: Annotated[
+        str | None, typer.Option(help="Address of the gateway; default the one on AURUM_PORT.")
+    ] = None,
 ) -> None:
-    """Fit a head for the embedding in service, cross-validated, ready to be imported."""
+    """Fit a head for the embedding in service, cross-validated and ready to import."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         rated = read_ratings(ratings)

@@ -32,7 +32,7 @@ def crops(
     models: Models = SHARED_MODELS,
     cache: Cache = CACHE,
     mixed: Annotated[
-        int, typer.Option(help="How many mixtures of two faces to ask the teacher about.")
+        int, typer.Option(help="Number of mixtures of two faces for the teacher.")
     ] = 64_000,
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
 ) -> None:
@@ -57,22 +57,23 @@ def embedding(
     models: Models = SHARED_MODELS,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 5000,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
     batch: int = 128,
     seed: int = 1,
     start: Annotated[
-        Path | None, typer.Option(help="ONNX file of a student to go on from, at full size.")
+        Path | None, typer.Option(help="ONNX file of a student to start from, at full size.")
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
+        float, typer.Option(help="Factor of the usual rates: below 1 to refine a good network.")
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
     mirrored: Annotated[
         bool, typer.Option(help="Add the mirrored view inside the graph: better, twice the time.")
     ] = False,
-    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
 ) -> None:
     """Distils the embedding student, exports it and measures it."""
     import torch

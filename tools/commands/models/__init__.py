@@ -8,7 +8,7 @@ COMMANDS = {
     "list": Entry(
         f"{__name__}.pull",
         "list_packs",
-        "Show the packs that can be pulled: networks, size, licence, and which are here.",
+        "List the packs: networks, size, licence, and whether they are downloaded.",
         "models",
     ),
     "pull": Entry(
@@ -20,43 +20,43 @@ COMMANDS = {
     "status": Entry(
         f"{__name__}.status",
         "status",
-        "Show every version: where it is, its id and space, its digest, what Triton says.",
+        "Show every version: place, id, space, digest, and its state in Triton.",
         "models",
     ),
     "verify": Entry(
         f"{__name__}.status",
         "verify",
-        "Check digests, load every version, kept ones too, and run it; status 1 if one fails.",
+        "Check the digest of every version, load and run it; exit status 1 if one fails.",
         "models",
     ),
     "import": Entry(
         f"{__name__}.import_",
         "import_command",
-        "Check weights, make them ready for Triton and place them as new versions: all or none.",
+        "Check weights, prepare them for Triton and place them as new versions: all or none.",
         "models",
     ),
     "activate": Entry(
         f"{__name__}.activate",
         "activate",
-        "Put a version that was taken out, or an older one, into service, or on trial first.",
+        "Put a kept or older version into service, or on trial first.",
         "models",
     ),
     "rollback": Entry(
         f"{__name__}.activate",
         "rollback",
-        "Return to what was in service before; what served until now is kept.",
+        "Return to the version that served before; the current one is kept.",
         "models",
     ),
     "remove": Entry(
         f"{__name__}.remove",
         "remove",
-        "Delete a version that is not in service and that no collection needs.",
+        "Delete a version that is not in service and that no collection uses.",
         "serve",
     ),
     "promote": Entry(
         f"{__name__}.trial",
         "promote",
-        "Put the version being tried into service; `rollback` returns to the one before.",
+        "Put the version on trial into service; `rollback` returns to the one before.",
         "models",
     ),
     "abort": Entry(
@@ -68,25 +68,25 @@ COMMANDS = {
     "calibrate": Entry(
         f"{__name__}.calibrate",
         "calibrate",
-        "Measure FMR and FNMR on labelled photos with the running gateway, and keep them.",
+        "Measure FMR and FNMR on labelled photos with the running gateway and store them.",
         "models",
     ),
     "reference": Entry(
         f"{__name__}.reference",
         "reference",
-        "Measure the newest versions on photos like yours, as the reference that drift is from.",
+        "Measure the newest versions on typical photos, as the reference for drift.",
         "serve",
     ),
     "card": Entry(
         f"{__name__}.card",
         "card",
-        "Render the card of a built-in network from what was measured of it.",
+        "Render the model card of a built-in network from its measurements.",
         "models",
     ),
     "optimise": Entry(
         f"{__name__}.optimise",
         "optimise",
-        "Write configurations of the ONNX stages for a GPU: CUDA, TensorRT, and with CUDA graphs.",
+        "Write configurations of the ONNX stages for a GPU: CUDA, TensorRT, CUDA graphs.",
         "models",
     ),
 }
@@ -95,7 +95,7 @@ app = typer.Typer(
     cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
-    help="Put weights into service, or out of it.",
+    help="Put weights into service and take them out.",
 )
 
 

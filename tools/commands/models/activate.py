@@ -18,7 +18,9 @@ Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
 
 def activate(
     stage: Stage,
-    version: Annotated[int | None, typer.Argument(help="Else the newest kept one.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(help="Version; default the newest kept one.")
+    ] = None,
     *,
     canary: Canary = None,
     shadow: Shadow = False,
@@ -26,7 +28,7 @@ def activate(
     repository: Repository = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Put a version that was taken out, or an older one, into service, or on trial first."""
+    """Put a kept or older version into service, or on trial first."""
     with opened(repository) as context:
         name = stage_name(stage)
         terms = terms_of(canary, shadow=shadow, by=by)
@@ -47,7 +49,7 @@ def rollback(
     repository: Repository = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Return to what was in service before; what served until now is kept."""
+    """Return to the version that served before; the current one is kept."""
     with opened(repository) as context:
         names = list(dict.fromkeys(stage_name(stage) for stage in stages))
         done = [

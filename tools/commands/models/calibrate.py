@@ -22,17 +22,21 @@ from triton_python_backend.contract import EMBEDDING_STAGE
 
 _SHOWN = (0.1, 0.01, 1e-3, 1e-4)
 STAGE = EMBEDDING_STAGE.name
-Url = Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")]
+Url = Annotated[
+    str | None, typer.Option(help="Address of the gateway; default the one on AURUM_PORT.")
+]
 
 
 def calibrate(
     pairs: Annotated[Path, typer.Argument(help="CSV: image_a,image_b,same (1 or 0).")],
     *,
     url: Url = None,
-    picture: Annotated[Path, typer.Option(help="Where the DET curve goes.")] = Path("det.png"),
+    picture: Annotated[Path, typer.Option(help="Picture of the DET curve to write.")] = Path(
+        "det.png"
+    ),
     repository: Repository = None,
 ) -> None:
-    """Measure FMR and FNMR on labelled photos with the running gateway, and keep them."""
+    """Measure FMR and FNMR on labelled photos with the running gateway and store them."""
     with opened(repository) as context:
         labelled = read_pairs(pairs)
         photos = [photo for pair in labelled for photo in (pair.a, pair.b)]

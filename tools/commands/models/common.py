@@ -1,4 +1,4 @@
-"""What the commands share: settings, the version store, output and errors."""
+"""What the commands share: settings, version store, output and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,14 @@ from tools.errors import CalibrationError, LifecycleError, PackError, WeightsErr
 from tools.registry.version_store import VersionStore
 from tools.serving.home import resolve
 
-Repository = Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")]
+Repository = Annotated[
+    Path | None, typer.Option(help="Model repository; default AURUM_MODEL_REPOSITORY.")
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command works on."""
+    """Settings, version store and consoles of a command."""
 
     settings: Settings
     version_store: VersionStore

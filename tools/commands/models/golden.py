@@ -24,7 +24,7 @@ STAGE = EMBEDDING_STAGE.name
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The version whose space a re-export shall take over."""
+    """The version whose space a re-export takes over."""
 
     metadata: VersionMetadata
     graph: bytes

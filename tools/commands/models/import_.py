@@ -24,7 +24,7 @@ def import_command(
     detection: Annotated[Path | None, typer.Option(help="SCRFD detector, ONNX.")] = None,
     embedding: Annotated[Path | None, typer.Option(help="ArcFace network, ONNX.")] = None,
     scoring: Annotated[Path | None, typer.Option(help="Scoring head, ONNX.")] = None,
-    version: Annotated[int | None, typer.Option(help="Version; else the next free one.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version; default the next free one.")] = None,
     repository: Repository = None,
     space: Annotated[
         str | None,
@@ -34,13 +34,19 @@ def import_command(
         float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")
     ] = None,
     std: Annotated[float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights, noted.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights, for the record.")
+    ] = None,
     same_space_as: Annotated[
         int | None,
         typer.Option(help="The embedding is a re-export of this version and takes over its space."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Out of service, for `activate` with --canary or so.")
+        bool,
+        typer.Option(
+            "--keep",
+            help="Keep it out of service, for a later `activate`, for example with --canary.",
+        ),
     ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise detection and embedding to 8 bits.")
@@ -51,7 +57,7 @@ def import_command(
     calibration_photos: CalibrationPhotos = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Check weights, make them ready for Triton and place them as new versions: all or none."""
+    """Check weights, prepare them for Triton and place them as new versions: all or none."""
     normalisation = None
     if mean is not None or std is not None:
         normalisation = Normalisation(

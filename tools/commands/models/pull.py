@@ -22,7 +22,7 @@ _ManifestOption = Annotated[Path | None, typer.Option(help="Another models.json.
 
 
 def list_packs(*, manifest: _ManifestOption = None) -> None:
-    """Show the packs that can be pulled: networks, size, licence, and which are here."""
+    """List the packs: networks, size, licence, and whether they are downloaded."""
     with opened() as context:
         table = Table()
         for heading in ("pack", "here"):
@@ -41,7 +41,7 @@ def pull(
     name: Annotated[str, typer.Argument(metavar="PACK", help="See `aurum models list`.")],
     *,
     accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Agree to the licence without being asked.")
+        bool, typer.Option("--accept-license", help="Accept the licence without a question.")
     ] = False,
     repository: Repository = None,
     manifest: _ManifestOption = None,

@@ -17,7 +17,7 @@ _METADATA_FILE = "model.json"
 
 
 def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
-    """Delete a version that is not in service and that no collection needs."""
+    """Delete a version that is not in service and that no collection uses."""
     with opened(repository) as context:
         name = stage_name(stage)
         refuse_if_in_use(context.settings, context.version_store, name, version)
@@ -28,7 +28,7 @@ def remove(stage: Stage, version: int, *, repository: Repository = None) -> None
 def refuse_if_in_use(
     settings: Settings, version_store: VersionStore, stage: str, version: int
 ) -> None:
-    """Refuse to delete an embedding version while a collection lives in its space.
+    """Refuse to delete an embedding version while a collection uses its space.
 
     Raises LifecycleError naming the collections, or where the records cannot be read.
     """
@@ -45,7 +45,7 @@ def refuse_if_in_use(
     try:
         names = asyncio.run(_collections_in(settings, space))
     except AurumError as error:
-        message = f"who needs {stage} {version} is not known: {error.detail}"
+        message = f"cannot find out which collections use {stage} {version}: {error.detail}"
         raise LifecycleError(message) from error
     if names:
         message = (

@@ -18,7 +18,7 @@ from tools.registry.view import VersionView, view
 
 
 def status(*, repository: Repository = None) -> None:
-    """Show every version: where it is, its id and space, its digest, what Triton says.
+    """Show every version: place, id, space, digest, and its state in Triton.
 
     Of one being tried: how it does beside the version in service, as the gateway has counted.
     """
@@ -32,11 +32,11 @@ def status(*, repository: Repository = None) -> None:
 
 
 def verify(
-    stages: Annotated[list[str] | None, typer.Argument(help="Else all three.")] = None,
+    stages: Annotated[list[str] | None, typer.Argument(help="Stage; default all three.")] = None,
     *,
     repository: Repository = None,
 ) -> None:
-    """Check digests, load every version, kept ones too, and run it; status 1 if one fails."""
+    """Check the digest of every version, load and run it; exit status 1 if one fails."""
     with opened(repository) as context:
         names = [stage_name(stage) for stage in stages] if stages else list(STAGE_NAMES)
         failed = 0

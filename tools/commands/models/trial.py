@@ -19,13 +19,19 @@ from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of
 
 Canary = Annotated[
     str | None,
-    typer.Option(metavar="SHARE", help="Let it answer a share of the requests only, say 10%."),
+    typer.Option(
+        metavar="SHARE", help="Serve only this share of requests with it, for example 10%."
+    ),
 ]
 Shadow = Annotated[
-    bool, typer.Option("--shadow", help="Run it beside the version in service, unseen.")
+    bool,
+    typer.Option(
+        "--shadow", help="Run it beside the version in service; its answers are only compared."
+    ),
 ]
 By = Annotated[
-    Literal["request", "tenant"], typer.Option(help="Whose id decides in a canary: the request's.")
+    Literal["request", "tenant"],
+    typer.Option(help="Id that a canary is chosen by: request or tenant."),
 ]
 _POLL_SECONDS: Final = 0.1
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
@@ -39,7 +45,7 @@ def terms_of(canary: str | None, *, shadow: bool, by: Literal["request", "tenant
     """
     if canary is None:
         if by != "request":
-            raise LifecycleError("--by says who is answered by a canary: give --canary, too")
+            raise LifecycleError("--by chooses the requests of a canary: give --canary, too")
         return Terms("shadow") if shadow else None
     if shadow:
         raise LifecycleError("--canary answers requests and --shadow does not: choose one")
@@ -70,7 +76,7 @@ def try_version(
 
 
 def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
-    """Put the version being tried into service; `rollback` returns to the one before."""
+    """Put the version on trial into service; `rollback` returns to the one before."""
     with opened(repository) as context:
         change = candidates.promote(context.version_store, check=check_before_service)
         context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)

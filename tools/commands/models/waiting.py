@@ -1,4 +1,4 @@
-"""After a change: until Triton serves it, or says why it does not."""
+"""Wait after a change until Triton serves the version or reports why not."""
 
 from typing import Annotated
 
@@ -12,13 +12,13 @@ from tools.registry.triton_view import read_states, wait_for
 from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 
-Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until Triton serves it.")]
+Wait = Annotated[float, typer.Option(min=0, help="Longest wait for Triton to serve it, seconds.")]
 
 
 def report_when_served(context: Context, stage: str, version: int, *, seconds: float) -> None:
-    """Say how long Triton took; without a Triton that runs, say nothing.
+    """Report how long Triton took; without a running Triton, report nothing.
 
-    A version that Triton refuses is taken out again.
+    A version that Triton refuses is taken out of service again.
 
     Raises:
         LifecycleError: with the reason of the refusal, or if it takes too long.
@@ -44,7 +44,7 @@ def report_when_served(context: Context, stage: str, version: int, *, seconds: f
 
 
 def warn_of_foreign_head(context: Context) -> None:
-    """Say if the head in service was made for another space than the embedding in service."""
+    """Warn if the head in service was made for another space than the embedding in service."""
     found = [
         metadata_of(context.version_store.placed(name, newest) / METADATA_FILE)
         for name in (EMBEDDING_STAGE.name, SCORING.name)

@@ -31,21 +31,27 @@ def command(
     cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
         ".aurum/training/detection"
     ),
-    files: Annotated[int, typer.Option(help="Files of dataset, 400 scenes each.")] = FILES,
+    files: Annotated[int, typer.Option(help="Number of dataset files, 400 scenes each.")] = FILES,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 12_000,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
     seed: int = 7,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
-    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
-    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
+    group_photo: Annotated[
+        Path | None, typer.Option(help="Group photo on which to count faces.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
     part: Annotated[
-        Split, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
+        Split,
+        typer.Option(help="Held-out pictures: those for choosing, or those for the final figures."),
     ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
-    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
+    photos: Annotated[
+        int, typer.Option(help="Largest number of photos per source to measure on.")
+    ] = 600,
 ) -> None:
     """Trains the detector's second network, for landmarks, and measures both together."""
     import torch
