@@ -25,7 +25,7 @@ def detection_card(metrics: Metrics) -> str:
     training, other = metrics["training"], metrics["peer"]
     refined = ", with the landmarks of one face refined" if metrics.get("refiner") else ""
     shifts = ", ".join(f"{shift:+.2f}" for shift in metrics["score_shifts"])
-    told = [
+    properties = [
         ("input", "RGB, any size in multiples of 32; (x - 127.5) / 128"),
         ("output", "boxes, five landmarks, scores, for strides 8, 16, 32, two anchors per cell"),
         ("parameters", f"{metrics['parameters']:,}, kept in 16 bits"),
@@ -69,7 +69,7 @@ def detection_card(metrics: Metrics) -> str:
 
 A small face detector, so that a clone answers with nothing fetched. Larger packs replace it.
 
-{facts(metrics, told)}
+{facts(metrics, properties)}
 
 ## Data
 

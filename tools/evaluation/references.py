@@ -76,7 +76,7 @@ def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
 
 
 def histogram(values: Sequence[float]) -> Histogram:
-    """Ten bins of equal shares, as far as the values can be told apart."""
+    """Ten bins of equal shares; fewer where values are equal."""
     # edges are values that occurred: between them, bins may be left that nothing falls into
     array = np.round(np.asarray(values, np.float64), _DIGITS)
     edges = np.unique(np.quantile(array, np.linspace(0, 1, BINS + 1)[1:-1], method="higher"))

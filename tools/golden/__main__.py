@@ -1,8 +1,8 @@
 """`python -m tools.golden REPOSITORY`: keep what the versions of a repository answer.
 
-Run by whoever adds weights to the project, after the golden tests have passed. For the project's
+Run it after adding weights to the project, once the golden tests have passed. For the project's
 own repository it also writes sizes and digests into `models.json` and, given the photos, measures
-the references that drift is told against.
+the references for drift.
 """
 
 from pathlib import Path
@@ -20,7 +20,9 @@ from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_me
 from triton_python_backend.contract import ONNX_STAGES
 
 SHIPPED = CHECKOUT / "model_repository"
-_TOLD = "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
+_PHOTO_SOURCE = (
+    "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
+)
 
 
 def main(
@@ -50,7 +52,7 @@ def main(
             references = measure(
                 repository,
                 held_out(photos),
-                photo_source=_TOLD,
+                photo_source=_PHOTO_SOURCE,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
         for path in write(repository, references):

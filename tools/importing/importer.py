@@ -59,7 +59,7 @@ class Order:
     finished: tuple[Prepared, ...] = ()
     """Graphs of versions in service, to be made lighter; with no files beside them."""
     same_space: int | None = None
-    """The id of a space that the embedding shall take over, being a re-export of its weights."""
+    """Id of a space that the embedding takes over, as a re-export of the same weights."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def import_weights(
     Args:
         order: the files.
         repository: the folder that Triton serves.
-        progress: told what is being done.
+        progress: called with what is being done.
         reserved: numbers of versions that are not to be given again.
         quantize: what to do with detection and embedding before the last look.
         examine: a last look at the finished graphs.
@@ -139,10 +139,10 @@ def _space_of_head(
     order: Order, network: Network, embedding: Prepared | None, repository: Path
 ) -> tuple[int, int | None]:
     stage = repository / EMBEDDING_STAGE.name
-    told = order.space or network.metadata(head.SPACE_PROPERTY)
-    if told is None and embedding is not None:
+    named = order.space or network.metadata(head.SPACE_PROPERTY)
+    if named is None and embedding is not None:
         return embedding.identity, embedding.dimension
-    if told is None or told == ACTIVE:
+    if named is None or named == ACTIVE:
         metadata = newest_metadata(stage)
         if metadata is None:
             raise WeightsError(
@@ -150,13 +150,13 @@ def _space_of_head(
                 "the head was trained in with --space"
             )
         return space_of(metadata), metadata.dimension
-    if told.isdecimal() and len(told) < 16:
-        metadata = read_version_metadata(stage / told / METADATA_FILE)
+    if named.isdecimal() and len(named) < 16:
+        metadata = read_version_metadata(stage / named / METADATA_FILE)
         return space_of(metadata), metadata.dimension
     try:
-        space = parse_id(told)
+        space = parse_id(named)
     except ValueError as error:
-        raise WeightsError(f"{told!r} names no space: {error}") from error
+        raise WeightsError(f"{named!r} names no space: {error}") from error
     return space, _known_dimension(space, embedding, stage)
 
 

@@ -83,7 +83,7 @@ def import_missing(
         repository: the folder that Triton serves.
         mirror: the folder with weights, as `AURUM_MODEL_MIRROR` names it.
         head: a scoring head to import where that stage has none.
-        progress: told what is being done.
+        progress: called with what is being done.
 
     Returns:
         What was placed; nothing if every stage had its weights.

@@ -34,7 +34,7 @@ class EmbeddingAccuracy:
     pairs: int
     """Made pairs of one person: two degraded views of one crop; as many of different people."""
     verification_float: float
-    """Share of pairs told right at the best threshold, by the float network."""
+    """Share of pairs classified correctly at the best threshold, by the float network."""
     verification: float
     """The same by the lighter one."""
 

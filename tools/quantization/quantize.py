@@ -31,7 +31,7 @@ Precision = Literal["int8", "fp16"]
 MIN_COSINE: Final = 0.99
 """Mean cosine to the float network below which an embedding is refused."""
 MAX_LOSS: Final = 0.002
-"""Share of pairs told right that a lighter embedding may lose: 0.2 points."""
+"""Share of correctly classified pairs that a quantised embedding may lose: 0.2 points."""
 MIN_FOUND: Final = 0.98
 """Share of the float detector's faces that a lighter one must find; as many may be extra."""
 MAX_LANDMARK_PIXELS: Final = 2.0
@@ -53,7 +53,7 @@ class Quantizer:
 
     precision: of the result. photos: a folder or tar file; None for what the program brings.
     detector: gives the detector in service, which finds the faces of photos unless the import
-    brings one. keep_space: the embedding shall keep its id, and so answer the float one's space.
+    brings one. keep_space: the embedding keeps its id, and so the space of the float one.
     """
 
     precision: Precision
@@ -181,7 +181,7 @@ def _too_far_off(found: EmbeddingAccuracy, *, kept: bool) -> str:
     loss = found.verification_float - found.verification
     if found.pairs >= ENOUGH_PAIRS and loss > MAX_LOSS:
         return (
-            f"{100 * found.verification:.2f} % of {2 * found.pairs} pairs are told right, "
+            f"{100 * found.verification:.2f} % of {2 * found.pairs} pairs are classified right, "
             f"{100 * found.verification_float:.2f} % by the float network; "
             f"{100 * MAX_LOSS:.1f} points may be lost"
         )

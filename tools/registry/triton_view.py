@@ -1,4 +1,4 @@
-"""What a running Triton says of a stage's versions, over its HTTP port."""
+"""State of each version in a running Triton, over its HTTP port."""
 
 import json
 import time

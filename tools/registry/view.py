@@ -1,4 +1,4 @@
-"""What is the case with each version: on the disk, in the journal, in Triton."""
+"""The state of each version: on the disk, in the journal, in Triton."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -72,7 +72,7 @@ class VersionWatch:
             self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
 
     def _why_refused(self, plan: Plan, states: States) -> str:
-        """What Triton says of a candidate that it has not loaded for some time; else nothing."""
+        """Why Triton has not loaded a candidate for some time; empty if it has."""
         key = (candidate_of(plan.stage), plan.version)
         state = states.get(key)
         if state is None or state.state == "READY":

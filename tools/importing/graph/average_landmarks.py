@@ -16,7 +16,7 @@ from tools.importing.graph.operators import GraphBuilder
 PROPERTY: Final = "aurum.landmarks"
 """Property of an ONNX file of a detector."""
 AVERAGED: Final = "averaged"
-"""What the property says where landmarks shall be averaged."""
+"""Value of the property that asks for averaged landmarks."""
 NEAR: Final = 0.6
 """Overlap (intersection over union) from which a row's landmarks count, by its confidence."""
 

@@ -20,7 +20,7 @@ from onnx import TensorProto
 from tools.importing.graph.operators import PREFIX, GraphBuilder
 
 REFINED: Final = "averaged, refined"
-"""What `averaging.PROPERTY` says where landmarks shall be averaged and then refined."""
+"""Value of `average_landmarks.PROPERTY` that asks for averaged, then refined landmarks."""
 FACES: Final = "faces"
 """Input of the second network: float32 [K,3,SIDE,SIDE], (x - 127.5) / 128, RGB."""
 POINTS: Final = "points"
@@ -32,7 +32,7 @@ SIDE: Final = 40
 REACH: Final = 4 / 3
 """Side of the crop by size of the face."""
 SHORTEST: Final = 0.05
-"""Sizes of the face below which the way from eyes to mouth tells no direction."""
+"""Sizes of the face below which the way from eyes to mouth gives no direction."""
 MEAN: Final = 127.5
 STD: Final = 128.0
 

@@ -27,7 +27,9 @@ from tools.training.detection.settings import TrainSettings
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
-TOO_LARGE = 1.15  # times the canvas: such a face is background, lest its parts pass for faces
+TOO_LARGE = (
+    1.15  # times the canvas: such a face is background, so that its parts do not pass for faces
+)
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
 LARGE_SHARES = (2.0, 1.5, 1.5)  # how often each of `SOURCES` is drawn, relative
 SMALL_SHARES = (1.5, 1.5, 0.3)

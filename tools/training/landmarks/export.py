@@ -48,7 +48,7 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     fp16_storage.round_to_fp16(whole)
     fp16_storage.pack(whole)
     for name, shape in ((FACES, (1, 3, SIDE, SIDE)), (POINTS, (1, 10))):
-        # a default, so that whoever knows of no second network can run the first
+        # a default, so that the first network runs without the second
         nothing = numpy_helper.from_array(np.zeros(shape, np.float32), name)
         whole.graph.initializer.append(nothing)
     onnx.helper.set_model_props(whole, {PROPERTY: REFINED})
