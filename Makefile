@@ -1,12 +1,13 @@
 # Commands for users and developers. tools/bootstrap.sh installs what a command needs.
 PYTHON_IN_VENV := .venv/bin/python
+CPP_SOURCES := $(wildcard triton_python_backend/onnxruntime/*.cc triton_python_backend/onnxruntime/*.h)
 .DEFAULT_GOAL := help
 
 # the whole suite: two workers, the slowest tests, and in CI what of the code the tests ran
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 WHOLE_SUITE := --numprocesses=2 --dist=loadgroup --durations=25 $(if $(CI),$(COVERAGE))
 
-.PHONY: help run up down status test bench bench-vectors lint format docs constraints clean
+.PHONY: help run up down status test bench bench-vectors lint audit format docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,23 +40,32 @@ bench: ## compare the service with insightface and measure it alone; MODELS=fold
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format, types, layers
+lint: ## check style, format, types, layers, dead code, dependencies
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
 	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
+	$(PYTHON_IN_VENV) -m vulture
+	$(PYTHON_IN_VENV) -m deptry .
+	shellcheck tools/*.sh .ci/run
+	.venv/bin/clang-format --dry-run -Werror $(CPP_SOURCES)
+
+audit: ## look up known vulnerabilities of the pinned packages; needs the network
+	@tools/bootstrap.sh dev
+	@tools/audit.sh
 
 format: ## fix what ruff can fix and format the code
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check --fix .
 	$(PYTHON_IN_VENV) -m ruff format .
+	.venv/bin/clang-format -i $(CPP_SOURCES)
 
 docs: ## regenerate docs/reference/ from the code
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 
-constraints: ## write constraints.txt anew from pyproject.toml
+constraints: ## write requirements/*.txt anew from pyproject.toml, with hashes
 	@tools/bootstrap.sh dev
 	tools/constraints.sh
 

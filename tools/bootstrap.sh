@@ -101,6 +101,7 @@ if [ "$kind" = dev ]; then
         wants docker-compose "the test of docker-compose.yml will say so"
     command -v c++ >/dev/null || command -v g++ >/dev/null ||
         wants g++ "the compiled onnxruntime backend is not tested"
+    command -v shellcheck >/dev/null || wants shellcheck "make lint cannot check shell scripts"
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
     if ! has_postgres; then
         wants postgresql "the tests of records run on SQLite only"
@@ -117,10 +118,11 @@ fi
 [ -z "${packages# }" ] || install_debian $packages
 
 case $kind in
-run | dev) folder=.venv sources="pyproject.toml constraints.txt" ;;
-golden) folder=.venv-golden sources="constraints-golden.txt" ;;
+run | dev) folder=.venv sources="pyproject.toml requirements/run.txt requirements/dev.txt" ;;
+golden) folder=.venv-golden sources="requirements/golden.txt" ;;
 *) fail "run, dev or golden, not $kind" ;;
 esac
+# shellcheck disable=SC2086  # a list of names
 stamp=$(cat $sources tools/bootstrap.sh "$python" | sha256sum | cut -d' ' -f1)
 # the environment with the test tools serves for running, too
 is_current() {
@@ -143,15 +145,16 @@ if ! "$folder/bin/python" -c 'import pip, sys; sys.exit(sys.version_info[:2] != 
     "$python" -m venv --clear "$folder"
 fi
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet --quiet"
+# every file must have one of the hashes that are listed for its version
+$pip install --require-hashes --requirement "requirements/$kind.txt"
 case $kind in
-run) $pip install --constraint constraints.txt --editable . ;;
+run) $pip install --no-deps --editable . ;;
 dev)
-    $pip install --constraint constraints.txt --editable '.[dev]'
+    $pip install --no-deps --editable .
     # what PyPI has is built for CUDA, gigabytes of it: too much for a few steps of training
     torch=$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1+cpu/p' pyproject.toml)
-    $pip install --constraint constraints.txt "$torch" 2>/dev/null ||
+    $pip install --no-deps "$torch" 2>/dev/null ||
         say "note: pip's sources hold no $torch; the tests that train a few steps will skip"
     ;;
-golden) $pip install --requirement constraints-golden.txt ;;
 esac
 printf '%s' "$stamp" >"$folder/made-$kind"

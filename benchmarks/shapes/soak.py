@@ -4,6 +4,7 @@ The number of users moves between half of `-u` and `-u`, twice an hour. Watch me
 """
 
 import math
+from typing import Any
 
 from locust import LoadTestShape
 
@@ -17,7 +18,7 @@ class Soak(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Give users and users started a second; None ends the run."""
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner and self.runner.environment.parsed_options
         now = self.get_run_time()
         if now > options.run_time:
             return None

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def test_triton_image_has_the_versions_of_the_project() -> None:
     text = (CHECKOUT / "deploy" / "docker" / "triton.Dockerfile").read_text()
     pins = re.findall(r"[\w-]+==[\w.]+", text)
     assert len(pins) == 3
-    assert set(pins) <= set(project["dependencies"])
+    extras = project["optional-dependencies"].values()
+    assert set(pins) <= {*project["dependencies"], *chain(*extras)}
 
 
 def test_stages_run_on_the_python_of_the_container() -> None:

@@ -20,6 +20,9 @@ def named(requirements: Iterable[str]) -> set[str]:
     return names - {PROJECT["name"]}
 
 
+DEV = named(EXTRAS["dev"])
+
+
 def test_every_package_that_is_installed_is_credited():
     credited = set(re.split(r"[|,\s]+", (CHECKOUT / "THIRD_PARTY.md").read_text()))
     required = named(chain(PROJECT["dependencies"], *EXTRAS.values()))
@@ -39,9 +42,37 @@ def test_the_licence_text_is_the_declared_one():
 def test_hooks_run_the_tools_of_this_project():
     config = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
-    modules = {hook["entry"].split(" -m ")[1].split()[0] for hook in hooks}
-    assert modules <= named(EXTRAS["dev"])
+    lint = (CHECKOUT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    for hook in hooks:
+        tools = [each for each in (*DEV, "shellcheck") if hook["id"].startswith(each)]
+        assert tools, hook["id"]
+        # import-linter's program has another name
+        assert tools[0] in lint or "lint-imports" in hook["entry"]
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
+
+
+def test_everything_required_is_pinned_with_hashes():
+    pins = {
+        name: version
+        for each in chain(PROJECT["dependencies"], *EXTRAS.values())
+        for name, version in re.findall(r"^([a-z0-9-]+)(?:\[.*\])?==(.*)$", each)
+    }
+    # its build depends on the machine: bootstrap.sh takes it from where it is
+    del pins["torch"]
+    text = (CHECKOUT / "requirements/dev.txt").read_text()
+    listed = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", text, re.MULTILINE))
+    assert pins.items() <= listed.items(), "run `make constraints`"
+
+
+@pytest.mark.parametrize("name", ["dev", "run", "gateway", "golden"])
+def test_every_pinned_version_has_hashes_and_no_index(name):
+    lines = (CHECKOUT / f"requirements/{name}.txt").read_text().splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        entry = re.fullmatch(r"[A-Za-z0-9._-]+==[^ ]+ \\", line)
+        digest = re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", line)
+        assert entry or digest or line.startswith("#"), line
+        if line.endswith("\\"):
+            assert following.startswith("    --hash=sha256:")
 
 
 @pytest.mark.parametrize("package", ["gateway", "tools", "triton_python_backend"])

@@ -53,7 +53,7 @@ def load(swapped: Served):
 
 
 def space_in_service(served: Served) -> str:
-    return versions.newest_card(served.repository / STAGE).id
+    return versions.newest_metadata(served.repository / STAGE).id
 
 
 def run(served: Served, *arguments: object) -> str:

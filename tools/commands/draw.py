@@ -16,7 +16,7 @@ from triton_python_backend.decoding import decode
 
 def draw(
     photo: Annotated[Path, typer.Argument(help="A photo.", exists=True, dir_okay=False)],
-    picture: Annotated[Path, typer.Argument(help="Where the picture goes (.png, .jpg, .webp).")],
+    picture: Annotated[Path, typer.Argument(help="Picture to write (.png, .jpg, .webp).")],
     url: Annotated[str, typer.Option(help="Address of the gateway.")] = "http://127.0.0.1:8080",
 ) -> None:
     """Ask the gateway for the faces of PHOTO and draw them into PICTURE."""

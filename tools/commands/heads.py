@@ -14,31 +14,35 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import load_settings
+from tools.errors import CalibrationError
 from tools.evaluation.embeddings import Embedded, embed_photos
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import read_ratings
+from tools.evaluation.statistics import mean_absolute_error, pearson
+from tools.heads.regression import Recipe, fit_regression, to_onnx
 from tools.importing.stages.head import SPACE_PROPERTY
 
-app = typer.Typer(no_args_is_help=True, help="Make scoring heads.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train scoring heads.")
 _FOLDS = 5
 _FEWEST = 20
 
 
 @app.callback()
 def _group() -> None:
-    """Make scoring heads."""
+    """Train scoring heads."""
 
 
 @app.command()
 def train(
     ratings: Annotated[Path, typer.Argument(help="CSV: image,rating (1 to 10).")],
     *,
-    out: Annotated[Path, typer.Option(help="Where the head goes; its card beside it.")] = Path(
-        "head.onnx"
-    ),
-    url: Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="ONNX file to write; its measurements go beside it.")
+    ] = Path("head.onnx"),
+    url: Annotated[
+        str | None, typer.Option(help="Address of the gateway; default the one on AURUM_PORT.")
+    ] = None,
 ) -> None:
-    """Fit a head for the embedding in service, cross-validated, ready to be imported."""
+    """Fit a head for the embedding in service, cross-validated and ready to import."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         rated = read_ratings(ratings)
@@ -80,13 +84,6 @@ def _usable(
 
 
 def _fit(vectors: Any, ratings: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    try:
-        # the extra `heads`; serving needs neither
-        from tools.training.scoring.head import Recipe, fit_regression, to_onnx
-        from tools.training.statistics import mean_absolute_error, pearson
-    except ImportError as error:
-        message = "training needs scikit-learn: pip install scikit-learn"
-        raise CalibrationError(message) from error
     order = np.random.default_rng(0).permutation(len(ratings))
     predicted = np.zeros(len(ratings))
     for held in np.array_split(order, _FOLDS):

@@ -21,12 +21,6 @@ class What(StrEnum):
     TRITON = "triton"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (serve, up, down, status):
-        app.command()(command)
-
-
 def serve(what: Annotated[What, typer.Argument(help="All, or Triton only.")] = What.ALL) -> None:
     """Run in the foreground until Ctrl-C."""
     stack = Stack(_settings(), "triton" if what is What.TRITON else "all")
@@ -39,9 +33,9 @@ def serve(what: Annotated[What, typer.Argument(help="All, or Triton only.")] = W
 
 
 def up() -> None:
-    """Start everything in the background; return when it answers.
+    """Start everything in the background; return when it is ready.
 
-    Where it already runs, this says so and succeeds.
+    If it runs already, this succeeds with a note.
     """
     try:
         background.start(Stack(_settings(), "all"), report=_say)
@@ -52,7 +46,7 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop what runs, and verify that nothing of it is left."""
+    """Stop everything and verify that no process is left."""
     home = Home(_settings().home)
     try:
         _say("Stopped" if background.stop(home) else f"{home.root} was not served")
@@ -61,7 +55,7 @@ def down() -> None:
 
 
 def status() -> None:
-    """Say what runs; the exit status is 0 only if it is ready."""
+    """Show what runs; the exit status is 0 only if it is ready."""
     ready, lines = background.describe(Home(_settings().home))
     for line in lines:
         _say(line)

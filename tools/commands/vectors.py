@@ -21,13 +21,17 @@ from gateway.vectors.base import VectorCollection
 from tools.serving.home import resolve
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
-app = typer.Typer(no_args_is_help=True, help="Look after remembered faces.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Move, check and migrate the vectors of enrolled faces.",
+)
 _PROGRESS_FILE = "vectors-move.json"
 _POLL_SECONDS = 1.0
 _UNDER_WAY_SECONDS = 600.0
 
 
-class Home(StrEnum):
+class Engine(StrEnum):
     """Where vectors may live."""
 
     EDGE = "edge"
@@ -44,16 +48,16 @@ class Action(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Look after remembered faces."""
+    """Move, check and migrate the vectors of enrolled faces."""
 
 
 @app.command()
 def move(
-    to: Annotated[Home, typer.Option(help="`server`: AURUM_QDRANT_URL; `edge`: AURUM_HOME.")],
+    to: Annotated[Engine, typer.Option(help="`server`: AURUM_QDRANT_URL; `edge`: AURUM_HOME.")],
 ) -> None:
-    """Copy all vectors to the other home and verify them; an interrupted run goes on.
+    """Copy all vectors to the other store and verify them; an interrupted run resumes.
 
-    Stop the gateway first: nobody may write meanwhile. The old home keeps its copy.
+    Stop the gateway first: nothing may write meanwhile. The old store keeps its copy.
     """
     settings = _settings()
     url = settings.qdrant_url
@@ -73,11 +77,11 @@ def move(
 
 @app.command()
 def check(
-    *, repair: Annotated[bool, typer.Option("--repair", help="Settle what is found.")] = False
+    *, repair: Annotated[bool, typer.Option("--repair", help="Repair what differs.")] = False
 ) -> None:
-    """Compare vectors with records, id by id; exit status 1 if they disagree.
+    """Compare vectors with records, id by id; exit status 1 if they differ.
 
-    Qdrant Edge lets one process in at a time: stop the gateway first.
+    Qdrant Edge serves one process at a time: stop the gateway first.
     """
     try:
         repaired, drifts = asyncio.run(_check(_settings(), repair=repair))
@@ -107,9 +111,9 @@ def check(
 @app.command()
 def migrate(
     collection: Annotated[str, typer.Argument(help="Name of the collection.")],
-    action: Annotated[Action, typer.Option(help="What to do.")] = Action.START,
+    action: Annotated[Action, typer.Option(help="Step of the migration.")] = Action.START,
 ) -> None:
-    """Move a collection that keeps crops to the newest embedding space, in the running gateway."""
+    """Move a collection that keeps crops to the newest embedding space in the running gateway."""
     settings = _settings()
     try:
         asyncio.run(_migrate(settings, collection, action))
@@ -119,14 +123,14 @@ def migrate(
         _fail(str(error))
 
 
-async def _move(settings: Settings, url: str, to: Home) -> tuple[Moved, ...]:
+async def _move(settings: Settings, url: str, to: Engine) -> tuple[Moved, ...]:
     edge = await open_edge(settings)
     try:
         server = await open_server(settings, url)
         try:
-            source, target = (edge, server) if to is Home.SERVER else (server, edge)
+            source, target = (edge, server) if to is Engine.SERVER else (server, edge)
             homes = (str(settings.home.resolve()), url)
-            route = homes if to is Home.SERVER else homes[::-1]
+            route = homes if to is Engine.SERVER else homes[::-1]
             progress = Progress(settings.home / _PROGRESS_FILE, source=route[0], target=route[1])
             with Bars(console=Console(stderr=True)) as bars:
                 tasks: dict[str, Any] = {}

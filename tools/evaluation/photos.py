@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 
 Photo = tuple[str, bytes]
 """Name and encoded bytes."""
@@ -17,8 +17,8 @@ def sample(sources: Sequence[Path], *, most: int) -> Iterator[Photo]:
     """Every n-th photo of all sources, at most so many; raises WeightsError where there is none."""
     total = sum(len(_names(source)) for source in sources)
     if not total:
-        told = ", ".join(map(str, sources))
-        raise WeightsError(f"{told}: no photos ({', '.join(_SUFFIXES)}; folders and tar files)")
+        named = ", ".join(map(str, sources))
+        raise WeightsError(f"{named}: no photos ({', '.join(_SUFFIXES)}; folders and tar files)")
     step = max(-(-total // most), 1)
     number = 0
     for source in sources:

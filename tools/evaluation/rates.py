@@ -12,7 +12,7 @@ _MOST: Final = 400
 
 
 def measure_rates(same: Floats, different: Floats) -> tuple[Rate, ...]:
-    """Rates at thresholds that the pairs themselves tell apart.
+    """Rates at the thresholds at which they change.
 
     A pair matches at `similarity >= threshold`. Between two neighbouring similarities of different
     people nothing changes in the FMR, so thresholds lie just above one of them each.

@@ -16,8 +16,8 @@ from gateway.monitoring.golden_probe import PORTRAIT, answer_parts
 from gateway.registry.measures import measure_face
 from gateway.registry.reference import REFERENCE_FILE, Histogram, Reference
 from gateway.types import Analysis, Face
+from tools.errors import WeightsError
 from tools.evaluation.photos import Photo
-from tools.importing.errors import WeightsError
 from tools.registry.repository import place_beside
 from triton_python_backend.contract import ONNX_STAGES, Stage
 from triton_python_backend.needs import networks_behind
@@ -34,7 +34,7 @@ def measure(
     repository: Path,
     photos: Iterable[Photo],
     *,
-    told: str,
+    photo_source: str,
     progress: Callable[[int], None] = lambda _: None,
     fewest: int = FEWEST_FACES,
 ) -> dict[str, Reference]:
@@ -43,7 +43,7 @@ def measure(
     Args:
         repository: the folder that Triton serves.
         photos: names and bytes; files that are no images are skipped.
-        told: describes the photos.
+        photo_source: which photos these are, for the reference file.
         progress: called with the number of photos done.
         fewest: faces that are needed at least.
 
@@ -61,7 +61,7 @@ def measure(
         raise WeightsError(error.detail) from error
     if len(faces) < fewest:
         raise WeightsError(f"the photos show {len(faces)} faces; {fewest} are needed")
-    return _references(portrait, faces, told)
+    return _references(portrait, faces, photo_source)
 
 
 def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
@@ -75,7 +75,7 @@ def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
 
 
 def histogram(values: Sequence[float]) -> Histogram:
-    """Ten bins of equal shares, as far as the values can be told apart."""
+    """Ten bins of equal shares; fewer where values are equal."""
     # edges are values that occurred: between them, bins may be left that nothing falls into
     array = np.round(np.asarray(values, np.float64), _DIGITS)
     edges = np.unique(np.quantile(array, np.linspace(0, 1, BINS + 1)[1:-1], method="higher"))
@@ -105,7 +105,9 @@ def _analyse_all(
                     yield analysis
 
 
-def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[str, Reference]:
+def _references(
+    portrait: Analysis, faces: Sequence[Face], photo_source: str
+) -> dict[str, Reference]:
     ids = {stage: weights.id for stage, weights in portrait.weights.items()}
     if set(ids) != {stage.name for stage in ONNX_STAGES}:
         raise WeightsError("the stages do not answer their ids")
@@ -118,7 +120,7 @@ def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[st
         found[stage.name] = Reference(
             id=ids[stage.name],
             made_with={name: ids[name] for name in networks_behind(stage.name)[:-1]},
-            photos=told,
+            photos=photo_source,
             faces=len(faces),
             made_at=now,
             measures=_measures(stage, faces, mean),

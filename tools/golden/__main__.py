@@ -1,11 +1,10 @@
 """`python -m tools.golden REPOSITORY`: keep what the versions of a repository answer.
 
-Run by whoever adds weights to the project, after the golden tests have passed. For the project's
+Run it after adding weights to the project, once the golden tests have passed. For the project's
 own repository it also writes sizes and digests into `models.json` and, given the photos, measures
-the references that drift is told against.
+the references for drift.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +12,16 @@ import typer
 from rich.console import Console
 
 from gateway.settings import CHECKOUT
-from tools.evaluation.photos import Photo
+from tools.evaluation.held_out import held_out
 from tools.evaluation.references import measure, write
 from tools.golden.answers import GOLDEN_STAGES, answer, record
 from tools.packs.manifest import MANIFEST, refresh_built_in
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
-from tools.training.detection.data import (
-    HELD_OUT_SCENES,
-    HELD_OUT_SHARE,
-    hash_share,
-    mebeauty_test_names,
-    read_images,
-)
+from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_metadata, versions
 
 SHIPPED = CHECKOUT / "model_repository"
-_TOLD = "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
+_PHOTO_SOURCE = (
+    "photos held out of the detector's training: FairFace, UTKFace, MEBeauty, ImageNet scenes"
+)
 
 
 def main(
@@ -42,13 +36,13 @@ def main(
     for stage in GOLDEN_STAGES:
         for number in versions(repository / stage.name):
             folder = repository / stage.name / str(number)
-            card = read_version_metadata(folder / SIDECAR_FILE)
+            metadata = read_version_metadata(folder / METADATA_FILE)
             path = folder / MODEL_FILE
             found = answer(
-                stage.name, path.read_bytes(), path, space=card.space, width=card.dimension
+                stage.name, path.read_bytes(), path, space=metadata.space, width=metadata.dimension
             )
-            record(stage.name, found, source=card.source.file)
-            out.print(f"{stage.name} {found.id} ({card.source.file})")
+            record(stage.name, found, source=metadata.source.file)
+            out.print(f"{stage.name} {found.id} ({metadata.source.file})")
     if repository.resolve() == SHIPPED:
         refresh_built_in(repository)
         out.print(f"{MANIFEST.name}: sizes and digests of the built-in networks")
@@ -57,22 +51,11 @@ def main(
             references = measure(
                 repository,
                 held_out(photos),
-                told=_TOLD,
+                photo_source=_PHOTO_SOURCE,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
         for path in write(repository, references):
             out.print(str(path), markup=False)
-
-
-def held_out(data: Path) -> Iterator[Photo]:
-    """Photos on which the lite detector was not trained, see `tools.training.detection.data`."""
-    for tar in sorted(data.glob("*.tar")):
-        test = mebeauty_test_names(tar) if tar.stem.startswith("mebeauty") else frozenset()
-        share = HELD_OUT_SCENES if tar.stem.startswith("scenes") else HELD_OUT_SHARE
-        for name, image in read_images(tar):
-            chosen = "/".join(name.split("/")[-3:]) in test if test else hash_share(name) < share
-            if chosen:
-                yield name, image
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import Network, load_network
-from tools.importing.prepared import Prepared
 from tools.importing.stages import arcface, further, head, scrfd
 from tools.importing.stages.arcface import Normalisation
+from tools.registry.prepared import Prepared
 from tools.registry.repository import (
-    SIDECAR_FILE,
-    ModelCard,
+    METADATA_FILE,
     Reserved,
-    newest_card,
+    VersionMetadata,
+    newest_metadata,
     place,
     read_version_metadata,
     space_of,
@@ -62,7 +62,7 @@ class Order:
     finished: tuple[Prepared, ...] = ()
     """Graphs of versions in service, to be made lighter; with no files beside them."""
     same_space: int | None = None
-    """The id of a space that the embedding shall take over, being a re-export of its weights."""
+    """Id of a space that the embedding takes over, as a re-export of the same weights."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def import_weights(
     quantize: Quantize = as_it_is,
     examine: Examine = lambda _: None,
     version_store: Path | None = None,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Check every file, then place all of them.
 
     Args:
@@ -153,24 +153,24 @@ def _space_of_head(
     order: Order, network: Network, embedding: Prepared | None, repository: Path
 ) -> tuple[int, int | None]:
     stage = repository / EMBEDDING_STAGE.name
-    told = order.space or network.metadata(head.SPACE_PROPERTY)
-    if told is None and embedding is not None:
+    named = order.space or network.metadata(head.SPACE_PROPERTY)
+    if named is None and embedding is not None:
         return embedding.identity, embedding.dimension
-    if told is None or told == ACTIVE:
-        card = newest_card(stage)
-        if card is None:
+    if named is None or named == ACTIVE:
+        metadata = newest_metadata(stage)
+        if metadata is None:
             raise WeightsError(
                 f"{network.path}: import an embedding first or with it, or name the space that "
                 "the head was trained in with --space"
             )
-        return space_of(card), card.dimension
-    if told.isdecimal() and len(told) < 16:
-        card = read_version_metadata(stage / told / SIDECAR_FILE)
-        return space_of(card), card.dimension
+        return space_of(metadata), metadata.dimension
+    if named.isdecimal() and len(named) < 16:
+        metadata = read_version_metadata(stage / named / METADATA_FILE)
+        return space_of(metadata), metadata.dimension
     try:
-        space = parse_id(told)
+        space = parse_id(named)
     except ValueError as error:
-        raise WeightsError(f"{told!r} names no space: {error}") from error
+        raise WeightsError(f"{named!r} names no space: {error}") from error
     return space, _known_dimension(space, embedding, stage)
 
 
@@ -178,6 +178,8 @@ def _known_dimension(space: int, embedding: Prepared | None, stage: Path) -> int
     if embedding is not None and embedding.identity == space:
         return embedding.dimension
     sidecars = [
-        read_version_metadata(path) for path in sorted(stage.glob(f"[1-9]*/{SIDECAR_FILE}"))
+        read_version_metadata(path) for path in sorted(stage.glob(f"[1-9]*/{METADATA_FILE}"))
     ]
-    return next((card.dimension for card in sidecars if card.id == format_id(space)), None)
+    return next(
+        (metadata.dimension for metadata in sidecars if metadata.id == format_id(space)), None
+    )

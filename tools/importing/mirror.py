@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import ConfigurationError
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order, Progress, import_weights
-from tools.registry.repository import ModelCard, versions
+from tools.registry.repository import VersionMetadata, versions
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING, Stage
 
 
@@ -76,14 +76,14 @@ def import_missing(
     *,
     head: Path | None = None,
     progress: Progress = lambda _: None,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Import weights for each stage that has no version yet; stages that have one are left.
 
     Args:
         repository: the folder that Triton serves.
         mirror: the folder with weights, as `AURUM_MODEL_MIRROR` names it.
         head: a scoring head to import where that stage has none.
-        progress: told what is being done.
+        progress: called with what is being done.
 
     Returns:
         What was placed; nothing if every stage had its weights.
@@ -92,7 +92,7 @@ def import_missing(
         ConfigurationError: if weights are missing and cannot be had; it says how to get them.
     """
     missing = [item for item in STARTERS if not versions(repository / item.stage.name)]
-    placed: list[ModelCard] = []
+    placed: list[VersionMetadata] = []
     try:
         found = find_starter_weights(_folder(mirror)) if missing and mirror else {}
         lacking = [item for item in missing if item.stage.name not in found]

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.graph import fp16_storage
 
 MIN_OPSET: Final = 11
@@ -24,7 +24,7 @@ _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A checked network with one input. `model` belongs to whoever loaded it and may be changed."""
+    """A checked network with one input. `model` belongs to the caller, who may change it."""
 
     path: Path
     sha256: str

@@ -3,9 +3,9 @@
 import hashlib
 
 
-def make_id(*parts: bytes | str) -> int:
+def make_id(*builder: bytes | str) -> int:
     """Take the first 8 bytes of the SHA-256 over the parts in a row, as signed INT64."""
     digest = hashlib.sha256()
-    for part in parts:
+    for part in builder:
         digest.update(part.encode() if isinstance(part, str) else part)
     return int.from_bytes(digest.digest()[:8], "big", signed=True)

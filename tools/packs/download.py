@@ -18,14 +18,14 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from tools.packs.errors import PackError
+from tools.errors import PackError
 
 Progress = Callable[[int, int | None], None]
-"""Told bytes on the disk and bytes in all (None: not known)."""
+"""Called with bytes on the disk and bytes in total (None: unknown)."""
 
 _CHUNK: Final = 256 * 1024
 _SPARE_BYTES: Final = 64 * 1024 * 1024
-"""What shall be left on the disk."""
+"""Free space that must remain on the disk."""
 _VALIDATOR_SUFFIX: Final = ".validator"
 
 
@@ -67,7 +67,7 @@ async def download(
         target: where it goes, whole and checked, by one rename.
         sha256: expected; None: not known, the caller checks what is inside.
         size: expected bytes; None: not known.
-        progress: told how far it is.
+        progress: called with bytes done and bytes in total.
         patience: for broken connections, 5xx, 408 and 429.
 
     Raises:

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from tools.errors import WeightsError
 from tools.golden.check import SAME_COSINE
 from tools.importing.dry_run import Array, Trial
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Lighter, Prepared
 from tools.importing.weights_id import make_id
 from tools.quantization import samples
 from tools.quantization.accuracy import (
@@ -23,6 +22,7 @@ from tools.quantization.accuracy import (
 from tools.quantization.fp16 import halve
 from tools.quantization.graphs import layers, load, properties, seal
 from tools.quantization.int8 import Judge, Quantised, Quantiser
+from tools.registry.prepared import Prepared, Quantization
 from triton_python_backend import contract
 from triton_python_backend.contract import format_id
 
@@ -31,7 +31,7 @@ Precision = Literal["int8", "fp16"]
 MIN_COSINE: Final = 0.99
 """Mean cosine to the float network below which an embedding is refused."""
 MAX_LOSS: Final = 0.002
-"""Share of pairs told right that a lighter embedding may lose: 0.2 points."""
+"""Share of correctly classified pairs that a quantised embedding may lose: 0.2 points."""
 MIN_FOUND: Final = 0.98
 """Share of the float detector's faces that a lighter one must find; as many may be extra."""
 MAX_LANDMARK_PIXELS: Final = 2.0
@@ -53,7 +53,7 @@ class Quantizer:
 
     precision: of the result. photos: a folder or tar file; None for what the program brings.
     detector: gives the detector in service, which finds the faces of photos unless the import
-    brings one. keep_space: the embedding shall keep its id, and so answer the float one's space.
+    brings one. keep_space: the embedding keeps its id, and so the space of the float one.
     """
 
     precision: Precision
@@ -61,7 +61,7 @@ class Quantizer:
     detector: Callable[[], tuple[bytes, Path]]
     keep_space: bool = False
     progress: Callable[[str], None] = lambda _: None
-    _parts: samples.Parts | None = field(default=None, init=False)
+    _parts: samples.SampleSplit | None = field(default=None, init=False)
 
     def __call__(self, item: Prepared) -> Prepared:
         """Make it lighter; raises WeightsError naming the figure if it loses too much."""
@@ -85,7 +85,7 @@ class Quantizer:
             graph=graph,
             identity=identity,
             network=f"{item.network}, {self.precision}",
-            lighter=Lighter(
+            lighter=Quantization(
                 precision=self.precision,
                 made_from=format_id(item.identity),
                 layers=found.layers,
@@ -95,7 +95,7 @@ class Quantizer:
             ),
         )
 
-    def _samples(self, item: Prepared) -> samples.Parts:
+    def _samples(self, item: Prepared) -> samples.SampleSplit:
         if self._parts is None:
             if self.photos is None:
                 self._parts = samples.from_golden_set()
@@ -181,7 +181,7 @@ def _too_far_off(found: EmbeddingAccuracy, *, kept: bool) -> str:
     loss = found.verification_float - found.verification
     if found.pairs >= ENOUGH_PAIRS and loss > MAX_LOSS:
         return (
-            f"{100 * found.verification:.2f} % of {2 * found.pairs} pairs are told right, "
+            f"{100 * found.verification:.2f} % of {2 * found.pairs} pairs are classified right, "
             f"{100 * found.verification_float:.2f} % by the float network; "
             f"{100 * MAX_LOSS:.1f} points may be lost"
         )

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tools.errors import WeightsError
+from tools.evaluation.views import Recipe, make_batch
 from tools.golden import inputs
 from tools.importing.dry_run import Answers, Trial
-from tools.importing.errors import WeightsError
-from tools.training.embedding.views import Recipe, make_batch
 from triton_python_backend import contract, stages
 from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Picture
@@ -46,14 +46,14 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class SampleSplit:
     """Samples to calibrate with, and others to measure on."""
 
     calibration: Samples
     held_out: Samples
 
 
-def from_photos(source: Path, detector: Trial, *, most: int = MOST_PHOTOS) -> Parts:
+def from_photos(source: Path, detector: Trial, *, most: int = MOST_PHOTOS) -> SampleSplit:
     """Run decoding, detection and alignment on photos; every fourth is calibrated with.
 
     Raises:
@@ -64,16 +64,16 @@ def from_photos(source: Path, detector: Trial, *, most: int = MOST_PHOTOS) -> Pa
         raise WeightsError(f"{source}: fewer than {2 * _CALIBRATE_ONE_IN} photos show a face")
     calibration = seen[::_CALIBRATE_ONE_IN]
     held_out = [each for row, each in enumerate(seen) if row % _CALIBRATE_ONE_IN]
-    return Parts(_joined(source.name, calibration), _joined(source.name, held_out))
+    return SampleSplit(_joined(source.name, calibration), _joined(source.name, held_out))
 
 
-def from_golden_set() -> Parts:
+def from_golden_set() -> SampleSplit:
     """Make samples of what the program brings: views of one portrait, and drawn faces."""
     name = "views of the golden portrait, and drawings"
     crops, picture = inputs.crops(), inputs.portrait()
     calibration = np.concatenate([crops, *(views(crops, seed=seed) for seed in (1, 2))])
     held_out = np.concatenate([views(crops, seed=seed) for seed in (11, 12, 13)])
-    return Parts(
+    return SampleSplit(
         Samples(name, calibration, _canvases(picture)),
         Samples(name, held_out, _canvases(picture[:, ::-1])),
     )

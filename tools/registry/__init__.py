@@ -1,1 +1,1 @@
-"""Which versions serve: journal, kept versions, going forward and back, and what is the case."""
+"""Versions of each stage: where they are, which serves, journal, forward and back."""

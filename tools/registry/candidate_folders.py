@@ -1,4 +1,4 @@
-"""The folders by which Triton serves a version being tried.
+"""The folders by which Triton serves a version on trial.
 
 `face_embedding_candidate/2/` holds a copy of the version, `face_pipeline_candidate/` and
 `face_pipeline_unscored_candidate/` ensembles that are those in service but for this stage, and in
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from gateway.rollout.plan import Plan
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from tools.registry.repository import CONFIG_FILE
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, UNSCORED, candidate_of
@@ -80,7 +80,7 @@ def remove(version_store: VersionStore) -> None:
 
 
 def is_clear(version_store: VersionStore) -> bool:
-    """Whether nothing of a trial lies there."""
+    """Whether no folder of a trial exists."""
     return not any((version_store.repository / name).exists() for name in _NAMES)
 
 

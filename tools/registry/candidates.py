@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from gateway.rollout.plan import Plan
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders
 from tools.registry.changes import Change, go_to, journalled, opened
 from tools.registry.dry_run import Check
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action, Entry
-from tools.registry.repository import SIDECAR_FILE
+from tools.registry.repository import METADATA_FILE
 from tools.registry.version_store import VersionStore
-from tools.registry.view import card_of
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 
 
@@ -142,9 +142,11 @@ def _refuse_foreign_head(version_store: VersionStore, stage: str, version: int) 
     newest = version_store.newest(EMBEDDING_STAGE.name)
     if stage != SCORING.name or newest is None:
         return
-    embedding = card_of(version_store.placed(EMBEDDING_STAGE.name, newest) / SIDECAR_FILE)
+    embedding = metadata_of(version_store.placed(EMBEDDING_STAGE.name, newest) / METADATA_FILE)
     folders = (version_store.kept(stage, version), version_store.placed(stage, version))
-    head = next((card for folder in folders if (card := card_of(folder / SIDECAR_FILE))), None)
+    head = next(
+        (metadata for folder in folders if (metadata := metadata_of(folder / METADATA_FILE))), None
+    )
     if head and embedding and head.space != embedding.id:
         raise LifecycleError(
             f"{stage} {version} rates embeddings of space {head.space}; those in service come in "

@@ -1,6 +1,6 @@
 """Changing what serves: forward, back, out. The highest number present is in service.
 
-Each change checks the version that shall serve before any folder moves, and moves folders in an
+Each change checks the version that is to serve before any folder moves, and moves folders in an
 order in which only the last move changes what serves.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders
 from tools.registry.dry_run import Check
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action, Entry, history
 from tools.registry.version_store import VersionStore
 
@@ -168,11 +168,13 @@ def _earlier(version_store: VersionStore, stage: str) -> list[int]:
     # by the journal first, then whatever lies below
     now = version_store.newest(stage)
     there = {*version_store.placed_versions(stage), *version_store.kept_versions(stage)}
-    told = [v for v in reversed(history(version_store.journal.entries(), stage)) if v in there]
+    journalled_before = [
+        v for v in reversed(history(version_store.journal.entries(), stage)) if v in there
+    ]
     below = [
         v for v in reversed(version_store.placed_versions(stage)) if now is not None and v < now
     ]
-    return [v for v in dict.fromkeys([*told, *below]) if v != now]
+    return [v for v in dict.fromkeys([*journalled_before, *below]) if v != now]
 
 
 def go_to(

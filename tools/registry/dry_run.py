@@ -5,9 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tools.importing.errors import WeightsError
-from tools.registry.errors import LifecycleError
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.errors import LifecycleError, WeightsError
+from tools.registry.repository import (
+    METADATA_FILE,
+    MODEL_FILE,
+    VersionMetadata,
+    read_version_metadata,
+)
 from triton_python_backend.contract import ONNX_STAGES, Stage
 from triton_python_backend.onnx_session import OnnxSession
 from triton_python_backend.self_test import self_test
@@ -28,22 +32,22 @@ def check_version(stage: str, folder: Path) -> None:
     open_session(stage, folder)
 
 
-def check_digest(folder: Path) -> ModelCard | None:
+def check_digest(folder: Path) -> VersionMetadata | None:
     """Hold the network against the digest in its sidecar, if it has one; returns the sidecar."""
     path = folder / MODEL_FILE
     if not path.is_file():
         raise LifecycleError(f"{folder} holds no {MODEL_FILE}")
-    if not (folder / SIDECAR_FILE).is_file():
+    if not (folder / METADATA_FILE).is_file():
         return None
     try:
-        card = read_version_metadata(folder / SIDECAR_FILE)
+        metadata = read_version_metadata(folder / METADATA_FILE)
     except WeightsError as error:
         raise LifecycleError(str(error)) from error
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != card.sha256:
-        raise LifecycleError(f"{path} has the SHA-256 {digest}; its sidecar says {card.sha256}")
-    return card
+    if digest != metadata.sha256:
+        raise LifecycleError(f"{path} has the SHA-256 {digest}; its sidecar says {metadata.sha256}")
+    return metadata
 
 
 def open_session(stage: str, folder: Path) -> OnnxSession:

@@ -1,4 +1,4 @@
-"""What a running gateway says of the version being tried, over its HTTP port."""
+"""State of the version on trial in a running gateway, over its HTTP port."""
 
 import json
 import urllib.request

@@ -18,12 +18,12 @@ from typing import Final
 
 import orjson
 
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Lighter, Prepared
+from tools.errors import WeightsError
+from tools.registry.prepared import Prepared, Quantization
 from triton_python_backend.contract import format_id, parse_id
 
 MODEL_FILE: Final = "model.onnx"
-SIDECAR_FILE: Final = "model.json"
+METADATA_FILE: Final = "model.json"
 CONFIG_FILE: Final = "config.pbtxt"
 Reserved = Callable[[str], Collection[int]]
 """Given a stage: numbers of versions that lie elsewhere, which new versions do not take."""
@@ -40,7 +40,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class VersionMetadata:
     """What `model.json` says about the `model.onnx` beside it."""
 
     stage: str
@@ -59,7 +59,7 @@ class ModelCard:
     """None where it is not known."""
     imported_at: str
     """ISO 8601, UTC."""
-    lighter: Lighter | None = None
+    lighter: Quantization | None = None
     """Of a network in 8 or 16 bits; sidecars of float ones may lack it."""
 
 
@@ -73,17 +73,17 @@ def versions(stage: Path) -> list[int]:
     return sorted(found)
 
 
-def newest_card(stage: Path) -> ModelCard | None:
+def newest_metadata(stage: Path) -> VersionMetadata | None:
     """Read the sidecar of the version in service, the highest; None if there is no version.
 
     Raises:
         WeightsError: if that version has no readable sidecar.
     """
     found = versions(stage)
-    return read_version_metadata(stage / str(found[-1]) / SIDECAR_FILE) if found else None
+    return read_version_metadata(stage / str(found[-1]) / METADATA_FILE) if found else None
 
 
-def read_version_metadata(path: Path) -> ModelCard:
+def read_version_metadata(path: Path) -> VersionMetadata:
     """Read a `model.json`.
 
     Raises:
@@ -93,8 +93,8 @@ def read_version_metadata(path: Path) -> ModelCard:
         fields = orjson.loads(path.read_bytes())
         source = Source(**fields["source"])
         light = fields.get("lighter")
-        parts = {"source": source, "lighter": None if light is None else Lighter(**light)}
-        return ModelCard(**{**fields, **parts})
+        parts = {"source": source, "lighter": None if light is None else Quantization(**light)}
+        return VersionMetadata(**{**fields, **parts})
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except (orjson.JSONDecodeError, TypeError, KeyError) as error:
@@ -109,7 +109,7 @@ def place(
     licence: str | None = None,
     reserved: Reserved = lambda _: (),
     version_store: Path | None = None,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Put each prepared graph into service as a new version: all of them, or none.
 
     Args:
@@ -132,7 +132,7 @@ def place(
         for stage in stages:
             stage.mkdir(parents=True, exist_ok=True)
         with _incoming(stages) as folders:
-            cards = [
+            placed = [
                 _write(folder, item, version=number, licence=licence)
                 for folder, (item, number) in zip(folders, pairs, strict=True)
             ]
@@ -140,7 +140,7 @@ def place(
             _rename_all(folders, targets)
     except OSError as error:
         raise WeightsError(f"{error.filename or repository}: {error.strerror}") from error
-    return cards
+    return placed
 
 
 def _choose(stage: Path, version: int | None, reserved: Collection[int]) -> int:
@@ -172,8 +172,8 @@ def _incoming(stages: Sequence[Path]) -> Iterator[list[Path]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -> ModelCard:
-    card = ModelCard(
+def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -> VersionMetadata:
+    metadata = VersionMetadata(
         stage=item.stage,
         version=version,
         sha256=hashlib.sha256(item.graph).hexdigest(),
@@ -187,10 +187,10 @@ def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -
         lighter=item.lighter,
     )
     _write_through(folder / MODEL_FILE, item.graph)
-    text = orjson.dumps(asdict(card), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    _write_through(folder / SIDECAR_FILE, text)
+    text = orjson.dumps(asdict(metadata), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    _write_through(folder / METADATA_FILE, text)
     _sync_folder(folder)
-    return card
+    return metadata
 
 
 def _rename_all(folders: Sequence[Path], targets: Sequence[Path]) -> None:
@@ -235,6 +235,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def space_of(card: ModelCard) -> int:
+def space_of(metadata: VersionMetadata) -> int:
     """Read the id that an embedding's sidecar names, as its graph answers it."""
-    return parse_id(card.id)
+    return parse_id(metadata.id)

@@ -1,4 +1,4 @@
-"""What a running Triton says of a stage's versions, over its HTTP port."""
+"""State of each version in a running Triton, over its HTTP port."""
 
 import json
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.settings import Settings
-from tools.serving.ports import triton_listeners
+from tools.listeners import triton_listeners
 
 _TIMEOUT_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.2

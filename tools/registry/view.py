@@ -1,15 +1,14 @@
-"""What is the case with each version: on the disk, in the journal, in Triton."""
+"""The state of each version: on the disk, in the journal, in Triton."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tools.importing.errors import WeightsError
+from tools.errors import LifecycleError, WeightsError
 from tools.registry.candidate_folders import read_plan
 from tools.registry.dry_run import check_digest
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action
-from tools.registry.repository import SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.registry.repository import METADATA_FILE, VersionMetadata, read_version_metadata
 from tools.registry.triton_view import States, TritonState
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
@@ -26,7 +25,7 @@ class VersionView:
     stage: str
     version: int
     place: Place
-    card: ModelCard | None
+    metadata: VersionMetadata | None
     digest: str
     """`ok`, `no sidecar`, or what is wrong."""
     state: TritonState | None
@@ -67,7 +66,7 @@ def view(version_store: VersionStore, states: States | None) -> list[VersionView
     return found
 
 
-def card_of(path: Path) -> ModelCard | None:
+def metadata_of(path: Path) -> VersionMetadata | None:
     """Read a sidecar; None if there is none that can be read."""
     try:
         return read_version_metadata(path)
@@ -99,5 +98,5 @@ def _version(
         digest = "no sidecar" if check_digest(folder) is None else "ok"
     except LifecycleError as error:
         digest = str(error)
-    card = card_of(folder / SIDECAR_FILE)
-    return VersionView(stage, version, place, card, digest, state, note)
+    metadata = metadata_of(folder / METADATA_FILE)
+    return VersionView(stage, version, place, metadata, digest, state, note)

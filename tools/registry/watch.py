@@ -13,10 +13,10 @@ from typing import Final
 
 from gateway.rollout.plan import Plan
 from gateway.settings import Settings
+from tools.errors import LifecycleError
 from tools.registry.candidate_folders import read_plan
 from tools.registry.candidates import abort
 from tools.registry.changes import withdraw
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import why_stopped
 from tools.registry.triton_view import States, read_states
 from tools.registry.version_store import STAGE_NAMES, VersionStore
@@ -27,7 +27,7 @@ _QUIET_SHARE: Final = 0.5
 """Share of the patience: a folder that was written to within it may still be being copied."""
 
 
-class Watch:
+class VersionWatch:
     """Remembers since when which version fails."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Watch:
             self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
 
     def _why_refused(self, plan: Plan, states: States) -> str:
-        """What Triton says of a candidate that it has not loaded for some time; else nothing."""
+        """Why Triton has not loaded a candidate for some time; empty if it has."""
         key = (candidate_of(plan.stage), plan.version)
         state = states.get(key)
         if state is None or state.state == "READY":

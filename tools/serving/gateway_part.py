@@ -10,8 +10,8 @@ from typing import Final
 import aiohttp
 
 from gateway.settings import CHECKOUT, PREFIX, Settings
+from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
-from tools.serving.ports import gateway_listener, triton_listeners
 
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.settings import Settings
+from tools.listeners import gateway_listener, triton_listeners
 from tools.registry.version_store import VersionStore
-from tools.registry.watch import Watch
+from tools.registry.watch import VersionWatch
 from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log
 from tools.serving.part import Part
-from tools.serving.ports import check_free, gateway_listener, triton_listeners
+from tools.serving.ports import check_free
 from tools.serving.processes import clear_leftovers, record
 from tools.serving.state import (
     HomeLock,
@@ -153,7 +154,7 @@ class Stack:
 
         supervisor = Supervisor(parts, report=report, listener=note, optional={"redis"})
         version_store = VersionStore(self.settings.model_repository, self.home.root)
-        watch = asyncio.create_task(Watch(self.settings, version_store, report=report).run())
+        watch = asyncio.create_task(VersionWatch(self.settings, version_store, report=report).run())
         try:
             await supervisor.run(stop=stop, on_ready=tell)
         finally:

@@ -9,13 +9,13 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.settings import Settings
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
+from tools.listeners import triton_listeners
 from tools.registry.guard import end_trial, withdraw_broken
 from tools.registry.version_store import VersionStore
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
-from tools.serving.ports import triton_listeners
 from tools.serving.processes import remove_shared_memory
 from tools.serving.triton_install import Installation
 from triton_python_backend.contract import STAGES

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
-from tools.importing.errors import WeightsError
+from tools.errors import LifecycleError, WeightsError
 from tools.importing.importer import option_for
 from tools.importing.mirror import STARTER_HEAD, import_missing
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
+from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_metadata, versions
 from tools.registry.version_store import VersionStore
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import ONNX_STAGES
@@ -28,10 +27,10 @@ def check_digests(repository: Path) -> None:
     for stage in ONNX_STAGES:
         for version in versions(repository / stage.name):
             folder = repository / stage.name / str(version)
-            if not (folder / SIDECAR_FILE).is_file():
+            if not (folder / METADATA_FILE).is_file():
                 continue
             try:
-                expected = read_version_metadata(folder / SIDECAR_FILE).sha256
+                expected = read_version_metadata(folder / METADATA_FILE).sha256
             except WeightsError as error:
                 raise ServingError(str(error)) from error
             with (folder / MODEL_FILE).open("rb") as file:
@@ -39,7 +38,7 @@ def check_digests(repository: Path) -> None:
             if found != expected:
                 message = (
                     f"{folder / MODEL_FILE} was changed: its SHA-256 is {found}, not "
-                    f"the {expected} of {SIDECAR_FILE}; restore it, or import it as a new version"
+                    f"the {expected} of {METADATA_FILE}; restore it, or import it as a new version"
                 )
                 raise ServingError(message)
 

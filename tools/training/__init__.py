@@ -8,6 +8,6 @@ One command per network, `python -m tools.training --help`:
 - `detection`  a small SCRFD-like student
 - `ship`       makes what was trained the built-in weights
 
-Training needs the extra `train` (PyTorch); `scoring` needs the extra `heads` alone.
+Training needs the extra `train`, with PyTorch.
 docs/models/training.md goes through it.
 """

@@ -32,7 +32,7 @@ def crops(
     models: Models = SHARED_MODELS,
     cache: Cache = CACHE,
     mixed: Annotated[
-        int, typer.Option(help="How many mixtures of two faces to ask the teacher about.")
+        int, typer.Option(help="Number of mixtures of two faces for the teacher.")
     ] = 64_000,
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
 ) -> None:
@@ -57,35 +57,36 @@ def embedding(
     models: Models = SHARED_MODELS,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 5000,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
     batch: int = 128,
     seed: int = 1,
     start: Annotated[
-        Path | None, typer.Option(help="ONNX file of a student to go on from, at full size.")
+        Path | None, typer.Option(help="ONNX file of a student to start from, at full size.")
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
+        float, typer.Option(help="Factor of the usual rates: below 1 to refine a good network.")
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
     mirrored: Annotated[
         bool, typer.Option(help="Add the mirrored view inside the graph: better, twice the time.")
     ] = False,
-    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
 ) -> None:
     """Distils the embedding student, exports it and measures it."""
     import torch
 
+    from tools.evaluation.views import VIEW
     from tools.training.common import write_json
     from tools.training.embedding import train as training
-    from tools.training.embedding.crops import VIEW
     from tools.training.embedding.evaluate import measure_embedder
-    from tools.training.embedding.student import Shape
+    from tools.training.embedding.network import Shape
 
     torch.set_num_threads(threads)
-    usual = training.Plan()
-    plan = training.Plan(
+    usual = training.TrainSettings()
+    settings = training.TrainSettings(
         steps=steps,
         minutes=minutes,
         batch=batch,
@@ -98,7 +99,7 @@ def embedding(
     checkpoint = training.train(
         cache=cache,
         folder=out,
-        plan=plan,
+        settings=settings,
         shape=Shape(),
         resume=resume,
         start=start,
@@ -152,7 +153,7 @@ def ship(
 ) -> None:
     """Makes trained networks the built-in ones, version 1 of this checkout's repository."""
     from gateway.settings import CHECKOUT
-    from tools.importing.errors import WeightsError
+    from tools.errors import WeightsError
     from tools.importing.importer import Order
     from tools.training import shipping
 
@@ -168,5 +169,16 @@ def ship(
     typer.echo("  python -m tools.golden model_repository --photos ../shared/data")
 
 
+def main() -> None:
+    """Run the command line; without its packages, name the extra and exit with status 1."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in {"gateway", "tools"}:
+            raise
+        typer.echo(f"error: training needs {error.name}: pip install 'aurum[train]'", err=True)
+        raise SystemExit(1) from error
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -68,7 +68,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def halves_pay(device: str = "cpu") -> bool:
+def bfloat16_pays(device: str = "cpu") -> bool:
     """Whether training in bfloat16 is faster on the device: where it is emulated it is not.
 
     Measured on a processor that has it: a step takes half to nine tenths of the time.
@@ -78,7 +78,7 @@ def halves_pay(device: str = "cpu") -> bool:
     return device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def store_in_halves(path: Path, *, properties: Mapping[str, str] = MappingProxyType({})) -> None:
+def store_as_fp16(path: Path, *, properties: Mapping[str, str] = MappingProxyType({})) -> None:
     """Rounds the large weights of an ONNX file to 16 bits and keeps them so: half the bytes.
 
     `properties` are what the file then says of itself.
@@ -91,7 +91,7 @@ def store_in_halves(path: Path, *, properties: Mapping[str, str] = MappingProxyT
     from tools.importing.graph import fp16_storage
 
     model = onnx.load(str(path))
-    fp16_storage.round_to_halves(model)
+    fp16_storage.round_to_fp16(model)
     fp16_storage.pack(model)
     onnx.helper.set_model_props(model, dict(properties))
     onnx.save(model, str(path))

@@ -1,7 +1,7 @@
 """Muon (Jordan 2024) for convolutions behind batch norm, at a fixed weight norm.
 
 Momentum is made orthogonal before each step. Such a weight's length means nothing to the function,
-so a step is told relative to it and the length is restored after each step; the rate then is the
+so a step is relative to it and the length is restored after each step; the rate then is the
 angle by which the weight turns.
 """
 

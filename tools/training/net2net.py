@@ -53,7 +53,7 @@ def _grow_layer(old: nn.Module, new: nn.Module, name: str) -> None:
     outputs, inputs = old.weight.shape[:2]
     if new.weight.shape[0] < outputs or new.weight.shape[1] < inputs:
         raise ValueError(f"layer {name} of the network to fill is narrower")
-    # rows as long as the old ones: rates are told relative to the length of the whole
+    # rows as long as the old ones: rates are relative to the length of the whole
     new.weight.mul_(old.weight.norm() / outputs**0.5 / (new.weight.norm() / len(new.weight) ** 0.5))
     new.weight[:outputs, inputs:] = 0
     new.weight[:outputs, :inputs] = old.weight

@@ -45,7 +45,7 @@ class OnnxNetwork(nn.Module):
         self._outputs = [value.name for value in graph.output]
 
     def _hold(self, name: str, array: Any, buffer: str) -> None:
-        """Keep a weight where the module lives, and numbers that tell shapes on the CPU."""
+        """Keep weights on the device of the module, and shapes on the CPU."""
         tensor = torch.from_numpy(array.copy())
         if tensor.is_floating_point() and tensor.numel():
             self.register_buffer(buffer, tensor)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order, import_weights
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
+from tools.registry.repository import METADATA_FILE, MODEL_FILE, VersionMetadata
 
 LICENCE = "research, non-commercial use only; see docs/models"
 
 
-def ship(order: Order, repository: Path) -> list[ModelCard]:
+def ship(order: Order, repository: Path) -> list[VersionMetadata]:
     """Replace version 1 of the stages that `order` names, of a repository that nothing serves.
 
     Raises:
@@ -34,7 +34,7 @@ def ship(order: Order, repository: Path) -> list[ModelCard]:
         cards = import_weights(replace(order, version=1, licence=LICENCE), trial)
         for card in cards:
             source, target = (root / card.stage / "1" for root in (trial, repository))
-            for name in (MODEL_FILE, SIDECAR_FILE):
+            for name in (MODEL_FILE, METADATA_FILE):
                 shutil.copyfile(source / name, target / name)
             for name in (CALIBRATION_FILE, REFERENCE_FILE):
                 # measured on what was there before

@@ -109,7 +109,7 @@ def settle(model: nn.Module, pairs: Sequence[Normed], images: Tensor) -> None:
         mean, variance = seen[conv]
         # a channel that never changes would make the norm's gain meaningless
         variance = variance.clamp(min=1e-8)
-        # weights as long as at a random start: rates are told relative to that
+        # weights as long as at a random start: rates are relative to that
         length = conv.weight.norm()
         wanted = (conv.weight.numel() / (3 * conv.weight[0].numel())) ** 0.5
         scale = wanted / length

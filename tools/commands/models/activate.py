@@ -1,4 +1,4 @@
-"""`aurum models activate`, `rollback`, `remove`: which version serves."""
+"""`aurum models activate`, `rollback`: which version serves."""
 
 from typing import Annotated
 
@@ -7,8 +7,7 @@ import typer
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.trial import By, Canary, Shadow, terms_of, try_version
-from tools.commands.models.usage import refuse_if_needed
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
 from tools.registry import changes
 from tools.registry.changes import Change
 from tools.registry.dry_run import check_version
@@ -17,15 +16,11 @@ from tools.registry.version_store import stage_name
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (activate, rollback, remove):
-        app.command()(command)
-
-
 def activate(
     stage: Stage,
-    version: Annotated[int | None, typer.Argument(help="Else the newest kept one.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(help="Version; default the newest kept one.")
+    ] = None,
     *,
     canary: Canary = None,
     shadow: Shadow = False,
@@ -33,14 +28,14 @@ def activate(
     repository: Repository = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Put a version that was taken out, or an older one, into service, or on trial first."""
+    """Put a kept or older version into service, or on trial first."""
     with opened(repository) as context:
         name = stage_name(stage)
         terms = terms_of(canary, shadow=shadow, by=by)
         if terms is not None:
             try_version(context, name, version, terms, wait=wait)
             return
-        _tell(
+        _report(
             context,
             changes.activate(context.version_store, name, version, check=check_before_service),
             wait,
@@ -54,27 +49,18 @@ def rollback(
     repository: Repository = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Return to what was in service before; what served until now is kept."""
+    """Return to the version that served before; the current one is kept."""
     with opened(repository) as context:
         names = list(dict.fromkeys(stage_name(stage) for stage in stages))
         done = [
             changes.rollback(context.version_store, name, check=check_version) for name in names
         ]
         for change in done:
-            _tell(context, change, wait)
+            _report(context, change, wait)
         warn_of_foreign_head(context)
 
 
-def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
-    """Delete a version that is not in service and that no collection needs."""
-    with opened(repository) as context:
-        name = stage_name(stage)
-        refuse_if_needed(context.settings, context.version_store, name, version)
-        changes.remove(context.version_store, name, version)
-        context.out.print(f"{name} {version} is deleted")
-
-
-def _tell(context: Context, change: Change, wait: float) -> None:
+def _report(context: Context, change: Change, wait: float) -> None:
     context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)
     if change.after is not None:
-        tell_when_served(context, change.stage, change.after, seconds=wait)
+        report_when_served(context, change.stage, change.after, seconds=wait)

@@ -11,33 +11,32 @@ from rich.table import Table
 
 from gateway.registry.calibration import CALIBRATION_FILE, Calibration
 from tools.commands.models.common import Context, Repository, opened
+from tools.errors import CalibrationError
 from tools.evaluation.det_curve import draw_det
 from tools.evaluation.embeddings import Embedded, embed_photos
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import Pair, read_pairs
 from tools.evaluation.rates import measure_rates
-from tools.registry.repository import SIDECAR_FILE, place_beside
-from tools.registry.view import card_of
+from tools.registry.repository import METADATA_FILE, place_beside
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE
 
 _SHOWN = (0.1, 0.01, 1e-3, 1e-4)
 STAGE = EMBEDDING_STAGE.name
-Url = Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(calibrate)
+Url = Annotated[
+    str | None, typer.Option(help="Address of the gateway; default the one on AURUM_PORT.")
+]
 
 
 def calibrate(
     pairs: Annotated[Path, typer.Argument(help="CSV: image_a,image_b,same (1 or 0).")],
     *,
     url: Url = None,
-    picture: Annotated[Path, typer.Option(help="Where the DET curve goes.")] = Path("det.png"),
+    picture: Annotated[Path, typer.Option(help="Picture of the DET curve to write.")] = Path(
+        "det.png"
+    ),
     repository: Repository = None,
 ) -> None:
-    """Measure FMR and FNMR on labelled photos with the running gateway, and keep them."""
+    """Measure FMR and FNMR on labelled photos with the running gateway and store them."""
     with opened(repository) as context:
         labelled = read_pairs(pairs)
         photos = [photo for pair in labelled for photo in (pair.a, pair.b)]
@@ -82,8 +81,8 @@ def _measure(labelled: list[Pair], embedded: Embedded, source: Path) -> Calibrat
 def _folder(context: Context, space: str) -> Path:
     for version in reversed(context.version_store.placed_versions(STAGE)):
         folder = context.version_store.placed(STAGE, version)
-        card = card_of(folder / SIDECAR_FILE)
-        if card is not None and card.id == space:
+        metadata = metadata_of(folder / METADATA_FILE)
+        if metadata is not None and metadata.id == space:
             return folder
     raise CalibrationError(
         f"no version of {STAGE} in {context.version_store.repository} makes space {space}"

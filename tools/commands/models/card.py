@@ -7,23 +7,21 @@ import orjson
 import typer
 from rich.console import Console
 
-from tools.training.cards import render_card
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("card")(card)
+from tools.cards.render import render_card
 
 
 def card(
     measured: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSON that training has measured.")
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSON with the measurements of a training."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The Markdown file; else beside the JSON.")
+        Path | None, typer.Option(help="Markdown file to write; default beside the JSON.")
     ] = None,
 ) -> None:
-    """Render the card of a built-in network from what was measured of it."""
+    """Render the model card of a built-in network from its measurements."""
     try:
         text = render_card(orjson.loads(measured.read_bytes()))
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:

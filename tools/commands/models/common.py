@@ -1,4 +1,4 @@
-"""What the commands share: settings, the version store, output and errors."""
+"""What the commands share: settings, version store, output and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,19 +11,18 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.evaluation.errors import CalibrationError
-from tools.importing.errors import WeightsError
-from tools.packs.errors import PackError
-from tools.registry.errors import LifecycleError
+from tools.errors import CalibrationError, LifecycleError, PackError, WeightsError
 from tools.registry.version_store import VersionStore
 from tools.serving.home import resolve
 
-Repository = Annotated[Path | None, typer.Option(help="Else AURUM_MODEL_REPOSITORY.")]
+Repository = Annotated[
+    Path | None, typer.Option(help="Model repository; default AURUM_MODEL_REPOSITORY.")
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command works on."""
+    """Settings, version store and consoles of a command."""
 
     settings: Settings
     version_store: VersionStore

@@ -4,15 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.errors import LifecycleError, WeightsError
 from tools.golden.answers import GOLDEN_STAGES, answer
 from tools.golden.check import SAME_COSINE, check_golden, cosine
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.registry.prepared import Prepared
+from tools.registry.repository import (
+    METADATA_FILE,
+    MODEL_FILE,
+    VersionMetadata,
+    read_version_metadata,
+)
 from tools.registry.version_store import VersionStore
-from tools.registry.view import card_of
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, format_id
 
 STAGE = EMBEDDING_STAGE.name
@@ -21,9 +25,9 @@ _STAGES = frozenset(stage.name for stage in GOLDEN_STAGES)
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The version whose space a re-export shall take over."""
+    """The version whose space a re-export takes over."""
 
-    card: ModelCard
+    metadata: VersionMetadata
     graph: bytes
     path: Path
 
@@ -33,7 +37,7 @@ def original(version_store: VersionStore, version: int) -> Original:
     for folder in (version_store.placed(STAGE, version), version_store.kept(STAGE, version)):
         if (folder / MODEL_FILE).is_file():
             path = folder / MODEL_FILE
-            return Original(read_version_metadata(folder / SIDECAR_FILE), path.read_bytes(), path)
+            return Original(read_version_metadata(folder / METADATA_FILE), path.read_bytes(), path)
     raise LifecycleError(f"{STAGE} has no version {version} whose space could be taken over")
 
 
@@ -60,12 +64,12 @@ def check_before_service(stage: str, folder: Path) -> None:
         LifecycleError: if anything is wrong with it.
     """
     check_version(stage, folder)
-    card = card_of(folder / SIDECAR_FILE)
-    if card is None or stage not in _STAGES:
+    metadata = metadata_of(folder / METADATA_FILE)
+    if metadata is None or stage not in _STAGES:
         return
     path = folder / MODEL_FILE
     try:
-        check_golden(stage, path.read_bytes(), path, space=card.space, width=card.dimension)
+        check_golden(stage, path.read_bytes(), path, space=metadata.space, width=metadata.dimension)
     except WeightsError as error:
         raise LifecycleError(str(error)) from error
 
@@ -76,6 +80,6 @@ def _prove_same_space(item: Prepared, same: Original) -> None:
     measured = cosine(found.values, wanted.values)
     if measured < SAME_COSINE:
         raise WeightsError(
-            f"{item.source} is no re-export of version {same.card.version}: the golden crops come "
-            f"out at a cosine of {measured:.4f} to it, {SAME_COSINE} was expected"
+            f"{item.source} is no re-export of version {same.metadata.version}: the golden "
+            f"crops come out at a cosine of {measured:.4f} to it, {SAME_COSINE} was expected"
         )

@@ -9,20 +9,15 @@ from rich.table import Table
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import Original, examine, original
 from tools.commands.models.quantize import CalibrationPhotos, in_service, quantizer, show_accuracy
-from tools.commands.models.waiting import Wait, tell_when_served
+from tools.commands.models.waiting import Wait, report_when_served
+from tools.errors import LifecycleError
 from tools.importing.importer import Order, as_it_is, import_weights
 from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
 from tools.registry.changes import note_import, refuse_while_tried
 from tools.registry.changes import opened as journal_opened
-from tools.registry.errors import LifecycleError
-from tools.registry.repository import ModelCard, space_of
+from tools.registry.repository import VersionMetadata, space_of
 from tools.registry.version_store import STAGE_NAMES, stage_name
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command("import")(import_command)
 
 
 def import_command(
@@ -34,7 +29,7 @@ def import_command(
         list[str] | None,
         typer.Option(help="Network of a further stage, ONNX, as STAGE=FILE."),
     ] = None,
-    version: Annotated[int | None, typer.Option(help="Version; else the next free one.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version; default the next free one.")] = None,
     repository: Repository = None,
     space: Annotated[
         str | None,
@@ -44,13 +39,19 @@ def import_command(
         float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")
     ] = None,
     std: Annotated[float | None, typer.Option(help="The embedding's pixels: (x-mean)/std.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights, noted.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights, for the record.")
+    ] = None,
     same_space_as: Annotated[
         int | None,
         typer.Option(help="The embedding is a re-export of this version and takes over its space."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Out of service, for `activate` with --canary or so.")
+        bool,
+        typer.Option(
+            "--keep",
+            help="Keep it out of service, for a later `activate`, for example with --canary.",
+        ),
     ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Quantise detection and embedding to 8 bits.")
@@ -61,7 +62,7 @@ def import_command(
     calibration_photos: CalibrationPhotos = None,
     wait: Wait = 30.0,
 ) -> None:
-    """Check weights, make them ready for Triton and place them as new versions: all or none."""
+    """Check weights, prepare them for Triton and place them as new versions: all or none."""
     normalisation = None
     if mean is not None or std is not None:
         normalisation = Normalisation(
@@ -69,7 +70,7 @@ def import_command(
         )
     with opened(repository) as context:
         same = None if same_space_as is None else original(context.version_store, same_space_as)
-        same_space = None if same is None else space_of(same.card)
+        same_space = None if same is None else space_of(same.metadata)
         lighter = quantizer(
             context,
             int8=int8,
@@ -91,11 +92,11 @@ def import_command(
             finished=in_service(context, same_space=same_space) if anew else (),
             same_space=same_space,
         )
-        cards = place(context, order, same=same, lighter=lighter, keep=keep)
-        show(context, cards, title="kept" if keep else "placed")
-        show_accuracy(context, cards)
-        for card in cards:
-            tell_when_served(context, card.stage, card.version, seconds=wait)
+        placed = place(context, order, same=same, lighter=lighter, keep=keep)
+        show(context, placed, title="kept" if keep else "placed")
+        show_accuracy(context, placed)
+        for new in placed:
+            report_when_served(context, new.stage, new.version, seconds=wait)
 
 
 def place(
@@ -105,7 +106,7 @@ def place(
     same: Original | None = None,
     lighter: Quantizer | None = None,
     keep: bool = False,
-) -> list[ModelCard]:
+) -> list[VersionMetadata]:
     """Import an order and write it into the journal; with `keep`, out of service."""
     version_store = context.version_store
     with journal_opened(version_store), context.errors.status("importing") as status:
@@ -115,7 +116,7 @@ def place(
         if lighter is not None:
             lighter.progress = status.update
         before = {stage: version_store.newest(stage) for stage in STAGE_NAMES}
-        cards = import_weights(
+        placed = import_weights(
             order,
             version_store.repository,
             lambda text: status.update(text),
@@ -124,9 +125,9 @@ def place(
             examine=examine(same),
             version_store=version_store.kept_folder if keep else None,
         )
-        for card in [] if keep else cards:
-            note_import(version_store, card.stage, card.version, before=before[card.stage])
-    return cards
+        for new in [] if keep else placed:
+            note_import(version_store, new.stage, new.version, before=before[new.stage])
+    return placed
 
 
 def _by_stage(options: list[str]) -> dict[str, Path]:
@@ -140,13 +141,13 @@ def _by_stage(options: list[str]) -> dict[str, Path]:
     return found
 
 
-def show(context: Context, cards: list[ModelCard], *, title: str = "placed") -> None:
+def show(context: Context, placed: list[VersionMetadata], *, title: str = "placed") -> None:
     """Print what was placed."""
     table = Table(title=title)
     for heading in ("stage", "version", "id"):
         table.add_column(heading, no_wrap=True)
     for heading in ("network", "made from"):
         table.add_column(heading, overflow="fold")
-    for card in cards:
-        table.add_row(card.stage, str(card.version), card.id, card.network, card.source.file)
+    for new in placed:
+        table.add_row(new.stage, str(new.version), new.id, new.network, new.source.file)
     context.out.print(table)

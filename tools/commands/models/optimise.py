@@ -6,22 +6,19 @@ from typing import Annotated
 import typer
 
 from tools.commands.models.common import Repository, opened
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.serving.gpu_configs import VARIANTS, GpuConfigError, write_configs
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(optimise)
-
-
 def optimise(
-    folder: Annotated[Path, typer.Argument(help="Where they go, laid out as a repository.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write, laid out as a model repository.")
+    ],
     *,
     gpu: Annotated[bool, typer.Option("--gpu", help="For NVIDIA's container on a GPU.")] = False,
     repository: Repository = None,
 ) -> None:
-    """Write configurations of the ONNX stages for a GPU: CUDA, TensorRT, and with CUDA graphs."""
+    """Write configurations of the ONNX stages for a GPU: CUDA, TensorRT, CUDA graphs."""
     with opened(repository) as context:
         if not gpu:
             raise WeightsError("nothing to optimise for: say --gpu")

@@ -9,26 +9,20 @@ from rich.table import Table
 
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.import_ import place, show
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
 from tools.importing.importer import Order
 from tools.importing.stages.arcface import Normalisation
 from tools.packs.cache import Cache, digest_of
 from tools.packs.manifest import BUILT_IN_VERSION, Pack, PackFile, load_manifest
-from tools.registry.repository import SIDECAR_FILE
-from tools.registry.view import card_of
+from tools.registry.repository import METADATA_FILE
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 
 _ManifestOption = Annotated[Path | None, typer.Option(help="Another models.json.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command("list")(list_packs)
-    app.command()(pull)
-
-
 def list_packs(*, manifest: _ManifestOption = None) -> None:
-    """Show the packs that can be pulled: networks, size, licence, and which are here."""
+    """List the packs: networks, size, licence, and whether they are downloaded."""
     with opened() as context:
         table = Table()
         for heading in ("pack", "here"):
@@ -47,7 +41,7 @@ def pull(
     name: Annotated[str, typer.Argument(metavar="PACK", help="See `aurum models list`.")],
     *,
     accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Agree to the licence without being asked.")
+        bool, typer.Option("--accept-license", help="Accept the licence without a question.")
     ] = False,
     repository: Repository = None,
     manifest: _ManifestOption = None,
@@ -79,10 +73,10 @@ def pull(
             else Normalisation(embedding.preprocessing.mean, embedding.preprocessing.std),
             licence=pack.licence,
         )
-        cards = place(context, order)
-        show(context, cards)
-        for card in cards:
-            tell_when_served(context, card.stage, card.version, seconds=wait)
+        placed = place(context, order)
+        show(context, placed)
+        for new in placed:
+            report_when_served(context, new.stage, new.version, seconds=wait)
         warn_of_foreign_head(context)
 
 
@@ -104,8 +98,10 @@ def _not_in_service(context: Context, pack: Pack, files: dict[str, Path]) -> dic
     missing = dict(files)
     for file in pack.files:
         newest = context.version_store.newest(file.stage)
-        card = newest and card_of(context.version_store.placed(file.stage, newest) / SIDECAR_FILE)
-        if card and card.source.sha256 == digest_of(files[file.stage]):
+        metadata = newest and metadata_of(
+            context.version_store.placed(file.stage, newest) / METADATA_FILE
+        )
+        if metadata and metadata.source.sha256 == digest_of(files[file.stage]):
             del missing[file.stage]
     return missing
 

@@ -7,10 +7,15 @@ import typer
 from rich.table import Table
 
 from tools.commands.models.common import Context
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
+from tools.errors import WeightsError
 from tools.quantization.quantize import Precision, Quantizer
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
+from tools.registry.prepared import Prepared
+from tools.registry.repository import (
+    METADATA_FILE,
+    MODEL_FILE,
+    VersionMetadata,
+    read_version_metadata,
+)
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, parse_id
 
 CalibrationPhotos = Annotated[
@@ -54,10 +59,10 @@ def in_service(context: Context, *, same_space: int | None) -> tuple[Prepared, .
         if version is None:
             continue
         folder = context.version_store.placed(stage, version)
-        card = read_version_metadata(folder / SIDECAR_FILE)
-        if card.lighter is not None:
-            raise WeightsError(f"{stage} {version} is {card.lighter.precision} already")
-        identity = parse_id(card.id)
+        metadata = read_version_metadata(folder / METADATA_FILE)
+        if metadata.lighter is not None:
+            raise WeightsError(f"{stage} {version} is {metadata.lighter.precision} already")
+        identity = parse_id(metadata.id)
         if stage == EMBEDDING_STAGE.name and same_space is not None:
             identity = same_space
         found.append(
@@ -65,11 +70,11 @@ def in_service(context: Context, *, same_space: int | None) -> tuple[Prepared, .
                 stage=stage,
                 graph=(folder / MODEL_FILE).read_bytes(),
                 identity=identity,
-                source=Path(card.source.file),
-                source_sha256=card.source.sha256,
-                network=card.network,
-                dimension=card.dimension,
-                licence=card.licence,
+                source=Path(metadata.source.file),
+                source_sha256=metadata.source.sha256,
+                network=metadata.network,
+                dimension=metadata.dimension,
+                licence=metadata.licence,
             )
         )
     if not found:
@@ -77,14 +82,14 @@ def in_service(context: Context, *, same_space: int | None) -> tuple[Prepared, .
     return tuple(found)
 
 
-def show_accuracy(context: Context, cards: list[ModelCard]) -> None:
+def show_accuracy(context: Context, placed: list[VersionMetadata]) -> None:
     """Print what lighter networks cost in accuracy; nothing if all are in float."""
-    light = [(card, card.lighter) for card in cards if card.lighter is not None]
+    light = [(new, new.lighter) for new in placed if new.lighter is not None]
     if not light:
         return
     table = Table("stage", "measure", "value", title="beside the float network")
-    for card, found in light:
-        table.add_row(card.stage, "layers in float", f"{found.in_float} of {found.layers}")
+    for new, found in light:
+        table.add_row(new.stage, "layers in float", f"{found.in_float} of {found.layers}")
         for name, number in found.accuracy.items():
             shown = str(number) if isinstance(number, int) else f"{number:.4f}"
             table.add_row("", name.replace("_", " "), shown)

@@ -12,26 +12,25 @@ from tools.evaluation.photos import sample
 from tools.evaluation.references import measure, write
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(reference)
-
-
 def reference(
     photos: Annotated[list[Path], typer.Argument(help="Folders or tar files of photos.")],
     *,
-    most: Annotated[int, typer.Option(min=1, help="Take every n-th, at most so many.")] = 2000,
-    told: Annotated[str | None, typer.Option(help="Which photos these are, noted.")] = None,
+    most: Annotated[
+        int, typer.Option(min=1, help="Largest number of photos, spread evenly.")
+    ] = 2000,
+    told: Annotated[
+        str | None, typer.Option(help="Description of the photos; default their file names.")
+    ] = None,
     repository: Repository = None,
 ) -> None:
-    """Measure the newest versions on photos like yours, as the reference that drift is from."""
+    """Measure the newest versions on typical photos, as the reference for drift."""
     with opened(repository) as context:
         named = told or ", ".join(source.name for source in photos)
         with context.errors.status("measuring") as status:
             references = measure(
                 context.version_store.repository,
                 sample(photos, most=most),
-                told=named,
+                photo_source=named,
                 progress=lambda done: status.update(f"measured {done} photos"),
             )
         paths = write(context.version_store.repository, references)
@@ -47,6 +46,6 @@ def _table(references: dict[str, Reference]) -> Table:
     for stage, found in references.items():
         for name, histogram in found.measures.items():
             edges = histogram.edges
-            told = [f"{edges[at]:.4g}" for at in (0, len(edges) // 2, -1)] if edges else []
-            table.add_row(stage, name, *told)
+            shown = [f"{edges[at]:.4g}" for at in (0, len(edges) // 2, -1)] if edges else []
+            table.add_row(stage, name, *shown)
     return table

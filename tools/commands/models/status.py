@@ -8,23 +8,17 @@ from rich.table import Table
 
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.side_by_side import differences, headline, table_of
+from tools.errors import LifecycleError
 from tools.registry.candidate_folders import read_plan
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import read_trial
 from tools.registry.triton_view import read_settled
 from tools.registry.version_store import STAGE_NAMES, stage_name
 from tools.registry.view import VersionView, view
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (status, verify):
-        app.command()(command)
-
-
 def status(*, repository: Repository = None) -> None:
-    """Show every version: where it is, its id and space, its digest, what Triton says.
+    """Show every version: place, id, space, digest, and its state in Triton.
 
     Of one being tried: how it does beside the version in service, as the gateway has counted.
     """
@@ -38,11 +32,11 @@ def status(*, repository: Repository = None) -> None:
 
 
 def verify(
-    stages: Annotated[list[str] | None, typer.Argument(help="Else all three.")] = None,
+    stages: Annotated[list[str] | None, typer.Argument(help="Stage; default all three.")] = None,
     *,
     repository: Repository = None,
 ) -> None:
-    """Check digests, load every version, kept ones too, and run it; status 1 if one fails."""
+    """Check the digest of every version, load and run it; exit status 1 if one fails."""
     with opened(repository) as context:
         names = [stage_name(stage) for stage in stages] if stages else list(STAGE_NAMES)
         failed = 0
@@ -94,14 +88,18 @@ def _table(versions: list[VersionView]) -> Table:
     for heading in ("id", "space", "digest", "Triton"):
         table.add_column(heading, overflow="fold")
     for each in versions:
-        card, state = each.card, each.state
+        metadata, state = each.metadata, each.state
         said = each.note if state is None else f"{state.state} {state.reason}".strip()
-        space = "" if card is None else card.space or (card.id if card.dimension else "")
+        space = (
+            ""
+            if metadata is None
+            else metadata.space or (metadata.id if metadata.dimension else "")
+        )
         table.add_row(
             each.stage,
             str(each.version),
             each.place,
-            "" if card is None else card.id,
+            "" if metadata is None else metadata.id,
             space,
             each.digest,
             said,

@@ -9,32 +9,32 @@ import typer
 from gateway.rollout.plan import Plan
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
-from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
+from tools.errors import LifecycleError
 from tools.registry import candidates
 from tools.registry.candidates import Terms
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import gateway_answers, read_trial
 from tools.registry.triton_view import read_states, wait_for
 from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of
 
 Canary = Annotated[
     str | None,
-    typer.Option(metavar="SHARE", help="Let it answer a share of the requests only, say 10%."),
+    typer.Option(
+        metavar="SHARE", help="Serve only this share of requests with it, for example 10%."
+    ),
 ]
 Shadow = Annotated[
-    bool, typer.Option("--shadow", help="Run it beside the version in service, unseen.")
+    bool,
+    typer.Option(
+        "--shadow", help="Run it beside the version in service; its answers are only compared."
+    ),
 ]
 By = Annotated[
-    Literal["request", "tenant"], typer.Option(help="Whose id decides in a canary: the request's.")
+    Literal["request", "tenant"],
+    typer.Option(help="Id that a canary is chosen by: request or tenant."),
 ]
 _POLL_SECONDS: Final = 0.1
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (promote, abort):
-        app.command()(command)
 
 
 def terms_of(canary: str | None, *, shadow: bool, by: Literal["request", "tenant"]) -> Terms | None:
@@ -45,7 +45,7 @@ def terms_of(canary: str | None, *, shadow: bool, by: Literal["request", "tenant
     """
     if canary is None:
         if by != "request":
-            raise LifecycleError("--by says who is answered by a canary: give --canary, too")
+            raise LifecycleError("--by chooses the requests of a canary: give --canary, too")
         return Terms("shadow") if shadow else None
     if shadow:
         raise LifecycleError("--canary answers requests and --shadow does not: choose one")
@@ -76,21 +76,24 @@ def try_version(
 
 
 def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
-    """Put the version being tried into service; `rollback` returns to the one before."""
+    """Put the version on trial into service; `rollback` returns to the one before."""
     with opened(repository) as context:
         change = candidates.promote(context.version_store, check=check_before_service)
         context.out.print(f"{change.stage}: {change.before} -> {change.after}", markup=False)
         try:
             # the candidate answers its share until the version itself does
             if change.after is not None:
-                tell_when_served(context, change.stage, change.after, seconds=wait)
+                report_when_served(context, change.stage, change.after, seconds=wait)
         finally:
             _end(context)
         warn_of_foreign_head(context)
 
 
 def abort(*, repository: Repository = None) -> None:
-    """End the trial: the version in service answers all requests, the other one stays as it was."""
+    """End the trial: the version in service answers all requests again.
+
+    The version on trial stays as it was.
+    """
     with opened(repository) as context:
         plan = candidates.abort(context.version_store)
         now = context.version_store.newest(plan.stage)

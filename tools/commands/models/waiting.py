@@ -1,24 +1,24 @@
-"""After a change: until Triton serves it, or says why it does not."""
+"""Wait after a change until Triton serves the version or reports why not."""
 
 from typing import Annotated
 
 import typer
 
 from tools.commands.models.common import Context
+from tools.errors import LifecycleError
 from tools.registry.changes import withdraw
-from tools.registry.errors import LifecycleError
-from tools.registry.repository import SIDECAR_FILE
+from tools.registry.repository import METADATA_FILE
 from tools.registry.triton_view import read_states, wait_for
-from tools.registry.view import card_of
+from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 
-Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait until Triton serves it.")]
+Wait = Annotated[float, typer.Option(min=0, help="Longest wait for Triton to serve it, seconds.")]
 
 
-def tell_when_served(context: Context, stage: str, version: int, *, seconds: float) -> None:
-    """Say how long Triton took; without a Triton that runs, say nothing.
+def report_when_served(context: Context, stage: str, version: int, *, seconds: float) -> None:
+    """Report how long Triton took; without a running Triton, report nothing.
 
-    A version that Triton refuses is taken out again.
+    A version that Triton refuses is taken out of service again.
 
     Raises:
         LifecycleError: with the reason of the refusal, or if it takes too long.
@@ -44,14 +44,14 @@ def tell_when_served(context: Context, stage: str, version: int, *, seconds: flo
 
 
 def warn_of_foreign_head(context: Context) -> None:
-    """Say if the head in service was made for another space than the embedding in service."""
-    cards = [
-        card_of(context.version_store.placed(name, newest) / SIDECAR_FILE)
+    """Warn if the head in service was made for another space than the embedding in service."""
+    found = [
+        metadata_of(context.version_store.placed(name, newest) / METADATA_FILE)
         for name in (EMBEDDING_STAGE.name, SCORING.name)
         if (newest := context.version_store.newest(name)) is not None
     ]
-    if len(cards) == 2 and cards[0] and cards[1] and cards[1].space != cards[0].id:
+    if len(found) == 2 and found[0] and found[1] and found[1].space != found[0].id:
         context.errors.print(
-            f"note: the head in service rates embeddings of space {cards[1].space}; those now come "
-            f"in {cards[0].id}, so scores are null until a head for it serves"
+            f"note: the head in service rates embeddings of space {found[1].space}; those now come "
+            f"in {found[0].id}, so scores are null until a head for it serves"
         )

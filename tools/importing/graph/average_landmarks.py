@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto
 
-from tools.importing.graph.operators import Parts
+from tools.importing.graph.operators import GraphBuilder
 
 PROPERTY: Final = "aurum.landmarks"
 """Property of an ONNX file of a detector."""
 AVERAGED: Final = "averaged"
-"""What the property says where landmarks shall be averaged."""
+"""Value of the property that asks for averaged landmarks."""
 NEAR: Final = 0.6
 """Overlap (intersection over union) from which a row's landmarks count, by its confidence."""
 
@@ -26,12 +26,12 @@ _TINY: Final = 1e-9
 
 
 def average_landmarks(
-    parts: Parts, *, boxes: str, landmarks: str, logits: str, rows: str, least: float
+    builder: GraphBuilder, *, boxes: str, landmarks: str, logits: str, rows: str, least: float
 ) -> str:
     """Average each face's landmarks over the rows near it, weighted by confidence.
 
     Args:
-        parts: of the network.
+        builder: of the network.
         boxes: [N,L,4], canvas pixels.
         landmarks: [N,L,10].
         logits: [N,L].
@@ -41,56 +41,62 @@ def average_landmarks(
     Returns:
         The name of the landmarks, [M,10]. A face that no row counts for keeps its own.
     """
-    own = parts.op("GatherND", landmarks, rows)
-    voters = parts.op(
+    own = builder.op("GatherND", landmarks, rows)
+    voters = builder.op(
         "Transpose",
-        parts.op("NonZero", parts.op("Greater", logits, parts.constant([least], np.float32))),
+        builder.op("NonZero", builder.op("Greater", logits, builder.constant([least], np.float32))),
         attributes={"perm": [1, 0]},
     )
-    images = parts.op("Gather", voters, parts.constant(0, np.int64), attributes={"axis": 1})
-    scores = parts.op("Sigmoid", parts.op("GatherND", logits, voters))
+    images = builder.op("Gather", voters, builder.constant(0, np.int64), attributes={"axis": 1})
+    scores = builder.op("Sigmoid", builder.op("GatherND", logits, voters))
     # one row more that says nothing, as not every runtime can sum over none
-    images = parts.join(0, images, parts.integers(-1))
-    scores = parts.join(0, scores, parts.constant([0], np.float32))
-    theirs = _with_nothing(parts, parts.op("GatherND", boxes, voters), _BOX)
-    points = _with_nothing(parts, parts.op("GatherND", landmarks, voters), _POINTS)
-    mine = parts.op("Gather", rows, parts.constant(0, np.int64), attributes={"axis": 1})
-    same = parts.op("Equal", parts.reshape(mine, -1, 1), parts.reshape(images, 1, -1))
-    near = parts.op("And", same, _overlapping(parts, parts.op("GatherND", boxes, rows), theirs))
-    counts = parts.op("Cast", near, attributes={"to": int(TensorProto.FLOAT)})
-    weights = parts.op("Mul", counts, parts.reshape(scores, 1, -1))
-    total = parts.reshape(parts.sum_over(weights, 1), -1, 1)
-    moved = parts.op("Sub", parts.op("MatMul", weights, points), parts.op("Mul", own, total))
-    share = parts.op("Div", moved, parts.op("Max", total, parts.constant([_TINY], np.float32)))
-    return parts.op("Add", own, share)
+    images = builder.join(0, images, builder.integers(-1))
+    scores = builder.join(0, scores, builder.constant([0], np.float32))
+    theirs = _with_nothing(builder, builder.op("GatherND", boxes, voters), _BOX)
+    points = _with_nothing(builder, builder.op("GatherND", landmarks, voters), _POINTS)
+    mine = builder.op("Gather", rows, builder.constant(0, np.int64), attributes={"axis": 1})
+    same = builder.op("Equal", builder.reshape(mine, -1, 1), builder.reshape(images, 1, -1))
+    near = builder.op(
+        "And", same, _overlapping(builder, builder.op("GatherND", boxes, rows), theirs)
+    )
+    counts = builder.op("Cast", near, attributes={"to": int(TensorProto.FLOAT)})
+    weights = builder.op("Mul", counts, builder.reshape(scores, 1, -1))
+    total = builder.reshape(builder.sum_over(weights, 1), -1, 1)
+    moved = builder.op("Sub", builder.op("MatMul", weights, points), builder.op("Mul", own, total))
+    share = builder.op(
+        "Div", moved, builder.op("Max", total, builder.constant([_TINY], np.float32))
+    )
+    return builder.op("Add", own, share)
 
 
-def _with_nothing(parts: Parts, rows: str, width: int) -> str:
-    return parts.join(0, rows, parts.constant(np.zeros((1, width)), np.float32))
+def _with_nothing(builder: GraphBuilder, rows: str, width: int) -> str:
+    return builder.join(0, rows, builder.constant(np.zeros((1, width)), np.float32))
 
 
-def _overlapping(parts: Parts, left: str, right: str) -> str:
+def _overlapping(builder: GraphBuilder, left: str, right: str) -> str:
     # whether boxes [M,4] and [V,4] overlap by more than NEAR: BOOL [M,V]
-    first = _columns(parts, left, (-1, 1))
-    second = _columns(parts, right, (1, -1))
+    first = _columns(builder, left, (-1, 1))
+    second = _columns(builder, right, (1, -1))
     sides = []
     for low, high in ((0, 2), (1, 3)):
-        end = parts.op("Min", first[high], second[high])
-        start = parts.op("Max", first[low], second[low])
-        sides.append(parts.op("Relu", parts.op("Sub", end, start)))
-    shared = parts.op("Mul", *sides)
+        end = builder.op("Min", first[high], second[high])
+        start = builder.op("Max", first[low], second[low])
+        sides.append(builder.op("Relu", builder.op("Sub", end, start)))
+    shared = builder.op("Mul", *sides)
     areas = [
-        parts.op("Mul", parts.op("Sub", box[2], box[0]), parts.op("Sub", box[3], box[1]))
+        builder.op("Mul", builder.op("Sub", box[2], box[0]), builder.op("Sub", box[3], box[1]))
         for box in (first, second)
     ]
-    union = parts.op("Sub", parts.op("Add", *areas), shared)
-    return parts.op("Greater", shared, parts.op("Mul", union, parts.constant([NEAR], np.float32)))
+    union = builder.op("Sub", builder.op("Add", *areas), shared)
+    return builder.op(
+        "Greater", shared, builder.op("Mul", union, builder.constant([NEAR], np.float32))
+    )
 
 
-def _columns(parts: Parts, boxes: str, shape: tuple[int, int]) -> list[str]:
+def _columns(builder: GraphBuilder, boxes: str, shape: tuple[int, int]) -> list[str]:
     return [
-        parts.reshape(
-            parts.op("Gather", boxes, parts.constant(column, np.int64), attributes={"axis": 1}),
+        builder.reshape(
+            builder.op("Gather", boxes, builder.constant(column, np.int64), attributes={"axis": 1}),
             *shape,
         )
         for column in range(_BOX)

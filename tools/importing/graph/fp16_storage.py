@@ -15,7 +15,7 @@ LEAST: Final = 1024
 _SUFFIX: Final = "/half"
 
 
-def round_to_halves(model: onnx.ModelProto) -> None:
+def round_to_fp16(model: onnx.ModelProto) -> None:
     """Give the large float32 weights the nearest values that 16 bits hold.
 
     Raises:

@@ -7,12 +7,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tools.importing.graph.operators import Parts
+from tools.importing.graph.operators import GraphBuilder
 
 _CHANNELS: Final = 3
 
 
-def take_pixels(parts: Parts, source: str, *, mean: float, std: float, target: str) -> None:
+def take_pixels(
+    builder: GraphBuilder, source: str, *, mean: float, std: float, target: str
+) -> None:
     """Feed UINT8 pixels [N,H,W,3] to a network that has read floats [N,3,H,W].
 
     The network sees (source - mean) / std. Where it begins with a plain convolution, that reads
@@ -21,35 +23,35 @@ def take_pixels(parts: Parts, source: str, *, mean: float, std: float, target: s
     The subtraction stays, since the convolution's border of zeros means pixels of value `mean`.
 
     Args:
-        parts: of the network.
+        builder: of the network.
         source: name of the new input, which `finish` declares.
         mean: subtracted from each value 0-255.
         std: divisor after that.
         target: name of the network's own input.
     """
-    with parts.before() as old:
-        convolution = _plain_convolution(parts, old, target)
+    with builder.before() as old:
+        convolution = _plain_convolution(builder, old, target)
         if convolution is None:
-            planes = parts.op("Transpose", source, attributes={"perm": [0, 3, 1, 2]})
-            floats = parts.op("Cast", planes, attributes={"to": int(TensorProto.FLOAT)})
-            shifted = parts.op("Sub", floats, parts.constant(mean, np.float32))
-            parts.op("Div", shifted, parts.constant(std, np.float32), output=target)
+            planes = builder.op("Transpose", source, attributes={"perm": [0, 3, 1, 2]})
+            floats = builder.op("Cast", planes, attributes={"to": int(TensorProto.FLOAT)})
+            shifted = builder.op("Sub", floats, builder.constant(mean, np.float32))
+            builder.op("Div", shifted, builder.constant(std, np.float32), output=target)
             return
-        rows = parts.insert_axis(parts.reshape(source, 0, 0, -1), 1)
-        floats = parts.op("Cast", rows, attributes={"to": int(TensorProto.FLOAT)})
-        plane = parts.op("Sub", floats, parts.constant(mean, np.float32))
-        _read_interleaved(parts, convolution, plane, std)
+        rows = builder.insert_axis(builder.reshape(source, 0, 0, -1), 1)
+        floats = builder.op("Cast", rows, attributes={"to": int(TensorProto.FLOAT)})
+        plane = builder.op("Sub", floats, builder.constant(mean, np.float32))
+        _read_interleaved(builder, convolution, plane, std)
 
 
 def _plain_convolution(
-    parts: Parts, nodes: Sequence[onnx.NodeProto], target: str
+    builder: GraphBuilder, nodes: Sequence[onnx.NodeProto], target: str
 ) -> onnx.NodeProto | None:
     readers = [node for node in nodes if target in node.input]
     if len(readers) != 1 or readers[0].op_type != "Conv":
         return None
     settings = _settings(readers[0])
     plain = (
-        readers[0].input[1] in {tensor.name for tensor in parts.graph.initializer}
+        readers[0].input[1] in {tensor.name for tensor in builder.graph.initializer}
         and "auto_pad" not in settings
         and settings.get("group", 1) == 1
         and set(settings.get("dilations", [1])) == {1}
@@ -57,8 +59,10 @@ def _plain_convolution(
     return readers[0] if plain else None
 
 
-def _read_interleaved(parts: Parts, convolution: onnx.NodeProto, plane: str, std: float) -> None:
-    tensors = {tensor.name: tensor for tensor in parts.graph.initializer}
+def _read_interleaved(
+    builder: GraphBuilder, convolution: onnx.NodeProto, plane: str, std: float
+) -> None:
+    tensors = {tensor.name: tensor for tensor in builder.graph.initializer}
     weights = numpy_helper.to_array(tensors[convolution.input[1]])
     filters, _, height, width = weights.shape
     wide = weights.transpose(0, 2, 3, 1).reshape(filters, 1, height, width * _CHANNELS)
@@ -72,7 +76,7 @@ def _read_interleaved(parts: Parts, convolution: onnx.NodeProto, plane: str, std
     }
     # new weights beside the old ones, which others may read; `finish` drops what none reads
     convolution.input[0] = plane
-    convolution.input[1] = parts.constant(wide.astype(np.float64) / std, weights.dtype)
+    convolution.input[1] = builder.constant(wide.astype(np.float64) / std, weights.dtype)
     del convolution.attribute[:]
     convolution.attribute.extend(helper.make_attribute(*entry) for entry in changed.items())
 

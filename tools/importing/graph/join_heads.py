@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tools.importing.graph.operators import Parts
+from tools.importing.graph.operators import GraphBuilder
 
 _CHANNELS: Final = 1
 """Axis of the channels of a map [N,C,H,W]."""
 
 
-def join_convolutions(parts: Parts) -> None:
+def join_convolutions(builder: GraphBuilder) -> None:
     """Replace convolutions of one map, alike but for their weights, by one and a split.
 
     CPUs compute channels in blocks of 8 or 16. The heads of a detector have 2, 8 and 20, which
@@ -22,20 +22,20 @@ def join_convolutions(parts: Parts) -> None:
     the whole network. The numbers stay the same. Convolutions of single pixels are left alone:
     there is little in them to gain.
     """
-    nodes = list(parts.graph.node)
-    tensors = {tensor.name: tensor for tensor in parts.graph.initializer}
+    nodes = list(builder.graph.node)
+    tensors = {tensor.name: tensor for tensor in builder.graph.initializer}
     alike: defaultdict[Any, list[onnx.NodeProto]] = defaultdict(list)
     for node in nodes:
         if _is_wide(node, tensors):
             alike[_likeness(node)].append(node)
     first = {id(group[0]): group for group in alike.values() if len(group) > 1}
     gone = {id(node) for group in first.values() for node in group}
-    del parts.graph.node[:]
+    del builder.graph.node[:]
     for node in nodes:
         if id(node) in first:
-            _join(parts, first[id(node)], tensors)
+            _join(builder, first[id(node)], tensors)
         elif id(node) not in gone:
-            parts.graph.node.append(node)
+            builder.graph.node.append(node)
 
 
 def _is_wide(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> bool:
@@ -52,9 +52,11 @@ def _likeness(node: onnx.NodeProto) -> tuple[Any, ...]:
     return node.input[0], len(node.input), *settings
 
 
-def _join(parts: Parts, group: Sequence[onnx.NodeProto], tensors: dict[str, TensorProto]) -> None:
+def _join(
+    builder: GraphBuilder, group: Sequence[onnx.NodeProto], tensors: dict[str, TensorProto]
+) -> None:
     stacked = [
-        parts.constant(np.concatenate(arrays), arrays[0].dtype)
+        builder.constant(np.concatenate(arrays), arrays[0].dtype)
         for arrays in zip(
             *([numpy_helper.to_array(tensors[name]) for name in node.input[1:]] for node in group),
             strict=True,
@@ -63,6 +65,6 @@ def _join(parts: Parts, group: Sequence[onnx.NodeProto], tensors: dict[str, Tens
     settings = {entry.name: helper.get_attribute_value(entry) for entry in group[0].attribute}
     # not named as what surgery adds: it is a layer of the network's own
     name = f"{group[0].output[0]}_joined"
-    joined = parts.op("Conv", group[0].input[0], *stacked, attributes=settings, output=name)
+    joined = builder.op("Conv", group[0].input[0], *stacked, attributes=settings, output=name)
     sizes = [tensors[node.input[1]].dims[0] for node in group]
-    parts.split(joined, sizes, axis=_CHANNELS, outputs=[node.output[0] for node in group])
+    builder.split(joined, sizes, axis=_CHANNELS, outputs=[node.output[0] for node in group])

@@ -1,4 +1,4 @@
-"""Building blocks of graph surgery: adding operators, new inputs, cutting dead parts."""
+"""Building blocks of graph surgery: adding operators, new inputs, cutting dead builder."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ PREFIX: Final = "aurum/"
 Attribute = int | float | Sequence[int]
 
 
-class Parts:
+class GraphBuilder:
     """Adds operators to the graph of a network. Methods return the name of what they make."""
 
     def __init__(self, network: Network) -> None:

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from tools.importing.graph.operators import PREFIX, Parts
+from tools.importing.graph.operators import PREFIX, GraphBuilder
 
 REFINED: Final = "averaged, refined"
-"""What `averaging.PROPERTY` says where landmarks shall be averaged and then refined."""
+"""Value of `average_landmarks.PROPERTY` that asks for averaged, then refined landmarks."""
 FACES: Final = "faces"
 """Input of the second network: float32 [K,3,SIDE,SIDE], (x - 127.5) / 128, RGB."""
 POINTS: Final = "points"
@@ -32,7 +32,7 @@ SIDE: Final = 40
 REACH: Final = 4 / 3
 """Side of the crop by size of the face."""
 SHORTEST: Final = 0.05
-"""Sizes of the face below which the way from eyes to mouth tells no direction."""
+"""Sizes of the face below which the way from eyes to mouth gives no direction."""
 MEAN: Final = 127.5
 STD: Final = 128.0
 
@@ -66,7 +66,7 @@ def take_refiner(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def refine_landmarks(
-    parts: Parts,
+    builder: GraphBuilder,
     refiner: list[onnx.NodeProto],
     *,
     canvas: str,
@@ -77,7 +77,7 @@ def refine_landmarks(
     """Show each face to the second network.
 
     Args:
-        parts: of the network.
+        builder: of the network.
         refiner: what `take_refiner` took.
         canvas: UINT8 [N,H,W,3].
         boxes: of the faces, [M,4], canvas pixels.
@@ -87,102 +87,107 @@ def refine_landmarks(
     Returns:
         The name of the landmarks, [M,10].
     """
-    images = parts.op("Gather", rows, parts.constant(0, np.int64), attributes={"axis": 1})
+    images = builder.op("Gather", rows, builder.constant(0, np.int64), attributes={"axis": 1})
     # one face more, of nothing, as not every runtime can multiply or convolve none
-    images = parts.join(0, images, parts.integers(0))
-    boxes = parts.join(0, boxes, parts.constant(np.zeros((1, _BOX)), np.float32))
-    landmarks = parts.join(0, landmarks, parts.constant(np.zeros((1, _POINTS)), np.float32))
-    centres, axes, halves = _frames(parts, boxes, landmarks)
-    five = parts.op("Sub", parts.reshape(landmarks, -1, _POINTS // 2, 2), centres)
-    back = parts.op("Transpose", axes, attributes={"perm": [0, 2, 1]})
-    own = parts.op("Div", parts.op("MatMul", five, back), parts.op("Mul", halves, halves))
-    _cut(parts, canvas, images=images, centres=centres, axes=axes)
-    parts.reshape(own, -1, _POINTS, output=POINTS)
+    images = builder.join(0, images, builder.integers(0))
+    boxes = builder.join(0, boxes, builder.constant(np.zeros((1, _BOX)), np.float32))
+    landmarks = builder.join(0, landmarks, builder.constant(np.zeros((1, _POINTS)), np.float32))
+    centres, axes, halves = _frames(builder, boxes, landmarks)
+    five = builder.op("Sub", builder.reshape(landmarks, -1, _POINTS // 2, 2), centres)
+    back = builder.op("Transpose", axes, attributes={"perm": [0, 2, 1]})
+    own = builder.op("Div", builder.op("MatMul", five, back), builder.op("Mul", halves, halves))
+    _cut(builder, canvas, images=images, centres=centres, axes=axes)
+    builder.reshape(own, -1, _POINTS, output=POINTS)
     for index, node in enumerate(refiner):
         # named as what surgery adds: it is small, and lighter forms of the detector leave it alone
         node.name = f"{PREFIX}refiner_{index}"
-    parts.graph.node.extend(refiner)
-    better = parts.reshape(REFINED_POINTS, -1, _POINTS // 2, 2)
-    moved = parts.op("Add", parts.op("MatMul", better, axes), centres)
-    first, but_last = parts.integers(0), parts.integers(-1)
-    return parts.op("Slice", parts.reshape(moved, -1, _POINTS), first, but_last, first)
+    builder.graph.node.extend(refiner)
+    better = builder.reshape(REFINED_POINTS, -1, _POINTS // 2, 2)
+    moved = builder.op("Add", builder.op("MatMul", better, axes), centres)
+    first, but_last = builder.integers(0), builder.integers(-1)
+    return builder.op("Slice", builder.reshape(moved, -1, _POINTS), first, but_last, first)
 
 
-def _frames(parts: Parts, boxes: str, landmarks: str) -> tuple[str, str, str]:
+def _frames(builder: GraphBuilder, boxes: str, landmarks: str) -> tuple[str, str, str]:
     # middles [M,1,2], axes [M,2,2] as long as half a crop's side, and that length [M,1,1]
     low, high = (
-        parts.op("Gather", boxes, parts.integers(*columns), attributes={"axis": 1})
+        builder.op("Gather", boxes, builder.integers(*columns), attributes={"axis": 1})
         for columns in ((0, 1), (2, 3))
     )
-    sides = parts.op("Sub", high, low)
+    sides = builder.op("Sub", high, low)
     width, height = (
-        parts.op("Gather", sides, parts.integers(column), attributes={"axis": 1})
+        builder.op("Gather", sides, builder.integers(column), attributes={"axis": 1})
         for column in (0, 1)
     )
-    area = parts.op("Max", parts.op("Mul", width, height), parts.constant([1], np.float32))
-    size = parts.op("Sqrt", area)
-    half = parts.op("Mul", size, parts.constant([REACH / 2], np.float32))
+    area = builder.op("Max", builder.op("Mul", width, height), builder.constant([1], np.float32))
+    size = builder.op("Sqrt", area)
+    half = builder.op("Mul", size, builder.constant([REACH / 2], np.float32))
     # sums over landmarks as products: how axes are given differs between opsets
     mean = np.tile(np.eye(2), (5, 1)) / 5
     ways = np.repeat([-0.5, -0.5, 0, 0.5, 0.5], 2)[:, None] * np.tile(np.eye(2), (5, 1))
-    middle = parts.op("Add", low, high)
-    centre = parts.op(
+    middle = builder.op("Add", low, high)
+    centre = builder.op(
         "Add",
-        parts.op("Mul", middle, parts.constant([0.25], np.float32)),
-        parts.op("MatMul", landmarks, parts.constant(mean / 2, np.float32)),
+        builder.op("Mul", middle, builder.constant([0.25], np.float32)),
+        builder.op("MatMul", landmarks, builder.constant(mean / 2, np.float32)),
     )
-    way = parts.op("MatMul", landmarks, parts.constant(ways, np.float32))
-    squares = parts.op("MatMul", parts.op("Mul", way, way), parts.constant([[1], [1]], np.float32))
-    length = parts.op("Sqrt", squares)
-    short = parts.op("Mul", size, parts.constant([SHORTEST], np.float32))
-    unit = parts.op("Div", way, parts.op("Max", length, parts.constant([1e-6], np.float32)))
-    down = parts.op(
-        "Where", parts.op("Greater", length, short), unit, parts.constant([[0, 1]], np.float32)
+    way = builder.op("MatMul", landmarks, builder.constant(ways, np.float32))
+    squares = builder.op(
+        "MatMul", builder.op("Mul", way, way), builder.constant([[1], [1]], np.float32)
     )
-    right = parts.op("MatMul", down, parts.constant([[0, -1], [1, 0]], np.float32))
-    units = parts.join(1, parts.reshape(right, -1, 1, 2), parts.reshape(down, -1, 1, 2))
-    halves = parts.reshape(half, -1, 1, 1)
-    return parts.reshape(centre, -1, 1, 2), parts.op("Mul", units, halves), halves
+    length = builder.op("Sqrt", squares)
+    short = builder.op("Mul", size, builder.constant([SHORTEST], np.float32))
+    unit = builder.op("Div", way, builder.op("Max", length, builder.constant([1e-6], np.float32)))
+    down = builder.op(
+        "Where", builder.op("Greater", length, short), unit, builder.constant([[0, 1]], np.float32)
+    )
+    right = builder.op("MatMul", down, builder.constant([[0, -1], [1, 0]], np.float32))
+    units = builder.join(1, builder.reshape(right, -1, 1, 2), builder.reshape(down, -1, 1, 2))
+    halves = builder.reshape(half, -1, 1, 1)
+    return builder.reshape(centre, -1, 1, 2), builder.op("Mul", units, halves), halves
 
 
-def _cut(parts: Parts, canvas: str, *, images: str, centres: str, axes: str) -> None:
+def _cut(builder: GraphBuilder, canvas: str, *, images: str, centres: str, axes: str) -> None:
     # FACES of canvases [N,H,W,3], bilinear; beyond the edge its pixels go on
-    spots = parts.op("MatMul", parts.constant(crop_grid(), np.float32), axes)
+    spots = builder.op("MatMul", builder.constant(crop_grid(), np.float32), axes)
     # a pixel's middle lies half a pixel from its edge
-    places = parts.op("Add", spots, parts.op("Sub", centres, parts.constant([0.5], np.float32)))
-    height, width = parts.size(canvas, 1), parts.size(canvas, 2)
-    last = parts.op("Sub", parts.join(0, width, height), parts.integers(1))
-    limits = parts.op("Cast", last, attributes={"to": int(TensorProto.FLOAT)})
-    inside = parts.op("Min", parts.op("Max", places, parts.constant([0], np.float32)), limits)
-    floor = parts.op("Floor", inside)
-    share = parts.op("Sub", inside, floor)
-    first = parts.op("Cast", floor, attributes={"to": int(TensorProto.INT64)})
+    places = builder.op(
+        "Add", spots, builder.op("Sub", centres, builder.constant([0.5], np.float32))
+    )
+    height, width = builder.size(canvas, 1), builder.size(canvas, 2)
+    last = builder.op("Sub", builder.join(0, width, height), builder.integers(1))
+    limits = builder.op("Cast", last, attributes={"to": int(TensorProto.FLOAT)})
+    inside = builder.op("Min", builder.op("Max", places, builder.constant([0], np.float32)), limits)
+    floor = builder.op("Floor", inside)
+    share = builder.op("Sub", inside, floor)
+    first = builder.op("Cast", floor, attributes={"to": int(TensorProto.INT64)})
     # the four neighbours of each place: [M, SIDE * SIDE, 4]
     steps = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
-    near = parts.op("Add", parts.insert_axis(first, 2), parts.constant(steps, np.int64))
+    near = builder.op("Add", builder.insert_axis(first, 2), builder.constant(steps, np.int64))
     # the smaller of two whole numbers, which `Min` takes from opset 12 on only
-    near = parts.op("Where", parts.op("Less", near, last), near, last)
+    near = builder.op("Where", builder.op("Less", near, last), near, last)
     column, line = (
-        parts.op("Gather", near, parts.constant(axis, np.int64), attributes={"axis": 3})
+        builder.op("Gather", near, builder.constant(axis, np.int64), attributes={"axis": 3})
         for axis in (0, 1)
     )
-    area = parts.op("Mul", width, height)
-    start = parts.reshape(parts.op("Mul", images, area), -1, 1, 1)
-    index = parts.op("Add", start, parts.op("Add", parts.op("Mul", line, width), column))
-    pixels = parts.op("Gather", parts.reshape(canvas, -1, 3), index, attributes={"axis": 0})
-    floats = parts.op("Cast", pixels, attributes={"to": int(TensorProto.FLOAT)})
+    area = builder.op("Mul", width, height)
+    start = builder.reshape(builder.op("Mul", images, area), -1, 1, 1)
+    index = builder.op("Add", start, builder.op("Add", builder.op("Mul", line, width), column))
+    pixels = builder.op("Gather", builder.reshape(canvas, -1, 3), index, attributes={"axis": 0})
+    floats = builder.op("Cast", pixels, attributes={"to": int(TensorProto.FLOAT)})
     # weights of the neighbours: share or 1 - share along each axis
-    signs = parts.constant(steps * 2 - 1, np.float32)
-    offsets = parts.constant(1 - steps, np.float32)
-    along = parts.op("Add", parts.op("Mul", parts.insert_axis(share, 2), signs), offsets)
+    signs = builder.constant(steps * 2 - 1, np.float32)
+    offsets = builder.constant(1 - steps, np.float32)
+    along = builder.op("Add", builder.op("Mul", builder.insert_axis(share, 2), signs), offsets)
     across, downward = (
-        parts.op("Gather", along, parts.integers(axis), attributes={"axis": 3}) for axis in (0, 1)
+        builder.op("Gather", along, builder.integers(axis), attributes={"axis": 3})
+        for axis in (0, 1)
     )
-    weighed = parts.op("Mul", floats, parts.op("Mul", across, downward))
-    crops = parts.op(
+    weighed = builder.op("Mul", floats, builder.op("Mul", across, downward))
+    crops = builder.op(
         "Mul",
-        parts.op("Sub", parts.sum_over(weighed, 2), parts.constant([MEAN], np.float32)),
-        parts.constant([1 / STD], np.float32),
+        builder.op("Sub", builder.sum_over(weighed, 2), builder.constant([MEAN], np.float32)),
+        builder.constant([1 / STD], np.float32),
     )
-    square = parts.reshape(crops, -1, SIDE, SIDE, 3)
-    parts.op("Transpose", square, attributes={"perm": [0, 3, 1, 2]}, output=FACES)
+    square = builder.reshape(crops, -1, SIDE, SIDE, 3)
+    builder.op("Transpose", square, attributes={"perm": [0, 3, 1, 2]}, output=FACES)

@@ -11,13 +11,13 @@ from typing import Final
 
 import numpy as np
 
+from tools.errors import WeightsError
 from tools.importing.dry_run import Trial, noise, require_finite, require_shape
-from tools.importing.errors import WeightsError
 from tools.importing.graph.input import take_pixels
-from tools.importing.graph.operators import BATCH, Parts, finish, make_batch_free, value
+from tools.importing.graph.operators import BATCH, GraphBuilder, finish, make_batch_free, value
 from tools.importing.network import Network, describe, shape_of
-from tools.importing.prepared import Prepared
 from tools.importing.weights_id import make_id
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import (
     CROP_SIZE,
     CROPS,
@@ -108,12 +108,12 @@ def _rebuild(network: Network, normalisation: Normalisation, space: int) -> byte
     source = network.model.graph.output[0].name
     if network.input_shape[0] is not None:
         make_batch_free(network)
-    parts = Parts(network)
+    builder = GraphBuilder(network)
     take_pixels(
-        parts, CROPS, mean=normalisation.mean, std=normalisation.std, target=network.input_name
+        builder, CROPS, mean=normalisation.mean, std=normalisation.std, target=network.input_name
     )
-    parts.op("LpNormalization", source, attributes={"axis": -1, "p": 2}, output=EMBEDDING)
-    parts.repeat_id(space, like=CROPS, output=SPACE)
+    builder.op("LpNormalization", source, attributes={"axis": -1, "p": 2}, output=EMBEDDING)
+    builder.repeat_id(space, like=CROPS, output=SPACE)
     return finish(
         network,
         inputs=[value(CROPS, "UINT8", [BATCH, CROP_SIZE, CROP_SIZE, 3])],

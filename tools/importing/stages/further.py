@@ -7,9 +7,9 @@ The importer of a stage `face_x` is the module `x` of this package with a functi
 from importlib import import_module
 from importlib.util import find_spec
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import Network
-from tools.importing.prepared import Prepared
+from tools.registry.prepared import Prepared
 
 
 def prepare(stage: str, network: Network) -> Prepared:

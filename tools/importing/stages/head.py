@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from tools.errors import WeightsError
 from tools.importing.dry_run import Trial, require_finite, require_shape
-from tools.importing.errors import WeightsError
-from tools.importing.graph.operators import BATCH, Parts, finish, make_batch_free, value
+from tools.importing.graph.operators import BATCH, GraphBuilder, finish, make_batch_free, value
 from tools.importing.network import Network, describe, shape_of
-from tools.importing.prepared import Prepared
 from tools.importing.weights_id import make_id
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import EMBEDDING, HEAD, SCORE, SCORING, SPACE, format_id
 
 SPACE_PROPERTY: Final = "aurum.space"
@@ -74,18 +74,18 @@ def _rebuild(network: Network, width: int, *, space: int, identity: int) -> byte
     source = network.model.graph.output[0].name
     if network.input_shape[0] is not None:
         make_batch_free(network)
-    parts = Parts(network)
+    builder = GraphBuilder(network)
     # any width becomes the head's own: zeros behind, then cut; such rows answer NaN below
-    with parts.before():
-        shape = parts.join(0, parts.size(EMBEDDING, 0), parts.integers(width))
-        zeros = parts.op("Expand", parts.constant([[0]], np.float32), shape)
-        wide = parts.join(1, EMBEDDING, zeros)
-        limits = (parts.integers(0), parts.integers(width), parts.integers(1))
-        parts.op("Slice", wide, *limits, output=network.input_name)
-    fits = parts.op("Equal", SPACE, parts.constant(space, np.int64))
-    scores = parts.reshape(source, -1, 1)
-    parts.op("Where", fits, scores, parts.constant(np.nan, np.float32), output=SCORE)
-    parts.repeat_id(identity, like=EMBEDDING, output=HEAD)
+    with builder.before():
+        shape = builder.join(0, builder.size(EMBEDDING, 0), builder.integers(width))
+        zeros = builder.op("Expand", builder.constant([[0]], np.float32), shape)
+        wide = builder.join(1, EMBEDDING, zeros)
+        limits = (builder.integers(0), builder.integers(width), builder.integers(1))
+        builder.op("Slice", wide, *limits, output=network.input_name)
+    fits = builder.op("Equal", SPACE, builder.constant(space, np.int64))
+    scores = builder.reshape(source, -1, 1)
+    builder.op("Where", fits, scores, builder.constant(np.nan, np.float32), output=SCORE)
+    builder.repeat_id(identity, like=EMBEDDING, output=HEAD)
     return finish(
         network,
         inputs=[

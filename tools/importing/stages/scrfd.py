@@ -21,12 +21,12 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tools.errors import WeightsError
 from tools.importing.dry_run import Answers, Trial, noise, require_finite, require_shape
-from tools.importing.errors import WeightsError
 from tools.importing.graph.average_landmarks import AVERAGED, NEAR, PROPERTY, average_landmarks
 from tools.importing.graph.input import take_pixels
 from tools.importing.graph.join_heads import join_convolutions
-from tools.importing.graph.operators import BATCH, Parts, finish, value
+from tools.importing.graph.operators import BATCH, GraphBuilder, finish, value
 from tools.importing.graph.refine_landmarks import (
     REACH,
     REFINED,
@@ -36,8 +36,8 @@ from tools.importing.graph.refine_landmarks import (
     take_refiner,
 )
 from tools.importing.network import Network, describe
-from tools.importing.prepared import Prepared
 from tools.importing.weights_id import make_id
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import (
     BOXES,
     CANVAS,
@@ -193,44 +193,44 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _rebuild(network: Network, heads: Heads, identity: int, *, landmarks: str | None) -> bytes:
-    parts = Parts(network)
-    refiner = take_refiner(parts.graph) if landmarks == REFINED else []
-    take_pixels(parts, CANVAS, mean=MEAN, std=STD, target=network.input_name)
-    join_convolutions(parts)
-    logits = parts.join(1, *(_flat_scores(parts, level) for level in heads.levels))
-    boxes, offered = _decode(parts, heads)
+    builder = GraphBuilder(network)
+    refiner = take_refiner(builder.graph) if landmarks == REFINED else []
+    take_pixels(builder, CANVAS, mean=MEAN, std=STD, target=network.input_name)
+    join_convolutions(builder)
+    logits = builder.join(1, *(_flat_scores(builder, level) for level in heads.levels))
+    boxes, offered = _decode(builder, heads)
     # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
     # here (see _decode) and are moved back once only few boxes are left
-    chosen = parts.op(
+    chosen = builder.op(
         "NonMaxSuppression",
         boxes,
-        parts.reshape(logits, 0, 1, -1),
-        parts.integers(MAX_CANDIDATES),
-        parts.constant([NMS_IOU], np.float32),
-        parts.constant([_logit(MIN_CONFIDENCE)], np.float32, name=_THRESHOLD),
+        builder.reshape(logits, 0, 1, -1),
+        builder.integers(MAX_CANDIDATES),
+        builder.constant([NMS_IOU], np.float32),
+        builder.constant([_logit(MIN_CONFIDENCE)], np.float32, name=_THRESHOLD),
     )
-    rows = parts.op("Gather", chosen, parts.integers(0, 2), attributes={"axis": 1})
-    slots = _slots(parts, chosen, logits)
-    confidence = parts.op("Sigmoid", parts.op("GatherND", logits, rows))
-    corners = parts.op(
-        "Sub", parts.op("GatherND", boxes, rows), parts.constant([0, 0, 1, 1], np.float32)
+    rows = builder.op("Gather", chosen, builder.integers(0, 2), attributes={"axis": 1})
+    slots = _slots(builder, chosen, logits)
+    confidence = builder.op("Sigmoid", builder.op("GatherND", logits, rows))
+    corners = builder.op(
+        "Sub", builder.op("GatherND", boxes, rows), builder.constant([0, 0, 1, 1], np.float32)
     )
     if landmarks in (AVERAGED, REFINED):
         least = _logit(MIN_CONFIDENCE)
         points = average_landmarks(
-            parts, boxes=boxes, landmarks=offered, logits=logits, rows=rows, least=least
+            builder, boxes=boxes, landmarks=offered, logits=logits, rows=rows, least=least
         )
     else:
-        points = parts.op("GatherND", offered, rows)
+        points = builder.op("GatherND", offered, rows)
     if refiner:
         points = refine_landmarks(
-            parts, refiner, canvas=CANVAS, boxes=corners, landmarks=points, rows=rows
+            builder, refiner, canvas=CANVAS, boxes=corners, landmarks=points, rows=rows
         )
-    _place(parts, slots, confidence, like=logits, width=None, output=CONFIDENCE)
-    _place(parts, slots, corners, like=logits, width=_BOX, output=BOXES)
-    flat = _place(parts, slots, points, like=logits, width=_POINTS, output=None)
-    parts.reshape(flat, 0, MAX_CANDIDATES, _POINTS // 2, 2, output=LANDMARKS)
-    parts.repeat_id(identity, like=CANVAS, output=DETECTOR)
+    _place(builder, slots, confidence, like=logits, width=None, output=CONFIDENCE)
+    _place(builder, slots, corners, like=logits, width=_BOX, output=BOXES)
+    flat = _place(builder, slots, points, like=logits, width=_POINTS, output=None)
+    builder.reshape(flat, 0, MAX_CANDIDATES, _POINTS // 2, 2, output=LANDMARKS)
+    builder.repeat_id(identity, like=CANVAS, output=DETECTOR)
     return finish(
         network,
         inputs=[value(CANVAS, "UINT8", [BATCH, "height", "width", 3])],
@@ -245,80 +245,90 @@ def _logit(confidence: float) -> float:
     return math.log(confidence / (1 - confidence))
 
 
-def _flat_scores(parts: Parts, level: Level) -> str:
+def _flat_scores(builder: GraphBuilder, level: Level) -> str:
     # [N,A,h,w] -> [N,h*w*A]
-    last = parts.op("Transpose", level.scores, attributes={"perm": [0, 2, 3, 1]})
-    return parts.reshape(last, 0, -1)
+    last = builder.op("Transpose", level.scores, attributes={"perm": [0, 2, 3, 1]})
+    return builder.reshape(last, 0, -1)
 
 
-def _decode(parts: Parts, heads: Heads) -> tuple[str, str]:
+def _decode(builder: GraphBuilder, heads: Heads) -> tuple[str, str]:
     # boxes [N,L,4], x2 and y2 one pixel too far, and landmarks [N,L,10], in canvas pixels.
     # Done on the feature maps, where rows are long; transposed after that.
     boxes: list[str] = []
     landmarks: list[str] = []
     for level in heads.levels:
-        columns = _ramp(parts, level, axis=3)
-        lines = _ramp(parts, level, axis=2)
+        columns = _ramp(builder, level, axis=3)
+        lines = _ramp(builder, level, axis=2)
         for source, signs, shifts, found in (
             (level.boxes, (-1, -1, 1, 1), (0, 0, 1, 1), boxes),
             (level.landmarks, (1,) * _POINTS, (0,) * _POINTS, landmarks),
         ):
             width = len(signs)
-            scale = _channels(parts, np.multiply(signs, level.stride), heads.anchors)
-            even = _channels(parts, np.arange(width) % 2 == 0, heads.anchors)
-            odd = _channels(parts, np.arange(width) % 2 == 1, heads.anchors)
-            shift = _channels(parts, np.asarray(shifts), heads.anchors)
-            x = parts.op("Add", parts.op("Mul", columns, even), shift)
-            centres = parts.op("Add", x, parts.op("Mul", lines, odd))
-            moved = parts.op("Add", parts.op("Mul", source, scale), centres)
-            last = parts.op("Transpose", moved, attributes={"perm": [0, 2, 3, 1]})
-            shape = parts.join(0, parts.size(last, 0), parts.integers(-1, width))
-            found.append(parts.op("Reshape", last, shape))
-    return parts.join(1, *boxes), parts.join(1, *landmarks)
+            scale = _channels(builder, np.multiply(signs, level.stride), heads.anchors)
+            even = _channels(builder, np.arange(width) % 2 == 0, heads.anchors)
+            odd = _channels(builder, np.arange(width) % 2 == 1, heads.anchors)
+            shift = _channels(builder, np.asarray(shifts), heads.anchors)
+            x = builder.op("Add", builder.op("Mul", columns, even), shift)
+            centres = builder.op("Add", x, builder.op("Mul", lines, odd))
+            moved = builder.op("Add", builder.op("Mul", source, scale), centres)
+            last = builder.op("Transpose", moved, attributes={"perm": [0, 2, 3, 1]})
+            shape = builder.join(0, builder.size(last, 0), builder.integers(-1, width))
+            found.append(builder.op("Reshape", last, shape))
+    return builder.join(1, *boxes), builder.join(1, *landmarks)
 
 
-def _ramp(parts: Parts, level: Level, *, axis: int) -> str:
+def _ramp(builder: GraphBuilder, level: Level, *, axis: int) -> str:
     # the anchors' coordinate along one axis of the map, in canvas pixels: [1,1,1,w] or [1,1,h,1]
-    zero, one = parts.constant(0, np.int64), parts.constant(1, np.int64)
-    size = parts.op("Gather", parts.op("Shape", level.scores), parts.constant(axis, np.int64))
-    cells = parts.op("Range", zero, size, one)
-    floats = parts.op("Cast", cells, attributes={"to": int(TensorProto.FLOAT)})
-    pixels = parts.op("Mul", floats, parts.constant(level.stride, np.float32))
-    return parts.reshape(pixels, *((1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)))
+    zero, one = builder.constant(0, np.int64), builder.constant(1, np.int64)
+    size = builder.op("Gather", builder.op("Shape", level.scores), builder.constant(axis, np.int64))
+    cells = builder.op("Range", zero, size, one)
+    floats = builder.op("Cast", cells, attributes={"to": int(TensorProto.FLOAT)})
+    pixels = builder.op("Mul", floats, builder.constant(level.stride, np.float32))
+    return builder.reshape(pixels, *((1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)))
 
 
-def _channels(parts: Parts, values: npt.ArrayLike, anchors: int) -> str:
+def _channels(builder: GraphBuilder, values: npt.ArrayLike, anchors: int) -> str:
     # one number per channel of a map, the same for each anchor: [1,A*K,1,1]
-    return parts.constant(np.tile(values, anchors).reshape(1, -1, 1, 1), np.float32)
+    return builder.constant(np.tile(values, anchors).reshape(1, -1, 1, 1), np.float32)
 
 
-def _slots(parts: Parts, chosen: str, logits: str) -> str:
+def _slots(builder: GraphBuilder, chosen: str, logits: str) -> str:
     # where each chosen row [M] goes in the output: (image, rank within the image) [M,2].
     # They come image by image, best first, so a rank is a position less that of the image's first.
-    image = parts.op("Gather", chosen, parts.constant(0, np.int64), attributes={"axis": 1})
-    zero, one = parts.constant(0, np.int64), parts.constant(1, np.int64)
-    batch = parts.op("Gather", parts.op("Shape", logits), zero)
-    images = parts.op("Range", zero, batch, one)
-    belongs = parts.op("Equal", parts.reshape(image, -1, 1), parts.reshape(images, 1, -1))
-    ones = parts.op("Cast", belongs, attributes={"to": int(TensorProto.FLOAT)})
+    image = builder.op("Gather", chosen, builder.constant(0, np.int64), attributes={"axis": 1})
+    zero, one = builder.constant(0, np.int64), builder.constant(1, np.int64)
+    batch = builder.op("Gather", builder.op("Shape", logits), zero)
+    images = builder.op("Range", zero, batch, one)
+    belongs = builder.op("Equal", builder.reshape(image, -1, 1), builder.reshape(images, 1, -1))
+    ones = builder.op("Cast", belongs, attributes={"to": int(TensorProto.FLOAT)})
     # a row of zeros, as not every runtime can sum nothing where no face is found
-    row = parts.op("Mul", parts.op("Cast", images, attributes={"to": 1}), parts.constant(0, "f4"))
-    counts = parts.sum_over(parts.join(0, ones, parts.reshape(row, 1, -1)), 0)
-    first = parts.op("CumSum", counts, parts.constant(0, np.int64), attributes={"exclusive": 1})
-    first = parts.op("Cast", first, attributes={"to": int(TensorProto.INT64)})
-    total = parts.op("Gather", parts.op("Shape", image), zero)
-    rank = parts.op("Sub", parts.op("Range", zero, total, one), parts.op("Gather", first, image))
-    return parts.join(1, parts.reshape(image, -1, 1), parts.reshape(rank, -1, 1))
+    row = builder.op(
+        "Mul", builder.op("Cast", images, attributes={"to": 1}), builder.constant(0, "f4")
+    )
+    counts = builder.sum_over(builder.join(0, ones, builder.reshape(row, 1, -1)), 0)
+    first = builder.op("CumSum", counts, builder.constant(0, np.int64), attributes={"exclusive": 1})
+    first = builder.op("Cast", first, attributes={"to": int(TensorProto.INT64)})
+    total = builder.op("Gather", builder.op("Shape", image), zero)
+    rank = builder.op(
+        "Sub", builder.op("Range", zero, total, one), builder.op("Gather", first, image)
+    )
+    return builder.join(1, builder.reshape(image, -1, 1), builder.reshape(rank, -1, 1))
 
 
 def _place(
-    parts: Parts, slots: str, rows: str, *, like: str, width: int | None, output: str | None
+    builder: GraphBuilder,
+    slots: str,
+    rows: str,
+    *,
+    like: str,
+    width: int | None,
+    output: str | None,
 ) -> str:
     # rows [M] or [M,width] into zeros [N,256] or [N,256,width]
     sizes = (MAX_CANDIDATES,) if width is None else (MAX_CANDIDATES, width)
-    shape = parts.join(0, parts.size(like, 0), parts.integers(*sizes))
-    zeros = parts.op("Expand", parts.constant(np.zeros([1] * (1 + len(sizes))), "f4"), shape)
-    return parts.op("ScatterND", zeros, slots, rows, output=output)
+    shape = builder.join(0, builder.size(like, 0), builder.integers(*sizes))
+    zeros = builder.op("Expand", builder.constant(np.zeros([1] * (1 + len(sizes))), "f4"), shape)
+    return builder.op("ScatterND", zeros, slots, rows, output=output)
 
 
 def _try(graph: bytes, path: Path, identity: int) -> None:

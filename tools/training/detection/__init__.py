@@ -1,6 +1,7 @@
 """Training of `face_detection` lite: composed scenes in, an averaged network out.
 
-`command` is the whole run: `data` reads and labels photos and scenes, `compose` makes pictures of
-them (with `augment`, `mosaic` and `doodles`), `teacher` says what `train` shall learn with `net`
-and `loss` from `batches` of them, `evaluate` measures it. `shorten` makes a trained one faster.
+`command` runs everything: `dataset` reads and labels photos and scenes, `compose` makes pictures
+of them (with `augment`, `mosaic` and `distractors`), `teacher` gives the targets that `train` fits
+`network` to, by `loss`, in the `batches` of these pictures; `evaluate` measures the result.
+`prune_depth` makes a trained network faster.
 """

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 
 TEACHER = "scrfd_2.5g_bnkps.onnx"
 """Whose boxes and landmarks are learnt."""
@@ -41,19 +41,18 @@ def command(
     ),
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
-    times: Annotated[
-        int, typer.Option(help="Times the usual pictures in a batch: more where a GPU is.")
-    ] = 1,
+    times: Annotated[int, typer.Option(help="Factor of the usual batch sizes: more on a GPU.")] = 1,
     seed: int = 7,
     rate: Annotated[
-        float, typer.Option(help="Times the usual rates: below 1 where a good network is refined.")
+        float, typer.Option(help="Factor of the usual rates: below 1 to refine a good network.")
     ] = 1.0,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
     start: Annotated[
         Path | None,
-        typer.Option(help="ONNX file of such a network, or a narrower one, to take up."),
+        typer.Option(help="ONNX file of such a network, or a narrower one, to start from."),
     ] = None,
     learn: Annotated[
         bool, typer.Option(help="Train; else export and measure the checkpoint as it is.")
@@ -63,18 +62,23 @@ def command(
         tuple[float, float, float, float, float, float],
         typer.Option(help="Added to the scores' logits, per anchor size: sets where 0.5 lies."),
     ] = SHIFTS,
-    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
-    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    group_photo: Annotated[
+        Path | None, typer.Option(help="Group photo on which to count faces.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
     part: Annotated[
-        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
-    ] = Part.LAST_WORD,
+        Split,
+        typer.Option(help="Held-out pictures: those for choosing, or those for the final figures."),
+    ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
-    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
+    photos: Annotated[
+        int, typer.Option(help="Largest number of photos per source to measure on.")
+    ] = 600,
 ) -> None:
     """Distils the detection student, exports it and measures it."""
-    from tools.training.detection.data import prepare
+    from tools.training.detection.dataset import prepare
     from tools.training.detection.export import export
-    from tools.training.detection.net import NetConfig
+    from tools.training.detection.network import NetConfig
     from tools.training.detection.settings import TrainSettings
     from tools.training.detection.train import load_average, train
 
@@ -132,7 +136,7 @@ def measure(
     group_photo: Path | None,
     composed: int,
     photos: int,
-    part: Part,
+    part: Split,
 ) -> dict[str, Any]:
     """Measure a raw detector for its card; what of it is not `evaluate.evaluate`'s is its file."""
     from tools.importing.network import load_network
@@ -177,9 +181,10 @@ def shorten(
     ] = Path(".aurum/training/detection"),
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 2500,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
-    rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 1.5e-4,
+    rate: Annotated[float, typer.Option(help="Peak rate of AdamW.")] = 1.5e-4,
     seed: int = 5,
 ) -> None:
     """Takes the detector's last block away and teaches the rest to do without it."""

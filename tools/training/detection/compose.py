@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade, framed, paste_mask, resized
-from tools.training.detection.data import FacePhotos, Scene, load_faces, load_scenes
-from tools.training.detection.distractors import doodled
+from tools.training.detection.dataset import FacePhotos, Scene, load_faces, load_scenes
+from tools.training.detection.distractors import with_distractors
 from tools.training.detection.mosaic import Mosaics
 from tools.training.detection.sample import (
     Sample,
@@ -27,7 +27,9 @@ from tools.training.detection.settings import TrainSettings
 
 SMALLEST_FACE = 12.0  # pixels of the canvas; smaller ones are ignored
 SMALLEST_PASTED = 16.0
-TOO_LARGE = 1.15  # times the canvas: such a face is background, lest its parts pass for faces
+TOO_LARGE = (
+    1.15  # times the canvas: such a face is background, so that its parts do not pass for faces
+)
 LARGE_FACE = 110.0  # pixels; above, photos with pixels enough are preferred
 LARGE_SHARES = (2.0, 1.5, 1.5)  # how often each of `SOURCES` is drawn, relative
 SMALL_SHARES = (1.5, 1.5, 0.3)
@@ -177,7 +179,7 @@ class Composer:
         """Make a picture without faces, of `_plain_background` and doodles."""
         image = self._plain_background(rng, size)
         if self._doodles and rng.random() < self._doodles:
-            return doodled(image, rng)
+            return with_distractors(image, rng)
         return image
 
     def _plain_background(self, rng: np.random.Generator, size: int) -> ByteArray:
@@ -353,7 +355,7 @@ class Composer:
 
 
 def training_composer(cache: Path, settings: TrainSettings | None = None) -> Composer:
-    """Compose of what is not held out in the cache that `data.prepare` wrote."""
+    """Compose of what is not held out in the cache that `dataset.prepare` wrote."""
     settings = settings or TrainSettings()
     return Composer(
         load_faces(cache),

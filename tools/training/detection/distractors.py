@@ -19,7 +19,7 @@ FRACTION_BITS = 4  # OpenCV draws circles at sixteenths of a pixel
 Colour = tuple[int, int, int]
 
 
-def doodled(image: ByteArray, rng: np.random.Generator) -> ByteArray:
+def with_distractors(image: ByteArray, rng: np.random.Generator) -> ByteArray:
     """Draw things over ``[S,S,3]`` uint8, singly or in rows of like ones."""
     image = image.copy()
     side = image.shape[0]

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from tools.training.detection.compose import Composer
-from tools.training.detection.data import (
+from tools.training.detection.dataset import (
     SOURCES,
     FacePhotos,
     Scene,
@@ -30,7 +30,7 @@ from tools.training.detection.scrfd import (
     iou_matrix,
     open_session,
 )
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 from tools.training.detection.stability import steady_faces
 
 SMALLEST = 24.0
@@ -150,7 +150,7 @@ class Comparison:
 
 
 def composed_images(
-    faces: list[FacePhotos], scenes: list[Scene], *, count: int, part: Part
+    faces: list[FacePhotos], scenes: list[Scene], *, count: int, part: Split
 ) -> list[ByteArray]:
     """Held-out composed scenes of 640 pixels, always the same ones.
 
@@ -161,7 +161,7 @@ def composed_images(
     return [composer.sample(rng, FRAME).image for _ in range(count)]
 
 
-def held_out_photos(photos: FacePhotos, *, at_most: int, part: Part) -> list[ByteArray]:
+def held_out_photos(photos: FacePhotos, *, at_most: int, part: Split) -> list[ByteArray]:
     """Held-out photos of one source and part, evenly spread over it."""
     rows = part.of(np.flatnonzero(photos.held_out))
     step = max(1, len(rows) // at_most)
@@ -224,7 +224,7 @@ def evaluate(
     group_photo: Path | None,
     composed: int = 300,
     photos: int = 300,
-    part: Part = Part.LAST_WORD,
+    part: Split = Split.LAST_WORD,
 ) -> dict[str, Any]:
     """Every goal, measured; `photos` per source at most.
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY
-from tools.training.common import store_in_halves
-from tools.training.detection.net import ANCHORS, LANDMARKS, Head, LiteDetector
+from tools.training.common import store_as_fp16
+from tools.training.detection.network import ANCHORS, LANDMARKS, Head, LiteDetector
 
 INPUT = "input.1"
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32))
@@ -85,4 +85,4 @@ def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0,) * 6) -> N
         opset_version=OPSET,
         dynamo=False,
     )
-    store_in_halves(path, properties={PROPERTY: AVERAGED})
+    store_as_fp16(path, properties={PROPERTY: AVERAGED})

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tools.training.detection.augment import colour_jitter, degrade
-from tools.training.detection.data import Scene
+from tools.training.detection.dataset import Scene
 from tools.training.detection.sample import Sample
 from tools.training.detection.scrfd import ByteArray, FloatArray
 
@@ -67,9 +67,9 @@ class Mosaics:
         for top, bottom in pairwise(lines):
             for left, right in pairwise(lines):
                 scene = self._empty[rng.integers(len(self._empty))].image
-                nobody = np.empty((0, 4), np.float32)
+                no_face = np.empty((0, 4), np.float32)
                 tile, _ = cut_out(
-                    rng, scene, nobody, focus=0, target=0, shape=(bottom - top, right - left)
+                    rng, scene, no_face, focus=0, target=0, shape=(bottom - top, right - left)
                 )
                 turned = np.rot90(tile, 2) if rng.random() < TURNED else tile
                 image[top:bottom, left:right] = turned

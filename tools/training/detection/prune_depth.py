@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tools.training.common import Budget, update_average
 from tools.training.detection.compose import Composer
-from tools.training.detection.net import ANCHORS, LiteDetector
+from tools.training.detection.network import ANCHORS, LiteDetector
 from tools.training.detection.settings import Side
 
 SIDES = (Side(256, 12, 0.5), Side(448, 4, 0.25), Side(640, 2, 0.25))

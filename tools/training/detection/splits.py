@@ -12,7 +12,7 @@ import numpy.typing as npt
 PARTED = (1, 3, 7, 9)  # of every ten photos of a source, those for the last word
 
 
-class Part(StrEnum):
+class Split(StrEnum):
     """Which held-out pictures to measure on."""
 
     CHOICE = "choice"
@@ -21,9 +21,9 @@ class Part(StrEnum):
     @property
     def composed_seed(self) -> int:
         """The seed of the composed scenes."""
-        return 20_000 if self is Part.CHOICE else 40_000
+        return 20_000 if self is Split.CHOICE else 40_000
 
     def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Those of a source's held-out rows that belong to this part."""
         last = np.isin(np.arange(len(rows)) % 10, PARTED)
-        return rows[last if self is Part.LAST_WORD else ~last]
+        return rows[last if self is Split.LAST_WORD else ~last]

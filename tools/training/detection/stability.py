@@ -3,7 +3,7 @@
 No detector agrees wholly with itself: mirror a picture or move it by half a cell, and faces near
 the threshold come and go, and landmarks shift. So a student is held against what its teacher
 answers about three changed views, all of them, and beside it stands the teacher's own answer to the
-picture as it is, which has not seen those views either: nobody can be asked for more.
+picture as it is, which has not seen those views either: no more can be asked for.
 """
 
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ class Targets:
     """What one image asks of the network's M rows.
 
     weight: ``[M]`` float32, 0 where the score is not judged; rows: ``[P]`` int64, the rows with
-    a face; scores: ``[P]`` float32 0-1, what they shall score, NaN where that is the overlap
+    a face; scores: ``[P]`` float32 0-1, their target, NaN where that is the overlap
     that their box reaches; boxes: ``[P,4]`` float32 distances (left, top, right, bottom) and
     points ``[P,5,2]`` float32 offsets, both in strides from the row's centre.
     """

@@ -26,7 +26,7 @@ from tools.training.detection.targets import PER_CELL, Rows, Targets, assign
 
 FAINT = 0.03  # scores below are nought
 SURE = 0.5  # from here on the teacher sees a face; below, it doubts, which is learnt as it is
-BEST = 0.85  # what the best row of a face shall score, lest those it sees dimly be lost
+BEST = 0.85  # target of the best row of a face: keeps faces that the teacher is unsure of
 SAME_IOU = 0.4
 CLOSE = 0.5  # times the canvas: the pipeline's close-up sees faces as large better
 

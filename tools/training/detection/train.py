@@ -1,10 +1,10 @@
 """Training of the lite detector: composed scenes in, an averaged network out; resumable."""
 
-import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,19 +15,17 @@ from tools.training.common import (
     Budget,
     LearningCurve,
     best_device,
-    halves_pay,
+    bfloat16_pays,
     load_checkpoint,
-    progress,
-    save_checkpoint,
     seed_everything,
-    update_average,
 )
 from tools.training.detection.batches import Batch, ComposedBatches
 from tools.training.detection.compose import training_composer
 from tools.training.detection.loss import Losses, detection_loss
-from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten
+from tools.training.detection.network import Block, LiteDetector, NetConfig, flatten
 from tools.training.detection.settings import TrainSettings
 from tools.training.detection.warm_start import read_detector
+from tools.training.loop import Learner, Means, after_seconds, run
 from tools.training.muon import Muon
 from tools.training.net2net import grow
 
@@ -52,75 +50,49 @@ def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.T
     return turned, plain
 
 
-class Trainer:
-    """The network, its average and optimiser, and how far they are."""
+class Trainer(Learner[LiteDetector]):
+    """The detector that learns."""
 
     def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
         self.settings = settings
         self.config = config
         self.device = best_device()
-        self.half = halves_pay(self.device.type)
+        self.half = bfloat16_pays(self.device.type)
         model = LiteDetector(config).to(memory_format=torch.channels_last)
         self.model = model.to(self.device).train()
-        self.average = copy.deepcopy(self.model).eval()
         turned, plain = split_weights(self.model)
-        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
-            Muon(turned, lr=settings.muon_rate, half=self.half),
-            torch.optim.AdamW(
-                plain, lr=settings.adam_rate, betas=BETAS, weight_decay=0.0, fused=True
-            ),
+        muon = Muon(turned, lr=settings.muon_rate, half=self.half)
+        adam = torch.optim.AdamW(
+            plain, lr=settings.adam_rate, betas=BETAS, weight_decay=0.0, fused=True
         )
-        self.step = 0
-        self.budget = Budget(settings.steps, settings.minutes)
-
-    @property
-    def over(self) -> bool:
-        """Whether steps or time are spent."""
-        return self.budget.done(self.step) >= 1
+        super().__init__(
+            self.model,
+            ((muon, settings.muon_rate), (adam, settings.adam_rate)),
+            budget=Budget(settings.steps, settings.minutes),
+            average=settings.average,
+        )
 
     @property
     def share(self) -> float:
         """Share of the peak rates for the next step."""
         return rate_share(self.step, self.budget.done(self.step), self.settings)
 
-    def load(self, path: Path) -> bool:
-        """Go on from a checkpoint; false where there is none."""
-        state = load_checkpoint(path)
-        if state is None:
-            return False
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
-        self.step = int(state["step"])
-        return True
-
     def start(self, path: Path, images: torch.Tensor) -> None:
         """Grow the network of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
         known = read_detector(path, images.float().sub(127.5).div(128.0))
         grow(known, self.model, block=Block)
-        self.average.load_state_dict(self.model.state_dict())
+        if self.average is not None:
+            self.average.load_state_dict(self.model.state_dict())
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint that `load` takes."""
-        save_checkpoint(
-            path,
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-                "step": self.step,
-                "config": asdict(self.config),
-                "settings": asdict(self.settings),
-            },
-        )
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; `load_average` builds the network from it."""
+        return super().state() | {
+            "config": asdict(self.config),
+            "settings": asdict(self.settings),
+        }
 
     def train_batch(self, batch: Batch) -> Losses:
-        """One step of the optimiser; the losses before it."""
-        share = self.share
-        rates = (self.settings.muon_rate, self.settings.adam_rate)
-        for optimiser, rate in zip(self.optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate * share
+        """Take one step; returns the losses before it."""
         batch = batch.to(self.device)
         images = batch.images.float().sub_(127.5).mul_(1 / 128.0)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -133,15 +105,7 @@ class Trainer:
             boxes=batch.boxes,
             points=batch.points,
         )
-        self.model.zero_grad(set_to_none=True)
-        losses.total.backward()
-        for optimiser in self.optimisers:
-            optimiser.step()
-        self.step += 1
-        # early on the average must forget the random start
-        update_average(
-            self.average, self.model, min(self.settings.average, self.step / (self.step + 10))
-        )
+        self.descend(losses.total, share=self.share)
         return losses
 
 
@@ -166,7 +130,7 @@ def train(
     teacher: Path,
     start: Path | None = None,
 ) -> Path:
-    """Train on the cache that `data.prepare` wrote; returns the checkpoint's path.
+    """Train on the cache that `dataset.prepare` wrote; returns the checkpoint's path.
 
     Where there is no checkpoint to go on from, the network in the ONNX file `start` is taken up.
     `teacher`, a network in SCRFD's layout, is asked about every composed scene.
@@ -188,52 +152,45 @@ def train(
     data = ComposedBatches(
         composer, settings=settings, seed=settings.seed + trainer.step, teacher=teacher
     )
-    with progress() as bar:
-        task = bar.add_task("detection", total=settings.steps, completed=trainer.step)
-        for _ in run_steps(trainer, data, curve, checkpoint=checkpoint):
-            spent = trainer.budget.done(trainer.step)
-            bar.update(task, completed=round(spent * settings.steps))
-    trainer.save(checkpoint)
+    run(
+        trainer,
+        steps_on(trainer, data, curve),
+        title="detection",
+        checkpoint=checkpoint,
+        due=after_seconds(settings.save_every_s),
+    )
     return checkpoint
 
 
-def run_steps(
-    trainer: Trainer, data: ComposedBatches, curve: LearningCurve, *, checkpoint: Path
-) -> Iterator[None]:
-    """Train until the budget is spent, yielding after each step; curve, checkpoints on the way."""
-    settings = trainer.settings
-    if trainer.over:
-        return
-    loader = DataLoader(
-        data,
-        batch_size=None,
-        num_workers=settings.workers,
-        prefetch_factor=6 if settings.workers else None,
-    )
-    sums, count, images = np.zeros(3), 0, 0
-    saved = started = time.monotonic()
-    for batch in loader:
+def steps_on(trainer: Trainer, data: ComposedBatches, curve: LearningCurve) -> Callable[[], None]:
+    """Give the function that takes a step on the next batch and keeps the curve."""
+    batches = _endless(data, workers=trainer.settings.workers)
+    means = Means("score loss", "box loss", "landmark loss")
+    images, started = 0, time.monotonic()
+
+    def advance() -> None:
+        nonlocal images, started
+        batch = next(batches)
         losses = trainer.train_batch(batch)
-        sums += [losses.score.item(), losses.box.item(), losses.point.item()]
-        count += 1
+        means.add(losses.score.item(), losses.box.item(), losses.point.item())
         images += len(batch.images)
         if trainer.step % CURVE_EVERY == 0:
-            score, box, point = sums / count
             seconds, started = time.monotonic() - started, time.monotonic()
-            curve.add(
-                step=trainer.step,
-                values={
-                    "score loss": score,
-                    "box loss": box,
-                    "landmark loss": point,
-                    "rate (share of peak)": trainer.share,
-                    "images per second": images / seconds,
-                },
-            )
-            sums[:], count, images = 0, 0, 0
-        if time.monotonic() - saved > settings.save_every_s:
-            trainer.save(checkpoint)
-            saved = time.monotonic()
-        yield
-        if trainer.over:
-            return
+            values = means.take() | {
+                "rate (share of peak)": trainer.share,
+                "images per second": images / seconds,
+            }
+            curve.add(step=trainer.step, values=values)
+            images = 0
+
+    return advance
+
+
+def _endless(data: ComposedBatches, *, workers: int) -> Iterator[Batch]:
+    # the processes start with the first batch: a budget that is spent needs none
+    yield from DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=6 if workers else None,
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tools.training.detection.net import LiteDetector, NetConfig
+from tools.training.detection.network import LiteDetector, NetConfig
 from tools.training.unfuse_batchnorm import (
     Layers,
     normed_convolutions,

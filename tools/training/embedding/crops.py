@@ -22,13 +22,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from tools.evaluation.views import CROP, VIEW
 from tools.training.common import progress
-
-CROP = 128
-"""Side of a cached crop, pixels."""
-
-VIEW = 112
-"""Side of the view the networks see, pixels."""
 
 MARGIN = (CROP - VIEW) // 2
 
@@ -254,11 +249,11 @@ def build_crops(*, data: Path, detector: Path, cache: Path, part: int = 0, parts
 
 def merge_crops(*, cache: Path, parts: int) -> int:
     """Joins the parts in the photos' order: `crops.npy` [M,CROP,CROP,3], `photos.json`."""
-    told = [json.loads((cache / f"photos-{part}.json").read_text()) for part in range(parts)]
+    listed = [json.loads((cache / f"photos-{part}.json").read_text()) for part in range(parts)]
     arrays = [np.load(cache / f"crops-{part}.npy", mmap_mode="r") for part in range(parts)]
     entries = sorted(
         (photo["index"], part, row)
-        for part, one in enumerate(told)
+        for part, one in enumerate(listed)
         for row, photo in enumerate(one["photos"])
     )
     shape = (len(entries), CROP, CROP, 3)
@@ -268,8 +263,8 @@ def merge_crops(*, cache: Path, parts: int) -> int:
     for target, (_, part, row) in enumerate(entries):
         whole[target] = arrays[part][row]
     whole.flush()
-    photos = [told[part]["photos"][row] for _, part, row in entries]
-    missed = sum(one["missed"] for one in told)
+    photos = [listed[part]["photos"][row] for _, part, row in entries]
+    missed = sum(one["missed"] for one in listed)
     (cache / "photos.json").write_text(json.dumps({"photos": photos, "missed": missed}))
     return len(entries)
 

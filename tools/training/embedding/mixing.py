@@ -1,7 +1,7 @@
-"""Faces that nobody has: two aligned training faces joined along a soft edge.
+"""Mixed faces: two aligned training faces joined along a soft edge.
 
 Few photos are at hand for a long training, and a teacher can be asked about any picture: what it
-answers about mixtures tells the student more of its function (after Beyer et al. 2022, knowledge
+answers about mixtures teaches the student more of its function (after Beyer et al. 2022, knowledge
 distillation as function matching). Landmarks of aligned faces coincide, so halves fit together.
 """
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.evaluation.views import CROP
 from tools.training.common import progress
-from tools.training.embedding.crops import CROP, embed, merge_embeddings, open_session
+from tools.training.embedding.crops import embed, merge_embeddings, open_session
 from tools.training.embedding.faces import load_faces
 
 SEED = 31

@@ -22,31 +22,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tools.evaluation.views import VIEW, Recipe, make_batch
 from tools.training.common import (
     Budget,
     LearningCurve,
     best_device,
-    halves_pay,
+    bfloat16_pays,
     load_checkpoint,
     log,
-    progress,
-    save_checkpoint,
     seed_everything,
 )
-from tools.training.embedding.crops import VIEW, normalise
+from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import Faces, load_faces
+from tools.training.embedding.loss import distillation_loss
 from tools.training.embedding.mixing import mixture
+from tools.training.embedding.network import Bottleneck, Shape, Student, export_student, role
 from tools.training.embedding.on_device import DeviceViews
-from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
-from tools.training.embedding.views import Recipe, make_batch
 from tools.training.embedding.warm_start import read_student
+from tools.training.loop import Learner, after_steps, run
 from tools.training.muon import Muon
 from tools.training.net2net import grow
 from tools.training.onnx_network import OnnxNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainSettings:
     """One training run."""
 
     steps: int = 5000
@@ -86,22 +86,11 @@ def to_tensor(views: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(views).permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
 
 
-def distillation_loss(
-    student: Tensor, teacher: Tensor, *, structure: float
-) -> tuple[Tensor, Tensor]:
-    """Loss and mean cosine of raw student embeddings [N,D] against unit teacher ones [N,D]."""
-    unit = functional.normalize(student)
-    cosine = (unit * teacher).sum(1).mean()
-    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    gap = (unit @ unit.T - teacher @ teacher.T)[others]
-    return 1 - cosine + structure * gap.square().mean(), cosine
-
-
-def places_of(step: int, *, count: int, plan: Plan) -> NDArray[np.int64]:
+def places_of(step: int, *, count: int, settings: TrainSettings) -> NDArray[np.int64]:
     """Places among `count` faces that a step sees; every epoch is a shuffle of its own."""
-    epoch, place = divmod(step, max(1, count // plan.batch))
-    order = np.random.default_rng((plan.seed, 1, epoch)).permutation(count)
-    return order[place * plan.batch : (place + 1) * plan.batch]
+    epoch, place = divmod(step, max(1, count // settings.batch))
+    order = np.random.default_rng((settings.seed, 1, epoch)).permutation(count)
+    return order[place * settings.batch : (place + 1) * settings.batch]
 
 
 def draw(
@@ -119,13 +108,13 @@ def draw(
     return np.stack(crops), targets / np.linalg.norm(targets, axis=1, keepdims=True)
 
 
-def supply_views(faces: Faces, plan: Plan, recipe: Recipe) -> Supply:
+def supply_views(faces: Faces, settings: TrainSettings, recipe: Recipe) -> Supply:
     """Views made on the processor, face by face."""
-    mixed = round(plan.mixed * plan.batch) if len(faces.mixed) else 0
+    mixed = round(settings.mixed * settings.batch) if len(faces.mixed) else 0
 
     def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng((plan.seed, 2, step))
-        places = places_of(step, count=len(faces.train), plan=plan)
+        rng = np.random.default_rng((settings.seed, 2, step))
+        places = places_of(step, count=len(faces.train), settings=settings)
         crops, targets = draw(faces, places, mixed=mixed, rng=rng)
         views, _ = make_batch(crops, np.arange(len(crops)), side=side, recipe=recipe, rng=rng)
         return to_tensor(views), torch.from_numpy(targets)
@@ -133,37 +122,43 @@ def supply_views(faces: Faces, plan: Plan, recipe: Recipe) -> Supply:
     return supply
 
 
-def supply_from_device(faces: Faces, plan: Plan, recipe: Recipe, *, teacher: Path) -> Supply:
+def supply_from_device(
+    faces: Faces, settings: TrainSettings, recipe: Recipe, *, teacher: Path
+) -> Supply:
     """Views made on the GPU, in batches."""
     network = OnnxNetwork(teacher).to(best_device())
     crops = np.asarray(faces.crops[faces.train])
-    views = DeviceViews(crops, teacher=network, recipe=recipe, mixed=plan.mixed)
+    views = DeviceViews(crops, teacher=network, recipe=recipe, mixed=settings.mixed)
 
     def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
-        return views.make(plan.batch, side=side, seed=plan.seed * 10**7 + step)
+        return views.make(settings.batch, side=side, seed=settings.seed * 10**7 + step)
 
     return supply
 
 
-class Training:
-    """A student with its optimisers, able to stop and go on."""
+class Training(Learner[Student]):
+    """The student that learns."""
 
-    def __init__(self, plan: Plan, shape: Shape, *, folder: Path) -> None:
-        seed_everything(plan.seed)
-        self.plan, self.folder, self.step = plan, folder, 0
+    model_key = "student"
+
+    def __init__(self, settings: TrainSettings, shape: Shape, *, folder: Path) -> None:
+        seed_everything(settings.seed)
+        self.settings, self.folder = settings, folder
         self.device = best_device()
-        self.half = halves_pay(self.device.type)
+        self.half = bfloat16_pays(self.device.type)
         self.student = Student(shape).to(self.device, memory_format=torch.channels_last)
         turned: list[Tensor] = []
         plain: list[Tensor] = []
         for name, weight in self.student.named_parameters():
             dense = weight.ndim == 4 and weight.shape[1] > 3
             (turned if (dense and "body" in name) or "widen.0.0" in name else plain).append(weight)
-        self.optimisers: tuple[torch.optim.Optimizer, ...] = (
-            Muon(turned, lr=plan.muon_rate, half=self.half),
-            torch.optim.AdamW(plain, lr=plan.adam_rate, weight_decay=0.01, betas=(0.9, 0.98)),
+        muon = Muon(turned, lr=settings.muon_rate, half=self.half)
+        adam = torch.optim.AdamW(plain, lr=settings.adam_rate, weight_decay=0.01, betas=(0.9, 0.98))
+        super().__init__(
+            self.student,
+            ((muon, settings.muon_rate), (adam, settings.adam_rate)),
+            budget=Budget(settings.steps, settings.minutes),
         )
-        self.budget = Budget(plan.steps, plan.minutes)
         self.curve = LearningCurve(folder / "curve.json")
 
     @property
@@ -171,32 +166,19 @@ class Training:
         """Where the run's latest state lies."""
         return self.folder / "last.pt"
 
-    def save(self) -> None:
-        """Writes weights, optimisers and the step."""
-        save_checkpoint(
-            self.checkpoint,
-            {
-                "step": self.step,
-                "plan": asdict(self.plan),
-                "shape": asdict(self.student.shape),
-                "student": self.student.state_dict(),
-                "optimisers": [one.state_dict() for one in self.optimisers],
-            },
-        )
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; `load_student` builds the network from it."""
+        return super().state() | {
+            "plan": asdict(self.settings),
+            "shape": asdict(self.student.shape),
+        }
 
-    def resume(self) -> bool:
-        """Takes up the latest checkpoint; False where there is none."""
-        state = load_checkpoint(self.checkpoint)
-        if state is None:
-            return False
-        self.student.load_state_dict(state["student"])
-        for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            one.load_state_dict(saved)
-        self.step = state["step"]
-        # what has learnt to see 112 px is not to learn to see fewer again
-        self.plan = replace(self.plan, sides=state["plan"]["sides"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` has given."""
+        super().restore(state)
+        # a network that has learnt to see 112 px is not to learn to see fewer again
+        self.settings = replace(self.settings, sides=state["plan"]["sides"])
         self.curve.load(up_to_step=self.step)
-        return True
 
     def start(self, path: Path, views: Tensor) -> None:
         """Grows the student of an ONNX file; its norms are settled on views [N,3,112,112].
@@ -206,31 +188,17 @@ class Training:
         """
         grow(read_student(path, views), self.student, block=Bottleneck, role=role)
 
-    @property
-    def over(self) -> bool:
-        """Whether steps or time are spent."""
-        return self.budget.done(self.step) >= 1
-
     def learn(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """One step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
-        share = self.plan.rate(self.budget.done(self.step + 1))
-        for one, peak in zip(
-            self.optimisers, (self.plan.muon_rate, self.plan.adam_rate), strict=True
-        ):
-            for group in one.param_groups:
-                group["lr"] = peak * share
+        share = self.settings.rate(self.budget.done(self.step + 1))
         self.student.train()
         views = views.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             found = self.student(views)
         loss, cosine = distillation_loss(
-            found.float(), targets.to(self.device), structure=self.plan.structure
+            found.float(), targets.to(self.device), structure=self.settings.structure
         )
-        loss.backward()
-        for one in self.optimisers:
-            one.step()
-            one.zero_grad(set_to_none=True)
-        self.step += 1
+        self.descend(loss, share=share)
         return loss.detach(), cosine.detach()
 
 
@@ -276,39 +244,39 @@ def train(
     *,
     cache: Path,
     folder: Path,
-    plan: Plan,
+    settings: TrainSettings,
     shape: Shape,
     resume: bool,
     start: Path | None = None,
     recipe: Recipe | None = None,
     teacher: Path | None = None,
 ) -> Path:
-    """Trains to the end of the plan; returns the checkpoint's path.
+    """Train until the budget is spent; returns the checkpoint's path.
 
     Args:
         cache: what `crops` prepared.
         folder: checkpoints, curve and log of this run.
-        plan: steps or minutes, rates and sides.
+        settings: steps or minutes, rates and sides.
         shape: the student's widths and depths.
         recipe: how views are degraded.
-        resume: go on from the folder's checkpoint, with this plan's rates and steps, and
+        resume: go on from the folder's checkpoint, with the rates and steps given here, and
             the sides of its own.
         start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
         teacher: raw ONNX of the teacher, which is asked about every view where there is a GPU.
     """
     recipe = recipe or Recipe()
     faces = load_faces(cache)
-    training = Training(plan, shape, folder=folder)
-    if resume and training.resume():
+    training = Training(settings, shape, folder=folder)
+    if resume and training.load(training.checkpoint):
         log(f"resumed at step {training.step}")
-        plan = training.plan
+        settings = training.settings
     elif start is not None:
-        some = np.random.default_rng(plan.seed).choice(faces.train, plan.batch)
+        some = np.random.default_rng(settings.seed).choice(faces.train, settings.batch)
         training.start(start, torch.from_numpy(normalise(np.asarray(faces.crops[some]))))
     if training.device.type == "cuda" and teacher is not None:
-        supply = supply_from_device(faces, plan, recipe, teacher=teacher)
+        supply = supply_from_device(faces, settings, recipe, teacher=teacher)
     else:
-        supply = supply_views(faces, plan, recipe)
+        supply = supply_views(faces, settings, recipe)
     run_steps(training, supply, faces)
     training.curve.draw(
         title="face_embedding lite",
@@ -322,35 +290,38 @@ def train(
 
 
 def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
-    """Trains until the budget is spent, saving and measuring on the way and at the end."""
-    plan, budget = training.plan, training.budget
+    """Train until the budget is spent, saving and measuring on the way and at the end."""
+    settings, budget = training.settings, training.budget
     probe = faces.held_out[:: max(1, len(faces.held_out) // 512)]
     started, first = time.monotonic(), training.step
     means = torch.zeros(2, device=training.device)
-    with progress() as bar:
-        task = bar.add_task("embedding", total=plan.steps, completed=training.step)
-        while not training.over:
-            side = plan.side(budget.done(training.step))
-            told = training.learn(*supply(training.step, side))
-            done = training.step
-            # read only where they are shown: a GPU need not wait for that
-            means.lerp_(torch.stack(told), 1 / min(50, done - first))
-            bar.update(task, completed=round(budget.done(done) * plan.steps))
-            if done % plan.save_every == 0 or training.over:
-                training.save()
-                loss, cosine = means.tolist()
-                rate = (done - first) * plan.batch / (time.monotonic() - started)
-                log(
-                    f"step {done}/{plan.steps} side {side} loss {loss:.4f}"
-                    f" cosine {cosine:.4f} {rate:.0f} faces/s"
-                )
-            if done % plan.measure_every == 0 or training.over:
-                loss, cosine = means.tolist()
-                values = measure(training.student, faces, probe, side=side)
-                log(json.dumps({name: round(value, 4) for name, value in values.items()}))
-                values |= {"loss": loss, "train_cosine": cosine}
-                training.curve.add(step=done, values=values)
-    training.save()
+
+    def advance() -> None:
+        side = settings.side(budget.done(training.step))
+        found = training.learn(*supply(training.step, side))
+        done = training.step
+        # read only where they are shown: a GPU need not wait for that
+        means.lerp_(torch.stack(found), 1 / min(50, done - first))
+        if done % settings.save_every == 0 or training.over:
+            loss, cosine = means.tolist()
+            rate = (done - first) * settings.batch / (time.monotonic() - started)
+            log(
+                f"step {done}/{settings.steps} side {side} loss {loss:.4f}"
+                f" cosine {cosine:.4f} {rate:.0f} faces/s"
+            )
+        if done % settings.measure_every == 0 or training.over:
+            loss, cosine = means.tolist()
+            values = measure(training.student, faces, probe, side=side)
+            log(json.dumps({name: round(value, 4) for name, value in values.items()}))
+            training.curve.add(step=done, values=values | {"loss": loss, "train_cosine": cosine})
+
+    run(
+        training,
+        advance,
+        title="embedding",
+        checkpoint=training.checkpoint,
+        due=after_steps(settings.save_every),
+    )
 
 
 def load_student(checkpoint: Path) -> Student:
@@ -373,7 +344,7 @@ def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
 
 
 def describe(checkpoint: Path, *, note: str = "") -> dict[str, Any]:
-    """The plan and the size of a checkpoint's student, and what else its card must say."""
+    """The settings and the size of a checkpoint's student, and what else its card must say."""
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(checkpoint)

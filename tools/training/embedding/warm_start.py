@@ -6,7 +6,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from tools.training.embedding.student import Shape, Student
+from tools.training.embedding.network import Shape, Student
 from tools.training.unfuse_batchnorm import (
     Layers,
     Normed,

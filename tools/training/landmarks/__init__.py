@@ -1,6 +1,6 @@
-"""Training of the detector's second network, which corrects each face's landmarks.
+"""Training of the detector's second network, which corrects the landmarks of each face.
 
-`command` is the whole run: `lessons` shows composed scenes to detector and teacher and keeps the
-faces that both see, cut out as `crops` says; `train` teaches `net` with them; `export` joins it to
-the detector's file.
+`command` runs everything: `dataset` shows composed scenes to detector and teacher and keeps the
+faces that both find, cut out by `crops`; `train` fits `network` to them, by `loss`; `export` joins
+it to the detector's file.
 """

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tools.training.common import LearningCurve, write_json
 from tools.training.detection.command import TEACHER, measure
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 
 FILES = 20
 """Of dataset, some thousand faces each."""
@@ -31,31 +31,37 @@ def command(
     cache: Annotated[Path, typer.Option(help="Folder of the labelled photos.")] = Path(
         ".aurum/training/detection"
     ),
-    files: Annotated[int, typer.Option(help="Files of dataset, 400 scenes each.")] = FILES,
+    files: Annotated[int, typer.Option(help="Number of dataset files, 400 scenes each.")] = FILES,
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 12_000,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many at the latest, rates fallen to nothing.")
+        float | None,
+        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
     ] = None,
     seed: int = 7,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
-    group_photo: Annotated[Path | None, typer.Option(help="A photo whose faces to count.")] = None,
-    note: Annotated[str, typer.Option(help="What the card must say about this run.")] = "",
+    resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
+    group_photo: Annotated[
+        Path | None, typer.Option(help="Group photo on which to count faces.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
     part: Annotated[
-        Part, typer.Option(help="Held-out pictures to choose by, or those for the last word.")
-    ] = Part.LAST_WORD,
+        Split,
+        typer.Option(help="Held-out pictures: those for choosing, or those for the final figures."),
+    ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
-    photos: Annotated[int, typer.Option(help="Photos per source to measure on, at most.")] = 600,
+    photos: Annotated[
+        int, typer.Option(help="Largest number of photos per source to measure on.")
+    ] = 600,
 ) -> None:
     """Trains the detector's second network, for landmarks, and measures both together."""
     import torch
 
     from tools.training.common import progress
     from tools.training.detection.compose import training_composer
-    from tools.training.detection.data import prepare
+    from tools.training.detection.dataset import prepare
     from tools.training.landmarks import dataset
     from tools.training.landmarks.export import join
-    from tools.training.landmarks.train import Plan, train
+    from tools.training.landmarks.train import TrainSettings, train
 
     torch.set_num_threads(threads)
     prepare(data=data, teacher=models / TEACHER, cache=cache)
@@ -76,8 +82,8 @@ def command(
         ):
             kept.append(dataset.load(path))
     taught = dataset.joined(kept)
-    plan = Plan(steps=steps, minutes=minutes, seed=seed)
-    refiner, done = train(taught, out=out, plan=plan, resume=resume)
+    settings = TrainSettings(steps=steps, minutes=minutes, seed=seed)
+    refiner, done = train(taught, out=out, settings=settings, resume=resume)
     network = out / detector.name
     join(detector, refiner, network)
     before = detector.parent / "face_detection.json"
@@ -94,7 +100,7 @@ def command(
     metrics["refiner"] = {
         "faces": len(taught),
         "steps": done,
-        "batch": plan.batch,
+        "batch": settings.batch,
         "seed": seed,
         "parameters": sum(weight.numel() for weight in refiner.parameters()),
         "note": note,

@@ -2,7 +2,7 @@
 
 Scenes are composed as for the detector. Each face that both find gives one crop in the frame of the
 detector's answer and `VIEWS` - 1 in frames that lie a little otherwise, with both networks'
-landmarks in that frame. Lessons are kept in files of some hundred scenes, so that collecting goes
+landmarks in that frame. They are kept in files of some hundred scenes, so that collecting goes
 on where it ended.
 """
 
@@ -31,7 +31,7 @@ SCENES = 400  # in a file
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class LandmarkDataset:
     """Crops ``[N,VIEWS,SIDE,SIDE,3]`` uint8; offered, truth: landmarks ``[N,VIEWS,5,2]``."""
 
     crops: ByteArray
@@ -42,16 +42,18 @@ class Lessons:
         return len(self.crops)
 
 
-def joined(lessons: list[Lessons]) -> Lessons:
-    """Put lessons one after another."""
-    names = [part.name for part in fields(Lessons)]
-    return Lessons(*(np.concatenate([getattr(each, name) for each in lessons]) for name in names))
+def joined(examples: list[LandmarkDataset]) -> LandmarkDataset:
+    """Put examples one after another."""
+    names = [part.name for part in fields(LandmarkDataset)]
+    return LandmarkDataset(
+        *(np.concatenate([getattr(each, name) for each in examples]) for name in names)
+    )
 
 
 def about(
     canvas: ByteArray, *, detector: RawDetector, teacher: RawDetector, rng: np.random.Generator
-) -> Lessons | None:
-    """Make lessons of the faces that both see in ``[S,S,3]``; none where there are none."""
+) -> LandmarkDataset | None:
+    """Make examples of the faces that both see in ``[S,S,3]``; none where there are none."""
     size = canvas.shape[0]
     truth = teacher.detect(canvas, size=size, threshold=SEEN)
     found = detector.detect(canvas, size=size, threshold=FAINT)
@@ -66,7 +68,7 @@ def about(
     frames = frames_of(found.boxes, found.landmarks)
     views = [frames, *(frames.shaken(rng) for _ in range(VIEWS - 1))]
     crops = np.stack([cut(canvas, view) for view in views], axis=1)
-    return Lessons(
+    return LandmarkDataset(
         np.clip(np.rint(crops), 0, 255).astype(np.uint8),
         np.stack([view.inward(found.landmarks) for view in views], axis=1),
         np.stack([view.inward(truth.landmarks) for view in views], axis=1),
@@ -92,7 +94,7 @@ def scene(composer: Composer, rng: np.random.Generator) -> Sample:
 def collect(
     composer: Composer, *, detector: Path, teacher: Path, seed: int, files: int, folder: Path
 ) -> Iterator[Path]:
-    """Yield files of lessons about this detector, written where they are not there yet."""
+    """Yield files of examples about this detector, written where they are not there yet."""
     cv2.setNumThreads(1)
     student, other = RawDetector(detector, refines=False), RawDetector(teacher)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,15 +105,15 @@ def collect(
             rng = np.random.default_rng([seed, index])
             drawn = (scene(composer, rng).image for _ in range(SCENES))
             made = [about(each, detector=student, teacher=other, rng=rng) for each in drawn]
-            lessons = joined([each for each in made if each is not None])
+            examples = joined([each for each in made if each is not None])
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
-                np.savez(file, crops=lessons.crops, offered=lessons.offered, truth=lessons.truth)
+                np.savez(file, crops=examples.crops, offered=examples.offered, truth=examples.truth)
             partial.rename(path)
         yield path
 
 
-def load(path: Path) -> Lessons:
-    """Read a file of lessons."""
+def load(path: Path) -> LandmarkDataset:
+    """Read a file of examples."""
     with np.load(path) as arrays:
-        return Lessons(arrays["crops"], arrays["offered"], arrays["truth"])
+        return LandmarkDataset(arrays["crops"], arrays["offered"], arrays["truth"])

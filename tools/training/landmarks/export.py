@@ -19,7 +19,7 @@ from tools.importing.graph.refine_landmarks import (
     take_refiner,
 )
 from tools.training.detection.export import OPSET
-from tools.training.landmarks.net import BothWays, Refiner
+from tools.training.landmarks.network import BothWays, Refiner
 
 _PREFIX = "refiner/"
 
@@ -45,10 +45,10 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     whole.graph.initializer.extend(second.graph.initializer)
     whole.graph.input.extend(second.graph.input)
     whole.graph.output.extend(second.graph.output)
-    fp16_storage.round_to_halves(whole)
+    fp16_storage.round_to_fp16(whole)
     fp16_storage.pack(whole)
     for name, shape in ((FACES, (1, 3, SIDE, SIDE)), (POINTS, (1, 10))):
-        # a default, so that whoever knows of no second network can run the first
+        # a default, so that the first network runs without the second
         nothing = numpy_helper.from_array(np.zeros(shape, np.float32), name)
         whole.graph.initializer.append(nothing)
     onnx.helper.set_model_props(whole, {PROPERTY: REFINED})

@@ -15,7 +15,7 @@ def folder(tmp_path):
 
 def test_metadata_is_read(tmp_path, folder):
     told = {"sha256": "ab", "source": {"file": "x.onnx", "sha256": "cd"}, "licence": "MIT"}
-    (folder / repository.SIDECAR_FILE).write_text(json.dumps(told | {"stage": "unused here"}))
+    (folder / repository.METADATA_FILE).write_text(json.dumps(told | {"stage": "unused here"}))
     sidecar = read_version_metadata(tmp_path, "face_embedding", "2")
     assert (sidecar.sha256, sidecar.source.file, sidecar.licence) == ("ab", "x.onnx", "MIT")
     assert sidecar.network is None
@@ -28,6 +28,6 @@ def test_a_version_placed_by_hand_has_no_metadata(tmp_path, folder):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"dimension": "many"}'])
 def test_broken_metadata_is_logged_and_ignored(tmp_path, folder, text, caplog):
-    (folder / repository.SIDECAR_FILE).write_text(text)
+    (folder / repository.METADATA_FILE).write_text(text)
     assert read_version_metadata(tmp_path, "face_embedding", "2") is None
     assert caplog.records

@@ -22,10 +22,10 @@ from gateway.settings import CHECKOUT
 from tests.support import photos
 from tests.support.serving import add_shipped_weights, copy_repository
 from tools.__main__ import app
+from tools.errors import WeightsError
 from tools.evaluation.photos import sample
 from tools.evaluation.references import histogram, measure
 from tools.golden.__main__ import held_out
-from tools.importing.errors import WeightsError
 from triton_python_backend.contract import ONNX_STAGES
 
 TENTHS = (0.1,) * 10
@@ -155,8 +155,8 @@ def test_too_few_faces_are_refused():
     portrait = [("a.png", photos.PORTRAIT.read_bytes()), ("b.png", b"no image")]
     repository = CHECKOUT / "model_repository"
     with pytest.raises(WeightsError, match="show 1 faces; 200 are needed"):
-        measure(repository, portrait, told="one")
-    found = measure(repository, portrait, told="one", fewest=1)
+        measure(repository, portrait, photo_source="one")
+    found = measure(repository, portrait, photo_source="one", fewest=1)
     assert found["face_embedding"].faces == 1
     # the mean of one face is that face
     assert found["face_embedding"].measures["cosine_to_mean"].shares == (1.0,)

@@ -10,10 +10,10 @@ from tritonclient.grpc import model_config_pb2
 
 from gateway.settings import CHECKOUT, Settings
 from tools.commands.models.trial import terms_of
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders, candidates, changes
 from tools.registry import watch as watching
 from tools.registry.candidates import Terms
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import end_trial, withdraw_broken
 from tools.registry.journal import Action
 from tools.registry.triton_view import TritonState
@@ -335,7 +335,7 @@ def watch(version_store, monkeypatch):
 
     monkeypatch.setattr(watching, "read_states", states)
     monkeypatch.setattr(watching, "why_stopped", lambda *_: said["stopped"])
-    watch = watching.Watch(Settings(), version_store, report=said["reports"].append)
+    watch = watching.VersionWatch(Settings(), version_store, report=said["reports"].append)
     return watch, said
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
+from tools.errors import WeightsError
+from tools.registry.prepared import Prepared
 from tools.registry.repository import (
-    ModelCard,
     Source,
-    newest_card,
+    VersionMetadata,
+    newest_metadata,
     place,
     read_version_metadata,
     versions,
@@ -50,7 +50,7 @@ def test_files_and_metadata_are_written(repository):
     assert (folder / "model.onnx").read_bytes() == b"graph of face_embedding"
     card = read_version_metadata(folder / "model.json")
     assert card == cards[1]
-    assert card == ModelCard(
+    assert card == VersionMetadata(
         stage="face_embedding",
         version=1,
         sha256=hashlib.sha256(b"graph of face_embedding").hexdigest(),
@@ -73,8 +73,8 @@ def test_each_stage_takes_its_next_free_number(repository):
     assert place(BOTH[:1], repository=repository, version=9)[0].version == 9
     assert place(BOTH[:1], repository=repository)[0].version == 10
     assert versions(repository / "face_detection") == [1, 2, 9, 10]
-    assert newest_card(repository / "face_detection").version == 10
-    assert newest_card(repository / "face_embedding").version == 1
+    assert newest_metadata(repository / "face_detection").version == 10
+    assert newest_metadata(repository / "face_embedding").version == 1
 
 
 def test_an_existing_version_is_refused_and_nothing_placed(repository):
@@ -160,6 +160,6 @@ def test_folders_without_a_network_are_not_versions(repository):
     (stage / "4").mkdir()
     (stage / "notes").mkdir()
     assert versions(stage) == []
-    assert newest_card(stage) is None
+    assert newest_metadata(stage) is None
     # but their number is taken
     assert place(BOTH[:1], repository=repository)[0].version == 5

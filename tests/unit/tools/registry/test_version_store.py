@@ -8,12 +8,12 @@ import pytest
 
 from gateway.settings import CHECKOUT, Settings
 from tests.support import tiny_sources
+from tools.errors import LifecycleError
 from tools.importing.importer import Order, import_weights
 from tools.registry import changes
-from tools.registry import version_store as shelves
+from tools.registry import version_store as store_module
 from tools.registry import watch as watching
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
 from tools.registry.journal import Action, Entry, Journal, history
 from tools.registry.triton_view import TritonState
@@ -31,7 +31,7 @@ def nothing_wrong(stage: str, folder: Path) -> None:
 @pytest.fixture
 def version_store(tmp_path) -> VersionStore:
     repository = tmp_path / "repository"
-    for stage in shelves.STAGE_NAMES:
+    for stage in store_module.STAGE_NAMES:
         (repository / stage).mkdir(parents=True)
         shutil.copy(CHECKOUT / "model_repository" / stage / "config.pbtxt", repository / stage)
     return VersionStore(repository, tmp_path / "home")
@@ -209,11 +209,11 @@ def test_between_file_systems_a_copy_is_complete_before_it_is_visible(version_st
 def test_a_second_change_waits_for_the_first(version_store, monkeypatch):
     bring(version_store, 1)
     bring(version_store, 2)
-    monkeypatch.setattr(shelves, "_LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(store_module, "_LOCK_SECONDS", 0.3)
     with version_store.locked():
         with pytest.raises(LifecycleError, match=f"process {os.getpid()} changes models now"):
             rollback(version_store)
-        monkeypatch.setattr(shelves, "_LOCK_SECONDS", 30)
+        monkeypatch.setattr(store_module, "_LOCK_SECONDS", 30)
         second = threading.Thread(target=rollback, args=[version_store])
         second.start()
         second.join(0.3)
@@ -299,7 +299,7 @@ def watched(version_store, monkeypatch):
     """Return a watch with a scripted Triton and clock; files count as written long ago."""
     drop(version_store, 1)
     drop(version_store, 2, b"garbage")
-    watch = watching.Watch(Settings(), version_store, report=lambda _: None)
+    watch = watching.VersionWatch(Settings(), version_store, report=lambda _: None)
     clock = Clock(monkeypatch)
     monkeypatch.setattr(watching, "_last_written", lambda _: 0.0)
 

@@ -9,9 +9,9 @@ from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order
-from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata
+from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_metadata
 from tools.serving.weights import check_digests
 from tools.training.shipping import LICENCE, ship
 
@@ -47,11 +47,11 @@ def test_networks_replace_version_1_of_their_stages(repository, embedder, head):
     changed = {path.relative_to(repository) for path in after if before[path] != after[path]}
     for paths, names in (
         (gone, {CALIBRATION_FILE, REFERENCE_FILE}),
-        (changed, {MODEL_FILE, SIDECAR_FILE}),
+        (changed, {MODEL_FILE, METADATA_FILE}),
     ):
         assert paths == {Path(*stage, name) for stage in stages for name in names}
     for card in cards:
-        shipped = read_version_metadata(repository / card.stage / "1" / SIDECAR_FILE)
+        shipped = read_version_metadata(repository / card.stage / "1" / METADATA_FILE)
         assert (shipped.id, shipped.version, shipped.licence) == (card.id, 1, LICENCE)
     assert cards[1].space == cards[0].id
     check_digests(repository)
@@ -59,7 +59,7 @@ def test_networks_replace_version_1_of_their_stages(repository, embedder, head):
 
 def test_a_head_alone_belongs_to_the_space_of_the_built_in_embedding(repository, tmp_path):
     wide = tiny_sources.save_head(tmp_path / "wide.onnx", [1.0] * 128)
-    built_in = read_version_metadata(repository / "face_embedding" / "1" / SIDECAR_FILE)
+    built_in = read_version_metadata(repository / "face_embedding" / "1" / METADATA_FILE)
     (card,) = ship(Order(scoring=wide), repository)
     assert card.space == built_in.id
 

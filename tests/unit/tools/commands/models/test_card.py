@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
+from tools.cards.render import render_card
 from tools.commands.models import app
-from tools.registry.repository import SIDECAR_FILE, read_version_metadata
-from tools.training.cards import render_card
+from tools.registry.repository import METADATA_FILE, read_version_metadata
 from triton_python_backend.contract import ONNX_STAGES
 
 CARDS = CHECKOUT / "docs" / "models"
@@ -27,7 +27,7 @@ def test_card_is_rendered_from_what_was_measured(stage, tmp_path):
 def test_card_describes_the_shipped_weights(stage):
     measured = json.loads((CARDS / f"{stage}.json").read_text())
     built_in = CHECKOUT / "model_repository" / stage / "1"
-    trained = read_version_metadata(built_in / SIDECAR_FILE).source.sha256
+    trained = read_version_metadata(built_in / METADATA_FILE).source.sha256
     assert trained == measured["sha256"]
     assert trained in render_card(measured)
 

@@ -44,7 +44,7 @@ def test_weights_that_do_not_fit_16_bits_are_kept(tmp_path):
     before = model.SerializeToString()
     fp16_storage.pack(model)
     assert model.SerializeToString() == before
-    fp16_storage.round_to_halves(model)
+    fp16_storage.round_to_fp16(model)
     fp16_storage.pack(model)
     after = model.SerializeToString()
     assert len(after) < 0.6 * len(before)
@@ -55,7 +55,7 @@ def test_the_error_names_a_weight_too_large_for_16_bits(tmp_path):
     weights = random_weights(exact=True)
     weights[5] = 1e6
     with pytest.raises(ValueError, match="weights is too large"):
-        fp16_storage.round_to_halves(source(tmp_path, weights))
+        fp16_storage.round_to_fp16(source(tmp_path, weights))
 
 
 def test_a_cast_of_the_network_itself_is_kept(tmp_path):

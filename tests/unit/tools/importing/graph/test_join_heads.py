@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.tiny_sources import Graph
 from tools.importing.graph.join_heads import join_convolutions
-from tools.importing.graph.operators import Parts
+from tools.importing.graph.operators import GraphBuilder
 from tools.importing.network import load_network
 from tools.quantization.graphs import layers
 
@@ -33,7 +33,7 @@ def joined(graph: Graph, folder, names, *, opset=11) -> tuple[list[str], onnx.Mo
     outputs = [(name, [1, None, None, None]) for name in names]
     path = graph.save(folder / "source.onnx", image, outputs, opset=opset)
     network = load_network(path)
-    join_convolutions(Parts(network))
+    join_convolutions(GraphBuilder(network))
     onnx.checker.check_model(network.model)
     feed = {"image": np.random.default_rng(0).normal(size=(1, CHANNELS, 12, 20)).astype("f4")}
     before, after = (

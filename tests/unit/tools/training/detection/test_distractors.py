@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tools.training.detection.compose import Composer
-from tools.training.detection.data import Scene
-from tools.training.detection.distractors import doodled
+from tools.training.detection.dataset import Scene
+from tools.training.detection.distractors import with_distractors
 from tools.training.detection.scrfd import Detections
 
 NOTHING = Detections(
@@ -18,7 +18,7 @@ def test_distractors_change_only_a_part_of_the_picture(size):
     grey = np.full((size, size, 3), 77, np.uint8)
     shares = []
     for seed in range(25):
-        out = doodled(grey, np.random.default_rng(seed))
+        out = with_distractors(grey, np.random.default_rng(seed))
         assert out.shape == grey.shape
         assert out.dtype == np.uint8
         shares.append((out != grey).any(axis=2).mean())
@@ -29,7 +29,7 @@ def test_distractors_change_only_a_part_of_the_picture(size):
 
 def test_a_seed_determines_the_picture():
     grey = np.full((128, 128, 3), 77, np.uint8)
-    one, two = (doodled(grey, np.random.default_rng(5)) for _ in range(2))
+    one, two = (with_distractors(grey, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.detections import detections
 from tools.training.detection.evaluate import Agreement, Comparison
 from tools.training.detection.scrfd import Detections
-from tools.training.detection.splits import Part
+from tools.training.detection.splits import Split
 
 IMAGE = np.zeros((320, 640, 3), np.uint8)
 FACES = [[100.0, 100.0, 200.0, 200.0], [300.0, 100.0, 360.0, 180.0]]
@@ -78,7 +78,7 @@ def test_a_narrow_face_weighs_by_its_own_eyes_in_the_pooled_landmark_error() -> 
 
 def test_the_two_held_out_parts_share_no_photo() -> None:
     rows = np.arange(1000, 1057)
-    parts = [part.of(rows) for part in Part]
+    parts = [part.of(rows) for part in Split]
     assert sorted(np.concatenate(parts)) == rows.tolist()
     assert [len(each) for each in parts] == [35, 22]
-    assert Part.CHOICE.composed_seed != Part.LAST_WORD.composed_seed
+    assert Split.CHOICE.composed_seed != Split.LAST_WORD.composed_seed

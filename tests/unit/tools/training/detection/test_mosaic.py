@@ -5,7 +5,7 @@ import pytest
 
 from tools.training.detection import mosaic
 from tools.training.detection.compose import Composer
-from tools.training.detection.data import Scene
+from tools.training.detection.dataset import Scene
 from tools.training.detection.mosaic import FEW, Mosaics, cut_out, cuts
 from tools.training.detection.scrfd import ByteArray, Detections, FloatArray
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not inst
 from tools.training.common import Budget  # noqa: E402
 from tools.training.detection import prune_depth  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
-from tools.training.detection.net import LiteDetector, NetConfig, flatten  # noqa: E402
+from tools.training.detection.network import LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection.prune_depth import learn, shortened, unlikeness  # noqa: E402
 from tools.training.detection.warm_start import read_detector  # noqa: E402
 

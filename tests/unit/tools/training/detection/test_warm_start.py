@@ -12,7 +12,7 @@ from tests.support.onnx_files import HALVES, large_weights  # noqa: E402
 from tools.importing.graph.average_landmarks import AVERAGED, PROPERTY  # noqa: E402
 from tools.importing.network import load_network  # noqa: E402
 from tools.training.detection.export import export  # noqa: E402
-from tools.training.detection.net import Block, LiteDetector, NetConfig, flatten  # noqa: E402
+from tools.training.detection.network import Block, LiteDetector, NetConfig, flatten  # noqa: E402
 from tools.training.detection.warm_start import read_detector  # noqa: E402
 from tools.training.net2net import grow  # noqa: E402
 

@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from gateway.settings import CHECKOUT
+from tests.support.views import CLEAN
 from tests.support.weights import models_folder, why_no_weights
+from tools.evaluation.views import CROP, VIEW, Recipe, make_view
 from tools.training import common
 from tools.training.common import Budget
 from tools.training.embedding import jpeg, on_device
-from tools.training.embedding.crops import CROP, MARGIN, VIEW
+from tools.training.embedding.crops import MARGIN
+from tools.training.embedding.network import Shape, Student, export_student
 from tools.training.embedding.on_device import DeviceViews
-from tools.training.embedding.student import Shape, Student, export_student
-from tools.training.embedding.train import Plan, Training
-from tools.training.embedding.views import CLEAN, Recipe, make_view
+from tools.training.embedding.train import Training, TrainSettings
 from tools.training.onnx_network import OnnxNetwork
 
 SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimension=8)
@@ -210,8 +211,8 @@ class TestBudget:
     ) -> None:
         now = [0.0]
         monkeypatch.setattr(common.time, "monotonic", lambda: now[0])
-        plan = Plan(steps=10**6, minutes=1, batch=4, sides=((1.0, 64),))
-        training = Training(plan, SMALL, folder=tmp_path)
+        settings = TrainSettings(steps=10**6, minutes=1, batch=4, sides=((1.0, 64),))
+        training = Training(settings, SMALL, folder=tmp_path)
         views, targets = torch.zeros(4, 3, 64, 64), torch.nn.functional.normalize(torch.ones(4, 8))
         rates = []
         while not training.over:
@@ -219,5 +220,5 @@ class TestBudget:
             rates.append(training.optimisers[0].param_groups[0]["lr"])
             now[0] += 6
         assert len(rates) == 10
-        assert max(rates) > 0.9 * plan.muon_rate
-        assert rates[-1] < 0.15 * plan.muon_rate
+        assert max(rates) > 0.9 * settings.muon_rate
+        assert rates[-1] < 0.15 * settings.muon_rate

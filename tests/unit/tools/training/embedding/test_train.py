@@ -17,10 +17,12 @@ import torch
 
 from gateway.settings import CHECKOUT
 from tests.support.onnx_files import HALVES, large_weights
-from tools.training.embedding.crops import CROP, normalise
+from tools.evaluation.views import CROP
+from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import load_faces
+from tools.training.embedding.loss import distillation_loss
 from tools.training.embedding.mixing import mixture
-from tools.training.embedding.student import (
+from tools.training.embedding.network import (
     Bottleneck,
     GlobalDepthwise,
     Shape,
@@ -29,9 +31,8 @@ from tools.training.embedding.student import (
     role,
 )
 from tools.training.embedding.train import (
-    Plan,
     Training,
-    distillation_loss,
+    TrainSettings,
     draw,
     embed_clean,
     export,
@@ -67,8 +68,8 @@ def _everyone_is_someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-def plan(steps: int) -> Plan:
-    return Plan(
+def settings(steps: int) -> TrainSettings:
+    return TrainSettings(
         steps=steps,
         batch=16,
         muon_rate=0.1,
@@ -83,7 +84,9 @@ def plan(steps: int) -> Plan:
 def test_training_learns_resumes_after_a_stop_and_exports(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache")
     out = tmp_path / "run"
-    whole = train(cache=cache, folder=tmp_path / "whole", plan=plan(24), shape=SMALL, resume=False)
+    whole = train(
+        cache=cache, folder=tmp_path / "whole", settings=settings(24), shape=SMALL, resume=False
+    )
     curve = json.loads((tmp_path / "whole" / "curve.json").read_text())["points"]
     assert curve[-1]["train_cosine"] > curve[0]["train_cosine"] + 0.04
     assert (tmp_path / "whole" / "curve.png").stat().st_size > 1000
@@ -92,9 +95,9 @@ def test_training_learns_resumes_after_a_stop_and_exports(tmp_path: Path) -> Non
         pass
 
     # A run killed after a checkpoint and taken up again ends where an unbroken one does.
-    from tools.training.embedding import train as embedding
+    from tools.training import loop
 
-    saved, calls = embedding.save_checkpoint, []
+    saved, calls = loop.save_checkpoint, []
 
     def save_twice(path: Path, state: dict[str, object]) -> None:
         saved(path, state)
@@ -103,13 +106,13 @@ def test_training_learns_resumes_after_a_stop_and_exports(tmp_path: Path) -> Non
             raise StoppedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedding, "save_checkpoint", save_twice)
+        patch.setattr(loop, "save_checkpoint", save_twice)
         with pytest.raises(StoppedError):
-            train(cache=cache, folder=out, plan=plan(24), shape=SMALL, resume=False)
+            train(cache=cache, folder=out, settings=settings(24), shape=SMALL, resume=False)
     assert torch.load(out / "last.pt", weights_only=False)["step"] == 16
     # a resumed run need not remember the sides
-    forgetful = replace(plan(24), sides=((1.0, 112),))
-    resumed = train(cache=cache, folder=out, plan=forgetful, shape=SMALL, resume=True)
+    forgetful = replace(settings(24), sides=((1.0, 112),))
+    resumed = train(cache=cache, folder=out, settings=forgetful, shape=SMALL, resume=True)
     unbroken, taken_up = load_student(whole).state_dict(), load_student(resumed).state_dict()
     for name, weight in unbroken.items():
         torch.testing.assert_close(taken_up[name], weight, rtol=1e-4, atol=1e-5, msg=name)
@@ -163,7 +166,7 @@ def test_training_continues_from_the_imported_student(tmp_path: Path) -> None:
     deeper = replace(Shape(), depths=(depths[0] + 1, depths[1] + 2, depths[2] + 1))
     # new blocks add `BARELY` to their input
     for shape, least in ((Shape(), 0.999), (deeper, 0.98)):
-        training = Training(plan(8), shape, folder=tmp_path)
+        training = Training(settings(8), shape, folder=tmp_path)
         training.start(built_in, torch.from_numpy(normalise(crops)))
         found = embed_clean(training.student, crops)[:, 0]
         assert (found * expected).sum(1).min() > least
@@ -179,7 +182,7 @@ def test_another_network_is_refused_as_a_student(tmp_path: Path) -> None:
     onnx.save(shrunk, tmp_path / "shrunk.onnx")
     with pytest.raises(ValueError, match="2 sizes of maps"):
         read_student(tmp_path / "shrunk.onnx", torch.zeros(2, 3, 112, 112))
-    training = Training(plan(8), SMALL, folder=tmp_path)
+    training = Training(settings(8), SMALL, folder=tmp_path)
     with pytest.raises(ValueError, match="narrower"):
         training.start(
             CHECKOUT / "model_repository/face_embedding/1/model.onnx", torch.zeros(2, 3, 112, 112)

@@ -16,10 +16,12 @@ from tools.training.landmarks.crops import cut, frames_of
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from tools.training.detection.export import export  # noqa: E402
-from tools.training.detection.net import LiteDetector, NetConfig  # noqa: E402
+from tools.training.detection.network import LiteDetector, NetConfig  # noqa: E402
+from tools.training.landmarks.augment import varied  # noqa: E402
 from tools.training.landmarks.export import join  # noqa: E402
-from tools.training.landmarks.net import BothWays, Refiner  # noqa: E402
-from tools.training.landmarks.train import Plan, landmark_loss, train, varied  # noqa: E402
+from tools.training.landmarks.loss import landmark_loss  # noqa: E402
+from tools.training.landmarks.network import BothWays, Refiner  # noqa: E402
+from tools.training.landmarks.train import TrainSettings, train  # noqa: E402
 
 UPRIGHT = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]], np.float32)
 
@@ -162,7 +164,7 @@ def test_the_loss_is_the_error_in_distances_between_the_eyes():
     )
 
 
-def dots(count: int) -> dataset.Lessons:
+def dots(count: int) -> dataset.LandmarkDataset:
     """Return faces with all landmarks on one bright dot, offered elsewhere."""
     rng = np.random.default_rng(3)
     crops = np.zeros((count, 1, SIDE, SIDE, 3), np.uint8)
@@ -171,7 +173,7 @@ def dots(count: int) -> dataset.Lessons:
         crop[0, y - 2 : y + 3, x - 2 : x + 3] = 255
     spots = ((places + 0.5) / SIDE * 2 - 1)[:, None, None].astype(np.float32)
     truth = np.broadcast_to(spots, (count, 1, 5, 2)).copy()
-    return dataset.Lessons(crops, np.zeros_like(truth), truth)
+    return dataset.LandmarkDataset(crops, np.zeros_like(truth), truth)
 
 
 def test_training_learns_and_resumes(tmp_path):
@@ -180,18 +182,18 @@ def test_training_learns_and_resumes(tmp_path):
     offered, truth = (
         torch.from_numpy(part[:, 0]).flatten(1) for part in (taught.offered, taught.truth)
     )
-    plan = Plan(steps=40, batch=64, warmup=1, muon_rate=0.1, adam_rate=0.02)
-    refiner, steps = train(taught, out=tmp_path, plan=plan, resume=True)
+    settings = TrainSettings(steps=40, batch=64, warmup=1, muon_rate=0.1, adam_rate=0.02)
+    refiner, steps = train(taught, out=tmp_path, settings=settings, resume=True)
     with torch.no_grad():
         before = landmark_loss(offered, truth)
         after = landmark_loss(refiner(faces, offered), truth)
     assert steps == 40
     assert after < 0.6 * before
     # completed steps are not repeated, and additional steps continue from there
-    again, steps = train(taught, out=tmp_path, plan=plan, resume=True)
+    again, steps = train(taught, out=tmp_path, settings=settings, resume=True)
     assert steps == 40
     torch.testing.assert_close(again.out.weight, refiner.out.weight)
-    _, steps = train(taught, out=tmp_path, plan=Plan(steps=44, batch=64), resume=True)
+    _, steps = train(taught, out=tmp_path, settings=TrainSettings(steps=44, batch=64), resume=True)
     assert steps == 44
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Lighter:
+class Quantization:
     """How a lighter graph was made of a float one, and what it costs."""
 
     precision: str
@@ -25,7 +25,7 @@ class Lighter:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A tried graph for one stage, and what its sidecar shall say."""
+    """A tested graph for one stage, and its metadata."""
 
     stage: str
     graph: bytes
@@ -38,6 +38,6 @@ class Prepared:
     space: int | None = None
     """Of a scoring head: the space that it was trained in."""
     licence: str | None = None
-    """Of a version that is made anew; the one that is told for an import goes before."""
-    lighter: Lighter | None = None
+    """Licence of a version that is made again; one named at the import takes precedence."""
+    lighter: Quantization | None = None
     """Of a graph that is not the float one."""

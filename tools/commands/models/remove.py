@@ -1,4 +1,4 @@
-"""Who still lives in the space of an embedding version."""
+"""`aurum models remove`: delete a version that no collection needs."""
 
 import asyncio
 import json
@@ -6,17 +6,29 @@ import json
 from gateway.collections.factory import open_records
 from gateway.errors import AurumError
 from gateway.settings import Settings
-from tools.registry.errors import LifecycleError
-from tools.registry.version_store import VersionStore
+from tools.commands.models.activate import Stage
+from tools.commands.models.common import Repository, opened
+from tools.errors import LifecycleError
+from tools.registry import changes
+from tools.registry.version_store import VersionStore, stage_name
 from triton_python_backend import contract
 
-_SIDECAR = "model.json"
+_METADATA_FILE = "model.json"
 
 
-def refuse_if_needed(
+def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
+    """Delete a version that is not in service and that no collection uses."""
+    with opened(repository) as context:
+        name = stage_name(stage)
+        refuse_if_in_use(context.settings, context.version_store, name, version)
+        changes.remove(context.version_store, name, version)
+        context.out.print(f"{name} {version} is deleted")
+
+
+def refuse_if_in_use(
     settings: Settings, version_store: VersionStore, stage: str, version: int
 ) -> None:
-    """Refuse to delete an embedding version while a collection lives in its space.
+    """Refuse to delete an embedding version while a collection uses its space.
 
     Raises LifecycleError naming the collections, or where the records cannot be read.
     """
@@ -31,9 +43,9 @@ def refuse_if_needed(
     if space is None or space in others:
         return
     try:
-        names = asyncio.run(_inhabitants(settings, space))
+        names = asyncio.run(_collections_in(settings, space))
     except AurumError as error:
-        message = f"who needs {stage} {version} is not known: {error.detail}"
+        message = f"cannot find out which collections use {stage} {version}: {error.detail}"
         raise LifecycleError(message) from error
     if names:
         message = (
@@ -43,7 +55,7 @@ def refuse_if_needed(
         raise LifecycleError(message)
 
 
-async def _inhabitants(settings: Settings, space: str) -> list[str]:
+async def _collections_in(settings: Settings, space: str) -> list[str]:
     if settings.database_url is None and not (settings.home / "records.sqlite3").exists():
         return []
     records = await open_records(settings)
@@ -61,7 +73,7 @@ async def _inhabitants(settings: Settings, space: str) -> list[str]:
 
 def _space(version_store: VersionStore, stage: str, version: int) -> str | None:
     for folder in (version_store.placed(stage, version), version_store.kept(stage, version)):
-        sidecar = folder / _SIDECAR
+        sidecar = folder / _METADATA_FILE
         if sidecar.exists():
             space = json.loads(sidecar.read_text()).get("id")
             return space if isinstance(space, str) else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tools.training.card_parts import LICENCE, Metrics, facts, table
-from tools.training.detection.splits import Part
+from tools.cards.parts import LICENCE, Metrics, facts, table
 
+_LAST_WORD: Final = "last-word"
+"""`tools.training.detection.splits.Split.LAST_WORD`, as the metrics name it."""
 _HELD_OUT: Final = {
     "composed": "composed scenes",
     "people_scenes": "scenes with people",
@@ -24,7 +25,7 @@ def detection_card(metrics: Metrics) -> str:
     training, other = metrics["training"], metrics["peer"]
     refined = ", with the landmarks of one face refined" if metrics.get("refiner") else ""
     shifts = ", ".join(f"{shift:+.2f}" for shift in metrics["score_shifts"])
-    told = [
+    properties = [
         ("input", "RGB, any size in multiples of 32; (x - 127.5) / 128"),
         ("output", "boxes, five landmarks, scores, for strides 8, 16, 32, two anchors per cell"),
         ("parameters", f"{metrics['parameters']:,}, kept in 16 bits"),
@@ -68,7 +69,7 @@ def detection_card(metrics: Metrics) -> str:
 
 A small face detector, so that a clone answers with nothing fetched. Larger packs replace it.
 
-{facts(metrics, told)}
+{facts(metrics, properties)}
 
 ## Data
 
@@ -129,7 +130,7 @@ people where an error does harm.
 
 def _part(metrics: Metrics) -> str:
     """Say whether choices were made by the pictures that are reported, as a paragraph."""
-    if metrics["part"] == Part.LAST_WORD:
+    if metrics["part"] == _LAST_WORD:
         return """Whatever was chosen (weights, shifts) was chosen by other held-out photos and
 composed scenes than these, but for the photographed scenes, with people or without faces: they are
 few, and served both.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tools.training.card_parts import LICENCE, Metrics, facts, interval, table
+from tools.cards.parts import LICENCE, Metrics, facts, interval, table
 
 OFF: Final = "`AURUM_SCORING=off`"
 
@@ -32,7 +32,7 @@ def scoring_card(metrics: Metrics) -> str:
         )
         for name, entry in report.items()
     ]
-    told = [
+    properties = [
         ("input", "an embedding of the space named in the graph"),
         ("output", "a rating from 1 to 10; NaN for an embedding of any other space"),
         ("support vectors", str(metrics["support_vectors"])),
@@ -46,7 +46,7 @@ def scoring_card(metrics: Metrics) -> str:
 of MEBeauty. It is not a property of a person,** and says nothing of health, character, worth or
 ability.
 
-{facts(metrics, told)}
+{facts(metrics, properties)}
 
 ## Data
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tools.training.detection.net import Block, conv
+from tools.training.detection.network import Block, conv
 from tools.training.detection.sample import MIRRORED
 
 WIDTHS = (16, 32, 64, 96)
@@ -19,7 +19,7 @@ USUAL = (-0.33, -0.27, 0.33, -0.27, 0.0, 0.05, -0.27, 0.4, 0.27, 0.4)
 class Refiner(nn.Module):
     """Crops ``[K,3,40,40]``, -1 to 1, and landmarks ``[K,10]`` to better landmarks ``[K,10]``.
 
-    Landmarks are in the face's frame. Those that the crop alone shows are told, too, so that
+    Landmarks are in the face's frame. Those that the crop alone shows are an output, too, so that
     training can ask for them: what is offered is so near the truth that a network which need not
     look hardly learns to.
     """

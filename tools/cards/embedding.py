@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.training.card_parts import LICENCE, Metrics, facts, interval, table
+from tools.cards.parts import LICENCE, Metrics, facts, interval, table
 
 
 def embedding_card(metrics: Metrics) -> str:
@@ -10,7 +10,7 @@ def embedding_card(metrics: Metrics) -> str:
     faces, pairs = metrics["faces"], metrics["verification"]
     spent = metrics["milliseconds_per_face"]
     training = metrics.get("training", {})
-    told = [
+    properties = [
         ("input", "aligned faces, 112 x 112 RGB, ArcFace template"),
         ("output", "128 numbers at unit length, a space of its own"),
         ("parameters", f"{metrics['parameters']:,}, kept in 16 bits"),
@@ -76,7 +76,7 @@ def embedding_card(metrics: Metrics) -> str:
 
 A small face embedder, so that a clone answers with nothing fetched. Larger packs replace it.
 
-{facts(metrics, told)}
+{facts(metrics, properties)}
 
 ## Data
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.training.common import store_in_halves
+from tools.training.common import store_as_fp16
 
 _BEFORE = 2
 """Layers of a student's body before its stages."""
@@ -157,4 +157,4 @@ def export_student(student: Student, path: Path, *, mirrored: bool) -> None:
         opset_version=17,
         dynamo=False,
     )
-    store_in_halves(path)
+    store_as_fp16(path)
