@@ -4,7 +4,7 @@ PYTHON_IN_VENV := .venv/bin/python
 
 # the whole suite: two workers, the slowest tests, and in CI what of the code the tests ran
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
-WHOLE_SUITE := --numprocesses=2 --dist=loadgroup --durations=25 $(if $(CI),$(COVERAGE))
+WHOLE_SUITE := --numprocesses=2 --dist=loadscope --durations=25 $(if $(CI),$(COVERAGE))
 
 .PHONY: help run up down status test bench bench-vectors lint format docs constraints clean
 
