@@ -5,7 +5,7 @@ CPP_SOURCES := $(wildcard triton_python_backend/onnxruntime/*.cc triton_python_b
 
 # the whole suite: two workers, the slowest tests, and in CI what of the code the tests ran
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
-WHOLE_SUITE := --numprocesses=2 --dist=loadgroup --durations=25 $(if $(CI),$(COVERAGE))
+WHOLE_SUITE := --numprocesses=2 --dist=loadscope --durations=25 $(if $(CI),$(COVERAGE))
 
 .PHONY: help run up down status test bench bench-vectors lint audit format docs constraints clean
 

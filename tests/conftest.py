@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.serving import (
     Served,
@@ -23,19 +24,39 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _TESTS = Path(__file__).parent
-_SHARED_STACKS = {"stack", "changed_stack", "changed_cached_stack"}
-"""Fixtures for a whole session; a worker that uses one runs all tests that do."""
+_SHARED_STACKS = {
+    "stack": (
+        "tests/contract/test_kserve.py",
+        "tests/e2e/test_locust.py",
+        "tests/e2e/test_photos_to_answers.py",
+        "tests/e2e/test_readme.py",
+        "tests/e2e/test_remembering.py",
+        "tests/e2e/test_turned_and_large.py",
+        "tests/integration/test_cache_on_triton.py",
+        "tests/integration/test_pipeline.py",
+        "tests/integration/test_slow_pictures.py",
+        "tests/integration/test_watched_portrait.py",
+    ),
+    "changed_stack": (
+        "tests/e2e/test_canary.py",
+        "tests/e2e/test_killed_triton.py",
+        "tests/e2e/test_lighter_networks.py",
+    ),
+    "changed_cached_stack": ("tests/e2e/test_swapping.py", "tests/e2e/test_swapping_guide.py"),
+}
+"""Fixtures for a whole session, and the modules that use them: one worker runs all of these."""
 _ORDER = ("e2e", "integration", "golden", "contract", "unit")
 """Long modules first: at the end of a run in parallel, no worker waits long for the other."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test with the name of its folder, and the tests of a shared stack as a group."""
+    """Mark each test with the name of its folder; in parallel, begin with the long ones."""
     for item in items:
         item.add_marker(getattr(pytest.mark, _folder_of(item)))
-        for stack in _SHARED_STACKS.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(stack))
+        module = item.nodeid.partition("::")[0]
+        for stack in _SHARED_STACKS.keys() & set(getattr(item, "fixturenames", ())):
+            if module not in _SHARED_STACKS[stack]:
+                raise pytest.UsageError(f"{module} uses {stack}: list it in tests/conftest.py")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _ORDER.index(_folder_of(item)))
 
@@ -44,15 +65,15 @@ def _folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(_TESTS).parts[0]
 
 
-class _ByModule(LoadGroupScheduling):  # type: ignore[misc]
-    """A worker takes a whole module, or all modules whose tests share a stack."""
+class _ByModule(LoadScopeScheduling):
+    """A worker takes a whole module, or all modules that share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        group = super()._split_scope(nodeid)
-        return nodeid.split("::", 1)[0] if group == nodeid else group
+        module = nodeid.partition("::")[0]
+        return next((stack for stack, users in _SHARED_STACKS.items() if module in users), module)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByModule:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByModule:
     """Give the workers of `make test` their work, in the order of the collected tests."""
     config.option.loadscopereorder = False
     return _ByModule(config, log)

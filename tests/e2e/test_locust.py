@@ -1,8 +1,10 @@
 """The Locust users run against the whole stack and count no failure."""
 
 import csv
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,35 +18,48 @@ USERS = [
 ]
 
 
-def locust(stack, *words: str, shape: str = "") -> subprocess.CompletedProcess[str]:
+def locust(
+    stack, *words: str, shape: str = "", until: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run Locust to its end: when all names of `until` were asked, or the time is over."""
     files = [CHECKOUT / "benchmarks" / "locustfile.py"]
     if shape:
         files.append(CHECKOUT / "benchmarks" / "shapes" / f"{shape}.py")
+    if until:
+        files.append(CHECKOUT / "tests" / "support" / "locust_until.py")
     command = [
         *(sys.executable, "-m", "locust", "-f", ",".join(map(str, files))),
         *("--headless", "--host", stack.url, "--triton", stack.grpc_address),
         *("-r", "20", "--stop-timeout", "20", "--only-summary", *words),
     ]
     return subprocess.run(
-        command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, "AURUM_TEST_UNTIL": "\n".join(until)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
 
 
 def test_every_user_works(stack, tmp_path: Path):
     report = tmp_path / "report.html"
+    collection = "/api/collections/{name}"
+    names = (
+        *("/api/ml/score photo", "/api/ml/embed photo", "/api/ml/models", "face_pipeline"),
+        *(f"{collection}/faces", f"{collection}/search"),
+    )
     run = locust(
         stack,
-        *("-u", str(len(USERS)), "-t", "8s", "--csv", str(tmp_path / "run")),
+        *("-u", str(len(USERS)), "-t", "120s", "--csv", str(tmp_path / "run")),
         *("--variants", "3", "--html", str(report), *USERS),
+        until=names,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     with (tmp_path / "run_stats.csv").open() as file:
         rows = {row["Name"]: row for row in csv.DictReader(file)}
-    collection = "/api/collections/{name}"
-    for name in (
-        *("/api/ml/score photo", "/api/ml/embed photo", "/api/ml/models", "face_pipeline"),
-        *(f"{collection}/faces", f"{collection}/search"),
-    ):
+    for name in names:
         assert int(rows[name]["Request Count"]) > 0, name
     assert int(rows["Aggregated"]["Failure Count"]) == 0
     assert "<html" in report.read_text()
