@@ -70,6 +70,9 @@ class Reference(_Shape):
     measures: dict[str, Histogram]
     mean: tuple[float, ...] | None = None
     """Of an embedding: the unit vector towards the mean of all faces' embeddings."""
+    second_look: dict[str, float] | None = None
+    """Of a detector: below which confidences it is asked again, see
+    `triton_python_backend.second_look`."""
     portrait: tuple[float, ...] = ()
     """What it makes of the shipped portrait, see `gateway.monitoring.golden_probe`."""
 

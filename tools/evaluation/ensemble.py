@@ -16,6 +16,7 @@ from triton_python_backend import contract, stages
 from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Pixels
 from triton_python_backend.detection import Detections
+from triton_python_backend.second_look import SecondLooks
 
 Arrays = dict[str, npt.NDArray[Any]]
 _FRAME: Final = (
@@ -34,6 +35,7 @@ class Ensemble:
         """Load them; raises WeightsError for a stage without a version that loads."""
         self.folders: dict[str, Path] = {}
         """The version's folder by name of the stage."""
+        self._second_looks = SecondLooks(repository)
         self._trials: dict[str, Trial] = {}
         for stage in contract.ONNX_STAGES:
             numbers = versions(repository / stage.name)
@@ -54,7 +56,10 @@ class Ensemble:
         frame = zip(_FRAME, contract.DETECTION.outputs, strict=True)
         given = {name: found[tensor.name] for name, tensor in frame}
         aligned = stages.align_faces(
-            {contract.IMAGE: _encoded(image), **seen, **given}, look, ask=self._ask
+            {contract.IMAGE: _encoded(image), **seen, **given},
+            look,
+            ask=self._ask,
+            second_look=self._second_looks.of,
         )
         crops = aligned[contract.CROPS_OR_FILLER]
         embedded = self._run(contract.EMBEDDING_STAGE, {contract.CROPS: crops})
@@ -70,10 +75,14 @@ class Ensemble:
             rotation=read_rotation(aligned),
         )
 
-    def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
+    def look_at(self, canvases: Sequence[Pixels]) -> list[Detections]:
+        """Ask the detector about canvases; raises WeightsError for a network that fails."""
         batches = [np.stack(batch) for batch in batched(canvases)]
         answers = [self._run(contract.DETECTION, {contract.CANVAS: batch}) for batch in batches]
         return [found for answer in answers for found in read_canvases(answer)]
+
+    def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
+        return self.look_at(canvases)
 
     def _run(self, stage: contract.Stage, given: Arrays) -> Arrays:
         names = [tensor.name for tensor in stage.outputs]
