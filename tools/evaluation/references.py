@@ -20,11 +20,12 @@ from gateway.registry.reference import (
     Reference,
 )
 from gateway.types import Analysis, Face
+from tools.evaluation import second_look
 from tools.evaluation.ensemble import Ensemble
 from tools.evaluation.photos import Photo
 from tools.importing.errors import WeightsError
 from tools.registry.repository import place_beside
-from triton_python_backend import contract
+from triton_python_backend import contract, decoding
 from triton_python_backend.formats.header import InvalidImageError
 
 FEWEST_FACES: Final = 200
@@ -57,12 +58,12 @@ def measure(
     """
     ensemble = Ensemble(repository)
     portrait = ensemble.analyse(PORTRAIT.read_bytes())
-    faces = [
-        face for analysis in _analyse_all(ensemble, photos, progress) for face in analysis.faces
-    ]
+    answers = list(_analyse_all(ensemble, photos, progress))
+    faces = [face for analysis, _ in answers for face in analysis.faces]
     if len(faces) < fewest:
         raise WeightsError(f"the photos show {len(faces)} faces; {fewest} are needed")
-    return _references(portrait, faces, told)
+    measured = second_look.conclude([seen for _, seen in answers])
+    return _references(portrait, faces, told, measured)
 
 
 def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
@@ -88,25 +89,34 @@ def histogram(values: Sequence[float]) -> Histogram:
 
 def _analyse_all(
     ensemble: Ensemble, photos: Iterable[Photo], progress: Callable[[int], None]
-) -> Iterator[Analysis]:
-    def analyse(photo: Photo) -> Analysis | None:
+) -> Iterator[tuple[Analysis, second_look.Seen]]:
+    def analyse(number: int, data: bytes) -> tuple[Analysis, second_look.Seen] | None:
         try:
-            return ensemble.analyse(photo[1])
+            return ensemble.analyse(data), second_look.see(
+                decoding.decode_reduced(data, reduction=1),
+                ensemble.look_at,
+                upside_down=number % second_look.TURNED_EVERY == 0,
+            )
         except InvalidImageError:
             return None
 
     source, done = iter(photos), 0
     with ThreadPoolExecutor(_THREADS) as pool:
         # a few at a time: the photos of an archive are many
-        while chunk := [pool.submit(analyse, photo) for photo in islice(source, 8 * _THREADS)]:
-            for analysis in map(Future.result, chunk):
+        while chunk := [
+            pool.submit(analyse, number, data)
+            for number, (_, data) in enumerate(islice(source, 8 * _THREADS), start=done)
+        ]:
+            for answer in map(Future.result, chunk):
                 done += 1
                 progress(done)
-                if analysis is not None:
-                    yield analysis
+                if answer is not None:
+                    yield answer
 
 
-def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[str, Reference]:
+def _references(
+    portrait: Analysis, faces: Sequence[Face], told: str, measured: second_look.Measured | None
+) -> dict[str, Reference]:
     if portrait.embedding is None or portrait.scoring is None:
         raise WeightsError("the stages do not tell their ids")
     detection, embedding, scoring = (stage.name for stage in contract.ONNX_STAGES)
@@ -141,6 +151,7 @@ def _references(portrait: Analysis, faces: Sequence[Face], told: str) -> dict[st
             made_at=now,
             measures={name: histogram(found) for name, found in values[stage].items()},
             mean=tuple(mean.tolist()) if stage == embedding else None,
+            second_look=measured.document() if measured and stage == detection else None,
             portrait=tuple(round(value, _DIGITS) for value in parts[stage][1])
             if stage in parts
             else (),
