@@ -19,6 +19,9 @@ FEWEST_PHOTOS: Final = 1000
 """Photos with faces. A face in the close-up beside another one in the frame is rare: one photo in
 three hundred."""
 
+WORTH: Final = 1 / 150
+"""Faces that a close-up must show on average to be looked at beside a face in the frame."""
+
 MARGIN: Final = 0.01
 TURNED_EVERY: Final = 4
 """Photos of which one is looked at upside down, too."""
@@ -100,15 +103,13 @@ def see(picture: Picture, ask: Ask, *, upside_down: bool) -> Seen:
 
 
 def conclude(seen: Sequence[Seen]) -> Measured | None:
-    """Choose the lowest confidences at which every face of these photos is still found."""
+    """Choose confidences at which few photos are looked at again and few faces are lost."""
     shown = [each for each in seen if max(each.frame, each.upright) > 0 or each.adds]
     upside_down = [each.upside_down for each in shown if each.upside_down is not None]
     if len(shown) < FEWEST_PHOTOS or not upside_down:
         return None
-    # a frame without any face is looked at again in any case
-    beside = [each.frame for each in shown if each.adds]
-    closeup_below = max([contract.MIN_CONFIDENCE, *(value + MARGIN for value in beside)])
     turned_below = max(contract.MIN_CONFIDENCE, float(np.quantile(upside_down, UPSIDE_DOWN_SEEN)))
+    closeup_below = _closeup_below(shown, turned_below)
     closeups = [each.frame < closeup_below or each.upright_frame < turned_below for each in shown]
     turns = [
         (each.upright if asked else each.upright_frame) < turned_below
@@ -121,6 +122,23 @@ def conclude(seen: Sequence[Seen]) -> Measured | None:
         turned_share=round(float(np.mean(turns)), 4),
         photos=len(shown),
     )
+
+
+def _closeup_below(shown: Sequence[Seen], turned_below: float) -> float:
+    """Raise the confidence while the close-ups that it adds show enough faces.
+
+    Below `turned_below` the close-up is looked at in any case, before the picture is turned.
+    """
+    frames = np.array([each.frame for each in shown if each.upright_frame >= turned_below])
+    beside = [each.frame for each in shown if each.adds and each.frame >= turned_below]
+    best, chosen = 0.0, turned_below
+    for value in sorted(beside):
+        below = value + MARGIN
+        faces = sum(each < below for each in beside)
+        gain = faces - WORTH * int((frames < below).sum())
+        if gain > best:
+            best, chosen = gain, below
+    return chosen
 
 
 def _frame_and_closeup(picture: Picture, ask: Ask) -> tuple[Detections, Detections]:

@@ -10,17 +10,33 @@ def photos(*others: Seen) -> list[Seen]:
     return [SURE] * FEWEST_PHOTOS + [upside_down] * 10 + list(others)
 
 
-def test_every_face_that_the_closeup_adds_is_still_found():
-    found = conclude(photos(Seen(0.61, 0.61, 0.61, adds=True), Seen(0.64, 0.64, 0.64, adds=True)))
+def added(confidence: float) -> Seen:
+    return Seen(confidence, confidence, confidence, adds=True)
+
+
+def doubtful(confidence: float) -> Seen:
+    return Seen(confidence, confidence, confidence, adds=False)
+
+
+def test_closeups_are_looked_at_while_enough_of_them_show_a_face():
+    found = conclude(photos(added(0.7), *[doubtful(0.69)] * 100))
     assert found is not None
-    assert found.closeup_below == pytest.approx(0.64 + MARGIN)
+    assert found.closeup_below == pytest.approx(0.7 + MARGIN)
     assert found.turned_below == pytest.approx(0.66)
 
 
-def test_a_doubtful_face_alone_asks_for_no_closeup():
-    found = conclude(photos(Seen(0.68, 0.68, 0.68, adds=False)))
+def test_one_face_in_many_closeups_is_not_worth_them():
+    found = conclude(photos(added(0.7), *[doubtful(0.69)] * 200))
     assert found is not None
-    assert (found.closeup_below, found.closeup_share, found.turned_share) == (0.5, 0, 0)
+    assert found.closeup_below == found.turned_below
+    assert found.closeup_share == 0
+
+
+def test_a_closeup_that_is_looked_at_before_turning_costs_nothing_more():
+    found = conclude(photos(added(0.6), *[doubtful(0.62)] * 400))
+    assert found is not None
+    assert found.closeup_below == found.turned_below
+    assert found.closeup_share == pytest.approx(401 / found.photos, abs=1e-4)
 
 
 def test_shares_count_the_photos_that_are_looked_at_again():
