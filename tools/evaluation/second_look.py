@@ -26,7 +26,7 @@ MARGIN: Final = 0.01
 TURNED_EVERY: Final = 4
 """Photos of which one is looked at upside down, too."""
 
-UPSIDE_DOWN_SEEN: Final = 0.9
+UPSIDE_DOWN_SEEN: Final = 0.94
 """Share of upside-down photos that are to be looked at turned. The others show a face so surely
 that most upright photos would have to be looked at again to find them."""
 
