@@ -19,7 +19,7 @@ FEWEST_PHOTOS: Final = 1000
 """Photos with faces. A face in the close-up beside another one in the frame is rare: one photo in
 three hundred."""
 
-WORTH: Final = 1 / 150
+WORTH: Final = 1 / 100
 """Faces that a close-up must show on average to be looked at beside a face in the frame."""
 
 MARGIN: Final = 0.01

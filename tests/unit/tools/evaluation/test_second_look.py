@@ -19,7 +19,7 @@ def doubtful(confidence: float) -> Seen:
 
 
 def test_closeups_are_looked_at_while_enough_of_them_show_a_face():
-    found = conclude(photos(added(0.7), *[doubtful(0.69)] * 100))
+    found = conclude(photos(added(0.7), *[doubtful(0.69)] * 80))
     assert found is not None
     assert found.closeup_below == pytest.approx(0.7 + MARGIN)
     assert found.turned_below == pytest.approx(0.66)
