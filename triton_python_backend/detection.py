@@ -16,11 +16,6 @@ from triton_python_backend.geometry import (
     shared_with_smaller,
 )
 
-SURE: Final = 0.77
-"""No close-up is looked at where the frame shows a face of at least this confidence. Of 8,045
-photos at hand, 28 had a face in the frame and one more in the close-up (det_500m); the surest of
-the frame's had 0.758, so that all are still found."""
-
 CLOSEUP_MIN_EDGE: Final = 0.4
 """A close-up face counts if its longer edge is at least this share of the image's longer edge;
 smaller ones are the frame's business, which sees them four times larger."""
@@ -71,11 +66,6 @@ class Detections:
             self.confidence,
         )
         return mapped.take(areas(mapped.boxes) > 0)
-
-
-def needs_closeup(frame: Detections) -> bool:
-    """Whether the frame's faces leave open that a larger one fills the photo."""
-    return not (frame.confidence >= SURE).any()
 
 
 def merge(frame: Detections, closeup: Detections | None, *, width: int, height: int) -> Detections:

@@ -5,7 +5,7 @@ close-up), or lie on its side or head (turned looks); small faces in a large one
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -17,7 +17,6 @@ from triton_python_backend.detection import (
     Detections,
     joined,
     merge,
-    needs_closeup,
     without_doubles,
 )
 from triton_python_backend.directions import (
@@ -32,12 +31,9 @@ from triton_python_backend.directions import (
     views_of_picture,
 )
 from triton_python_backend.geometry import Floats, areas
+from triton_python_backend.second_look import UNMEASURED, SecondLook
 from triton_python_backend.tiles import busiest_tiles, make_tiles
 from triton_python_backend.turning import Turn, turn_picture
-
-UPRIGHT: Final = 0.72
-"""The picture is not turned where a face that is not tilted has this confidence. Of photos at hand
-98 % of MEBeauty show one, 92 % of UTKFace and 87 % of FairFace; upside down, about a tenth."""
 
 FAINT: Final = 0.55
 """Below this the faces found may be none: directions are tried with the picture as a whole."""
@@ -82,7 +78,13 @@ class _Sight:
 
 
 def find_faces(
-    picture: Picture, frame: Detections, look: Look, *, ask: Ask, finer: Callable[[int], Picture]
+    picture: Picture,
+    frame: Detections,
+    look: Look,
+    *,
+    ask: Ask,
+    finer: Callable[[int], Picture],
+    second_look: SecondLook = UNMEASURED,
 ) -> Found:
     """Find the faces of a picture.
 
@@ -92,27 +94,37 @@ def find_faces(
         look: what was asked for.
         ask: reaches the same detector.
         finer: gives the picture at the reduction it is called with.
+        second_look: when this detector is asked again.
 
     """
+    below = second_look if look.rotation == "auto" else replace(second_look, turned_below=0.0)
     tiled = look.detail == "high"
     if tiled and picture.reduction > 1:
         picture = finer(1)
-    sight = _look(picture, ask, frame=frame, tiled=tiled)
-    if look.rotation == "auto" and sight.sure < UPRIGHT:
+    sight = _look(picture, ask, below, frame=frame, tiled=tiled)
+    if sight.sure < below.turned_below:
         degrees = _find_direction(picture, sight, ask, tiled=tiled)
         if degrees:
             longest = max(picture.pixels.shape) if tiled else LONGEST_TURNED
             turned, turn = turn_picture(picture, degrees, longest=longest)
-            other = _look(turned, ask, tiled=tiled)
+            other = _look(turned, ask, below, tiled=tiled)
             if other.sure > sight.sure:
                 return _turned_back(other.faces, turn, picture)
     return Found(sight.faces, sight.faces.landmarks, 0, picture)
 
 
 def _look(
-    picture: Picture, ask: Ask, *, frame: Detections | None = None, tiled: bool = False
+    picture: Picture,
+    ask: Ask,
+    below: SecondLook,
+    *,
+    frame: Detections | None = None,
+    tiled: bool = False,
 ) -> _Sight:
-    """Look at the frame, the tiles if they are wanted, and the close-up if there is doubt."""
+    """Look at the frame, the tiles if they are wanted, and the close-up if there is doubt.
+
+    The close-up costs less than to look from all sides: it is asked before these, too.
+    """
     size = {"width": picture.width, "height": picture.height}
     if frame is None:
         frame = _only(ask([preprocess.make_frame(picture)[0]]))
@@ -120,7 +132,8 @@ def _look(
     if tiled:
         faces = without_doubles(joined([faces, *_look_at_tiles(picture, ask)]))
     sure, closeup = upright_confidence(faces), None
-    if needs_closeup(faces):
+    surest = float(faces.confidence.max(initial=0))
+    if surest < below.closeup_below or sure < below.turned_below:
         canvas, letterbox = preprocess.make_closeup(picture)
         answer = ask([canvas])
         if answer is not None:

@@ -24,8 +24,11 @@ from triton_python_backend import quality as qualities
 from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.formats.header import Header
 from triton_python_backend.formats.reader import read_header
+from triton_python_backend.second_look import UNMEASURED, SecondLook
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+FindSecondLook = Callable[[int], SecondLook]
+"""Gives the confidences of the detector with an id below which it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,11 @@ def _preprocess(header: Header, data: bytes) -> Arrays:
 
 
 def align_faces(
-    inputs: Arrays, look: contract.Look = contract.DEFAULT_LOOK, *, ask: AskDetector
+    inputs: Arrays,
+    look: contract.Look = contract.DEFAULT_LOOK,
+    *,
+    ask: AskDetector,
+    second_look: FindSecondLook = lambda detector: UNMEASURED,
 ) -> Arrays:
     """Stage 3 of 7: the picture and the frame's detections to faces, crops and quality.
 
@@ -94,7 +101,12 @@ def align_faces(
         return decoding.decode_reduced(_encoded(inputs), reduction=reduction)
 
     found = looking.find_faces(
-        picture, frame.seen(), look, ask=partial(ask, detector=detector), finer=finer
+        picture,
+        frame.seen(),
+        look,
+        ask=partial(ask, detector=detector),
+        finer=finer,
+        second_look=second_look(detector),
     )
     rows = slice(look.max_faces)
     faces = found.faces.take(rows)
@@ -115,10 +127,14 @@ def align_faces(
 
 
 def align_or_defer(
-    inputs: Arrays, look: contract.Look = contract.DEFAULT_LOOK, *, ask: AskDetector
+    inputs: Arrays,
+    look: contract.Look = contract.DEFAULT_LOOK,
+    *,
+    ask: AskDetector,
+    second_look: FindSecondLook = lambda detector: UNMEASURED,
 ) -> Arrays | Slow:
     """As `align_faces`, but for high detail, which takes seconds, the work alone."""
-    work = partial(align_faces, inputs, look, ask=ask)
+    work = partial(align_faces, inputs, look, ask=ask, second_look=second_look)
     return Slow(work) if look.detail == "high" else work()
 
 

@@ -36,6 +36,7 @@ from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError as UndecodableError
 from triton_python_backend.needs import networks_for
 from triton_python_backend.onnx_session import Call, OnnxSession
+from triton_python_backend.second_look import SecondLooks
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class LocalEnsemble:
         """Load the networks; raises ConfigurationError for a stage without one that loads."""
         self.folders: dict[str, Path] = {}
         """The version's folder by name of the stage."""
+        self._second_looks = SecondLooks(repository)
         self._sessions: dict[str, OnnxSession] = {}
         for stage in contract.ONNX_STAGES:
             folder = _newest_version(repository / stage.name)
@@ -118,10 +120,19 @@ class LocalEnsemble:
         frame = zip(_FRAME, contract.DETECTION.outputs, strict=True)
         given = {name: found[tensor.name] for name, tensor in frame}
         return dict(
-            stages.align_faces({contract.IMAGE: encoded, **seen, **given}, look, ask=self._ask)
+            stages.align_faces(
+                {contract.IMAGE: encoded, **seen, **given},
+                look,
+                ask=self._ask,
+                second_look=self._second_looks.of,
+            )
         )
 
     def _ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections]:
+        return self.look_at(canvases)
+
+    def look_at(self, canvases: Sequence[Pixels]) -> list[Detections]:
+        """Run the detector on canvases, [h,w,3] uint8 each; raises AurumError if it fails."""
         batches = [np.stack(batch) for batch in batched(canvases)]
         answers = [self._run(contract.DETECTION, {contract.CANVAS: batch}) for batch in batches]
         return [found for answer in answers for found in read_canvases(answer)]

@@ -65,6 +65,9 @@ class Reference(_Shape):
     measures: dict[str, Histogram]
     mean: tuple[float, ...] | None = None
     """Of a stage that makes a vector: the unit vector towards the mean over all faces."""
+    second_look: dict[str, float] | None = None
+    """Of a detector: the confidences below which it is called again, see
+    `triton_python_backend.second_look`."""
     portrait: tuple[float, ...] = ()
     """Its values for the shipped portrait, see `gateway.monitoring.golden_probe`."""
 

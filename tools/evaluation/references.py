@@ -17,9 +17,11 @@ from gateway.registry.measures import measure_face
 from gateway.registry.reference import REFERENCE_FILE, Histogram, Reference
 from gateway.types import Analysis, Face
 from tools.errors import WeightsError
+from tools.evaluation import second_look
 from tools.evaluation.photos import Photo
 from tools.registry.repository import place_beside
-from triton_python_backend.contract import ONNX_STAGES, Stage
+from triton_python_backend import decoding
+from triton_python_backend.contract import DETECTION, ONNX_STAGES, Stage
 from triton_python_backend.needs import networks_behind
 
 FEWEST_FACES: Final = 200
@@ -54,14 +56,14 @@ def measure(
     ensemble = LocalEnsemble(repository)
     try:
         portrait = ensemble.analyse(PORTRAIT.read_bytes())
-        faces = [
-            face for analysis in _analyse_all(ensemble, photos, progress) for face in analysis.faces
-        ]
+        answers = list(_analyse_all(ensemble, photos, progress))
     except AurumError as error:
         raise WeightsError(error.detail) from error
+    faces = [face for analysis, _ in answers for face in analysis.faces]
     if len(faces) < fewest:
         raise WeightsError(f"the photos show {len(faces)} faces; {fewest} are needed")
-    return _references(portrait, faces, photo_source)
+    measured = second_look.conclude([seen for _, seen in answers])
+    return _references(portrait, faces, photo_source, measured)
 
 
 def write(repository: Path, references: dict[str, Reference]) -> list[Path]:
@@ -87,26 +89,36 @@ def histogram(values: Sequence[float]) -> Histogram:
 
 def _analyse_all(
     ensemble: LocalEnsemble, photos: Iterable[Photo], progress: Callable[[int], None]
-) -> Iterator[Analysis]:
-    def analyse(photo: Photo) -> Analysis | None:
+) -> Iterator[tuple[Analysis, second_look.Seen]]:
+    def analyse(number: int, data: bytes) -> tuple[Analysis, second_look.Seen] | None:
         try:
-            return ensemble.analyse(photo[1])
+            return ensemble.analyse(data), second_look.see(
+                decoding.decode_reduced(data, reduction=1),
+                ensemble.look_at,
+                upside_down=number % second_look.TURNED_EVERY == 0,
+            )
         except InvalidImageError:
             return None
 
     source, done = iter(photos), 0
     with ThreadPoolExecutor(_THREADS) as pool:
         # a few at a time: the photos of an archive are many
-        while chunk := [pool.submit(analyse, photo) for photo in islice(source, 8 * _THREADS)]:
-            for analysis in map(Future.result, chunk):
+        while chunk := [
+            pool.submit(analyse, number, data)
+            for number, (_, data) in enumerate(islice(source, 8 * _THREADS), start=done)
+        ]:
+            for answer in map(Future.result, chunk):
                 done += 1
                 progress(done)
-                if analysis is not None:
-                    yield analysis
+                if answer is not None:
+                    yield answer
 
 
 def _references(
-    portrait: Analysis, faces: Sequence[Face], photo_source: str
+    portrait: Analysis,
+    faces: Sequence[Face],
+    photo_source: str,
+    measured: second_look.Measured | None,
 ) -> dict[str, Reference]:
     ids = {stage: weights.id for stage, weights in portrait.weights.items()}
     if set(ids) != {stage.name for stage in ONNX_STAGES}:
@@ -125,6 +137,7 @@ def _references(
             made_at=now,
             measures=_measures(stage, faces, mean),
             mean=None if mean is None else tuple(mean.tolist()),
+            second_look=measured.document() if measured and stage is DETECTION else None,
             portrait=tuple(round(value, _DIGITS) for value in values),
         )
     return found

@@ -8,6 +8,7 @@ import triton_python_backend_utils as pb_utils
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter
 from triton_python_backend.asking import ServedDetector
+from triton_python_backend.second_look import SecondLooks
 
 
 class TritonPythonModel:
@@ -16,9 +17,11 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the stage's function to Triton."""
         # the path of model.py or of its folder, depending on the version of Triton
-        repository = Path(args["model_repository"])
-        detector = ServedDetector(pb_utils, repository.parent)
-        function = partial(stages.align_or_defer, ask=detector.ask)
+        repository = Path(args["model_repository"]).parent
+        detector = ServedDetector(pb_utils, repository)
+        function = partial(
+            stages.align_or_defer, ask=detector.ask, second_look=SecondLooks(repository).of
+        )
         self._adapter = Adapter(pb_utils, contract.ALIGNMENT, function, reads_parameters=True)
 
     def execute(self, requests: list[object]) -> list[object]:

@@ -1,11 +1,9 @@
 import numpy as np
 
 from triton_python_backend.detection import (
-    SURE,
     Detections,
     joined,
     merge,
-    needs_closeup,
     without_doubles,
 )
 from triton_python_backend.geometry import Letterbox, areas
@@ -53,12 +51,6 @@ def test_the_frame_wins_where_both_see_a_face():
 def test_without_a_closeup_the_frame_is_the_answer():
     merged = merge(faces((0, 0, 10, 10), (5, 5, 90, 90)), None, width=100, height=100)
     np.testing.assert_allclose(merged.boxes, [[5, 5, 90, 90], [0, 0, 10, 10]])
-
-
-def test_a_closeup_is_needed_where_no_face_is_sure():
-    assert needs_closeup(faces())
-    assert needs_closeup(faces((0, 0, 10, 10), (20, 0, 30, 10), confidence=SURE - 0.01))
-    assert not needs_closeup(faces((0, 0, 10, 10), confidence=SURE))
 
 
 def test_no_faces_remain_no_faces():

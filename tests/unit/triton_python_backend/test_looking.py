@@ -10,6 +10,7 @@ from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
 from triton_python_backend.looking import Found, find_faces
+from triton_python_backend.second_look import UNMEASURED, SecondLook
 
 HIGH = contract.Look(detail="high")
 
@@ -57,9 +58,21 @@ def turned(whole: Picture, quarters: int) -> Picture:
     return Picture.whole(np.ascontiguousarray(np.rot90(whole.pixels, quarters)))
 
 
-def find(shown: Picture, detector: Detector, look: contract.Look = contract.DEFAULT_LOOK) -> Found:
+def find(
+    shown: Picture,
+    detector: Detector,
+    look: contract.Look = contract.DEFAULT_LOOK,
+    second_look: SecondLook = UNMEASURED,
+) -> Found:
     frame = detector.see(preprocess.make_frame(shown)[0])
-    return find_faces(shown, frame, look, ask=detector.ask, finer=lambda reduction: shown)
+    return find_faces(
+        shown,
+        frame,
+        look,
+        ask=detector.ask,
+        finer=lambda reduction: shown,
+        second_look=second_look,
+    )
 
 
 def test_an_upright_face_needs_no_second_look():
@@ -69,6 +82,31 @@ def test_an_upright_face_needs_no_second_look():
     assert found.degrees == 0
     np.testing.assert_allclose(found.faces.boxes, [[500, 100, 580, 180]], atol=3)
     assert found.upright is found.faces.landmarks
+
+
+@pytest.mark.parametrize(
+    ("confidence", "closeup_below", "turned_below", "rotation", "looks"),
+    [
+        (0.75, 0.77, 0.72, "auto", [1]),
+        (0.75, 0.70, 0.72, "auto", []),
+        (0.75, 0.75, 0.75, "auto", []),
+        # the close-up may show what the turned looks would be for
+        (0.75, 0.70, 0.76, "auto", [1, 3, 7, 3]),
+        (0.75, 0.70, 0.76, "off", []),
+        (0.75, 0.76, 0.70, "off", [1]),
+    ],
+)
+def test_the_detectors_own_confidences_say_when_it_is_asked_again(
+    confidence, closeup_below, turned_below, rotation, looks
+):
+    detector = Detector(confidence=confidence)
+    find(
+        picture(),
+        detector,
+        contract.Look(rotation=rotation),
+        SecondLook(closeup_below, turned_below),
+    )
+    assert [len(shapes) for shapes in detector.asked] == looks
 
 
 @pytest.mark.parametrize(

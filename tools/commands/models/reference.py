@@ -10,6 +10,8 @@ from gateway.registry.reference import Reference
 from tools.commands.models.common import Repository, opened
 from tools.evaluation.photos import sample
 from tools.evaluation.references import measure, write
+from tools.evaluation.second_look import FEWEST_PHOTOS
+from triton_python_backend.contract import DETECTION
 
 
 def reference(
@@ -35,6 +37,7 @@ def reference(
             )
         paths = write(context.version_store.repository, references)
         context.out.print(_table(references))
+        context.out.print(_second_look(references[DETECTION.name]), markup=False)
         for path in paths:
             context.out.print(str(path), markup=False)
 
@@ -49,3 +52,17 @@ def _table(references: dict[str, Reference]) -> Table:
             shown = [f"{edges[at]:.4g}" for at in (0, len(edges) // 2, -1)] if edges else []
             table.add_row(stage, name, *shown)
     return table
+
+
+def _second_look(detection: Reference) -> str:
+    found = detection.second_look
+    if found is None:
+        return (
+            "The confidences below which the detector is asked again were not measured: "
+            f"that takes {FEWEST_PHOTOS} photos with faces."
+        )
+    return (
+        f"The close-up is looked at below a confidence of {found['closeup_below']:.3f} "
+        f"({found['closeup_share']:.1%} of the photos), turned pictures below "
+        f"{found['turned_below']:.3f} ({found['turned_share']:.1%})."
+    )
