@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +40,7 @@ class Prepared:
     """Of a scoring head: the space that it was trained in."""
     licence: str | None = None
     """Licence of a version that is made again; one named at the import takes precedence."""
+    second_look: Mapping[str, Any] | None = None
+    """Of a detector: what was measured for `triton_python_backend.second_look`."""
     lighter: Quantization | None = None
     """Of a graph that is not the float one."""

@@ -9,12 +9,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -61,6 +61,8 @@ class VersionMetadata:
     """ISO 8601, UTC."""
     lighter: Quantization | None = None
     """Of a network in 8 or 16 bits; sidecars of float ones may lack it."""
+    second_look: Mapping[str, Any] | None = None
+    """Of a detector: the confidences below which it is called again, as they were measured."""
 
 
 def versions(stage: Path) -> list[int]:
@@ -185,6 +187,7 @@ def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -
         licence=licence or item.licence,
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
         lighter=item.lighter,
+        second_look=item.second_look,
     )
     _write_through(folder / MODEL_FILE, item.graph)
     text = orjson.dumps(asdict(metadata), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -9,9 +9,10 @@ from rich.table import Table
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import Original, examine, original
 from tools.commands.models.quantize import CalibrationPhotos, in_service, quantizer, show_accuracy
+from tools.commands.models.second_look import measuring
 from tools.commands.models.waiting import Wait, report_when_served
-from tools.errors import LifecycleError
-from tools.importing.importer import Order, as_it_is, import_weights
+from tools.errors import LifecycleError, WeightsError
+from tools.importing.importer import Order, Quantize, as_it_is, import_weights
 from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
 from tools.registry.changes import note_import, refuse_while_tried
@@ -78,6 +79,8 @@ def import_command(
             photos=calibration_photos,
             keep_space=same is not None,
         )
+        if calibration_photos is not None and lighter is None and detection is None:
+            raise WeightsError("--calibration-photos serves detectors, --int8 and --fp16 only")
         further = _by_stage(network or [])
         anew = lighter is not None and not any((detection, embedding, scoring, further))
         order = Order(
@@ -92,7 +95,8 @@ def import_command(
             finished=in_service(context, same_space=same_space) if anew else (),
             same_space=same_space,
         )
-        placed = place(context, order, same=same, lighter=lighter, keep=keep)
+        measure_on = calibration_photos if detection is not None and lighter is None else None
+        placed = place(context, order, same=same, lighter=lighter, measure_on=measure_on, keep=keep)
         show(context, placed, title="kept" if keep else "placed")
         show_accuracy(context, placed)
         for new in placed:
@@ -105,9 +109,13 @@ def place(
     *,
     same: Original | None = None,
     lighter: Quantizer | None = None,
+    measure_on: Path | None = None,
     keep: bool = False,
 ) -> list[VersionMetadata]:
-    """Import an order and write it into the journal; with `keep`, out of service."""
+    """Import an order and write it into the journal; with `keep`, out of service.
+
+    measure_on: photos that show when a new detector is to be called again.
+    """
     version_store = context.version_store
     with journal_opened(version_store), context.errors.status("importing") as status:
         if not keep:
@@ -115,13 +123,16 @@ def place(
                 refuse_while_tried(version_store, stage)
         if lighter is not None:
             lighter.progress = status.update
+        quantize: Quantize = lighter or as_it_is
+        if measure_on is not None:
+            quantize = measuring(measure_on, quantize, progress=status.update)
         before = {stage: version_store.newest(stage) for stage in STAGE_NAMES}
         placed = import_weights(
             order,
             version_store.repository,
             lambda text: status.update(text),
             reserved=version_store.kept_versions,
-            quantize=lighter or as_it_is,
+            quantize=quantize,
             examine=examine(same),
             version_store=version_store.kept_folder if keep else None,
         )

@@ -20,7 +20,10 @@ from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, parse_id
 
 CalibrationPhotos = Annotated[
     Path | None,
-    typer.Option(help="Folder or tar file of photos to calibrate with and measure on."),
+    typer.Option(
+        help="Folder or tar file of photos to calibrate with and measure on: --int8 and --fp16, "
+        "and when a detector is called again."
+    ),
 ]
 
 
@@ -35,8 +38,6 @@ def quantizer(
     if int8 and fp16:
         raise WeightsError("--int8 and --fp16 exclude each other")
     if not int8 and not fp16:
-        if photos is not None:
-            raise WeightsError("--calibration-photos serves --int8 and --fp16 only")
         return None
     precision: Precision = "int8" if int8 else "fp16"
     return Quantizer(
@@ -75,6 +76,7 @@ def in_service(context: Context, *, same_space: int | None) -> tuple[Prepared, .
                 network=metadata.network,
                 dimension=metadata.dimension,
                 licence=metadata.licence,
+                second_look=metadata.second_look,
             )
         )
     if not found:

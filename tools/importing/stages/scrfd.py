@@ -36,6 +36,7 @@ from tools.importing.graph.refine_landmarks import (
     take_refiner,
 )
 from tools.importing.network import Network, describe
+from tools.importing.second_look import known_second_look
 from tools.importing.weights_id import make_id
 from tools.registry.prepared import Prepared
 from triton_python_backend.contract import (
@@ -115,6 +116,7 @@ def prepare(network: Network) -> Prepared:
         source=network.path,
         source_sha256=network.sha256,
         network=f"SCRFD, strides {strides}, {heads.anchors} anchors per cell",
+        second_look=known_second_look(network.sha256),
     )
 
 
