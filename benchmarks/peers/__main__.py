@@ -57,7 +57,9 @@ def measure(
             console.print(f"  {name}: {outcome.not_run}", markup=False)
         return
     images = {photo.name: photo.read_bytes() for photo in photos}
-    with prepared(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
+    # no peer refuses a request that would wait for long, or answers one photo from memory
+    settings = {"AURUM_CACHE": "off", "AURUM_MAX_WAIT_SECONDS": "9", "AURUM_LOG_LEVEL": "warning"}
+    with prepared(models, **settings) as stack:
         services: list[Service] = [Aurum(stack), *peers]
         outcomes = compare(services, images, plan, logs=cache, console=console)
     found = content({**outcomes, **missing}, services, list(images), plan)

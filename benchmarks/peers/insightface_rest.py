@@ -3,7 +3,11 @@
 import base64
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Final
+
+import onnx
+from onnx import helper
 
 from benchmarks.peers.peer import Peer, assigned, put
 from benchmarks.peers.service import Networks, Request
@@ -28,7 +32,11 @@ class InsightFaceRest(Peer):
         return [[*listed, "PyTurboJPEG<2", *_OLDER]]
 
     def place(self, networks: Networks) -> None:
-        """Its folder of networks with a list of its own."""
+        """Its folder of networks with a list of its own.
+
+        Its decoder takes SCRFD's outputs with a batch axis, [1,N,C], as the files of its own list
+        have them; det_500m gives [N,C].
+        """
         models = self.folder / "models"
         listed = {}
         for network, function, shape in (
@@ -36,7 +44,11 @@ class InsightFaceRest(Peer):
             (networks.embedder, "arcface_torch", [1, 3, 112, 112]),
         ):
             name = network.stem
-            put(network, models / "onnx" / name / f"{name}.onnx")
+            at = models / "onnx" / name / f"{name}.onnx"
+            if function == "scrfd":
+                with_batch_axis(network, at)
+            else:
+                put(network, at)
             listed[name] = {
                 "function": function,
                 "shape": shape,
@@ -84,3 +96,29 @@ class InsightFaceRest(Peer):
         """Of the one picture in `data`."""
         found = json.loads(answer)["data"][0].get("faces") or []
         return sum(len(face["vec"] or ()) > 0 for face in found)
+
+
+def with_batch_axis(network: Path, at: Path) -> None:
+    """Write a network whose outputs [N,C] gain a first axis of 1, under the same names."""
+    model = onnx.load(network)
+    axis_is_input = model.opset_import[0].version >= 13
+    for output in model.graph.output:
+        flat = f"{output.name}_flat"
+        for node in model.graph.node:
+            for index, name in enumerate(node.output):
+                if name == output.name:
+                    node.output[index] = flat
+        inputs, attributes = [flat], {} if axis_is_input else {"axes": [0]}
+        if axis_is_input:
+            axes = helper.make_tensor(f"{output.name}_axes", onnx.TensorProto.INT64, [1], [0])
+            model.graph.initializer.append(axes)
+            inputs.append(axes.name)
+        node = helper.make_node("Unsqueeze", inputs, [output.name], **attributes)
+        model.graph.node.append(node)
+        sizes = [dimension.dim_value for dimension in output.type.tensor_type.shape.dim]
+        output.CopyFrom(
+            helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, [1, *sizes])
+        )
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.unlink(missing_ok=True)
+    onnx.save(model, at)

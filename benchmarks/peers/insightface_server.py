@@ -21,7 +21,8 @@ class InsightFaceServer(Peer):
     """
 
     name: ClassVar[str] = "InsightFace Server"
-    work: ClassVar[str] = "detector on 96 and 512 pixels (its default), embedding of one face"
+    work: ClassVar[str] = "detector on 96 and 512 pixels, embeddings of all faces, answers one"
+    answers_all: ClassVar[bool] = False
     checkout: ClassVar[str] = "insightface"
     repository: ClassVar[str] = "github.com/deepinsight/insightface, server/"
     marker: ClassVar[str] = "server/backend/insightface_server"
@@ -29,7 +30,7 @@ class InsightFaceServer(Peer):
     def packages(self) -> list[list[str]]:
         """Its lock file; insightface from the checkout as in its image, else the package."""
         lock = ["-r", str(self.source / "server" / "requirements.cpu.lock")]
-        return [lock] if self._library.is_dir() else [lock, ["insightface"]]
+        return [lock] if self._library.is_dir() else [lock, ["--no-deps", "insightface"]]
 
     def place(self, networks: Networks) -> None:
         """A manifest, both networks and the licence in one folder."""

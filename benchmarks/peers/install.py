@@ -1,17 +1,21 @@
 """An environment of its own for each peer, made once and kept."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.service import Networks, NotRunError
 
-_REASON_CHARACTERS = 300
+_REASON_CHARACTERS: Final = 300
+_ERROR: Final = re.compile(r"ERROR\b|[\w.]*(Error|Exception)\b(?!:?$)")
+"""pip's first error is the cause, a later one what it means; Python's begins with its kind."""
 
 
 def install(peer: Peer, networks: Networks, console: Console) -> None:
@@ -38,10 +42,11 @@ def install(peer: Peer, networks: Networks, console: Console) -> None:
 
 
 def reason_in(log: Path) -> str:
-    """The last line of a log that says something, cut to the length of a table's cell."""
+    """What a log says went wrong, cut to the length of a table's cell: its first error.
+
+    Without one, its last line.
+    """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     said = [line for line in lines if line and not line.startswith("[notice]")]
-    errors = [line for line in said if line.upper().startswith("ERROR")]
-    # pip names the cause first and what it means for the caller last
-    chosen = (errors or said or ["it said nothing"])[0 if errors else -1]
-    return chosen[:_REASON_CHARACTERS]
+    errors = [line for line in said if _ERROR.match(line)]
+    return (errors[:1] or said[-1:] or ["it said nothing"])[0][:_REASON_CHARACTERS]

@@ -80,16 +80,14 @@ class Peer(Service):
         return tree(launched.pid)
 
     def stop(self, launched: subprocess.Popen[bytes]) -> None:
-        """SIGTERM to the launched process as a container would; SIGKILL to what is left."""
+        """SIGTERM to the whole group, SIGKILL to what is left after a while."""
         pids = tree(launched.pid)
-        launched.terminate()
         deadline = time.monotonic() + _GRACE_SECONDS
-        with suppress(subprocess.TimeoutExpired):
-            launched.wait(_GRACE_SECONDS)
+        _signal(launched, signal.SIGTERM)
         while time.monotonic() < deadline and any(map(psutil.pid_exists, pids)):
+            launched.poll()
             time.sleep(0.01)
-        with suppress(ProcessLookupError):
-            os.killpg(launched.pid, signal.SIGKILL)
+        _signal(launched, signal.SIGKILL)
         launched.wait()
 
     def origin(self) -> Mapping[str, str]:
@@ -109,6 +107,11 @@ class Peer(Service):
         note = self.source / "ORIGIN"
         told = f"{note.read_text().strip()}; " if note.is_file() else ""
         return f"{told}a copy without Git, SHA-256 of its Python files {digest.hexdigest()[:12]}"
+
+
+def _signal(launched: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(launched.pid, number)
 
 
 def project_version(pyproject: Path) -> str:

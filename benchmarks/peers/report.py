@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -25,15 +25,19 @@ _RATIOS: Final = {
 _REFERENCE: Final = "Aurum"
 
 
-def summary(outcomes: Mapping[str, Outcome], photos: Sequence[str]) -> dict[str, Any]:
+def summary(
+    outcomes: Mapping[str, Outcome], photos: Sequence[str], answers_one: Collection[str] = ()
+) -> dict[str, Any]:
     """By photo and service: faces, and median and range of each figure and of its ratio.
 
     A ratio is a peer's figure over Aurum's of the same round. There is none for a peer that finds
-    another number of faces: it does other work.
+    another number of faces, as it does other work, unless it is among those that answer one of
+    the faces that they embedded.
     """
+    reference = outcomes[_REFERENCE]
     return {
         photo: {
-            name: _summarised(outcome, outcomes[_REFERENCE], photo)
+            name: _summarised(outcome, reference, photo, one=name in answers_one)
             for name, outcome in outcomes.items()
             if outcome.not_run is None
         }
@@ -41,14 +45,14 @@ def summary(outcomes: Mapping[str, Outcome], photos: Sequence[str]) -> dict[str,
     }
 
 
-def _summarised(outcome: Outcome, reference: Outcome, photo: str) -> dict[str, Any]:
+def _summarised(outcome: Outcome, reference: Outcome, photo: str, *, one: bool) -> dict[str, Any]:
     rounds = outcome.figures[photo]
     faces = outcome.faces[photo]
     figures: dict[str, Any] = {
         name: _spread([getattr(each, name) for each in rounds]) for name in _names()
     }
     comparable = outcome is not reference and reference.not_run is None
-    if comparable and faces == reference.faces[photo]:
+    if comparable and (faces == 1 if one else faces == reference.faces[photo] > 0):
         pairs = list(zip(rounds, reference.figures[photo], strict=False))
         for name in _RATIOS:
             ratios = [getattr(ours, name) / getattr(base, name) for ours, base in pairs]
@@ -88,7 +92,9 @@ def content(
             for name, outcome in outcomes.items()
             if outcome.not_run is not None
         },
-        "results": summary(outcomes, photos),
+        "results": summary(
+            outcomes, photos, [each.name for each in services if not each.answers_all]
+        ),
     }
 
 

@@ -37,6 +37,8 @@ class Service(ABC):
     name: ClassVar[str]
     work: ClassVar[str]
     """What it does with a photo where services differ, for the table."""
+    answers_all: ClassVar[bool] = True
+    """Whether an answer has all faces; else one of those that it embedded."""
 
     @abstractmethod
     def launch(self, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
