@@ -59,9 +59,9 @@ class InsightFaceRest(Peer):
         self._names = networks.detector.stem, networks.embedder.stem
 
     def command(self, port: int) -> list[str]:
-        """The command of its image, one worker."""
+        """The command of its image, one worker; Numba may compile for long at the first start."""
         server = ["-m", "gunicorn", "--log-level", "warning", "-w", "1"]
-        worker = ["-k", "uvicorn.workers.UvicornWorker", "--keep-alive", "60", "--timeout", "60"]
+        worker = ["-k", "uvicorn.workers.UvicornWorker", "--keep-alive", "60", "--timeout", "600"]
         application = ["if_rest.api.main:app", "-b", f"127.0.0.1:{port}"]
         return [str(self.python), *server, *worker, *application]
 
@@ -75,6 +75,7 @@ class InsightFaceRest(Peer):
             "DET_NAME": detector,
             "REC_NAME": embedder,
             "LOG_LEVEL": "WARNING",
+            "NUMBA_CACHE_DIR": str(self.folder / "numba"),
         }
 
     def version(self) -> str:

@@ -19,7 +19,7 @@ from benchmarks.processes import cpu_seconds_of, pss_of, rss_of
 from benchmarks.served import free_ports
 
 CALLERS: Final = 8
-_START_SECONDS: Final = 120.0
+_START_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.02
 _SAMPLE_SECONDS: Final = 0.25
 _MIB: Final = 2**20

@@ -108,7 +108,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             blocks.append(f"Of Aurum's, round by round:\n\n{ratios}")
     settings, machine = found["settings"], found["machine"]
     blocks.append(
-        f"Medians of {settings['rounds']} alternated rounds (in brackets: lowest and highest) on "
+        f"Medians over {settings['rounds']} alternated rounds (in brackets: lowest and highest) on "
         f"{machine['cores']} cores, callers included; {settings['seconds']:g} s for each load. "
         "Memory is PSS, summed over all processes; RSS behind the stroke. A start lasts until the "
         "first photo is answered."
@@ -120,7 +120,7 @@ def _services(services: Mapping[str, Any], not_run: Mapping[str, str]) -> str:
     rows = [
         [name, each["version"], each["built from"], each["does"]] for name, each in services.items()
     ]
-    rows += [[name, "not run", _cell(why), ""] for name, why in not_run.items()]
+    rows += [[name, "not run", why, ""] for name, why in not_run.items()]
     return _table(["service", "version", "built from", "does"], rows)
 
 
@@ -164,7 +164,7 @@ def _cell(text: str) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def write(found: Mapping[str, Any], out: Path) -> None:
