@@ -7,7 +7,7 @@ from typing import IO, ClassVar
 
 from benchmarks.peers.peer import project_version
 from benchmarks.peers.service import Request, Service
-from benchmarks.processes import with_environment
+from benchmarks.processes import tree, with_environment
 from benchmarks.served import CHECKOUT, Prepared
 
 
@@ -34,7 +34,9 @@ class Aurum(Service):
     def processes(self, launched: subprocess.Popen[bytes]) -> list[int]:
         """All processes of the stack's home: supervisor, Triton with its stages, gateway, Redis."""
         launched.wait()
-        return with_environment("AURUM_HOME", self._stack.environment["AURUM_HOME"])
+        found = with_environment("AURUM_HOME", self._stack.environment["AURUM_HOME"])
+        # Redis writes its name over its environment; the supervisor is its parent
+        return sorted({pid for one in found for pid in tree(one)})
 
     def stop(self, launched: subprocess.Popen[bytes]) -> None:
         """`make down`."""
