@@ -30,7 +30,7 @@ bench-vectors: ## measure the home of vectors; SIZES=10000,100000,1000000 for mo
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m benchmarks.vectors $(if $(SIZES),--sizes $(SIZES))
 
-bench: ## measure the service beside insightface and by itself; MODELS=folder of the networks
+bench: ## measure the service; MODELS=folder of the networks; ARGS="--checkouts FOLDER": beside other services
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)

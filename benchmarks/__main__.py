@@ -16,7 +16,7 @@ import typer
 
 from benchmarks import behaviour, picture
 from benchmarks.compare import Plan, Reference, compare, report
-from benchmarks.peers import __main__ as peers
+from benchmarks.peers import run as peers
 from benchmarks.peers.measure import Plan as PeersPlan
 from benchmarks.photos import small_photos, usual_photos
 from benchmarks.served import CHECKOUT, DETECTOR, EMBEDDER, served
@@ -48,14 +48,9 @@ def main(
     picture.draw(found, RESULTS / "compare.svg")
     behaviour.main(models, seconds=seconds)
     with tempfile.TemporaryDirectory() as folder:
-        peers.measure(
-            models,
-            checkouts,
-            small_photos(Path(folder), insightface_python),
-            PeersPlan(),
-            cache=peers.default_cache(),
-            out=RESULTS / "peers.json",
-        )
+        small = small_photos(Path(folder), insightface_python)
+        out = RESULTS / "peers.json"
+        peers.measure(models, small, PeersPlan(), checkouts=checkouts, out=out)
 
 
 if __name__ == "__main__":

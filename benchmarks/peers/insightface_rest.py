@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import onnx
 from onnx import helper
@@ -109,7 +109,8 @@ def with_batch_axis(network: Path, at: Path) -> None:
             for index, name in enumerate(node.output):
                 if name == output.name:
                     node.output[index] = flat
-        inputs, attributes = [flat], {} if axis_is_input else {"axes": [0]}
+        inputs = [flat]
+        attributes: dict[str, Any] = {} if axis_is_input else {"axes": [0]}
         if axis_is_input:
             axes = helper.make_tensor(f"{output.name}_axes", onnx.TensorProto.INT64, [1], [0])
             model.graph.initializer.append(axes)

@@ -35,8 +35,8 @@ class Plan:
     """
 
     rounds: int = 7
-    seconds: float = 6.0
-    rest_seconds: float = 3.0
+    seconds: float = 5.0
+    rest_seconds: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,11 +64,15 @@ class Peer(Service):
 
     def launch(self, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, its environment first on `PATH`."""
-        path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        around = {
+            **os.environ,
+            "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPYCACHEPREFIX": str(self.folder / "pycache"),  # the checkout stays as it is
+        }
         return subprocess.Popen(
             self.command(port),
             cwd=self.folder,
-            env={**os.environ, "PATH": path, **self.environment(port)},
+            env={**around, **self.environment(port)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

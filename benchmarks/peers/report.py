@@ -109,7 +109,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     settings, machine = found["settings"], found["machine"]
     blocks.append(
         f"Medians over {settings['rounds']} alternated rounds (in brackets: lowest and highest) on "
-        f"{machine['cores']} cores, callers included; {settings['seconds']:g} s for each load. "
+        f"{machine['cores']} cores, callers included; {settings['seconds']:g} s for each "
+        f"load; memory idle {settings['rest_seconds']:g} s after the first answers. "
         "Memory is PSS, summed over all processes; RSS behind the stroke. A start lasts until the "
         "first photo is answered."
     )

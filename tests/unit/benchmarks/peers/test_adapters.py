@@ -174,6 +174,14 @@ def test_a_peer_names_the_commit_of_its_checkout(tmp_path, folder):
     assert f"commit {head[:12]}" in Immich(tmp_path, folder).origin()["built from"]
 
 
+def test_a_folder_within_another_checkout_has_no_commit(tmp_path, folder):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    (tmp_path / "immich").mkdir()
+    assert "without Git" in Immich(tmp_path / "immich", folder).origin()["built from"]
+
+
 def test_a_copy_without_git_is_named_by_its_digest_and_note(tmp_path, folder):
     (tmp_path / "a.py").write_text("one")
     first = Immich(tmp_path, folder).origin()["built from"]
