@@ -35,7 +35,7 @@ bench-vectors: ## measure the vector store; SIZES=10000,100000,1000000 for more
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m benchmarks.vectors $(if $(SIZES),--sizes $(SIZES))
 
-bench: ## compare the service with insightface and measure it alone; MODELS=folder of the networks
+bench: ## compare the service with insightface and measure it alone; MODELS=folder of the networks; ARGS="--checkouts FOLDER" adds other services
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)

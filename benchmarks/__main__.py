@@ -4,40 +4,25 @@
 
 First compares the service with insightface in-process and the same networks: one face at 800 x 600
 pixels, six faces (the group photo of the insightface package), and both as JPEGs of 12 megapixels,
-or the given photos. Then measures the gateway by itself (`behaviour.py`). Writes JSON and a picture
-to `benchmarks/results/`.
+or the given photos. Then measures the gateway by itself (`behaviour.py`), then beside other
+services if their checkouts are given (`peers/`). Writes JSON, tables and a picture to
+`benchmarks/results/`.
 """
 
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import typer
 
 from benchmarks import behaviour, picture
 from benchmarks.compare import Plan, Reference, compare, report
+from benchmarks.peers import run as peers
+from benchmarks.peers.measure import Plan as PeersPlan
+from benchmarks.photos import small_photos, usual_photos
 from benchmarks.served import CHECKOUT, DETECTOR, EMBEDDER, served
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
-_TWELVE_MEGAPIXELS = {"one": (4000, 3000), "six": (4240, 2935)}
-
-
-def usual_photos(folder: Path, interpreter: Path) -> list[Path]:
-    """Write four photos to `folder`: one face, six faces, and a large picture of each."""
-    one, six = folder / "one.jpg", folder / "six.jpg"
-    one.write_bytes(behaviour.photo())
-    code = "import insightface; print(insightface.__path__[0])"
-    package = subprocess.check_output([interpreter, "-W", "ignore", "-c", code], text=True).strip()
-    six.write_bytes((Path(package) / "data" / "images" / "t1.jpg").read_bytes())
-    photos = [one, six]
-    for name, size in _TWELVE_MEGAPIXELS.items():
-        photo = cv2.imread(str(folder / f"{name}.jpg"))
-        photos.append(folder / f"{name}-12mp.jpg")
-        large = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(photos[-1]), large, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return photos
 
 
 def main(
@@ -49,6 +34,9 @@ def main(
     rounds: int = Plan.rounds,
     calls: int = Plan.calls,
     seconds: Annotated[float, typer.Option(help="Duration of each overload.")] = 60.0,
+    checkouts: Annotated[
+        Path | None, typer.Option(exists=True, help="Folder of the peers' checkouts.")
+    ] = None,
 ) -> None:
     """Measure everything and write the results to `benchmarks/results/`."""
     plan = Plan(rounds, calls)
@@ -60,6 +48,10 @@ def main(
     report(found, plan, RESULTS / "compare.json")
     picture.draw(found, RESULTS / "compare.svg")
     behaviour.main(models, seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        small = small_photos(Path(folder), insightface_python)
+        out = RESULTS / "peers.json"
+        peers.measure(models, small, PeersPlan(), checkouts=checkouts, out=out)
 
 
 if __name__ == "__main__":

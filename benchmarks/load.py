@@ -18,6 +18,7 @@ import uvloop
 T = TypeVar("T")
 
 _PATIENCE_SECONDS: Final = 60.0
+_JPEG: Final = "image/jpeg"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -55,19 +56,20 @@ class Answered:
 
 
 class _Callers:
-    """Posts one photo repeatedly over reused connections."""
+    """Posts one body repeatedly over reused connections."""
 
-    def __init__(self, url: str, photo: bytes) -> None:
+    def __init__(self, url: str, body: bytes, content_type: str = _JPEG) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname or "", parts.port or 80
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         lines = (
             f"POST {parts.path} HTTP/1.1",
             f"Host: {parts.netloc}",
-            "Content-Type: image/jpeg",
-            f"Content-Length: {len(photo)}",
+            "Accept: */*",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
         )
-        self._request = "\r\n".join([*lines, "", ""]).encode() + photo
+        self._request = "\r\n".join([*lines, "", ""]).encode() + body
 
     async def send(self, to: Answered) -> int:
         """Send the photo and add the answer to `to`; return its status, 0 for none."""
@@ -112,6 +114,26 @@ async def closed(url: str, photo: bytes, *, callers: int, count: int) -> Answere
             await caller.send(answered)
 
     started = time.perf_counter()
+    await asyncio.gather(*(call() for _ in range(callers)))
+    answered.elapsed = time.perf_counter() - started
+    caller.close()
+    return answered
+
+
+async def timed(
+    url: str, body: bytes, *, callers: int, seconds: float, content_type: str = _JPEG
+) -> Answered:
+    """`callers` that do not pause and send nothing more once the time is over.
+
+    `elapsed` goes to the last answer, so that each answer counts.
+    """
+    answered, caller = Answered(), _Callers(url, body, content_type)
+    started = time.perf_counter()
+
+    async def call() -> None:
+        while time.perf_counter() - started < seconds:
+            await caller.send(answered)
+
     await asyncio.gather(*(call() for _ in range(callers)))
     answered.elapsed = time.perf_counter() - started
     caller.close()

@@ -49,6 +49,27 @@ def _home_of(process: object) -> str | None:
     return home
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stack that is ready to be started: its folders, ports and environment."""
+
+    served: Served
+    environment: Mapping[str, str]
+
+    @property
+    def up_command(self) -> list[str]:
+        """What `make up` runs, without the installation before it."""
+        return _command("up")
+
+    def up(self) -> None:
+        """Start the stack; returns when it is ready."""
+        _aurum("up", env=self.environment)
+
+    def down(self) -> None:
+        """Stop the stack."""
+        _aurum("down", env=self.environment)
+
+
 @contextmanager
 def served(models: Path, *, lighter: Sequence[object] = (), **settings: str) -> Iterator[Served]:
     """Start a stack with the networks of folder `models`; stop it at the end.
@@ -56,10 +77,23 @@ def served(models: Path, *, lighter: Sequence[object] = (), **settings: str) -> 
     lighter: arguments of a second `aurum models import`, which quantises them. settings: further
     variables, e.g. ``AURUM_CACHE="off"``.
     """
+    with prepared(models, lighter=lighter, **settings) as stack:
+        stack.up()
+        try:
+            yield stack.served
+        finally:
+            stack.down()
+
+
+@contextmanager
+def prepared(
+    models: Path, *, lighter: Sequence[object] = (), **settings: str
+) -> Iterator[Prepared]:
+    """Import the networks for a stack as `served` does; the caller starts and stops it."""
     with tempfile.TemporaryDirectory(prefix="aurum-bench-") as scratch:
         home, repository = Path(scratch) / "home", Path(scratch) / "model_repository"
         shutil.copytree(CHECKOUT / "model_repository", repository)
-        ports = _free_ports(4)
+        ports = free_ports(4)
         environment = {
             **os.environ,
             "AURUM_HOME": str(home),
@@ -74,16 +108,16 @@ def served(models: Path, *, lighter: Sequence[object] = (), **settings: str) -> 
         _aurum("models", "import", *weights, "--scoring", _HEAD, "--wait", 0, env=environment)
         if lighter:
             _aurum("models", "import", *lighter, "--wait", 0, env=environment)
-        _aurum("up", env=environment)
-        try:
-            url = f"http://127.0.0.1:{ports[0]}"
-            yield Served(url, f"127.0.0.1:{ports[2]}", home, repository)
-        finally:
-            _aurum("down", env=environment)
+        url = f"http://127.0.0.1:{ports[0]}"
+        yield Prepared(Served(url, f"127.0.0.1:{ports[2]}", home, repository), environment)
+
+
+def _command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "tools", *map(str, words)]
 
 
 def _aurum(*words: object, env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "tools", *map(str, words)]
+    command = _command(*words)
     finished = subprocess.run(
         command, env=dict(env), cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
@@ -92,7 +126,8 @@ def _aurum(*words: object, env: Mapping[str, str]) -> None:
         raise RuntimeError(message)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nothing listens now."""
     held = [socket.socket() for _ in range(count)]
     try:
         for one in held:

@@ -1,7 +1,7 @@
 """Below which confidences a detector is to be asked again, measured on photos that are upright."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -63,7 +63,7 @@ class Measured:
 
     def document(self) -> dict[str, Any]:
         """Give what stands in a version's file."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 def measure(
