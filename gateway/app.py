@@ -32,9 +32,9 @@ from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
 from gateway.rollout.base import CandidateInference
-from gateway.rollout.report import TrialMetrics
+from gateway.rollout.candidate_engine import TritonCandidate
+from gateway.rollout.trial_metrics import TrialMetrics
 from gateway.rollout.trials import open_trials
-from gateway.rollout.triton import TritonCandidate
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds

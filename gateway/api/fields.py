@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from gateway.api.context import unknown_name
 from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 from gateway.images import too_many_bytes
-from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
+from gateway.json_limits import JsonBounds, refuse_costly, refuse_doubled
 
 In = TypeVar("In", bound=BaseModel)
 

@@ -24,7 +24,7 @@ from gateway.api.problems import CODE, is_kserve, problem
 from gateway.api.receiving import abandon, awaits_continue
 from gateway.api.route import Route
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
-from gateway.kserve.public import NOT_OFFERED
+from gateway.kserve.public_models import NOT_OFFERED
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("gateway.access")

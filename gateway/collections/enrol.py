@@ -27,7 +27,7 @@ from gateway.collections.base import (
 )
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
-from gateway.records.crypt import CropCipher
+from gateway.records.crop_encryption import CropCipher
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
 from gateway.vectors.base import (
     DimensionMismatchError,

@@ -9,7 +9,7 @@ from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
-from gateway.records.crypt import FileKeyCipher
+from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.settings import Settings

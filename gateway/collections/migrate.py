@@ -19,7 +19,7 @@ from gateway.collections.reconcile import Repair
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
-from gateway.records.crypt import CropCipher
+from gateway.records.crop_encryption import CropCipher
 from gateway.records.types import CollectionRecord, FaceRecord, Migration
 from gateway.vectors.base import Vector
 from triton_python_backend import contract

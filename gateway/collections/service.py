@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.collections.base import Actor, CropEmbedder, ImageForgetter, Stores, new_id
-from gateway.collections.cluster import Clusters
+from gateway.collections.cluster_runs import Clusters
 from gateway.collections.enrol import Enrolment
 from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
@@ -26,7 +26,7 @@ from gateway.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from gateway.records.crypt import CropCipher
+from gateway.records.crop_encryption import CropCipher
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.types import Caller
 from triton_python_backend import contract

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import InvalidRequestError
-from gateway.json_costs import JsonBounds, refuse_costly, refuse_doubled
+from gateway.json_limits import JsonBounds, refuse_costly, refuse_doubled
 
 _BOUNDS: Final = JsonBounds(depth=32, objects=256, texts=2048)
 """The nested data of a tensor with four axes has seven levels. Numbers are read in pieces."""

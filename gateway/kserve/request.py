@@ -17,7 +17,7 @@ from gateway.errors import (
 )
 from gateway.images import ImageLimits, check_image
 from gateway.kserve.document import InputIn, OutputIn, RequestIn, parse_document
-from gateway.kserve.public import PublicModel
+from gateway.kserve.public_models import PublicModel
 from gateway.kserve.tensors import (
     check_binary,
     check_shape,

@@ -20,7 +20,7 @@ from gateway.rollout.base import CandidateInference
 from gateway.rollout.compare import compare
 from gateway.rollout.failure_guard import FailureGuard
 from gateway.rollout.plan import Candidate, RequestIdentity
-from gateway.rollout.report import Report, Role, TrialMetrics
+from gateway.rollout.trial_metrics import Report, Role, TrialMetrics
 from gateway.types import Analysis, Asked, Need
 
 log = logging.getLogger(__name__)

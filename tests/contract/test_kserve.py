@@ -11,7 +11,7 @@ import pytest
 import tritonclient.http as tritonclient
 from tritonclient.utils import InferenceServerException
 
-from gateway.kserve.public import public_models
+from gateway.kserve.public_models import public_models
 from gateway.settings import CHECKOUT
 from tests.support.serving import Served
 

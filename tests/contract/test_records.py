@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, ConflictError, StorageUnavailableError
 from gateway.records import migrations
-from gateway.records.crypt import FileKeyCipher
+from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import Database
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA

@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
-from gateway.vectors.edge.frames import MANIFEST
+from gateway.vectors.edge.protocol import MANIFEST
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving
 from tests.support.postgres import find_binaries, private_postgres

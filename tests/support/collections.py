@@ -12,7 +12,7 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
-from gateway.records.crypt import FileKeyCipher
+from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.types import Caller

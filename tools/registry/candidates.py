@@ -8,12 +8,12 @@ from typing import Literal
 from gateway.rollout.plan import Plan
 from tools.errors import LifecycleError
 from tools.registry import candidate_folders
-from tools.registry.changes import Change, go_to, journalled, opened
-from tools.registry.dry_run import Check
+from tools.registry.activation import Change, go_to, journalled, opened
 from tools.registry.journal import Action, Entry
 from tools.registry.repository import METADATA_FILE
+from tools.registry.version_check import Check
+from tools.registry.version_status import metadata_of
 from tools.registry.version_store import VersionStore
-from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from gateway.settings import Settings
 from tools.listeners import gateway_listener, triton_listeners
+from tools.registry.rejection_watch import VersionWatch
 from tools.registry.version_store import VersionStore
-from tools.registry.watch import VersionWatch
 from tools.serving import redis_part, triton_install
 from tools.serving.gateway_part import GatewayPart, child_environment
 from tools.serving.home import Home, rotate_log

@@ -11,7 +11,7 @@ import aiohttp
 from gateway.settings import Settings
 from tools.errors import LifecycleError
 from tools.listeners import triton_listeners
-from tools.registry.guard import end_trial, withdraw_broken
+from tools.registry.startup_check import end_trial, withdraw_broken
 from tools.registry.version_store import VersionStore
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError

@@ -9,8 +9,8 @@ from gateway.settings import Settings
 from tools.errors import LifecycleError, WeightsError
 from tools.importing.importer import option_for
 from tools.importing.mirror import STARTER_HEAD, import_missing
-from tools.registry.guard import withdraw_broken
 from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_metadata, versions
+from tools.registry.startup_check import withdraw_broken
 from tools.registry.version_store import VersionStore
 from tools.serving.errors import ServingError
 from triton_python_backend.contract import ONNX_STAGES

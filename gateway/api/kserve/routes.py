@@ -19,7 +19,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits
-from gateway.kserve.public import PublicModel, find_model
+from gateway.kserve.public_models import PublicModel, find_model
 from gateway.kserve.request import Packed, pack_request, too_large, unpack
 from gateway.kserve.upstream import HEAD_BYTES, TritonAnswer
 

@@ -20,7 +20,7 @@ from gateway.api.models.schemas import (
 from gateway.registry.calibration import DEFAULT_FMR, Calibration
 from gateway.registry.reference import Reference
 from gateway.registry.version_metadata import VersionMetadata
-from gateway.rollout.report import Compared, Side, Values
+from gateway.rollout.trial_metrics import Compared, Side, Values
 from gateway.rollout.trials import Trials
 from gateway.types import (
     StageStatus,

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.vectors.base import VectorTuning
 from gateway.vectors.edge.files import copy_folder, sync_file, sync_folder
-from gateway.vectors.edge.frames import MANIFEST
+from gateway.vectors.edge.protocol import MANIFEST
 from gateway.vectors.edge.shard import EdgeShard
 from gateway.vectors.edge.shards import Part
 from gateway.vectors.payload import VERSION

@@ -28,9 +28,9 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge.build import start_build, write_chunk, write_plan
 from gateway.vectors.edge.folder import ShardFolder, empty_shard
-from gateway.vectors.edge.frames import MANIFEST
+from gateway.vectors.edge.index_builder import start_build, write_chunk, write_plan
+from gateway.vectors.edge.protocol import MANIFEST
 from gateway.vectors.edge.shard import EdgeShard
 from gateway.vectors.edge.shards import Choice, Part, Rebuild, choose
 from gateway.vectors.payload import VERSION

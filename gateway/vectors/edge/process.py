@@ -37,8 +37,8 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge.frames import LENGTH, MANIFEST, Reply, Request, pack
 from gateway.vectors.edge.gallery import Gallery
+from gateway.vectors.edge.protocol import LENGTH, MANIFEST, Reply, Request, pack
 from gateway.vectors.edge.shard import warm
 
 _IDLE_SECONDS = 0.05

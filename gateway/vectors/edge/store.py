@@ -25,7 +25,7 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge.frames import LENGTH, MANIFEST, Reply, Request, pack
+from gateway.vectors.edge.protocol import LENGTH, MANIFEST, Reply, Request, pack
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

@@ -6,7 +6,7 @@ from onnx import numpy_helper
 from tests.support import tiny_sources
 from tests.support.tiny_weights import write_tiny_weights
 from tools.importing.importer import Order, import_weights
-from tools.registry.dry_run import config_of
+from tools.registry.version_check import config_of
 from triton_python_backend.contract import ONNX_STAGES
 from triton_python_backend.onnx_session import OnnxSession
 from triton_python_backend.self_test import SelfTestError, portrait, self_test

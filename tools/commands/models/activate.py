@@ -8,9 +8,9 @@ from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.trial import By, Canary, Shadow, terms_of, try_version
 from tools.commands.models.waiting import Wait, report_when_served, warn_of_foreign_head
-from tools.registry import changes
-from tools.registry.changes import Change
-from tools.registry.dry_run import check_version
+from tools.registry import activation
+from tools.registry.activation import Change
+from tools.registry.version_check import check_version
 from tools.registry.version_store import stage_name
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
@@ -37,7 +37,7 @@ def activate(
             return
         _report(
             context,
-            changes.activate(context.version_store, name, version, check=check_before_service),
+            activation.activate(context.version_store, name, version, check=check_before_service),
             wait,
         )
         warn_of_foreign_head(context)
@@ -53,7 +53,7 @@ def rollback(
     with opened(repository) as context:
         names = list(dict.fromkeys(stage_name(stage) for stage in stages))
         done = [
-            changes.rollback(context.version_store, name, check=check_version) for name in names
+            activation.rollback(context.version_store, name, check=check_version) for name in names
         ]
         for change in done:
             _report(context, change, wait)

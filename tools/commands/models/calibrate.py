@@ -17,7 +17,7 @@ from tools.evaluation.embeddings import Embedded, embed_photos
 from tools.evaluation.pairs import Pair, read_pairs
 from tools.evaluation.rates import measure_rates
 from tools.registry.repository import METADATA_FILE, place_beside
-from tools.registry.view import metadata_of
+from tools.registry.version_status import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE
 
 _SHOWN = (0.1, 0.01, 1e-3, 1e-4)

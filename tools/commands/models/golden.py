@@ -7,7 +7,6 @@ from pathlib import Path
 from tools.errors import LifecycleError, WeightsError
 from tools.golden.answers import GOLDEN_STAGES, answer
 from tools.golden.check import SAME_COSINE, check_golden, cosine
-from tools.registry.dry_run import check_version
 from tools.registry.prepared import Prepared
 from tools.registry.repository import (
     METADATA_FILE,
@@ -15,8 +14,9 @@ from tools.registry.repository import (
     VersionMetadata,
     read_version_metadata,
 )
+from tools.registry.version_check import check_version
+from tools.registry.version_status import metadata_of
 from tools.registry.version_store import VersionStore
-from tools.registry.view import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, format_id
 
 STAGE = EMBEDDING_STAGE.name

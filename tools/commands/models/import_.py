@@ -15,8 +15,8 @@ from tools.errors import LifecycleError, WeightsError
 from tools.importing.importer import Order, Quantize, as_it_is, import_weights
 from tools.importing.stages.arcface import USUAL, Normalisation
 from tools.quantization.quantize import Quantizer
-from tools.registry.changes import note_import, refuse_while_tried
-from tools.registry.changes import opened as journal_opened
+from tools.registry.activation import note_import, refuse_while_tried
+from tools.registry.activation import opened as journal_opened
 from tools.registry.repository import VersionMetadata, space_of
 from tools.registry.version_store import STAGE_NAMES, stage_name
 

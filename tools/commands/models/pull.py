@@ -15,7 +15,7 @@ from tools.importing.stages.arcface import Normalisation
 from tools.packs.cache import Cache, digest_of
 from tools.packs.manifest import BUILT_IN_VERSION, Pack, PackFile, load_manifest
 from tools.registry.repository import METADATA_FILE
-from tools.registry.view import metadata_of
+from tools.registry.version_status import metadata_of
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 
 _ManifestOption = Annotated[Path | None, typer.Option(help="Another models.json.")]

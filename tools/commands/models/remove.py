@@ -9,7 +9,7 @@ from gateway.settings import Settings
 from tools.commands.models.activate import Stage
 from tools.commands.models.common import Repository, opened
 from tools.errors import LifecycleError
-from tools.registry import changes
+from tools.registry import activation
 from tools.registry.version_store import VersionStore, stage_name
 from triton_python_backend import contract
 
@@ -21,7 +21,7 @@ def remove(stage: Stage, version: int, *, repository: Repository = None) -> None
     with opened(repository) as context:
         name = stage_name(stage)
         refuse_if_in_use(context.settings, context.version_store, name, version)
-        changes.remove(context.version_store, name, version)
+        activation.remove(context.version_store, name, version)
         context.out.print(f"{name} {version} is deleted")
 
 

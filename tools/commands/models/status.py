@@ -10,11 +10,11 @@ from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.side_by_side import differences, headline, table_of
 from tools.errors import LifecycleError
 from tools.registry.candidate_folders import read_plan
-from tools.registry.dry_run import check_version
-from tools.registry.gateway_view import read_trial
-from tools.registry.triton_view import read_settled
+from tools.registry.gateway_status import read_trial
+from tools.registry.triton_status import read_settled
+from tools.registry.version_check import check_version
+from tools.registry.version_status import VersionView, view
 from tools.registry.version_store import STAGE_NAMES, stage_name
-from tools.registry.view import VersionView, view
 
 
 def status(*, repository: Repository = None) -> None:

@@ -13,8 +13,8 @@ from tools.commands.models.waiting import Wait, report_when_served, warn_of_fore
 from tools.errors import LifecycleError
 from tools.registry import candidates
 from tools.registry.candidates import Terms
-from tools.registry.gateway_view import gateway_answers, read_trial
-from tools.registry.triton_view import read_states, wait_for
+from tools.registry.gateway_status import gateway_answers, read_trial
+from tools.registry.triton_status import read_states, wait_for
 from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of
 
 Canary = Annotated[

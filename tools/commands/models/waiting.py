@@ -6,10 +6,10 @@ import typer
 
 from tools.commands.models.common import Context
 from tools.errors import LifecycleError
-from tools.registry.changes import withdraw
+from tools.registry.activation import withdraw
 from tools.registry.repository import METADATA_FILE
-from tools.registry.triton_view import read_states, wait_for
-from tools.registry.view import metadata_of
+from tools.registry.triton_status import read_states, wait_for
+from tools.registry.version_status import metadata_of
 from triton_python_backend.contract import EMBEDDING_STAGE, SCORING
 
 Wait = Annotated[float, typer.Option(min=0, help="Longest wait for Triton to serve it, seconds.")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.collections import clustering
-from gateway.collections.cluster import name_groups
+from gateway.collections.cluster_runs import name_groups
 from gateway.collections.clustering import cluster
 from gateway.vectors.base import Vector
 

@@ -17,7 +17,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits
-from gateway.kserve.public import find_model, public_models
+from gateway.kserve.public_models import find_model, public_models
 from gateway.kserve.request import pack_request, unpack
 from tests.support.fake_inference import photo
 from triton_python_backend import contract

@@ -11,14 +11,14 @@ from tritonclient.grpc import model_config_pb2
 from gateway.settings import CHECKOUT, Settings
 from tools.commands.models.trial import terms_of
 from tools.errors import LifecycleError
-from tools.registry import candidate_folders, candidates, changes
-from tools.registry import watch as watching
+from tools.registry import activation, candidate_folders, candidates
+from tools.registry import rejection_watch as watching
 from tools.registry.candidates import Terms
-from tools.registry.guard import end_trial, withdraw_broken
 from tools.registry.journal import Action
-from tools.registry.triton_view import TritonState
+from tools.registry.startup_check import end_trial, withdraw_broken
+from tools.registry.triton_status import TritonState
+from tools.registry.version_status import view
 from tools.registry.version_store import STAGE_NAMES, VersionStore
-from tools.registry.view import view
 from triton_python_backend import contract
 
 STAGE = "face_embedding"
@@ -148,7 +148,7 @@ def test_a_promoted_version_serves_and_rollback_returns_from_it(version_store):
     assert models(version_store) == set()
     with pytest.raises(LifecycleError, match="no version is being tried"):
         candidates.promote(version_store, check=passes)
-    back = changes.rollback(version_store, STAGE, check=passes)
+    back = activation.rollback(version_store, STAGE, check=passes)
     assert (back.before, back.after) == (2, 1)
 
 
@@ -185,17 +185,17 @@ def test_a_stage_does_not_change_during_its_trial(version_store):
     put(version_store.kept(STAGE, 3))
     begin(version_store, 2)
     for change in (
-        lambda: changes.activate(version_store, STAGE, 3, check=passes),
-        lambda: changes.rollback(version_store, STAGE, check=passes),
-        lambda: changes.remove(version_store, STAGE, 2),
+        lambda: activation.activate(version_store, STAGE, 3, check=passes),
+        lambda: activation.rollback(version_store, STAGE, check=passes),
+        lambda: activation.remove(version_store, STAGE, 2),
     ):
         with pytest.raises(LifecycleError, match="is being tried"):
             change()
-    changes.remove(version_store, STAGE, 3)
+    activation.remove(version_store, STAGE, 3)
 
 
 def test_an_older_version_that_is_present_can_be_tried(version_store):
-    changes.activate(version_store, STAGE, 2, check=passes)
+    activation.activate(version_store, STAGE, 2, check=passes)
     begin(version_store, 1)
     candidates.promote(version_store, check=passes)
     candidates.end(version_store)
@@ -230,7 +230,7 @@ def test_a_crash_at_the_beginning_leaves_no_trial(version_store, monkeypatch, wh
         crash_in(patched, CRASHES[when])
         with pytest.raises(Crash):
             begin(version_store)
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert models(version_store) == set()
     assert version_store.journal.entries()[-1].phase == "undone"
     begin(version_store)
@@ -251,7 +251,7 @@ def test_a_crash_between_the_ensembles_leaves_no_trial(version_store, monkeypatc
         with pytest.raises(Crash):
             begin(version_store)
     assert set(placed) == TRIED
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert models(version_store) == set()
 
 
@@ -265,7 +265,7 @@ def test_a_trial_survives_a_crash(version_store, monkeypatch):
         patched.setattr(candidate_folders, "write_plan", crash_after)
         with pytest.raises(Crash):
             begin(version_store)
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert models(version_store) == TRIED
     assert [e.phase for e in version_store.journal.entries()] == ["begun", "done"]
 
@@ -279,7 +279,7 @@ def test_an_abort_is_completed_after_a_crash(version_store, monkeypatch, left):
             candidates.abort(version_store)
     if left == "the stage":
         (version_store.repository / "face_pipeline_candidate" / "config.pbtxt").unlink()
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert bool(models(version_store)) == (left == "all")
     phases = [e.phase for e in version_store.journal.entries() if e.action is Action.ABORT]
     assert phases == ["begun", "undone" if left == "all" else "done"]
@@ -289,7 +289,7 @@ def test_a_crash_after_promoting_ends_the_trial(version_store):
     begin(version_store)
     candidates.promote(version_store, check=passes)
     # the process ends before `end`; the next one completes it
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert models(version_store) == set()
     assert version_store.newest(STAGE) == 2
 

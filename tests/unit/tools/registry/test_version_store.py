@@ -10,15 +10,15 @@ from gateway.settings import CHECKOUT, Settings
 from tests.support import tiny_sources
 from tools.errors import LifecycleError
 from tools.importing.importer import Order, import_weights
-from tools.registry import changes
+from tools.registry import activation
+from tools.registry import rejection_watch as watching
 from tools.registry import version_store as store_module
-from tools.registry import watch as watching
-from tools.registry.dry_run import check_version
-from tools.registry.guard import withdraw_broken
 from tools.registry.journal import Action, Entry, Journal, history
-from tools.registry.triton_view import TritonState
+from tools.registry.startup_check import withdraw_broken
+from tools.registry.triton_status import TritonState
+from tools.registry.version_check import check_version
+from tools.registry.version_status import view
 from tools.registry.version_store import VersionStore, stage_name
-from tools.registry.view import view
 
 STAGE = "face_embedding"
 
@@ -49,16 +49,16 @@ def bring(version_store: VersionStore, version: int) -> None:
     """Place a version like an import: the folder and its line in the journal."""
     before = version_store.newest(STAGE)
     drop(version_store, version)
-    changes.note_import(version_store, STAGE, version, before=before)
+    activation.note_import(version_store, STAGE, version, before=before)
 
 
 def rollback(version_store: VersionStore) -> tuple[int | None, int | None]:
-    change = changes.rollback(version_store, STAGE, check=nothing_wrong)
+    change = activation.rollback(version_store, STAGE, check=nothing_wrong)
     return change.before, change.after
 
 
 def activate(version_store: VersionStore, version: int | None) -> tuple[int | None, int | None]:
-    change = changes.activate(version_store, STAGE, version, check=nothing_wrong)
+    change = activation.activate(version_store, STAGE, version, check=nothing_wrong)
     return change.before, change.after
 
 
@@ -112,9 +112,9 @@ def test_a_broken_version_is_neither_activated_nor_rolled_back_to(version_store)
         if folder.name == "2":
             raise LifecycleError(f"{folder} does not work")
 
-    assert changes.rollback(version_store, STAGE, check=check).after == 1
+    assert activation.rollback(version_store, STAGE, check=check).after == 1
     with pytest.raises(LifecycleError, match="2 does not work"):
-        changes.activate(version_store, STAGE, 2, check=check)
+        activation.activate(version_store, STAGE, 2, check=check)
     assert where(version_store) == ([1], [2, 3])
 
 
@@ -133,21 +133,21 @@ def test_remove_refuses_the_version_in_service(version_store):
     bring(version_store, 1)
     bring(version_store, 2)
     with pytest.raises(LifecycleError, match="2 is in service; roll it back first"):
-        changes.remove(version_store, STAGE, 2)
-    changes.remove(version_store, STAGE, 1)
+        activation.remove(version_store, STAGE, 2)
+    activation.remove(version_store, STAGE, 1)
     assert where(version_store) == ([2], [])
     with pytest.raises(LifecycleError, match="there is nothing to go back"):
         rollback(version_store)
     with pytest.raises(LifecycleError, match="has no version 9"):
-        changes.remove(version_store, STAGE, 9)
+        activation.remove(version_store, STAGE, 9)
 
 
 def test_the_only_version_is_not_withdrawn(version_store):
     bring(version_store, 1)
     with pytest.raises(LifecycleError, match="the only one there is: NaN"):
-        changes.withdraw(version_store, STAGE, 1, reason="NaN")
+        activation.withdraw(version_store, STAGE, 1, reason="NaN")
     bring(version_store, 2)
-    assert changes.withdraw(version_store, STAGE, 2, reason="NaN").after == 1
+    assert activation.withdraw(version_store, STAGE, 2, reason="NaN").after == 1
     kept = next(each for each in view(version_store, None) if each.version == 2)
     assert (kept.place, kept.note) == ("kept", "NaN")
 
@@ -168,7 +168,7 @@ def test_after_a_crash_the_journal_follows_what_serves(version_store, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             rollback(version_store)
     assert [entry.action for entry in version_store.journal.unfinished()] == [Action.ROLLBACK]
-    with changes.opened(version_store):
+    with activation.opened(version_store):
         assert version_store.journal.unfinished() == []
     assert version_store.journal.entries()[-1].phase == ("done" if moved else "undone")
     assert history(version_store.journal.entries(), STAGE) == ([] if moved else [1])

@@ -14,11 +14,11 @@ from typing import Final
 from gateway.rollout.plan import Plan
 from gateway.settings import Settings
 from tools.errors import LifecycleError
+from tools.registry.activation import withdraw
 from tools.registry.candidate_folders import read_plan
 from tools.registry.candidates import abort
-from tools.registry.changes import withdraw
-from tools.registry.gateway_view import why_stopped
-from tools.registry.triton_view import States, read_states
+from tools.registry.gateway_status import why_stopped
+from tools.registry.triton_status import States, read_states
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 

@@ -7,10 +7,10 @@ one, and the stage would be missing.
 from collections.abc import Callable
 
 from tools.errors import LifecycleError
+from tools.registry.activation import withdraw
 from tools.registry.candidate_folders import read_plan, weights_folder
 from tools.registry.candidates import abort
-from tools.registry.changes import withdraw
-from tools.registry.dry_run import check_version
+from tools.registry.version_check import check_version
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 
 

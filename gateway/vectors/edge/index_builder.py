@@ -2,7 +2,8 @@
 
 Qdrant Edge holds Python's interpreter lock while it builds a graph, so indexing inside the
 engine process would stop every search for minutes. The engine spools points to files, starts
-`python -m gateway.vectors.edge.build SPOOL TARGET`, keeps answering, and swaps the result in.
+`python -m gateway.vectors.edge.index_builder SPOOL TARGET`, keeps answering, and swaps the result
+in.
 """
 
 import ctypes
@@ -40,7 +41,7 @@ def write_chunk(spool: Path, number: int, points: Sequence[FacePoint]) -> None:
 def start_build(spool: Path, target: Path) -> subprocess.Popen[bytes]:
     """Start the process that turns the spool into the shard `target`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "gateway.vectors.edge.build", str(spool), str(target)],
+        [sys.executable, "-m", "gateway.vectors.edge.index_builder", str(spool), str(target)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd=_CHECKOUT,

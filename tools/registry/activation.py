@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from tools.errors import LifecycleError
 from tools.registry import candidate_folders
-from tools.registry.dry_run import Check
 from tools.registry.journal import Action, Entry, history
+from tools.registry.version_check import Check
 from tools.registry.version_store import VersionStore
 
 

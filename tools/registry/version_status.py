@@ -6,10 +6,10 @@ from typing import Literal
 
 from tools.errors import LifecycleError, WeightsError
 from tools.registry.candidate_folders import read_plan
-from tools.registry.dry_run import check_digest
 from tools.registry.journal import Action
 from tools.registry.repository import METADATA_FILE, VersionMetadata, read_version_metadata
-from tools.registry.triton_view import States, TritonState
+from tools.registry.triton_status import States, TritonState
+from tools.registry.version_check import check_digest
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 
