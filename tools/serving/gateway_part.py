@@ -1,5 +1,6 @@
 """The gateway process."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
-from gateway.settings import CHECKOUT, PREFIX, Settings
+from gateway.checkout import CHECKOUT, PREFIX
 from tools.serving.home import Home
+from tools.serving.http import fetch
 from tools.serving.ports import gateway_listener, triton_listeners
+from tools.serving.run_settings import RunSettings
 
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
@@ -22,7 +23,7 @@ _TAIL_BYTES: Final = 16 * 1024
 class GatewayPart:
     """The gateway of one home."""
 
-    settings: Settings
+    settings: RunSettings
     home: Home
     redis_url: str | None = None
     """Of the Redis that runs beside it; None leaves the variable as it is."""
@@ -38,11 +39,6 @@ class GatewayPart:
     def grace_seconds(self) -> float:
         """Requests in flight are answered first."""
         return self.settings.request_timeout_seconds + 5.0
-
-    @property
-    def url(self) -> str:
-        """Where clients on this machine find it."""
-        return f"http://{gateway_listener(self.settings).address}"
 
     def command(self) -> Sequence[str]:
         """Command line."""
@@ -63,14 +59,12 @@ class GatewayPart:
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers 200 on its readiness route."""
         del first  # it either answers in time or ends
+        address = gateway_listener(self.settings).address
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.get(f"{self.url}/api/health/ready") as response,
-            ):
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
+            status, _ = await asyncio.to_thread(fetch, address, "/api/health/ready")
+        except OSError:
             return False
+        return status == 200
 
     def last_error(self) -> str:
         """Return the last line of its log, where a start that fails says why."""
@@ -88,7 +82,7 @@ class GatewayPart:
         """Nothing is left by a killed gateway."""
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
+def child_environment(settings: RunSettings) -> dict[str, str]:
     """Variables for a child that reads settings: absolute folders, this checkout importable."""
     folders = {
         PREFIX + "HOME": str(settings.home),

@@ -15,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from gateway.settings import CHECKOUT
+from gateway.checkout import CHECKOUT
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.triton_install import PYTHON, Installation
+from triton_python_backend.onnx_plan import PLANS_VARIABLE
 
 ONNX_BACKEND: Final = CHECKOUT / "triton_python_backend" / "onnxruntime" / "model.py"
 """The one in Python, for where none can be compiled."""
@@ -97,6 +98,7 @@ def environment(
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONUNBUFFERED": "1",
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(max_image_pixels),
+        PLANS_VARIABLE: str(home.trials / "plans"),
         **_KEEP_MEMORY,
         **dict.fromkeys(_ONE_THREAD, "1"),
     }
