@@ -12,15 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gateway.collections.base import Stores, home_of, new_id
-from gateway.collections.clustering import Labels
 from gateway.errors import ConflictError
 from gateway.records.types import ClusterRun, CollectionRecord
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import UnknownVectorCollectionError, Vector
+
+if TYPE_CHECKING:
+    from gateway.collections.clustering import Labels
 
 _PAGE = 1000
 log = logging.getLogger(__name__)
@@ -119,7 +122,7 @@ class Clusters:
             pass
         return ids, np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
-    async def _labels(self, run: ClusterRun, vectors: Vector, folder: Path) -> Labels:
+    async def _labels(self, run: ClusterRun, vectors: Vector, folder: Path) -> "Labels":
         source, target = folder / "vectors.npy", folder / "labels.npy"
         await asyncio.to_thread(np.save, source, vectors)
         process = await asyncio.create_subprocess_exec(
@@ -153,7 +156,7 @@ class Clusters:
 
 
 def name_groups(
-    ids: Sequence[str], labels: Labels, before: Mapping[str, str], *, collection_id: str
+    ids: Sequence[str], labels: "Labels", before: Mapping[str, str], *, collection_id: str
 ) -> dict[str, str]:
     """Give each group an id: that of the old group it shares most faces with, else a new one.
 

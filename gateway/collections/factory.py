@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
@@ -15,7 +16,9 @@ from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
-from gateway.vectors.qdrant import QdrantVectorStore
+
+if TYPE_CHECKING:
+    from gateway.vectors.qdrant import QdrantVectorStore
 
 _MEGABYTE = 1 << 20
 
@@ -47,8 +50,11 @@ async def open_edge(settings: Settings) -> EdgeVectorStore:
     )
 
 
-async def open_server(settings: Settings, url: str) -> QdrantVectorStore:
+async def open_server(settings: Settings, url: str) -> "QdrantVectorStore":
     """A Qdrant server; raises StorageUnavailableError where none answers."""
+    # its client takes 32 MB and half a second, which only who has a server needs
+    from gateway.vectors.qdrant import QdrantVectorStore
+
     key = settings.qdrant_api_key
     return await QdrantVectorStore.open(
         url,
