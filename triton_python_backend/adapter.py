@@ -4,7 +4,9 @@
 hands it in.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,25 @@ import numpy.typing as npt
 
 from triton_python_backend import contract
 from triton_python_backend.formats.header import InvalidImageError
+from triton_python_backend.lanes import Lanes
 from triton_python_backend.parameters import InvalidParameterError, read_look
 from triton_python_backend.slow_lane import SlowLane
 from triton_python_backend.stages import Arrays, Slow
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
+
+
+THREADS_PARAMETER = "threads"
+"""Parameter of a Python stage's `config.pbtxt`: requests that its process answers at a time."""
+
+
+def read_threads(config: str) -> int:
+    """Read how many threads a stage's configuration asks for; 1 where it says nothing.
+
+    config: as Triton gives it to `initialize`, JSON. Raises ValueError for what is no number.
+    """
+    parameter = json.loads(config).get("parameters", {}).get(THREADS_PARAMETER)
+    return 1 if parameter is None else int(parameter["string_value"])
 
 
 class Inputs(Mapping[str, npt.NDArray[Any]]):
@@ -51,6 +67,7 @@ class Adapter:
     """Answers each request of a batch on its own, so that a bad one spoils no other.
 
     Work that a stage calls slow goes to the slow lane: the requests behind it do not wait for it.
+    With several threads, requests are answered side by side by one process.
     """
 
     def __init__(
@@ -60,27 +77,42 @@ class Adapter:
         function: Callable[..., Arrays | Slow],
         *,
         reads_parameters: bool = False,
+        threads: int = 1,
     ) -> None:
         """Answer by a function.
 
         function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
+        threads: how many requests are answered at a time; 1: one, by the caller of `execute`.
         """
         self._pb_utils = pb_utils
         self._stage = stage
         self._function = function
         self._slow_lane = SlowLane()
+        self._lanes = Lanes(threads) if threads > 1 else None
         self._reads_parameters = reads_parameters
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One `InferenceResponse` per request, in order; None for one that is answered later."""
-        return [self._answer(request) for request in requests]
+        if self._lanes is None:
+            return [self._answer(request) for request in requests]
+        for request in requests:
+            self._lanes.take(partial(self._answer_beside, request))
+        return [None] * len(requests)
 
     def close(self) -> None:
-        """Finish what the slow lane has."""
+        """Finish what the threads and the slow lane have."""
+        if self._lanes is not None:
+            self._lanes.close()
         self._slow_lane.close()
 
     def _answer(self, request: Any) -> Any | None:
         return self._respond(request, lambda: self._run(request))
+
+    def _answer_beside(self, request: Any) -> None:
+        """Answer after `execute` has returned, unless the slow lane does."""
+        response = self._answer(request)
+        if response is not None:
+            self._send(request.get_response_sender(), response)
 
     def _run(self, request: Any) -> Arrays | Slow:
         asked = [read_look(request.parameters())] if self._reads_parameters else []
@@ -116,16 +148,16 @@ class Adapter:
         sender = request.get_response_sender()
 
         def answer() -> None:
-            sender.send(
-                self._respond(request, slow.work),
-                flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-            )
+            self._send(sender, self._respond(request, slow.work))
 
         if self._slow_lane.take(answer):
             return None
         return self._refuse(
             "too many images that are slow to decode are waiting", pb_utils.TritonError.UNAVAILABLE
         )
+
+    def _send(self, sender: Any, response: Any) -> None:
+        sender.send(response, flags=self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     @staticmethod
     def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:
