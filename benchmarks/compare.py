@@ -167,13 +167,13 @@ class Library:
     def latency(self, count: int) -> float:
         """Median seconds of a photo, in the faster of the two kinds of process."""
         kinds = (self._wide, self._narrow[0])
-        return min(statistics.median(_ask([one], count)[0]["seconds"]) for one in kinds)
+        return min(float(statistics.median(_ask([one], count)[0]["seconds"])) for one in kinds)
 
     def throughput(self, seconds: float) -> float:
         """Photos per second with a process on every core, each photo counted at its own speed."""
         one = statistics.median(_ask(self._narrow, 3)[0]["seconds"])
         answers = _ask(self._narrow, max(round(seconds / one), 1))
-        return sum(len(each["seconds"]) / sum(each["seconds"]) for each in answers)
+        return float(sum(len(each["seconds"]) / sum(each["seconds"]) for each in answers))
 
     def answer(self) -> Answer:
         """What it finds in the photo."""

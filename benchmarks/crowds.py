@@ -106,7 +106,7 @@ _JSON: Final = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
 def _ask(url: str, picture: bytes, detail: str) -> tuple[dict[str, Any], float]:
     started = time.monotonic()
-    query = {"detail": detail, "max_faces": 512}
+    query: dict[str, str | int] = {"detail": detail, "max_faces": 512}
     answer = requests.post(
         f"{url}/api/ml/detect",
         params=query,

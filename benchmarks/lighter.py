@@ -115,7 +115,8 @@ def measure(exact: Path, light: Path, *, rounds: int) -> list[Row]:
 def machine() -> dict[str, Any]:
     """Processor, what of it 8-bit networks use, and versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    entries = dict(itertools.takewhile(bool, (_entry(line) for line in lines)))
+    first = itertools.takewhile(lambda line: ":" in line, lines)
+    entries = dict(_entry(line) for line in first)
     flags = set(entries.get("flags", "").split())
     return {
         "processor": entries.get("model name", platform.processor()),
@@ -125,9 +126,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _entry(line: str) -> tuple[str, str] | tuple[()]:
-    name, found, value = line.partition(":")
-    return (name.strip(), value.strip()) if found else ()
+def _entry(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:

@@ -50,8 +50,12 @@ def main(
         found = {photo.name: measure(urls, photo, rounds, seconds) for photo in photos}
     load = [round(value, 1) for value in os.getloadavg()]
     settings = {"rounds": rounds, "seconds": seconds, "callers": _CALLERS}
-    report = {"machine": machine() | {"threads": os.cpu_count()}, "settings": settings}
-    report |= {"load_average_at_the_end": load, "photos": found}
+    report = {
+        "machine": machine() | {"threads": os.cpu_count()},
+        "settings": settings,
+        "load_average_at_the_end": load,
+        "photos": found,
+    }
     out.write_text(json.dumps(report, indent=2) + "\n")
     table = Table("photo", "networks", "photos a second", "beside float")
     for photo, kinds_of in found.items():

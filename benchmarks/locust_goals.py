@@ -1,6 +1,7 @@
 """Goals of a Locust run: where one is missed, Locust ends with status 3 and says which."""
 
 import logging
+from argparse import Namespace
 
 from locust import events
 from locust.argument_parser import LocustArgumentParser
@@ -24,7 +25,7 @@ def add_goals(parser: LocustArgumentParser) -> None:
 
 def missed(environment: Environment) -> list[str]:
     """List the goals that the run has missed, in words."""
-    options, total = environment.parsed_options, environment.stats.total
+    options, total = _options(environment), environment.stats.total
     found = []
     for name, share in _PERCENTILES.items():
         most = getattr(options, f"max_{name}")
@@ -46,6 +47,13 @@ def check_goals(environment: Environment, **_: object) -> None:
         log.error("goal missed: %s", goal)
     if found:
         environment.process_exit_code = STATUS
-    elif environment.parsed_options.max_errors is not None:
+    elif _options(environment).max_errors is not None:
         # so many may fail
         environment.process_exit_code = 0
+
+
+def _options(environment: Environment) -> Namespace:
+    if environment.parsed_options is None:
+        raise RuntimeError("Locust has not parsed its command line")
+    options: Namespace = environment.parsed_options
+    return options

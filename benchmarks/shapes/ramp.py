@@ -3,6 +3,8 @@
 From one user to `-u` in steps, over `-t`: where latency begins to climb lies the capacity.
 """
 
+from typing import Any
+
 from locust import LoadTestShape
 
 _STEPS = 10
@@ -15,7 +17,7 @@ class Ramp(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Give users and users started a second; None ends the run."""
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner and self.runner.environment.parsed_options
         if self.get_run_time() > options.run_time:
             return None
         step = int(self.get_run_time() / options.run_time * _STEPS) + 1

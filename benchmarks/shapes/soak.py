@@ -4,6 +4,7 @@ Between a half of `-u` and all of them, up and down twice an hour: does memory g
 """
 
 import math
+from typing import Any
 
 from locust import LoadTestShape
 
@@ -17,7 +18,7 @@ class Soak(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Give users and users started a second; None ends the run."""
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner and self.runner.environment.parsed_options
         now = self.get_run_time()
         if now > options.run_time:
             return None

@@ -4,6 +4,8 @@ An eighth of `-u`, in the middle third of `-t` all of them: what is refused then
 is quiet again.
 """
 
+from typing import Any
+
 from locust import LoadTestShape
 
 _QUIET = 8
@@ -16,7 +18,7 @@ class Spike(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Give users and users started a second; None ends the run."""
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner and self.runner.environment.parsed_options
         part = self.get_run_time() / options.run_time
         if part > 1:
             return None

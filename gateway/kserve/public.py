@@ -31,11 +31,6 @@ class PublicModel:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    @property
-    def takes_image(self) -> bool:
-        """Whether it takes an encoded image."""
-        return any(tensor.name == contract.IMAGE for tensor in self.inputs)
-
 
 def public_models(*, scored: bool) -> tuple[PublicModel, ...]:
     """List the models; `scored` False leaves out all that computes or shows scores."""

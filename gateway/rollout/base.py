@@ -3,7 +3,6 @@
 from typing import Protocol
 
 from gateway.deadline import Deadline
-from gateway.errors import InferenceUnavailableError
 from gateway.rollout.plan import Candidate
 from gateway.types import Analysis, Need
 from triton_python_backend.contract import DEFAULT_LOOK, Look
@@ -31,26 +30,3 @@ class CandidateInference(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks."""
-
-
-class NothingTried:
-    """A `CandidateInference` where there is no way to try a version."""
-
-    async def candidate(self, *, deadline: Deadline) -> Candidate | None:
-        """Nothing."""
-        return None
-
-    async def analyse(
-        self,
-        candidate: Candidate,
-        image: bytes,
-        *,
-        need: Need,
-        deadline: Deadline,
-        look: Look = DEFAULT_LOOK,
-    ) -> Analysis:
-        """Refuse."""
-        raise InferenceUnavailableError("no version is being tried")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""

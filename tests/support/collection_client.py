@@ -31,7 +31,7 @@ async def call(
     async with client.request(method, path, **sent) as response:
         answer = await response.json(content_type=None)
         assert response.status == status, answer
-        return answer
+        return dict(answer)
 
 
 async def make(client: aiohttp.ClientSession, name: str = "people", **fields: Any) -> str:
@@ -42,7 +42,7 @@ async def make(client: aiohttp.ClientSession, name: str = "people", **fields: An
 async def enrol(
     client: aiohttp.ClientSession, at: str, seed: int, subject: str | None, **more: str
 ) -> dict[str, Any]:
-    fields = {"image": photo(seed=seed), **more}
+    fields: dict[str, bytes | str] = {"image": photo(seed=seed), **more}
     if subject is not None:
         fields["subject"] = subject
     return await call(client, "POST", f"{at}/faces", status=201, data=form(**fields))

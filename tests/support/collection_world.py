@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await records.close()
 
 
-async def make(world: World, **settings) -> CollectionRecord:
+async def make(world: World, **settings: Any) -> CollectionRecord:
     return await world.service.create(CALLER, "people", CollectionSettings(**settings))
 
 

@@ -3,22 +3,23 @@
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from gateway.deadline import Deadline
-from gateway.errors import AurumError
+from gateway.errors import AurumError, InferenceUnavailableError
 from gateway.rollout.plan import Candidate, Plan
-from gateway.types import Analysis, Need, Weights
+from gateway.types import Analysis, Face, Need, Weights
 from tests.support.fake_inference import FakeInference
 from triton_python_backend.contract import DEFAULT_LOOK, Look
 
 TRIED = format(0xABC, "016x")
 
 
-def plan(**changes) -> Plan:
+def plan(**changes: Any) -> Plan:
     """A canary of the embedding that answers all requests, unless told otherwise."""
-    fields = {
+    fields: dict[str, Any] = {
         "trial": "t1",
         "stage": "face_embedding",
         "version": 7,
@@ -29,7 +30,7 @@ def plan(**changes) -> Plan:
     return Plan(**(fields | changes))
 
 
-def candidate(*, identifier: str = TRIED, rates: bool = True, **changes) -> Candidate:
+def candidate(*, identifier: str = TRIED, rates: bool = True, **changes: Any) -> Candidate:
     chosen = plan(**changes)
     return Candidate(chosen, Weights(identifier, str(chosen.version)), rates)
 
@@ -79,13 +80,37 @@ class FakeCandidate:
             self.ended.append(time.monotonic())
         faces = tuple(_moved(face) for face in analysis.faces)
         stage = candidate.plan.stage.removeprefix("face_")
-        return replace(analysis, faces=faces, **{stage: candidate.weights})
+        weights: dict[str, Any] = {stage: candidate.weights}
+        return replace(analysis, faces=faces, **weights)
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
 
-def _moved(face):
+class NothingTried:
+    """A `CandidateInference` where there is no way to try a version."""
+
+    async def candidate(self, *, deadline: Deadline) -> Candidate | None:
+        """Nothing."""
+        return None
+
+    async def analyse(
+        self,
+        candidate: Candidate,
+        image: bytes,
+        *,
+        need: Need,
+        deadline: Deadline,
+        look: Look = DEFAULT_LOOK,
+    ) -> Analysis:
+        """Refuse."""
+        raise InferenceUnavailableError("no version is being tried")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _moved(face: Face) -> Face:
     # half a rating more, and an embedding at a cosine of 0.6
     embedding = face.embedding
     if embedding is not None:

@@ -8,6 +8,7 @@ has the box [10 k, 0, 10 k + 100 - k, 100 - k], the embedding e_(seed + k) and t
 import asyncio
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,12 @@ GOOD = Quality(size=100, sharpness=0.7, brightness=0.5, yaw=0, pitch=0, roll=0)
 
 
 def photo(
-    *, faces: int = 1, seed: int = 0, size: tuple[int, int] = (200, 120), kind: str = "PNG", **save
+    *,
+    faces: int = 1,
+    seed: int = 0,
+    size: tuple[int, int] = (200, 120),
+    kind: str = "PNG",
+    **save: Any,
 ) -> bytes:
     """Encode an image that the fake understands; lossless kinds only."""
     image = Image.new("RGB", size, (50, 60, 70))
@@ -106,7 +112,8 @@ class FakeInference:
 
     def _analysis(self, image: bytes, need: Need, look: Look) -> Analysis:
         try:
-            faces, seed, _ = Image.open(io.BytesIO(image)).convert("RGB").getpixel((0, 0))
+            pixel: Any = Image.open(io.BytesIO(image)).convert("RGB").getpixel((0, 0))
+            faces, seed, _ = pixel
         except (OSError, SyntaxError) as error:
             raise InvalidImageError(f"the image cannot be decoded: {error}") from error
         space = self.spaces.pop(0) if self.spaces else self.space

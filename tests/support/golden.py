@@ -5,17 +5,18 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import pytest
 
 from tests.support import photos
 from tools.importing.network import load_network
-from tools.importing.prepared import Prepared
 from tools.importing.stages import arcface, scrfd
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import DETECTION
 from triton_python_backend.decoding import Picture, Pixels, decode
 from triton_python_backend.preprocess import make_closeup, make_frame
@@ -31,11 +32,11 @@ _TIMEOUT_SECONDS = 300
 class Faces:
     """Faces of one canvas, in its pixels; crops and embeddings only from the reference."""
 
-    boxes: np.ndarray
-    landmarks: np.ndarray
-    confidence: np.ndarray
-    crops: np.ndarray | None = None
-    embeddings: np.ndarray | None = None
+    boxes: npt.NDArray[Any]
+    landmarks: npt.NDArray[Any]
+    confidence: npt.NDArray[Any]
+    crops: npt.NDArray[Any] | None = None
+    embeddings: npt.NDArray[Any] | None = None
 
 
 class Detector:
@@ -44,7 +45,7 @@ class Detector:
     def __init__(self, prepared: Prepared) -> None:
         self._session = session(prepared)
 
-    def __call__(self, canvases: np.ndarray) -> list[Faces]:
+    def __call__(self, canvases: npt.NDArray[Any]) -> list[Faces]:
         names = [tensor.name for tensor in DETECTION.outputs[:3]]
         rows = zip(*self._session.run(names, {"CANVAS": canvases}), strict=True)
         return [
@@ -88,7 +89,7 @@ def require(find: Callable[[], Found]) -> Found:
         raise
 
 
-def make_all_canvases() -> dict[str, np.ndarray]:
+def make_all_canvases() -> dict[str, npt.NDArray[Any]]:
     """Canvases of both sizes: a group photo, the portrait and padded photos in the wild."""
     interpreter()
     found = {}
@@ -101,7 +102,7 @@ def make_all_canvases() -> dict[str, np.ndarray]:
         pixels = decode(data)
         height, width = (size // 2 for size in pixels.shape[:2])
         padded = cv2.copyMakeBorder(pixels, height, height, width, width, cv2.BORDER_CONSTANT)
-        found[f"wild{number}-frame"] = frame(padded)
+        found[f"wild{number}-frame"] = frame(np.asarray(padded, np.uint8))
         found[f"wild{number}-closeup"] = square(make_closeup(Picture.whole(pixels))[0], 320)
     found["nothing-frame"] = np.zeros((640, 640, 3), np.uint8)
     return found
@@ -136,11 +137,13 @@ def square(canvas: Pixels, edge: int) -> Pixels:
     return np.pad(canvas, ((0, edge - height), (0, edge - width), (0, 0)))
 
 
-def ask_insightface(canvases: dict[str, np.ndarray], folder: Path) -> dict[tuple[str, str], Faces]:
+def ask_insightface(
+    canvases: dict[str, npt.NDArray[Any]], folder: Path
+) -> dict[tuple[str, str], Faces]:
     """Faces by detector and canvas, as insightface finds them."""
     models = photos.models_folder()
     np.savez(folder / "canvases.npz", **canvases)
-    command = [
+    command: list[str | Path] = [
         *(interpreter(), SCRIPT, folder / "canvases.npz"),
         *(models / f"{EMBEDDER}.onnx", folder / "answers.npz"),
         *(f"{name}={models / name}.onnx" for name in DETECTORS),

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from triton_python_backend import contract
@@ -53,7 +55,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    async def RepositoryIndex(self, request, context):  # noqa: N802 - named by gRPC
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
         answer = service_pb2.RepositoryIndexResponse()
         for stage in contract.STAGES:
             for version in self._script.versions.get(stage.name, {"1": 0}):
@@ -61,7 +63,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         answer.models.add(name="something_else", version="7", state="READY")
         return answer
 
-    async def ModelInfer(self, request, context):  # noqa: N802 - named by gRPC
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
         script = self._script
         outputs = tuple(output.name for output in request.outputs)
         script.calls.append((request.model_name, request.model_version, outputs))
@@ -94,7 +96,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
                 answer.raw_output_contents.append(array.tobytes())
         return answer
 
-    def _value(self, request, tensor: contract.Tensor) -> np.ndarray:
+    def _value(self, request: Any, tensor: contract.Tensor) -> npt.NDArray[Any]:
         """One row of ones, or the id where the output is one."""
         for stage, output in contract.ID_OUTPUT.items():
             if tensor.name == output:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -25,7 +26,7 @@ class Script:
     answer: bytes = b'{"model_name":"m","model_version":"1","outputs":[]}'
     head_bytes: int | None = None
     paths: list[str] = field(default_factory=list)
-    infers: list[tuple[dict, bytes]] = field(default_factory=list)
+    infers: list[tuple[dict[str, Any], bytes]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     finished: int = 0
@@ -48,7 +49,8 @@ async def _answer(script: Script, request: web.Request) -> web.StreamResponse:
     script.finished += 1
     if script.drop:
         script.drop -= 1
-        request.transport.close()
+        if request.transport is not None:
+            request.transport.close()
         return web.Response()
     if script.failures:
         status, text = script.failures.pop(0)

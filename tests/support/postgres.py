@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _START_SECONDS = 60
@@ -37,7 +38,7 @@ def private_postgres() -> Iterator[str]:
         raise FileNotFoundError(message)
     # a socket's path may have 107 characters: not below pytest's own folder
     folder = Path(tempfile.mkdtemp(prefix="aurum-pg-", dir="/tmp"))
-    identity: dict[str, int] = {}
+    identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)

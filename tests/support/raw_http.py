@@ -39,12 +39,12 @@ class Answer:
     @property
     def code(self) -> str:
         """Code of the problem."""
-        return orjson.loads(self.body)["code"]
+        return str(orjson.loads(self.body)["code"])
 
     @property
     def detail(self) -> str:
         """Text of the problem."""
-        return orjson.loads(self.body)["detail"]
+        return str(orjson.loads(self.body)["detail"])
 
 
 async def connect(client: ClientSession) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -129,4 +129,4 @@ def refused(answer: Answer, code: str = "invalid_request") -> str:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["X-Request-ID"] == problem["request_id"]
     assert (problem["code"], problem["status"]) == (code, answer.status)
-    return problem["detail"]
+    return str(problem["detail"])

@@ -23,7 +23,8 @@ _NAMES = {"subject", "display_name", "external_id", "q"}
 def _portrait() -> bytes:
     """Encode the portrait with the mark of one face, which the fake engine reads."""
     image = Image.open(FILE).convert("RGB")
-    image.putpixel((0, 0), Image.open(io.BytesIO(photo(faces=1))).getpixel((0, 0)))
+    mark: Any = Image.open(io.BytesIO(photo(faces=1))).getpixel((0, 0))
+    image.putpixel((0, 0), mark)
     target = io.BytesIO()
     image.save(target, "PNG")
     return target.getvalue()
@@ -34,11 +35,13 @@ PACKED = base64.b64encode(PORTRAIT).decode()
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: Any) -> None:
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: Any
+) -> None:
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
-    body = case.body if isinstance(case.body, dict) else {}
-    query = case.query if isinstance(case.query, dict) else {}
+    body: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
+    query: dict[str, Any] = case.query if isinstance(case.query, dict) else {}
     # what is not seen in a name is refused by Unicode's categories, of which no pattern knows
     for fields in (query, body, *(body.get("embeddings") or ())):
         for name in _NAMES & set(fields):

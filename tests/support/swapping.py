@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import requests
@@ -34,14 +36,16 @@ class Traffic:
     """
 
     served: Served
-    embeddings: dict[str, np.ndarray] = field(default_factory=dict)
+    embeddings: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     versions: dict[str, set[str]] = field(default_factory=dict)
-    answers: Counter = field(default_factory=Counter)
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_at: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, client: str, space: str, embedding: np.ndarray, version: str | None) -> None:
+    def note(
+        self, client: str, space: str, embedding: npt.NDArray[Any], version: str | None
+    ) -> None:
         """Hold an answer against the others of its space."""
         with self._lock:
             self.answers[client, space] += 1

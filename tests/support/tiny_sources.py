@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -15,6 +17,10 @@ _WIDTH = {"s": 1, "b": 4, "k": 10}
 _RING = ((0, 0), (0, 0), (1, 1), (1, 1))
 
 
+Sides = Sequence[tuple[str, Sequence[str | int | None]]]
+"""Names and sizes of the inputs or outputs."""
+
+
 class Graph:
     """Collects the nodes and constants of a network."""
 
@@ -22,20 +28,28 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def constant(self, name: str, values) -> str:
+    def constant(self, name: str, values: npt.ArrayLike) -> str:
         self.constants.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes) -> str:
+    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
         return output
 
-    def save(self, path: Path, inputs, outputs, *, opset: int = 11, metadata=None) -> Path:
-        infos = [
+    def save(
+        self,
+        path: Path,
+        inputs: Sides,
+        outputs: Sides,
+        *,
+        opset: int = 11,
+        metadata: dict[str, str] | None = None,
+    ) -> Path:
+        taken, given = (
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in side]
             for side in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "source", *infos, self.constants)
+        )
+        graph = helper.make_graph(self.nodes, "source", taken, given, self.constants)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6
         )
@@ -48,8 +62,8 @@ class Graph:
 def save_detector(
     path: Path,
     *,
-    distances: np.ndarray,
-    offsets: np.ndarray,
+    distances: npt.NDArray[Any],
+    offsets: npt.NDArray[Any],
     convolution: bool = False,
     sigmoid_first: bool = False,
     wide: bool = False,
@@ -89,7 +103,7 @@ def save_detector(
     return graph.save(path, image_size, outputs, opset=opset, metadata=metadata)
 
 
-def add_refiner(path: Path, *, weights: np.ndarray, own: float = 1.0) -> Path:
+def add_refiner(path: Path, *, weights: npt.NDArray[Any], own: float = 1.0) -> Path:
     """Give a saved detector a second network: landmarks times `own`, plus crop [4800] @ weights."""
     model, side = onnx.load(path), 40
     pixels = 3 * side * side
@@ -111,7 +125,8 @@ def add_refiner(path: Path, *, weights: np.ndarray, own: float = 1.0) -> Path:
             helper.make_node("Add", ["refiner.kept", "refiner.moves"], ["refined_points"]),
         ]
     )
-    for name, shape in (("faces", ["k", 3, side, side]), ("points", ["k", 10])):
+    sizes: Sides = (("faces", ["k", 3, side, side]), ("points", ["k", 10]))
+    for name, shape in sizes:
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     model.graph.output.append(
         helper.make_tensor_value_info("refined_points", TensorProto.FLOAT, ["k", 10])
@@ -123,7 +138,12 @@ def add_refiner(path: Path, *, weights: np.ndarray, own: float = 1.0) -> Path:
 
 
 def _head(
-    graph: Graph, cells: str, name: str, weights: np.ndarray, bias, sigmoid_first: bool | None
+    graph: Graph,
+    cells: str,
+    name: str,
+    weights: npt.NDArray[Any],
+    bias: Any,
+    sigmoid_first: bool | None,
 ) -> None:
     # None: no sigmoid; the width of a row is that of a score (1), box (4) or landmarks (10)
     width = _WIDTH[name[0]]
@@ -173,7 +193,12 @@ def save_embedder(
 
 
 def save_head(
-    path: Path, weights: np.ndarray, *, column: bool = True, metadata=None, batch: int | None = None
+    path: Path,
+    weights: npt.NDArray[Any],
+    *,
+    column: bool = True,
+    metadata: dict[str, str] | None = None,
+    batch: int | None = None,
 ) -> Path:
     """Save a head whose score is the embedding's product with `weights`, [N,1] or [N]."""
     graph = Graph()

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 import requests
 from onnx import TensorProto, helper, numpy_helper
@@ -40,7 +42,7 @@ class Seen:
 
     stage: str
     answers: list[Answered] = field(default_factory=list)
-    first: dict[str, tuple[str, np.ndarray, list[float]]] = field(default_factory=dict)
+    first: dict[str, tuple[str, npt.NDArray[Any], list[float]]] = field(default_factory=dict)
     """Of each version's first answer: space, embedding, box."""
     wrong: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -129,7 +131,7 @@ def write_breaking_network(source: Path, target: Path) -> Path:
     model = onnx.load(source)
     graph = model.graph
     pixels, made = graph.input[0].name, graph.output[0].name
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "dark": np.array(_DARK, np.float32),
         "nan": np.array(np.nan, np.float32),
         "row": np.array([-1, 1], np.int64),

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import load_settings
+from tools.errors import CalibrationError
 from tools.evaluation.embeddings import Embedded, embed_photos
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import read_ratings
 from tools.importing.stages.head import SPACE_PROPERTY
 
-app = typer.Typer(no_args_is_help=True, help="Make scoring heads.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make scoring heads.")
 _FOLDS = 5
 _FEWEST = 20
 
@@ -82,8 +82,8 @@ def _usable(
 def _fit(vectors: Any, ratings: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
     try:
         # the extra `heads`; serving needs neither
-        from tools.training.scoring.head import Recipe, fit_regression, to_onnx
-        from tools.training.statistics import mean_absolute_error, pearson
+        from tools.evaluation.statistics import mean_absolute_error, pearson
+        from tools.heads.regression import Recipe, fit_regression, to_onnx
     except ImportError as error:
         message = "training needs scikit-learn: pip install scikit-learn"
         raise CalibrationError(message) from error

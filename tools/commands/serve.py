@@ -21,12 +21,6 @@ class What(StrEnum):
     TRITON = "triton"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (serve, up, down, status):
-        app.command()(command)
-
-
 def serve(what: Annotated[What, typer.Argument(help="All, or Triton only.")] = What.ALL) -> None:
     """Run in the foreground until Ctrl-C."""
     stack = Stack(_settings(), "triton" if what is What.TRITON else "all")

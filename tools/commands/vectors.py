@@ -21,7 +21,7 @@ from gateway.vectors.base import VectorCollection
 from tools.serving.home import resolve
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
-app = typer.Typer(no_args_is_help=True, help="Look after remembered faces.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look after remembered faces.")
 _PROGRESS_FILE = "vectors-move.json"
 _POLL_SECONDS = 1.0
 _UNDER_WAY_SECONDS = 600.0

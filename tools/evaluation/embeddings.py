@@ -10,7 +10,7 @@ import aiohttp
 import numpy as np
 import numpy.typing as npt
 
-from tools.evaluation.errors import CalibrationError
+from tools.errors import CalibrationError
 
 _AT_ONCE: Final = 4
 _TIMEOUT_SECONDS: Final = 120.0

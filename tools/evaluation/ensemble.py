@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from gateway.inference.triton import read_beyond, read_faces, read_rotation
 from gateway.types import Analysis, Weights
+from tools.errors import WeightsError
 from tools.importing.dry_run import Trial
-from tools.importing.errors import WeightsError
 from tools.registry.repository import MODEL_FILE, versions
 from triton_python_backend import contract, stages
 from triton_python_backend.asking import batched, read_canvases

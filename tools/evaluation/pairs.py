@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.evaluation.errors import CalibrationError
+from tools.errors import CalibrationError
 
 _PAIRS: Final = ("image_a", "image_b", "same")
 _RATINGS: Final = ("image", "rating")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 
 Photo = tuple[str, bytes]
 """Name and encoded bytes."""

@@ -20,9 +20,9 @@ from gateway.registry.reference import (
     Reference,
 )
 from gateway.types import Analysis, Face
+from tools.errors import WeightsError
 from tools.evaluation.ensemble import Ensemble
 from tools.evaluation.photos import Photo
-from tools.importing.errors import WeightsError
 from tools.registry.repository import place_beside
 from triton_python_backend import contract
 from triton_python_backend.formats.header import InvalidImageError

@@ -5,7 +5,6 @@ own repository it also writes sizes and digests into `models.json` and, given th
 the references that drift is told against.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,18 +12,11 @@ import typer
 from rich.console import Console
 
 from gateway.settings import CHECKOUT
-from tools.evaluation.photos import Photo
+from tools.evaluation.held_out import held_out
 from tools.evaluation.references import measure, write
 from tools.golden.answers import answer, record
 from tools.packs.manifest import MANIFEST, refresh_built_in
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
-from tools.training.detection.data import (
-    HELD_OUT_SCENES,
-    HELD_OUT_SHARE,
-    hash_share,
-    mebeauty_test_names,
-    read_images,
-)
 from triton_python_backend.contract import ONNX_STAGES
 
 SHIPPED = CHECKOUT / "model_repository"
@@ -63,17 +55,6 @@ def main(
             )
         for path in write(repository, references):
             out.print(str(path), markup=False)
-
-
-def held_out(data: Path) -> Iterator[Photo]:
-    """Photos on which the lite detector was not trained, see `tools.training.detection.data`."""
-    for tar in sorted(data.glob("*.tar")):
-        test = mebeauty_test_names(tar) if tar.stem.startswith("mebeauty") else frozenset()
-        share = HELD_OUT_SCENES if tar.stem.startswith("scenes") else HELD_OUT_SHARE
-        for name, image in read_images(tar):
-            chosen = "/".join(name.split("/")[-3:]) in test if test else hash_share(name) < share
-            if chosen:
-                yield name, image
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from tools.errors import WeightsError
 from tools.golden import inputs
 from tools.golden.answers import Answer, Expected, Floats, answer, expected
-from tools.importing.errors import WeightsError
 from triton_python_backend import contract
 
 SAME_COSINE: Final = 0.999

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 Arrays = Mapping[str, Array]

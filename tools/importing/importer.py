@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import Network, load_network
-from tools.importing.prepared import Prepared
 from tools.importing.stages import arcface, head, scrfd
 from tools.importing.stages.arcface import Normalisation
+from tools.registry.prepared import Prepared
 from tools.registry.repository import (
     SIDECAR_FILE,
     ModelCard,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import ConfigurationError
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order, Progress, import_weights
 from tools.registry.repository import ModelCard, versions
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING, Stage

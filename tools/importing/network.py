@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker
 
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.graph import fp16_storage
 
 MIN_OPSET: Final = 11

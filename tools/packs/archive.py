@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from tools.packs.errors import PackError
+from tools.errors import PackError
 from tools.packs.manifest import PackFile
 
 _CHUNK: Final = 1024 * 1024

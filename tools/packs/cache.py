@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from tools.errors import PackError
 from tools.packs.archive import extract
 from tools.packs.download import PATIENCE, Patience, Progress, download
-from tools.packs.errors import PackError
 from tools.packs.manifest import Pack
 
 _INDEX: Final = "files.json"

@@ -18,7 +18,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from tools.packs.errors import PackError
+from tools.errors import PackError
 
 Progress = Callable[[int, int | None], None]
 """Told bytes on the disk and bytes in all (None: not known)."""

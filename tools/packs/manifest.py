@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, model_validator
 
-from tools.packs.errors import PackError
+from tools.errors import PackError
 from triton_python_backend.contract import ONNX_STAGES
 
 BUILT_IN_VERSION: Final = 1

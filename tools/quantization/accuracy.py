@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from tools.evaluation.verification import OTHER_PERSON, accuracy_at_best
 from tools.importing.dry_run import Answers, Trial
 from tools.quantization.samples import Pixels, detect, views
-from tools.training.embedding.evaluate import OTHER_PERSON, accuracy_at_best
 from triton_python_backend import contract
 from triton_python_backend.geometry import overlaps
 

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from tools.errors import WeightsError
 from tools.golden.check import SAME_COSINE
 from tools.importing.dry_run import Array, Trial
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Lighter, Prepared
 from tools.importing.weights_id import make_id
 from tools.quantization import samples
 from tools.quantization.accuracy import (
@@ -23,6 +22,7 @@ from tools.quantization.accuracy import (
 from tools.quantization.fp16 import halve
 from tools.quantization.graphs import layers, load, properties, seal
 from tools.quantization.int8 import Judge, Quantised, Quantiser
+from tools.registry.prepared import Lighter, Prepared
 from triton_python_backend import contract
 from triton_python_backend.contract import format_id
 

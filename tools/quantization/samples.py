@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tools.errors import WeightsError
+from tools.evaluation.views import Recipe, make_batch
 from tools.golden import inputs
 from tools.importing.dry_run import Answers, Trial
-from tools.importing.errors import WeightsError
-from tools.training.embedding.views import Recipe, make_batch
 from triton_python_backend import contract, stages
 from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Picture

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from gateway.rollout.plan import Plan
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from tools.registry.repository import CONFIG_FILE
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, UNSCORED, candidate_of

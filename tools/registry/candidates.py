@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from gateway.rollout.plan import Plan
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders
 from tools.registry.changes import Change, go_to, journalled, opened
 from tools.registry.dry_run import Check
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action, Entry
 from tools.registry.repository import SIDECAR_FILE
 from tools.registry.version_store import VersionStore

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders
 from tools.registry.dry_run import Check
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action, Entry, history
 from tools.registry.version_store import VersionStore
 

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tools.importing.errors import WeightsError
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError, WeightsError
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
 from triton_python_backend.contract import ONNX_STAGES, Stage
 from triton_python_backend.onnx_session import OnnxSession

@@ -6,11 +6,11 @@ one, and the stage would be missing.
 
 from collections.abc import Callable
 
+from tools.errors import LifecycleError
 from tools.registry.candidate_folders import read_plan, weights_folder
 from tools.registry.candidates import abort
 from tools.registry.changes import withdraw
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.errors import LifecycleError
 from tools.registry.candidates import abort
 from tools.registry.changes import withdraw
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import end_trial, withdraw_broken
 from tools.registry.version_store import VersionStore
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.checkout import CHECKOUT
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from tools.registry.version_store import VersionStore
 
 _LONGEST_SECONDS: Final = 300.0

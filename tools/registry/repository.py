@@ -18,8 +18,8 @@ from typing import Final
 
 import orjson
 
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Lighter, Prepared
+from tools.errors import WeightsError
+from tools.registry.prepared import Lighter, Prepared
 from triton_python_backend.contract import format_id, parse_id
 
 MODEL_FILE: Final = "model.onnx"

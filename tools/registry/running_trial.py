@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from triton_python_backend.contract import CANDIDATE_PARAMETER, PIPELINE, candidate_of
 
 _PLAN: Final = re.compile(

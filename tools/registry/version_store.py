@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
 from tools.registry.journal import Journal
 from triton_python_backend.contract import ONNX_STAGES
 

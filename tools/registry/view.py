@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tools.importing.errors import WeightsError
+from tools.errors import LifecycleError, WeightsError
 from tools.registry.candidate_folders import read_plan
 from tools.registry.dry_run import check_digest
-from tools.registry.errors import LifecycleError
 from tools.registry.journal import Action
 from tools.registry.repository import SIDECAR_FILE, ModelCard, read_version_metadata
 from tools.registry.triton_view import States, TritonState

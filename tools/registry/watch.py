@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
+from tools.http import fetch
+from tools.listeners import Addresses, gateway_listener
 from tools.registry.remedies import put_right
 from tools.registry.running_trial import RunningTrial, read_running_trial
 from tools.registry.triton_view import States, read_states
 from tools.registry.version_store import STAGE_NAMES, VersionStore
-from tools.serving.http import fetch
-from tools.serving.ports import Addresses, gateway_listener
 from triton_python_backend.contract import candidate_of
 
 _EVERY_SECONDS: Final = 1.0

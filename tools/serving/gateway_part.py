@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.checkout import CHECKOUT, PREFIX
+from tools.http import fetch
+from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
-from tools.serving.http import fetch
-from tools.serving.ports import gateway_listener, triton_listeners
 from tools.serving.run_settings import RunSettings
 
 _START_SECONDS: Final = 60.0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
 from tools.serving.part import Part
-from tools.serving.ports import gateway_listener, triton_listeners
 from tools.serving.redis_part import RedisPart
 from tools.serving.run_settings import RunSettings
 from tools.serving.triton_install import Installation

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gateway.settings import Settings
+from tools.listeners import gateway_listener, triton_listeners
 from tools.serving import redis_part, triton_install
 from tools.serving.errors import ServingError
 from tools.serving.gateway_part import child_environment
 from tools.serving.home import Home, rotate_log
-from tools.serving.ports import check_free, gateway_listener, triton_listeners
+from tools.serving.ports import check_free
 from tools.serving.processes import clear_leftovers, record
 from tools.serving.proven import are_proven, note_proven
 from tools.serving.run_plan import Extent, RunPlan, address_of

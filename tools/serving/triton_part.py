@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tools.registry.errors import LifecycleError
+from tools.errors import LifecycleError
+from tools.listeners import triton_listeners
 from tools.registry.remedies import put_right
 from tools.registry.triton_view import read_index
 from tools.registry.version_store import VersionStore
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
-from tools.serving.ports import triton_listeners
 from tools.serving.processes import remove_shared_memory
 from tools.serving.run_settings import RunSettings
 from tools.serving.triton_install import Installation

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.importing.errors import WeightsError
+from tools.errors import LifecycleError, WeightsError
 from tools.importing.mirror import STARTER_HEAD, import_missing
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata, versions
 from tools.registry.version_store import VersionStore

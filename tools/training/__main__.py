@@ -77,9 +77,9 @@ def embedding(
     """Distils the embedding student, exports it and measures it."""
     import torch
 
+    from tools.evaluation.views import VIEW
     from tools.training.common import write_json
     from tools.training.embedding import train as training
-    from tools.training.embedding.crops import VIEW
     from tools.training.embedding.evaluate import measure_embedder
     from tools.training.embedding.student import Shape
 
@@ -152,7 +152,7 @@ def ship(
 ) -> None:
     """Makes trained networks the built-in ones, version 1 of this checkout's repository."""
     from gateway.settings import CHECKOUT
-    from tools.importing.errors import WeightsError
+    from tools.errors import WeightsError
     from tools.importing.importer import Order
     from tools.training import shipping
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order, import_weights
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard
 

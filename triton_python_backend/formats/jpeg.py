@@ -71,7 +71,6 @@ class _Frame:
     components: dict[int, _Component]
     mcus: int
     scan_blocks: int = 0
-    first_scan_end: int | None = None
     missing: dict[int, int] = field(default_factory=dict)
     """A bit for each coefficient that has not come in full precision, by component."""
 

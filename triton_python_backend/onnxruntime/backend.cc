@@ -2,7 +2,8 @@
 //
 // It means the same as `model.py` beside it, which serves where no compiler is at hand: what a
 // `config.pbtxt` asks for is read, checked and tried by `triton_python_backend.onnx_plan`, once,
-// when a version is loaded; this file runs the network. NVIDIA's container has a backend of its own.
+// when a version is loaded; this file runs the network. NVIDIA's container has a backend of its
+// own.
 
 #include <chrono>
 #include <cstring>
@@ -31,8 +32,8 @@ Array ReadInput(TRITONBACKEND_Request* request, const std::string& name) {
   const int64_t* shape;
   uint32_t dims, buffers;
   uint64_t bytes;
-  Check(TRITONBACKEND_InputProperties(
-      input, nullptr, &array.type, &shape, &dims, &bytes, &buffers));
+  Check(
+      TRITONBACKEND_InputProperties(input, nullptr, &array.type, &shape, &dims, &bytes, &buffers));
   array.shape.assign(shape, shape + dims);
   array.bytes = bytes;
   for (uint32_t index = 0; index < buffers; ++index) {
@@ -111,8 +112,7 @@ void Respond(TRITONBACKEND_Request* request, const Call& call) {
 
 uint64_t Now() {
   auto since = std::chrono::steady_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
 }
 
 std::string ReadConfig(TRITONBACKEND_Model* model) {

@@ -20,9 +20,9 @@ struct TRITONBACKEND_Response;
 struct TRITONBACKEND_Input;
 struct TRITONBACKEND_Output;
 
-enum { TRITON_INTERNAL = 1 };                                  // TRITONSERVER_Error_Code
-enum { TRITON_CPU = 0, TRITON_GPU = 2 };                       // TRITONSERVER_MemoryType
-enum { TRITON_RELEASE_ALL = 1, TRITON_COMPLETE_FINAL = 1 };    // flags
+enum { TRITON_INTERNAL = 1 };                                // TRITONSERVER_Error_Code
+enum { TRITON_CPU = 0, TRITON_GPU = 2 };                     // TRITONSERVER_MemoryType
+enum { TRITON_RELEASE_ALL = 1, TRITON_COMPLETE_FINAL = 1 };  // flags
 
 TRITONSERVER_Error* TRITONSERVER_ErrorNew(int code, const char* message);
 void TRITONSERVER_ErrorDelete(TRITONSERVER_Error* error);
@@ -62,8 +62,8 @@ TRITONSERVER_Error* TRITONBACKEND_InputBuffer(
 TRITONSERVER_Error* TRITONBACKEND_ResponseNew(
     TRITONBACKEND_Response** response, TRITONBACKEND_Request* request);
 TRITONSERVER_Error* TRITONBACKEND_ResponseOutput(
-    TRITONBACKEND_Response* response, TRITONBACKEND_Output** output, const char* name,
-    int datatype, const int64_t* shape, uint32_t dims);
+    TRITONBACKEND_Response* response, TRITONBACKEND_Output** output, const char* name, int datatype,
+    const int64_t* shape, uint32_t dims);
 TRITONSERVER_Error* TRITONBACKEND_OutputBuffer(
     TRITONBACKEND_Output* output, void** buffer, uint64_t bytes, int* memory_type,
     int64_t* memory_id);
@@ -119,18 +119,18 @@ enum Place {
 
 using GetErrorMessage = const char* (*)(const OrtStatus*);
 using CreateEnv = OrtStatus* (*)(int severity, const char* id, OrtEnv**);
-using CreateSession =
-    OrtStatus* (*)(const OrtEnv*, const char* path, const OrtSessionOptions*, OrtSession**);
-using Run = OrtStatus* (*)(
-    OrtSession*, const OrtRunOptions*, const char* const* input_names,
-    const OrtValue* const* inputs, size_t input_count, const char* const* output_names,
-    size_t output_count, OrtValue** outputs);
+using CreateSession = OrtStatus* (*)(const OrtEnv*, const char* path, const OrtSessionOptions*,
+                                     OrtSession**);
+using Run = OrtStatus* (*)(OrtSession*, const OrtRunOptions*, const char* const* input_names,
+                           const OrtValue* const* inputs, size_t input_count,
+                           const char* const* output_names, size_t output_count,
+                           OrtValue** outputs);
 using CreateSessionOptions = OrtStatus* (*)(OrtSessionOptions**);
 using SetOption = OrtStatus* (*)(OrtSessionOptions*, int);
 using SwitchOption = OrtStatus* (*)(OrtSessionOptions*);
-using CreateTensorWithData = OrtStatus* (*)(
-    const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape, size_t dims, int type,
-    OrtValue**);
+using CreateTensorWithData = OrtStatus* (*)(const OrtMemoryInfo*, void* data, size_t bytes,
+                                            const int64_t* shape, size_t dims, int type,
+                                            OrtValue**);
 using GetTensorMutableData = OrtStatus* (*)(OrtValue*, void**);
 using GetTensorTypeAndShape = OrtStatus* (*)(const OrtValue*, OrtTensorTypeAndShapeInfo**);
 using GetDimensionsCount = OrtStatus* (*)(const OrtTensorTypeAndShapeInfo*, size_t*);

@@ -249,8 +249,7 @@ class Network {
     size_t bytes = known.bytes;
     for (int64_t size : result.shape) bytes *= static_cast<size_t>(size);
     void* data = nullptr;
-    runtime.Check(
-        runtime.At<ort::GetTensorMutableData>(ort::kGetTensorMutableData)(value, &data));
+    runtime.Check(runtime.At<ort::GetTensorMutableData>(ort::kGetTensorMutableData)(value, &data));
     result.data.assign(static_cast<char*>(data), static_cast<char*>(data) + bytes);
     return result;
   }

@@ -63,7 +63,8 @@ class Pipe {
   int ends_[2];
 };
 
-// Run `onnx_plan` on a config and a version's folder; what it prints, or its complaint as an exception.
+// Run `onnx_plan` on a config and a version's folder; what it prints, or its complaint as an
+// exception.
 inline std::string AskForPlan(const std::string& config, const std::string& folder) {
   Pipe given, printed;
   // told before there is a reader: nothing can break then, but it has to fit
@@ -78,7 +79,8 @@ inline std::string AskForPlan(const std::string& config, const std::string& fold
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, given.read_end(), 0);
   posix_spawn_file_actions_adddup2(&actions, printed.write_end(), 1);
-  const char* command[] = {"python3", "-m", "triton_python_backend.onnx_plan", folder.c_str(), nullptr};
+  const char* command[] = {
+      "python3", "-m", "triton_python_backend.onnx_plan", folder.c_str(), nullptr};
   pid_t child;
   int failed = posix_spawnp(
       &child, command[0], &actions, nullptr, const_cast<char* const*>(command), environ);

@@ -19,10 +19,10 @@ struct Type {
   size_t bytes;
 };
 // TRITONSERVER_DataType, ONNXTensorElementDataType; the types that `onnx_session.py` allows
-constexpr Type kTypes[] = {{1, 9, 1},  {2, 2, 1},  {6, 3, 1},  {8, 6, 4},
+constexpr Type kTypes[] = {{1, 9, 1}, {2, 2, 1},   {6, 3, 1},  {8, 6, 4},
                            {9, 7, 8}, {10, 10, 2}, {11, 1, 4}, {12, 11, 8}};
 
-inline const Type& TypeOf(int code, int Type::*column) {
+inline const Type& TypeOf(int code, int Type::* column) {
   for (const Type& type : kTypes) {
     if (type.*column == code) return type;
   }

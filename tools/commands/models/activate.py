@@ -1,4 +1,4 @@
-"""`aurum models activate`, `rollback`, `remove`: which version serves."""
+"""`aurum models activate`, `rollback`: which version serves."""
 
 from typing import Annotated
 
@@ -7,7 +7,6 @@ import typer
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.trial import By, Canary, Shadow, terms_of, try_version
-from tools.commands.models.usage import refuse_if_needed
 from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
 from tools.registry import changes
 from tools.registry.changes import Change
@@ -15,12 +14,6 @@ from tools.registry.dry_run import check_version
 from tools.registry.version_store import stage_name
 
 Stage = Annotated[str, typer.Argument(help="detection, embedding or scoring.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (activate, rollback, remove):
-        app.command()(command)
 
 
 def activate(
@@ -63,15 +56,6 @@ def rollback(
         for change in done:
             _tell(context, change, wait)
         warn_of_foreign_head(context)
-
-
-def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
-    """Delete a version that is not in service and that no collection needs."""
-    with opened(repository) as context:
-        name = stage_name(stage)
-        refuse_if_needed(context.settings, context.version_store, name, version)
-        changes.remove(context.version_store, name, version)
-        context.out.print(f"{name} {version} is deleted")
 
 
 def _tell(context: Context, change: Change, wait: float) -> None:

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from gateway.registry.calibration import CALIBRATION_FILE, Calibration
 from tools.commands.models.common import Context, Repository, opened
+from tools.errors import CalibrationError
 from tools.evaluation.det_curve import draw_det
 from tools.evaluation.embeddings import Embedded, embed_photos
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import Pair, read_pairs
 from tools.evaluation.rates import measure_rates
 from tools.registry.repository import SIDECAR_FILE, place_beside
@@ -23,11 +23,6 @@ from triton_python_backend.contract import EMBEDDING_STAGE
 _SHOWN = (0.1, 0.01, 1e-3, 1e-4)
 STAGE = EMBEDDING_STAGE.name
 Url = Annotated[str | None, typer.Option(help="Gateway; else the one of AURUM_PORT.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(calibrate)
 
 
 def calibrate(

@@ -7,12 +7,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from tools.training.cards import render_card
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("card")(card)
+from tools.cards.render import render_card
 
 
 def card(

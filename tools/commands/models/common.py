@@ -11,10 +11,7 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.evaluation.errors import CalibrationError
-from tools.importing.errors import WeightsError
-from tools.packs.errors import PackError
-from tools.registry.errors import LifecycleError
+from tools.errors import CalibrationError, LifecycleError, PackError, WeightsError
 from tools.registry.version_store import VersionStore
 from tools.serving.home import resolve
 

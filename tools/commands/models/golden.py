@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.errors import LifecycleError, WeightsError
 from tools.golden.answers import answer
 from tools.golden.check import SAME_COSINE, check_golden, cosine
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
+from tools.registry.prepared import Prepared
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
 from tools.registry.version_store import VersionStore
 from tools.registry.view import card_of

@@ -19,11 +19,6 @@ from tools.registry.repository import ModelCard, space_of
 from tools.registry.version_store import STAGE_NAMES
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command("import")(import_command)
-
-
 def import_command(
     *,
     detection: Annotated[Path | None, typer.Option(help="SCRFD detector, ONNX.")] = None,

@@ -6,13 +6,8 @@ from typing import Annotated
 import typer
 
 from tools.commands.models.common import Repository, opened
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.serving.gpu_configs import VARIANTS, GpuConfigError, write_configs
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(optimise)
 
 
 def optimise(

@@ -21,12 +21,6 @@ from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING
 _ManifestOption = Annotated[Path | None, typer.Option(help="Another models.json.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command("list")(list_packs)
-    app.command()(pull)
-
-
 def list_packs(*, manifest: _ManifestOption = None) -> None:
     """Show the packs that can be pulled: networks, size, licence, and which are here."""
     with opened() as context:

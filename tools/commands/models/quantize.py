@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from tools.commands.models.common import Context
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
+from tools.errors import WeightsError
 from tools.quantization.quantize import Precision, Quantizer
+from tools.registry.prepared import Prepared
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, ModelCard, read_version_metadata
 from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, parse_id
 

@@ -12,11 +12,6 @@ from tools.evaluation.photos import sample
 from tools.evaluation.references import measure, write
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(reference)
-
-
 def reference(
     photos: Annotated[list[Path], typer.Argument(help="Folders or tar files of photos.")],
     *,

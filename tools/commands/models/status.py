@@ -8,19 +8,13 @@ from rich.table import Table
 
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.side_by_side import differences, headline, table_of
+from tools.errors import LifecycleError
 from tools.registry.candidate_folders import read_plan
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import read_trial
 from tools.registry.triton_view import read_settled
 from tools.registry.version_store import STAGE_NAMES, stage_name
 from tools.registry.view import VersionView, view
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (status, verify):
-        app.command()(command)
 
 
 def status(*, repository: Repository = None) -> None:

@@ -10,9 +10,9 @@ from gateway.rollout.plan import Plan
 from tools.commands.models.common import Context, Repository, opened
 from tools.commands.models.golden import check_before_service
 from tools.commands.models.waiting import Wait, tell_when_served, warn_of_foreign_head
+from tools.errors import LifecycleError
 from tools.registry import candidates
 from tools.registry.candidates import Terms
-from tools.registry.errors import LifecycleError
 from tools.registry.gateway_view import gateway_answers, read_trial
 from tools.registry.triton_view import read_states, wait_for
 from triton_python_backend.contract import PIPELINE, UNSCORED, candidate_of
@@ -29,12 +29,6 @@ By = Annotated[
 ]
 _POLL_SECONDS: Final = 0.1
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (promote, abort):
-        app.command()(command)
 
 
 def terms_of(canary: str | None, *, shadow: bool, by: Literal["request", "tenant"]) -> Terms | None:
@@ -90,7 +84,10 @@ def promote(*, repository: Repository = None, wait: Wait = 30.0) -> None:
 
 
 def abort(*, repository: Repository = None) -> None:
-    """End the trial: the version in service answers all requests, the other one stays as it was."""
+    """End the trial: the version in service answers all requests again.
+
+    The version on trial stays as it was.
+    """
     with opened(repository) as context:
         plan = candidates.abort(context.version_store)
         now = context.version_store.newest(plan.stage)

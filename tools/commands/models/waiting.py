@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from tools.commands.models.common import Context
+from tools.errors import LifecycleError
 from tools.registry.changes import withdraw
-from tools.registry.errors import LifecycleError
 from tools.registry.repository import SIDECAR_FILE
 from tools.registry.triton_view import read_states, wait_for
 from tools.registry.view import card_of

@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from tools.errors import WeightsError
 from tools.importing.dry_run import Trial, require_finite, require_shape
-from tools.importing.errors import WeightsError
 from tools.importing.graph.operators import BATCH, Parts, finish, make_batch_free, value
 from tools.importing.network import Network, describe, shape_of
-from tools.importing.prepared import Prepared
 from tools.importing.weights_id import make_id
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import EMBEDDING, HEAD, SCORE, SCORING, SPACE, format_id
 
 SPACE_PROPERTY: Final = "aurum.space"

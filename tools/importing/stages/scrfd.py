@@ -21,8 +21,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tools.errors import WeightsError
 from tools.importing.dry_run import Answers, Trial, noise, require_finite, require_shape
-from tools.importing.errors import WeightsError
 from tools.importing.graph.average_landmarks import AVERAGED, NEAR, PROPERTY, average_landmarks
 from tools.importing.graph.input import take_pixels
 from tools.importing.graph.join_heads import join_convolutions
@@ -36,8 +36,8 @@ from tools.importing.graph.refine_landmarks import (
     take_refiner,
 )
 from tools.importing.network import Network, describe
-from tools.importing.prepared import Prepared
 from tools.importing.weights_id import make_id
+from tools.registry.prepared import Prepared
 from triton_python_backend.contract import (
     BOXES,
     CANVAS,

@@ -6,11 +6,6 @@ plain and padded; a scene in which the teacher sees nothing even at a low thresh
 and serves as background and for false alarms.
 """
 
-import csv
-import io
-import tarfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +14,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tools.evaluation.held_out import (
+    HELD_OUT_SCENES,
+    HELD_OUT_SHARE,
+    hash_share,
+    mebeauty_test_names,
+    read_images,
+)
 from tools.training.detection.scrfd import ByteArray, Detections, FloatArray, RawDetector
 
 SOURCES = ("fairface_val_144px", "utkface_128px", "mebeauty_336px")
@@ -27,8 +29,6 @@ FACE_SIZE = 256  # the padded photo is letterboxed to this for the teacher
 SCENE_THRESHOLD = 0.15  # what the teacher sees in a scene is stored from here on
 FACE_FREE_BELOW = 0.35  # a scene whose best score stays below has no face
 SURE_ABOVE = 0.6  # at or above a face is a label, below it is neither face nor background
-HELD_OUT_SHARE = 0.05  # of FairFace and UTKFace, by hash of the file's name
-HELD_OUT_SCENES = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +86,10 @@ class Scene:
         return bool(np.all(self.seen.scores < FACE_FREE_BELOW))
 
 
-def read_images(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the images in a tar file, in its order."""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name.lower().endswith((".jpg", ".jpeg", ".png")):
-                handle = archive.extractfile(member)
-                if handle is not None:
-                    yield member.name, handle.read()
-
-
 def decode_image(data: bytes) -> ByteArray | None:
     """``[H,W,3]`` uint8 RGB, or None where the bytes are no image."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else np.ascontiguousarray(image[..., ::-1])
-
-
-def hash_share(name: str) -> float:
-    """Return a number in 0-1 that depends on the name alone."""
-    return (zlib.crc32(name.encode()) % 10_000) / 10_000
-
-
-def mebeauty_test_names(path: Path) -> frozenset[str]:
-    """File names of MEBeauty's test split, as ``sex/group/file``."""
-    with tarfile.open(path) as archive:
-        handle = archive.extractfile("mebeauty/test.csv")
-        if handle is None:
-            raise FileNotFoundError(f"{path}: mebeauty/test.csv")
-        rows = list(csv.DictReader(io.TextIOWrapper(handle, "utf-8")))
-    return frozenset("/".join(row["image"].split("/")[-3:]) for row in rows)
 
 
 def is_clean(found: Detections, shape: tuple[int, int]) -> int | None:

@@ -22,13 +22,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from tools.evaluation.views import CROP, VIEW
 from tools.training.common import progress
-
-CROP = 128
-"""Side of a cached crop, pixels."""
-
-VIEW = 112
-"""Side of the view the networks see, pixels."""
 
 MARGIN = (CROP - VIEW) // 2
 

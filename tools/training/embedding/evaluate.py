@@ -18,30 +18,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tools.training.embedding.crops import VIEW, embed, open_session
+from tools.evaluation.statistics import with_interval
+from tools.evaluation.verification import OTHER_PERSON, accuracy_at_best
+from tools.evaluation.views import VIEW, Recipe, make_batch
+from tools.training.embedding.crops import embed, open_session
 from tools.training.embedding.faces import Faces, load_faces
-from tools.training.embedding.views import Recipe, make_batch
-from tools.training.statistics import with_interval
 
 Floats = NDArray[np.float32]
 
-OTHER_PERSON = 0.5
-"""Teacher similarity below which two held-out faces count as two persons."""
-
 DUPLICATE = 0.9
 """Teacher similarity from which two photos count as one."""
-
-
-def accuracy_at_best(same: Floats, other: Floats) -> tuple[float, float]:
-    """Best accuracy of one threshold over as many pairs of each kind, and that threshold."""
-    scores = np.concatenate([same, other])
-    truth = np.concatenate([np.ones(len(same)), np.zeros(len(other))])
-    order = np.argsort(-scores)
-    found = np.cumsum(truth[order]) / len(same)
-    wrong = np.cumsum(1 - truth[order]) / len(other)
-    accuracy = (found + 1 - wrong) / 2
-    best = int(np.argmax(accuracy))
-    return float(accuracy[best]), float(scores[order][best])
 
 
 def hardest_others(teacher: Floats, photos: Sequence[dict[str, Any]]) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.evaluation.views import CROP
 from tools.training.common import progress
-from tools.training.embedding.crops import CROP, embed, merge_embeddings, open_session
+from tools.training.embedding.crops import embed, merge_embeddings, open_session
 from tools.training.embedding.faces import load_faces
 
 SEED = 31

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tools.evaluation.views import CROP, VIEW, Recipe
 from tools.training.embedding import jpeg
-from tools.training.embedding.crops import CROP, MARGIN, VIEW
-from tools.training.embedding.views import Recipe
+from tools.training.embedding.crops import MARGIN
 
 SHRUNK = (0.22, 0.7)  # shares of the side
 SIZES = 8  # that views of one batch are shrunk to

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tools.evaluation.views import VIEW, Recipe, make_batch
 from tools.training.common import (
     Budget,
     LearningCurve,
@@ -33,12 +34,11 @@ from tools.training.common import (
     save_checkpoint,
     seed_everything,
 )
-from tools.training.embedding.crops import VIEW, normalise
+from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import Faces, load_faces
 from tools.training.embedding.mixing import mixture
 from tools.training.embedding.on_device import DeviceViews
 from tools.training.embedding.student import Bottleneck, Shape, Student, export_student, role
-from tools.training.embedding.views import Recipe, make_batch
 from tools.training.embedding.warm_start import read_student
 from tools.training.muon import Muon
 from tools.training.net2net import grow

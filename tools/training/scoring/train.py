@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from tools.evaluation.statistics import regression_report
+from tools.heads.regression import Recipe, fit_head, fit_regression, to_onnx
 from tools.training.common import log, write_json
 from tools.training.embedding.crops import embed, open_session
-from tools.training.scoring.head import Recipe, fit_head, fit_regression, to_onnx
-from tools.training.statistics import regression_report
 
 __all__ = ["fit_head", "rated_faces", "train"]
 

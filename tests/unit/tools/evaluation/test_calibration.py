@@ -9,8 +9,8 @@ from gateway.errors import InvalidRequestError
 from gateway.registry.calibration import Calibration, Calibrations, read_calibration
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import form, serving
+from tools.errors import CalibrationError
 from tools.evaluation.det_curve import draw_det
-from tools.evaluation.errors import CalibrationError
 from tools.evaluation.pairs import read_pairs, read_ratings
 from tools.evaluation.rates import measure_rates
 

@@ -22,10 +22,10 @@ from gateway.settings import CHECKOUT
 from tests.support import photos
 from tests.support.serving import add_shipped_weights, copy_repository
 from tools.__main__ import app
+from tools.errors import WeightsError
 from tools.evaluation.photos import sample
 from tools.evaluation.references import histogram, measure
 from tools.golden.__main__ import held_out
-from tools.importing.errors import WeightsError
 from triton_python_backend.contract import ONNX_STAGES
 
 TENTHS = (0.1,) * 10

@@ -11,10 +11,10 @@ from tests.support import photos, tiny_sources
 from tests.support.serving import copy_repository, free_ports
 from tests.support.swapping import write_other_network
 from tools.__main__ import app
+from tools.errors import WeightsError
 from tools.golden import check, inputs
 from tools.golden.answers import EXPECTED, answer, expected, record
 from tools.golden.check import check_golden, cosine
-from tools.importing.errors import WeightsError
 from tools.importing.network import load_network
 from tools.importing.stages import arcface, scrfd
 

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order, import_weights
-from tools.importing.prepared import Prepared
+from tools.registry.prepared import Prepared
 from tools.registry.repository import versions
 from triton_python_backend.contract import ONNX_STAGES
 

@@ -2,7 +2,7 @@ import onnx
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import load_network
 
 

@@ -14,10 +14,10 @@ from tests.support import photos
 from tests.support.pack_server import PackServer, pack_server
 from tests.support.serving import free_ports
 from tools.__main__ import app
+from tools.errors import PackError
 from tools.packs import download
 from tools.packs.cache import Cache
 from tools.packs.download import Patience
-from tools.packs.errors import PackError
 from tools.packs.manifest import (
     MANIFEST,
     Manifest,

@@ -13,12 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.settings import CHECKOUT
 from tests.support.onnx_files import HALVES, large_weights
+from tools.errors import WeightsError
 from tools.golden import inputs
 from tools.importing.dry_run import Trial
-from tools.importing.errors import WeightsError
 from tools.importing.graph import fp16_storage
 from tools.importing.network import MAX_IR_VERSION, load_network
-from tools.importing.prepared import Prepared
 from tools.importing.stages.arcface import prepare
 from tools.quantization import quantize, samples
 from tools.quantization.accuracy import (
@@ -32,6 +31,7 @@ from tools.quantization.fp16 import halve
 from tools.quantization.graphs import first_and_last, layers, load, properties, seal, surgery
 from tools.quantization.int8 import Quantiser
 from tools.quantization.quantize import Quantizer
+from tools.registry.prepared import Prepared
 from triton_python_backend import contract
 
 BUILT_IN = CHECKOUT / "model_repository"

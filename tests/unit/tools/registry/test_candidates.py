@@ -10,10 +10,10 @@ from tritonclient.grpc import model_config_pb2
 
 from gateway.settings import CHECKOUT, Settings
 from tools.commands.models.trial import terms_of
+from tools.errors import LifecycleError
 from tools.registry import candidate_folders, candidates, changes
 from tools.registry import watch as watching
 from tools.registry.candidates import Terms
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import end_trial, withdraw_broken
 from tools.registry.journal import Action
 from tools.registry.triton_view import TritonState

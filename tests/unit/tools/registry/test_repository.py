@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.importing.errors import WeightsError
-from tools.importing.prepared import Prepared
+from tools.errors import WeightsError
+from tools.registry.prepared import Prepared
 from tools.registry.repository import (
     ModelCard,
     Source,

@@ -8,12 +8,12 @@ import pytest
 
 from gateway.settings import CHECKOUT, Settings
 from tests.support import tiny_sources
+from tools.errors import LifecycleError
 from tools.importing.importer import Order, import_weights
 from tools.registry import changes
 from tools.registry import version_store as shelves
 from tools.registry import watch as watching
 from tools.registry.dry_run import check_version
-from tools.registry.errors import LifecycleError
 from tools.registry.guard import withdraw_broken
 from tools.registry.journal import Action, Entry, Journal, history
 from tools.registry.triton_view import TritonState

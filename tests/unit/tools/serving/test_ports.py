@@ -1,9 +1,9 @@
 import pytest
 
 from gateway.settings import Settings
+from tools.listeners import triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
-from tools.serving.ports import triton_listeners
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "localhost"])

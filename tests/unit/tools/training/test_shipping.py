@@ -9,7 +9,7 @@ from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.importer import Order
 from tools.registry.repository import MODEL_FILE, SIDECAR_FILE, read_version_metadata
 from tools.serving.weights import check_digests

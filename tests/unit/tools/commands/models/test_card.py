@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
+from tools.cards.render import render_card
 from tools.commands.models import app
 from tools.registry.repository import SIDECAR_FILE, read_version_metadata
-from tools.training.cards import render_card
 from triton_python_backend.contract import ONNX_STAGES
 
 CARDS = CHECKOUT / "docs" / "models"

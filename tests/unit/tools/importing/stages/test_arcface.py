@@ -5,7 +5,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import load_network
 from tools.importing.stages import arcface
 from tools.importing.stages.arcface import Normalisation

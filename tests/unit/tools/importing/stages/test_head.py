@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 
 from tests.support import tiny_sources
-from tools.importing.errors import WeightsError
+from tools.errors import WeightsError
 from tools.importing.network import load_network
 from tools.importing.stages import head
 

@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from tests.support.detections import detections
+from tools.evaluation.held_out import hash_share
 from tools.training.detection.compose import Canvas, Composer
-from tools.training.detection.data import (
-    FacePhotos,
-    Scene,
-    hash_share,
-    is_clean,
-    load_scenes,
-    save_scenes,
-)
+from tools.training.detection.data import FacePhotos, Scene, is_clean, load_scenes, save_scenes
 from tools.training.detection.sample import mirrored, move_box, move_points, similarity
 from tools.training.detection.scrfd import (
     ByteArray,

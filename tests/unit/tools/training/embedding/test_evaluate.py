@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.training.embedding.crops import CROP, MARGIN, TEMPLATE, align, similarity_transform
-from tools.training.embedding.evaluate import accuracy_at_best, hardest_others
+from tests.support.views import CLEAN
+from tools.evaluation.statistics import pearson, regression_report, with_interval
+from tools.evaluation.verification import accuracy_at_best
+from tools.evaluation.views import CROP, Recipe, fill_backdrop, make_batch
+from tools.training.embedding.crops import MARGIN, TEMPLATE, align, similarity_transform
+from tools.training.embedding.evaluate import hardest_others
 from tools.training.embedding.faces import SAME_PERSON, split
-from tools.training.embedding.views import CLEAN, Recipe, fill_backdrop, make_batch
-from tools.training.statistics import pearson, regression_report, with_interval
 
 
 def unit_rows(count: int, seed: int = 0) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from tools.evaluation.views import CROP
 from tools.training.embedding import faces as splitting
-from tools.training.embedding.crops import CROP, embed, open_session
+from tools.training.embedding.crops import embed, open_session
 from tools.training.embedding.faces import load_faces
 from tools.training.embedding.mixing import mixture, prepare_mixed
 

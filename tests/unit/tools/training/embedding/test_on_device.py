@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from gateway.settings import CHECKOUT
+from tests.support.views import CLEAN
 from tests.support.weights import models_folder, why_no_weights
+from tools.evaluation.views import CROP, VIEW, Recipe, make_view
 from tools.training import common
 from tools.training.common import Budget
 from tools.training.embedding import jpeg, on_device
-from tools.training.embedding.crops import CROP, MARGIN, VIEW
+from tools.training.embedding.crops import MARGIN
 from tools.training.embedding.on_device import DeviceViews
 from tools.training.embedding.student import Shape, Student, export_student
 from tools.training.embedding.train import Plan, Training
-from tools.training.embedding.views import CLEAN, Recipe, make_view
 from tools.training.onnx_network import OnnxNetwork
 
 SMALL = Shape(stem=8, widths=(8, 16, 16), depths=(1, 1, 1), features=16, dimension=8)

@@ -17,7 +17,8 @@ import torch
 
 from gateway.settings import CHECKOUT
 from tests.support.onnx_files import HALVES, large_weights
-from tools.training.embedding.crops import CROP, normalise
+from tools.evaluation.views import CROP
+from tools.training.embedding.crops import normalise
 from tools.training.embedding.faces import load_faces
 from tools.training.embedding.mixing import mixture
 from tools.training.embedding.student import (

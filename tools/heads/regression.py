@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.svm import SVR
 
-from tools.training.scoring.perceptron import Perceptrons, Settings, fit_perceptrons
+from tools.heads.perceptrons import Perceptrons, Settings, fit_perceptrons
 
 LOWEST, HIGHEST = 1.0, 10.0
 """Bounds of a rating."""
@@ -57,7 +57,7 @@ class Head:
         kernel = np.exp(2 * self.width * (embeddings @ self.points.T - 1))
         near = kernel @ self.weights + self.bias
         learnt = self.perceptrons.predict(embeddings) * self.deviation + self.mean
-        return np.clip((near + learnt) / 2, LOWEST, HIGHEST).astype(np.float32)
+        return np.asarray(np.clip((near + learnt) / 2, LOWEST, HIGHEST), np.float32)
 
 
 def unit(vectors: Floats) -> Floats:

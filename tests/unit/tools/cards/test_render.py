@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.settings import CHECKOUT
-from tools.training.cards import render_card
+from tools.cards.render import render_card
 
 
 def spread(value: float) -> dict[str, float]:

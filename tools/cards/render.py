@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tools.training.card_parts import Metrics
-from tools.training.detection.card import detection_card
-from tools.training.embedding.card import embedding_card
-from tools.training.scoring.card import scoring_card
+from tools.cards.detection import detection_card
+from tools.cards.embedding import embedding_card
+from tools.cards.parts import Metrics
+from tools.cards.scoring import scoring_card
 
 CARDS: Final[Mapping[str, Callable[[Metrics], str]]] = {
     "face_detection": detection_card,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tools.training.card_parts import LICENCE, Metrics, facts, table
-from tools.training.detection.splits import Part
+from tools.cards.parts import LICENCE, Metrics, facts, table
 
+_LAST_WORD: Final = "last-word"
+"""`tools.training.detection.splits.Part.LAST_WORD`, as the metrics name it."""
 _HELD_OUT: Final = {
     "composed": "composed scenes",
     "people_scenes": "scenes with people",
@@ -129,7 +130,7 @@ people where an error does harm.
 
 def _part(metrics: Metrics) -> str:
     """Say whether choices were made by the pictures that are reported, as a paragraph."""
-    if metrics["part"] == Part.LAST_WORD:
+    if metrics["part"] == _LAST_WORD:
         return """Whatever was chosen (weights, shifts) was chosen by other held-out photos and
 composed scenes than these, but for the photographed scenes, with people or without faces: they are
 few, and served both.

@@ -13,9 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training.embedding.crops import CROP, VIEW
-
 Image = NDArray[np.uint8]
+
+CROP = 128
+"""Side of a cached crop, pixels: the view with a margin around it."""
+
+VIEW = 112
+"""Side of the view that the networks see, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +41,6 @@ class Recipe:
     cover: float = 0.1
     backdrop: float = 0.7
     """Chance that black beyond the photo's edge shows what another crop has there."""
-
-
-CLEAN = Recipe(
-    flip=0,
-    rotation=0,
-    scale=0,
-    shift=0,
-    shrink=0,
-    blur=0,
-    jpeg=0,
-    colour=0,
-    grey=0,
-    cover=0,
-    backdrop=0,
-)
 
 
 def make_view(

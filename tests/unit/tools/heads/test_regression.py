@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("sklearn", reason="heads need scikit-learn (extra `heads`)")
 
-from tools.training.scoring.head import Recipe, fit_head, fit_regression, to_onnx, unit
-from tools.training.scoring.perceptron import Settings, fit_perceptrons
+from tools.heads.perceptrons import Settings, fit_perceptrons
+from tools.heads.regression import Recipe, fit_head, fit_regression, to_onnx, unit
 
 FEW = Settings(members=2, hidden=16, epochs=20, batch=64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.training.card_parts import LICENCE, Metrics, facts, interval, table
+from tools.cards.parts import LICENCE, Metrics, facts, interval, table
 
 
 def embedding_card(metrics: Metrics) -> str:

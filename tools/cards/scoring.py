@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tools.training.card_parts import LICENCE, Metrics, facts, interval, table
+from tools.cards.parts import LICENCE, Metrics, facts, interval, table
 
 OFF: Final = "`AURUM_SCORING=off`"
 

@@ -1,4 +1,4 @@
-"""Who still lives in the space of an embedding version."""
+"""`aurum models remove`: delete a version that no collection needs."""
 
 import asyncio
 import json
@@ -6,11 +6,23 @@ import json
 from gateway.collections.factory import open_records
 from gateway.errors import AurumError
 from gateway.settings import Settings
-from tools.registry.errors import LifecycleError
-from tools.registry.version_store import VersionStore
+from tools.commands.models.activate import Stage
+from tools.commands.models.common import Repository, opened
+from tools.errors import LifecycleError
+from tools.registry import changes
+from tools.registry.version_store import VersionStore, stage_name
 from triton_python_backend import contract
 
 _SIDECAR = "model.json"
+
+
+def remove(stage: Stage, version: int, *, repository: Repository = None) -> None:
+    """Delete a version that is not in service and that no collection needs."""
+    with opened(repository) as context:
+        name = stage_name(stage)
+        refuse_if_needed(context.settings, context.version_store, name, version)
+        changes.remove(context.version_store, name, version)
+        context.out.print(f"{name} {version} is deleted")
 
 
 def refuse_if_needed(

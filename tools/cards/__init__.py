@@ -1,0 +1,1 @@
+"""Model cards: Markdown rendered from measured JSON."""

@@ -1,0 +1,1 @@
+"""Scoring heads: a regression on embeddings, and its ONNX graph."""
