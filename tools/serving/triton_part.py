@@ -22,6 +22,7 @@ from triton_python_backend.contract import STAGES
 
 STAGE_NAMES: Final = tuple(stage.name for stage in STAGES)
 _EXIT_SECONDS: Final = 10
+_DRAINED: Final = b"All models are stopped"
 _TAIL_BYTES: Final = 64 * 1024
 _ERROR_LINE: Final = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(?P<text>.*?)"?$')
 _CALM_LINE: Final = re.compile(r"^[IW]\d{4} |^[+|]")
@@ -133,6 +134,15 @@ class TritonPart:
                 return _first_line(match["text"])
         said_something_else = bool(lines) and not _CALM_LINE.match(lines[-1])
         return _first_line(lines[-1]) if said_something_else else ""
+
+    def is_drained(self, log_bytes: int) -> bool:
+        """Whether it says that it has answered all requests.
+
+        It then unloads its models, and looks every second whether that is done.
+        """
+        with self.log.open("rb") as log:
+            log.seek(log_bytes)
+            return _DRAINED in log.read()
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Take out versions that came while Triton ran and that it would not start with.
