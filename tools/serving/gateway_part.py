@@ -17,6 +17,7 @@ from tools.serving.run_settings import RunSettings
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
 _TAIL_BYTES: Final = 16 * 1024
+_ARENAS: Final = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class GatewayPart:
     def environment(self) -> Mapping[str, str]:
         """Take over this process's variables, with absolute folders."""
         variables = child_environment(self.settings)
+        # of eight for each core, most would only hold what was freed
+        variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
         if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
             # Triton's gRPC listens on that one address only
             http, grpc, _ = triton_listeners(self.settings)
