@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support import photos
 from triton_python_backend import contract, stages
-from triton_python_backend.adapter import Adapter
+from triton_python_backend.adapter import Adapter, read_threads
 from triton_python_backend.slow_lane import MAX_WAITING
 
 
@@ -191,6 +191,46 @@ def test_more_slow_work_than_may_wait_is_refused():
     adapter.close()
     assert answers[:-1] == [None] * MAX_WAITING
     assert answers[-1].error.code == TritonError.UNAVAILABLE
+
+
+def test_threads_answer_requests_side_by_side_each_with_its_own_answer():
+    meeting = threading.Barrier(2, timeout=10)
+
+    def answer(inputs):
+        meeting.wait()
+        return stages.preprocess_image(inputs)
+
+    adapter = Adapter(utils(), contract.PREPROCESS, answer, threads=2)
+    asked = [request(png(9)), request(b"corrupt"), request(png(10)), request(png(11))]
+    assert adapter.execute(asked) == [None] * 4
+    adapter.close()
+    answers = [each.sender.sent for each in asked]
+    assert [(len(sent), sent[0][1]) for sent in answers] == [(1, "final")] * 4
+    assert [sent[0][0].error is None for sent in answers] == [True, False, True, True]
+    shapes = [answers[at][0][0].output_tensors[0].array.shape for at in (0, 2, 3)]
+    assert shapes == [(9, 9, 3), (10, 10, 3), (11, 11, 3)]
+
+
+def test_slow_work_takes_no_thread_from_the_others():
+    finish = threading.Event()
+    function = slow_unless(png(9), finish)
+    adapter = Adapter(utils(), contract.PREPROCESS, function, threads=2)
+    slow, quick = [request(png(10)) for _ in range(2)], request(png(9))
+    adapter.execute([*slow, quick])
+    while not quick.sender.sent:
+        pass
+    assert [each.sender.sent for each in slow] == [[], []]
+    finish.set()
+    adapter.close()
+    assert all(each.sender.sent for each in slow)
+
+
+@pytest.mark.parametrize(
+    ("config", "threads"),
+    [("{}", 1), ('{"parameters": {"threads": {"string_value": "4"}}}', 4)],
+)
+def test_a_config_says_how_many_threads_answer(config, threads):
+    assert read_threads(config) == threads
 
 
 def test_a_slow_picture_is_deferred_and_decoded_in_full():
