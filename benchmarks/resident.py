@@ -1,4 +1,4 @@
-"""How much memory the processes of a stack take, from `/proc/*/smaps_rollup`."""
+"""What the processes of a stack take: memory, from `/proc/*/smaps_rollup`, and processor time."""
 
 import os
 import threading
@@ -63,6 +63,20 @@ def look(leaders: Mapping[str, int]) -> Snapshot:
             if leader is not None:
                 found.append(_read(entry, _named(leader, entry, leads=pid in names)))
     return Snapshot(tuple(sorted(found, key=lambda each: (each.name, -each.pss))))
+
+
+def processor_seconds(leaders: Mapping[str, int]) -> float:
+    """Processor time that all processes of the sessions took so far, ended children included."""
+    total, sessions = 0, set(leaders.values())
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            if int(entry.name) in sessions or os.getsid(int(entry.name)) in sessions:
+                # after the name, which may hold spaces: utime, stime, cutime, cstime
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                total += sum(int(ticks) for ticks in fields[11:15])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _read(process: Path, name: str) -> Memory:

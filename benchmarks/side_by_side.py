@@ -4,16 +4,19 @@ import statistics
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rich.progress import track
 
-from benchmarks.checkouts import stack_of
-from benchmarks.load import closed, run, saturated
+from benchmarks.checkouts import StackOf, stack_of
+from benchmarks.load import closed, run
 from benchmarks.photos import one_face, six_faces
+from benchmarks.resident import processor_seconds
 
-_ROUND_SECONDS: Final = 4.0
+_IN_A_ROUND: Final = 80
+"""Photos: some seconds."""
 _PAUSE_SECONDS: Final = 0.5
 
 
@@ -43,16 +46,27 @@ def starts(checkouts: Sequence[Path], runs: int, triton: Path | None) -> tuple[d
     return {"seconds": seconds}, "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One round of a load: photos a second, and processor milliseconds a photo of all parts."""
+
+    photos_per_second: float
+    processor_ms: float
+
+
 def rates(
     checkouts: Sequence[Path], rounds: int, triton: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Photos per second of each checkout, and the first one's share of each other's."""
+    """Photos a second and processor time a photo of each checkout.
+
+    Where other work runs on the machine, the processor time says more: both are shares of it.
+    """
     loads = {
         f"{faces}, {callers} callers": (photo, callers)
         for faces, photo in (("one face", one_face()), ("six faces", six_faces()))
         for callers in (1, 4, 8)
     }
-    found: dict[str, dict[str, list[float]]] = {
+    found: dict[str, dict[str, list[Rate]]] = {
         load: {str(checkout): [] for checkout in checkouts} for load in loads
     }
     with ExitStack() as held:
@@ -67,22 +81,39 @@ def rates(
         for number in track(range(rounds), "rounds"):
             for load, (photo, callers) in loads.items():
                 for stack in stacks if number % 2 else reversed(stacks):
-                    url = f"{stack.url}/api/ml/score"
-                    rate = run(saturated(url, photo, callers=callers, seconds=_ROUND_SECONDS))
-                    found[load][str(stack.checkout)].append(rate)
-    first, *others = map(str, checkouts)
-    lines = ["| load | " + " | ".join(map(str, checkouts)) + " | share of the other |"]
-    lines.append("|---" * (len(checkouts) + 2) + "|")
-    for load, of in found.items():
-        medians = " | ".join(f"{_median(of[str(each)]):.1f} / s" for each in checkouts)
-        shares = [
-            [mine / theirs for mine, theirs in zip(of[first], of[other], strict=True) if theirs]
-            for other in others
-        ]
-        lines.append(
-            f"| {load} | {medians} | " + ", ".join(f"{_median(s):.3f}" for s in shares) + " |"
-        )
-    return {"photos_per_second": found}, "\n".join(lines) + "\n"
+                    found[load][str(stack.checkout)].append(_round(stack, photo, callers))
+    rows = [_row(load, of, list(map(str, checkouts))) for load, of in found.items()]
+    names = " | ".join(f"{each}: photos a second, processor time" for each in checkouts)
+    head = f"| load | {names} | share of the other's rate | of its processor time |"
+    rule = "|---" * (len(checkouts) + 3) + "|"
+    as_json = {
+        load: {name: [asdict(rate) for rate in each] for name, each in of.items()}
+        for load, of in found.items()
+    }
+    return {"rates": as_json}, "\n".join([head, rule, *rows]) + "\n"
+
+
+def _round(stack: StackOf, photo: bytes, callers: int) -> Rate:
+    leaders = stack.leaders()
+    before = processor_seconds(leaders)
+    url = f"{stack.url}/api/ml/score"
+    answered = run(closed(url, photo, callers=callers, count=_IN_A_ROUND))
+    if set(answered.counts) != {200}:
+        raise RuntimeError(f"not all photos were answered: {answered.counts}")
+    taken = processor_seconds(leaders) - before
+    return Rate(answered.rate(), taken / _IN_A_ROUND * 1000)
+
+
+def _row(load: str, of: dict[str, list[Rate]], checkouts: Sequence[str]) -> str:
+    cells = []
+    for each in checkouts:
+        rate = _median([one.photos_per_second for one in of[each]])
+        cells.append(f"{rate:.1f}, {_median([one.processor_ms for one in of[each]]):.1f} ms")
+    mine, *others = (of[each] for each in checkouts)
+    pairs = [pair for theirs in others for pair in zip(mine, theirs, strict=True)]
+    faster = _median([one.photos_per_second / other.photos_per_second for one, other in pairs])
+    dearer = _median([one.processor_ms / other.processor_ms for one, other in pairs])
+    return f"| {load} | " + " | ".join(cells) + f" | {faster:.3f} | {dearer:.3f} |"
 
 
 def _median(values: Sequence[float]) -> float:
