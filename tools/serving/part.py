@@ -130,7 +130,9 @@ class RunningPart:
         After the grace time it is killed in any case.
         """
         if self._process.returncode is None:
-            log_bytes = self.part.log.stat().st_size
+            # a log may have been removed meanwhile
+            log = self.part.log
+            log_bytes = log.stat().st_size if log.exists() else 0
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)
             with suppress(TimeoutError):

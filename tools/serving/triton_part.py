@@ -140,9 +140,12 @@ class TritonPart:
 
         It then unloads its models, and looks every second whether that is done.
         """
-        with self.log.open("rb") as log:
-            log.seek(log_bytes)
-            return _DRAINED in log.read()
+        try:
+            with self.log.open("rb") as log:
+                log.seek(log_bytes)
+                return _DRAINED in log.read()
+        except FileNotFoundError:
+            return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Take out versions that came while Triton ran and that it would not start with.

@@ -10,6 +10,8 @@ from tools.serving.home import Home
 from tools.serving.proven import are_proven, note_proven
 from tools.serving.run_plan import RunPlan
 from tools.serving.run_settings import RunSettings
+from tools.serving.triton_install import Installation
+from tools.serving.triton_part import TritonPart
 from triton_python_backend.contract import ONNX_STAGES, PIPELINE, candidate_of
 
 HEAVY = {"aiohttp", "cv2", "google", "numpy", "onnxruntime", "pydantic", "redis", "sqlalchemy"}
@@ -74,3 +76,16 @@ def test_another_check_or_runtime_counts_as_a_change(tmp_path, repository, monke
     note_proven(home, repository)
     monkeypatch.setattr("triton_python_backend.fingerprint._processor", lambda: "another")
     assert not are_proven(home, repository)
+
+
+def test_triton_is_drained_when_it_says_so_after_the_signal(tmp_path):
+    settings = RunSettings.of(Settings(home=tmp_path, model_repository=tmp_path))
+    part = TritonPart(settings, Home(tmp_path), Installation(tmp_path))
+    assert not part.is_drained(0)
+    part.log.parent.mkdir()
+    said = 'server.cc:336] "All models are stopped, unloading models"\n'
+    part.log.write_text(said)
+    assert not part.is_drained(len(said))
+    with part.log.open("a") as log:
+        log.write(f"Signal (15) received.\n{said}")
+    assert part.is_drained(len(said))
