@@ -220,7 +220,12 @@ def main(
     elif rates:
         found, page = side_by_side.rates(checkouts, rounds, triton)
     else:
-        settings = {"AURUM_CACHE": "off", "AURUM_MAX_ENROL_IMAGES": str(_AT_ONCE)}
+        # memory is measured, also where other work keeps the machine from answering in time
+        settings = {
+            "AURUM_CACHE": "off",
+            "AURUM_MAX_ENROL_IMAGES": str(_AT_ONCE),
+            "AURUM_REQUEST_TIMEOUT_SECONDS": "120",
+        }
         with stack_of(checkouts[0], triton=triton, **settings) as stack:
             report = measure(
                 stack, models, photos=photos, imports=imports, canaries=canaries, faces=faces

@@ -6,7 +6,6 @@ hands it in.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from triton_python_backend.formats.header import InvalidImageError
 from triton_python_backend.lanes import Lanes
 from triton_python_backend.parameters import InvalidParameterError, read_look
 from triton_python_backend.slow_lane import SlowLane
-from triton_python_backend.stages import Arrays, Slow
+from triton_python_backend.stages import Arrays, Beside, Slow
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
 
 
 THREADS_PARAMETER = "threads"
-"""Parameter of a Python stage's `config.pbtxt`: requests that its process answers at a time."""
+"""Parameter of a Python stage's `config.pbtxt`: requests that it answers beside the others."""
 
 
 def read_threads(config: str) -> int:
@@ -67,14 +66,14 @@ class Adapter:
     """Answers each request of a batch on its own, so that a bad one spoils no other.
 
     Work that a stage calls slow goes to the slow lane: the requests behind it do not wait for it.
-    With several threads, requests are answered side by side by one process.
+    What others can pass is done by threads beside them; handing it over costs more than brief work.
     """
 
     def __init__(
         self,
         pb_utils: Any,
         stage: contract.Stage,
-        function: Callable[..., Arrays | Slow],
+        function: Callable[..., Arrays | Beside | Slow],
         *,
         reads_parameters: bool = False,
         threads: int = 1,
@@ -82,7 +81,7 @@ class Adapter:
         """Answer by a function.
 
         function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
-        threads: how many requests are answered at a time; 1: one, by the caller of `execute`.
+        threads: how many requests are answered beside the others at a time; 1: none is.
         """
         self._pb_utils = pb_utils
         self._stage = stage
@@ -93,11 +92,7 @@ class Adapter:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One `InferenceResponse` per request, in order; None for one that is answered later."""
-        if self._lanes is None:
-            return [self._answer(request) for request in requests]
-        for request in requests:
-            self._lanes.take(partial(self._answer_beside, request))
-        return [None] * len(requests)
+        return [self._answer(request) for request in requests]
 
     def close(self) -> None:
         """Finish what the threads and the slow lane have."""
@@ -108,20 +103,19 @@ class Adapter:
     def _answer(self, request: Any) -> Any | None:
         return self._respond(request, lambda: self._run(request))
 
-    def _answer_beside(self, request: Any) -> None:
-        """Answer after `execute` has returned, unless the slow lane does."""
-        response = self._answer(request)
-        if response is not None:
-            self._send(request.get_response_sender(), response)
-
-    def _run(self, request: Any) -> Arrays | Slow:
+    def _run(self, request: Any) -> Arrays | Beside | Slow:
         asked = [read_look(request.parameters())] if self._reads_parameters else []
         return self._function(Inputs(self._pb_utils, self._stage, request), *asked)
 
-    def _respond(self, request: Any, work: Callable[[], Arrays | Slow]) -> Any | None:
+    def _respond(self, request: Any, work: Callable[[], Arrays | Beside | Slow]) -> Any | None:
         pb_utils = self._pb_utils
         try:
             outputs = work()
+            if isinstance(outputs, Beside):
+                if self._lanes is not None:
+                    self._lanes.take(self._answering(request, outputs.work))
+                    return None
+                outputs = outputs.work()
             if isinstance(outputs, Slow):
                 return self._answer_later(request, outputs)
             wanted = set(request.requested_output_names())
@@ -145,19 +139,21 @@ class Adapter:
 
     def _answer_later(self, request: Any, slow: Slow) -> Any | None:
         pb_utils = self._pb_utils
-        sender = request.get_response_sender()
-
-        def answer() -> None:
-            self._send(sender, self._respond(request, slow.work))
-
-        if self._slow_lane.take(answer):
+        if self._slow_lane.take(self._answering(request, slow.work)):
             return None
         return self._refuse(
             "too many images that are slow to decode are waiting", pb_utils.TritonError.UNAVAILABLE
         )
 
-    def _send(self, sender: Any, response: Any) -> None:
-        sender.send(response, flags=self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def _answering(self, request: Any, work: Callable[[], Arrays]) -> Callable[[], None]:
+        """Make what answers a request after `execute` has returned."""
+        sender = request.get_response_sender()
+
+        def answer() -> None:
+            response = self._respond(request, work)
+            sender.send(response, flags=self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+        return answer
 
     @staticmethod
     def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:

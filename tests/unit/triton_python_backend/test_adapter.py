@@ -197,8 +197,11 @@ def test_threads_answer_requests_side_by_side_each_with_its_own_answer():
     meeting = threading.Barrier(2, timeout=10)
 
     def answer(inputs):
-        meeting.wait()
-        return stages.preprocess_image(inputs)
+        def work():
+            meeting.wait()
+            return stages.preprocess_image(inputs)
+
+        return stages.Beside(work)
 
     adapter = Adapter(utils(), contract.PREPROCESS, answer, threads=2)
     asked = [request(png(9)), request(b"corrupt"), request(png(10)), request(png(11))]
@@ -211,18 +214,31 @@ def test_threads_answer_requests_side_by_side_each_with_its_own_answer():
     assert shapes == [(9, 9, 3), (10, 10, 3), (11, 11, 3)]
 
 
-def test_slow_work_takes_no_thread_from_the_others():
+def test_brief_work_passes_what_is_done_beside_it():
     finish = threading.Event()
-    function = slow_unless(png(9), finish)
+    slow = slow_unless(png(9), finish)
+
+    def function(inputs):
+        outputs = slow(inputs)
+        return stages.Beside(outputs.work) if isinstance(outputs, stages.Slow) else outputs
+
     adapter = Adapter(utils(), contract.PREPROCESS, function, threads=2)
-    slow, quick = [request(png(10)) for _ in range(2)], request(png(9))
-    adapter.execute([*slow, quick])
-    while not quick.sender.sent:
-        pass
-    assert [each.sender.sent for each in slow] == [[], []]
+    passed, quick = request(png(10)), request(png(9))
+    answers = adapter.execute([passed, quick])
+    assert answers[0] is None
+    assert answers[1].output_tensors[0].array.shape == (9, 9, 3)
+    assert passed.sender.sent == []
     finish.set()
     adapter.close()
-    assert all(each.sender.sent for each in slow)
+    assert passed.sender.sent[0][0].error is None
+
+
+def test_without_threads_nothing_is_passed():
+    def function(inputs):
+        return stages.Beside(lambda: stages.preprocess_image(inputs))
+
+    answered = Adapter(utils(), contract.PREPROCESS, function).execute([request(png(9))])
+    assert answered[0].output_tensors[0].array.shape == (9, 9, 3)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +254,10 @@ def test_a_slow_picture_is_deferred_and_decoded_in_full():
     deferred = stages.preprocess_or_defer({contract.IMAGE: np.array([data], dtype=np.object_)})
     assert isinstance(deferred, stages.Slow)
     assert deferred.work()[contract.SIZE].tolist() == [5200, 4000, 1]
+    large = photos.encode(Image.new("RGB", (2400, 1800)), "JPEG")
+    passed = stages.preprocess_or_defer({contract.IMAGE: np.array([large], dtype=np.object_)})
+    assert isinstance(passed, stages.Beside)
+    assert passed.work()[contract.SIZE].tolist() == [2400, 1800, 1]
     small = stages.preprocess_or_defer({contract.IMAGE: np.array([png(9)], dtype=np.object_)})
     assert small[contract.SIZE].tolist() == [9, 9, 1]
 
