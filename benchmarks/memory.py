@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +46,8 @@ class Report:
 
     settled: dict[str, Snapshot] = field(default_factory=dict)
     peaks: dict[str, Snapshot] = field(default_factory=dict)
+    save: Callable[["Report"], None] = lambda _: None
+    """Called after each phase, as all of them take an hour."""
 
     @contextmanager
     def phase(self, name: str, stack: StackOf) -> Iterator[None]:
@@ -54,6 +56,15 @@ class Report:
             yield
         self.peaks[name] = watcher.peak
         self.settled[name] = resident.settled(stack.leaders())
+        self.save(self)
+
+    def figures(self) -> dict[str, Any]:
+        """All snapshots, for JSON."""
+        phases = {"settled": self.settled, "peaks": self.peaks}
+        return {
+            kind: {name: asdict(seen) for name, seen in each.items()}
+            for kind, each in phases.items()
+        }
 
 
 def send_photos(stack: StackOf, count: int, step: Callable[[int], None]) -> None:
@@ -122,10 +133,16 @@ class Churn:
 
 
 def measure(
-    stack: StackOf, models: Path, *, photos: int, imports: int, canaries: int, faces: int
-) -> Report:
+    stack: StackOf,
+    models: Path,
+    report: Report,
+    *,
+    photos: int,
+    imports: int,
+    canaries: int,
+    faces: int,
+) -> None:
     """Run all phases on one stack that was started for it."""
-    report = Report()
     # the second start of a home, as on any day but the first
     stack.aurum("up")
     stack.aurum("down")
@@ -160,7 +177,6 @@ def measure(
             with report.phase(f"{faces} faces came and went", stack):
                 churn.enrol(faces, bar(f"{faces} faces", faces), forget=True)
     stack.aurum("down")
-    return report
 
 
 def markdown(report: Report) -> str:
@@ -226,15 +242,20 @@ def main(
             "AURUM_MAX_ENROL_IMAGES": str(_AT_ONCE),
             "AURUM_REQUEST_TIMEOUT_SECONDS": "120",
         }
+        report = Report(save=lambda so_far: write(out, so_far.figures(), markdown(so_far)))
+        sizes = {"photos": photos, "imports": imports, "canaries": canaries, "faces": faces}
         with stack_of(checkouts[0], triton=triton, **settings) as stack:
-            report = measure(
-                stack, models, photos=photos, imports=imports, canaries=canaries, faces=faces
-            )
-        found, page = asdict(report), markdown(report)
+            measure(stack, models, report, **sizes)
+        found, page = report.figures(), markdown(report)
+    write(out, found, page)
+    Console().print(page, markup=False)
+
+
+def write(out: Path, found: Mapping[str, Any], page: str) -> None:
+    """Write the JSON, and the page beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**found, "machine": machine()}, indent=2) + "\n")
     out.with_suffix(".md").write_text(page)
-    Console().print(page, markup=False)
 
 
 if __name__ == "__main__":
