@@ -11,6 +11,9 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _KIB: Final = 1024
+_STILL_SECONDS: Final = 10.0
+_STILL: Final = 0.01
+"""Share of the sum by which it may change while it counts as standing still."""
 _FIELDS: Final = {
     "Rss": "rss",
     "Pss": "pss",
@@ -129,7 +132,16 @@ def watching(leaders: Mapping[str, int], *, every_seconds: float = 0.5) -> Itera
         thread.join()
 
 
-def settled(leaders: Mapping[str, int], *, seconds: float = 5.0) -> Snapshot:
-    """Wait a while without requests, then look."""
-    time.sleep(seconds)
-    return look(leaders)
+def settled(leaders: Mapping[str, int], *, longest_seconds: float = 90.0) -> Snapshot:
+    """Wait without requests until the sum stands still, then look.
+
+    The vector engine closes shards that were replaced only some seconds later.
+    """
+    deadline = time.monotonic() + longest_seconds
+    seen = look(leaders)
+    while time.monotonic() < deadline:
+        time.sleep(_STILL_SECONDS)
+        before, seen = seen, look(leaders)
+        if abs(seen.pss - before.pss) < _STILL * seen.pss:
+            break
+    return seen
