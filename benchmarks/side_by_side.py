@@ -18,21 +18,24 @@ from benchmarks.resident import processor_seconds
 _IN_A_ROUND: Final = 80
 """Photos: some seconds."""
 _PAUSE_SECONDS: Final = 0.5
+_NAMES: Final = ("this", "other", "third")
+"""Of the checkouts in what is written: their folders are those of one machine."""
 
 
 def starts(checkouts: Sequence[Path], runs: int, triton: Path | None) -> tuple[dict[str, Any], str]:
     """Seconds of `up` and `down` with nothing in flight; the first start of each is left out."""
     seconds: dict[str, dict[str, list[float]]] = {
-        str(checkout): {"up": [], "down": []} for checkout in checkouts
+        name: {"up": [], "down": []} for name, _ in zip(_NAMES, checkouts, strict=False)
     }
     with ExitStack() as held:
         stacks = [held.enter_context(stack_of(each, triton=triton)) for each in checkouts]
         for stack in stacks:
             stack.aurum("up")
             stack.aurum("down")
+        named = list(zip(seconds, stacks, strict=True))
         for number in track(range(runs), "starts"):
-            for stack in stacks if number % 2 else reversed(stacks):
-                measured = seconds[str(stack.checkout)]
+            for name, stack in named if number % 2 else reversed(named):
+                measured = seconds[name]
                 measured["up"].append(stack.aurum("up"))
                 time.sleep(_PAUSE_SECONDS)
                 measured["down"].append(stack.aurum("down"))
@@ -66,9 +69,8 @@ def rates(
         for faces, photo in (("one face", one_face()), ("six faces", six_faces()))
         for callers in (1, 4, 8)
     }
-    found: dict[str, dict[str, list[Rate]]] = {
-        load: {str(checkout): [] for checkout in checkouts} for load in loads
-    }
+    names = _NAMES[: len(checkouts)]
+    found: dict[str, dict[str, list[Rate]]] = {load: {name: [] for name in names} for load in loads}
     with ExitStack() as held:
         stacks = [
             held.enter_context(stack_of(each, triton=triton, AURUM_CACHE="off"))
@@ -78,13 +80,14 @@ def rates(
             stack.aurum("up")
             for photo in (one_face(), six_faces()):
                 run(closed(f"{stack.url}/api/ml/score", photo, callers=8, count=100))
+        named = list(zip(names, stacks, strict=True))
         for number in track(range(rounds), "rounds"):
             for load, (photo, callers) in loads.items():
-                for stack in stacks if number % 2 else reversed(stacks):
-                    found[load][str(stack.checkout)].append(_round(stack, photo, callers))
-    rows = [_row(load, of, list(map(str, checkouts))) for load, of in found.items()]
-    names = " | ".join(f"{each}: photos a second, processor time" for each in checkouts)
-    head = f"| load | {names} | share of the other's rate | of its processor time |"
+                for name, stack in named if number % 2 else reversed(named):
+                    found[load][name].append(_round(stack, photo, callers))
+    rows = [_row(load, of, names) for load, of in found.items()]
+    columns = " | ".join(f"{each}: photos a second, processor time" for each in names)
+    head = f"| load | {columns} | share of the other's rate | of its processor time |"
     rule = "|---" * (len(checkouts) + 3) + "|"
     as_json = {
         load: {name: [asdict(rate) for rate in each] for name, each in of.items()}
