@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.checkout import CHECKOUT as CHECKOUT
+from gateway.checkout import PREFIX as PREFIX
 from gateway.errors import ConfigurationError
 from triton_python_backend.contract import MAX_FACES, MOST_FACES
 
-PREFIX = "AURUM_"
-CHECKOUT = Path(__file__).resolve().parent.parent
 _FREE_PREFIX = "AURUM_TEST_"
 
 

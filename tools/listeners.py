@@ -1,11 +1,34 @@
 """Addresses on which Triton and the gateway listen."""
 
 from dataclasses import dataclass
-
-from gateway.settings import Settings
+from typing import Protocol
 
 _LOOPBACK = "127.0.0.1"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+class Addresses(Protocol):
+    """The settings of all listeners."""
+
+    @property
+    def host(self) -> str:
+        """Address that they bind."""
+
+    @property
+    def port(self) -> int:
+        """Port of the gateway."""
+
+    @property
+    def triton_http_port(self) -> int:
+        """Port of Triton's HTTP."""
+
+    @property
+    def triton_grpc_port(self) -> int:
+        """Port of Triton's gRPC."""
+
+    @property
+    def triton_metrics_port(self) -> int:
+        """Port of Triton's metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +47,7 @@ class Listener:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
-def triton_listeners(settings: Settings) -> tuple[Listener, Listener, Listener]:
+def triton_listeners(settings: Addresses) -> tuple[Listener, Listener, Listener]:
     """HTTP, gRPC and metrics of Triton, in this order.
 
     HTTP stays on this machine, whatever the host: 80 kB of nested JSON or a million tiny chunks
@@ -38,6 +61,6 @@ def triton_listeners(settings: Settings) -> tuple[Listener, Listener, Listener]:
     )
 
 
-def gateway_listener(settings: Settings) -> Listener:
+def gateway_listener(settings: Addresses) -> Listener:
     """HTTP of the gateway."""
     return Listener("the gateway", "port", settings.host, settings.port)

@@ -4,6 +4,7 @@
 hands it in.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,25 @@ import numpy.typing as npt
 
 from triton_python_backend import contract
 from triton_python_backend.formats.header import InvalidImageError
+from triton_python_backend.lanes import Lanes
 from triton_python_backend.parameters import InvalidParameterError, read_look
 from triton_python_backend.slow_lane import SlowLane
-from triton_python_backend.stages import Arrays, Slow
+from triton_python_backend.stages import Arrays, Beside, Slow
 
 NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT64": np.int64}
+
+
+THREADS_PARAMETER = "threads"
+"""Parameter of a Python stage's `config.pbtxt`: requests that it answers beside the others."""
+
+
+def read_threads(config: str) -> int:
+    """Read how many threads a stage's configuration asks for; 1 where it says nothing.
+
+    config: as Triton gives it to `initialize`, JSON. Raises ValueError for what is no number.
+    """
+    parameter = json.loads(config).get("parameters", {}).get(THREADS_PARAMETER)
+    return 1 if parameter is None else int(parameter["string_value"])
 
 
 class Inputs(Mapping[str, npt.NDArray[Any]]):
@@ -51,24 +66,28 @@ class Adapter:
     """Answers each request of a batch on its own, so that a bad one spoils no other.
 
     Work that a stage calls slow goes to the slow lane: the requests behind it do not wait for it.
+    What others can pass is done by threads beside them; handing it over costs more than brief work.
     """
 
     def __init__(
         self,
         pb_utils: Any,
         stage: contract.Stage,
-        function: Callable[..., Arrays | Slow],
+        function: Callable[..., Arrays | Beside | Slow],
         *,
         reads_parameters: bool = False,
+        threads: int = 1,
     ) -> None:
         """Answer by a function.
 
         function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
+        threads: how many requests are answered beside the others at a time; 1: none is.
         """
         self._pb_utils = pb_utils
         self._stage = stage
         self._function = function
         self._slow_lane = SlowLane()
+        self._lanes = Lanes(threads) if threads > 1 else None
         self._reads_parameters = reads_parameters
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -76,20 +95,27 @@ class Adapter:
         return [self._answer(request) for request in requests]
 
     def close(self) -> None:
-        """Finish what the slow lane has."""
+        """Finish what the threads and the slow lane have."""
+        if self._lanes is not None:
+            self._lanes.close()
         self._slow_lane.close()
 
     def _answer(self, request: Any) -> Any | None:
         return self._respond(request, lambda: self._run(request))
 
-    def _run(self, request: Any) -> Arrays | Slow:
+    def _run(self, request: Any) -> Arrays | Beside | Slow:
         asked = [read_look(request.parameters())] if self._reads_parameters else []
         return self._function(Inputs(self._pb_utils, self._stage, request), *asked)
 
-    def _respond(self, request: Any, work: Callable[[], Arrays | Slow]) -> Any | None:
+    def _respond(self, request: Any, work: Callable[[], Arrays | Beside | Slow]) -> Any | None:
         pb_utils = self._pb_utils
         try:
             outputs = work()
+            if isinstance(outputs, Beside):
+                if self._lanes is not None:
+                    self._lanes.take(self._answering(request, outputs.work))
+                    return None
+                outputs = outputs.work()
             if isinstance(outputs, Slow):
                 return self._answer_later(request, outputs)
             wanted = set(request.requested_output_names())
@@ -113,19 +139,21 @@ class Adapter:
 
     def _answer_later(self, request: Any, slow: Slow) -> Any | None:
         pb_utils = self._pb_utils
-        sender = request.get_response_sender()
-
-        def answer() -> None:
-            sender.send(
-                self._respond(request, slow.work),
-                flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-            )
-
-        if self._slow_lane.take(answer):
+        if self._slow_lane.take(self._answering(request, slow.work)):
             return None
         return self._refuse(
             "too many images that are slow to decode are waiting", pb_utils.TritonError.UNAVAILABLE
         )
+
+    def _answering(self, request: Any, work: Callable[[], Arrays]) -> Callable[[], None]:
+        """Make what answers a request after `execute` has returned."""
+        sender = request.get_response_sender()
+
+        def answer() -> None:
+            response = self._respond(request, work)
+            sender.send(response, flags=self._pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+        return answer
 
     @staticmethod
     def _typed(array: npt.NDArray[Any], tensor: contract.Tensor) -> npt.NDArray[Any]:

@@ -5,67 +5,71 @@
 The network in the version's FOLDER is loaded as the config says and tried, as the backend in Python
 does. Then the plan is printed, a word and a value on each line, or the complaint, with an exit code
 of 1.
+
+A network that passed is not tried again with the same config, runtime and processor: the plan is
+kept in the folder that the variable `ONNX_PLANS` names. Loading the libraries that a trial needs is
+most of what a start of Triton takes.
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import onnxruntime
-
-from triton_python_backend.contract import stage_of
-from triton_python_backend.onnx_session import Config, OnnxSession, session_options
-from triton_python_backend.self_test import self_test
+from triton_python_backend.fingerprint import file_digest, fingerprint
 
 DEFAULT_FILE: Final = "model.onnx"
+PLANS_VARIABLE: Final = "ONNX_PLANS"
+MOST_KEPT: Final = 64
 
 
-def find_library() -> Path | None:
-    """Find ONNX Runtime's shared library in the wheel, if it brings one."""
-    folder = Path(onnxruntime.__file__).parent / "capi"
-    return next(iter(sorted(folder.glob("libonnxruntime.so.*"))), None)
-
-
-def plan(config: Config, folder: Path) -> Iterator[str]:
-    """Try the network and say how it is to be run.
-
-    Raises:
-        ConfigMismatchError, SelfTestError: as `OnnxSession` and `self_test`.
-        FileNotFoundError: where the wheel brings no shared library.
-
-    """
+def make_plan(config: dict[str, Any], folder: Path) -> str:
+    """Find the plan of an earlier trial, or try the network; raises as `onnx_trial.plan`."""
     model = folder / (config.get("default_model_filename") or DEFAULT_FILE)
-    session = OnnxSession(config, model)
-    self_test(stage_of(str(config["name"])), session)
-    library = find_library()
-    if library is None:
-        raise FileNotFoundError("this onnxruntime brings no shared library")
-    options = session_options(config)
-    yield f"library {library}"
-    yield f"model {model}"
-    yield f"level {int(options.graph_optimization_level)}"
-    yield f"intra {options.intra_op_num_threads}"
-    yield f"inter {options.inter_op_num_threads}"
-    yield f"parallel {int(options.execution_mode)}"
-    yield f"pattern {int(options.enable_mem_pattern)}"
-    yield f"arena {int(options.enable_cpu_mem_arena)}"
-    yield f"batches {int(session.batches)}"
-    yield f"rows_per_run {session.rows_per_run}"
-    for entry in config["input"]:
-        yield f"input {entry['name']}"
+    kept = _place(config, model)
+    if kept is not None and kept.is_file():
+        return kept.read_text()
+    # onnxruntime, NumPy and OpenCV: not for a network that passed before
+    from triton_python_backend.onnx_trial import plan
+
+    text = "\n".join(plan(config, model)) + "\n"
+    if kept is not None:
+        _keep(kept, text)
+    return text
+
+
+def _place(config: dict[str, Any], model: Path) -> Path | None:
+    """Name the file of a network's plan; None where plans are not kept or there is no network."""
+    folder = os.environ.get(PLANS_VARIABLE)
+    if not folder or not model.is_file():
+        return None
+    asked = json.dumps(config, sort_keys=True).encode()
+    return Path(folder) / fingerprint(asked, str(model).encode(), file_digest(model))
+
+
+def _keep(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(text)
+        new.replace(path)
+        plans = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime)
+        for old in plans[:-MOST_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"the plan of {path.name} is not kept: {error}\n")
 
 
 def main() -> int:
     """Print the plan, or what is wrong."""
     try:
-        lines = list(plan(json.load(sys.stdin), Path(sys.argv[1])))
+        text = make_plan(json.load(sys.stdin), Path(sys.argv[1]))
     except Exception as error:  # noqa: BLE001 - the server reports it and keeps the version before
         # in the words of the backend in Python
         sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(text)
     return 0
 
 

@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gateway.collections.base import Stores, index_of, new_id
-from gateway.collections.clustering import Labels
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError
 from gateway.records.types import ClusterRun, CollectionRecord
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import UnknownVectorCollectionError, Vector
+
+if TYPE_CHECKING:
+    from gateway.collections.clustering import Labels
 
 _PAGE = 1000
 log = logging.getLogger(__name__)
@@ -120,7 +123,7 @@ class Clusters:
             pass
         return ids, np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
-    async def _labels(self, run: ClusterRun, vectors: Vector, folder: Path) -> Labels:
+    async def _labels(self, run: ClusterRun, vectors: Vector, folder: Path) -> "Labels":
         source, target = folder / "vectors.npy", folder / "labels.npy"
         await asyncio.to_thread(np.save, source, vectors)
         process = await asyncio.create_subprocess_exec(
@@ -154,7 +157,7 @@ class Clusters:
 
 
 def name_groups(
-    ids: Sequence[str], labels: Labels, before: Mapping[str, str], *, collection_id: str
+    ids: Sequence[str], labels: "Labels", before: Mapping[str, str], *, collection_id: str
 ) -> dict[str, str]:
     """Give each cluster the id of the old cluster with which it shares most faces, or a new id.
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
@@ -17,7 +18,9 @@ from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
-from gateway.vectors.qdrant import QdrantVectorStore
+
+if TYPE_CHECKING:
+    from gateway.vectors.qdrant import QdrantVectorStore
 
 _MEGABYTE = 1 << 20
 
@@ -51,11 +54,14 @@ async def open_edge(settings: Settings) -> EdgeVectorStore:
 
 async def open_server(
     settings: Settings, url: str, observer: StateObserver = lambda _: None
-) -> QdrantVectorStore:
+) -> "QdrantVectorStore":
     """Connect to a Qdrant server; raises StorageUnavailableError if none answers.
 
     observer: of the server's circuit.
     """
+    # its client takes 32 MB and half a second, which only users of a server need
+    from gateway.vectors.qdrant import QdrantVectorStore
+
     key = settings.qdrant_api_key
     return await QdrantVectorStore.open(
         url,

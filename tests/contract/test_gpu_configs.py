@@ -50,7 +50,9 @@ def test_batches_and_instances(written):
         assert preferred[-1] == config.max_batch_size >= base.max_batch_size
         kinds = {group.kind for group in config.instance_group}
         assert kinds == {model_config_pb2.ModelInstanceGroup.KIND_GPU}
-        assert not {"intra_op_thread_count", "rows_per_run"} & set(config.parameters)
+        assert not {"intra_op_thread_count", "enable_mem_pattern", "rows_per_run"} & set(
+            config.parameters
+        )
 
 
 def test_execution_providers_and_graphs(written):

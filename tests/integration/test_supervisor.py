@@ -44,6 +44,9 @@ class Script:
     def last_error(self) -> str:
         return self.log.read_text().splitlines()[-1]
 
+    def is_drained(self, log_bytes: int) -> bool:
+        return b"drained" in self.log.read_bytes()[log_bytes:]
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         report(f"preparing {self.name}")
 
@@ -92,6 +95,24 @@ async def test_stop_ends_a_part_that_ignores_sigterm(tmp_path: Path) -> None:
 
     assert not any(is_alive(record) for record in watch.seen.values())
     assert stubborn.cleaned == polite.cleaned == 1
+
+
+async def test_a_drained_part_is_not_waited_for(tmp_path: Path) -> None:
+    script = (
+        "import signal, time; signal.signal(15, lambda *_: print('drained'));"
+        "print('ready'); [time.sleep(60) for _ in range(2)]"
+    )
+    drained = Script("drained", tmp_path, script, grace_seconds=3600.0)
+    last = Script("last", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(drained, last)
+    run = asyncio.create_task(watch.run())
+    await watch.ready.wait()
+
+    watch.stop.set()
+    await run
+
+    assert not any(is_alive(record) for record in watch.seen.values())
+    assert drained.cleaned == 1
 
 
 async def test_part_that_dies_is_started_again_and_given_up_at_last(tmp_path: Path) -> None:

@@ -25,12 +25,6 @@ def gateway_answers(settings: Settings) -> bool:
     return _ask(settings) is not None
 
 
-def why_stopped(settings: Settings, trial: str) -> str:
-    """Why the gateway does not ask the candidate of a trial any more; empty while it does."""
-    found = read_trial(settings)
-    return found.reason if found is not None and found.trial == trial else ""
-
-
 def _ask(settings: Settings) -> CandidateOut | None:
     host = "127.0.0.1" if settings.host in _ANY else settings.host
     url = f"http://{host}:{settings.port}{_ROUTE}"

@@ -6,23 +6,23 @@ gateway has stopped asking, is not tried any more.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from gateway.rollout.plan import Plan
-from gateway.settings import Settings
 from tools.errors import LifecycleError
-from tools.registry.activation import withdraw
-from tools.registry.candidate_folders import read_plan
-from tools.registry.candidates import abort
-from tools.registry.gateway_status import why_stopped
+from tools.http import fetch
+from tools.listeners import Addresses, gateway_listener
+from tools.registry.remedies import put_right
+from tools.registry.running_trial import RunningTrial, read_running_trial
 from tools.registry.triton_status import States, read_states
 from tools.registry.version_store import STAGE_NAMES, VersionStore
 from triton_python_backend.contract import candidate_of
 
 _EVERY_SECONDS: Final = 1.0
+_CANDIDATE_ROUTE: Final = "/api/ml/models/candidate"
 _QUIET_SHARE: Final = 0.5
 """Share of the patience: a folder that was written to within it may still be being copied."""
 
@@ -31,10 +31,16 @@ class VersionWatch:
     """Remembers since when which version fails."""
 
     def __init__(
-        self, settings: Settings, version_store: VersionStore, *, report: Callable[[str], None]
+        self,
+        settings: Addresses,
+        version_store: VersionStore,
+        *,
+        patience_seconds: float,
+        report: Callable[[str], None],
     ) -> None:
+        """patience_seconds: how long a version may fail; a person may be repairing it."""
         self._settings = settings
-        self._patience_seconds = settings.withdraw_after_seconds
+        self._patience_seconds = patience_seconds
         self._version_store = version_store
         self._report = report
         self._failing: dict[tuple[str, int], float] = {}
@@ -62,15 +68,14 @@ class VersionWatch:
             self._report(f"the trial was not put right: {error}")
 
     def _look_at_trial(self, states: States) -> None:
-        plan = read_plan(self._version_store)
+        plan = read_running_trial(self._version_store.repository)
         if plan is None:
             return
         reason = self._why_refused(plan, states) or why_stopped(self._settings, plan.trial)
         if reason:
-            abort(self._version_store, reason=reason, trial=plan.trial)
-            self._report(f"{plan.stage} {plan.version} is not tried any more: {reason}")
+            put_right(self._version_store, "abort", plan.trial, reason, report=self._report)
 
-    def _why_refused(self, plan: Plan, states: States) -> str:
+    def _why_refused(self, plan: RunningTrial, states: States) -> str:
         """Why Triton has not loaded a candidate for some time; empty if it has."""
         key = (candidate_of(plan.stage), plan.version)
         state = states.get(key)
@@ -104,8 +109,17 @@ class VersionWatch:
         if patient or time.time() - _last_written(folder) < quiet_seconds:
             return
         del self._failing[stage, newest]
-        change = withdraw(self._version_store, stage, newest, reason=state.reason)
-        self._report(f"{stage} {newest} is taken out, {change.after} serves: {state.reason}")
+        put_right(self._version_store, "withdraw", stage, newest, state.reason, report=self._report)
+
+
+def why_stopped(settings: Addresses, trial: str) -> str:
+    """Why the gateway does not ask the candidate of a trial any more; empty while it does."""
+    try:
+        status, body = fetch(gateway_listener(settings).address, _CANDIDATE_ROUTE)
+        found = json.loads(body).get("trial") if status == 200 else None
+    except (OSError, json.JSONDecodeError):
+        return ""
+    return str(found["reason"]) if found and found["trial"] == trial else ""
 
 
 def _last_written(folder: Path) -> float:

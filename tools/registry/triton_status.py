@@ -2,13 +2,11 @@
 
 import json
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from gateway.settings import Settings
-from tools.listeners import triton_listeners
+from tools.http import fetch
+from tools.listeners import Addresses, triton_listeners
 
 _TIMEOUT_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.2
@@ -28,14 +26,23 @@ States = dict[tuple[str, int], TritonState]
 """By stage and version."""
 
 
-def read_states(settings: Settings) -> States | None:
-    """Ask Triton for its repository index; None if no Triton answers there."""
-    url = f"http://{triton_listeners(settings)[0].address}/v2/repository/index"
-    request = urllib.request.Request(url, data=b"{}", method="POST")
+def read_index(settings: Addresses) -> list[dict[str, Any]] | None:
+    """Ask Triton for its repository index, as it comes; None if no Triton answers there."""
+    address = triton_listeners(settings)[0].address
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            index = json.load(response)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError):
+        status, body = fetch(
+            address, "/v2/repository/index", post=b"{}", timeout_seconds=_TIMEOUT_SECONDS
+        )
+        index: list[dict[str, Any]] = json.loads(body)
+    except (OSError, json.JSONDecodeError):
+        return None
+    return index if status == 200 else None
+
+
+def read_states(settings: Addresses) -> States | None:
+    """State of each version in Triton's repository index; None if no Triton answers there."""
+    index = read_index(settings)
+    if index is None:
         return None
     return {
         (entry["name"], int(entry["version"])): TritonState(
@@ -46,7 +53,7 @@ def read_states(settings: Settings) -> States | None:
     }
 
 
-def read_settled(settings: Settings) -> States | None:
+def read_settled(settings: Addresses) -> States | None:
     """Ask until nothing is loading, for a few seconds: Triton tries a broken version every second.
 
     A version that loads at every look keeps the reason of its last failure, if one was seen.
@@ -65,7 +72,7 @@ def read_settled(settings: Settings) -> States | None:
 
 
 def wait_for(
-    settings: Settings, stage: str, version: int, *, seconds: float
+    settings: Addresses, stage: str, version: int, *, seconds: float
 ) -> tuple[TritonState | None, float]:
     """Wait until Triton serves a version or says that it does not load.
 

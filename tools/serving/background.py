@@ -1,7 +1,6 @@
 """The stack behind the terminal: start and wait, stop and verify, say what runs."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -13,7 +12,7 @@ from tools.serving.stack import Stack
 from tools.serving.state import HomeLock, RunState, clear_state, read_state
 
 _LOG: Final = "supervisor"
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.02
 _STOP_GRACE_SECONDS: Final = 45.0
 _STATE_APPEARS_SECONDS: Final = 5.0
 
@@ -25,22 +24,20 @@ def start(stack: Stack, *, report: Callable[[str], None]) -> None:
     the line that ended the start; nothing is left running then.
     """
     home = stack.home
-    if HomeLock(home).is_held():
+    lock = HomeLock(home)
+    if lock.is_held():
         _join_running(stack, report=report)
         return
-    log = home.log(_LOG)
-    rotate_log(log)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tools", *stack.command.split()],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=stack.environment(),
-            start_new_session=True,
-        )
+    lock.acquire()
     try:
-        _follow(process, home, report=report)
+        process, said = _launch(stack, lock, report=report)
+    except BaseException:
+        clear_state(home)
+        raise
+    finally:
+        lock.release()
+    try:
+        _follow(process, home, said, report=report)
     except BaseException:
         # Ctrl-C while waiting, too: `up` leaves a ready stack or none
         end_process(record(process.pid), grace_seconds=_STOP_GRACE_SECONDS)
@@ -86,9 +83,44 @@ def describe(home: Home) -> tuple[bool, list[str]]:
     return state.phase == "ready", lines
 
 
-def _follow(process: subprocess.Popen[bytes], home: Home, *, report: Callable[[str], None]) -> None:
+def _launch(
+    stack: Stack, lock: HomeLock, *, report: Callable[[str], None]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Prepare the stack here and start its supervisor, which takes the lock over.
+
+    Returns:
+        The supervisor, and how many bytes of its log were reported already.
+
+    """
+    log = stack.home.log(_LOG)
+    rotate_log(log)
+    with log.open("wb") as output:
+
+        def tee(line: str) -> None:
+            output.write(f"{line}\n".encode())
+            report(line)
+
+        command = stack.prepare(lock, report=tee)
+        output.flush()
+        said = output.tell()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=stack.environment(),
+            start_new_session=True,
+            pass_fds=[lock.make_inheritable()],
+        )
+    return process, said
+
+
+def _follow(
+    process: subprocess.Popen[bytes], home: Home, said: int, *, report: Callable[[str], None]
+) -> None:
     """Pass on what the supervisor says until it is ready; raise ServingError if it ends."""
     with home.log(_LOG).open(encoding="utf-8", errors="replace") as log:
+        log.seek(said)
         last = ""
         while True:
             ended = process.poll() is not None

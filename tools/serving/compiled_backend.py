@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
-from gateway.settings import CHECKOUT
+from gateway.checkout import CHECKOUT
 from tools.serving.errors import ServingError
 
 SOURCES: Final = CHECKOUT / "triton_python_backend" / "onnxruntime"

@@ -1,5 +1,6 @@
 """The gateway process."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,22 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
-from gateway.settings import CHECKOUT, PREFIX, Settings
+from gateway.checkout import CHECKOUT, PREFIX
+from tools.http import fetch
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
+from tools.serving.run_settings import RunSettings
 
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
 _TAIL_BYTES: Final = 16 * 1024
+_ARENAS: Final = "2"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPart:
     """The gateway of one home."""
 
-    settings: Settings
+    settings: RunSettings
     home: Home
     redis_url: str | None = None
     """Of the Redis that runs beside it; None leaves the variable as it is."""
@@ -39,11 +41,6 @@ class GatewayPart:
         """Requests in flight are answered first."""
         return self.settings.request_timeout_seconds + 5.0
 
-    @property
-    def url(self) -> str:
-        """Where clients on this machine find it."""
-        return f"http://{gateway_listener(self.settings).address}"
-
     def command(self) -> Sequence[str]:
         """Command line."""
         return (sys.executable, "-m", "gateway")
@@ -51,6 +48,8 @@ class GatewayPart:
     def environment(self) -> Mapping[str, str]:
         """Take over this process's variables, with absolute folders."""
         variables = child_environment(self.settings)
+        # of eight for each core, most would only hold what was freed
+        variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
         if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
             # Triton's gRPC listens on that one address only
             http, grpc, _ = triton_listeners(self.settings)
@@ -63,14 +62,12 @@ class GatewayPart:
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers 200 on its readiness route."""
         del first  # it either answers in time or ends
+        address = gateway_listener(self.settings).address
         try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.get(f"{self.url}/api/health/ready") as response,
-            ):
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
+            status, _ = await asyncio.to_thread(fetch, address, "/api/health/ready")
+        except OSError:
             return False
+        return status == 200
 
     def last_error(self) -> str:
         """Return the last line of its log, where a start that fails says why."""
@@ -81,6 +78,11 @@ class GatewayPart:
         lines = [line.strip() for line in tail.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
+    def is_drained(self, log_bytes: int) -> bool:
+        """Leave it to end by itself, which it does at once."""
+        del log_bytes
+        return False
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Nothing of the gateway's is on the disk."""
 
@@ -88,7 +90,7 @@ class GatewayPart:
         """Nothing is left by a killed gateway."""
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
+def child_environment(settings: RunSettings) -> dict[str, str]:
     """Variables for a child that reads settings: absolute folders, this checkout importable."""
     folders = {
         PREFIX + "HOME": str(settings.home),

@@ -29,7 +29,7 @@ CONFIGS_FOLDER: Final = "configs"
 ENGINES: Final = "/var/cache/aurum-tensorrt"
 """Where TensorRT keeps built engines in the container; a volume spares minutes at each start."""
 
-_OF_CPUS: Final = ("intra_op_thread_count", "rows_per_run")
+_OF_CPUS: Final = ("intra_op_thread_count", "enable_mem_pattern", "rows_per_run")
 """Parameters that a GPU's configuration does without."""
 
 _CUDA_CONV_SEARCH: Final = "DEFAULT"

@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gateway.settings import Settings
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 _KEPT_LOGS = 3
 
@@ -46,12 +48,17 @@ class Home:
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()
         return f"aurum_{digest[:12]}_"
 
+    @property
+    def trials(self) -> Path:
+        """Verdicts on networks that were tried."""
+        return self.root / "trials"
+
     def log(self, part: str) -> Path:
         """Path of a part's log."""
         return self.logs / f"{part}.log"
 
 
-def resolve(settings: Settings) -> Settings:
+def resolve(settings: "Settings") -> "Settings":
     """Make relative folders absolute against the current folder, once and for all."""
     mirror = settings.model_mirror
     if mirror is not None and "://" not in mirror:

@@ -12,7 +12,10 @@ from tools.serving.errors import ServingError
 from tools.serving.processes import kill_session, record
 from tools.serving.state import ProcessRecord
 
-_PROBE_EVERY_SECONDS: Final = 0.1
+_PROBE_EVERY_SECONDS: Final = 0.03
+_END_EVERY_SECONDS: Final = 0.02
+_LAST_ANSWER_SECONDS: Final = 0.1
+"""For the last answer to reach its caller, before a drained part is killed."""
 _GRACE_BEFORE_READY_SECONDS: Final = 2.0
 
 
@@ -49,6 +52,13 @@ class Part(Protocol):
 
     def last_error(self) -> str:
         """Return the line of the log that says best why the program ended; empty without one."""
+
+    def is_drained(self, log_bytes: int) -> bool:
+        """Whether it has no request left after SIGTERM, so that it may be killed.
+
+        log_bytes: size of its log when the signal was sent. A part that ends by itself as soon as
+        it is drained may always answer False.
+        """
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Put right what would keep the program from starting again; may take a second."""
@@ -115,16 +125,33 @@ class RunningPart:
         return f"{self.part.name} {how}{self._last_words()}; log: {self.part.log}"
 
     async def stop(self) -> None:
-        """End the program and all it started, by force after the grace time, and clean up."""
+        """End the program and all it started, by force once it is drained, and clean up.
+
+        After the grace time it is killed in any case.
+        """
         if self._process.returncode is None:
+            # a log may have been removed meanwhile
+            log = self.part.log
+            log_bytes = log.stat().st_size if log.exists() else 0
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._grace_seconds):
-                    await self._process.wait()
+                    await self._wait_drained(log_bytes)
         await asyncio.to_thread(kill_session, self.record)
         await self._process.wait()
         self.part.clean_up()
+
+    async def _wait_drained(self, log_bytes: int) -> None:
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            while not ended.done():
+                if self.part.is_drained(log_bytes):
+                    await asyncio.wait({ended}, timeout=_LAST_ANSWER_SECONDS)
+                    return
+                await asyncio.wait({ended}, timeout=_END_EVERY_SECONDS)
+        finally:
+            ended.cancel()
 
     def _last_words(self) -> str:
         words = self.part.last_error()

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import psutil
 
-from gateway.settings import PREFIX
+from gateway.checkout import PREFIX
 from tools.listeners import Listener
 from tools.serving.errors import ServingError
 

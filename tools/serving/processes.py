@@ -75,7 +75,7 @@ def end_process(process: ProcessRecord, *, grace_seconds: float) -> bool:
     while is_alive(process):
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(0.02)
     return True
 
 

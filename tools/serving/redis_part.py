@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.redis import UNREACHABLE, connect
-from gateway.settings import Settings
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
+from tools.serving.run_settings import RunSettings
 
 PROGRAM: Final = "redis-server"
 _START_SECONDS: Final = 20.0
@@ -28,7 +28,7 @@ _TAIL_BYTES: Final = 8 * 1024
 class RedisPart:
     """Redis on a socket that only this user can open: no port, nothing on disk."""
 
-    settings: Settings
+    settings: RunSettings
     home: Home
     name: str = "redis"
     start_timeout_seconds: float = _START_SECONDS
@@ -83,14 +83,7 @@ class RedisPart:
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers."""
         del first  # it either answers in time or ends
-        client = connect(self.url, purpose="supervisor", timeout_seconds=_ASK_SECONDS)
-        try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                return bool(await client.ping())
-        except UNREACHABLE:
-            return False
-        finally:
-            await client.aclose()
+        return await asyncio.to_thread(_answers, self.socket)
 
     def last_error(self) -> str:
         """Return the last line of its log."""
@@ -99,6 +92,11 @@ class RedisPart:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             return lines[-1] if lines else ""
         return ""
+
+    def is_drained(self, log_bytes: int) -> bool:
+        """Leave it to end by itself, which it does at once."""
+        del log_bytes
+        return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Nothing of Redis's is on the disk but its socket, which it replaces itself."""
@@ -109,6 +107,18 @@ class RedisPart:
         if self.socket.parent != self.home.run:
             with suppress(OSError):
                 self.socket.parent.rmdir()
+
+
+def _answers(path: Path) -> bool:
+    """Whether a Redis behind this socket answers PING."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ASK_SECONDS)
+        try:
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
 
 
 def is_installed() -> bool:

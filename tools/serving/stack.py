@@ -1,36 +1,26 @@
-"""One home served: checks, parts, lock, signals, state."""
+"""One home served: checks, folders and weights first, then the supervisor takes over."""
 
-import asyncio
 import os
-import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
 
 from gateway.settings import Settings
 from tools.listeners import gateway_listener, triton_listeners
-from tools.registry.rejection_watch import VersionWatch
-from tools.registry.version_store import VersionStore
 from tools.serving import redis_part, triton_install
-from tools.serving.gateway_part import GatewayPart, child_environment
+from tools.serving.errors import ServingError
+from tools.serving.gateway_part import child_environment
 from tools.serving.home import Home, rotate_log
-from tools.serving.part import Part
 from tools.serving.ports import check_free
 from tools.serving.processes import clear_leftovers, record
-from tools.serving.state import (
-    HomeLock,
-    Phase,
-    ProcessRecord,
-    RunState,
-    clear_state,
-    read_state,
-    write_state,
-)
-from tools.serving.supervisor import Supervisor
+from tools.serving.proven import are_proven, note_proven
+from tools.serving.run_plan import Extent, RunPlan, address_of
+from tools.serving.run_settings import RunSettings
+from tools.serving.state import HomeLock, RunState, clear_state, read_state, write_state
 from tools.serving.triton_part import TritonPart
-from tools.serving.weights import ensure_weights
 
-Extent = Literal["all", "triton"]
 Report = Callable[[str], None]
 
 
@@ -56,22 +46,12 @@ class Stack:
         """Whether Triton runs here, not elsewhere."""
         return self.extent == "triton" or self.settings.triton_grpc_url is None
 
-    @property
-    def address(self) -> str:
-        """What a user opens or calls."""
-        listener = (
-            gateway_listener(self.settings)
-            if self.extent == "all"
-            else triton_listeners(self.settings)[0]
-        )
-        return f"http://{listener.address}"
-
     def environment(self) -> dict[str, str]:
-        """Variables for a supervisor of this stack in a process of its own."""
-        return child_environment(self.settings)
+        """Variables for a process of this stack."""
+        return child_environment(RunSettings.of(self.settings))
 
-    def serve(self, *, report: Report) -> None:
-        """Serve until SIGINT, SIGTERM or SIGHUP.
+    def serve(self, *, report: Report) -> NoReturn:
+        """Serve until SIGINT, SIGTERM or SIGHUP: this process becomes the supervisor.
 
         Raises ServingError with one line where that cannot be, AlreadyRunningError if the home is
         served already. Leaves no process and no shared memory in any case.
@@ -79,85 +59,77 @@ class Stack:
         lock = HomeLock(self.home)
         lock.acquire()
         try:
-            if clear_leftovers(self.home, read_state(self.home)):
-                report("Ended what a crashed run had left")
-            state = RunState(self.command, record(os.getpid()), self.address)
-            write_state(self.home, state)
-            try:
-                parts = self._prepare(report)
-                asyncio.run(self._supervise(parts, state, report))
-            finally:
-                clear_state(self.home)
+            command = self.prepare(lock, report=report)
+            sys.stdout.flush()
+            os.execve(command[0], command, self.environment())
+        except BaseException:
+            clear_state(self.home)
+            raise
         finally:
             lock.release()
 
-    def ready_lines(self) -> list[str]:
-        """Addresses, for the user."""
-        lines = []
-        if self.with_triton:
-            http, grpc, metrics = triton_listeners(self.settings)
-            lines.append(
-                f"Triton is ready: HTTP http://{http.address}, gRPC {grpc.address}, "
-                f"metrics http://{metrics.address}/metrics"
-            )
-        if self.extent == "all":
-            lines.append(f"Aurum is ready: {self.address}")
-        return lines
+    def prepare(self, lock: HomeLock, *, report: Report) -> list[str]:
+        """Check and assemble all that is served; the caller holds the lock.
 
-    def _prepare(self, report: Report) -> list[Part]:
-        listeners = [*triton_listeners(self.settings)] if self.with_triton else []
+        Returns:
+            The supervisor's command, for a process that inherits the lock.
+
+        Raises:
+            ServingError: with one line where it cannot be served.
+
+        """
+        if clear_leftovers(self.home, read_state(self.home)):
+            report("Ended what a crashed run had left")
+        settings = RunSettings.of(self.settings)
+        address = address_of(settings, self.extent)
+        write_state(self.home, RunState(self.command, record(os.getpid()), address))
+        listeners = [*triton_listeners(settings)] if self.with_triton else []
         if self.extent == "all":
-            listeners.append(gateway_listener(self.settings))
+            listeners.append(gateway_listener(settings))
         check_free(listeners)
-        parts: list[Part] = []
+        server = None
         if self.with_triton:
-            ensure_weights(self.settings, report=report)
+            self._check_weights(report)
             installation = triton_install.install(self.home.triton, report=report)
-            triton = TritonPart(self.settings, self.home, installation)
-            triton.prepare(report)
-            parts.append(triton)
-        if self.extent == "all":
-            redis = self._prepare_redis(report)
-            parts += [redis] if redis else []
-            url = redis.url if redis else None
-            parts.append(GatewayPart(self.settings, self.home, redis_url=url))
-        for part in parts:
+            TritonPart(settings, self.home, installation).prepare(report)
+            server = installation.root
+        with_redis = self.extent == "all" and self._prepare_redis(settings, report)
+        plan = RunPlan(settings, self.extent, server, with_redis)
+        for part in plan.parts():
             rotate_log(part.log)
-        return parts
+        descriptor = lock.make_inheritable()
+        return [sys.executable, "-m", "tools.serving.supervise", str(descriptor), plan.to_json()]
 
-    def _prepare_redis(self, report: Report) -> redis_part.RedisPart | None:
-        """Prepare a Redis of our own where none is named and one can be had."""
+    def _check_weights(self, report: Report) -> None:
+        """Import missing weights and check all; in a process of its own, unless that was done."""
+        repository = self.settings.model_repository
+        if are_proven(self.home, repository):
+            return
+        with subprocess.Popen(
+            [sys.executable, "-m", "tools.serving.weights"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+        ) as process:
+            for line in process.stdout or ():
+                report(line.rstrip("\n"))
+            complaint = process.stderr.read() if process.stderr else ""
+        if process.returncode:
+            lines = complaint.strip().splitlines() or ["the weights could not be checked"]
+            raise ServingError(lines[-1])
+        note_proven(self.home, repository)
+
+    def _prepare_redis(self, settings: RunSettings, report: Report) -> bool:
+        """Prepare a Redis of our own where none is named; whether one can be had."""
         if self.settings.redis_url is not None:
-            return None
+            return False
         if not redis_part.is_installed():
             report(
                 f"No {redis_part.PROGRAM} is installed: answers are cached in the gateway's "
                 "process only (on Debian: apt-get install redis-server)"
             )
-            return None
-        part = redis_part.RedisPart(self.settings, self.home)
-        part.prepare()
-        return part
-
-    async def _supervise(self, parts: list[Part], state: RunState, report: Report) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, stop.set)
-
-        def note(phase: Phase, running: Mapping[str, ProcessRecord]) -> None:
-            write_state(self.home, replace(state, phase=phase, parts=dict(running)))
-
-        def tell() -> None:
-            for line in self.ready_lines():
-                report(line)
-
-        supervisor = Supervisor(parts, report=report, listener=note, optional={"redis"})
-        version_store = VersionStore(self.settings.model_repository, self.home.root)
-        watch = asyncio.create_task(VersionWatch(self.settings, version_store, report=report).run())
-        try:
-            await supervisor.run(stop=stop, on_ready=tell)
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        report("Stopped")
+            return False
+        redis_part.RedisPart(settings, self.home).prepare()
+        return True

@@ -1,4 +1,4 @@
-"""Who serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
+"""What serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
 
 import fcntl
 import json
@@ -50,6 +50,26 @@ class HomeLock:
             file.close()
             raise AlreadyRunningError(self._refusal()) from None
         self._file = file
+
+    @classmethod
+    def adopt(cls, home: Home, descriptor: int) -> "HomeLock":
+        """Take over a lock that another process acquired for this one."""
+        lock = cls(home)
+        lock._file = os.fdopen(descriptor, "a")
+        os.set_inheritable(descriptor, False)
+        return lock
+
+    def make_inheritable(self) -> int:
+        """Let the program that takes this one's place, or a child, hold the lock.
+
+        Returns:
+            The descriptor to hand over; raises RuntimeError where the lock is not held.
+
+        """
+        if self._file is None:
+            raise RuntimeError("the lock is not held")
+        os.set_inheritable(self._file.fileno(), True)
+        return self._file.fileno()
 
     def release(self) -> None:
         """Give the lock back."""

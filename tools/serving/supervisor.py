@@ -141,8 +141,15 @@ class Supervisor:
         return min(doubled, self._patience.longest_delay_seconds)
 
     async def _stop_all(self) -> None:
-        for running in reversed(list(self._running.values())):
-            await running.stop()
+        # the gateway first: it still asks the others about what it has begun
+        running = list(self._running.values())
+        outcomes: list[BaseException | None] = []
+        for group in (running[-1:], running[:-1]):
+            stops = (each.stop() for each in group)
+            outcomes += await asyncio.gather(*stops, return_exceptions=True)
+        for failure in outcomes:
+            if failure is not None:
+                raise failure
 
     def _tell(self, *, starting: bool = False) -> None:
         phase: Phase = "starting" if starting else "restarting" if self._restarting else "ready"

@@ -1,27 +1,28 @@
 """The tritonserver process: command line, readiness by stage, its errors in one line."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
-from gateway.settings import Settings
 from tools.errors import LifecycleError
 from tools.listeners import triton_listeners
-from tools.registry.startup_check import end_trial, withdraw_broken
+from tools.registry.remedies import put_right
+from tools.registry.triton_status import read_index
 from tools.registry.version_store import VersionStore
 from tools.serving import compiled_backend, triton_environment
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.processes import remove_shared_memory
+from tools.serving.run_settings import RunSettings
 from tools.serving.triton_install import Installation
 from triton_python_backend.contract import STAGES
 
 STAGE_NAMES: Final = tuple(stage.name for stage in STAGES)
 _EXIT_SECONDS: Final = 10
+_DRAINED: Final = b"All models are stopped"
 _TAIL_BYTES: Final = 64 * 1024
 _ERROR_LINE: Final = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(?P<text>.*?)"?$')
 _CALM_LINE: Final = re.compile(r"^[IW]\d{4} |^[+|]")
@@ -41,7 +42,7 @@ _STATUS_WORD: Final = re.compile(r"^(Internal|Invalid argument|Not found|Unavail
 class TritonPart:
     """Triton of one home, installed and its folders assembled."""
 
-    settings: Settings
+    settings: RunSettings
     home: Home
     installation: Installation
     stages: tuple[str, ...] = STAGE_NAMES
@@ -111,7 +112,7 @@ class TritonPart:
 
     async def is_ready(self, *, first: bool) -> bool:
         """Whether every stage has a version that is ready."""
-        index = await self._index()
+        index = await asyncio.to_thread(read_index, self.settings)
         if index is None:
             return False
         for stage in self.stages:
@@ -134,6 +135,18 @@ class TritonPart:
         said_something_else = bool(lines) and not _CALM_LINE.match(lines[-1])
         return _first_line(lines[-1]) if said_something_else else ""
 
+    def is_drained(self, log_bytes: int) -> bool:
+        """Whether it says that it has answered all requests.
+
+        It then unloads its models, and looks every second whether that is done.
+        """
+        try:
+            with self.log.open("rb") as log:
+                log.seek(log_bytes)
+                return _DRAINED in log.read()
+        except FileNotFoundError:
+            return False
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Take out versions that came while Triton ran and that it would not start with.
 
@@ -141,28 +154,14 @@ class TritonPart:
         """
         version_store = VersionStore(self.settings.model_repository, self.home.root)
         try:
-            end_trial(version_store, reason="Triton ended while it was tried", report=report)
-            withdraw_broken(version_store, report=report)
+            reason = "Triton ended while it was tried"
+            put_right(version_store, "before-start", reason, report=report)
         except LifecycleError as error:
             report(f"versions were not checked: {error}")
 
     def clean_up(self) -> None:
         """Remove the shared memory of stubs that were killed."""
         remove_shared_memory(self.home)
-
-    async def _index(self) -> list[dict[str, Any]] | None:
-        http = triton_listeners(self.settings)[0]
-        timeout = aiohttp.ClientTimeout(total=5)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(f"http://{http.address}/v2/repository/index") as response,
-            ):
-                response.raise_for_status()
-                index: list[dict[str, Any]] = await response.json(content_type=None)
-                return index
-        except (aiohttp.ClientError, TimeoutError):
-            return None
 
     def _why_not_loaded(self, stage: str, entries: list[dict[str, Any]]) -> str:
         reasons = [entry["reason"] for entry in entries if entry.get("reason")]

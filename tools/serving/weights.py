@@ -1,11 +1,18 @@
-"""The weights that Triton needs before its first start."""
+"""The weights that Triton needs before it starts.
+
+    python -m tools.serving.weights
+
+imports what is missing and checks all, and prints what it does; a refusal is one line on standard
+error and exit status 1. A process of its own, as the checks load onnxruntime and run the networks.
+"""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Settings
+from gateway.settings import Settings, load_settings
 from tools.errors import LifecycleError, WeightsError
 from tools.importing.importer import option_for
 from tools.importing.mirror import STARTER_HEAD, import_missing
@@ -13,6 +20,7 @@ from tools.registry.repository import METADATA_FILE, MODEL_FILE, read_version_me
 from tools.registry.startup_check import withdraw_broken
 from tools.registry.version_store import VersionStore
 from tools.serving.errors import ServingError
+from tools.serving.home import resolve
 from triton_python_backend.contract import ONNX_STAGES
 
 
@@ -80,3 +88,22 @@ def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None
     except LifecycleError as error:
         raise ServingError(str(error)) from error
     check_digests(repository)
+
+
+def main() -> int:
+    """Import and check; returns the exit status."""
+    try:
+        ensure_weights(resolve(load_settings()), report=_say)
+    except (ServingError, ConfigurationError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -79,10 +81,14 @@ class Network {
       throw;
     }
     runtime.Free(ort::kReleaseSessionOptions, options);
+    GiveBack();
     runtime.Check(status);
   }
 
-  ~Network() { runtime_->Free(ort::kReleaseSession, session_); }
+  ~Network() {
+    runtime_->Free(ort::kReleaseSession, session_);
+    GiveBack();
+  }
   Network(const Network&) = delete;
 
   bool batches() const { return batches_; }
@@ -109,6 +115,10 @@ class Network {
   }
 
  private:
+  // What loading a network took, and what an unloaded one leaves, stays with the server otherwise:
+  // it keeps freed memory, as its requests need it again.
+  static void GiveBack() { malloc_trim(0); }
+
   void AnswerGroup(const std::vector<Call*>& group) const {
     if (group.size() > 1) {
       try {

@@ -6,7 +6,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
-from triton_python_backend.adapter import Adapter
+from triton_python_backend.adapter import Adapter, read_threads
 from triton_python_backend.asking import ServedDetector
 from triton_python_backend.second_look import SecondLooks
 
@@ -22,7 +22,13 @@ class TritonPythonModel:
         function = partial(
             stages.align_or_defer, ask=detector.ask, second_look=SecondLooks(repository).of
         )
-        self._adapter = Adapter(pb_utils, contract.ALIGNMENT, function, reads_parameters=True)
+        self._adapter = Adapter(
+            pb_utils,
+            contract.ALIGNMENT,
+            function,
+            reads_parameters=True,
+            threads=read_threads(args["model_config"]),
+        )
 
     def execute(self, requests: list[object]) -> list[object]:
         """Answer each request."""

@@ -3,7 +3,7 @@
 import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
-from triton_python_backend.adapter import Adapter
+from triton_python_backend.adapter import Adapter, read_threads
 
 
 class TritonPythonModel:
@@ -11,7 +11,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the stage's function to Triton."""
-        self._adapter = Adapter(pb_utils, contract.PREPROCESS, stages.preprocess_or_defer)
+        threads = read_threads(args["model_config"])
+        function = stages.preprocess_or_defer
+        self._adapter = Adapter(pb_utils, contract.PREPROCESS, function, threads=threads)
 
     def execute(self, requests: list[object]) -> list[object]:
         """Answer each request."""

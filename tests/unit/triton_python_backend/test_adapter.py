@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.support import photos
 from triton_python_backend import contract, stages
-from triton_python_backend.adapter import Adapter
+from triton_python_backend.adapter import Adapter, read_threads
 from triton_python_backend.slow_lane import MAX_WAITING
 
 
@@ -193,11 +193,71 @@ def test_slow_work_beyond_the_queue_is_refused():
     assert answers[-1].error.code == TritonError.UNAVAILABLE
 
 
+def test_threads_answer_requests_side_by_side_each_with_its_own_answer():
+    meeting = threading.Barrier(2, timeout=10)
+
+    def answer(inputs):
+        def work():
+            meeting.wait()
+            return stages.preprocess_image(inputs)
+
+        return stages.Beside(work)
+
+    adapter = Adapter(utils(), contract.PREPROCESS, answer, threads=2)
+    asked = [request(png(9)), request(b"corrupt"), request(png(10)), request(png(11))]
+    assert adapter.execute(asked) == [None] * 4
+    adapter.close()
+    answers = [each.sender.sent for each in asked]
+    assert [(len(sent), sent[0][1]) for sent in answers] == [(1, "final")] * 4
+    assert [sent[0][0].error is None for sent in answers] == [True, False, True, True]
+    shapes = [answers[at][0][0].output_tensors[0].array.shape for at in (0, 2, 3)]
+    assert shapes == [(9, 9, 3), (10, 10, 3), (11, 11, 3)]
+
+
+def test_brief_work_passes_what_is_done_beside_it():
+    finish = threading.Event()
+    slow = slow_unless(png(9), finish)
+
+    def function(inputs):
+        outputs = slow(inputs)
+        return stages.Beside(outputs.work) if isinstance(outputs, stages.Slow) else outputs
+
+    adapter = Adapter(utils(), contract.PREPROCESS, function, threads=2)
+    passed, quick = request(png(10)), request(png(9))
+    answers = adapter.execute([passed, quick])
+    assert answers[0] is None
+    assert answers[1].output_tensors[0].array.shape == (9, 9, 3)
+    assert passed.sender.sent == []
+    finish.set()
+    adapter.close()
+    assert passed.sender.sent[0][0].error is None
+
+
+def test_without_threads_nothing_is_passed():
+    def function(inputs):
+        return stages.Beside(lambda: stages.preprocess_image(inputs))
+
+    answered = Adapter(utils(), contract.PREPROCESS, function).execute([request(png(9))])
+    assert answered[0].output_tensors[0].array.shape == (9, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "threads"),
+    [("{}", 1), ('{"parameters": {"threads": {"string_value": "4"}}}', 4)],
+)
+def test_a_config_says_how_many_threads_answer(config, threads):
+    assert read_threads(config) == threads
+
+
 def test_a_slow_picture_is_deferred_and_decoded_in_full():
     data = photos.encode(Image.new("RGB", (5200, 4000)), "JPEG", progressive=True, subsampling=0)
     deferred = stages.preprocess_or_defer({contract.IMAGE: np.array([data], dtype=np.object_)})
     assert isinstance(deferred, stages.Slow)
     assert deferred.work()[contract.SIZE].tolist() == [5200, 4000, 1]
+    large = photos.encode(Image.new("RGB", (2400, 1800)), "JPEG")
+    passed = stages.preprocess_or_defer({contract.IMAGE: np.array([large], dtype=np.object_)})
+    assert isinstance(passed, stages.Beside)
+    assert passed.work()[contract.SIZE].tolist() == [2400, 1800, 1]
     small = stages.preprocess_or_defer({contract.IMAGE: np.array([png(9)], dtype=np.object_)})
     assert small[contract.SIZE].tolist() == [9, 9, 1]
 

@@ -5,7 +5,7 @@ import json
 import sys
 
 from tests.support.tiny_graphs import save_scaled
-from triton_python_backend import onnx_plan
+from triton_python_backend import onnx_plan, onnx_trial
 
 CONFIG = {
     "name": "negative",
@@ -33,7 +33,7 @@ def test_a_plan_follows_the_config(tmp_path, monkeypatch, capsys):
     plan = [line.split(" ", 1) for line in said.splitlines()]
     assert code == 0
     assert dict(plan) == {
-        "library": str(onnx_plan.find_library()),
+        "library": str(onnx_trial.find_library()),
         "model": str(tmp_path / "model.onnx"),
         "level": "99",
         "intra": "1",
@@ -65,7 +65,37 @@ def test_a_config_that_does_not_fit_is_reported(tmp_path, monkeypatch, capsys):
 
 def test_an_onnxruntime_without_a_library_is_reported(tmp_path, monkeypatch, capsys):
     save_scaled(tmp_path / "model.onnx", -1)
-    monkeypatch.setattr(onnx_plan, "find_library", lambda: None)
+    monkeypatch.setattr(onnx_trial, "find_library", lambda: None)
     code, said = ask(CONFIG, tmp_path, monkeypatch, capsys)
     assert code == 1
     assert "no shared library" in said
+
+
+def test_a_network_that_passed_is_not_tried_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(onnx_plan.PLANS_VARIABLE, str(tmp_path / "plans"))
+    save_scaled(tmp_path / "model.onnx", -1)
+    first = ask(CONFIG, tmp_path, monkeypatch, capsys)
+    tried = []
+    monkeypatch.setattr(onnx_trial, "plan", lambda *asked: tried.append(asked) or ["tried"])
+    assert ask(CONFIG, tmp_path, monkeypatch, capsys) == first
+    assert not tried
+    other = {**CONFIG, "parameters": {}}
+    assert ask(other, tmp_path, monkeypatch, capsys) == (0, "tried\n")
+    save_scaled(tmp_path / "model.onnx", 2)
+    assert ask(CONFIG, tmp_path, monkeypatch, capsys) == (0, "tried\n")
+
+
+def test_a_network_that_failed_is_tried_each_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(onnx_plan.PLANS_VARIABLE, str(tmp_path / "plans"))
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    assert ask(CONFIG, tmp_path, monkeypatch, capsys)[0] == 1
+    assert not (tmp_path / "plans").exists()
+
+
+def test_few_plans_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(onnx_plan.PLANS_VARIABLE, str(tmp_path / "plans"))
+    monkeypatch.setattr(onnx_plan, "MOST_KEPT", 2)
+    for scale in (1, 2, 3):
+        save_scaled(tmp_path / "model.onnx", scale)
+        ask(CONFIG, tmp_path, monkeypatch, capsys)
+    assert len(list((tmp_path / "plans").iterdir())) == 2

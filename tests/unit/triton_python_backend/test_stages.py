@@ -152,3 +152,21 @@ def test_high_detail_is_deferred(detail):
     if detail == "high":
         outputs = outputs.work()
     assert len(outputs[contract.BOXES]) == 2
+
+
+@pytest.mark.parametrize("faces", [2, 0])
+def test_alignment_waits_for_the_detector_beside_the_others(faces):
+    # a sure face ends the search; without one the detector is asked again
+    asked = []
+
+    def look(canvases: Sequence[np.ndarray], *, detector: int) -> list[Detections]:
+        asked.append(len(canvases))
+        return sees_nothing(canvases, detector=detector)
+
+    outputs = stages.align_or_defer(alignment_input(faces=faces), ask=look)
+    assert not asked
+    assert isinstance(outputs, stages.Beside) == (faces == 0)
+    if faces == 0:
+        outputs = outputs.work()
+        assert asked
+    assert len(outputs[contract.BOXES]) == faces

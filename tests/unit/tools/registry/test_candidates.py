@@ -335,7 +335,9 @@ def watch(version_store, monkeypatch):
 
     monkeypatch.setattr(watching, "read_states", states)
     monkeypatch.setattr(watching, "why_stopped", lambda *_: said["stopped"])
-    watch = watching.VersionWatch(Settings(), version_store, report=said["reports"].append)
+    watch = watching.VersionWatch(
+        Settings(), version_store, patience_seconds=10, report=said["reports"].append
+    )
     return watch, said
 
 

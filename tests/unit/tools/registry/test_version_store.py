@@ -299,7 +299,9 @@ def watched(version_store, monkeypatch):
     """Return a watch with a scripted Triton and clock; files count as written long ago."""
     drop(version_store, 1)
     drop(version_store, 2, b"garbage")
-    watch = watching.VersionWatch(Settings(), version_store, report=lambda _: None)
+    watch = watching.VersionWatch(
+        Settings(), version_store, patience_seconds=10, report=lambda _: None
+    )
     clock = Clock(monkeypatch)
     monkeypatch.setattr(watching, "_last_written", lambda _: 0.0)
 

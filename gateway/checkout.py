@@ -1,0 +1,7 @@
+"""Where this checkout lies and how its variables begin; imports nothing, for light processes."""
+
+from pathlib import Path
+from typing import Final
+
+PREFIX: Final = "AURUM_"
+CHECKOUT: Final = Path(__file__).resolve().parent.parent

@@ -1,0 +1,84 @@
+"""What the supervisor runs, as the process that prepared it hands it over."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tools.listeners import gateway_listener, triton_listeners
+from tools.serving.gateway_part import GatewayPart
+from tools.serving.home import Home
+from tools.serving.part import Part
+from tools.serving.redis_part import RedisPart
+from tools.serving.run_settings import RunSettings
+from tools.serving.triton_install import Installation
+from tools.serving.triton_part import TritonPart
+
+Extent = Literal["all", "triton"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The parts of a stack whose folders are assembled and whose weights are checked."""
+
+    settings: RunSettings
+    extent: Extent
+    server: Path | None
+    """The unpacked server; None: Triton runs elsewhere."""
+    with_redis: bool
+
+    @property
+    def home(self) -> Home:
+        """Where its state lies."""
+        return Home(self.settings.home)
+
+    @property
+    def command(self) -> str:
+        """The subcommand that serves it."""
+        return "serve" if self.extent == "all" else "serve triton"
+
+    @property
+    def address(self) -> str:
+        """What a user opens or calls."""
+        return address_of(self.settings, self.extent)
+
+    def parts(self) -> Iterator[Part]:
+        """All parts, in the order in which they are started."""
+        if self.server is not None:
+            yield TritonPart(self.settings, self.home, Installation(self.server))
+        if self.extent == "all":
+            redis = RedisPart(self.settings, self.home) if self.with_redis else None
+            if redis is not None:
+                yield redis
+            url = redis.url if redis is not None else None
+            yield GatewayPart(self.settings, self.home, redis_url=url)
+
+    def ready_lines(self) -> Iterator[str]:
+        """Addresses, for the user."""
+        if self.server is not None:
+            http, grpc, metrics = triton_listeners(self.settings)
+            yield (
+                f"Triton is ready: HTTP http://{http.address}, gRPC {grpc.address}, "
+                f"metrics http://{metrics.address}/metrics"
+            )
+        if self.extent == "all":
+            yield f"Aurum is ready: {self.address}"
+
+    def to_json(self) -> str:
+        """Write it for `from_json`."""
+        server = None if self.server is None else str(self.server)
+        return json.dumps([self.settings.to_json(), self.extent, server, self.with_redis])
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunPlan":
+        """Read what `to_json` wrote."""
+        settings, extent, server, with_redis = json.loads(text)
+        folder = None if server is None else Path(server)
+        return cls(RunSettings.from_json(settings), extent, folder, with_redis)
+
+
+def address_of(settings: RunSettings, extent: Extent) -> str:
+    """What a user opens or calls."""
+    listener = gateway_listener(settings) if extent == "all" else triton_listeners(settings)[0]
+    return f"http://{listener.address}"

@@ -1,0 +1,46 @@
+"""The settings that the supervisor needs, without the library that reads and checks them."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Fields of `gateway.settings.Settings` of the same names; all folders are absolute."""
+
+    home: Path
+    model_repository: Path
+    model_mirror: str | None
+    host: str
+    port: int
+    triton_http_port: int
+    triton_grpc_port: int
+    triton_metrics_port: int
+    triton_grpc_url: str | None
+    triton_start_timeout_seconds: float
+    request_timeout_seconds: float
+    max_image_megapixels: float
+    onnx_backend: Literal["auto", "compiled", "python"]
+    redis_memory_megabytes: int
+    withdraw_after_seconds: float
+
+    @classmethod
+    def of(cls, settings: "Settings | RunSettings") -> "RunSettings":
+        """Take what is needed of all settings."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+    def to_json(self) -> str:
+        """Write them for `from_json`."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSettings":
+        """Read what `to_json` wrote."""
+        given = json.loads(text)
+        folders = {name: Path(given[name]) for name in ("home", "model_repository")}
+        return cls(**{**given, **folders})
