@@ -43,6 +43,7 @@ PROBED: Final = tuple(output for output in contract.FACE_OUTPUTS if output.toler
 NEED: Final = need_for({output.name for output in PROBED})
 
 _PATIENCE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.5
 _KEPT_REPORTS: Final = 3
 """Intervals for which a report is valid, also for other gateways."""
 _MOST_FIRSTS: Final = 64
@@ -247,10 +248,27 @@ class GoldenProbe:
         return reference.portrait if made_with == before else None
 
     async def _keep_sending(self) -> None:
+        await self._wait_for_models()
         while True:
             started = time.monotonic()
             await self.turn()
             await asyncio.sleep(max(self._interval_seconds - (time.monotonic() - started), 0))
+
+    async def _wait_for_models(self) -> None:
+        """Wait until an engine that starts beside the gateway is ready, for one interval at most.
+
+        Otherwise the first report would say that there is no inference, and stand for an interval.
+        """
+        ends = time.monotonic() + self._interval_seconds
+        while time.monotonic() < ends:
+            try:
+                status = await self._inference.status(deadline=Deadline.after(_PATIENCE_SECONDS))
+            except AurumError:
+                pass
+            else:
+                if status.ready:
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _drift(

@@ -12,7 +12,7 @@ from tools.serving.home import Home
 from triton_python_backend.contract import ONNX_STAGES, PIPELINE, candidate_of
 from triton_python_backend.fingerprint import file_digest, fingerprint
 
-_CHECK: Final = Path(__file__).parents[1] / "registry" / "dry_run.py"
+_CHECK: Final = Path(__file__).parents[1] / "registry" / "version_check.py"
 _FILES: Final = ("model.onnx", "model.json")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import InferenceUnavailableError
+from gateway.monitoring import golden_probe
 from gateway.monitoring.golden_probe import (
     NEED,
     PORTRAIT,
@@ -17,7 +18,7 @@ from gateway.monitoring.golden_probe import (
 from gateway.monitoring.lease import LocalLease
 from gateway.registry.reference import References
 from gateway.telemetry.metrics import Metrics
-from gateway.types import Analysis, Need, Weights
+from gateway.types import Analysis, EngineStatus, Need, Weights
 from tests.support.fake_inference import expected_face
 from tests.unit.gateway.monitoring.test_drift import place
 from tests.unit.tools.evaluation.test_references import reference
@@ -44,9 +45,16 @@ def moved(*, embedding=FACE.embedding, score=FACE.score, other: str = "", **chan
 class Engine:
     """An engine that returns given answers to every request."""
 
-    def __init__(self, answer) -> None:
+    def __init__(self, answer, *, starting: int = 0) -> None:
         self.answer = answer
         self.asked = []
+        self.starting = starting
+
+    async def status(self, *, deadline):
+        self.starting -= 1
+        if self.starting == 0:
+            raise InferenceUnavailableError("Triton is starting")
+        return EngineStatus(self.starting < 0, "", ())
 
     async def analyse(self, image, *, need, deadline):
         self.asked.append((image, need))
@@ -148,6 +156,27 @@ async def test_the_first_answer_survives_a_restart(tmp_path):
         while portrait.last is None:
             await asyncio.sleep(0.01)
     assert portrait.last.moved["score"] == 2
+
+
+async def test_the_first_report_waits_for_an_engine_that_is_starting(tmp_path, monkeypatch):
+    monkeypatch.setattr(golden_probe, "_POLL_SECONDS", 0.01)
+    engine = Engine(KNOWN, starting=3)
+    portrait = watch(tmp_path, engine)
+    async with BackgroundTasks() as background, portrait.running(background):
+        while portrait.last is None:
+            await asyncio.sleep(0.01)
+    assert engine.starting == -1
+    assert portrait.last.outcome == "ok"
+
+
+async def test_an_engine_that_does_not_start_is_reported_after_an_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr(golden_probe, "_POLL_SECONDS", 0.01)
+    engine = Engine(InferenceUnavailableError("Triton is away"), starting=10**6)
+    portrait = watch(tmp_path, engine, seconds=0.05)
+    async with BackgroundTasks() as background, portrait.running(background):
+        while portrait.last is None:
+            await asyncio.sleep(0.01)
+    assert portrait.last.outcome == "inference_unavailable"
 
 
 async def test_a_head_of_another_space_is_no_drift(tmp_path):
