@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
 
-ImageSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
+ImageSource = Union[str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO]
 """A path, the encoded bytes, or a file opened in binary mode."""
 
 _SIGNATURES = (

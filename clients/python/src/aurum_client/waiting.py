@@ -60,16 +60,19 @@ def exchange(http: httpx.Client, request: httpx.Request, deadline: Deadline) -> 
             request.extensions["timeout"]["read"], deadline.remaining()
         )
         parts = []
-        for part in response.iter_raw():
+        for part in response.iter_bytes():
             parts.append(part)
             deadline.remaining()
     finally:
         response.close()
+    # what was read is decoded, and whole
+    headers = {
+        name: value
+        for name, value in response.headers.items()
+        if name not in ("content-encoding", "content-length", "transfer-encoding")
+    }
     return httpx.Response(
-        response.status_code,
-        headers=response.headers,
-        content=b"".join(parts),
-        request=request,
+        response.status_code, headers=headers, content=b"".join(parts), request=request
     )
 
 
