@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from aurum_client import AurumClient, FaceError, FaceOptions, ImageError
+from aurum_client import AurumClient, FaceError, FaceOptions, ImageError, InvalidRequestError
 from aurum_client.local import LocalEngine
 
 from gateway.settings import CHECKOUT
@@ -46,9 +46,11 @@ def test_enrol_and_search(stack):
     assert lines[1] == "found somebody 1.0"
 
 
-def test_an_async_batch(stack):
-    (line,) = example("async_batch.py", stack.url, photos.PORTRAIT, photos.PORTRAIT, "/nowhere")[1:]
-    assert line.endswith(": 1.000")
+def test_an_async_batch(stack, tmp_path):
+    other = shutil.copy(photos.PORTRAIT, tmp_path / "other.png")
+    missing, pair = example("async_batch.py", stack.url, photos.PORTRAIT, other, "/nowhere")
+    assert missing.startswith("/nowhere: ")
+    assert pair.endswith(": 1.000")
 
 
 @pytest.mark.parametrize("operation", ["score", "detect", "embed"])
@@ -84,3 +86,5 @@ def test_the_local_engine_refuses_as_the_service(stack):
         assert local.value.code == served.value.code == code
         assert local.value.status == served.value.status
         assert local.value.detail == served.value.detail
+    with pytest.raises(InvalidRequestError, match="include"):
+        engine.detect(photos.PORTRAIT.read_bytes(), FaceOptions(include=("age",)))

@@ -109,13 +109,16 @@ class LocalEngine:
         from gateway.api.context import dump_json
         from gateway.api.faces.schemas import FaceOptions as Given
         from gateway.api.faces.serializers import faces_out
-        from gateway.api.fields import read_fields
+        from gateway.errors import InvalidRequestError
         from gateway.images import check_image
         from gateway.pipeline import Result, Timings, rows_for, select
         from triton_python_backend.contract import Look
         from triton_python_backend.needs import need_for
 
-        given = read_fields({}, texts_of(options.query()), Given)
+        try:
+            given = Given.model_validate(texts_of(options.query()))
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
         need |= need_for(given.include)
         image = check_image(data, self._limits)
         checked = time.perf_counter()
