@@ -1,6 +1,7 @@
 """The Python client's examples as programs, and its local engine beside the service."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,25 @@ def example(name: str, *arguments: str | Path) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def test_the_example_of_the_readme(stack):
+    readme = (CHECKOUT / "README.md").read_text()
+    (program,) = (
+        text
+        for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if "aurum_client" in text
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("http://localhost:8080", stack.url)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(CLIENT / "src")},
+    )
+    assert 1 <= float(done.stdout) <= 10
 
 
 def test_score_a_folder(stack, tmp_path):

@@ -1,6 +1,7 @@
 """When the fallback answers, and when the service is asked again."""
 
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -101,7 +102,9 @@ def test_images_of_a_wrong_kind():
 
 
 def test_the_local_engine_needs_the_server(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "gateway.inference.local", None)
+    # as if nothing had imported it yet
+    monkeypatch.delitem(sys.modules, "aurum_client._ensemble", raising=False)
+    monkeypatch.setitem(sys.modules, "gateway.inference.local", None)
     with pytest.raises(ImportError, match=r"pip install 'aurum\[gateway,models\]'"):
         LocalEngine(tmp_path)
 
