@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Callable, Optional, TypeVar
+from typing import Callable, Generic, Optional, TypeVar
 
 import httpx
 
@@ -21,17 +21,18 @@ from aurum_client.limits import Deadline
 from aurum_client.results.faces import FacesResult
 
 T = TypeVar("T")
+Source = TypeVar("Source", bound=ImageSource)
 _AHEAD = 4
 """Results that may wait for an earlier one, as a multiple of the concurrency."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[Source]):
     """What became of one image of many: a result, or the error."""
 
     index: int
     """Position of the image among those given, from 0."""
-    image: ImageSource
+    image: Source
     result: Optional[FacesResult]
     error: Optional[Exception]
     """`AurumError`, or OSError if the file could not be read."""
@@ -103,20 +104,20 @@ def call(work: Callable[[], T], deadline: Deadline) -> T:
 
 async def async_map_images(
     analyse: Callable[[ImageSource], Awaitable[FacesResult]],
-    images: Iterable[ImageSource],
+    images: Iterable[Source],
     concurrency: int,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[Outcome[Source]]:
     """Analyse images, so many at once; yields in their order, each as soon as it can."""
     free = asyncio.Semaphore(_checked(concurrency))
 
-    async def run(index: int, image: ImageSource) -> Outcome:
+    async def run(index: int, image: Source) -> Outcome[Source]:
         async with free:
             try:
                 return Outcome(index, image, await analyse(image), None)
             except (AurumError, OSError) as error:
                 return Outcome(index, image, None, error)
 
-    waiting: deque[asyncio.Task[Outcome]] = deque()
+    waiting: deque[asyncio.Task[Outcome[Source]]] = deque()
     try:
         for index, image in enumerate(images):
             waiting.append(asyncio.ensure_future(run(index, image)))
@@ -139,18 +140,18 @@ async def async_map_images(
 
 def map_images(
     analyse: Callable[[ImageSource], FacesResult],
-    images: Iterable[ImageSource],
+    images: Iterable[Source],
     concurrency: int,
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome[Source]]:
     """Analyse images, so many at once; yields in their order, each as soon as it can."""
 
-    def run(index: int, image: ImageSource) -> Outcome:
+    def run(index: int, image: Source) -> Outcome[Source]:
         try:
             return Outcome(index, image, analyse(image), None)
         except (AurumError, OSError) as error:
             return Outcome(index, image, None, error)
 
-    waiting: deque[Future[Outcome]] = deque()
+    waiting: deque[Future[Outcome[Source]]] = deque()
     with ThreadPoolExecutor(_checked(concurrency), thread_name_prefix="aurum-client") as pool:
         try:
             for index, image in enumerate(images):

@@ -12,7 +12,7 @@ from aurum_client.images import ImageSource, read_picture
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, path_of, texts_of
 from aurum_client.results.faces import FacesResult, Verification
-from aurum_client.waiting import Outcome, async_call, async_map_images
+from aurum_client.waiting import Outcome, Source, async_call, async_map_images
 
 _DEFAULTS = FaceOptions()
 
@@ -64,11 +64,11 @@ class AsyncFaces(AsyncBase):
 
     def score_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncIterator[Outcome[Source]]:
         """Rate the faces of many images, so many at once.
 
         Yields in the order of the images, each outcome as soon as it and those before it are
@@ -79,22 +79,22 @@ class AsyncFaces(AsyncBase):
 
     def detect_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncIterator[Outcome[Source]]:
         """Find the faces of many images, as `score_many`."""
         work = partial(self._analyse, operation="detect", options=options)
         return async_map_images(work, images, concurrency)
 
     def embed_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncIterator[Outcome[Source]]:
         """Embed the faces of many images, as `score_many`."""
         work = partial(self._analyse, operation="embed", options=options)
         return async_map_images(work, images, concurrency)

@@ -13,7 +13,7 @@ from aurum_client.images import ImageSource, read_picture
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, path_of, texts_of
 from aurum_client.results.faces import FacesResult, Verification
-from aurum_client.waiting import Outcome, call, map_images
+from aurum_client.waiting import Outcome, Source, call, map_images
 
 _DEFAULTS = FaceOptions()
 
@@ -65,11 +65,11 @@ class Faces(Base):
 
     def score_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome[Source]]:
         """Rate the faces of many images, so many at once.
 
         Yields in the order of the images, each outcome as soon as it and those before it are
@@ -80,22 +80,22 @@ class Faces(Base):
 
     def detect_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome[Source]]:
         """Find the faces of many images, as `score_many`."""
         work = partial(self._analyse, operation="detect", options=options)
         return map_images(work, images, concurrency)
 
     def embed_many(
         self,
-        images: Iterable[ImageSource],
+        images: Iterable[Source],
         *,
         concurrency: int = 8,
         options: FaceOptions = _DEFAULTS,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome[Source]]:
         """Embed the faces of many images, as `score_many`."""
         work = partial(self._analyse, operation="embed", options=options)
         return map_images(work, images, concurrency)
