@@ -26,6 +26,7 @@ from aurum_client.errors import (
 from aurum_client.fallback import FaceOptions, Fallback
 from aurum_client.images import ImageSource
 from aurum_client.limits import TimeLimits
+from aurum_client.results.faces import Face, FacesResult
 from aurum_client.retry import RetryPolicy
 from aurum_client.unset import UNSET
 from aurum_client.waiting import Outcome
@@ -37,9 +38,11 @@ __all__ = [
     "AurumError",
     "AuthenticationError",
     "ConflictError",
+    "Face",
     "FaceEmbedding",
     "FaceError",
     "FaceOptions",
+    "FacesResult",
     "Fallback",
     "ImageError",
     "ImageSource",

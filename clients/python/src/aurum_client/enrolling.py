@@ -21,8 +21,10 @@ class FaceEmbedding:
 def read_pictures(
     images: Union[ImageSource, Sequence[ImageSource]],
 ) -> list[tuple[str, Picture]]:
-    """Read one image or several, by the names of their form fields."""
+    """Read one image or several, by their form fields; raises ValueError for an empty list."""
     if isinstance(images, (list, tuple)):
+        if not images:
+            raise ValueError("there is no image to enrol")
         return [("images", read_picture(each)) for each in images]
     return [("image", read_picture(images))]  # type: ignore[arg-type] # a sequence of another kind
 

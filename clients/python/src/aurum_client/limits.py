@@ -44,6 +44,10 @@ class Deadline:
             raise TimeLimitError("total")
         return left
 
+    def capped(self, seconds: float) -> Deadline:
+        """Return a deadline that is at most so many seconds away."""
+        return Deadline(min(self.at, time.monotonic() + seconds))
+
     def allows(self, seconds: float) -> bool:
         """Whether more than `seconds` are left."""
         return self.at - time.monotonic() > seconds

@@ -32,8 +32,8 @@ class Request(Generic[T_co]):
     body: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `httpx.Client.build_request`."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    is_repeatable: bool = False
-    """Whether it changes nothing, so that it may be sent twice."""
+    is_read_only: bool = False
+    """Whether it changes nothing, although it is no GET."""
     idempotency_key: Optional[str] = None
     accepted: tuple[int, ...] = ()
     """Statuses beyond 2xx whose answers are good."""
@@ -41,7 +41,7 @@ class Request(Generic[T_co]):
     @property
     def repeatable(self) -> bool:
         """Whether the service may get it twice."""
-        return self.is_repeatable or self.method == "GET" or self.idempotency_key is not None
+        return self.is_read_only or self.method == "GET" or self.idempotency_key is not None
 
     def build(
         self, http: Union[httpx.Client, httpx.AsyncClient], timeout: httpx.Timeout

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable, Generic, Optional, TypeVar
 
 import httpx
 
 from aurum_client.errors import AurumError, TimeLimitError
-from aurum_client.images import ImageSource
+from aurum_client.images import ImageSource, Picture, read_picture
 from aurum_client.limits import Deadline
 from aurum_client.results.faces import FacesResult
 
@@ -100,6 +101,18 @@ def call(work: Callable[[], T], deadline: Deadline) -> T:
     """Run work that blocks; raises TimeLimitError if it would begin after the deadline."""
     deadline.remaining()
     return work()
+
+
+async def async_read(source: ImageSource, deadline: Deadline) -> Picture:
+    """Read an image; a file is read in a thread."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return read_picture(source)
+    return await async_call(partial(read_picture, source), deadline)
+
+
+def read(source: ImageSource, deadline: Deadline) -> Picture:
+    """Read an image."""
+    return call(partial(read_picture, source), deadline)
 
 
 async def async_map_images(

@@ -4,20 +4,38 @@ import io
 import sys
 from typing import Any
 
+import httpx
 import pytest
 from aurum_client import (
-    AurumClient,
     FaceOptions,
+    FacesResult,
     Problem,
+    RetryPolicy,
     ServiceUnreachableError,
     TimeLimitError,
-    UnavailableError,
+    TimeLimits,
     UnexpectedAnswerError,
 )
 from aurum_client.errors import FAMILIES
 from aurum_client.fallback import HealthGate, means_unhealthy
 from aurum_client.images import read_picture
 from aurum_client.local import LocalEngine
+from aurum_client.results.base import read
+
+from tests.support.client_script import Script, run_async, run_sync
+
+ONCE = RetryPolicy(attempts=1)
+ANSWER: dict[str, Any] = {
+    "request_id": "r",
+    "image": {"width": 1, "height": 1, "sha256": "0"},
+    "faces": [],
+    "faces_found": 0,
+    "rotation": 0,
+    "models": {"detection": "1", "embedding": None, "scoring": None, "space": None},
+    "engine": "triton",
+    "cached": False,
+    "took_ms": {"validate": 0, "inference": 0, "total": 0},
+}
 
 
 def problem(code: str, status: int) -> Any:
@@ -60,24 +78,72 @@ def test_one_caller_checks_at_a_time(monkeypatch):
     assert gate.is_healthy
 
 
-def test_a_service_that_does_not_answer_costs_one_call_its_time():
-    answers: list[str] = []
+class Local:
+    """A fallback that knows one answer."""
 
-    class Local:
-        def score(self, image: bytes, options: FaceOptions) -> Any:
-            raise UnavailableError(Problem("inference_unavailable", 503, "T", "local", "r"))
+    def __init__(self) -> None:
+        self.asked: list[FaceOptions] = []
 
-        detect = embed = score
+    def score(self, image: bytes, options: FaceOptions) -> FacesResult:
+        self.asked.append(options)
+        return read(FacesResult, ANSWER)
 
-    # a port that nobody listens on
-    with AurumClient("http://127.0.0.1:9", fallback=Local(), check_seconds=60) as client:
-        assert not client.uses_fallback
-        for _ in range(2):
-            with pytest.raises(UnavailableError, match="local"):
-                client.score(b"x")
-            answers.append("local")
+    detect = embed = score
+
+
+def faces(**changes: Any) -> httpx.Response:
+    return httpx.Response(200, json={**ANSWER, **changes})
+
+
+READY = httpx.Response(200, json={"status": "ready", "parts": {}})
+REFUSED = httpx.ConnectError("refused")
+
+
+@pytest.mark.parametrize("run", [run_sync, run_async])
+def test_a_refused_connection_and_the_way_back(run):
+    local = Local()
+
+    def work(client: Any) -> Any:
+        return client.score(b"x", include=["crop"], max_faces=2)
+
+    def ask(script: Script, check_seconds: float) -> list[str]:
+        engines: list[str] = []
+        options = {"fallback": local, "check_seconds": check_seconds, "retry": ONCE}
+        if run is run_sync:
+            run(
+                script,
+                lambda client: engines.extend(work(client).engine for _ in range(4)),
+                **options,
+            )
+        else:
+
+            async def all_of(client: Any) -> None:
+                for _ in range(4):
+                    engines.append((await work(client)).engine)
+
+            run(script, all_of, **options)
+        return engines
+
+    # refused; refused at the check; the check passes; then no check any more
+    script = Script(REFUSED, REFUSED, READY, faces(), faces())
+    assert ask(script, 0) == ["fallback", "fallback", "triton", "triton"]
+    paths = [request.url.path for request in script.requests]
+    score, ready = "/api/ml/score", "/api/health/ready"
+    assert paths == [score, ready, ready, score, score]
+    assert local.asked == [FaceOptions(include=("crop",), max_faces=2)] * 2
+    # within the pause nobody asks the service
+    script = Script(REFUSED)
+    assert ask(script, 60) == ["fallback"] * 4
+
+
+def test_a_call_whose_time_is_up_gets_no_fallback_but_the_next_does():
+    def work(client: Any) -> None:
+        with pytest.raises(TimeLimitError):
+            client.with_options(limits=TimeLimits(total=1e-9)).detect(b"x")
         assert client.uses_fallback
-        assert client.with_options().uses_fallback
+        assert client.detect(b"x").engine == "fallback"
+
+    run_sync(Script(), work, fallback=Local())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Which requests are sent again, when, and with what."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import httpx
 import pytest
 from aurum_client import (
-    AsyncAurumClient,
-    AurumClient,
     AurumError,
     ConflictError,
     Problem,
@@ -23,44 +20,9 @@ from aurum_client import (
     UnexpectedAnswerError,
 )
 
+from tests.support.client_script import Script, refusal, run_async, run_sync
+
 SOON = RetryPolicy(attempts=3, first_pause=0.001)
-LIVE = {"status": "live"}
-
-
-class Script:
-    """A service that answers each request with the next of these: a response or an error."""
-
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self.answers = list(answers)
-        self.requests: list[httpx.Request] = []
-        self.bodies: list[bytes] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        self.bodies.append(request.read())
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
-
-
-def refusal(status: int, code: str, **headers: str) -> httpx.Response:
-    body = {"code": code, "status": status, "title": "T", "detail": "D", "request_id": "r1"}
-    return httpx.Response(status, json=body, headers=headers)
-
-
-def run_sync(script: Script, work: Callable[[Any], Any], **options: Any) -> Any:
-    with AurumClient("http://a", transport=httpx.MockTransport(script), **options) as client:
-        return work(client)
-
-
-def run_async(script: Script, work: Callable[[Any], Any], **options: Any) -> Any:
-    async def run() -> Any:
-        transport = httpx.MockTransport(script)
-        async with AsyncAurumClient("http://a", transport=transport, **options) as client:
-            return await work(client)
-
-    return asyncio.run(run())
 
 
 @pytest.fixture(params=[run_sync, run_async], ids=["sync", "async"])

@@ -19,18 +19,18 @@ from aurum_client.fallback import (
     means_unhealthy,
     run_fallback,
 )
-from aurum_client.images import ImageSource, read_picture
+from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline, TimeLimits
 from aurum_client.request import Request, as_json, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
 from aurum_client.retry import RetryPolicy, may_repeat
-from aurum_client.waiting import async_call, async_exchange, async_sleep
+from aurum_client.waiting import async_call, async_exchange, async_read, async_sleep
 
 T = TypeVar("T")
 Me = TypeVar("Me", bound="AsyncBase")
-_CHECK_LIMITS = TimeLimits(connect=1.0, read=1.0, total=1.0)
-_NO_RETRY = RetryPolicy(attempts=1)
+_CHECK_SECONDS = 1.0
+"""Most time that a call spends on the check of an unhealthy service."""
 READY: Request[Readiness] = Request(
     "GET", path_of("health", "ready"), as_json(Readiness), accepted=(503,)
 )
@@ -135,7 +135,7 @@ class AsyncBase:
     ) -> FacesResult:
         """Score, detect or embed, with the fallback if there is one."""
         deadline = Deadline.after(self._limits.total)
-        picture = await async_call(partial(read_picture, image), deadline)
+        picture = await async_read(image, deadline)
         body, headers = raw_body(picture)
         request = Request(
             "POST",
@@ -144,12 +144,12 @@ class AsyncBase:
             query=texts_of(options.query()),
             body=body,
             headers=headers,
-            is_repeatable=True,
+            is_read_only=True,
         )
         fallback = self._fallback
         if fallback is None:
             return await self._send(request, deadline)
-        if await self._is_healthy():
+        if await self._is_healthy(deadline):
             try:
                 return await self._send(request, deadline)
             except AurumError as error:
@@ -162,15 +162,14 @@ class AsyncBase:
         work = partial(run_fallback, fallback, operation, picture.data, options)
         return await async_call(work, deadline)
 
-    async def _is_healthy(self) -> bool:
+    async def _is_healthy(self, deadline: Deadline) -> bool:
         """Whether to ask the service; checks an unhealthy one if that is due."""
         if self._gate.is_healthy:
             return True
         if not self._gate.claim_check():
             return False
-        checker = self.with_options(limits=_CHECK_LIMITS, retry=_NO_RETRY)
         try:
-            readiness = await checker._send(READY)
+            readiness = await self._attempt(READY, deadline.capped(_CHECK_SECONDS))
         except AurumError:
             return False
         if readiness.is_ready:

@@ -8,11 +8,11 @@ from typing import Optional
 
 from aurum_client._async.base import AsyncBase
 from aurum_client.fallback import FaceOptions
-from aurum_client.images import ImageSource, read_picture
+from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, path_of, texts_of
 from aurum_client.results.faces import FacesResult, Verification
-from aurum_client.waiting import Outcome, Source, async_call, async_map_images
+from aurum_client.waiting import Outcome, Source, async_map_images, async_read
 
 _DEFAULTS = FaceOptions()
 
@@ -132,8 +132,8 @@ class AsyncFaces(AsyncBase):
 
         """
         deadline = Deadline.after(self._limits.total)
-        first = await async_call(partial(read_picture, image_a), deadline)
-        second = await async_call(partial(read_picture, image_b), deadline)
+        first = await async_read(image_a, deadline)
+        second = await async_read(image_b, deadline)
         query = {
             "threshold": threshold,
             "target_fmr": target_fmr,
@@ -149,6 +149,6 @@ class AsyncFaces(AsyncBase):
             as_json(Verification),
             query=texts_of(query),
             body=form_body([("image_a", first), ("image_b", second)], {}),
-            is_repeatable=True,
+            is_read_only=True,
         )
         return await self._send(request, deadline)

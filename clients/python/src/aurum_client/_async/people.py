@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from aurum_client._async.base import AsyncBase
 from aurum_client.enrolling import FaceEmbedding, embedding_search, embeddings_body, read_pictures
-from aurum_client.images import ImageSource, read_picture
+from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, new_key, path_of, texts_of
 from aurum_client.results.collections import (
@@ -21,7 +21,7 @@ from aurum_client.results.collections import (
     SubjectPage,
 )
 from aurum_client.unset import UNSET, Unset, given
-from aurum_client.waiting import async_call
+from aurum_client.waiting import async_call, async_read
 
 
 class AsyncPeople(AsyncBase):
@@ -140,7 +140,7 @@ class AsyncPeople(AsyncBase):
 
         """
         deadline = Deadline.after(self._limits.total)
-        picture = await async_call(partial(read_picture, image), deadline)
+        picture = await async_read(image, deadline)
         fields = {
             "faces": faces,
             "limit": limit,
@@ -159,7 +159,7 @@ class AsyncPeople(AsyncBase):
             path_of("collections", collection, "search"),
             as_json(SearchResult),
             body=form_body([("image", picture)], fields),
-            is_repeatable=True,
+            is_read_only=True,
         )
         return await self._send(request, deadline)
 
@@ -192,7 +192,7 @@ class AsyncPeople(AsyncBase):
             path_of("collections", collection, "search"),
             as_json(SearchResult),
             body={"json": body},
-            is_repeatable=True,
+            is_read_only=True,
         )
         return await self._send(request)
 

@@ -9,11 +9,11 @@ from typing import Optional
 
 from aurum_client._sync.base import Base
 from aurum_client.fallback import FaceOptions
-from aurum_client.images import ImageSource, read_picture
+from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, path_of, texts_of
 from aurum_client.results.faces import FacesResult, Verification
-from aurum_client.waiting import Outcome, Source, call, map_images
+from aurum_client.waiting import Outcome, Source, map_images, read
 
 _DEFAULTS = FaceOptions()
 
@@ -133,8 +133,8 @@ class Faces(Base):
 
         """
         deadline = Deadline.after(self._limits.total)
-        first = call(partial(read_picture, image_a), deadline)
-        second = call(partial(read_picture, image_b), deadline)
+        first = read(image_a, deadline)
+        second = read(image_b, deadline)
         query = {
             "threshold": threshold,
             "target_fmr": target_fmr,
@@ -150,6 +150,6 @@ class Faces(Base):
             as_json(Verification),
             query=texts_of(query),
             body=form_body([("image_a", first), ("image_b", second)], {}),
-            is_repeatable=True,
+            is_read_only=True,
         )
         return self._send(request, deadline)

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 from aurum_client._sync.base import Base
 from aurum_client.enrolling import FaceEmbedding, embedding_search, embeddings_body, read_pictures
-from aurum_client.images import ImageSource, read_picture
+from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline
 from aurum_client.request import Request, as_json, form_body, new_key, path_of, texts_of
 from aurum_client.results.collections import (
@@ -22,7 +22,7 @@ from aurum_client.results.collections import (
     SubjectPage,
 )
 from aurum_client.unset import UNSET, Unset, given
-from aurum_client.waiting import call
+from aurum_client.waiting import call, read
 
 
 class People(Base):
@@ -141,7 +141,7 @@ class People(Base):
 
         """
         deadline = Deadline.after(self._limits.total)
-        picture = call(partial(read_picture, image), deadline)
+        picture = read(image, deadline)
         fields = {
             "faces": faces,
             "limit": limit,
@@ -160,7 +160,7 @@ class People(Base):
             path_of("collections", collection, "search"),
             as_json(SearchResult),
             body=form_body([("image", picture)], fields),
-            is_repeatable=True,
+            is_read_only=True,
         )
         return self._send(request, deadline)
 
@@ -193,7 +193,7 @@ class People(Base):
             path_of("collections", collection, "search"),
             as_json(SearchResult),
             body={"json": body},
-            is_repeatable=True,
+            is_read_only=True,
         )
         return self._send(request)
 
