@@ -31,13 +31,17 @@ def refusal(status: int, code: str, **headers: str) -> httpx.Response:
     return httpx.Response(status, json=body, headers=headers)
 
 
-def run_sync(script: Script, work: Callable[[Any], Any], **options: Any) -> Any:
+def run_sync(
+    script: Callable[[httpx.Request], httpx.Response], work: Callable[[Any], Any], **options: Any
+) -> Any:
     """Do work with a client whose service is the script."""
     with AurumClient("http://a", transport=httpx.MockTransport(script), **options) as client:
         return work(client)
 
 
-def run_async(script: Script, work: Callable[[Any], Any], **options: Any) -> Any:
+def run_async(
+    script: Callable[[httpx.Request], httpx.Response], work: Callable[[Any], Any], **options: Any
+) -> Any:
     """Do the same with the async client."""
 
     async def run() -> Any:

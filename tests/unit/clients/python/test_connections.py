@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from aurum_client import AsyncAurumClient, AurumClient, __version__
@@ -13,7 +14,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers that it is live, and remembers connections and headers."""
 
     protocol_version = "HTTP/1.1"
-    seen: list[tuple[tuple[str, int], str, dict[str, str]]] = []
+    seen: ClassVar[list[tuple[tuple[str, int], str, dict[str, str]]]] = []
 
     def do_GET(self) -> None:
         self.seen.append((self.client_address, self.path, dict(self.headers)))
@@ -29,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Handler.seen = []
+    Handler.seen.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}/behind/a/path"

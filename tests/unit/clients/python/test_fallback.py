@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from typing import Any
 
 import httpx
@@ -137,13 +138,17 @@ def test_a_refused_connection_and_the_way_back(run):
 
 
 def test_a_call_whose_time_is_up_gets_no_fallback_but_the_next_does():
+    def late(_: httpx.Request) -> httpx.Response:
+        time.sleep(0.2)
+        return faces()
+
     def work(client: Any) -> None:
         with pytest.raises(TimeLimitError):
-            client.with_options(limits=TimeLimits(total=1e-9)).detect(b"x")
+            client.with_options(limits=TimeLimits(total=0.1)).detect(b"x")
         assert client.uses_fallback
         assert client.detect(b"x").engine == "fallback"
 
-    run_sync(Script(), work, fallback=Local())
+    run_sync(late, work, fallback=Local())
 
 
 @pytest.mark.parametrize(
