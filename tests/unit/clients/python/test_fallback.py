@@ -19,7 +19,7 @@ from aurum_client import (
 )
 from aurum_client.errors import FAMILIES
 from aurum_client.fallback import HealthGate, means_unhealthy
-from aurum_client.images import read_picture
+from aurum_client.images import Picture, read_picture
 from aurum_client.local import LocalEngine
 from aurum_client.results.base import read
 
@@ -163,6 +163,15 @@ def test_a_call_whose_time_is_up_gets_no_fallback_but_the_next_does():
 )
 def test_the_media_type_follows_from_the_bytes(data, media_type):
     assert read_picture(data).media_type == media_type
+
+
+def test_images_keep_their_file_names(tmp_path):
+    path = tmp_path / "Ä b.png"
+    path.write_bytes(b"x")
+    assert read_picture(path) == read_picture(str(path)) == Picture(b"x", "Ä b.png")
+    with path.open("rb") as file:
+        assert read_picture(file) == Picture(b"x", "Ä b.png")
+    assert read_picture(io.BytesIO(b"x")) == read_picture(memoryview(b"x")) == Picture(b"x", None)
 
 
 def test_images_of_a_wrong_kind():

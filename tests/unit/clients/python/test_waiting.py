@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from aurum_client import AsyncAurumClient, AurumClient, RetryPolicy, TimeLimitError, TimeLimits
 from aurum_client.waiting import async_map_images, map_images
@@ -48,7 +49,7 @@ async def test_an_abandoned_batch_ends_its_calls():
     async for outcome in outcomes:
         assert outcome.image == b"first"
         break
-    await outcomes.aclose()
+    await asyncio.wait_for(outcomes.aclose(), 10)
     assert active == 0
 
 
@@ -122,6 +123,26 @@ def test_slow_answers_end_at_the_limit(kind, parts, pause_seconds, limits, limit
             live(kind, url, limits)
     assert passed.value.limit == limit
     assert time.monotonic() - started < 8
+
+
+def test_the_body_gets_the_time_that_the_headers_left():
+    read_limits: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        def body() -> Iterator[bytes]:
+            # where the transport reads it
+            read_limits.append(request.extensions["timeout"]["read"])
+            yield ANSWER
+
+        read_limits.append(request.extensions["timeout"]["read"])
+        time.sleep(0.3)
+        return httpx.Response(200, content=body())
+
+    limits = TimeLimits(total=30)
+    with AurumClient("http://a", limits=limits, transport=httpx.MockTransport(answer)) as client:
+        assert client.live().status == "live"
+    before, after = read_limits
+    assert after <= before - 0.3
 
 
 @pytest.mark.parametrize("kind", [AurumClient, AsyncAurumClient])
