@@ -1,7 +1,5 @@
 """When the fallback answers, and when the service is asked again."""
 
-import io
-import sys
 import time
 from typing import Any
 
@@ -19,8 +17,6 @@ from aurum_client import (
 )
 from aurum_client.errors import FAMILIES
 from aurum_client.fallback import HealthGate, means_unhealthy
-from aurum_client.images import Picture, read_picture
-from aurum_client.local import LocalEngine
 from aurum_client.results.base import read
 
 from tests.support.client_script import Script, run_async, run_sync
@@ -149,46 +145,3 @@ def test_a_call_whose_time_is_up_gets_no_fallback_but_the_next_does():
         assert client.detect(b"x").engine == "fallback"
 
     run_sync(late, work, fallback=Local())
-
-
-@pytest.mark.parametrize(
-    ("data", "media_type"),
-    [
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"\x89PNG\r\n\x1a\n..", "image/png"),
-        (b"RIFF....WEBP", "image/webp"),
-        (b"BM..", "image/bmp"),
-        (b"GIF89a", "image/x-unknown"),
-    ],
-)
-def test_the_media_type_follows_from_the_bytes(data, media_type):
-    assert read_picture(data).media_type == media_type
-
-
-def test_images_keep_their_file_names(tmp_path):
-    path = tmp_path / "Ä b.png"
-    path.write_bytes(b"x")
-    assert read_picture(path) == read_picture(str(path)) == Picture(b"x", "Ä b.png")
-    with path.open("rb") as file:
-        assert read_picture(file) == Picture(b"x", "Ä b.png")
-    assert read_picture(io.BytesIO(b"x")) == read_picture(memoryview(b"x")) == Picture(b"x", None)
-
-
-def test_images_of_a_wrong_kind():
-    with pytest.raises(TypeError, match="binary mode"):
-        read_picture(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="not int"):
-        read_picture(3)  # type: ignore[arg-type]
-
-
-def test_the_local_engine_needs_the_server(monkeypatch, tmp_path):
-    # as if nothing had imported it yet
-    monkeypatch.delitem(sys.modules, "aurum_client._ensemble", raising=False)
-    monkeypatch.setitem(sys.modules, "gateway.inference.local", None)
-    with pytest.raises(ImportError, match=r"pip install 'aurum\[gateway,models\]'"):
-        LocalEngine(tmp_path)
-
-
-def test_the_local_engine_needs_networks(tmp_path):
-    with pytest.raises(ValueError, match="has no version"):
-        LocalEngine(tmp_path)
