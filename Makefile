@@ -45,6 +45,9 @@ lint: ## check style, format, types, layers, dead code, dependencies
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
+	$(PYTHON_IN_VENV) clients/python/generate_sync.py --check
+	cd clients/python && $(CURDIR)/$(PYTHON_IN_VENV) -m vulture
+	cd clients/python && $(CURDIR)/$(PYTHON_IN_VENV) -m deptry src
 	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
 	$(PYTHON_IN_VENV) -m vulture
 	$(PYTHON_IN_VENV) -m deptry .

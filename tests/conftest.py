@@ -27,6 +27,7 @@ _TESTS = Path(__file__).parent
 _SHARED_STACKS = {
     "stack": (
         "tests/contract/test_kserve.py",
+        "tests/e2e/test_client_examples.py",
         "tests/e2e/test_locust.py",
         "tests/e2e/test_photos_to_answers.py",
         "tests/e2e/test_readme.py",
@@ -39,6 +40,7 @@ _SHARED_STACKS = {
     ),
     "changed_stack": (
         "tests/e2e/test_canary.py",
+        "tests/e2e/test_client_fallback.py",
         "tests/e2e/test_killed_triton.py",
         "tests/e2e/test_lighter_networks.py",
     ),

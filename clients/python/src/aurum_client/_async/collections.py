@@ -1,0 +1,141 @@
+"""Collections: create, list, change, delete, cluster, move to another embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Optional, Union
+
+from aurum_client._async.base import AsyncBase
+from aurum_client.request import Request, as_json, path_of, texts_of
+from aurum_client.results.collections import (
+    Cluster,
+    ClusterPage,
+    ClusterRun,
+    Collection,
+    CollectionPage,
+    Receipt,
+)
+from aurum_client.unset import UNSET, Unset, given
+
+
+class AsyncCollections(AsyncBase):
+    """The calls about whole collections."""
+
+    async def create_collection(
+        self,
+        name: str,
+        *,
+        description: Union[str, Unset] = UNSET,
+        keep: Union[str, Unset] = UNSET,
+        quality: Union[str, Unset] = UNSET,
+        retention_days: Union[float, Unset, None] = UNSET,
+        match_threshold: Union[float, Unset, None] = UNSET,
+    ) -> Collection:
+        """Create a collection; raises ConflictError if it exists.
+
+        Args:
+            name: letters, digits, dots, hyphens, underscores.
+            description: for people.
+            keep: `crop` stores aligned faces, encrypted; `none` (default) stores none.
+            quality: lowest quality of enrolled faces: `off`, `standard` (default), `strict`.
+            retention_days: days after which an enrolled face is deleted; None keeps it.
+            match_threshold: lowest cosine similarity of a match; None uses the service's.
+
+        """
+        body = given(
+            name=name,
+            description=description,
+            keep=keep,
+            quality=quality,
+            retention_days=retention_days,
+            match_threshold=match_threshold,
+        )
+        path = path_of("collections")
+        return await self._send(Request("POST", path, as_json(Collection), body={"json": body}))
+
+    async def list_collections(
+        self, *, limit: Optional[int] = None, cursor: Optional[str] = None
+    ) -> CollectionPage:
+        """Return a page of collections, sorted by name."""
+        query = texts_of({"limit": limit, "cursor": cursor})
+        path = path_of("collections")
+        return await self._send(Request("GET", path, as_json(CollectionPage), query=query))
+
+    async def collections(self, *, page_size: Optional[int] = None) -> AsyncIterator[Collection]:
+        """Iterate over all collections, sorted by name."""
+        cursor = None
+        while True:
+            page = await self.list_collections(limit=page_size, cursor=cursor)
+            for collection in page.collections:
+                yield collection
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def get_collection(self, name: str) -> Collection:
+        """Return a collection; raises NotFoundError."""
+        path = path_of("collections", name)
+        return await self._send(Request("GET", path, as_json(Collection)))
+
+    async def update_collection(
+        self,
+        name: str,
+        *,
+        description: Union[str, Unset] = UNSET,
+        keep: Union[str, Unset] = UNSET,
+        quality: Union[str, Unset] = UNSET,
+        retention_days: Union[float, Unset, None] = UNSET,
+        match_threshold: Union[float, Unset, None] = UNSET,
+    ) -> Collection:
+        """Change the settings that are given; `keep="none"` deletes stored crops."""
+        body = given(
+            description=description,
+            keep=keep,
+            quality=quality,
+            retention_days=retention_days,
+            match_threshold=match_threshold,
+        )
+        path = path_of("collections", name)
+        return await self._send(Request("PATCH", path, as_json(Collection), body={"json": body}))
+
+    async def delete_collection(self, name: str) -> Receipt:
+        """Delete a collection and everything in it."""
+        path = path_of("collections", name)
+        return await self._send(Request("DELETE", path, as_json(Receipt)))
+
+    async def start_clusters(self, name: str, *, threshold: Optional[float] = None) -> ClusterRun:
+        """Group the faces into identities, in the background; returns a run that is under way.
+
+        threshold: lowest mean cosine similarity at which two groups are merged; None uses the
+        collection's.
+        """
+        body = {} if threshold is None else {"threshold": threshold}
+        path = path_of("collections", name, "clusters")
+        return await self._send(Request("POST", path, as_json(ClusterRun), body={"json": body}))
+
+    async def get_clusters(
+        self, name: str, *, limit: Optional[int] = None, cursor: Optional[str] = None
+    ) -> ClusterPage:
+        """Return the latest run, and a page of the clusters of the latest finished one."""
+        query = texts_of({"limit": limit, "cursor": cursor})
+        path = path_of("collections", name, "clusters")
+        return await self._send(Request("GET", path, as_json(ClusterPage), query=query))
+
+    async def clusters(
+        self, name: str, *, page_size: Optional[int] = None
+    ) -> AsyncIterator[Cluster]:
+        """Iterate over the clusters of the latest finished run."""
+        cursor = None
+        while True:
+            page = await self.get_clusters(name, limit=page_size, cursor=cursor)
+            for cluster in page.clusters:
+                yield cluster
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def migrate_collection(self, name: str, *, action: Optional[str] = None) -> Collection:
+        """Move to the newest embedding model: `start` (default), `rollback` or `finish`."""
+        body = {} if action is None else {"action": action}
+        path = path_of("collections", name, "migrate")
+        return await self._send(Request("POST", path, as_json(Collection), body={"json": body}))

@@ -1,0 +1,17 @@
+# Generated from _async/client.py by generate_sync.py; change it there.
+"""The client."""
+
+from __future__ import annotations
+
+from aurum_client._sync.collections import Collections
+from aurum_client._sync.faces import Faces
+from aurum_client._sync.people import People
+from aurum_client._sync.service import Service
+
+
+class AurumClient(Faces, Collections, People, Service):
+    """Asks an Aurum face service.
+
+    Connections are reused, so make one client and share it among threads. All calls raise the
+    errors of `aurum_client.errors`.
+    """
