@@ -158,8 +158,9 @@ def _tar(file: IO[bytes], name: str, limits: Limits, most: int) -> Iterator[Inpu
     stream: Any = _Counted(gzip.GzipFile(fileobj=file) if zipped else file, most)
     before = 0
     # `r|` never seeks: a member is read once, in its turn
-    opened: Any = tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Info)
-    with opened as archive:
+    # its `members` have no type
+    archive: Any
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Info) as archive:
         count = 0
         while (info := archive.next()) is not None:
             # tarfile keeps all headers otherwise

@@ -44,7 +44,11 @@ class Journal:
         try:
             journal._open(resume=resume)
         except OSError as error:
+            journal.close()
             raise BatchError(f"{path} cannot be written: {error.strerror or error}") from error
+        except BatchError:
+            journal.close()
+            raise
         return journal
 
     def __contains__(self, key: Key) -> bool:
@@ -75,19 +79,26 @@ class Journal:
 
     def close(self) -> None:
         """Close the file and let others write to it."""
-        for file in (self._file, self._lock):
-            if file is not None:
-                file.close()
+        if self._file is not None:
+            self._file.close()
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            self._lock.close()
+
+    @property
+    def _lock_path(self) -> Path:
+        # beside the file, which `_keep_answers` replaces
+        return self._path.with_name(f".{self._path.name}.lock")
 
     def _open(self, *, resume: bool) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # of the folder entry, not of the file, which is replaced
-        lock = self._path.with_name(f".{self._path.name}.lock")
-        self._lock = lock.open("ab")
+        lock = self._lock_path.open("ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise BatchError(f"another command writes to {self._path}") from error
+        self._lock = lock
         if resume and self._path.exists():
             self._keep_answers()
         self._file = self._path.open("ab")
