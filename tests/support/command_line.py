@@ -32,7 +32,11 @@ class Finished:
 
 
 def run_in_process(
-    arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    stdin: bytes = b"",
 ) -> Finished:
     """Run `aurum` with exactly these variables in a folder; raise an exception that it lets out.
 
@@ -42,7 +46,7 @@ def run_in_process(
     from tools.__main__ import app
 
     with _one_at_a_time, _exactly(environment), chdir(folder):
-        result = CliRunner().invoke(app, list(arguments), prog_name="aurum")
+        result = CliRunner().invoke(app, list(arguments), input=stdin, prog_name="aurum")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Finished(result.exit_code, result.stdout, result.stderr)

@@ -105,7 +105,9 @@ class Service:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Open; raises ServiceError unless a gateway answers at the URL now."""
+        """Open; raises BatchError for no URL, ServiceError unless a gateway answers there now."""
+        if not self.url.startswith(("http://", "https://")):
+            raise BatchError(f"--url: {self.url} does not begin with http:// or https://")
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
             connector=aiohttp.TCPConnector(limit=self._parallel),

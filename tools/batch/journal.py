@@ -105,12 +105,15 @@ class Journal:
 
     def _keep_answers(self) -> None:
         kept = self._path.with_name(f".{self._path.name}.kept")
-        with kept.open("wb") as target:
-            for text in self._answered():
-                target.write(text)
-            target.flush()
-            os.fsync(target.fileno())
-        kept.replace(self._path)
+        try:
+            with kept.open("wb") as target:
+                for text in self._answered():
+                    target.write(text)
+                target.flush()
+                os.fsync(target.fileno())
+            kept.replace(self._path)
+        finally:
+            kept.unlink(missing_ok=True)
 
     def _answered(self) -> Iterator[bytes]:
         start = 0

@@ -33,9 +33,9 @@ class Thumbnail:
 
 def path_in(folder: Path, name: str) -> Path:
     """Return where the picture of an input goes: below the folder, whatever the name is."""
-    kept = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
-    parts = [part[:_LONGEST_NAME] for part in kept] or ["-"]
-    if list(PurePosixPath(name).parts) != parts:
+    given = [part for part in PurePosixPath(name).parts if part.strip("/")]
+    parts = [part[:_LONGEST_NAME] for part in given if part != ".."] or ["-"]
+    if given != parts:
         # another input may have the same remaining path
         parts[-1] = f"{hashlib.sha256(name.encode()).hexdigest()[:8]}-{parts[-1]}"
     path = folder.joinpath(*parts)
