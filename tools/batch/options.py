@@ -31,7 +31,7 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         help="Files, folders, globs, archives (zip, tar, tar.gz), or - for standard input.",
-        metavar="PATH...",
+        metavar="PATH",
     ),
 ]
 FromList = Annotated[
