@@ -298,3 +298,19 @@ async def test_exit_statuses(place, arguments, status, reason):
     done = await place.aurum(*arguments)
     assert (done.returncode, reason in done.stderr) == (status, True), done.stderr
     assert place.inference.needs == []
+
+
+async def test_a_second_ctrl_c_does_not_wait(place):
+    for number in range(9):
+        place.add(f"in/{number}.png", photo(seed=number))
+    place.inference.error = InferenceUnavailableError("busy", retry_after_seconds=60)
+    process = await place.start("score", "in", "--output", "out.ndjson", "--parallel", "4")
+    await until(lambda: len(place.inference.needs) >= 1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"once more ends at once" in await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, text = await process.communicate()
+    assert process.returncode == 130
+    assert b"--resume goes on with out.ndjson" in text
+    assert b"Traceback" not in text

@@ -1,19 +1,21 @@
 """What the bulk commands do around a run: check options, open the output, report, exit."""
 
 import asyncio
+import io
 import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import IO, Final, NoReturn
 
 import typer
 from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.batch.inputs import find_sources, read_sources
+from tools.batch.archives import DEFAULT_LIMITS
+from tools.batch.inputs import STDIN, Sources, find_sources, read_sources
 from tools.batch.journal import Journal
 from tools.batch.options import Format, Options
 from tools.batch.orders import Order
@@ -45,7 +47,11 @@ def carry_out(options: Options, prepare: Prepare, *, parallel: int) -> NoReturn:
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         settings = resolve(load_settings())
-        status = asyncio.run(_carry_out(options, prepare, settings, errors, parallel))
+        chosen = options.chosen_format(is_terminal=sys.stdout.isatty())
+        # before the loop starts, so that Ctrl-C ends waiting for standard input
+        sources, stdin = _sources(options)
+        work = _carry_out(options, chosen, prepare(settings), errors, parallel, sources, stdin)
+        status = asyncio.run(work)
     except (BatchError, ConfigurationError) as error:
         errors.print(f"error: {printable(str(error))}")
         status = error.exit_status if isinstance(error, BatchError) else BatchError.exit_status
@@ -60,16 +66,27 @@ def url_of(options: Options, settings: Settings) -> str:
     return options.url or f"http://{gateway_listener(settings).address}"
 
 
-async def _carry_out(
-    options: Options, prepare: Prepare, settings: Settings, errors: Console, parallel: int
-) -> int:
-    chosen = options.chosen_format(is_terminal=sys.stdout.isatty())
-    stdin = sys.stdin.buffer
+def _sources(options: Options) -> tuple[Sources, IO[bytes]]:
     without = [options.draw] if options.draw is not None else []
+    stdin: IO[bytes] = sys.stdin.buffer
     sources = find_sources(
         options.paths, stdin=stdin, stdin_is_list=options.from_list, without=without
     )
-    async with prepare(settings) as order:
+    if STDIN in options.paths and not options.from_list:
+        stdin = io.BytesIO(stdin.read(DEFAULT_LIMITS.member_bytes + 1))
+    return sources, stdin
+
+
+async def _carry_out(
+    options: Options,
+    chosen: Format,
+    prepared: AbstractAsyncContextManager[Order],
+    errors: Console,
+    parallel: int,
+    sources: Sources,
+    stdin: IO[bytes],
+) -> int:
+    async with prepared as order:
         targets = _open(options, chosen, order)
         try:
             with ProgressBar(errors, sources.total_bytes) as progress:

@@ -19,7 +19,10 @@ from tools.errors import BatchError
 
 _FIRST: Final[Mapping[str, type]] = {"input": str, "sha256": str, "outcome": str}
 _LAST: Final[Mapping[str, type]] = {"code": str, "detail": str}
-_NOT_IN_TABLES: Final = frozenset({"sha256", "face_id", "x1", "y1", "x2", "y2", "threshold"})
+_NOT_IN_TABLES: Final = frozenset(
+    {"sha256", "face_id", "x1", "y1", "x2", "y2", "threshold", "code", "detail"}
+)
+"""What would leave no room on a terminal; standard error has the details of failures."""
 _PARQUET: Final = "tools.batch.parquet"
 
 
@@ -57,9 +60,11 @@ def open_sink(chosen: Format, order: Order, target: Path | None, stdout: IO[byte
     """Open the output; raises BatchError if it cannot be written or a package is missing."""
     if chosen is Format.TABLE and target is None:
         return TableSink(order, Console())
-    if chosen is Format.PARQUET and target is not None:
-        return _open_parquet(order, target)
     try:
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if chosen is Format.PARQUET and target is not None:
+            return _open_parquet(order, target)
         stream = stdout if target is None else target.open("wb")
     except OSError as error:
         raise BatchError(f"{target} cannot be written: {error.strerror}") from error
@@ -136,7 +141,8 @@ class TableSink:
             return
         table = Table()
         for index in shown:
-            table.add_column(self._names[index], overflow="fold")
+            name = self._names[index]
+            table.add_column(name, overflow="fold", no_wrap=name not in ("input", "subject"))
         for row in rows:
             table.add_row(*(Text(row[index]) for index in shown))
         self._console.print(table)

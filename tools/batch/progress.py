@@ -43,6 +43,10 @@ class ProgressBar:
         """Remove it."""
         self._progress.stop()
 
+    def note(self, text: str) -> None:
+        """Print a line above it."""
+        self._progress.console.print(text)
+
     def advance(self, weight: int, *, answered: int = 1) -> None:
         """Note that an input of `weight` bytes is done; answered: how many photos it was."""
         self._answered += answered

@@ -19,6 +19,8 @@ from tools.batch.types import Input, Line, Outcome, Photo, Refused, Skipped
 from tools.errors import BatchError
 
 _KEPT_FAILURES: Final = 1000
+_FINISH_SECONDS: Final = 15.0
+"""How long requests may take to finish after a signal."""
 
 
 @dataclass(slots=True)
@@ -181,14 +183,23 @@ class Batch:
 
     @contextlib.contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
-        """Let the first signal finish what was begun; the second ends at once."""
+        """Let the first signal finish what was begun, for a while; the second ends at once."""
         loop = asyncio.get_running_loop()
         main = asyncio.current_task()
+        late: asyncio.TimerHandle | None = None
+
+        def end() -> None:
+            if main is not None:
+                main.cancel()
 
         def stop() -> None:
-            if self._stopping.is_set() and main is not None:
-                main.cancel()
+            nonlocal late
+            if self._stopping.is_set():
+                end()
+                return
             self._stopping.set()
+            late = loop.call_later(_FINISH_SECONDS, end)
+            self._progress.note("stopping after the requests in flight; once more ends at once")
 
         numbers = (signal.SIGINT, signal.SIGTERM)
         # a loop outside the main thread gets no signals
@@ -198,6 +209,8 @@ class Batch:
         try:
             yield
         finally:
+            if late is not None:
+                late.cancel()
             for number in numbers:
                 loop.remove_signal_handler(number)
 
