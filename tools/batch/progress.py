@@ -51,5 +51,6 @@ class ProgressBar:
         """Note that an input of `weight` bytes is done; answered: how many photos it was."""
         self._answered += answered
         seconds = max(time.monotonic() - self._started, 1e-3)
-        text = f"{self._answered:,} photos  {self._answered / seconds:.1f}/s"
+        word = "photo" if self._answered == 1 else "photos"
+        text = f"{self._answered:,} {word}  {self._answered / seconds:.1f}/s"
         self._progress.update(self._task, advance=weight, photos=text)

@@ -141,7 +141,8 @@ class Batch:
         journal = self._targets.journal
         if journal is not None and key in journal:
             self.summary.resumed += 1
-            await self._show(position, photo, journal.line(key), is_new=False)
+            if self._targets.draw is not None or self._targets.sheet is not None:
+                await self._show(position, photo, journal.line(key), is_new=False)
             return
         line = await self._order.answer(photo)
         self._keep(position, line, with_card=False)

@@ -93,3 +93,18 @@ async def test_an_input_that_breaks_reading_is_no_silence():
 
     summary = await batch(Engine()).run(inputs())
     assert str(summary.error) == "the disk is gone"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_for_terminals(is_terminal):
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=is_terminal, width=100)
+    with ProgressBar(console, 200) as progress:
+        progress.advance(100)
+        progress.advance(50, answered=0)
+    if is_terminal:
+        assert "1 photo " in shown.getvalue()
+        assert " 75%" in shown.getvalue()
+        assert "left" in shown.getvalue()
+    else:
+        assert shown.getvalue() == ""
