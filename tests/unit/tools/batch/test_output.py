@@ -5,7 +5,6 @@ import io
 import json
 import sys
 
-import pyarrow.parquet
 import pytest
 
 from tools.batch.options import Format, Options
@@ -49,15 +48,6 @@ def test_csv_has_a_row_for_each_face():
     assert [(row["input"], row["face"]) for row in rows[1:]] == [("b.png", "0"), ("b.png", "1")]
     assert (rows[1]["x1"], rows[1]["y1"], rows[1]["score"]) == ("1", "2.5", "7.25")
     assert (rows[0]["outcome"], rows[0]["detail"], rows[0]["face"]) == ("failed", "é, [red]no", "")
-
-
-def test_parquet_has_the_same_rows_with_types(tmp_path):
-    write(Format.PARQUET, tmp_path / "a.parquet")
-    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
-    assert table.column("score").to_pylist() == [None, 7.25, 7.25]
-    assert table.column("face").to_pylist() == [None, 0, 1]
-    assert table.column("x1").to_pylist() == [None, 1.0, 1.0]
-    assert table.column("acceptable").to_pylist() == [None, True, True]
 
 
 def test_parquet_names_what_it_lacks(tmp_path, monkeypatch):
