@@ -30,6 +30,24 @@ COMMANDS = {
         "Ask the gateway for the faces of PHOTO and draw them into PICTURE.",
         "serve",
     ),
+    "score": Entry(
+        "tools.commands.score",
+        "app",
+        "Rate the faces of many photos, through the service or without it.",
+        "serve",
+    ),
+    "enrol": Entry(
+        "tools.commands.enrol",
+        "app",
+        "Enrol the faces of many photos into COLLECTION.",
+        "serve",
+    ),
+    "search": Entry(
+        "tools.commands.search",
+        "app",
+        "Search COLLECTION for the faces of many photos.",
+        "serve",
+    ),
     "models": Entry(
         "tools.commands.models", "app", "Put weights into service and take them out.", "models"
     ),

@@ -15,11 +15,12 @@ _TEXT: Final = (255, 255, 255)
 
 
 def draw_faces(pixels: Pixels, faces: Sequence[Mapping[str, Any]]) -> Pixels:
-    """Draw box, landmarks, confidence and score of each face.
+    """Draw the box of each face, its landmarks and its label.
 
     Args:
         pixels: [H,W,3] uint8 RGB, upright.
-        faces: the `faces` of an answer (box, landmarks, confidence, perhaps score).
+        faces: the `faces` of an answer (box, perhaps landmarks), with a `label` or with their
+            confidence and perhaps score.
 
     Returns:
         A new [H,W,3] uint8 RGB picture.
@@ -30,13 +31,17 @@ def draw_faces(pixels: Pixels, faces: Sequence[Mapping[str, Any]]) -> Pixels:
     for face in faces:
         left, top, right, bottom = (round(value) for value in face["box"])
         cv2.rectangle(picture, (left, top), (right, bottom), _BOX, line, cv2.LINE_AA)
-        for x, y in face["landmarks"]:
+        for x, y in face.get("landmarks", ()):
             cv2.circle(picture, (round(x), round(y)), line + 1, _POINT, cv2.FILLED, cv2.LINE_AA)
-        label = f"{face['confidence']:.2f}"
-        if face.get("score") is not None:
-            label += f"  score {face['score']:.1f}"
-        _write(picture, label, (left, top), unit)
+        _write(picture, face.get("label") or _label(face), (left, top), unit)
     return picture
+
+
+def _label(face: Mapping[str, Any]) -> str:
+    label = f"{face['confidence']:.2f}"
+    if face.get("score") is not None:
+        label += f"  score {face['score']:.1f}"
+    return label
 
 
 def _write(picture: Pixels, label: str, corner: tuple[int, int], unit: float) -> None:

@@ -15,3 +15,15 @@ class PackError(Exception):
 
 class CalibrationError(Exception):
     """Labelled photos that cannot be used; the text names the file and the line."""
+
+
+class BatchError(Exception):
+    """A bulk command that cannot start or go on; the text says why and what to do."""
+
+    exit_status = 1
+
+
+class ServiceError(BatchError):
+    """The service is not reachable, or it has been too busy for too long."""
+
+    exit_status = 3

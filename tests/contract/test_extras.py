@@ -53,6 +53,8 @@ STARTS["models"] |= {_LOCAL_ENGINE} | below(
     "tools.importing", "tools.registry", "tools.packs", "tools.quantization"
 )
 STARTS["train"] = below("tools.training")
+# loaded by name, when it is asked for
+STARTS["parquet"] = {"tools.batch.parquet"}
 
 
 def imported(module: str) -> Iterator[str]:

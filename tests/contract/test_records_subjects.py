@@ -17,8 +17,8 @@ from sqlalchemy import Connection, event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from gateway.records import database as database_module
 from gateway.records import faces as faces_module
+from gateway.records import migrate as migrate_module
 from gateway.records.database import Database, _with_driver, sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
@@ -355,7 +355,7 @@ async def test_sqlite_reads_only_a_few_rows(tmp_path: Path) -> None:
 
 def upgrade(connection: Connection, revision: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(database_module._MIGRATIONS))
+    config.set_main_option("script_location", str(migrate_module._MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, revision)

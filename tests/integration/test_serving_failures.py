@@ -35,7 +35,9 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     assert what_is_left(made) == []
 
 
-def failure(settings: Settings, *command: str, call: Callable[..., Finished] = aurum) -> str:
+def failure(
+    settings: Settings, *command: str, call: Callable[..., Finished] = aurum_process
+) -> str:
     """Run a start that fails; return its only line on standard error."""
     result = call(settings, *(command or ("serve", "triton")))
     assert result.returncode == 1, result.stdout

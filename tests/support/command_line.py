@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock, Thread
+from typing import NoReturn
+from unittest.mock import patch
 
 from typer.testing import CliRunner
 
@@ -32,20 +34,35 @@ class Finished:
 
 
 def run_in_process(
-    arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    stdin: bytes = b"",
 ) -> Finished:
     """Run `aurum` with exactly these variables in a folder; raise an exception that it lets out.
 
-    One command at a time; threads that run meanwhile see its environment and its streams.
+    One command at a time; threads that run meanwhile see its environment and its streams. A command
+    that would become another program, as a successful `aurum serve`, raises RuntimeError.
     """
     # the command line loads nearly everything: only tests that call it pay
     from tools.__main__ import app
 
-    with _one_at_a_time, _exactly(environment), chdir(folder):
-        result = CliRunner().invoke(app, list(arguments), prog_name="aurum")
+    with (
+        _one_at_a_time,
+        _exactly(environment),
+        chdir(folder),
+        patch.multiple(os, execv=_refuse, execve=_refuse, execvp=_refuse, execvpe=_refuse),
+    ):
+        result = CliRunner().invoke(app, list(arguments), input=stdin, prog_name="aurum")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Finished(result.exit_code, result.stdout, result.stderr)
+
+
+def _refuse(file: object, *_: object) -> NoReturn:
+    message = f"the command would become {file}, and this process with it: call `aurum_process`"
+    raise RuntimeError(message)
 
 
 def run_as_process(

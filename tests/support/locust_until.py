@@ -9,6 +9,7 @@ import gevent
 from locust import events
 from locust.env import Environment
 
+_WRITING_SECONDS = 3
 _missing = set(os.environ["AURUM_TEST_UNTIL"].splitlines())
 
 
@@ -22,5 +23,6 @@ def watch(environment: Environment, **_: object) -> None:
             return
         _missing.discard(name)
         if not _missing and environment.runner is not None:
-            # in a greenlet of its own: it waits for the users, this one included
-            gevent.spawn(environment.runner.quit)
+            # in a greenlet of its own: it waits for the users, this one included; later, because
+            # the files of statistics are written once a second
+            gevent.spawn_later(_WRITING_SECONDS, environment.runner.quit)
