@@ -67,7 +67,7 @@ def _chunks(data: bytes, at: int, limit: int) -> Iterator[tuple[bytes, int, int]
         start = at + 8
         end = start + int.from_bytes(data[at + 4 : start], "little")
         yield kind, start, min(end, limit)
-        at = end + end % 2 - start % 2
+        at = end + (end - start) % 2
     message = f"the WEBP has more than {MAX_PIECES} chunks"
     raise InvalidImageError(message)
 

@@ -34,6 +34,10 @@ def test_values_at_the_limits_are_acceptable():
     limits = QualityLimits()
     edge = replace(GOOD, size=limits.min_size, yaw=limits.max_yaw, roll=-limits.max_roll)
     assert limits.reasons(edge) == ()
+    dim = replace(GOOD, sharpness=limits.min_sharpness, brightness=limits.min_brightness)
+    assert limits.reasons(dim) == ()
+    bright = replace(GOOD, brightness=limits.max_brightness, pitch=-limits.max_pitch)
+    assert limits.reasons(bright) == ()
 
 
 def test_each_stage_needs_one_ready_version():

@@ -172,3 +172,22 @@ def test_a_header_of_many_parameters_is_read_quickly():
     assert (kind, parameters) == ("form-data", {"a": "b"})
     assert parse_header("") == ("", {})
     assert parse_header('text/plain; Charset="utf-8"') == ("text/plain", {"charset": "utf-8"})
+
+
+def test_headers_that_never_end_are_refused_before_the_body_does():
+    parser = FormParser("b")
+    list(parser.feed(b'--b\r\nContent-Disposition: form-data; name="a"; filename="'))
+    list(parser.feed(b"x" * 60_000))
+    with pytest.raises(InvalidRequestError, match="headers"):
+        list(parser.feed(b"x" * 10_000))
+
+
+def test_a_header_may_continue_on_the_next_line():
+    ((head, _),) = read(part('name="a";\r\n  filename="b.jpg"') + b"--b--\r\n")
+    assert (head.name, head.file_name) == ("a", "b.jpg")
+
+
+def test_many_headers_are_refused_by_their_number():
+    more = b"".join(b"X-%d: 1\r\n" % number for number in range(200))
+    with pytest.raises(InvalidRequestError, match="too many headers"):
+        read(part('name="a"', more=more) + b"--b--\r\n")

@@ -211,3 +211,11 @@ def test_a_short_outage_is_not_a_failure_of_the_candidate():
     assert judge.failed(away=True) == ""
     clock.now += 6
     assert judge.failed(away=True) == "not there for 6 s"
+
+
+def test_faces_above_each_other_overlap_by_what_they_share():
+    upper = replace(expected_face(0, 0, EVERYTHING), box=(0.0, 0.0, 100.0, 100.0))
+    lower = replace(upper, box=(0.0, 25.0, 100.0, 125.0))
+    ((_, _, iou),) = match_faces([upper], [lower])
+    assert iou == pytest.approx(75 / 125)
+    assert list(match_faces([upper], [replace(upper, box=(0.0, 100.0, 100.0, 200.0))])) == []

@@ -11,7 +11,7 @@ from tests.support import photos
 from tests.support.image_files import exif, many_scans, segment, with_segments
 from triton_python_backend.decoding import decode
 from triton_python_backend.formats.header import MAX_PIECES, InvalidImageError
-from triton_python_backend.formats.jpeg import MAX_SCAN_BLOCKS, read_jpeg
+from triton_python_backend.formats.jpeg import MAX_SCAN_BLOCKS, _read_frame, read_jpeg
 
 UP = photos.portrait().crop((56, 0, 456, 512)).resize((100, 128))
 SIDE = UP.transpose(Image.Transpose.ROTATE_90)
@@ -190,3 +190,21 @@ def test_adobe_colours_decode_as_in_pillow():
     assert np.abs(decode(rgb).astype(int) - truth).max() <= 2
     cmyk = photos.encode(UP.convert("CMYK"), "JPEG", quality=95)
     assert np.abs(decode(cmyk).astype(int) - np.asarray(UP)).mean() < 4
+
+
+def test_blocks_are_counted_as_they_are_sampled():
+    # 100 x 50 pixels; luma twice as fine each way as the two chroma components
+    components = bytes([1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1])
+    frame = _read_frame(b"\x08\x00\x32\x00\x64\x03" + components, progressive=False)
+    assert (frame.width, frame.height) == (100, 50)
+    assert frame.mcus == 7 * 4
+    assert {name: each.blocks_in_mcu for name, each in frame.components.items()} == {
+        1: 4,
+        2: 1,
+        3: 1,
+    }
+    assert {name: each.blocks for name, each in frame.components.items()} == {
+        1: 13 * 7,
+        2: 7 * 4,
+        3: 7 * 4,
+    }

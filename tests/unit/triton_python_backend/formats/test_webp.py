@@ -11,7 +11,7 @@ from tests.support import photos
 from tests.support.image_files import exif, tiff
 from triton_python_backend.decoding import decode
 from triton_python_backend.formats.header import InvalidImageError
-from triton_python_backend.formats.webp import read_webp
+from triton_python_backend.formats.webp import _chunks, read_webp
 
 UP = photos.portrait().crop((56, 0, 456, 512)).resize((100, 128))
 SIDE = UP.transpose(Image.Transpose.ROTATE_90)
@@ -102,3 +102,17 @@ def test_damaged_files_raise_no_other_error(kind):
                 assert decode(bytes(damaged)).shape[:2] == (header.height, header.width)
         except InvalidImageError:
             continue
+
+
+def test_chunks_are_padded_to_pairs_of_bytes_from_where_they_begin():
+    data = riff_chunk(b"ABCD", b"xyz") + riff_chunk(b"EFGH", b"xy")
+    for lead in (b"", b"?", b"??"):
+        found = list(_chunks(lead + data, len(lead), len(lead + data)))
+        kinds = [(kind, end - start) for kind, start, end in found]
+        assert kinds == [(b"ABCD", 3), (b"EFGH", 2)]
+
+
+def test_half_a_head_is_no_chunk():
+    data = riff_chunk(b"ABCD", b"")
+    assert len(list(_chunks(data, 0, len(data)))) == 1
+    assert list(_chunks(data[:-1], 0, len(data) - 1)) == []
