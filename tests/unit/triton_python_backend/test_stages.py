@@ -8,6 +8,7 @@ from triton_python_backend import contract, stages
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
+from triton_python_backend.second_look import SecondLook
 
 
 def encoded(pixels: np.ndarray) -> np.ndarray:
@@ -170,3 +171,19 @@ def test_alignment_waits_for_the_detector_beside_the_others(faces):
         outputs = outputs.work()
         assert asked
     assert len(outputs[contract.BOXES]) == faces
+
+
+def test_the_detectors_own_confidences_decide_about_a_second_look():
+    asked: list[int] = []
+
+    def look_of(detector: int) -> SecondLook:
+        asked.append(detector)
+        return SecondLook(closeup_below=0.5, turned_below=0.5)
+
+    inputs = alignment_input(faces=1, sure=0.6)
+    # this detector is sure at 0.6
+    found = stages.align_faces(inputs, ask=not_asked, second_look=look_of)
+    assert asked == [77]
+    assert found[contract.FACE_COUNT] == [1]
+    with pytest.raises(AssertionError, match="second look"):
+        stages.align_faces(inputs, ask=not_asked)

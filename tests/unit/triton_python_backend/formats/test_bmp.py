@@ -157,3 +157,12 @@ def test_damaged_files_raise_no_other_error():
                     assert decode(bytes(damaged)).shape[:2] == (header.height, header.width)
             except InvalidImageError:
                 continue
+
+
+def test_the_cost_of_a_picture_grows_with_its_pixels():
+    costs = [
+        read_bmp(photos.encode(Image.new("RGB", size), "BMP")).cost
+        for size in ((40, 20), (80, 20), (80, 40))
+    ]
+    assert costs[1] == 2 * costs[0] > 0
+    assert costs[2] == 4 * costs[0]
