@@ -17,7 +17,7 @@ _TOLERANCE = 1e-5
 """Both homes scale vectors to unit length; the last bits of a float may differ after that."""
 
 Report = Callable[[VectorCollection, str, int, int], None]
-"""Told of each step: collection, `copied` or `verified`, how many, of how many."""
+"""Called with each step: collection, `copied` or `verified`, how many, of how many."""
 
 
 class MoveError(Exception):

@@ -109,8 +109,8 @@ class Peer(Service):
         for file in sorted(self.source.rglob("*.py")):
             digest.update(str(file.relative_to(self.source)).encode() + b"\0" + file.read_bytes())
         note = self.source / "ORIGIN"
-        told = f"{note.read_text().strip()}; " if note.is_file() else ""
-        return f"{told}a copy without Git, SHA-256 of its Python files {digest.hexdigest()[:12]}"
+        origin = f"{note.read_text().strip()}; " if note.is_file() else ""
+        return f"{origin}a copy without Git, SHA-256 of its Python files {digest.hexdigest()[:12]}"
 
 
 def _signal(launched: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -194,7 +194,7 @@ def test_every_code_of_the_service_has_a_family():
 
 def test_a_key_is_sent_where_the_service_honours_it():
     honouring = {route.handler.__name__ for route in ROUTES if route.idempotency is not None}
-    # elsewhere a repeated change could not be told from a second one
+    # elsewhere a repeated change would look like a second one
     assert honouring == {"enrol_faces"}
     for name in methods_of("enrol_faces"):
         assert "new_key()" in inspect.getsource(getattr(people.AsyncPeople, name))

@@ -121,9 +121,11 @@ async def test_a_store_reports_its_health(store: VectorStore, collection: Vector
 async def test_timed_calls_return_the_same_and_are_reported(
     store: VectorStore, collection: VectorCollection
 ) -> None:
-    told: list[tuple[str, float, bool]] = []
+    reported: list[tuple[str, float, bool]] = []
     ticks = iter(range(1000))
-    timed = MeteredVectorStore(store, lambda *call: told.append(call), lambda: float(next(ticks)))
+    timed = MeteredVectorStore(
+        store, lambda *call: reported.append(call), lambda: float(next(ticks))
+    )
     (point,) = points_of(unit_vectors(1))
     await timed.upsert(collection, [point])
     await timed.flush(collection)
@@ -142,19 +144,21 @@ async def test_timed_calls_return_the_same_and_are_reported(
         await timed.count(other)
     assert await timed.health() == await store.health()
     operations = "upsert flush search scroll retrieve count info delete delete collections create"
-    assert [call[0] for call in told] == [*operations.split(), "drop", "count"]
-    assert {call[1:] for call in told} == {(1.0, True)}, "an unknown collection is not a failure"
+    assert [call[0] for call in reported] == [*operations.split(), "drop", "count"]
+    assert {call[1:] for call in reported} == {(1.0, True)}, (
+        "an unknown collection is not a failure"
+    )
 
 
 async def test_a_lost_store_is_reported(tmp_path: Path) -> None:
-    told: list[tuple[str, float, bool]] = []
+    reported: list[tuple[str, float, bool]] = []
     gone = await EdgeVectorStore.open(tmp_path / "vectors", TUNING, min_free_bytes=0)
     await gone.create(a_collection(), dimension=DIMENSION)
     await gone.close()
-    timed = MeteredVectorStore(gone, lambda *call: told.append(call), time.monotonic)
+    timed = MeteredVectorStore(gone, lambda *call: reported.append(call), time.monotonic)
     with pytest.raises(StorageUnavailableError):
         await timed.count(a_collection())
-    assert [(call[0], call[2]) for call in told] == [("count", False)]
+    assert [(call[0], call[2]) for call in reported] == [("count", False)]
     with pytest.raises(StorageUnavailableError):
         await gone.health()
 

@@ -25,8 +25,8 @@ VECTORS = np.random.default_rng(5).standard_normal((FACES, 64)).round(4)
 
 
 @dataclass
-class Told:
-    """What clients were told: face id by number."""
+class Acknowledged:
+    """What was acknowledged to clients: face id by number."""
 
     faces: dict[int, str] = field(default_factory=dict)
     unanswered: set[int] = field(default_factory=set)
@@ -52,16 +52,16 @@ async def start(settings: Settings) -> asyncio.subprocess.Process:
                 await asyncio.sleep(0.1)
 
 
-async def enrol_until(told: Told, settings: Settings, *, most: int) -> None:
+async def enrol_until(acknowledged: Acknowledged, settings: Settings, *, most: int) -> None:
     """Enrol what was not acknowledged yet, until `most` are or the gateway is gone."""
-    waiting = [n for n in range(FACES) if n not in told.faces]
-    told.unanswered = set()
+    waiting = [n for n in range(FACES) if n not in acknowledged.faces]
+    acknowledged.unanswered = set()
     enough = asyncio.Event()
 
     async def client_loop(client: aiohttp.ClientSession) -> None:
         while waiting and not enough.is_set():
             number = waiting.pop()
-            told.unanswered.add(number)
+            acknowledged.unanswered.add(number)
             body = {
                 "space": SPACE,
                 "embedding": VECTORS[number].tolist(),
@@ -69,9 +69,9 @@ async def enrol_until(told: Told, settings: Settings, *, most: int) -> None:
             }
             async with client.post("/api/collections/people/faces", json=body) as response:
                 assert response.status == 201, await response.text()
-                told.faces[number] = (await response.json())["faces"][0]["face_id"]
-            told.unanswered.discard(number)
-            if len(told.faces) >= most:
+                acknowledged.faces[number] = (await response.json())["faces"][0]["face_id"]
+            acknowledged.unanswered.discard(number)
+            if len(acknowledged.faces) >= most:
                 enough.set()
 
     async with aiohttp.ClientSession(f"http://127.0.0.1:{settings.port}") as client:
@@ -88,9 +88,9 @@ async def enrol_until(told: Told, settings: Settings, *, most: int) -> None:
         ready.cancel()
 
 
-async def find_everyone(url: str, told: Told) -> None:
+async def find_everyone(url: str, acknowledged: Acknowledged) -> None:
     """Search for each face that was acknowledged, several at a time."""
-    waiting = list(told.faces.items())
+    waiting = list(acknowledged.faces.items())
 
     async def client_loop(client: aiohttp.ClientSession) -> None:
         while waiting:
@@ -113,7 +113,7 @@ async def find_everyone(url: str, told: Told) -> None:
 async def test_nothing_acknowledged_is_lost_and_no_half_remains(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     settings = Settings(home=tmp_path, port=port)
-    told = Told()
+    acknowledged = Acknowledged()
     process = await start(settings)
     try:
         url = f"http://127.0.0.1:{port}/api/collections"
@@ -125,14 +125,14 @@ async def test_nothing_acknowledged_is_lost_and_no_half_remains(tmp_path: Path) 
         in_the_middle = 0
         for most in (*KILL_AT, FACES):
             (tmp_path / "pid").write_text(str(process.pid))
-            await enrol_until(told, settings, most=most)
-            in_the_middle += len(told.unanswered)
+            await enrol_until(acknowledged, settings, most=most)
+            in_the_middle += len(acknowledged.unanswered)
             if most < FACES:
                 await process.wait()
                 process = await start(settings)
         assert in_the_middle > 0, "each kill cut requests off"
-        assert len(told.faces) == FACES
-        await find_everyone(f"{url}/people/search", told)
+        assert len(acknowledged.faces) == FACES
+        await find_everyone(f"{url}/people/search", acknowledged)
     finally:
         if process.returncode is None:
             process.terminate()
