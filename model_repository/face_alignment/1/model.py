@@ -1,4 +1,4 @@
-"""Stage 3 of 7: detections to faces, aligned crops and quality."""
+"""Stage 3 of 6: detections to faces, aligned crops and quality."""
 
 from functools import partial
 from pathlib import Path
