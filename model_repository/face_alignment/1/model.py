@@ -7,8 +7,8 @@ import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter, read_threads
-from triton_python_backend.asking import ServedDetector
 from triton_python_backend.second_look import SecondLooks
+from triton_python_backend.served_detector import ServedDetector
 
 
 class TritonPythonModel:

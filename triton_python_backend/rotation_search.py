@@ -14,7 +14,7 @@ from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import Floats
 from triton_python_backend.preprocess import make_frame
-from triton_python_backend.turning import turn_about
+from triton_python_backend.rotation import turn_about
 
 DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
 """Clockwise rotations of the views in degrees: the likely ones first."""

@@ -20,7 +20,9 @@ from triton_python_backend.detection import (
     merge,
     without_doubles,
 )
-from triton_python_backend.directions import (
+from triton_python_backend.geometry import Floats, areas
+from triton_python_backend.rotation import Turn, turn_picture
+from triton_python_backend.rotation_search import (
     DIRECTIONS,
     FACE_DIRECTIONS,
     SIDES,
@@ -31,10 +33,8 @@ from triton_python_backend.directions import (
     views_of_face,
     views_of_picture,
 )
-from triton_python_backend.geometry import Floats, areas
 from triton_python_backend.second_look import UNMEASURED, SecondLook
 from triton_python_backend.tiles import busiest_tiles, make_tiles
-from triton_python_backend.turning import Turn, turn_picture
 
 FAINT: Final = 0.55
 """Below this confidence the detections may not be faces: views of the whole picture are tried."""
