@@ -117,5 +117,5 @@ def _run(
         if len(array) != _BATCH:
             raise SelfTestError(f"{name} has {len(array)} rows for {_BATCH} inputs")
         if finite and not np.isfinite(array).all():
-            raise SelfTestError(f"{name} holds values that are no finite numbers")
+            raise SelfTestError(f"{name} holds values that are not finite")
     return answer

@@ -129,7 +129,7 @@ def test_a_folder_dropped_by_hand_and_of_another_dimension(swapped, load: Traffi
 BROKEN = {
     "garbage": "INVALID_PROTOBUF",
     "wrong network": "CROPS is not in the graph",
-    "nan": "no finite numbers",
+    "nan": "not finite",
     "empty": "NO_SUCHFILE",
 }
 

@@ -67,7 +67,7 @@ def test_files_imported_together_fit_together(repository, sources):
 
 def test_one_bad_file_prevents_all_placements(repository, sources):
     order = Order(detection=sources.detection, embedding=sources.detection)
-    with pytest.raises(WeightsError, match="no embedding network"):
+    with pytest.raises(WeightsError, match="not an embedding network"):
         import_weights(order, repository)
     assert all_versions(repository) == [[], [], []]
 
