@@ -116,9 +116,13 @@ def test_a_canary_answers_its_share_and_is_promoted(tried):
         # of another space: nothing to compare embeddings by, and the head does not rate it
         assert found["compared"]["cosine_mean"] is None
         assert found["rates"] is False
-        told = samples(tried, "aurum_trial_seconds_count")
-        assert any('role="candidate"' in each and 'version="2"' in each for each in told), told
-        assert any('role="active"' in each and 'version="1"' in each for each in told), told
+        counts = samples(tried, "aurum_trial_seconds_count")
+        assert any(
+            'role="candidate"' in each and 'version="2"' in each for each in counts
+        ), counts
+        assert any('role="active"' in each and 'version="1"' in each for each in counts), (
+            counts
+        )
 
         # while it is tried, the stage stays as it is
         assert "is being tried" in refused(tried, "rollback", "embedding")
@@ -215,9 +219,9 @@ def test_a_version_that_breaks_on_some_photos_is_aborted_by_itself(tried):
     assert reason in run(tried, "status")
     stages = requests.get(f"{tried.url}/api/ml/models", timeout=30).json()["stages"]
     embedding = next(stage for stage in stages if stage["name"] == "face_embedding")
-    told = next(each for each in embedding["versions"] if each["version"] == "3")
-    assert told["state"] == "UNAVAILABLE"
-    assert reason in told["reason"]
+    version = next(each for each in embedding["versions"] if each["version"] == "3")
+    assert version["state"] == "UNAVAILABLE"
+    assert reason in version["reason"]
     entry = json.loads((tried.home / "models" / "journal.jsonl").read_text().splitlines()[-1])
     assert (entry["action"], entry["phase"]) == ("abort", "done")
     assert reason in entry["reason"]

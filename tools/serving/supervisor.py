@@ -70,11 +70,11 @@ class Supervisor:
         for part in self._parts:
             self._report(f"Starting {part.name} (log: {part.log})")
             self._running[part.name] = await RunningPart.start(part)
-        self._tell(starting=True)
+        self._publish_state(starting=True)
         for part in self._parts:
             await self._await_first(part)
         on_ready()
-        self._tell()
+        self._publish_state()
         try:
             async with asyncio.TaskGroup() as keepers:
                 for part in self._parts:
@@ -95,7 +95,7 @@ class Supervisor:
     async def _start_again(self, part: Part) -> None:
         await asyncio.to_thread(part.prepare_restart, self._report)
         self._running[part.name] = await RunningPart.start(part)
-        self._tell()
+        self._publish_state()
         await self._running[part.name].wait_ready(first=False)
 
     async def _keep(self, part: Part) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
                     self._report(f"{message}; going on without {part.name}")
                     await self._running.pop(part.name).stop()
                     self._restarting.discard(part.name)
-                    self._tell()
+                    self._publish_state()
                     return
                 self._report(f"{reason}; starting it again")
                 await self._running[part.name].stop()
@@ -133,7 +133,7 @@ class Supervisor:
                 except ServingError as error:
                     reason = str(error)
             self._restarting.discard(part.name)
-            self._tell()
+            self._publish_state()
             self._report(f"{part.name} is ready again")
 
     def _delay_seconds(self, failures: int) -> float:
@@ -151,6 +151,6 @@ class Supervisor:
             if failure is not None:
                 raise failure
 
-    def _tell(self, *, starting: bool = False) -> None:
+    def _publish_state(self, *, starting: bool = False) -> None:
         phase: Phase = "starting" if starting else "restarting" if self._restarting else "ready"
         self._listener(phase, {name: part.record for name, part in self._running.items()})

@@ -24,7 +24,7 @@ def ship(order: Order, repository: Path) -> list[VersionMetadata]:
             then nothing is replaced.
     """
     if order.embedding is not None and order.scoring is None:
-        raise WeightsError("a new embedding is a new space: add a scoring head for it")
+        raise WeightsError("a new embedding is a new space: ship a scoring head for it, too")
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / repository.name
         shutil.copytree(repository, trial)
