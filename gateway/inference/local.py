@@ -30,13 +30,13 @@ from gateway.types import (
     Weights,
 )
 from triton_python_backend import contract, stages
-from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Pixels
 from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError as UndecodableError
 from triton_python_backend.needs import networks_for
 from triton_python_backend.onnx_session import Call, OnnxSession
 from triton_python_backend.second_look import SecondLooks
+from triton_python_backend.served_detector import batched, read_canvases
 
 log = logging.getLogger(__name__)
 

@@ -27,18 +27,18 @@ class GatewayPart:
     settings: RunSettings
     home: Home
     redis_url: str | None = None
-    """Of the Redis that runs beside it; None leaves the variable as it is."""
+    """URL of the stack's own Redis; None keeps AURUM_REDIS_URL as it is."""
     name: str = "gateway"
     start_timeout_seconds: float = _START_SECONDS
 
     @property
     def log(self) -> Path:
-        """File with all that the gateway writes."""
+        """File with the gateway's output."""
         return self.home.log(self.name)
 
     @property
     def grace_seconds(self) -> float:
-        """Requests in flight are answered first."""
+        """Time to finish requests in flight."""
         return self.settings.request_timeout_seconds + 5.0
 
     def command(self) -> Sequence[str]:
@@ -46,12 +46,12 @@ class GatewayPart:
         return (sys.executable, "-m", "gateway")
 
     def environment(self) -> Mapping[str, str]:
-        """Take over this process's variables, with absolute folders."""
+        """This process's variables, with absolute folders."""
         variables = child_environment(self.settings)
-        # of eight for each core, most would only hold what was freed
+        # glibc's eight arenas per core would mostly hold freed memory
         variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
         if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
-            # Triton's gRPC listens on that one address only
+            # Triton's gRPC listens on this address only
             http, grpc, _ = triton_listeners(self.settings)
             variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
             variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
@@ -60,8 +60,8 @@ class GatewayPart:
         return variables
 
     async def is_ready(self, *, first: bool) -> bool:
-        """Whether it answers 200 on its readiness route."""
-        del first  # it either answers in time or ends
+        """Whether its readiness route answers 200."""
+        del first  # the first start needs no special check
         address = gateway_listener(self.settings).address
         try:
             status, _ = await asyncio.to_thread(fetch, address, "/api/health/ready")
@@ -70,7 +70,7 @@ class GatewayPart:
         return status == 200
 
     def last_error(self) -> str:
-        """Return the last line of its log, where a start that fails says why."""
+        """Return the last line of its log, which states why a start failed."""
         try:
             tail = self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
         except FileNotFoundError:
@@ -79,15 +79,15 @@ class GatewayPart:
         return lines[-1] if lines else ""
 
     def is_drained(self, log_bytes: int) -> bool:
-        """Leave it to end by itself, which it does at once."""
+        """Always False: it ends by itself as soon as it is drained."""
         del log_bytes
         return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Nothing of the gateway's is on the disk."""
+        """Nothing to repair: the gateway keeps no files."""
 
     def clean_up(self) -> None:
-        """Nothing is left by a killed gateway."""
+        """Nothing to remove after a killed gateway."""
 
 
 def child_environment(settings: RunSettings) -> dict[str, str]:

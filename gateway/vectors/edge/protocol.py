@@ -1,7 +1,7 @@
 """Messages between the gateway and the engine process.
 
-Frames in both directions: 8 bytes of length, big-endian, then a pickle: of a `Request` one way, of
-a `Reply` the other. Both ends are ours and started one by the other.
+A frame is 8 bytes of length (big-endian), then a pickle: a `Request` to the engine, a `Reply` from
+it. The gateway starts the engine process itself, so pickles come from a trusted source.
 """
 
 import pickle
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Its answer: a value or the error to raise."""
+    """The result of a call: a value or the error to raise."""
 
     number: int
     value: object
