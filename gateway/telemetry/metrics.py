@@ -51,13 +51,18 @@ class Metrics:
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
-            "Seconds until the inference engine answered for one image.",
+            "Seconds until an engine (triton, fallback) answered for one image.",
             ["engine"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.faces = Counter(
             "aurum_faces_found", "Faces that the inference engine found.", registry=self.registry
+        )
+        self.fallback_starts = Counter(
+            "aurum_fallback_starts",
+            "Starts of the fallback engine's process.",
+            registry=self.registry,
         )
 
         self.cache_lookups = Counter(
@@ -127,7 +132,7 @@ class PartMetrics:
         self.circuit_open = Gauge(
             "aurum_circuit_open",
             "1 while the circuit breaker is open and calls to the upstream are rejected, by "
-            "upstream: redis, qdrant.",
+            "upstream: triton, redis, qdrant, records.",
             ["upstream"],
             registry=registry,
         )
