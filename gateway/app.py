@@ -1,7 +1,6 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import orjson
@@ -31,6 +30,7 @@ from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
+from gateway.release import release
 from gateway.rollout.base import CandidateInference
 from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
@@ -44,7 +44,6 @@ CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
 
-_NO_VERSION: Final = "0.0.0"
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
 
@@ -80,7 +79,7 @@ def create_app(
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
     app.on_shutdown.append(receiving.stop)
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
+    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
@@ -112,7 +111,7 @@ def create_app(
         )
         try:
             async with (
-                open_cache(settings, inference, metrics, background, release=_version()) as cache,
+                open_cache(settings, inference, metrics, background, release=release()) as cache,
                 open_trials(
                     tried,
                     inference,
@@ -194,10 +193,3 @@ def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
     )
-
-
-def _version() -> str:
-    try:
-        return version("aurum")
-    except PackageNotFoundError:
-        return _NO_VERSION

@@ -172,6 +172,20 @@ class Settings(BaseSettings):
     """Secret access key for the bucket."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
+    job_slice_images: int = Field(default=8, ge=1, le=256)
+    """Images that a worker takes of one job at a time; then the next tenant has its turn."""
+    job_lease_seconds: float = Field(default=30.0, ge=3)
+    """Time after which the images of a worker that no longer reports are given to another."""
+    job_attempts: int = Field(default=5, ge=1)
+    """Attempts at an image of a job, until it ends with the error of the last one."""
+    workers: int = Field(default=1, ge=0, le=64)
+    """Workers that `aurum serve` starts for jobs; 0 leaves jobs to workers started elsewhere."""
+    worker_concurrency: int = Field(default=4, ge=1, le=256)
+    """Most images that a worker has in Triton at a time; it is 1 while other callers wait for
+    answers."""
+    worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this worker, which no other has; one that starts again under its name gives back at
+    once what it held when it was killed. Unset uses host and process."""
 
     # Cache
     cache: Literal["on", "off"] = "on"
