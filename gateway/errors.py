@@ -103,6 +103,12 @@ class StorageUnavailableError(AurumError):
     code = "storage_unavailable"
 
 
+class JobsUnavailableError(AurumError):
+    """The store of uploaded images cannot be reached; no job was accepted."""
+
+    code = "jobs_unavailable"
+
+
 class InsufficientStorageError(AurumError):
     """The disk is full; nothing was written. Searching and forgetting still work."""
 
