@@ -173,6 +173,15 @@ class Settings(BaseSettings):
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
 
+    # Webhooks
+    webhook_hosts: str = ""
+    """Hosts to which jobs may report their end, separated by commas; `host:port` allows one port
+    only. Empty refuses webhooks."""
+    webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    """Secret that signs webhooks, 16 characters or more."""
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one delivery of a webhook."""
+
     # Cache
     cache: Literal["on", "off"] = "on"
     """`off` computes every answer, even for identical images that arrive at the same time."""
