@@ -89,7 +89,7 @@ class JobQueue:
         """Return workers seen lately, by name."""
         raise NotImplementedError
 
-    async def claim_webhook(self, worker: str, *, lease_seconds: float = 60.0) -> JobRecord | None:
+    async def claim_webhook(self, *, lease_seconds: float = 60.0) -> JobRecord | None:
         """Take a finished job whose webhook is due; None if there is none.
 
         Counts an attempt. Due again when the lease runs out, unless the outcome was told before.

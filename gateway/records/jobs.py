@@ -52,8 +52,11 @@ class JobRecords:
         """Return a job of a tenant, in any state."""
         raise NotImplementedError
 
-    async def existing(self, job_ids: Collection[str]) -> set[str]:
-        """Return which of these jobs may still need their objects: neither unknown nor expired."""
+    async def needing_objects(self, job_ids: Collection[str]) -> set[str]:
+        """Return which of these jobs may still need their objects.
+
+        Those that are unknown, cancelled, expired, or done without an error do not.
+        """
         raise NotImplementedError
 
     async def page(
