@@ -53,17 +53,19 @@ class Limits:
     """What an archive may cost.
 
     member_bytes: largest member. members: their number. ratio, slack_bytes: its contents have at
-    most `ratio` times its bytes and `slack_bytes` more.
+    most `ratio` times its bytes and `slack_bytes` more, and at most `most_bytes` if that is given.
     """
 
     member_bytes: int = 256 << 20
     members: int = 1_000_000
     ratio: int = 200
     slack_bytes: int = 64 << 20
+    most_bytes: int | None = None
 
     def total_bytes(self, archive_bytes: int) -> int:
         """Most bytes that an archive may unpack to."""
-        return self.ratio * archive_bytes + self.slack_bytes
+        most = self.ratio * archive_bytes + self.slack_bytes
+        return most if self.most_bytes is None else min(most, self.most_bytes)
 
 
 DEFAULT_LIMITS: Final = Limits()
