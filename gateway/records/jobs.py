@@ -13,7 +13,6 @@ from gateway.records.job_types import (
     NewItem,
 )
 
-
 _JOBS = JOBS
 
 
