@@ -84,7 +84,7 @@ def create_app(
     app[RECEIVING] = receiving
     streams = Streams()
     app[STREAMS] = streams
-    app.on_shutdown += [receiving.stop, streams.stop]
+    app.on_shutdown.extend((receiving.stop, streams.stop))
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
