@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     """Access key id for the bucket; unset uses the credentials of the machine's role."""
     object_store_secret: SecretStr | None = None
     """Secret access key for the bucket."""
+    job_max_images: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most images of a job."""
+    job_max_megabytes: int = Field(default=5120, ge=1)
+    """Largest upload of a job, also after unpacking its archives; JSON has a limit of its own."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
 
