@@ -10,11 +10,13 @@ from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
+from gateway.api.jobs.serializers import job_json
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
 from gateway.api.route import Route
 from gateway.api.server import Runner
+from gateway.api.streams import STREAMS, Streams
 from gateway.api.table import ROUTES
 from gateway.cache.factory import open_cache
 from gateway.collections.base import ClosableEmbedder, NothingCached
@@ -25,6 +27,7 @@ from gateway.images import ImageLimits
 from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
+from gateway.jobs.factory import open_jobs
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
@@ -78,7 +81,9 @@ def create_app(
     app = web.Application(middlewares=MIDDLEWARES)
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
-    app.on_shutdown.append(receiving.stop)
+    streams = Streams()
+    app[STREAMS] = streams
+    app.on_shutdown.extend((receiving.stop, streams.stop))
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -139,6 +144,13 @@ def create_app(
                     open_watch(
                         settings, inference, references, collections.stores, metrics, background
                     ) as watch,
+                    open_jobs(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        metrics.jobs,
+                        write=job_json,
+                    ) as jobs,
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
@@ -156,6 +168,7 @@ def create_app(
                         references=references,
                         watch=watch,
                         kserve=kserve,
+                        jobs=jobs,
                         authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield

@@ -17,6 +17,7 @@ from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
+from gateway.jobs.service import Jobs
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
 from gateway.pipeline import Pipeline
@@ -53,6 +54,7 @@ class Services:
     references: References
     watch: Watch
     kserve: TritonHttp
+    jobs: Jobs
     authorizer: Authorizer
 
 
