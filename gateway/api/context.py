@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
-from gateway.api.shapes import dump_json
+from gateway.api.shapes import dump_json as dump_json
 from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections

@@ -1,7 +1,5 @@
 """Makes workers: one of a process of its own, one within the gateway."""
 
-import hashlib
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -132,12 +130,6 @@ def make_worker(
         own_images=lambda: counted.images,
         note_outages=note_outages,
     )
-
-
-def name_of(settings: Settings, role: str) -> str:
-    """Name the only process of a role in a home: the same after a restart."""
-    home = hashlib.sha256(str(settings.home.resolve()).encode()).hexdigest()[:8]
-    return f"{socket.gethostname()}-{home}-{role}"
 
 
 async def _probe(engine: TritonInference) -> None:
