@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     """Most images of a job."""
     job_max_megabytes: int = Field(default=5120, ge=1)
     """Largest upload of a job, also after unpacking its archives; JSON has a limit of its own."""
+    job_retention_hours: float = Field(default=24.0, gt=0)
+    """Time after its end for which a job keeps its results."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
     job_slice_images: int = Field(default=8, ge=1, le=256)

@@ -69,7 +69,7 @@ async def _new_job(call: Call[BatchOptions, NoOptions]) -> JobRecord:
         collection_id=None if collection is None else collection.id,
         collection=None if collection is None else collection.name,
         retention_seconds=services.settings.job_retention_hours * 3600,
-        webhook_url=None if webhook is None else services.webhook_policy.check(webhook),
+        webhook_url=None if webhook is None else services.jobs.webhook_policy.check(webhook),
     )
 
 
