@@ -24,8 +24,9 @@ from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
 from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
 from gateway.images import ImageLimits
-from gateway.inference.base import Inference
+from gateway.inference.base import FallbackEngine, Inference
 from gateway.inference.embedder import TritonEmbedder
+from gateway.inference.factory import make_fallback, open_failover
 from gateway.inference.triton import TritonInference
 from gateway.jobs.factory import open_jobs
 from gateway.jobs.uploads import Uploads
@@ -47,6 +48,7 @@ EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
+FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
 
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
@@ -73,6 +75,7 @@ def create_app(
     open_inference: InferenceFactory = open_triton,
     open_embedder: EmbedderFactory = open_triton_embedder,
     open_candidate: CandidateFactory = open_triton_candidate,
+    open_fallback: FallbackFactory = make_fallback,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
@@ -95,13 +98,13 @@ def create_app(
         cpu_pool = CpuPool()
         references = References(settings.model_repository)
         distributions = make_distributions(settings, references, metrics)
-        inference = await open_inference(settings)
+        triton = await open_inference(settings)
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
         # one queue in front of Triton, for all kinds of requests
         admission = AdmissionControl(
             settings.max_in_flight,
-            max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
+            max_wait_seconds=settings.longest_wait_seconds,
         )
         slow = SlowGate(
             AdmissionControl(
@@ -117,10 +120,13 @@ def create_app(
         )
         try:
             async with (
+                open_failover(
+                    settings, triton, open_fallback(settings, metrics), metrics, background
+                ) as inference,
                 open_cache(settings, inference, metrics, background, release=release()) as cache,
                 open_trials(
                     tried,
-                    inference,
+                    triton,
                     TrialMetrics(metrics.registry),
                     background,
                     timeout_seconds=settings.request_timeout_seconds,
@@ -143,7 +149,7 @@ def create_app(
                         settings, embedder, cache or NothingCached(), metrics.parts, background
                     ) as collections,
                     open_watch(
-                        settings, inference, references, collections.stores, metrics, background
+                        settings, triton, references, collections.stores, metrics, background
                     ) as watch,
                     open_jobs(
                         settings,
@@ -179,7 +185,6 @@ def create_app(
             await kserve.close()
             await tried.close()
             await embedder.close()
-            await inference.close()
             cpu_pool.close()
 
     app.cleanup_ctx.append(services)

@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     max_wait_seconds: float | None = Field(default=None, gt=0)
     """Reject with 503 when the expected wait for Triton exceeds this; unset uses a quarter of
     `request_timeout_seconds`."""
+    fallback: Literal["on", "off"] = "on"
+    """`on` answers with the same networks in a process of the gateway's own while Triton is away;
+    `off` refuses with 503."""
+    fallback_threads: int = Field(default=2, ge=1)
+    """Images that the fallback engine works on at a time, one core each."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Most faces in an answer, largest first, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)
@@ -222,6 +227,11 @@ class Settings(BaseSettings):
     """Longest time for a cache operation in Redis; then the answer is computed."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
     """Memory limit of the Redis that `aurum serve` starts."""
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Expected wait for inference beyond which requests are refused."""
+        return self.max_wait_seconds or self.request_timeout_seconds / 4
 
     @property
     def triton_address(self) -> str:
