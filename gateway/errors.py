@@ -103,6 +103,18 @@ class StorageUnavailableError(AurumError):
     code = "storage_unavailable"
 
 
+class JobsUnavailableError(AurumError):
+    """The store of uploaded images cannot be reached; no job was accepted."""
+
+    code = "jobs_unavailable"
+
+
+class RateLimitedError(AurumError):
+    """The caller, or all callers together, ask for more than is served at a time."""
+
+    code = "rate_limited"
+
+
 class InsufficientStorageError(AurumError):
     """The disk is full; nothing was written. Search and deletion still work."""
 
