@@ -104,7 +104,7 @@ class Supervisor:
         except ServingError as error:
             self._report(f"{error}; going on without {part.name}")
             return
-        self._tell()
+        self._publish_state()
         await self._keep(part)
 
     async def _start_again(self, part: Part) -> None:
