@@ -117,12 +117,8 @@ def test_a_canary_answers_its_share_and_is_promoted(tried):
         assert found["compared"]["cosine_mean"] is None
         assert found["rates"] is False
         counts = samples(tried, "aurum_trial_seconds_count")
-        assert any(
-            'role="candidate"' in each and 'version="2"' in each for each in counts
-        ), counts
-        assert any('role="active"' in each and 'version="1"' in each for each in counts), (
-            counts
-        )
+        assert any('role="candidate"' in each and 'version="2"' in each for each in counts), counts
+        assert any('role="active"' in each and 'version="1"' in each for each in counts), counts
 
         # while it is tried, the stage stays as it is
         assert "is being tried" in refused(tried, "rollback", "embedding")
