@@ -1,5 +1,6 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.records.job_rows import (
     job_row,
     lock_job,
     save_job,
+    storable,
 )
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
 from gateway.records.job_types import (
@@ -259,16 +261,16 @@ class JobRecords:
         active = select(
             JOBS.c.id, JOBS.c.created_at, JOBS.c.total - JOBS.c.done - JOBS.c.failed
         ).where(JOBS.c.state.in_(ACTIVE_STATES))
-        leased = (
-            select(JOB_ITEMS.c.job_id, func.count())
-            .where(LEASED, JOB_ITEMS.c.available_at > at)
-            .group_by(JOB_ITEMS.c.job_id)
+        # grouped here: SQLite would group all images by their primary key. That each leased one
+        # has a worker makes it use the index
+        leased = select(JOB_ITEMS.c.job_id).where(
+            LEASED, JOB_ITEMS.c.worker > "", JOB_ITEMS.c.available_at > at
         )
         async with self._database.read() as connection:
             jobs = {state: number for state, number in await connection.execute(by_state)}
-            held = {job_id: number for job_id, number in await connection.execute(leased)}
+            held = Counter((await connection.execute(leased)).scalars())
             rows = (await connection.execute(active)).all()
-        waiting = {job_id: number - held.get(job_id, 0) for job_id, _, number in rows}
+        waiting = {job_id: number - held[job_id] for job_id, _, number in rows}
         oldest = min((created for job_id, created, _ in rows if waiting[job_id] > 0), default=None)
         return JobDepth(
             waiting=sum(waiting.values()),
@@ -320,7 +322,7 @@ def _item_row(job_id: str, item: NewItem) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "index": item.index,
-        "name": item.name,
+        "name": storable(item.name),
         "sha256": item.sha256,
         "object_key": item.object_key,
         "size": item.size,
@@ -331,5 +333,5 @@ def _item_row(job_id: str, item: NewItem) -> dict[str, Any]:
         "attempts": 0,
         "lost": 0,
         "code": item.code,
-        "detail": item.detail,
+        "detail": storable(item.detail),
     }
