@@ -46,14 +46,13 @@ async def test_a_webhook_arrives_in_spite_of_failures_and_restarts(tmp_path, mig
             webhook_timeout_seconds=3.0,
         )
 
-    async with receiver.running():
-        async with serve() as world:
-            job_id = await world.submit(2, webhook_url=receiver.url)
-            assert await webhook_of(world, job_id) == {"state": "none", "attempts": 0}
-            await world.work(failing=(1,))
-            # refused with 500, then redirected, which is not followed
-            await until(lambda: _eventually(len(receiver.deliveries) >= 2))
-            assert await world.metric('aurum_job_webhooks_total{outcome="refused"}') >= 1
+    async with receiver.running(), serve() as world:
+        job_id = await world.submit(2, webhook_url=receiver.url)
+        assert await webhook_of(world, job_id) == {"state": "none", "attempts": 0}
+        await world.work(failing=(1,))
+        # refused with 500, then redirected, which is not followed
+        await until(lambda: _eventually(len(receiver.deliveries) >= 2))
+        assert await world.metric('aurum_job_webhooks_total{outcome="refused"}') >= 1
     async with serve() as world:
         # the receiver is away
         await until(lambda: _at_least(world, 'outcome="unreachable"', 2))
@@ -114,9 +113,7 @@ async def test_of_several_gateways_one_delivers(tmp_path, migrated_url):
     settings = {"webhook_secret": SECRET}
     async with (
         receiver.running(),
-        job_world(
-            tmp_path, migrated_url, webhook_hosts=receiver.host, **settings
-        ) as world,
+        job_world(tmp_path, migrated_url, webhook_hosts=receiver.host, **settings) as world,
         job_world(tmp_path, migrated_url, webhook_hosts=receiver.host, **settings) as other,
     ):
         made = [await world.submit(1, webhook_url=receiver.url) for _ in range(count)]

@@ -143,7 +143,9 @@ class JobWorld:
         """Read a value of `/metrics`; name: with its labels."""
         async with self.client.get("/metrics") as response:
             text = await response.text()
-        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")]
+        values = [
+            line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")
+        ]
         assert len(values) == 1, name
         return float(values[0])
 
@@ -160,9 +162,7 @@ async def job_world(home: Path, url: str, **settings: Any) -> AsyncIterator[JobW
     chosen = {"home": home, **settings}
     if not url.startswith("sqlite"):
         chosen["database_url"] = url
-    async with serving(
-        FakeInference(), Embedder(), authorizer=Tenants(), **chosen
-    ) as client:
+    async with serving(FakeInference(), Embedder(), authorizer=Tenants(), **chosen) as client:
         records = await RecordStore.open(url)
         try:
             yield JobWorld(client, records, Settings(**chosen))
