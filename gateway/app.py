@@ -29,6 +29,7 @@ from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
 from gateway.jobs.factory import open_jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
@@ -170,6 +171,7 @@ def create_app(
                         watch=watch,
                         kserve=kserve,
                         jobs=jobs,
+                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                         authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield

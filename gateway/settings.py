@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
     """Refuse a body whose mean rate is lower, after the first `body_idle_seconds`."""
     body_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Longest time for receiving a whole body, at any rate."""
+    """Longest time for receiving a whole body, at any rate; the upload of a job has one more second
+    for each 125 kB that has arrived."""
     max_receiving_megabytes: int = Field(default=1024, ge=1)
     """Memory for all bodies that are being received; beyond it requests get 503."""
     max_in_flight: int = Field(default=256, gt=0)
@@ -174,6 +175,8 @@ class Settings(BaseSettings):
     """Most images of a job."""
     job_max_megabytes: int = Field(default=5120, ge=1)
     """Largest upload of a job, also after unpacking its archives; JSON has a limit of its own."""
+    job_retention_hours: float = Field(default=24.0, gt=0)
+    """Time after its end for which a job keeps its results."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
 

@@ -18,6 +18,7 @@ from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
 from gateway.jobs.service import Jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
 from gateway.pipeline import Pipeline
@@ -55,6 +56,7 @@ class Services:
     watch: Watch
     kserve: TritonHttp
     jobs: Jobs
+    uploads: Uploads
     authorizer: Authorizer
 
 

@@ -61,6 +61,8 @@ class Uploads:
         )
         self.records = records
         self.objects = objects
+        self.is_local = settings.object_store_url is None
+        """Whether images are stored on this machine's disk."""
         self.storing = asyncio.Semaphore(_STORING_AT_ONCE)
         self.unpacking = asyncio.Semaphore(_UNPACKING_AT_ONCE)
         self._background = background
@@ -101,7 +103,7 @@ class Uploads:
                 await asyncio.wait({task})
 
     async def _discard(self, upload: "Upload") -> None:
-        await upload.stop()
+        await upload.settle()
         try:
             await self.objects.delete_job(upload.job.id)
             await self.records.discard(upload.job.id)
@@ -126,7 +128,6 @@ class Upload:
         self._waiting: list[NewItem] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: AurumError | Exception | None = None
-        self._writing = asyncio.Lock()
         self._digests: dict[int, str] = {}
 
     @property
@@ -148,10 +149,18 @@ class Upload:
         task.add_done_callback(self._stored)
         await self._write_items(_ITEMS_AT_ONCE)
 
+    @property
+    def max_image_bytes(self) -> int:
+        """Largest image, in bytes."""
+        return self._uploads.limits.image.max_bytes
+
     async def add_too_large(self, name: str | None) -> None:
         """Take note of an image with too many bytes: it ends as an error at once."""
+        await self.add_refused(name, ImageTooLargeError(too_many_bytes(self.max_image_bytes)))
+
+    async def add_refused(self, name: str | None, error: AurumError) -> None:
+        """Take note of an image that ends with this error at once."""
         index = self._take(0)
-        error = ImageTooLargeError(too_many_bytes(self._uploads.limits.image.max_bytes))
         self._add(_refused(index, _clean(name, index), "", 0, error))
         await self._write_items(_ITEMS_AT_ONCE)
 
@@ -162,7 +171,7 @@ class Upload:
         """
         limits = self._uploads.limits
         left = limits_of(
-            image_bytes=limits.image.max_bytes,
+            image_bytes=self.max_image_bytes,
             images=limits.images,
             total_bytes=limits.total_bytes - self._bytes,
         )
@@ -181,19 +190,22 @@ class Upload:
 
         Raises InvalidRequestError if there is no image, and what storing raised.
         """
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.settle()
         self._raise_failure()
         if not self._count:
             more = "; the files in it are no images" if self.skipped else ""
             raise InvalidRequestError(f"the upload contains no image{more}")
         await self._write_items(1)
         await self._uploads.objects.flush(self.job.id)
-        digest = hashlib.sha256(orjson.dumps([self.job.operation, self.job.collection_id]))
-        digest.update(orjson.dumps(dict(self.job.options), option=orjson.OPT_SORT_KEYS))
+        digest = hashlib.sha256(self._settings_of_job())
         for index in range(self._count):
             digest.update(self._digests[index].encode())
         return digest.hexdigest()
+
+    def _settings_of_job(self) -> bytes:
+        job = self.job
+        asked = [job.operation, job.collection_id, job.webhook_url, dict(job.options)]
+        return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
 
     async def submit(self) -> JobRecord:
         """Let workers begin; call `finish` first."""
@@ -201,11 +213,12 @@ class Upload:
         self.is_submitted = True
         return job
 
-    async def stop(self) -> None:
-        """Store nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+    async def settle(self) -> None:
+        """Wait until nothing is being stored any more.
+
+        A task that were cancelled would leave its thread behind, which stores on.
+        """
+        while self._tasks:
             await asyncio.wait(self._tasks)
 
     def _take(self, size: int) -> int:
@@ -252,11 +265,10 @@ class Upload:
         """Write images to the records if so many are waiting for it."""
         if len(self._waiting) < least:
             return
-        async with self._writing:
-            items, self._waiting = self._waiting, []
-            if items:
-                items.sort(key=lambda item: item.index)
-                await self._uploads.records.add_items(self.job.id, items)
+        items, self._waiting = self._waiting, []
+        if items:
+            items.sort(key=lambda item: item.index)
+            await self._uploads.records.add_items(self.job.id, items)
 
 
 def too_many_megabytes(limit: int) -> str:
