@@ -17,7 +17,7 @@ from gateway.records.job_types import Operation
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-from gateway.worker.counted import CountedInference
+from gateway.worker.counted import CountedInference, JobInference
 from gateway.worker.counters import Counters
 from gateway.worker.item_run import ItemRunner, Upstreams
 from gateway.worker.lane import Lane, LaneOptions
@@ -43,7 +43,7 @@ class Surroundings:
     background: BackgroundTasks
 
 
-def open_job_inference(settings: Settings) -> TritonInference:
+async def open_job_inference(settings: Settings) -> JobInference:
     """Open a client of the ensembles whose requests are answered after those of callers."""
     return TritonInference(settings.triton_address, priority=JOB_PRIORITY)
 
@@ -77,7 +77,7 @@ def face_operations(around: Surroundings, pipeline: Pipeline) -> dict[Operation,
 
 def make_worker(
     around: Surroundings,
-    engine: TritonInference,
+    engine: JobInference,
     counted: CountedInference,
     operations: dict[Operation, ItemOperation],
     *,
@@ -132,7 +132,7 @@ def make_worker(
     )
 
 
-async def _probe(engine: TritonInference) -> None:
+async def _probe(engine: JobInference) -> None:
     status = await engine.status(deadline=Deadline.after(_PROBE_SECONDS))
     if not status.ready:
         away = [stage.name for stage in status.stages if not stage.ready]

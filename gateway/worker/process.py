@@ -51,7 +51,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event) -> None:
     settings = around.settings
     async with AsyncExitStack() as stack:
-        engine = open_job_inference(settings)
+        engine = await open_job_inference(settings)
         stack.push_async_callback(engine.close)
         counted = CountedInference(engine)
         cache = await stack.enter_async_context(

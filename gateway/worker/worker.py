@@ -1,8 +1,10 @@
 """A worker: its lane, its heartbeat, and what adapts the number of images in Triton."""
 
 import asyncio
+import math
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -21,6 +23,9 @@ from gateway.worker.slots import Slots
 from gateway.worker.upstream import Insistence
 
 BEAT_SECONDS: Final = 3.0
+IDLE_BEAT_SECONDS: Final = 10.0
+"""Between heartbeats without work: each is a write to the disk."""
+_LOOK_SECONDS: Final = 0.5
 _READING_SECONDS: Final = 0.4
 _READING_TIMEOUT_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 0.5
@@ -112,10 +117,14 @@ class Worker:
                     await self._heartbeat.leave()
 
     async def _keep_beating(self) -> None:
+        beaten_at = -math.inf
         while True:
-            self._note_outages()
-            await self._insistence.on(self._heartbeat.beat)
-            await asyncio.sleep(BEAT_SECONDS)
+            pause = BEAT_SECONDS if self.lane.is_working else IDLE_BEAT_SECONDS
+            if time.monotonic() - beaten_at >= pause:
+                beaten_at = time.monotonic()
+                self._note_outages()
+                await self._insistence.on(self._heartbeat.beat)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _keep_adapting(self) -> None:
         while True:
