@@ -94,8 +94,8 @@ def make_worker(
     slots, counters = Slots(1), Counters()
     upstreams = Upstreams(
         triton=Upstream("Triton", lambda: _probe(engine), around.background),
-        images=Upstream("the uploaded images", around.objects.health, around.background),
-        collections=Upstream("the collections", probe_collections, around.background),
+        images=Upstream("the object store", around.objects.health, around.background),
+        collections=Upstream("the vector store", probe_collections, around.background),
     )
 
     def note_outages() -> None:

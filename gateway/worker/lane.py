@@ -136,8 +136,12 @@ class Lane:
         task.add_done_callback(lambda _: self._ended(item))
 
     def _ended(self, item: LeasedItem) -> None:
-        del self._running[_lease(item)]
+        _, task = self._running.pop(_lease(item))
         self._changed.set()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # its lease runs out, and another attempt is made
+            log.error("an image was not written", exc_info=error, extra={"job_id": item.job.id})
 
     async def _finish(self, item: LeasedItem) -> None:
         ending = await self._runner.run(item)
