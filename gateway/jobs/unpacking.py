@@ -16,7 +16,7 @@ from gateway.archives.types import (
     OtherMember,
     RefusedMember,
 )
-from gateway.errors import InvalidImageError, InvalidRequestError
+from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 
 _OTHERS_PER_IMAGE: Final = 3
 """Files in an archive beside each image: macOS adds one, cameras and tools another."""
@@ -77,6 +77,7 @@ async def unpack(
     Raises:
         InvalidRequestError: a member, or the archive as a whole, is made to harm.
         InvalidImageError: the archive, or a member of it, is damaged.
+        ImageTooLargeError: the archive unpacks to more than an upload may have.
 
     """
     stopped = Event()
@@ -115,4 +116,6 @@ def _judge(member: RefusedMember, archive: str | None) -> OtherMember | TooLarge
         message = f"{where}: member {member.name[:_SHOWN]!r} {member.reason}"
     if member.fault is Fault.DAMAGED:
         raise InvalidImageError(message)
+    if member.fault is Fault.TOO_LARGE:
+        raise ImageTooLargeError(message)
     raise InvalidRequestError(message)
