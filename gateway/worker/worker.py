@@ -24,7 +24,7 @@ from gateway.worker.upstream import Insistence
 BEAT_SECONDS: Final = 3.0
 IDLE_BEAT_SECONDS: Final = 10.0
 """Between heartbeats without work: each is a write to the disk."""
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.2
 _READING_SECONDS: Final = 0.4
 _READING_TIMEOUT_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 0.5
@@ -99,11 +99,13 @@ class Worker:
                     await self._heartbeat.leave()
 
     async def _keep_beating(self) -> None:
-        beaten_at = -math.inf
+        beaten_at, worked = -math.inf, False
         while True:
-            pause = BEAT_SECONDS if self.lane.is_working else IDLE_BEAT_SECONDS
+            worked = worked or self.lane.is_working
+            pause = BEAT_SECONDS if worked else IDLE_BEAT_SECONDS
             if time.monotonic() - beaten_at >= pause:
-                beaten_at = time.monotonic()
+                # after the last image once more soon, with the final numbers
+                beaten_at, worked = time.monotonic(), self.lane.is_working
                 await self._insistence.on(self._heartbeat.beat)
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -189,28 +189,17 @@ async def test_no_attempt_is_lost_while_triton_is_away(around, engine):
     assert {item.attempts for item in await results(around, job)} == {1}
 
 
-async def test_a_heartbeat_says_what_a_worker_does(around, engine):
+async def test_a_heartbeat_says_what_a_worker_does(around, engine, monkeypatch):
+    monkeypatch.setattr("gateway.worker.worker.BEAT_SECONDS", 0.2)
     job = await submit(around, [photo(), photo(faces=0)])
     async with working(new_worker(around, engine)):
         await ended(around, job)
         async with asyncio.timeout(30):
             while True:
-                (beat,) = await around.records.job_queue.workers(60)
-                if beat.counters["ok"]:
+                beats = await around.records.job_queue.workers(60)
+                if beats and beats[0].counters["ok"] and beats[0].counters["failed"]:
                     break
                 await asyncio.sleep(0.1)
+    (beat,) = beats
     assert (beat.name, beat.operations) == ("w1", ("score", "detect", "embed"))
     assert (beat.counters["ok"], beat.counters["failed"]) == (1, 1)
-
-
-async def test_callers_bring_the_number_of_images_down(around, engine):
-    engine.seconds = 0.02
-    await submit(around, [photo(seed=n % 9) for n in range(2000)])
-    worker = new_worker(around, engine)
-    async with working(worker):
-        async with asyncio.timeout(60):
-            while worker.state.slots.limit < 3:
-                await asyncio.sleep(0.02)
-            while worker.state.slots.limit > 1:
-                engine.others += 5
-                await asyncio.sleep(0.1)
