@@ -81,12 +81,18 @@ async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -
     return await open_server(settings, settings.qdrant_url, metrics.circuit("qdrant"))
 
 
-async def open_records(settings: Settings) -> RecordStore:
+async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
     """Open the records that the settings name, and migrate them."""
-    if settings.database_url is not None:
-        return await RecordStore.open(settings.database_url.get_secret_value())
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return await RecordStore.open(sqlite_url(settings.home.resolve() / "records.sqlite3"))
+    seconds = settings.database_timeout_seconds
+    if settings.database_url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        url = sqlite_url(settings.home.resolve() / "records.sqlite3")
+        return await RecordStore.open(url, timeout_seconds=seconds)
+    url = settings.database_url.get_secret_value()
+    if metrics is None:
+        return await RecordStore.open(url, timeout_seconds=seconds)
+    observer = metrics.circuit("records")
+    return await RecordStore.open(url, timeout_seconds=seconds, observer=observer)
 
 
 @asynccontextmanager
