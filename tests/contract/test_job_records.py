@@ -150,6 +150,23 @@ async def test_receiving_ends_with_the_job_or_without_it(
         await records.jobs.retry_failed(refused.tenant, refused.id)
 
 
+async def test_any_name_of_a_file_is_kept(records: RecordStore) -> None:
+    job = a_job()
+    await records.jobs.create(job)
+    names = ["süß 😀.jpg", "nul\0.jpg", "half \ud83d.jpg", "x" * 5000]
+    items = [replace(an_item(job.id, index), name=name) for index, name in enumerate(names)]
+    items.append(replace(a_refusal(len(items)), detail="nul\0"))
+    await records.jobs.add_items(job.id, items)
+    kept = await records.jobs.results(job.id, limit=9)
+    assert [item.name for item in kept[:4]] == [
+        names[0],
+        "nul\ufffd.jpg",
+        "half ?.jpg",
+        names[3],
+    ]
+    assert kept[4].detail == "nul\ufffd"
+
+
 async def test_pages_newest_first(records: RecordStore, set_clock: SetClock) -> None:
     jobs = []
     for number in range(5):
