@@ -1,6 +1,6 @@
 """The one family of errors, each with the stable code that clients see.
 
-Only `api/problems.py` maps a code to an HTTP status.
+`error_policy.py` states what each code means: its kind, its HTTP status, what is done about it.
 """
 
 

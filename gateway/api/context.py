@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
+from gateway.api.shapes import dump_json as dump_json
 from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
@@ -81,6 +81,7 @@ class RequestContext:
         """Begin when the head of the request has arrived."""
         now = time.monotonic()
         deadline = Deadline(now + timeout_seconds)
+        deadline.make_current()
         return cls(request_id, UNRESOLVED_CALLER, now, now, deadline, timeout_seconds)
 
     def end_receiving(self) -> None:
@@ -91,6 +92,7 @@ class RequestContext:
         """Restart the deadline, because the body is complete."""
         self.end_receiving()
         self.deadline = Deadline(self.work_started + self.timeout_seconds)
+        self.deadline.make_current()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the head of the request arrived, including reception of its body."""
@@ -143,11 +145,4 @@ def json_answer(answer: BaseModel, *, status: int = 200) -> web.Response:
     """Write a JSON answer; fields that were left unset do not appear."""
     return web.Response(
         body=dump_json(answer), status=status, content_type="application/json", charset="utf-8"
-    )
-
-
-def dump_json(answer: BaseModel) -> bytes:
-    """Serialise to JSON; NumPy arrays become lists, NaN becomes null."""
-    return orjson.dumps(
-        answer.model_dump(exclude_unset=True, by_alias=True), option=orjson.OPT_SERIALIZE_NUMPY
     )

@@ -36,3 +36,17 @@ class Inference(Protocol):
 
     async def close(self) -> None:
         """Close connections and stop tasks."""
+
+
+class FallbackEngine(Inference, Protocol):
+    """An engine that answers while Triton is away."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while there is none."""
+
+    async def start(self, *, deadline: Deadline) -> None:
+        """Be ready for an image, which takes some seconds at first. Raises as `analyse`."""
+
+    def prefer(self, weights: ActiveVersions) -> None:
+        """Use these weights, with which Triton answers, rather than the newest."""

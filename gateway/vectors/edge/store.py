@@ -4,13 +4,14 @@ import asyncio
 import itertools
 import logging
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
+from gateway.deadline import seconds_allowed
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import (
@@ -25,7 +26,7 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge.protocol import LENGTH, MANIFEST, Reply, Request, pack
+from gateway.vectors.edge.protocol import MANIFEST
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -36,6 +37,8 @@ _START_SECONDS = 120.0
 _LOCK_RETRY_SECONDS = 0.5
 _LOCK_TRIES = 20
 _MAX_IN_FLIGHT = 256
+_CALL_SECONDS = 60.0
+"""Longest time of a call of a request, which has its own deadline as well."""
 _T = TypeVar("_T")
 log = logging.getLogger("aurum.vectors")
 
@@ -195,16 +198,23 @@ class EdgeVectorStore:
             await self._reader
 
     async def _call(self, method: str, *arguments: object) -> object:
-        async with self._slots:
-            process = await self._ensure_started()
-            number = next(self._numbers)
-            future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-            self._waiting[number] = future
-            try:
-                _write(process, Request(number, method, arguments))
-                return await future
-            finally:
-                self._waiting.pop(number, None)
+        try:
+            async with asyncio.timeout(seconds_allowed(_CALL_SECONDS)), self._slots:
+                return await self._exchange(method, arguments)
+        except TimeoutError as error:
+            message = "the vector engine does not answer"
+            raise StorageUnavailableError(message, retry_after_seconds=1) from error
+
+    async def _exchange(self, method: str, arguments: tuple[object, ...]) -> object:
+        process = await self._ensure_started()
+        number = next(self._numbers)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            write_to(process, Request(number, method, arguments))
+            return await future
+        finally:
+            self._waiting.pop(number, None)
 
     async def _ensure_started(self) -> "Process":
         async with self._starting:
@@ -240,10 +250,10 @@ class EdgeVectorStore:
                 cwd=CHECKOUT,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
-        _write(process, (self._tuning, self._min_free_bytes))
+        write_to(process, (self._tuning, self._min_free_bytes))
         try:
             async with asyncio.timeout(_START_SECONDS):
-                if await _read_frame(process) is not None:
+                if await read_from(process) is not None:
                     return process
         except TimeoutError:
             process.kill()
@@ -251,7 +261,7 @@ class EdgeVectorStore:
         return None
 
     async def _read(self, process: "Process") -> None:
-        while (frame := await _read_frame(process)) is not None:
+        while (frame := await read_from(process)) is not None:
             reply = cast("Reply", frame)
             future = self._waiting.get(reply.number)
             if future is None or future.done():
@@ -268,20 +278,3 @@ class EdgeVectorStore:
                 future.set_exception(
                     StorageUnavailableError("the vector engine ended", retry_after_seconds=1)
                 )
-
-
-def _write(process: "Process", message: object) -> None:
-    if process.stdin is None:
-        raise StorageUnavailableError("the vector engine has no input")
-    process.stdin.write(pack(message))
-
-
-async def _read_frame(process: "Process") -> object | None:
-    if process.stdout is None:
-        return None
-    try:
-        head = await process.stdout.readexactly(LENGTH.size)
-        body = await process.stdout.readexactly(LENGTH.unpack(head)[0])
-    except asyncio.IncompleteReadError:
-        return None
-    return cast("object", pickle.loads(body))
