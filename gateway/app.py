@@ -43,12 +43,16 @@ from gateway.rollout.trials import open_trials
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
+from gateway.worker.counted import JobInference
+from gateway.worker.factory import Surroundings, open_job_inference
+from gateway.worker.gateway_worker import run_enrol_worker
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
 FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
+JobInferenceFactory = Callable[[Settings], Awaitable[JobInference]]
 
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
@@ -76,6 +80,7 @@ def create_app(
     open_embedder: EmbedderFactory = open_triton_embedder,
     open_candidate: CandidateFactory = open_triton_candidate,
     open_fallback: FallbackFactory = make_fallback,
+    open_job_engine: JobInferenceFactory = open_job_inference,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
@@ -158,6 +163,19 @@ def create_app(
                         metrics.jobs,
                         write=job_json,
                     ) as jobs,
+                    run_enrol_worker(
+                        Surroundings(
+                            settings=settings,
+                            records=jobs.records,
+                            objects=jobs.objects,
+                            cipher=jobs.cipher,
+                            metrics=metrics,
+                            cpu_pool=cpu_pool,
+                            background=background,
+                        ),
+                        collections,
+                        open_job_engine,
+                    ),
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(

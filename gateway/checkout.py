@@ -1,4 +1,4 @@
-"""Where this checkout lies, how its variables begin, and names of processes; for light processes."""
+"""Where this checkout lies, how its variables begin, how processes are named; imports little."""
 
 import hashlib
 import socket

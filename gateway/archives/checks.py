@@ -4,9 +4,8 @@ from pathlib import PurePosixPath
 from typing import IO, Final
 
 from gateway.archives.image_names import HEAD_BYTES, is_image
-from gateway.archives.types import BombError, Fault, Limits
+from gateway.archives.types import Fault, Limits, UnpacksTooFarError
 
-UNPACKS_TOO_FAR: Final = "it unpacks to many times its size"
 _NESTED: Final = frozenset(
     (
         *(".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz"),
@@ -43,5 +42,5 @@ def read_image(opened: IO[bytes], member: str, most: int) -> bytes | None:
         return None
     data = head + opened.read(max(most - len(head), 0) + 1)
     if len(data) > most:
-        raise BombError(UNPACKS_TOO_FAR)
+        raise UnpacksTooFarError
     return data

@@ -17,6 +17,7 @@ from gateway.archives.types import (
     Limits,
     Member,
     RefusedMember,
+    UnpacksTooFarError,
 )
 from gateway.archives.zips import ZIP_MARKS, read_zip
 
@@ -41,6 +42,7 @@ def read_members(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> Iterator[M
     Holds one member at a time. A damaged or malicious archive ends with a `RefusedMember` without
     a name; what comes before it is read.
     """
+    size = 0
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -48,6 +50,13 @@ def read_members(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> Iterator[M
         file.seek(0)
         read = read_zip if head.startswith(ZIP_MARKS) else read_tar
         yield from read(file, limits, limits.total_bytes(size))
+    except UnpacksTooFarError:
+        if limits.is_capped(size):
+            reason = f"it unpacks to more than {limits.most_bytes:,} bytes"
+            yield RefusedMember(None, reason, Fault.TOO_LARGE)
+        else:
+            reason = "archive refused: it unpacks to many times its size"
+            yield RefusedMember(None, reason, Fault.HOSTILE)
     except BombError as error:
         yield RefusedMember(None, f"archive refused: {error}", Fault.HOSTILE)
     except DAMAGED as error:

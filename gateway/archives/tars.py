@@ -8,7 +8,6 @@ from typing import IO, Any, Final
 from gateway.archives.checks import (
     LINK,
     SPECIAL,
-    UNPACKS_TOO_FAR,
     Refusal,
     read_image,
     refuse_path,
@@ -22,6 +21,7 @@ from gateway.archives.types import (
     Member,
     OtherMember,
     RefusedMember,
+    UnpacksTooFarError,
     text_of,
 )
 
@@ -94,7 +94,7 @@ class _Counted:
         data: bytes = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise BombError(UNPACKS_TOO_FAR)
+            raise UnpacksTooFarError
         return data
 
 

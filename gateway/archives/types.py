@@ -62,6 +62,10 @@ class Limits:
     slack_bytes: int = 64 << 20
     most_bytes: int | None = None
 
+    def is_capped(self, archive_bytes: int) -> bool:
+        """Whether `most_bytes` is what limits an archive, not its size."""
+        return self.total_bytes(archive_bytes) == self.most_bytes
+
     def total_bytes(self, archive_bytes: int) -> int:
         """Most bytes that an archive may unpack to."""
         most = self.ratio * archive_bytes + self.slack_bytes
@@ -73,6 +77,10 @@ DEFAULT_LIMITS: Final = Limits()
 
 class BombError(Exception):
     """The archive costs more than it may."""
+
+
+class UnpacksTooFarError(BombError):
+    """The archive unpacks to more bytes than it may."""
 
 
 def text_of(path: str) -> str:

@@ -16,7 +16,7 @@ from gateway.archives.types import (
     OtherMember,
     RefusedMember,
 )
-from gateway.errors import InvalidImageError, InvalidRequestError
+from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 
 _OTHERS_PER_IMAGE: Final = 3
 """Files in an archive beside each image: macOS adds one, cameras and tools another."""
@@ -30,7 +30,6 @@ class TooLargeMember:
     """An image with more bytes than an image may have."""
 
     name: str
-    size_reason: str
 
 
 class _InterruptedError(Exception):
@@ -77,6 +76,7 @@ async def unpack(
     Raises:
         InvalidRequestError: a member, or the archive as a whole, is made to harm.
         InvalidImageError: the archive, or a member of it, is damaged.
+        ImageTooLargeError: the archive unpacks to more than an upload may have.
 
     """
     stopped = Event()
@@ -107,7 +107,7 @@ def _judge(member: RefusedMember, archive: str | None) -> OtherMember | TooLarge
     if member.fault is Fault.TOO_LARGE and member.name is not None:
         if is_hidden(member.name) or not is_image_name(member.name):
             return OtherMember(member.name, member.weight)
-        return TooLargeMember(member.name, member.reason)
+        return TooLargeMember(member.name)
     where = "the archive" if archive is None else f"the archive {archive[:_SHOWN]!r}"
     if member.name is None:
         message = f"{where}: {member.reason}"
@@ -115,4 +115,6 @@ def _judge(member: RefusedMember, archive: str | None) -> OtherMember | TooLarge
         message = f"{where}: member {member.name[:_SHOWN]!r} {member.reason}"
     if member.fault is Fault.DAMAGED:
         raise InvalidImageError(message)
+    if member.fault is Fault.TOO_LARGE:
+        raise ImageTooLargeError(message)
     raise InvalidRequestError(message)

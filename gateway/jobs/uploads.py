@@ -103,7 +103,7 @@ class Uploads:
                 await asyncio.wait({task})
 
     async def _discard(self, upload: "Upload") -> None:
-        await upload.stop()
+        await upload.settle()
         try:
             await self.objects.delete_job(upload.job.id)
             await self.records.discard(upload.job.id)
@@ -190,8 +190,7 @@ class Upload:
 
         Raises InvalidRequestError if there is no image, and what storing raised.
         """
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.settle()
         self._raise_failure()
         if not self._count:
             more = "; the files in it are no images" if self.skipped else ""
@@ -214,11 +213,12 @@ class Upload:
         self.is_submitted = True
         return job
 
-    async def stop(self) -> None:
-        """Store nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+    async def settle(self) -> None:
+        """Wait until nothing is being stored any more.
+
+        A task that were cancelled would leave its thread behind, which stores on.
+        """
+        while self._tasks:
             await asyncio.wait(self._tasks)
 
     def _take(self, size: int) -> int:

@@ -1,10 +1,20 @@
 """An engine that counts what is asked of it."""
 
+from typing import Protocol
+
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError
 from gateway.inference.base import Inference
+from gateway.inference.work_done import WorkDone
 from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend.contract import DEFAULT_LOOK, Look
+
+
+class JobInference(Inference, Protocol):
+    """An engine that says how much it does for others."""
+
+    async def work_done(self, *, deadline: Deadline) -> WorkDone:
+        """Sum up what the engine did for all its callers. Raises as `analyse`."""
 
 
 class CountedInference:

@@ -1,21 +1,31 @@
 """A worker in a process of its own, on any machine that reaches records, images and Triton."""
 
 import asyncio
+import gc
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 
+import uvloop
+from PIL import Image
+
 from gateway.cache.factory import open_cache
 from gateway.concurrency import BackgroundTasks, CpuPool
+from gateway.errors import ConfigurationError
 from gateway.jobs.objects.factory import open_objects
 from gateway.records.encryption import load_cipher
 from gateway.records.factory import open_records
 from gateway.records.store import RecordStore
 from gateway.release import release
-from gateway.settings import Settings
+from gateway.settings import Settings, load_settings
+from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.metrics import Metrics
 from gateway.worker.counted import CountedInference
 from gateway.worker.factory import (
@@ -33,6 +43,39 @@ log = logging.getLogger("gateway.worker")
 _CACHE_MEGABYTES: Final = 8
 """In memory: an image is seldom twice in a job. Redis is shared with the gateways."""
 _CPU_THREADS: Final = 2
+_STOP_SECONDS: Final = 2.0
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then end within two seconds, whatever hangs."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        killer = threading.Timer(_STOP_SECONDS, os._exit, (0,))
+        killer.daemon = True
+        killer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    gc.collect()
+    gc.freeze()
+    await work(settings, stop)
+
+
+def main() -> int:
+    """Run; returns the exit status."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        # more pixels than Pillow likes are refused by our own limit
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        uvloop.run(run(settings))
+    except ConfigurationError as error:
+        sys.stderr.write(f"aurum: {error}\n")
+        return 1
+    return 0
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
@@ -51,7 +94,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event) -> None:
     settings = around.settings
     async with AsyncExitStack() as stack:
-        engine = open_job_inference(settings)
+        engine = await open_job_inference(settings)
         stack.push_async_callback(engine.close)
         counted = CountedInference(engine)
         cache = await stack.enter_async_context(
@@ -84,7 +127,7 @@ async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event
         )
         working = around.background.detach("worker", worker.run())
         stopping = asyncio.create_task(stop.wait())
-        log.info("working", extra={"worker": worker.name, "operations": sorted(operations)})
+        log.info("working", extra={"worker": worker.state.name, "operations": sorted(operations)})
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         worker.lane.stop()

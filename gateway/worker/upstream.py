@@ -114,7 +114,7 @@ class Insistence:
     ) -> None:
         self._pauses = pauses
         self._silent_seconds = silent_seconds
-        self._outage = Outage("the records")
+        self._outage = Outage("the database")
 
     @property
     def is_away(self) -> bool:

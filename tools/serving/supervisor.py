@@ -101,8 +101,11 @@ class Supervisor:
     async def _start_late(self, part: Part) -> None:
         try:
             self._running[part.name] = await RunningPart.start(part)
+            await self._running[part.name].wait_ready(first=False)
         except ServingError as error:
             self._report(f"{error}; going on without {part.name}")
+            if part.name in self._running:
+                await self._running.pop(part.name).stop()
             return
         self._publish_state()
         await self._keep(part)
