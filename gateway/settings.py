@@ -142,7 +142,8 @@ class Settings(BaseSettings):
     vector_threads: int = Field(default=2, ge=1)
     """Qdrant Edge: threads of a search, and of indexing."""
     min_free_disk_megabytes: int = Field(default=256, ge=0)
-    """Qdrant Edge: refuse new faces with 507 when less disk space is free."""
+    """Refuse uploads of jobs, and with Qdrant Edge new faces, with 507 when less disk space is
+    free."""
     database_url: SecretStr | None = None
     """`postgresql://…` of the records; unset uses SQLite in `home`."""
     crop_key_file: Path | None = None
@@ -157,6 +158,20 @@ class Settings(BaseSettings):
     """Interval at which expired faces are deleted and leftovers of failures are repaired."""
     max_cluster_faces: int = Field(default=200_000, ge=1)
     """Largest collection that can be clustered; its vectors are held in memory."""
+
+    # Jobs
+    object_store_url: str | None = None
+    """`s3://bucket` or `s3://bucket/prefix` for the images of jobs; unset keeps them in `home`."""
+    object_store_endpoint: str | None = None
+    """`http://host:port` of an S3 server that is not AWS's, addressed in path style."""
+    object_store_region: str = "us-east-1"
+    """Region of the bucket."""
+    object_store_key_id: str | None = None
+    """Access key id for the bucket; unset uses the credentials of the machine's role."""
+    object_store_secret: SecretStr | None = None
+    """Secret access key for the bucket."""
+    object_store_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one call to the bucket, with its retries."""
 
     # Cache
     cache: Literal["on", "off"] = "on"

@@ -3,15 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
-from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import sqlite_url
+from gateway.records.encryption import load_cipher
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
@@ -130,13 +129,12 @@ async def open_collections(
     background: BackgroundTasks,
 ) -> AsyncIterator[Collections]:
     """Open the collections and run their background tasks until the end of the block."""
-    key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
     async with open_stores(settings, metrics) as opened:
         stores = metered(opened, metrics)
         collections = Collections(
             stores,
             embedder,
-            FileKeyCipher.load(key_file),
+            load_cipher(settings),
             cache,
             background,
             scratch=settings.home / "scratch",

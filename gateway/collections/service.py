@@ -26,7 +26,7 @@ from gateway.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from gateway.records.crop_encryption import CropCipher
+from gateway.records.encryption import DataCipher
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.types import Caller
 from triton_python_backend import contract
@@ -55,7 +55,7 @@ class Collections:
         self,
         stores: Stores,
         embedder: CropEmbedder,
-        cipher: CropCipher,
+        cipher: DataCipher,
         cache: ImageForgetter,
         background: BackgroundTasks,
         *,

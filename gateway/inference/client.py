@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_random,
 )
@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
+from gateway.error_policy import may_retry
 from gateway.errors import (
     AurumError,
     InferenceUnavailableError,
@@ -103,7 +104,7 @@ class TritonCalls:
             return enough or not deadline.allows(_JITTER_SECONDS[1])
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(InferenceUnavailableError),
+            retry=retry_if_exception(_may_retry),
             stop=give_up,
             wait=wait_random(*_JITTER_SECONDS),
             reraise=True,
@@ -170,6 +171,10 @@ class TritonCalls:
         """Close the channel; calls under way have a moment, then end with an error."""
         await self._under_way.settle(seconds=_CLOSING_SECONDS)
         await self._client.close()
+
+
+def _may_retry(error: BaseException) -> bool:
+    return isinstance(error, AurumError) and may_retry(error)
 
 
 def translate(error: InferenceServerException) -> AurumError:

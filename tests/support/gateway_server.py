@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import ClientSession, FormData, web
 
 from gateway.api.auth import Authorizer
-from gateway.api.problems import PROBLEMS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
+from gateway.error_policy import POLICIES
 from gateway.inference.base import Inference
 from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
@@ -103,7 +103,7 @@ async def refused(
     """Post what must be refused, as problem details with this code; returns the detail."""
     status, body, headers = await post(client, route, data, **more)
     assert body.get("code") == code, body
-    assert status == body["status"] == PROBLEMS[code].status
+    assert status == body["status"] == POLICIES[code].status
     assert set(body) == PROBLEM_KEYS
     assert headers["Content-Type"].startswith("application/problem+json")
     assert headers["X-Request-ID"] == body["request_id"]
