@@ -223,7 +223,7 @@ def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
         if example is not None:
             content["example"] = example
         answer["content"] = {route.media: content} | {media: {} for media in route.more_media}
-    elif status < 300:
+    elif status < 300 and status != 204:
         answer["content"] = {route.media: {}}
     return answer
 
