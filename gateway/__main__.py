@@ -15,6 +15,7 @@ from PIL import Image
 
 from gateway.app import create_app, make_runner
 from gateway.errors import ConfigurationError
+from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
@@ -50,6 +51,8 @@ async def serve(settings: Settings) -> None:
         # second, time and again
         gc.collect()
         gc.freeze()
+        if (open_to := warning(settings)) is not None:
+            log.warning(open_to)
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
         await stop.wait()
         log.info("stopping")
@@ -61,6 +64,7 @@ def main() -> int:
     """Run; returns the exit status."""
     try:
         settings = load_settings()
+        check_exposure(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"aurum: {error}\n")
         return 1

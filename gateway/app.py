@@ -35,6 +35,7 @@ from gateway.rollout.base import CandidateInference
 from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
 from gateway.rollout.trials import open_trials
+from gateway.security.factory import open_access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -74,13 +75,13 @@ def create_app(
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
 
-    authorizer: decides who may call which route; None lets everybody call all of them.
+    authorizer: decides who may call which route, instead of what the settings say.
     """
     app = web.Application(middlewares=MIDDLEWARES)
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
     app.on_shutdown.append(receiving.stop)
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
+    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
@@ -140,6 +141,7 @@ def create_app(
                     open_watch(
                         settings, inference, references, collections.stores, metrics, background
                     ) as watch,
+                    open_access(settings, collections.stores.records, background) as access,
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
@@ -157,7 +159,8 @@ def create_app(
                         references=references,
                         watch=watch,
                         kserve=kserve,
-                        authorizer=authorizer or OpenAuthorizer(),
+                        authorizer=authorizer or access.authorizer or OpenAuthorizer(),
+                        access=access,
                     )
                     yield
         finally:

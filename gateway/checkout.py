@@ -5,3 +5,5 @@ from typing import Final
 
 PREFIX: Final = "AURUM_"
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
+LOCAL_KEY = Path("keys") / "local.key"
+"""Below `AURUM_HOME`: the key with which tools of the same machine ask a running gateway."""

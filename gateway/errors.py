@@ -26,9 +26,13 @@ class InvalidRequestError(AurumError):
 
 
 class UnauthorizedError(AurumError):
-    """The request carries no valid credentials."""
+    """The request carries no valid credentials; `refused`: it carries some that are not valid."""
 
     code = "unauthorized"
+
+    def __init__(self, detail: str, *, refused: bool = True) -> None:
+        super().__init__(detail)
+        self.refused = refused
 
 
 class ForbiddenError(AurumError):
@@ -77,6 +81,12 @@ class InferenceUnavailableError(AurumError):
     """Triton does not answer, or too much is waiting for it."""
 
     code = "inference_unavailable"
+
+
+class RateLimitedError(AurumError):
+    """The caller sends more than it may."""
+
+    code = "rate_limited"
 
 
 class ConflictError(AurumError):

@@ -20,6 +20,8 @@ def endpoint(route: Route) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         call = await _receive(route, request)
+        quotas = call.services.collections.quotas
+        await quotas.charge_images(call.caller.tenant, len(call.body.images))
         work = partial(route.handler, call)
         if route.idempotency is None:
             outcome = await work()

@@ -12,6 +12,7 @@ from gateway.concurrency import BackgroundTasks
 from gateway.records.database import sqlite_url
 from gateway.records.encryption import load_cipher
 from gateway.records.store import RecordStore
+from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
@@ -144,6 +145,11 @@ async def open_collections(
                 max_cluster_faces=settings.max_cluster_faces,
                 retention_interval_seconds=settings.retention_interval_seconds,
                 request_timeout_seconds=settings.request_timeout_seconds,
+                quotas=QuotaLimits(
+                    collections=settings.tenant_max_collections,
+                    faces=settings.tenant_max_faces,
+                    images_per_day=settings.tenant_images_per_day,
+                ),
             ),
         )
         async with collections.running():

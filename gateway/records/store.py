@@ -6,11 +6,13 @@ from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.keys import ApiKeyRecords
 from gateway.records.subjects import SubjectRecords
+from gateway.records.usage import UsageRecords
 
 
 class RecordStore:
-    """Collections, faces, subjects, clusters, idempotency and audit in one database."""
+    """All records of one database, by what they are about."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -20,6 +22,8 @@ class RecordStore:
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
         self.audit = AuditRecords(database)
+        self.keys = ApiKeyRecords(database)
+        self.usage = UsageRecords(database)
 
     @classmethod
     async def open(cls, url: str) -> "RecordStore":
