@@ -9,6 +9,8 @@ from gateway.records.database import Database
 from gateway.records.tables import AUDIT
 from gateway.records.types import AuditLine
 
+_MOST_NUMBER: Final = (1 << 31) - 1
+"""That a column of numbers holds; a cursor may claim more."""
 _MOST_CHARACTERS: Final = 64
 """Of a column; callers choose the ids of their requests."""
 
@@ -46,7 +48,7 @@ class AuditRecords:
             select(AUDIT).where(AUDIT.c.tenant == tenant).order_by(AUDIT.c.id.desc()).limit(limit)
         )
         if before is not None:
-            query = query.where(AUDIT.c.id < before)
+            query = query.where(AUDIT.c.id < min(max(before, 0), _MOST_NUMBER))
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [

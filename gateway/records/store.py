@@ -6,6 +6,8 @@ from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_queue import JobQueue
+from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
@@ -13,6 +15,8 @@ from gateway.records.usage import UsageRecords
 
 class RecordStore:
     """All records of one database, by what they are about."""
+
+    """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,6 +28,8 @@ class RecordStore:
         self.audit = AuditRecords(database)
         self.keys = ApiKeyRecords(database)
         self.usage = UsageRecords(database)
+        self.jobs = JobRecords(database)
+        self.job_queue = JobQueue(database)
 
     @classmethod
     async def open(cls, url: str) -> "RecordStore":

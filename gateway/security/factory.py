@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from gateway.checkout import LOCAL_KEY
@@ -35,14 +36,14 @@ class Access:
     """To be called with the id of a key that was changed."""
 
 
-def open_peppers(settings: Settings) -> Peppers:
-    """Read or make the file of the peppers; raises ConfigurationError."""
-    return Peppers.load(settings.api_key_pepper_file or settings.home / "keys" / "api-keys.pepper")
+def pepper_file(settings: Settings) -> Path:
+    """Return the file of the peppers."""
+    return settings.api_key_pepper_file or settings.home / "keys" / "api-keys.pepper"
 
 
 def key_service(settings: Settings, records: RecordStore) -> KeyService:
     """Make the service that manages keys; raises ConfigurationError."""
-    return KeyService(records.keys, records.audit, open_peppers(settings))
+    return KeyService(records.keys, records.audit, Peppers.load(pepper_file(settings)))
 
 
 @asynccontextmanager
@@ -58,7 +59,9 @@ async def open_access(
         yield Access(None, service, lambda _: None)
         return
     authenticator = KeyAuthenticator(
-        records.keys, open_peppers(settings), local=load_local_key(settings.home / LOCAL_KEY)
+        records.keys,
+        Peppers.load(pepper_file(settings)),
+        local=load_local_key(settings.home / LOCAL_KEY),
     )
     tokens = TokenAuthenticator(load_issuers(settings.token_issuers_file), background)
 
@@ -69,9 +72,7 @@ async def open_access(
 
     try:
         async with background.running("key-usage", write_used):
-            yield Access(
-                CredentialAuthorizer(authenticator, tokens), service, authenticator.forget
-            )
+            yield Access(CredentialAuthorizer(authenticator, tokens), service, authenticator.forget)
     finally:
         await _write_used(authenticator)
 

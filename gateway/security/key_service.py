@@ -102,9 +102,7 @@ class KeyService:
                 name=request.name,
                 roles=tuple(sorted(set(request.roles))),
                 collections=(
-                    None
-                    if request.collections is None
-                    else tuple(sorted(set(request.collections)))
+                    None if request.collections is None else tuple(sorted(set(request.collections)))
                 ),
                 pepper_id="",
                 digest="",

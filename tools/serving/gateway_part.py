@@ -18,6 +18,7 @@ _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
 _TAIL_BYTES: Final = 16 * 1024
 _ARENAS: Final = "2"
+_COMMANDS_KEY: Final = PREFIX + "API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +100,6 @@ def child_environment(settings: RunSettings) -> dict[str, str]:
     if settings.model_mirror is not None:
         folders[PREFIX + "MODEL_MIRROR"] = settings.model_mirror
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # the key is for commands that ask a gateway, not for the gateway
+    variables = {name: value for name, value in os.environ.items() if name != _COMMANDS_KEY}
+    return {**variables, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

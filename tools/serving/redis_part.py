@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.checkout import without_secrets
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.run_settings import RunSettings
@@ -78,7 +79,7 @@ class RedisPart:
 
     def environment(self) -> Mapping[str, str]:
         """Take over this process's variables; the home tells whose server it is."""
-        return {**os.environ, "AURUM_HOME": str(self.home.root)}
+        return {**without_secrets(os.environ), "AURUM_HOME": str(self.home.root)}
 
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers."""

@@ -109,9 +109,7 @@ async def show_audit(call: Call[PageOptions, NoOptions]) -> Answer:
         )
         for _, line in page.items
     ]
-    return Answer(
-        AuditOut(request_id=call.request_id, lines=lines, next_cursor=page.next_cursor)
-    )
+    return Answer(AuditOut(request_id=call.request_id, lines=lines, next_cursor=page.next_cursor))
 
 
 def _new(call: Call[Any, Any], made: NewKey) -> Answer:

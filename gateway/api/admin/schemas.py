@@ -21,13 +21,9 @@ class KeyIn(Shape):
     name: str = Field(pattern=r"^[ -~]{1,100}$")
     """Whom or what it is for."""
     roles: list[RoleName] = Field(min_length=1, max_length=len(Role))
-    collections: list[Name] | None = Field(
-        default=None, min_length=1, max_length=MAX_COLLECTIONS
-    )
+    collections: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_COLLECTIONS)
     """Names that the key is limited to, whether they exist or not; null for all of the tenant."""
-    expires_in_days: float | None = Field(
-        default=None, gt=0, le=_MOST_DAYS, allow_inf_nan=False
-    )
+    expires_in_days: float | None = Field(default=None, gt=0, le=_MOST_DAYS, allow_inf_nan=False)
     """Days for which the key is valid; null for good."""
 
 

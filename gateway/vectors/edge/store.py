@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.checkout import without_secrets
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
@@ -238,7 +239,7 @@ class EdgeVectorStore:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
                 cwd=CHECKOUT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
             )
         _write(process, (self._tuning, self._min_free_bytes))
         try:
