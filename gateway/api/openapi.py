@@ -62,7 +62,7 @@ def build_document(routes: Sequence[Route], *, version: str, settings: Settings)
         operation = _operation(route)
         if route.permission not in public_permissions(settings):
             # an empty requirement: without a key, too
-            optional = [] if settings.authentication == "on" else [{}]
+            optional: list[Json] = [] if settings.authentication == "on" else [{}]
             operation["security"] = [*optional, *({name: []} for name in _SCHEMES)]
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {

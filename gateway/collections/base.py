@@ -51,17 +51,17 @@ class ClosableEmbedder(CropEmbedder, Protocol):
 
 
 class ImageForgetter(Protocol):
-    """Keeps answers by image digest."""
+    """Keeps answers by tenant and image digest."""
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
-        """Delete the answers of these images; returns how many there were."""
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
+        """Delete a tenant's answers of these images; returns how many there were."""
         ...
 
 
 class NothingCached:
     """An `ImageForgetter` without answers."""
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
         """Delete nothing."""
         return 0
 

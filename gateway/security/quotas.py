@@ -79,15 +79,15 @@ class Quotas:
 
     async def check_collections(self, tenant: str) -> None:
         """Raise ForbiddenError if the tenant may make no further collection."""
-        if self._collections is not None:
-            if await self._usage.collections(tenant) >= self._collections:
-                raise ForbiddenError(f"the quota of {self._collections:,} collections is used up")
+        most = self._collections
+        if most is not None and await self._usage.collections(tenant) >= most:
+            raise ForbiddenError(f"the quota of {most:,} collections is used up")
 
     async def check_faces(self, tenant: str, number: int) -> None:
         """Raise ForbiddenError if so many more faces exceed the quota of the tenant."""
-        if self._faces is not None and number:
-            if await self._usage.faces(tenant) + number > self._faces:
-                raise ForbiddenError(f"the quota of {self._faces:,} faces is used up")
+        most = self._faces
+        if most is not None and await self._usage.faces(tenant) + number > most:
+            raise ForbiddenError(f"the quota of {most:,} faces is used up")
 
     async def write(self) -> None:
         """Add what was counted to the records; keeps it if they do not answer."""
