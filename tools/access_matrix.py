@@ -26,9 +26,7 @@ HEAD: Final = ("route", "needs", *Role, "no valid key", "other tenant")
 
 
 def cells(route: Route) -> tuple[str, ...]:
-    """Return what the roles get in their tenant, then a caller without a valid key, then one of
-    another tenant with all roles.
-    """
+    """Return what each role gets, then a caller without a valid key, then another tenant."""
     if route.permission in public_permissions(Settings.model_construct()):
         return (*(YES for _ in Role), YES, YES)
     roles = (YES if grants([role], route.permission) else FORBIDDEN for role in Role)

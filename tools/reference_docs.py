@@ -1,4 +1,4 @@
-"""`python -m tools.reference_docs`: write docs/reference/, docs/errors.md and a table of docs/security.md.
+"""`python -m tools.reference_docs`: write pages and tables of docs/ from the code.
 
 A test compares the pages in the checkout with what this would write.
 """

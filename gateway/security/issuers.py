@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigurationError
 from gateway.security.key_service import NAME
-from gateway.security.roles import Role
+from gateway.security.roles import RoleName
 from gateway.security.secret_files import read_secret_file
 from gateway.security.url_fetch import check_url
 
@@ -52,12 +52,7 @@ class Issuer(BaseModel):
     """The tenants that `tenant_claim` may name; None for all."""
     roles_claim: Text = "roles"
     """A list of roles, or a text with blanks between them; unknown ones are ignored."""
-    roles: list[Annotated[Role, Field(strict=False)]] = [
-        Role.INFER,
-        Role.ENROL,
-        Role.SEARCH,
-        Role.MANAGE,
-    ]
+    roles: list[RoleName] = ["infer", "enrol", "search", "manage"]
     """The most that its tokens may have."""
     collections_claim: Text = "collections"
     """Names of collections that a token is limited to; without it, all of the tenant."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class Permission(StrEnum):
@@ -36,6 +36,8 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+RoleName = Literal["infer", "enrol", "search", "manage", "admin"]
+"""Of each role, as JSON has it."""
 _EVERYBODY: Final = frozenset({Permission.PUBLIC, Permission.DOCS, Permission.METRICS})
 
 GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {

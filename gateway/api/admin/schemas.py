@@ -1,18 +1,15 @@
 """Shapes of the JSON that the admin routes take and return."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from gateway.api.collections.schemas import Name
 from gateway.api.pagination import PageOut
 from gateway.api.shapes import Shape
 from gateway.security.key_service import MAX_COLLECTIONS, MAX_OVERLAP_SECONDS
-from gateway.security.roles import Role
+from gateway.security.roles import Role, RoleName
 
 _MOST_DAYS = 36500
 _HOUR_SECONDS = 3600
-RoleName = Annotated[Role, Field(strict=False)]
 
 
 class KeyIn(Shape):
