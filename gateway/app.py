@@ -11,11 +11,13 @@ from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
+from gateway.api.jobs.serializers import job_json
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
 from gateway.api.route import Route
 from gateway.api.server import Runner
+from gateway.api.streams import STREAMS, Streams
 from gateway.api.table import ROUTES
 from gateway.cache.factory import open_cache
 from gateway.collections.base import ClosableEmbedder, NothingCached
@@ -26,6 +28,8 @@ from gateway.images import ImageLimits
 from gateway.inference.base import Inference
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.triton import TritonInference
+from gateway.jobs.factory import open_jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
@@ -80,7 +84,9 @@ def create_app(
     app = web.Application(middlewares=MIDDLEWARES)
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
-    app.on_shutdown.append(receiving.stop)
+    streams = Streams()
+    app[STREAMS] = streams
+    app.on_shutdown.extend((receiving.stop, streams.stop))
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -142,6 +148,13 @@ def create_app(
                         settings, inference, references, collections.stores, metrics, background
                     ) as watch,
                     open_access(settings, collections.stores.records, background) as access,
+                    open_jobs(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        metrics.jobs,
+                        write=job_json,
+                    ) as jobs,
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
@@ -161,6 +174,8 @@ def create_app(
                         kserve=kserve,
                         authorizer=authorizer or access.authorizer or OpenAuthorizer(),
                         access=access,
+                        jobs=jobs,
+                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
                     yield
         finally:

@@ -119,6 +119,12 @@ class JobsUnavailableError(AurumError):
     code = "jobs_unavailable"
 
 
+class RateLimitedError(AurumError):
+    """The caller, or all callers together, ask for more than is served at a time."""
+
+    code = "rate_limited"
+
+
 class InsufficientStorageError(AurumError):
     """The disk is full; nothing was written. Searching and forgetting still work."""
 

@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
     """Refuse a body whose mean rate is lower, after the first `body_idle_seconds`."""
     body_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Longest time for receiving a whole body, at any rate."""
+    """Longest time for receiving a whole body, at any rate; the upload of a job has one more second
+    for each 125 kB that has arrived."""
     max_receiving_megabytes: int = Field(default=1024, ge=1)
     """Memory for all bodies that are being received; beyond it requests get 503."""
     max_in_flight: int = Field(default=256, gt=0)
@@ -195,8 +196,23 @@ class Settings(BaseSettings):
     """Access key id for the bucket; unset uses the credentials of the machine's role."""
     object_store_secret: SecretStr | None = None
     """Secret access key for the bucket."""
+    job_max_images: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most images of a job."""
+    job_max_megabytes: int = Field(default=5120, ge=1)
+    """Largest upload of a job, also after unpacking its archives; JSON has a limit of its own."""
+    job_retention_hours: float = Field(default=24.0, gt=0)
+    """Time after its end for which a job keeps its results."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
+
+    # Webhooks
+    webhook_hosts: str = ""
+    """Hosts to which jobs may report their end, separated by commas; `host:port` allows one port
+    only. Empty refuses webhooks."""
+    webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    """Secret that signs webhooks, 16 characters or more."""
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one delivery of a webhook."""
 
     # Cache
     cache: Literal["on", "off"] = "on"

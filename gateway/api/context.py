@@ -17,6 +17,8 @@ from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
+from gateway.jobs.service import Jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
 from gateway.pipeline import Pipeline
@@ -54,6 +56,8 @@ class Services:
     references: References
     watch: Watch
     kserve: TritonHttp
+    jobs: Jobs
+    uploads: Uploads
     authorizer: Authorizer
     access: Access
 

@@ -10,6 +10,8 @@ WebhookState = Literal["none", "due", "sent", "failed"]
 EndedStatus = Literal["ok", "error"]
 ItemStatus = Literal["queued", "ok", "error", "cancelled"]
 
+MAX_NUMBER: Final = (1 << 31) - 1
+"""Largest index or sequence that PostgreSQL compares."""
 ACTIVE_STATES: Final = ("queued", "running")
 """States of jobs whose images workers may claim."""
 UNFINISHED_STATES: Final = ("queued", "running", "paused")

@@ -6,6 +6,7 @@ from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_progress import JobProgress
 from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
@@ -30,6 +31,7 @@ class RecordStore:
         self.usage = UsageRecords(database)
         self.jobs = JobRecords(database)
         self.job_queue = JobQueue(database)
+        self.job_progress = JobProgress(database)
 
     @classmethod
     async def open(cls, url: str) -> "RecordStore":

@@ -51,6 +51,21 @@ _RESULTS: Final = [
 _ANSWER: Final = {"request_id": _ID}
 
 JOB_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
+    ("POST", "/api/ml/score/batch", 200): _JOB
+    | _ANSWER
+    | {
+        "state": "done",
+        "done": 1998,
+        "started_at": "2026-01-01T12:00:01.250Z",
+        "finished_at": "2026-01-01T12:00:41.000Z",
+        "expires_at": "2026-01-02T12:00:41.000Z",
+        "images_per_second": None,
+        "seconds_left": None,
+        "detail": "2 images of 2000 failed; POST …/retry repeats them",
+    },
+    ("POST", "/api/ml/score/batch", 202): _QUEUED
+    | _ANSWER
+    | {"done": 0, "failed": 0, "started_at": None},
     ("GET", "/api/ml/jobs", 200): _ANSWER | {"jobs": [_JOB], "next_cursor": None},
     ("GET", "/api/ml/jobs/{job_id}", 200): _JOB | _ANSWER,
     ("GET", "/api/ml/jobs/{job_id}/results", 200): _ANSWER

@@ -10,10 +10,8 @@ from gateway.api.collections.schemas import EnrolOut
 from gateway.api.faces.schemas import FacesOut
 from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import Shape
+from gateway.records.job_types import ItemStatus, JobState, Operation, WebhookState
 
-Operation = Literal["score", "detect", "embed", "enrol"]
-JobState = Literal["receiving", "queued", "running", "paused", "done", "cancelled", "expired"]
-ItemStatus = Literal["ok", "error", "queued", "cancelled"]
 ResultFormat = Literal["json", "ndjson", "csv"]
 
 MAX_WAIT_SECONDS = 60
@@ -57,8 +55,8 @@ class ResultOptions(PageOptions):
     limit: int = Field(default=100, ge=1, le=1000)
     """Most images of a page. A page with large results is shorter. `ndjson` and `csv` return all
     images unless `limit` is given."""
-    status: Annotated[tuple[ItemStatus, ...], BeforeValidator(_split)] = ()
-    """Only images with these statuses, separated by commas."""
+    status: ItemStatus | None = None
+    """Only images with this status."""
     format: ResultFormat | None = None
     """`json` returns a page, `ndjson` one JSON object a line, `csv` a table with one row for each
     image. Without it the header `Accept` decides."""
@@ -74,7 +72,7 @@ class EventOptions(Shape):
 class WebhookOut(Shape):
     """Notification of the end of a job."""
 
-    state: Literal["none", "due", "sent", "failed"]
+    state: WebhookState
     """`none` until the job ends, `due` until it was delivered, `failed` after the last attempt."""
     attempts: int
 
@@ -134,14 +132,14 @@ class ItemOut(Shape):
 
     index: int
     """Position of the image in the upload, from 0."""
-    name: str | None
+    name: str
     """File name that was sent."""
     status: ItemStatus
     """`queued` until the image has ended, `cancelled` if it will not be worked on any more."""
     result: Result = Field(default_factory=dict)
     """The answer of the operation's own route to the image; with `status` `ok` only."""
     error: ItemErrorOut | None = None
-    """With `status` `error` only."""
+    """Why the image has no result; with `status` `queued`, why its last attempt failed."""
 
 
 class JobResultsOut(PageOut):

@@ -13,6 +13,7 @@ from gateway.api.jobs.schemas import (
     JobsOut,
     ResultOptions,
 )
+from gateway.api.jobs.upload_table import UPLOAD_ROUTE
 from gateway.api.route import Route
 
 _STORED: Final = ("invalid_request", "storage_unavailable")
@@ -22,6 +23,7 @@ _JOB: Final = "/api/ml/jobs/{job_id}"
 _TAG: Final = "jobs"
 
 JOB_ROUTES: Final = (
+    UPLOAD_ROUTE,
     Route(
         method="GET",
         path="/api/ml/jobs",

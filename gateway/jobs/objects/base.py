@@ -68,7 +68,10 @@ class ObjectStore(Protocol):
         ...
 
     async def jobs(self) -> Collection[str]:
-        """Return the ids of the jobs that have objects, for the sweep of what was abandoned."""
+        """Return the ids of the jobs that have objects, for the sweep of what was abandoned.
+
+        A bucket may name a job for a while after its last object was deleted.
+        """
         ...
 
     async def health(self) -> None:

@@ -25,6 +25,11 @@ async def open_objects(settings: Settings) -> AsyncIterator[ObjectStore]:
 
 
 def _open_store(settings: Settings) -> ObjectStore:
+    if settings.object_store_url is not None:
+        # loaded where a bucket is used
+        from gateway.jobs.objects.s3 import open_bucket
+
+        return open_bucket(settings)
     return FolderObjects(
         settings.home / "jobs", min_free_bytes=settings.min_free_disk_megabytes << 20
     )
