@@ -1,5 +1,7 @@
-"""Where this checkout lies and how its variables begin; imports nothing, for light processes."""
+"""Where this checkout lies, how its variables begin, how processes are named; imports little."""
 
+import hashlib
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -25,3 +27,9 @@ SECRETS: Final = frozenset(
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Copy variables for a process that needs none of the secrets."""
     return {name: value for name, value in environment.items() if name.upper() not in SECRETS}
+
+
+def name_in_home(home: Path, role: str) -> str:
+    """Name the only process of a role in a home on this host: the same after a restart."""
+    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}-{digest}-{role}"

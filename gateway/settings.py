@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     max_wait_seconds: float | None = Field(default=None, gt=0)
     """Reject with 503 when the expected wait for Triton exceeds this; unset uses a quarter of
     `request_timeout_seconds`."""
+    fallback: Literal["on", "off"] = "on"
+    """`on` answers with the same networks in a process of the gateway's own while Triton is away;
+    `off` refuses with 503."""
+    fallback_threads: int = Field(default=2, ge=1)
+    """Images that the fallback engine works on at a time, one core each."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Most faces in an answer, largest first, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)
@@ -204,6 +209,20 @@ class Settings(BaseSettings):
     """Time after its end for which a job keeps its results."""
     object_store_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one call to the bucket, with its retries."""
+    job_slice_images: int = Field(default=8, ge=1, le=256)
+    """Images that a worker takes of one job at a time; then the next tenant has its turn."""
+    job_lease_seconds: float = Field(default=30.0, ge=3)
+    """Time after which the images of a worker that no longer reports are given to another."""
+    job_attempts: int = Field(default=5, ge=1)
+    """Attempts at an image of a job, until it ends with the error of the last one."""
+    workers: int = Field(default=1, ge=0, le=64)
+    """Workers that `aurum serve` starts for jobs; 0 leaves jobs to workers started elsewhere."""
+    worker_concurrency: int = Field(default=4, ge=1, le=256)
+    """Most images that a worker has in Triton at a time; it is 1 while other callers wait for
+    answers."""
+    worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this worker, which no other has; one that starts again under its name gives back at
+    once what it held when it was killed. Unset uses host and process."""
 
     # Webhooks
     webhook_hosts: str = ""
@@ -233,6 +252,11 @@ class Settings(BaseSettings):
     """Longest time for a cache operation in Redis; then the answer is computed."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
     """Memory limit of the Redis that `aurum serve` starts."""
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Expected wait for inference beyond which requests are refused."""
+        return self.max_wait_seconds or self.request_timeout_seconds / 4
 
     @property
     def triton_address(self) -> str:

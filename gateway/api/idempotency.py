@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.api.call import Answer, Call
-from gateway.api.context import dump_json
+from gateway.api.shapes import dump_json
 from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.types import Answered
 

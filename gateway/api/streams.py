@@ -79,7 +79,6 @@ class Streams:
         pieces: AsyncGenerator[bytes, None],
         *,
         headers: Mapping[str, str],
-        stalled_seconds: float = _STALLED_SECONDS,
     ) -> web.StreamResponse:
         """Send pieces as they come.
 
@@ -97,10 +96,10 @@ class Streams:
                 async for piece in pieces:
                     if not response.prepared:
                         await response.prepare(request)
-                    await _in_time(response.write(piece), stalled_seconds)
+                    await _in_time(response.write(piece))
                 if not response.prepared:
                     await response.prepare(request)
-                await _in_time(response.write_eof(), stalled_seconds)
+                await _in_time(response.write_eof())
         except Exception as error:
             if not response.prepared:
                 raise
@@ -116,9 +115,9 @@ def _stopping() -> StoppingError:
     return StoppingError("the service is stopping; ask again", retry_after_seconds=1)
 
 
-async def _in_time(work: Awaitable[None], seconds: float) -> None:
+async def _in_time(work: Awaitable[None]) -> None:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(_STALLED_SECONDS):
             await work
     except TimeoutError:
         raise _StalledError from None

@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway.circuit_breaker import StateObserver
-from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
+from gateway.collections.base import CropEmbedder, ImageForgetter, NothingCached, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
-from gateway.records.database import sqlite_url
 from gateway.records.encryption import load_cipher
-from gateway.records.store import RecordStore
+from gateway.records.factory import open_records
 from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
@@ -81,14 +80,6 @@ async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -
     return await open_server(settings, settings.qdrant_url, metrics.circuit("qdrant"))
 
 
-async def open_records(settings: Settings) -> RecordStore:
-    """Open the records that the settings name, and migrate them."""
-    if settings.database_url is not None:
-        return await RecordStore.open(settings.database_url.get_secret_value())
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return await RecordStore.open(sqlite_url(settings.home.resolve() / "records.sqlite3"))
-
-
 @asynccontextmanager
 async def open_stores(
     settings: Settings, metrics: PartMetrics | None = None
@@ -131,26 +122,38 @@ async def open_collections(
 ) -> AsyncIterator[Collections]:
     """Open the collections and run their background tasks until the end of the block."""
     async with open_stores(settings, metrics) as opened:
-        stores = metered(opened, metrics)
-        collections = Collections(
-            stores,
-            embedder,
-            load_cipher(settings),
-            cache,
-            background,
-            scratch=settings.home / "scratch",
-            limits=Limits(
-                max_metadata_entries=settings.max_metadata_entries,
-                max_enrol_images=settings.max_enrol_images,
-                max_cluster_faces=settings.max_cluster_faces,
-                retention_interval_seconds=settings.retention_interval_seconds,
-                request_timeout_seconds=settings.request_timeout_seconds,
-                quotas=QuotaLimits(
-                    collections=settings.tenant_max_collections,
-                    faces=settings.tenant_max_faces,
-                    images_per_day=settings.tenant_images_per_day,
-                ),
-            ),
+        collections = make_collections(
+            settings, metered(opened, metrics), embedder, background, cache
         )
         async with collections.running():
             yield collections
+
+
+def make_collections(
+    settings: Settings,
+    stores: Stores,
+    embedder: CropEmbedder,
+    background: BackgroundTasks,
+    cache: ImageForgetter | None = None,
+) -> Collections:
+    """Put collections together; they do nothing by themselves until `running`."""
+    return Collections(
+        stores,
+        embedder,
+        load_cipher(settings),
+        cache or NothingCached(),
+        background,
+        scratch=settings.home / "scratch",
+        limits=Limits(
+            max_metadata_entries=settings.max_metadata_entries,
+            max_enrol_images=settings.max_enrol_images,
+            max_cluster_faces=settings.max_cluster_faces,
+            retention_interval_seconds=settings.retention_interval_seconds,
+            request_timeout_seconds=settings.request_timeout_seconds,
+            quotas=QuotaLimits(
+                collections=settings.tenant_max_collections,
+                faces=settings.tenant_max_faces,
+                images_per_day=settings.tenant_images_per_day,
+            ),
+        ),
+    )

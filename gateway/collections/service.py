@@ -170,7 +170,7 @@ class Collections:
             )
             raise NotFoundError(f"there is no crop of face {face.id}: {why}")
         try:
-            pixels = self._cipher.open(sealed[0])
+            pixels = self._cipher.open(face.id, sealed[0].bytes_only)
         except ConfigurationError as error:
             raise StorageUnavailableError(f"the crop cannot be opened: {error}") from error
         shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)

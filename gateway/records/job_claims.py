@@ -134,10 +134,11 @@ def _due(job: JobRecord, at: float) -> Select[tuple[object, ...]]:
 
 def _fresh(job: JobRecord) -> Select[tuple[object, ...]]:
     """Images that nobody has claimed yet, by index."""
+    # not "= 0": PostgreSQL would read the primary key, with all that have ended
     return (
         select(*_ITEM_COLUMNS)
-        .where(JOB_ITEMS.c.job_id == job.id, NOT_ENDED, JOB_ITEMS.c.available_at == 0)
-        .order_by(JOB_ITEMS.c.index)
+        .where(JOB_ITEMS.c.job_id == job.id, NOT_ENDED, JOB_ITEMS.c.available_at <= 0)
+        .order_by(JOB_ITEMS.c.available_at, JOB_ITEMS.c.index)
     )
 
 

@@ -19,8 +19,13 @@ async def expire(database: Database, now: float) -> tuple[str, ...]:
     over = JOBS.c.expires_at <= now
     abandoned = select(JOBS.c.id).where(JOBS.c.state == "receiving", over)
     ended = select(JOBS.c.id).where(JOBS.c.state.in_(_KEPT_STATES), over)
+    # ordered, so that PostgreSQL looks it up instead of reading images of other jobs
     first_item = (
-        select(JOB_ITEMS.c.index).where(JOB_ITEMS.c.job_id == JOBS.c.id).limit(1).scalar_subquery()
+        select(JOB_ITEMS.c.index)
+        .where(JOB_ITEMS.c.job_id == JOBS.c.id)
+        .order_by(JOB_ITEMS.c.index)
+        .limit(1)
+        .scalar_subquery()
     )
     # what a crash left of jobs that were expired before
     half_removed = select(JOBS.c.id).where(JOBS.c.state == "expired", first_item.is_not(None))

@@ -199,14 +199,20 @@ class JobQueue:
         For a worker that starts again under its own name. Their claims count as attempts.
         """
         at = clock.now()
-        mine = (LEASED, JOB_ITEMS.c.worker == name, JOB_ITEMS.c.available_at > at)
-        query = select(JOB_ITEMS.c.job_id).where(*mine).distinct()
+        held_by_it = select(JOB_ITEMS.c.job_id, JOB_ITEMS.c.index).where(
+            LEASED, JOB_ITEMS.c.worker == name, JOB_ITEMS.c.available_at > at
+        )
+        indexes: dict[str, list[int]] = {}
         number = 0
         async with self._database.write() as connection:
-            for job_id in sorted((await connection.execute(query)).scalars()):
-                if await lock_job(connection, job_id) is not None:
-                    over = update(JOB_ITEMS).where(JOB_ITEMS.c.job_id == job_id, *mine)
-                    number += (await connection.execute(over.values(available_at=at))).rowcount
+            for row in (await connection.execute(held_by_it)).mappings():
+                indexes.setdefault(row["job_id"], []).append(row["index"])
+            for job_id, part in sorted(indexes.items()):
+                await lock_job(connection, job_id)
+                # as it is now: another may have claimed or ended it while this waited for the lock
+                mine = (LEASED, JOB_ITEMS.c.worker == name, JOB_ITEMS.c.index.in_(part))
+                query = update(JOB_ITEMS).where(JOB_ITEMS.c.job_id == job_id, *mine)
+                number += (await connection.execute(query.values(available_at=at))).rowcount
         return number
 
     async def beat(self, worker: WorkerRecord) -> None:

@@ -1,5 +1,6 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -259,16 +260,16 @@ class JobRecords:
         active = select(
             JOBS.c.id, JOBS.c.created_at, JOBS.c.total - JOBS.c.done - JOBS.c.failed
         ).where(JOBS.c.state.in_(ACTIVE_STATES))
-        leased = (
-            select(JOB_ITEMS.c.job_id, func.count())
-            .where(LEASED, JOB_ITEMS.c.available_at > at)
-            .group_by(JOB_ITEMS.c.job_id)
+        # grouped here: SQLite would group all images by their primary key. That each leased one
+        # has a worker makes it use the index
+        leased = select(JOB_ITEMS.c.job_id).where(
+            LEASED, JOB_ITEMS.c.worker > "", JOB_ITEMS.c.available_at > at
         )
         async with self._database.read() as connection:
             jobs = {state: number for state, number in await connection.execute(by_state)}
-            held = {job_id: number for job_id, number in await connection.execute(leased)}
+            held = Counter((await connection.execute(leased)).scalars())
             rows = (await connection.execute(active)).all()
-        waiting = {job_id: number - held.get(job_id, 0) for job_id, _, number in rows}
+        waiting = {job_id: number - held[job_id] for job_id, _, number in rows}
         oldest = min((created for job_id, created, _ in rows if waiting[job_id] > 0), default=None)
         return JobDepth(
             waiting=sum(waiting.values()),

@@ -52,13 +52,18 @@ class Metrics:
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
-            "Seconds that one image waited for the engine.",
+            "Seconds that one image waited for the engine: triton, fallback.",
             ["engine"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.faces = Counter(
             "aurum_faces_found", "Faces in answers of the engine.", registry=self.registry
+        )
+        self.fallback_starts = Counter(
+            "aurum_fallback_starts",
+            "Starts of the fallback engine's process.",
+            registry=self.registry,
         )
 
         self.cache_lookups = Counter(
@@ -129,7 +134,7 @@ class PartMetrics:
         self.circuit_open = Gauge(
             "aurum_circuit_open",
             "1 while calls to an upstream that failed repeatedly are refused, by upstream: "
-            "redis, qdrant.",
+            "triton, redis, qdrant, records.",
             ["upstream"],
             registry=registry,
         )

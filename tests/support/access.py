@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import ClientSession
 
-from gateway.collections.factory import open_records
 from gateway.records import clock
+from gateway.records.factory import open_records
 from gateway.security.factory import key_service
 from gateway.security.key_service import KeyRequest, KeyService
 from gateway.security.roles import Role

@@ -12,7 +12,7 @@ from gateway.api.auth import Authorizer
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
 from gateway.error_policy import POLICIES
-from gateway.inference.base import Inference
+from gateway.inference.base import FallbackEngine, Inference
 from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
 from tests.support.fake_candidate import NothingTried
@@ -30,6 +30,7 @@ async def serving(
     tried: CandidateInference | None = None,
     *,
     authorizer: Authorizer | None = None,
+    fallback: FallbackEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
@@ -40,7 +41,7 @@ async def serving(
         with TemporaryDirectory(prefix="aurum-home-") as home:
             settings["home"] = home
             async with serving(
-                inference, embedder, tried, authorizer=authorizer, **settings
+                inference, embedder, tried, authorizer=authorizer, fallback=fallback, **settings
             ) as session:
                 yield session
         return
@@ -65,6 +66,7 @@ async def serving(
         open_inference=open_inference,
         open_embedder=open_embedder,
         open_candidate=open_candidate,
+        open_fallback=lambda _settings, _metrics: fallback,
         authorizer=authorizer,
     )
     runner = make_runner(app, chosen)

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.collections.factory import open_records
 from gateway.errors import AurumError, ConfigurationError
 from gateway.records import clock
+from gateway.records.factory import open_records
 from gateway.records.keys import ApiKeyRecord
 from gateway.security.factory import key_service, pepper_file
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService, NewKey
