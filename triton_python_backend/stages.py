@@ -16,7 +16,7 @@ from triton_python_backend import (
     contract,
     decoding,
     detection,
-    looking,
+    face_search,
     preprocess,
     results,
 )
@@ -112,7 +112,7 @@ def align_faces(
     def finer(reduction: int) -> Picture:
         return decoding.decode_reduced(_encoded(inputs), reduction=reduction)
 
-    found = looking.find_faces(
+    found = face_search.find_faces(
         picture,
         frame.seen(),
         look,
