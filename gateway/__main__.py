@@ -1,4 +1,4 @@
-"""`python -m gateway`: settings from the environment, then serve until a signal stops it."""
+"""`python -m gateway`: read the settings, then serve until a signal stops the process."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ log = logging.getLogger("gateway")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the port, without listening yet. Raises OSError: it is not to be had."""
+    """Reserve the port without listening yet. Raises OSError if the port is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,19 +36,19 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises OSError: no port."""
+    """Serve until SIGTERM or SIGINT, then finish requests in flight; raises OSError: no port."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # before anything is opened: without its port there is nothing to start
+    # before anything else is opened: without its port the gateway cannot serve
     listener = bind(settings.host, settings.port)
     runner = make_runner(create_app(settings), settings)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
-        # modules and schemas stay: looking through them all held every caller up for a fifth of a
-        # second, time and again
+        # modules and schemas are never freed; scanning them all in each garbage collection delayed
+        # every request by a fifth of a second
         gc.collect()
         gc.freeze()
         if (open_to := warning(settings)) is not None:
@@ -69,7 +69,7 @@ def main() -> int:
         sys.stderr.write(f"aurum: {error}\n")
         return 1
     configure_logging(settings.log_level)
-    # more pixels than Pillow likes are refused by our own limit
+    # AURUM_MAX_IMAGE_MEGAPIXELS limits pixels instead of Pillow's own check
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         uvloop.run(serve(settings))

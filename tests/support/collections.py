@@ -61,7 +61,7 @@ class FakeEmbedder:
 
 
 class CountingCache:
-    """`ImageForgetter` that remembers what it was told to forget."""
+    """`ImageForgetter` that records the images to forget."""
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []

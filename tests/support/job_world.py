@@ -69,6 +69,7 @@ class JobWorld:
         operation: Operation = "detect",
         tenant: str = DEFAULT_TENANT,
         names: list[str] | None = None,
+        age_seconds: float = 0.0,
         **fields: Any,
     ) -> str:
         """Make a job as an upload does, without its objects; returns its id."""
@@ -77,7 +78,7 @@ class JobWorld:
             tenant=tenant,
             actor="tester",
             operation=operation,
-            created_at=clock.now(),
+            created_at=clock.now() - age_seconds,
             **fields,
         )
         await self.records.jobs.create(job)

@@ -157,7 +157,7 @@ class Service:
             if time.monotonic() + pause - started > self._patience:
                 raise ServiceError(f"{self.url}: {reply.body['detail']}")
             if reply.status in _BUSY:
-                # what one was told holds for all
+                # one response holds for all workers
                 self._not_before = max(self._not_before, time.monotonic() + pause)
             else:
                 await asyncio.sleep(pause)
