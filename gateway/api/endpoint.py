@@ -20,8 +20,6 @@ def endpoint(route: Route) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         call = await _receive(route, request)
-        quotas = call.services.collections.quotas
-        await quotas.charge_images(call.caller.tenant, len(call.body.images))
         work = partial(route.handler, call)
         if route.idempotency is None:
             outcome = await work()
@@ -38,7 +36,7 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
     # without required images the fields of the body may come in the query, too
     reads_query = isinstance(spec, BodySpec) and not spec.required
     options = route.options or NoOptions
-    return Call(
+    call: Call[Any, Any] = Call(
         request=request,
         context=context_of(request),
         services=services_of(request),
@@ -51,3 +49,6 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
             await read_body(request, spec, spec.shape) if isinstance(spec, BodySpec) else _NO_BODY
         ),
     )
+    quotas = call.services.collections.quotas
+    await quotas.charge_images(call.caller.tenant, len(call.body.images))
+    return call

@@ -29,7 +29,6 @@ from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.encryption import DataCipher
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
-from gateway.security.quotas import Quotas
 from gateway.vectors.base import (
     DimensionMismatchError,
     FacePoint,
@@ -48,13 +47,10 @@ log = logging.getLogger(__name__)
 class Enrolment:
     """Writes faces to vectors and records."""
 
-    def __init__(
-        self, stores: Stores, embedder: CropEmbedder, cipher: DataCipher, quotas: Quotas
-    ) -> None:
+    def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: DataCipher) -> None:
         self._stores = stores
         self._embedder = embedder
         self._cipher = cipher
-        self._quotas = quotas
         self._made: set[VectorCollection] = set()
 
     async def enrol(
@@ -68,12 +64,10 @@ class Enrolment:
 
         Candidates of an image that was enrolled for their subject before are answered with the
         faces enrolled then. Raises ConflictError for embeddings of another space than the
-        collection's, or while another request holds one of the images; ForbiddenError if the quota
-        of the tenant is used up.
+        collection's, or while another request holds one of the images.
         """
         if not candidates:
             return ()
-        await self._quotas.check_faces(collection.tenant, len(candidates))
         collection = await self._bound(collection, candidates[0])
         candidates = await self._in_space(collection, candidates, deadline)
         now = time.time()

@@ -125,7 +125,7 @@ async def open_collections(
         collections = make_collections(
             settings, metered(opened, metrics), embedder, background, cache
         )
-        async with collections.running():
+        async with collections.quotas.counting(background), collections.running():
             yield collections
 
 

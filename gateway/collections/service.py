@@ -67,9 +67,9 @@ class Collections:
     ) -> None:
         self.stores = stores
         self.limits = limits
-        self._cipher = cipher
         self.quotas = Quotas(stores.records.usage, limits.quotas)
-        self.enrolment = Enrolment(stores, embedder, cipher, self.quotas)
+        self._cipher = cipher
+        self.enrolment = Enrolment(stores, embedder, cipher)
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.repair = Repair(stores, self.forgetting)
@@ -97,7 +97,6 @@ class Collections:
         await self.migrations.resume()
         try:
             async with (
-                self.quotas.counting(self._background),
                 self._background.running(
                     "retention",
                     self._keep_house,
