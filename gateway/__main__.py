@@ -18,6 +18,7 @@ from PIL import Image
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
 from gateway.errors import AurumError, ConfigurationError
+from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
@@ -74,6 +75,8 @@ async def serve(settings: Settings) -> None:
         # every request by a fifth of a second
         gc.collect()
         gc.freeze()
+        if (open_to := warning(settings)) is not None:
+            log.warning(open_to)
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
         await signals.stop.wait()
         app[LIFECYCLE].stopping = True
@@ -123,6 +126,7 @@ def main() -> int:
     """Run; returns the exit status."""
     try:
         settings = load_settings()
+        check_exposure(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"aurum: {error}\n")
         return 1

@@ -26,9 +26,13 @@ class InvalidRequestError(AurumError):
 
 
 class UnauthorizedError(AurumError):
-    """The request carries no valid credentials."""
+    """The request carries no valid credentials; `refused`: it carries some that are not valid."""
 
     code = "unauthorized"
+
+    def __init__(self, detail: str, *, refused: bool = True) -> None:
+        super().__init__(detail)
+        self.refused = refused
 
 
 class ForbiddenError(AurumError):

@@ -39,10 +39,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant and name for which a request is answered."""
+    """The tenant and name for which a request is answered.
+
+    collections: names of those that it sees; None for all of its tenant.
+    """
 
     tenant: str
     name: str
+    collections: frozenset[str] | None = None
+
+    def sees(self, collection: str) -> bool:
+        """Whether a collection of its tenant exists for it."""
+        return self.collections is None or collection in self.collections
 
 
 @dataclass(frozen=True, slots=True)

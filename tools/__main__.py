@@ -52,6 +52,9 @@ COMMANDS = {
         "tools.commands.models", "app", "Put weights into service and take them out.", "models"
     ),
     "heads": Entry("tools.commands.heads", "app", "Train scoring heads.", "heads"),
+    "keys": Entry(
+        "tools.commands.keys", "app", "Create, list, rotate and revoke API keys.", "serve"
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

@@ -20,7 +20,13 @@ from gateway.error_policy import POLICIES
 from gateway.settings import Settings
 
 KSERVE = "Triton's own clients ask KServe"
+ADMIN = "for an administrator: `aurum keys`, or HTTP"
 LEFT_OUT = {
+    "create_key": ADMIN,
+    "list_keys": ADMIN,
+    "rotate_key": ADMIN,
+    "revoke_key": ADMIN,
+    "show_audit": ADMIN,
     "server_metadata": KSERVE,
     "server_live": KSERVE,
     "server_ready": KSERVE,

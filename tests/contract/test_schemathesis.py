@@ -1,4 +1,4 @@
-"""The gateway passes schemathesis: valid and invalid requests, generated from the document.
+"""A gateway that asks for keys passes schemathesis: requests generated from the document.
 
 All checks are on. `schemathesis.toml` contains the two exceptions.
 """

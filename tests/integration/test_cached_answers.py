@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.cache import redis as redis_layer
-from gateway.cache.keys import entry_key
+from gateway.cache.keys import entry_key, entry_name
 from gateway.errors import InvalidImageError
+from gateway.types import DEFAULT_TENANT
 from tests.support import redis
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving, sha256
@@ -181,7 +182,7 @@ async def test_a_poisoned_value_costs_a_miss(server, poison):
     url, _ = server
     redis_client = Redis.from_url(url)
     data = photo(faces=2)
-    key = entry_key(sha256(data))
+    key = entry_key(entry_name(sha256(data), DEFAULT_TENANT))
     async with serving(FakeInference(), cache="on", redis_url=url) as writer:
         await believing(writer)
         good = await ask(writer, data)

@@ -66,7 +66,7 @@ class CountingCache:
     def __init__(self) -> None:
         self.forgotten: list[str] = []
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
         self.forgotten += digests
         return len(digests)
 

@@ -2,12 +2,13 @@
 
 import json
 import struct
+from typing import Any
 
 import pytest
 
 from gateway.errors import AurumError, InvalidRequestError
 from gateway.images import ImageLimits
-from gateway.kserve.public_models import find_model
+from gateway.kserve.public_models import PublicModel, find_model
 from gateway.kserve.request import pack_request
 from tests.support.fake_inference import photo
 
@@ -19,7 +20,7 @@ PHOTO = photo()
 ELEMENT = struct.pack("<I", len(PHOTO)) + PHOTO
 
 
-def image(**changes) -> dict:
+def image(**changes: Any) -> dict[str, Any]:
     described = {"name": "IMAGE", "shape": [1], "datatype": "BYTES"}
     return {**described, "parameters": {"binary_data_size": len(ELEMENT)}, **changes}
 
@@ -32,7 +33,12 @@ def vector(data: str, shape: str = "[1,4]", space: str = "[[7]]") -> bytes:
     ).encode()
 
 
-def pack(document, tensors: bytes = b"", model=PIPELINE, head: int | None = None):
+def pack(
+    document: Any,
+    tensors: bytes = b"",
+    model: PublicModel = PIPELINE,
+    head: int | None = None,
+) -> tuple[Any, bytes]:
     """Return the JSON and the tensors that Triton gets."""
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     size = len(text) if head is None else head
@@ -42,7 +48,12 @@ def pack(document, tensors: bytes = b"", model=PIPELINE, head: int | None = None
     return json.loads(packed.body[: packed.head_bytes]), packed.body[packed.head_bytes :]
 
 
-def refused(document, tensors: bytes = b"", kind=InvalidRequestError, **more) -> str:
+def refused(
+    document: Any,
+    tensors: bytes = b"",
+    kind: type[AurumError] = InvalidRequestError,
+    **more: Any,
+) -> str:
     with pytest.raises(AurumError) as caught:
         pack(document, tensors, **more)
     assert type(caught.value) is kind

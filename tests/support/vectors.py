@@ -34,7 +34,8 @@ def a_collection() -> VectorCollection:
 
 def unit_vectors(number: int, seed: int = 1) -> Vector:
     vectors = np.random.default_rng(seed).standard_normal((number, DIMENSION))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vector = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def points_of(vectors: Vector, subjects: int | None = None) -> list[FacePoint]:

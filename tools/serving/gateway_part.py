@@ -18,6 +18,7 @@ from tools.serving.run_settings import RunSettings
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
 _ARENAS: Final = "2"
+_COMMANDS_KEY: Final = PREFIX + "API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,15 @@ class GatewayPart:
 
 
 def backend_environment(settings: RunSettings, *, redis_url: str | None) -> dict[str, str]:
-    """Variables for a gateway or a worker of a stack: where Triton and Redis are.
+    """Variables for a gateway or a worker of a stack, with the addresses of Triton and Redis.
 
-    redis_url: of the Redis that runs beside it; None leaves the variable as it is.
+    redis_url: URL of the stack's own Redis; None keeps AURUM_REDIS_URL as it is.
     """
     variables = child_environment(settings)
-    # of eight for each core, most would only hold what was freed
+    # glibc's eight arenas per core would mostly hold freed memory
     variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
     if settings.triton_grpc_url is None and settings.host not in _LOCAL:
-        # Triton's gRPC listens on that one address only
+        # Triton's gRPC listens on this address only
         http, grpc, _ = triton_listeners(settings)
         variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
         variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
@@ -106,4 +107,6 @@ def child_environment(settings: RunSettings) -> dict[str, str]:
     if settings.model_mirror is not None:
         folders[PREFIX + "MODEL_MIRROR"] = settings.model_mirror
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # the key is for commands that ask a gateway, not for the gateway
+    variables = {name: value for name, value in os.environ.items() if name != _COMMANDS_KEY}
+    return {**variables, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

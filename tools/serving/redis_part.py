@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.checkout import without_secrets
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.run_settings import RunSettings
@@ -77,8 +78,8 @@ class RedisPart:
         )
 
     def environment(self) -> Mapping[str, str]:
-        """This process's variables; AURUM_HOME marks the server's home."""
-        return {**os.environ, "AURUM_HOME": str(self.home.root)}
+        """This process's variables without secrets; AURUM_HOME marks the server's home."""
+        return {**without_secrets(os.environ), "AURUM_HOME": str(self.home.root)}
 
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers."""

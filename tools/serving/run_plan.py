@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.checkout import name_in_home
+from gateway.security.exposure import warning
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
@@ -73,6 +74,9 @@ class RunPlan:
                 f"metrics http://{metrics.address}/metrics"
             )
         if self.extent == "all":
+            open_to = warning(self.settings)
+            if open_to is not None:
+                yield f"WARNING: {open_to}"
             yield f"Aurum is ready: {self.address}"
 
     def to_json(self) -> str:

@@ -17,6 +17,7 @@ class RunSettings:
     model_repository: Path
     model_mirror: str | None
     host: str
+    authentication: Literal["on", "off", "proxy"]
     port: int
     triton_http_port: int
     triton_grpc_port: int

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gateway.errors import ConfigurationError
+from gateway.security.exposure import check_exposure
 from gateway.settings import Settings
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving import redis_part, triton_install
@@ -80,6 +82,10 @@ class Stack:
         """
         if clear_leftovers(self.home, read_state(self.home)):
             report("Ended the processes of a crashed run")
+        try:
+            check_exposure(self.settings)
+        except ConfigurationError as error:
+            raise ServingError(str(error)) from error
         settings = RunSettings.of(self.settings)
         address = address_of(settings, self.extent)
         write_state(self.home, RunState(self.command, record(os.getpid()), address))

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from gateway.checkout import CHECKOUT
+from gateway.checkout import CHECKOUT, without_secrets
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.triton_install import PYTHON, Installation
@@ -95,7 +95,7 @@ def environment(
     if libpython is not None:
         libraries.insert(0, str(libpython.parent))
     return {
-        **os.environ,
+        **without_secrets(os.environ),
         "PATH": os.pathsep.join([str(home.interpreter / "bin"), os.environ.get("PATH", "")]),
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONUNBUFFERED": "1",

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.checkout import without_secrets
 from gateway.vectors.base import FacePoint, VectorTuning
 from gateway.vectors.edge.files import sync_folder
 from gateway.vectors.edge.shard import EdgeShard, warm
@@ -45,6 +46,7 @@ def start_build(spool: Path, target: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd=_CHECKOUT,
+        env=without_secrets(os.environ),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.checkout import without_secrets
 from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import seconds_allowed
@@ -248,7 +249,7 @@ class EdgeVectorStore:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
                 cwd=CHECKOUT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
             )
         write_to(process, (self._tuning, self._min_free_bytes))
         try:

@@ -55,6 +55,14 @@ class Request(Generic[T_co]):
         )
 
 
+def bearer(api_key: str) -> Mapping[str, str]:
+    """Write the header with a key; raises ValueError, which does not quote it."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("api_key is neither an API key nor a token")
+    return {"Authorization": f"Bearer {key}"}
+
+
 def new_key() -> str:
     """Make an `Idempotency-Key`."""
     return uuid.uuid4().hex

@@ -21,7 +21,7 @@ from aurum_client.fallback import (
 )
 from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline, TimeLimits
-from aurum_client.request import Request, as_json, path_of, raw_body, texts_of
+from aurum_client.request import Request, as_json, bearer, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
 from aurum_client.retry import RetryPolicy, may_repeat
@@ -48,6 +48,7 @@ class AsyncBase:
         retry: Optional[RetryPolicy] = None,
         fallback: Optional[Fallback] = None,
         check_seconds: float = 5.0,
+        api_key: Optional[str] = None,
         headers: Optional[Mapping[str, str]] = None,
         max_connections: int = 100,
         transport: Optional[httpx.AsyncBaseTransport] = None,
@@ -60,20 +61,26 @@ class AsyncBase:
             retry: how often a request is sent.
             fallback: answers score, detect and embed while the service is unhealthy.
             check_seconds: pause between two checks of an unhealthy service.
-            headers: of each request, such as credentials.
+            api_key: of the service, `aur_…`, or a token; sent with each request.
+            headers: of each request.
             max_connections: most connections at once; further calls wait.
             transport: of httpx, instead of its own; for proxies and tests.
 
         """
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"not an http or https URL: {url}")
+        credentials = {} if api_key is None else bearer(api_key)
         self._limits = limits or TimeLimits()
         self._retry = retry or RetryPolicy()
         self._fallback = fallback
         self._gate = HealthGate(check_seconds)
         self._http = httpx.AsyncClient(
             base_url=url,
-            headers={"User-Agent": f"aurum-client/{__version__}", **(headers or {})},
+            headers={
+                "User-Agent": f"aurum-client/{__version__}",
+                **credentials,
+                **(headers or {}),
+            },
             limits=httpx.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
