@@ -83,12 +83,6 @@ class InferenceUnavailableError(AurumError):
     code = "inference_unavailable"
 
 
-class RateLimitedError(AurumError):
-    """The caller sends more than it may."""
-
-    code = "rate_limited"
-
-
 class ConflictError(AurumError):
     """The thing exists already, or is in a state that does not allow this."""
 

@@ -23,8 +23,8 @@ TRITON = {
     **{"inputs": [], "outputs": [], "model_name": "m", "model_version": "1"},
 }
 REFUSED = {401: UNAUTHORIZED, 403: FORBIDDEN}
+BATCH = "/api/ml/score/batch"
 COLLECTION = "/api/collections/people"
-NAMES = ("people", "ada", "face_id", "of a test")
 
 
 @dataclass(slots=True)
@@ -35,6 +35,7 @@ class World:
     admin: dict[str, str]
     face_id: str = ""
     key_id: str = ""
+    job_id: str = ""
 
     async def restore(self) -> None:
         async with self.client.post(
@@ -52,6 +53,9 @@ class World:
             self.client, "POST", "/api/admin/keys", status=201, json=key, headers=self.admin
         )
         self.key_id = made["key_id"]
+        sent = {"data": form(images=photo()), "headers": self.admin}
+        job = await call(self.client, "POST", BATCH, status=202, **sent)
+        self.job_id = job["job_id"]
 
     def path(self, route: Route) -> str:
         path = route.path.replace("docs/{name}", "docs/docs.js").replace("{name}", "people")
@@ -61,7 +65,7 @@ class World:
             "subject": "ada",
             "model": "face_pipeline",
             "version": "1",
-            "job_id": "0190a7c4-5a8b-7cde-8f00-0123456789ab",
+            "job_id": self.job_id,
         }.items():
             path = path.replace(f"{{{name}}}", value)
         assert "{" not in path
@@ -76,6 +80,8 @@ def body_of(route: Route, tenant: str) -> dict[str, Any]:
         return {"json": {"name": "made by a test", "roles": ["infer"]}}
     if route.path.endswith(("/score", "/detect", "/embed", "/faces", "/search")):
         return {"data": form(image=photo())} if route.method == "POST" else {}
+    if route.path == BATCH:
+        return {"data": form(images=photo())}
     if route.path.endswith("/verify"):
         return {"data": form(image_a=photo(), image_b=photo())}
     if route.path.endswith("/migrate"):
@@ -94,7 +100,9 @@ async def ask(
         allow_redirects=False,
         **body_of(route, tenant),
     ) as response:
-        text = await response.text()
+        # the events of a job that waits for a worker do not end
+        endless = route.path.endswith("/events") and response.status == 200
+        text = "" if endless else await response.text(errors="replace")
         if response.status == 401:
             assert response.headers["WWW-Authenticate"].startswith('Bearer realm="aurum"')
             assert json.loads(text)["code"] == "unauthorized"
@@ -111,13 +119,17 @@ async def row(client: ClientSession, world: World, route: Route, keys: Keys) -> 
     status, text = await ask(client, world, route, keys.other, OTHER)
     about = text.partition('"detail"')[2] or text
     # nothing of the first tenant is in what the other one gets, not even in a refusal
-    shown = [each for each in (world.face_id, world.key_id) if each in about and status < 400]
+    shown = [
+        each
+        for each in (world.face_id, world.key_id, world.job_id)
+        if each in about and status < 400
+    ]
     assert shown == [], (route.path, text)
     others = REFUSED.get(status, HIDDEN if status == 404 and "{" in route.path else YES)
     for role in Role:
         status, _ = await ask(client, world, route, keys.mine[role], "acme")
         assert status < 500 or "migrate" in route.path, (route.path, role, status)
-        assert status != 404 or "/jobs" in route.path or "clusters" in route.path, route.path
+        assert status != 404 or "clusters" in route.path, route.path
         found.append(REFUSED.get(status, YES))
         if status < 300 and route.method != "GET" and "{" in route.path:
             await world.restore()
