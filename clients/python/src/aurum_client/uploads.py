@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
+from urllib.parse import quote
 
 from aurum_client.images import ImageSource
 
@@ -16,6 +18,7 @@ _CHUNK = 1 << 20
 _HEAD = 512
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp"})
 _ARCHIVES = ((b"PK\x03\x04", "application/zip"), (b"\x1f\x8b", "application/gzip"))
+_PLAIN_NAME = re.compile(r"[\w /.()+=,-]+", re.ASCII)
 _TAR_MAGIC = (257, b"ustar")
 
 
@@ -169,13 +172,15 @@ class Upload:
         yield self._closing()
 
     def _opening(self, part: _Part) -> bytes:
-        # as browsers write file names
-        name = part.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        if _PLAIN_NAME.fullmatch(part.name):
+            name = f'filename="{part.name}"'
+        else:
+            name = f"filename*=UTF-8''{quote(part.name, safe='/', errors='replace')}"
         return (
             f"--{self.boundary}\r\n"
-            f'Content-Disposition: form-data; name="images"; filename="{name}"\r\n'
+            f'Content-Disposition: form-data; name="images"; {name}\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
-        ).encode("utf-8", "surrogateescape")
+        ).encode()
 
     def _closing(self) -> bytes:
         return f"--{self.boundary}--\r\n".encode()

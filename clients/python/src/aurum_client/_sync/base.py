@@ -21,7 +21,7 @@ from aurum_client.fallback import (
     run_fallback,
 )
 from aurum_client.images import ImageSource
-from aurum_client.limits import NO_LIMIT_SECONDS, Deadline, TimeLimits
+from aurum_client.limits import Deadline, TimeLimits
 from aurum_client.request import Request, as_json, bearer, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
@@ -139,10 +139,9 @@ class Base:
             raise transport_error(error) from error
         return read_answer(request, response)
 
-    def _open(self, request: Request[object]) -> httpx.Response:
+    def _open(self, request: Request[object], deadline: Deadline) -> httpx.Response:
         """Send a request once; return its answer before the body is read. Raises AurumError."""
-        timeout = Deadline.after(NO_LIMIT_SECONDS).timeout(self._limits)
-        built = request.build(self._http, timeout)
+        built = request.build(self._http, deadline.timeout(self._limits))
         try:
             response = self._http.send(built, stream=True)
             if not response.is_success:

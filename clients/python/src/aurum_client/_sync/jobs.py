@@ -213,7 +213,7 @@ class Jobs:
         query = texts_of({"format": format, "status": status, "limit": limit})
         path = path_of("ml", "jobs", job_id, "results")
         request = Request("GET", path, lambda _: None, query=query)
-        response = self._client._open(request)
+        response = self._client._open(request, Deadline.after(NO_LIMIT_SECONDS))
         yield from self._client._chunks(response)
 
     def events(
@@ -222,6 +222,7 @@ class Jobs:
         *,
         results: bool = False,
         last_event_id: Optional[str] = None,
+        timeout: Optional[float] = None,
         outage_seconds: float = 60.0,
     ) -> Iterator[JobEvent]:
         """Iterate over the events of a job until it ends; an interrupted stream is resumed.
@@ -230,17 +231,20 @@ class Jobs:
             job_id: the job.
             results: whether the events of images contain their results.
             last_event_id: continue after this event; None begins with the first image.
+            timeout: seconds after which to raise TimeLimitError; checked with each event and
+                heartbeat, every 15 seconds at least.
             outage_seconds: how long the service may be away in between.
 
         """
         client = self._with_read(_SILENCE_SECONDS)
+        deadline = Deadline.after(timeout or NO_LIMIT_SECONDS)
         outage = Outage(client._retry, outage_seconds)
         query = {"results": "true"} if results else {}
         position = last_event_id
         while True:
             parser = EventParser()
             try:
-                response = client._open(self._follow(job_id, query, position))
+                response = client._open(self._follow(job_id, query, position), deadline)
                 try:
                     if response.status_code == _NO_CONTENT:
                         return
@@ -254,12 +258,15 @@ class Jobs:
                             yield event
                             if event.job is not None and event.job.is_finished:
                                 return
+                        deadline.remaining()
                 finally:
                     response.close()
                 pause = 0.0
             except AurumError as error:
+                deadline.remaining()
                 pause = outage.pause(error)
-            sleep(max(pause, parser.retry_seconds or _SHORTEST_POLL_SECONDS))
+            pause = max(pause, parser.retry_seconds or _SHORTEST_POLL_SECONDS)
+            sleep(min(pause, deadline.remaining()))
 
     def cancel(self, job_id: str) -> Job:
         """End a job; results so far stay until it expires."""
