@@ -21,7 +21,6 @@ from gateway.records.job_types import (
     ItemStatus,
     JobRecord,
     JobState,
-    WorkerRecord,
 )
 from gateway.records.store import RecordStore
 from gateway.types import Caller
@@ -106,7 +105,7 @@ class Jobs:
             make_view(
                 job,
                 ended_at.get(job.id, {}),
-                workers=_has_worker(job, workers),
+                workers=workers,
                 delayed=await self._delayed(job, now),
                 now=now,
             )
@@ -211,7 +210,3 @@ class Jobs:
         except AurumError as error:
             # housekeeping deletes them when the job expires
             log.warning("images stay for now", extra={"job_id": job_id, "reason": error.detail})
-
-
-def _has_worker(job: JobRecord, workers: Sequence[WorkerRecord]) -> bool:
-    return any(not each.operations or job.operation in each.operations for each in workers)

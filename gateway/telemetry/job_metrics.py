@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 STATES: Final = ("receiving", "queued", "running", "paused", "done", "cancelled", "expired")
 WEBHOOK_OUTCOMES: Final = ("delivered", "refused", "unreachable", "given_up")
-COUNTERS: Final = ("ok", "failed", "retried", "dead")
+COUNTERS: Final = ("ok", "failed", "retried", "dead", "dropped")
 """Counters of workers that are exported."""
 
 
@@ -33,8 +33,8 @@ class JobMetrics:
         self.images = Counter(
             "aurum_job_images",
             "What workers did since this gateway started, by outcome: ok, failed (the image ended "
-            "with an error), retried (given back for another attempt), dead (given up after "
-            "workers ended while they held it).",
+            "with an error), dead (of these, after its last attempt), retried (given back for "
+            "another attempt), dropped (the result came too late).",
             ["outcome"],
             registry=registry,
         )
