@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, NotFoundError
@@ -42,13 +42,6 @@ class OpenedItem:
     answer: bytes | None
 
 
-class Sleep(Protocol):
-    """Waits; tests replace it."""
-
-    async def __call__(self, seconds: float, /) -> None:
-        """Wait for `seconds`."""
-
-
 class Jobs:
     """All that routes and background tasks do with jobs."""
 
@@ -59,15 +52,12 @@ class Jobs:
         cipher: DataCipher,
         webhook_policy: WebhookPolicy,
         background: BackgroundTasks,
-        *,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.records = records
         self.objects = objects
         self.cipher = cipher
         self.webhook_policy = webhook_policy
         self._background = background
-        self._sleep = sleep
 
     async def find(self, caller: Caller, job_id: str) -> JobRecord:
         """Return a job of the caller's tenant; raises NotFoundError."""
@@ -120,7 +110,7 @@ class Jobs:
         """Return the job when it has ended or after `seconds`; raises NotFoundError if it goes."""
         end = clock.now() + seconds
         while not job.is_finished and (left := end - clock.now()) > 0:
-            await self._sleep(min(_POLL_SECONDS, left))
+            await asyncio.sleep(min(_POLL_SECONDS, left))
             job = await self.find(caller, job.id)
         return job
 
@@ -188,7 +178,7 @@ class Jobs:
                 yield None
             if job.is_finished:
                 return
-            await self._sleep(_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             try:
                 job = await self.find(caller, job.id)
             except NotFoundError:
