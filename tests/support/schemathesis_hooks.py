@@ -50,9 +50,9 @@ def before_call(
     for fields in (query, body, *(body.get("embeddings") or ())):
         for name in _NAMES & set(fields):
             fields[name] = _seen(fields[name])
-    # a cursor comes from an answer, a false match rate from a calibration with enough pairs, and
-    # a field comes in the query or in the body, not in both
-    for name in {"cursor", "target_fmr", *body} & set(query):
+    # a cursor comes from an answer, a false match rate from a calibration with enough pairs, nobody
+    # works on a job, and a field comes in the query or in the body, not in both
+    for name in {"cursor", "target_fmr", "wait", *body} & set(query):
         del query[name]
     if case.path == _BATCH:
         _fit_batch(case, query, kwargs)

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import ClientSession, FormData
 
@@ -146,7 +146,9 @@ def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     return target.getvalue()
 
 
-def tarred(*members: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w") -> bytes:
+def tarred(
+    *members: tuple[str, bytes] | tarfile.TarInfo, mode: Literal["w", "w:gz"] = "w"
+) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode) as archive:
         for each in members:
