@@ -161,7 +161,7 @@ def create_app(
                         cache or NothingCached(),
                         metrics.parts,
                         background,
-                        observer=partial(setattr, lifecycle, "waiting_for"),
+                        observer=lifecycle.note_waiting,
                     ) as collections,
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background
