@@ -48,6 +48,12 @@ COMMANDS = {
         "Search COLLECTION for the faces of many photos.",
         "serve",
     ),
+    "jobs": Entry(
+        "tools.commands.jobs",
+        "app",
+        "Process many photos in the background: submit, watch, read results.",
+        "serve",
+    ),
     "models": Entry(
         "tools.commands.models", "app", "Put weights into service and take them out.", "models"
     ),

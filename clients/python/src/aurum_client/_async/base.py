@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Optional, TypeVar
 
 import httpx
 
 from aurum_client._version import __version__
-from aurum_client.answers import read_answer, transport_error
+from aurum_client.answers import read_answer, read_error, transport_error
 from aurum_client.errors import AurumError
 from aurum_client.fallback import (
     FaceOptions,
@@ -25,7 +25,7 @@ from aurum_client.request import Request, as_json, bearer, path_of, raw_body, te
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
 from aurum_client.retry import RetryPolicy, may_repeat
-from aurum_client.waiting import async_call, async_exchange, async_read, async_sleep
+from aurum_client.waiting import async_call, async_chunks, async_exchange, async_read, async_sleep
 
 T = TypeVar("T")
 Me = TypeVar("Me", bound="AsyncBase")
@@ -128,7 +128,8 @@ class AsyncBase:
             attempt += 1
 
     async def _attempt(self, request: Request[T], deadline: Deadline) -> T:
-        built = request.build(self._http, deadline.timeout(self._limits))
+        content = None if request.upload is None else async_chunks(request.upload)
+        built = request.build(self._http, deadline.timeout(self._limits), content)
         try:
             response = await async_exchange(self._http, built, deadline)
         except httpx.RequestError as error:
@@ -136,6 +137,29 @@ class AsyncBase:
             deadline.remaining()
             raise transport_error(error) from error
         return read_answer(request, response)
+
+    async def _open(self, request: Request[object], deadline: Deadline) -> httpx.Response:
+        """Send a request once; return its answer before the body is read. Raises AurumError."""
+        built = request.build(self._http, deadline.timeout(self._limits))
+        try:
+            response = await self._http.send(built, stream=True)
+            if not response.is_success:
+                await response.aread()
+        except httpx.RequestError as error:
+            raise transport_error(error) from error
+        if not response.is_success:
+            raise read_error(response)
+        return response
+
+    async def _chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Read the body of an answer of `_open`; raises AurumError if it breaks off."""
+        try:
+            async for chunk in response.aiter_bytes():
+                yield chunk
+        except httpx.RequestError as error:
+            raise transport_error(error) from error
+        finally:
+            await response.aclose()
 
     async def _analyse(
         self, image: ImageSource, operation: str, options: FaceOptions
