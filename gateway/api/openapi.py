@@ -286,6 +286,8 @@ def _problems(status: int, codes: list[str]) -> Json:
         for code in codes
     }
     headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
+    if "unauthorized" in codes:
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(POLICIES[code].retry_after != "never" for code in codes):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {
