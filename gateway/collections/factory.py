@@ -84,7 +84,7 @@ async def open_stores(
     settings: Settings, metrics: PartMetrics | None = None
 ) -> AsyncIterator[Stores]:
     """Open both stores; they are closed in reverse order at the end of the block."""
-    records = await open_records(settings)
+    records = await open_records(settings, metrics)
     try:
         vectors = await open_vectors(settings, metrics)
         try:
