@@ -96,11 +96,11 @@ async def _open(
     Only while a store is waited for, health routes are answered meanwhile: a balancer shall get no
     connection to a gateway that is about to start, and go on to the next one.
     """
-    starting: web.AppRunner | None = None
     tasks = BackgroundTasks()
     opening = tasks.detach("open", runner.setup())
-    stopped = tasks.detach("stop", signals.stop.wait())
-    waits = tasks.detach("waits", lifecycle.waits.wait())
+    stopped = tasks.detach("wait-for-signal", signals.stop.wait())
+    waits = tasks.detach("wait-for-stores", lifecycle.waits.wait())
+    starting: web.AppRunner | None = None
     try:
         await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
         if not (opening.done() or stopped.done()):
