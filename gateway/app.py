@@ -1,7 +1,6 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import orjson
@@ -11,12 +10,14 @@ from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
+from gateway.api.jobs.serializers import job_json
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
 from gateway.api.route import Route
 from gateway.api.server import Runner
+from gateway.api.streams import STREAMS, Streams
 from gateway.api.table import ROUTES
 from gateway.cache.factory import open_cache
 from gateway.collections.base import ClosableEmbedder, NothingCached
@@ -28,26 +29,33 @@ from gateway.inference.base import FallbackEngine, Inference
 from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.factory import make_fallback, open_failover
 from gateway.inference.triton import TritonInference
+from gateway.jobs.factory import open_jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
+from gateway.release import release
 from gateway.rollout.base import CandidateInference
 from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
 from gateway.rollout.trials import open_trials
+from gateway.security.factory import open_access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
+from gateway.worker.counted import JobInference
+from gateway.worker.factory import Surroundings, open_job_inference
+from gateway.worker.gateway_worker import run_enrol_worker
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
 FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
+JobInferenceFactory = Callable[[Settings], Awaitable[JobInference]]
 
-_NO_VERSION: Final = "0.0.0"
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
 
@@ -74,19 +82,22 @@ def create_app(
     open_embedder: EmbedderFactory = open_triton_embedder,
     open_candidate: CandidateFactory = open_triton_candidate,
     open_fallback: FallbackFactory = make_fallback,
+    open_job_engine: JobInferenceFactory = open_job_inference,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
 
-    authorizer: decides who may call which route; None lets everybody call all of them.
+    authorizer: decides who may call which route, instead of what the settings say.
     """
     app = web.Application(middlewares=MIDDLEWARES)
     lifecycle = Lifecycle()
     app[LIFECYCLE] = lifecycle
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
-    app.on_shutdown.append(receiving.stop)
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
+    streams = Streams()
+    app[STREAMS] = streams
+    app.on_shutdown.extend((receiving.stop, streams.stop))
+    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
@@ -121,7 +132,7 @@ def create_app(
                 open_failover(
                     settings, triton, open_fallback(settings, metrics), metrics, background
                 ) as inference,
-                open_cache(settings, inference, metrics, background, release=_version()) as cache,
+                open_cache(settings, inference, metrics, background, release=release()) as cache,
                 open_trials(
                     tried,
                     triton,
@@ -154,6 +165,27 @@ def create_app(
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
+                    open_access(settings, collections.stores.records, background) as access,
+                    open_jobs(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        metrics.jobs,
+                        write=job_json,
+                    ) as jobs,
+                    run_enrol_worker(
+                        Surroundings(
+                            settings=settings,
+                            records=jobs.records,
+                            objects=jobs.objects,
+                            cipher=jobs.cipher,
+                            metrics=metrics,
+                            cpu_pool=cpu_pool,
+                            background=background,
+                        ),
+                        collections,
+                        open_job_engine,
+                    ),
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
@@ -171,7 +203,10 @@ def create_app(
                         references=references,
                         watch=watch,
                         kserve=kserve,
-                        authorizer=authorizer or OpenAuthorizer(),
+                        authorizer=authorizer or access.authorizer or OpenAuthorizer(),
+                        access=access,
+                        jobs=jobs,
+                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
                     yield
         finally:
@@ -207,10 +242,3 @@ def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
     )
-
-
-def _version() -> str:
-    try:
-        return version("aurum")
-    except PackageNotFoundError:
-        return _NO_VERSION

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
+from gateway.api.shapes import dump_json as dump_json
 from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
@@ -17,12 +17,15 @@ from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
+from gateway.jobs.service import Jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
 from gateway.rollout.trials import Trials
+from gateway.security.factory import Access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -53,7 +56,10 @@ class Services:
     references: References
     watch: Watch
     kserve: TritonHttp
+    jobs: Jobs
+    uploads: Uploads
     authorizer: Authorizer
+    access: Access
 
 
 @dataclass(slots=True)
@@ -141,11 +147,4 @@ def json_answer(answer: BaseModel, *, status: int = 200) -> web.Response:
     """Write a JSON answer; fields that were left unset do not appear."""
     return web.Response(
         body=dump_json(answer), status=status, content_type="application/json", charset="utf-8"
-    )
-
-
-def dump_json(answer: BaseModel) -> bytes:
-    """Serialise to JSON; NumPy arrays become lists, NaN becomes null."""
-    return orjson.dumps(
-        answer.model_dump(exclude_unset=True, by_alias=True), option=orjson.OPT_SERIALIZE_NUMPY
     )

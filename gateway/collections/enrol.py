@@ -27,7 +27,7 @@ from gateway.collections.base import (
 )
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
-from gateway.records.crop_encryption import CropCipher
+from gateway.records.encryption import DataCipher
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
 from gateway.vectors.base import (
     DimensionMismatchError,
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 class Enrolment:
     """Writes faces to vectors and records."""
 
-    def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: CropCipher) -> None:
+    def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: DataCipher) -> None:
         self._stores = stores
         self._embedder = embedder
         self._cipher = cipher
@@ -179,7 +179,7 @@ class Enrolment:
         if collection.settings.keep != "crop":
             return []
         return [
-            self._cipher.seal(face.id, candidate.crop.tobytes())
+            SealedCrop.of(face.id, self._cipher.seal(face.id, candidate.crop.tobytes()))
             for face, candidate in zip(faces, candidates, strict=True)
             if candidate.crop is not None
         ]

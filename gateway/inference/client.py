@@ -26,6 +26,7 @@ from gateway.errors import (
     InvalidImageError,
     RequestTimeoutError,
 )
+from gateway.inference.work_done import WorkDone, sum_up
 from gateway.types import StageStatus, StageVersion
 from triton_python_backend import contract
 
@@ -61,9 +62,13 @@ _ABSENT: Final = frozenset(
 
 
 class TritonCalls:
-    """The calls that the gateway makes, on one channel; opened within a running event loop."""
+    """The calls that the gateway makes, on one channel; opened within a running event loop.
 
-    def __init__(self, address: str) -> None:
+    priority: of all its requests; 0 for the default of each model.
+    """
+
+    def __init__(self, address: str, *, priority: int = 0) -> None:
+        self._priority = priority
         self._client = InferenceServerClient(address, channel_args=_CHANNEL)
         self._under_way = BackgroundTasks()
 
@@ -130,6 +135,7 @@ class TritonCalls:
             tensors,
             version,
             wanted,
+            priority=self._priority,
             client_timeout=seconds + _LEFT_ALONE_SECONDS,
             parameters=dict(parameters) if parameters else None,
         )
@@ -156,6 +162,15 @@ class TritonCalls:
             StageStatus(name, tuple(sorted(found, key=lambda each: int(each.version))))
             for name, found in versions.items()
         )
+
+    async def work_done(self, *, deadline: Deadline) -> WorkDone:
+        """Sum up what all models did since Triton started."""
+        seconds = deadline.remaining_seconds()
+        try:
+            answer = await self._client.get_inference_statistics(client_timeout=seconds)
+        except InferenceServerException as error:
+            raise translate(error) from error
+        return sum_up(answer.model_stats)
 
     async def parameter(self, model: str, key: str, *, deadline: Deadline) -> str | None:
         """Read a parameter of a model's configuration; None if it has none of this name."""

@@ -12,8 +12,8 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
-from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import sqlite_url
+from gateway.records.encryption import FileKeyCipher
 from gateway.records.store import RecordStore
 from gateway.types import Caller
 from gateway.vectors.base import Vector, VectorStore, VectorTuning
@@ -61,12 +61,12 @@ class FakeEmbedder:
 
 
 class CountingCache:
-    """`ImageForgetter` that remembers what it was told to forget."""
+    """`ImageForgetter` that records the images to forget."""
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
         self.forgotten += digests
         return len(digests)
 

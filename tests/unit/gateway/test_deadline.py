@@ -43,7 +43,7 @@ def test_a_slot_is_released_when_its_holder_fails():
 
 
 class Clock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -9,9 +9,9 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.api.context import dump_json
 from gateway.api.faces.schemas import FaceOptions as ServiceOptions
 from gateway.api.faces.serializers import faces_out
+from gateway.api.shapes import dump_json
 from gateway.error_policy import POLICIES
 from gateway.errors import AurumError, ConfigurationError, InvalidRequestError, NoFaceError
 from gateway.images import ImageLimits, check_image
