@@ -175,7 +175,7 @@ class Upload:
         if _PLAIN_NAME.fullmatch(part.name):
             name = f'filename="{part.name}"'
         else:
-            name = f"filename*=UTF-8''{quote(part.name, safe='/', errors='replace')}"
+            name = f"filename*=UTF-8''{quote(part.name, safe='', errors='replace')}"
         return (
             f"--{self.boundary}\r\n"
             f'Content-Disposition: form-data; name="images"; {name}\r\n'
