@@ -126,8 +126,8 @@ class Settings(BaseSettings):
     tenant_images_per_day: int | None = Field(default=None, ge=0)
     """Most images that a tenant may send on a day (UTC); more get 429. Unset sets no limit."""
     api_key: SecretStr | None = None
-    """Key that `aurum score`, `enrol`, `search`, `draw` and `vectors migrate` send to the gateway;
-    processes that Aurum starts do not see it."""
+    """Key that `aurum score`, `enrol`, `search`, `jobs`, `draw` and `vectors migrate` send to the
+    gateway; processes that Aurum starts do not see it."""
     api_key_file: Path | None = None
     """File with that key, instead of `AURUM_API_KEY`."""
 

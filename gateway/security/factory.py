@@ -10,9 +10,10 @@ from typing import Final
 
 from gateway.checkout import LOCAL_KEY
 from gateway.concurrency import BackgroundTasks
-from gateway.errors import AurumError
+from gateway.errors import AurumError, ConfigurationError
 from gateway.records.store import RecordStore
 from gateway.security.authorizer import CredentialAuthorizer
+from gateway.security.issuers import VARIABLE as ISSUERS
 from gateway.security.issuers import load_issuers
 from gateway.security.key_authenticator import KeyAuthenticator, load_local_key
 from gateway.security.key_service import KeyService
@@ -56,6 +57,9 @@ async def open_access(
     """
     service = key_service(settings, records)
     if settings.authentication != "on":
+        if settings.token_issuers_file is not None:
+            message = f"{ISSUERS}: nobody is asked for a token; set AURUM_AUTHENTICATION=on"
+            raise ConfigurationError(message)
         yield Access(None, service, lambda _: None)
         return
     authenticator = KeyAuthenticator(

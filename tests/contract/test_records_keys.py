@@ -172,8 +172,7 @@ async def test_images_per_day_add_up(records) -> None:
 
 
 async def test_collections_and_faces_of_a_tenant(records) -> None:
-    collection = a_collection()
-    await enrolled(records, collection, 3)
+    collection, _ = await enrolled(records, 3)
     usage = records.usage
     assert await usage.collections(collection.tenant) == 1
     assert await usage.faces(collection.tenant) == 3

@@ -42,7 +42,7 @@ async def test_a_key_comes_in_either_header(tmp_path, name):
 async def test_a_key_limited_to_collections_sees_no_other(tmp_path):
     async with managing(tmp_path) as keys:
         admin = bearer(await new_key(keys, Role.ADMIN))
-        roles = (Role.ENROL, Role.SEARCH, Role.MANAGE)
+        roles = (Role.INFER, Role.ENROL, Role.SEARCH, Role.MANAGE)
         limited = bearer(await new_key(keys, *roles, collections=["staff", "later"]))
     async with guarded(tmp_path) as client:
         for name in ("staff", "guests"):
@@ -56,8 +56,13 @@ async def test_a_key_limited_to_collections_sees_no_other(tmp_path):
         assert hidden["detail"].replace("guests", "absent") == absent["detail"]
         sent = {"data": form(image=photo()), "headers": limited}
         await call(client, "POST", "/api/collections/guests/faces", status=404, **sent)
+        sent = {"data": form(images=photo()), "headers": limited}
+        job = "/api/ml/score/batch?operation=enrol&collection="
+        await call(client, "POST", f"{job}guests", status=404, **sent)
         body = {"name": "other"}
         await call(client, "POST", "/api/collections", status=403, json=body, headers=limited)
+        sent = {"data": form(images=photo()), "headers": limited}
+        await call(client, "POST", f"{job}staff", status=202, **sent)
         body = {"name": "later"}
         await call(client, "POST", "/api/collections", status=201, json=body, headers=limited)
 

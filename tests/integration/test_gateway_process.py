@@ -68,6 +68,7 @@ async def test_a_port_in_use_ends_in_one_clear_line(tmp_path):
     [
         ("AURUM_PROT", "1", "unknown setting AURUM_PROT; did you mean AURUM_PORT?"),
         ("AURUM_PORT", "many", "AURUM_PORT: "),
+        ("AURUM_HOST", "0.0.0.0", "AURUM_HOST: 0.0.0.0 can be reached from other machines"),
     ],
 )
 async def test_a_wrong_setting_ends_in_one_clear_line(tmp_path, variable, value, expected):
@@ -76,6 +77,28 @@ async def test_a_wrong_setting_ends_in_one_clear_line(tmp_path, variable, value,
     assert process.returncode == 1
     (line,) = stderr.decode().splitlines()
     assert line.startswith(f"aurum: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("authentication", "expected"),
+    [
+        ("on", "AURUM_TOKEN_ISSUERS_FILE: none.toml: No such file"),
+        ("off", "AURUM_TOKEN_ISSUERS_FILE: nobody is asked for a token"),
+    ],
+)
+async def test_issuers_that_cannot_be_used_end_in_a_clear_line(
+    tmp_path, unused_tcp_port, authentication, expected
+):
+    process = await start(
+        tmp_path,
+        AURUM_PORT=unused_tcp_port,
+        AURUM_AUTHENTICATION=authentication,
+        AURUM_TOKEN_ISSUERS_FILE="none.toml",
+    )
+    _, stderr = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert stderr.decode().splitlines()[-1].startswith(f"aurum: {expected}")
+    assert b"Traceback" not in stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -83,6 +83,14 @@ async def test_tenants_looks_and_candidates_have_answers_of_their_own(world):
         assert (await world.ask())[1]
 
 
+async def test_forgetting_an_image_leaves_and_counts_nothing_of_other_tenants(world):
+    for tenant in ("mine", "other"):
+        await world.ask(tenant=tenant)
+    assert await world.cache.forget_images(["a" * 64], tenant="mine") == 1
+    assert await world.cache.forget_images(["a" * 64], tenant="nobody") == 0
+    assert [(await world.ask(tenant=tenant))[1] for tenant in ("mine", "other")] == [False, True]
+
+
 async def test_requests_at_once_share_one_computation(world):
     world.engine.seconds = 0.05
     answers = await asyncio.gather(*(world.ask() for _ in range(4)))
