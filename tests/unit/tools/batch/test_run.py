@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.fake_inference import photo
-from tools.batch.asking import Reply
+from tools.batch.service import Reply
 from tools.batch.journal import Journal
 from tools.batch.orders import ScoreOrder
 from tools.batch.output import NdjsonSink

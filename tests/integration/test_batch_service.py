@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tools.batch import asking
-from tools.batch.asking import Request, Service
+from tools.batch import service
+from tools.batch.service import Request, Service
 from tools.errors import BatchError, ServiceError
 
 
@@ -60,7 +60,7 @@ async def url(script: Script) -> AsyncIterator[str]:
         yield str(server.make_url(""))
 
 
-async def ask(url: str, *, patience_seconds: float = 20.0) -> asking.Reply:
+async def ask(url: str, *, patience_seconds: float = 20.0) -> service.Reply:
     async with Service(url, parallel=2, patience_seconds=patience_seconds) as service:
         return await service.ask(Request("/ask", {"subject": "ada"}, image=b"\x89PNG"))
 
