@@ -80,7 +80,6 @@ class _Part:
             kind = type(source).__name__
             raise TypeError(f"an image is a path, bytes or a binary file, not {kind}")
         self.name = name or "image"
-        self._head = b""
 
     def _measure(self, file: BinaryIO) -> None:
         try:
