@@ -8,18 +8,24 @@ import signal
 import socket
 import sys
 import warnings
+from contextlib import suppress
+from typing import Final
 
 import uvloop
 from aiohttp import web
 from PIL import Image
 
+from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
-from gateway.errors import ConfigurationError
+from gateway.errors import AurumError, ConfigurationError
 from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger("gateway")
+
+_QUIET_SECONDS: Final = 1.0
+"""A start that takes longer answers health routes meanwhile."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -35,17 +41,35 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Signals:
+    """SIGTERM and SIGINT: the first one stops the service, the second one ends its drain."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received)
+
+    def _received(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish requests in flight; raises OSError: no port."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    """Serve until SIGTERM or SIGINT, then finish requests in flight.
+
+    Raises:
+        OSError: no port.
+        ConfigurationError, AurumError: a store cannot be used, or did not answer in time.
+    """
+    signals = Signals()
     # before anything else is opened: without its port the gateway cannot serve
     listener = bind(settings.host, settings.port)
-    runner = make_runner(create_app(settings), settings)
-    await runner.setup()
+    app = create_app(settings)
+    runner = make_runner(app, settings)
     try:
+        if not await _open(runner, app[LIFECYCLE], listener, signals):
+            return
         await web.SockSite(runner, listener).start()
         # modules and schemas are never freed; scanning them all in each garbage collection delayed
         # every request by a fifth of a second
@@ -54,10 +78,48 @@ async def serve(settings: Settings) -> None:
         if (open_to := warning(settings)) is not None:
             log.warning(open_to)
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
-        await stop.wait()
+        await signals.stop.wait()
+        app[LIFECYCLE].stopping = True
+        if settings.drain_seconds:
+            log.info("draining", extra={"seconds": settings.drain_seconds})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.drain_seconds):
+                    await signals.hurry.wait()
         log.info("stopping")
     finally:
         await runner.cleanup()
+        listener.close()
+
+
+async def _open(
+    runner: web.AppRunner, lifecycle: Lifecycle, listener: socket.socket, signals: Signals
+) -> bool:
+    """Open the services; whether they are open: a signal ends the wait for them.
+
+    If that takes a while, health routes are answered meanwhile.
+    """
+    opening = asyncio.create_task(runner.setup())
+    stopped = asyncio.create_task(signals.stop.wait())
+    starting: web.AppRunner | None = None
+    both = {opening, stopped}
+    try:
+        done, _ = await asyncio.wait(
+            both, timeout=_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            starting = web.AppRunner(starting_app(lifecycle), access_log=None)
+            await starting.setup()
+            await web.SockSite(starting, listener.dup()).start()
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+        return opening.done()
+    finally:
+        stopped.cancel()
+        opening.cancel()
+        await asyncio.wait(both)
+        if starting is not None:
+            await starting.cleanup()
 
 
 def main() -> int:
@@ -73,6 +135,9 @@ def main() -> int:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         uvloop.run(serve(settings))
+    except (ConfigurationError, AurumError) as error:
+        sys.stderr.write(f"aurum: {error}\n")
+        return 1
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         reason = os.strerror(error.errno) if error.errno else str(error)

@@ -1,6 +1,7 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import orjson
@@ -11,6 +12,7 @@ from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.jobs.serializers import job_json
+from gateway.api.lifecycle import LIFECYCLE, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
@@ -89,6 +91,8 @@ def create_app(
     authorizer: decides who may call which route, instead of what the settings say.
     """
     app = web.Application(middlewares=MIDDLEWARES)
+    lifecycle = Lifecycle()
+    app[LIFECYCLE] = lifecycle
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
     streams = Streams()
@@ -152,7 +156,12 @@ def create_app(
                 )
                 async with (
                     open_collections(
-                        settings, embedder, cache or NothingCached(), metrics.parts, background
+                        settings,
+                        embedder,
+                        cache or NothingCached(),
+                        metrics.parts,
+                        background,
+                        observer=partial(setattr, lifecycle, "waiting_for"),
                     ) as collections,
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background

@@ -144,7 +144,7 @@ def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
         "required": False,
         "description": schema.pop("description", ""),
     }
-    if in_body and _is_structure(schema):
+    if schema.get("type") == "object" or (in_body and _is_structure(schema)):
         return parameter | {"content": {"application/json": {"schema": schema}}}
     if schema.get("type") == "array":
         # include=embedding,crop
@@ -286,6 +286,8 @@ def _problems(status: int, codes: list[str]) -> Json:
         for code in codes
     }
     headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
+    if "unauthorized" in codes:
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(POLICIES[code].retry_after != "never" for code in codes):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {

@@ -10,26 +10,43 @@ from typing import Any, Final
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
+from gateway.circuit_breaker import CircuitBreaker, StateObserver
+from gateway.deadline import seconds_allowed
 from gateway.errors import ConfigurationError, InsufficientStorageError, StorageUnavailableError
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations" / "versions"
 _WRITES = "aurum_writes"
-_BUSY_MILLISECONDS = 30_000
 _POOL_SIZE = 8
+TIMEOUT_SECONDS: Final = 5.0
+"""Longest time for connecting, and for a transaction of a request, unless chosen otherwise."""
+_MIGRATION_SECONDS: Final = 30.0
+"""How long a process that starts waits for another one that migrates a SQLite file."""
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
 Observer = Callable[[str, float, bool], None]
 """Called with an operation, its seconds and whether it succeeded."""
+_WRONG: Final = ("28", "3D")
+"""Classes of PostgreSQL's codes for credentials and databases that do not exist."""
+_AWAY: Final = ("08", "53", "57")
+"""Classes of PostgreSQL's codes for a server that is away, starting, ending or out of resources."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
 class Database:
     """An open database whose tables are up to date."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
         self._reads = engine
         self._writes = engine.execution_options(**{_WRITES: True})
         # SQLite has one writer at a time and makes the others poll, so they queue here instead
@@ -37,40 +54,53 @@ class Database:
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
         self._file = Path(engine.url.database) if alone and engine.url.database else None
         self._inode: tuple[int, int] | None = None
+        self._timeout_seconds = timeout_seconds
+        self._breaker = breaker
         self.observer: Observer = lambda operation, seconds, worked: None
         """Observer of each transaction."""
 
     @classmethod
-    async def open(cls, url: str) -> "Database":
+    async def open(
+        cls,
+        url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        observer: StateObserver = lambda _: None,
+    ) -> "Database":
         """Connect and migrate; of several processes that start at once, one migrates.
 
-        Raises ConfigurationError for a URL of another kind, StorageUnavailableError where no
-        database answers.
+        Args:
+            url: of SQLite or PostgreSQL.
+            timeout_seconds: longest time for connecting, and for each transaction of a request.
+            observer: of the circuit of a PostgreSQL.
+
+        Raises:
+            ConfigurationError: a URL of another kind, credentials or a database that PostgreSQL
+                does not know.
+            StorageUnavailableError: no database answers.
         """
         parsed = _with_driver(url)
+        await _migrate(parsed)
         if parsed.get_backend_name() == "sqlite":
             engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
-            _prepare_sqlite(engine)
+            _prepare_sqlite(engine, busy_seconds=timeout_seconds)
+            database = cls(engine, timeout_seconds=timeout_seconds)
         else:
             engine = create_async_engine(
-                parsed, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, pool_pre_ping=True
+                parsed,
+                pool_size=_POOL_SIZE,
+                max_overflow=_POOL_SIZE,
+                pool_pre_ping=True,
+                connect_args={"timeout": timeout_seconds},
             )
-        database = cls(engine)
-        try:
-            async with database.write() as connection:
-                if engine.dialect.name == "postgresql":
-                    lock = text("SELECT pg_advisory_xact_lock(:key)")
-                    await connection.execute(lock, {"key": _MIGRATION_LOCK})
-                await connection.run_sync(_upgrade)
-            database._inode = await asyncio.to_thread(_inode, database._file)
-        except BaseException:
-            await engine.dispose()
-            raise
+            breaker = CircuitBreaker(retry_seconds=_RETRY_SECONDS, observer=observer)
+            database = cls(engine, timeout_seconds=timeout_seconds, breaker=breaker)
+        database._inode = await asyncio.to_thread(_inode, database._file)
         return database
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError if that fails."""
-        async with _in_our_words(), self._reads.connect() as connection:
+        async with self._asking(probes=True), self._reads.connect() as connection:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
         # SQLite would continue in a deleted file, whose data is lost when the process ends
         if await asyncio.to_thread(_inode, self._file) != self._inode:
@@ -82,19 +112,62 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that only reads."""
         with self._timed("read"):
-            async with _in_our_words(), self._reads.connect() as connection:
+            async with self._asking(), self._reads.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that writes: durable when the block ends, undone if it raises."""
+    async def write(self, *, most_seconds: float = 0.0) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes: durable when the block ends, undone if it raises.
+
+        most_seconds: for one that touches many rows.
+        """
         with self._timed("write"):
-            async with self._turn, _in_our_words(), self._writes.begin() as connection:
+            async with (
+                self._asking(most_seconds=most_seconds),
+                self._turn,
+                self._writes.begin() as connection,
+            ):
                 yield connection
 
     async def close(self) -> None:
         """Close all connections."""
         await self._reads.dispose()
+
+    @asynccontextmanager
+    async def _asking(
+        self, *, most_seconds: float = 0.0, probes: bool = False
+    ) -> AsyncIterator[None]:
+        """Bound a transaction of a request in time, and translate errors.
+
+        A PostgreSQL that did not answer several times is not asked until a probe finds it back.
+        """
+        if self._breaker is not None and not (probes or self._breaker.allows_call()):
+            raise _unavailable("PostgreSQL did not answer just before")
+        allowed = seconds_allowed(max(most_seconds, self._timeout_seconds))
+        scope = asyncio.timeout(allowed)
+        try:
+            async with scope:
+                yield
+        except IntegrityError:
+            self._note(is_away=False)
+            raise
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            is_away = not isinstance(error, DBAPIError) or _is_away(error)
+            # a request that had little time left does not tell
+            if not (scope.expired() and allowed is not None and allowed < self._timeout_seconds):
+                self._note(is_away=is_away)
+            if scope.expired():
+                raise _unavailable(f"no answer within {allowed:.1f} s") from error
+            raise _translated(error) from error
+        self._note(is_away=False)
+
+    def _note(self, *, is_away: bool) -> None:
+        if self._breaker is None:
+            return
+        if is_away:
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
 
     @contextmanager
     def _timed(self, operation: str) -> Iterator[None]:
@@ -134,13 +207,15 @@ def _with_driver(url: str) -> URL:
     raise ConfigurationError(message)
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
+    milliseconds = round(busy_seconds * 1000)
+
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         # transactions begin when `_begin` says so, not when the driver guesses a write
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -153,6 +228,28 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         # a reader that becomes a writer fails instead of waiting, so take the lock first
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def _migrate(url: URL) -> None:
+    """Bring the tables up to date; raises as `Database.open`."""
+    # no limits: another process may migrate first, and a migration may take long
+    engine = create_async_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine, busy_seconds=_MIGRATION_SECONDS)
+    try:
+        async with engine.execution_options(**{_WRITES: True}).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await connection.execute(lock, {"key": _MIGRATION_LOCK})
+            await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        if _code(error).startswith(_WRONG):
+            raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
+        raise _translated(error) from error
+    except OSError as error:
+        raise _translated(error) from error
+    finally:
+        await engine.dispose()
 
 
 def _upgrade(connection: Connection) -> None:
@@ -177,19 +274,23 @@ def _newest_revision() -> str:
     return max(path.name[1:5] for path in _MIGRATIONS.glob("r[0-9][0-9][0-9][0-9]_*.py"))
 
 
-@asynccontextmanager
-async def _in_our_words() -> AsyncIterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        raise _translated(str(error.orig)) from error
-    except OSError as error:
-        raise _translated(str(error)) from error
-
-
-def _translated(detail: str) -> InsufficientStorageError | StorageUnavailableError:
+def _translated(error: Exception) -> InsufficientStorageError | StorageUnavailableError:
+    detail = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
     if any(words in detail for words in _DISK_FULL):
         return InsufficientStorageError("the disk of the records is full")
+    return _unavailable(detail)
+
+
+def _unavailable(detail: str) -> StorageUnavailableError:
     return StorageUnavailableError(f"records: {detail}", retry_after_seconds=_RETRY_SECONDS)
+
+
+def _code(error: DBAPIError) -> str:
+    """Return PostgreSQL's code of an error; empty where there is none."""
+    return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether an error says that the server is away, rather than that a statement failed."""
+    code = _code(error)
+    return error.connection_invalidated or code.startswith(_AWAY) or not code

@@ -33,8 +33,8 @@ def check_exposure(settings: Exposure) -> None:
         message = (
             f"AURUM_HOST: {settings.host or 'all addresses'} can be reached from other machines, "
             "and authentication is off. Set AURUM_AUTHENTICATION=on and make a key with "
-            "`aurum keys create --role admin`; or AURUM_AUTHENTICATION=proxy, if a proxy in front "
-            "of the gateway authenticates its callers"
+            "`aurum keys create --name operator --role admin`; or AURUM_AUTHENTICATION=proxy, if a "
+            "proxy in front of the gateway authenticates its callers"
         )
         raise ConfigurationError(message)
 

@@ -141,10 +141,11 @@ class KeyAuthenticator:
 
     def _matches(self, key: ApiKey, record: ApiKeyRecord | None) -> bool:
         pepper_id = self._peppers.active_id if record is None else record.pepper_id
-        if pepper_id not in self._peppers.by_id:
+        is_there = pepper_id in self._peppers.by_id
+        if not is_there:
             log.warning("the pepper of a key is missing", extra={"pepper": pepper_id})
         expected = _NO_DIGEST if record is None else record.digest
-        return hmac.compare_digest(expected, self._peppers.digest(key, pepper_id))
+        return hmac.compare_digest(expected, self._peppers.digest(key, pepper_id)) and is_there
 
 
 def load_local_key(file: Path) -> ApiKey:

@@ -52,7 +52,7 @@ class Metrics:
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
-            "Seconds until the engine (triton, fallback) answered for one image.",
+            "Seconds until an engine (triton, fallback) answered for one image.",
             ["engine"],
             buckets=_SECONDS,
             registry=self.registry,

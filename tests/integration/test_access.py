@@ -146,6 +146,10 @@ async def test_quotas_of_a_tenant(tmp_path):
         async with client.post("/api/ml/detect", data=form(image=photo())) as response:
             assert response.status == 429
             assert 0 < int(response.headers["Retry-After"]) <= 86_401
+        # one image of a job is one image; a job that is too much leaves nothing
+        data = form(images=photo())
+        await call(client, "POST", "/api/ml/score/batch", status=429, data=data)
+        assert (await call(client, "GET", "/api/ml/jobs", status=200))["jobs"] == []
         client.headers.update(other)
         await call(client, "POST", "/api/ml/detect", status=200, data=form(image=photo()))
     # what was counted is written at the end, and holds after a restart

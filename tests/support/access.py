@@ -57,7 +57,7 @@ def bearer(key: str) -> dict[str, str]:
 class Keys:
     """Texts of keys: valid ones by role, of a tenant and of another one; and those refused."""
 
-    mine: dict[str, str]
+    mine: dict[Role, str]
     other: str
     refused: dict[str, str | None]
 

@@ -30,7 +30,6 @@ class GatewayPart:
     redis_url: str | None = None
     """URL of the stack's own Redis; None keeps AURUM_REDIS_URL as it is."""
     name: str = "gateway"
-    start_timeout_seconds: float = _START_SECONDS
 
     @property
     def log(self) -> Path:
@@ -38,9 +37,14 @@ class GatewayPart:
         return self.home.log(self.name)
 
     @property
+    def start_timeout_seconds(self) -> float:
+        """It waits for the stores that it needs."""
+        return _START_SECONDS + self.settings.stores_start_timeout_seconds
+
+    @property
     def grace_seconds(self) -> float:
-        """Time to finish requests in flight."""
-        return self.settings.request_timeout_seconds + 5.0
+        """Time to drain and to finish requests in flight."""
+        return self.settings.drain_seconds + self.settings.request_timeout_seconds + 5.0
 
     def command(self) -> Sequence[str]:
         """Command line."""

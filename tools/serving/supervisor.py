@@ -48,7 +48,7 @@ class Supervisor:
         self._optional = frozenset(optional)
         """Names of optional parts."""
         self._late = frozenset(late)
-        """Names of optional parts that start when the others are ready."""
+        """Names of optional parts that start once all others are ready."""
         self._running: dict[str, RunningPart] = {}
         self._restarting: set[str] = set()
 
@@ -119,7 +119,7 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         """Restart the part whenever it ends; raises ServingError after too many failures.
 
-        An optional or late part is then left out.
+        An optional or late part stays stopped instead.
         """
         loop = asyncio.get_running_loop()
         failures = 0
@@ -160,7 +160,7 @@ class Supervisor:
         return min(doubled, self._patience.longest_delay_seconds)
 
     async def _stop_all(self) -> None:
-        # the gateway first, with what is late: they still ask the others about what they have begun
+        # the gateway and the late parts first: they need the others to finish what is in flight
         late = [part for name, part in self._running.items() if name in self._late]
         running = [part for name, part in self._running.items() if name not in self._late]
         outcomes: list[BaseException | None] = []

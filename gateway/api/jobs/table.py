@@ -19,6 +19,7 @@ from gateway.api.route import Route
 _STORED: Final = ("invalid_request", "storage_unavailable")
 _NAMED: Final = (*_STORED, "not_found", "forbidden")
 _CHANGES: Final = (*_NAMED, "conflict", "insufficient_storage")
+_WAITING: Final = ("rate_limited", "jobs_unavailable")
 _JOB: Final = "/api/ml/jobs/{job_id}"
 _TAG: Final = "jobs"
 
@@ -46,7 +47,7 @@ JOB_ROUTES: Final = (
         description="With `wait`, answers when the job has ended or after so many seconds.",
         responses={200: JobAnswer},
         options=JobOptions,
-        errors=_NAMED,
+        errors=(*_NAMED, *_WAITING),
     ),
     Route(
         method="GET",
@@ -59,7 +60,7 @@ JOB_ROUTES: Final = (
         "comes in pages; NDJSON and CSV are streamed for the whole job.",
         responses={200: JobResultsOut},
         options=ResultOptions,
-        errors=_NAMED,
+        errors=(*_NAMED, *_WAITING),
         more_media=("application/x-ndjson", "text/csv"),
     ),
     Route(
@@ -74,7 +75,7 @@ JOB_ROUTES: Final = (
         "off, and is answered with 204 if nothing follows.",
         responses={200: None, 204: None},
         options=EventOptions,
-        errors=(*_NAMED, "jobs_unavailable"),
+        errors=(*_NAMED, *_WAITING),
         media="text/event-stream",
     ),
     Route(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from gateway.checkout import without_secrets
 from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
+from gateway.deadline import seconds_allowed
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import (
@@ -37,6 +38,8 @@ _START_SECONDS = 120.0
 _LOCK_RETRY_SECONDS = 0.5
 _LOCK_TRIES = 20
 _MAX_IN_FLIGHT = 256
+_CALL_SECONDS = 60.0
+"""Longest time of a call of a request, which has its own deadline as well."""
 _T = TypeVar("_T")
 log = logging.getLogger("aurum.vectors")
 
@@ -196,16 +199,23 @@ class EdgeVectorStore:
             await self._reader
 
     async def _call(self, method: str, *arguments: object) -> object:
-        async with self._slots:
-            process = await self._ensure_started()
-            number = next(self._numbers)
-            future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-            self._waiting[number] = future
-            try:
-                write_to(process, Request(number, method, arguments))
-                return await future
-            finally:
-                self._waiting.pop(number, None)
+        try:
+            async with asyncio.timeout(seconds_allowed(_CALL_SECONDS)), self._slots:
+                return await self._exchange(method, arguments)
+        except TimeoutError as error:
+            message = "the vector engine does not answer"
+            raise StorageUnavailableError(message, retry_after_seconds=1) from error
+
+    async def _exchange(self, method: str, arguments: tuple[object, ...]) -> object:
+        process = await self._ensure_started()
+        number = next(self._numbers)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            write_to(process, Request(number, method, arguments))
+            return await future
+        finally:
+            self._waiting.pop(number, None)
 
     async def _ensure_started(self) -> "Process":
         async with self._starting:
