@@ -146,7 +146,9 @@ def zipped(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     return target.getvalue()
 
 
-def tarred(*members: tuple[str, bytes] | tarfile.TarInfo, mode: Literal["w", "w:gz"] = "w") -> bytes:
+def tarred(
+    *members: tuple[str, bytes] | tarfile.TarInfo, mode: Literal["w", "w:gz"] = "w"
+) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode=mode) as archive:
         for each in members:
