@@ -22,10 +22,12 @@ class Script:
         self.answers: list[web.Response | None] = []
         self.times: list[float] = []
         self.bodies: list[bytes] = []
+        self.queries: list[dict[str, str]] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.times.append(time.monotonic())
         self.bodies.append(await request.read())
+        self.queries.append(dict(request.query))
         given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if given is None:
             assert request.transport is not None
@@ -73,6 +75,13 @@ async def test_it_waits_as_long_as_it_is_asked_to(url, script, status):
     # the whole form is sent again
     assert b"\x89PNG" in script.bodies[1]
     assert b"ada" in script.bodies[1]
+
+
+async def test_the_query_of_a_path_is_sent(url, script):
+    script.answers = [reply(200)]
+    async with Service(url, parallel=1) as service:
+        await service.ask(Request("/ask?max_faces=3&detail=", image=b"x"))
+    assert script.queries == [{"max_faces": "3", "detail": ""}]
 
 
 async def test_a_date_to_come_back_at(url, script):
