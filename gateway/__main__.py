@@ -9,7 +9,6 @@ import socket
 import sys
 import warnings
 from contextlib import suppress
-from typing import Final
 
 import uvloop
 from aiohttp import web
@@ -23,9 +22,6 @@ from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger("gateway")
-
-_QUIET_SECONDS: Final = 1.0
-"""A start that takes longer answers health routes meanwhile."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -96,28 +92,27 @@ async def _open(
 ) -> bool:
     """Open the services; whether they are open: a signal ends the wait for them.
 
-    If that takes a while, health routes are answered meanwhile.
+    Only while a store is waited for, health routes are answered meanwhile: a balancer shall get no
+    connection to a gateway that is about to start, and go on to the next one.
     """
     opening = asyncio.create_task(runner.setup())
     stopped = asyncio.create_task(signals.stop.wait())
+    waits = asyncio.create_task(lifecycle.waits.wait())
     starting: web.AppRunner | None = None
-    both = {opening, stopped}
     try:
-        done, _ = await asyncio.wait(
-            both, timeout=_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
+        await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
+        if not (opening.done() or stopped.done()):
             starting = web.AppRunner(starting_app(lifecycle), access_log=None)
             await starting.setup()
             await web.SockSite(starting, listener.dup()).start()
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
         return opening.done()
     finally:
-        stopped.cancel()
-        opening.cancel()
-        await asyncio.wait(both)
+        for task in (opening, stopped, waits):
+            task.cancel()
+        await asyncio.wait({opening, stopped, waits})
         if starting is not None:
             await starting.cleanup()
 

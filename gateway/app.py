@@ -1,7 +1,6 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import orjson
@@ -161,7 +160,7 @@ def create_app(
                         cache or NothingCached(),
                         metrics.parts,
                         background,
-                        observer=partial(setattr, lifecycle, "waiting_for"),
+                        observer=lifecycle.note_waiting,
                     ) as collections,
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background

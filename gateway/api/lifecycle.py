@@ -1,7 +1,7 @@
 """The service before it can answer and while it ends: what its health routes say, and when."""
 
+import asyncio
 import uuid
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -15,14 +15,22 @@ _NOT_READY: Final = 503
 _RETRY_AFTER_SECONDS: Final = 2
 
 
-@dataclass(slots=True)
 class Lifecycle:
     """Where the process stands between its start and its end."""
 
-    waiting_for: str = ""
-    """What a start waits for; empty while it goes on."""
-    stopping: bool = False
-    """Whether the service is about to end: it still answers, but wants no further requests."""
+    def __init__(self) -> None:
+        self.stopping = False
+        """Whether the service is about to end: it still answers, but wants no more requests."""
+        self.waiting_for = ""
+        """The store that the start waits for; empty while it goes on."""
+        self.waits = asyncio.Event()
+        """Whether the start had to wait for a store."""
+
+    def note_waiting(self, what: str) -> None:
+        """Note what the start waits for; empty: nothing any more."""
+        self.waiting_for = what
+        if what:
+            self.waits.set()
 
 
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
