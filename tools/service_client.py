@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import httpx
 from aurum_client import AsyncAurumClient, AurumClient, RetryPolicy, TimeLimits
 
+from tools.aiohttp_transport import AiohttpTransport
 from tools.errors import BatchError
 
 
@@ -28,8 +29,7 @@ def open_async_client(
 ) -> AsyncAurumClient:
     """Make a client for asyncio with so many connections; raises BatchError as `open_client`."""
     _check(url)
-    pool = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport = httpx.AsyncHTTPTransport(verify=_context(url), limits=pool)
+    transport = AiohttpTransport(connections=connections, context=_context(url))
     return AsyncAurumClient(url, headers=headers, limits=limits, retry=retry, transport=transport)
 
 
