@@ -16,6 +16,7 @@ from PIL import Image
 
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, ConfigurationError
 from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
@@ -95,9 +96,10 @@ async def _open(
     Only while a store is waited for, health routes are answered meanwhile: a balancer shall get no
     connection to a gateway that is about to start, and go on to the next one.
     """
-    opening = asyncio.create_task(runner.setup())
-    stopped = asyncio.create_task(signals.stop.wait())
-    waits = asyncio.create_task(lifecycle.waits.wait())
+    tasks = BackgroundTasks()
+    opening = tasks.detach("open", runner.setup())
+    stopped = tasks.detach("wait-for-signal", signals.stop.wait())
+    waits = tasks.detach("wait-for-stores", lifecycle.waits.wait())
     starting: web.AppRunner | None = None
     try:
         await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
@@ -110,9 +112,7 @@ async def _open(
             opening.result()
         return opening.done()
     finally:
-        for task in (opening, stopped, waits):
-            task.cancel()
-        await asyncio.wait({opening, stopped, waits})
+        await tasks.close()
         if starting is not None:
             await starting.cleanup()
 

@@ -58,10 +58,9 @@ def test_onnx_stages_serve_the_newest_version_and_batch_requests(name):
 @pytest.mark.parametrize("name", [stage.name for stage in contract.ONNX_STAGES])
 def test_networks_take_the_requests_of_callers_before_those_of_jobs(name):
     batching = read_config(name).dynamic_batching
-    assert batching.priority_levels == contract.PRIORITY_LEVELS
     # 1 is the highest, which requests without a priority have
     assert batching.default_priority_level == 1
-    assert 1 < contract.JOB_PRIORITY <= batching.priority_levels
+    assert batching.priority_levels == contract.JOB_PRIORITY == 2
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ async def start(tmp_path, **variables: object) -> asyncio.subprocess.Process:
 
 @asynccontextmanager
 async def started(tmp_path, port: int, address: str):
-    process = await start(tmp_path, AURUM_PORT=port, AURUM_TRITON_GRPC_URL=address)
+    # the portrait would call Triton, too
+    off = {"AURUM_PORTRAIT_INTERVAL_SECONDS": 0}
+    process = await start(tmp_path, AURUM_PORT=port, AURUM_TRITON_GRPC_URL=address, **off)
     try:
         async with asyncio.timeout(60), ClientSession(f"http://127.0.0.1:{port}") as client:
             while b"listening" not in (line := await process.stderr.readline()):

@@ -102,6 +102,20 @@ def test_faster_answers_admit_more_requests():
             held.enter_context(admission.take())
 
 
+def test_the_first_answer_alone_does_not_say_how_fast_an_engine_is():
+    clock = Clock()
+    admission = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
+    serve(admission, clock, times=1, seconds=5.0)
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(admission.take())
+        assert admission.expected_wait_seconds == 0
+    serve(admission, clock, times=15, seconds=0.05)
+    # the mean of all of them, not the first one worn off by and by
+    with admission.take():
+        assert admission.expected_wait_seconds < 0.5
+
+
 async def test_workers_run_beside_the_event_loop():
     workers = CpuPool(1)
     name = await workers.run(lambda: threading.current_thread().name, deadline=Deadline.after(5))
