@@ -5,7 +5,6 @@ For a request with an image, httpx's own transport takes about 2 ms of processor
 """
 
 import ssl
-from types import TracebackType
 
 import aiohttp
 import httpx
@@ -52,15 +51,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status, headers=response.headers.items(), content=content, request=request
         )
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        """Close all connections."""
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
