@@ -49,7 +49,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error), request=request) from error
         return httpx.Response(
-            response.status, headers=response.headers.items(), content=content, request=request
+            response.status,
+            headers=list(response.headers.items()),
+            content=content,
+            request=request,
         )
 
     async def aclose(self) -> None:
