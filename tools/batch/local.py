@@ -18,8 +18,8 @@ from gateway.inference.local import LocalEnsemble
 from gateway.pipeline import Result, Timings, select
 from gateway.settings import Settings
 from gateway.types import Need
-from tools.batch.asking import Reply
 from tools.batch.options import FaceSelection
+from tools.batch.service import Reply
 from tools.errors import BatchError
 from triton_python_backend.contract import Look
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode
 
-from tools.batch.asking import Reply, Request, Service
 from tools.batch.options import FaceSelection
+from tools.batch.service import Reply, Request, Service
 from tools.batch.subjects import SubjectError, SubjectSource
 from tools.batch.types import Line, Outcome, Photo
 from tools.errors import BatchError

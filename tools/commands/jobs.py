@@ -14,7 +14,7 @@ from tools.batch import options as given
 from tools.errors import BatchError
 from tools.jobs import display
 from tools.jobs.connection import Target, connected, note
-from tools.jobs.watching import TIME_PASSED, status_of, watch
+from tools.jobs.watching import TIME_PASSED, status_of, upload_bar, watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -139,23 +139,25 @@ def submit(
 ) -> None:
     """Upload photos as a job and print its id; --watch waits for its end."""
     with connected(Target(url, api_key_file)) as client:
-        job = client.jobs.submit(
-            list(_sources(paths)),
-            operation=operation.value,
-            include=include or (),
-            max_faces=max_faces,
-            min_confidence=min_confidence,
-            rotation=rotation,
-            detail=detail,
-            collection=collection,
-            subject=subject,
-            subject_from=subject_from,
-            faces=faces,
-            quality=quality,
-            metadata=_parse_metadata(metadata),
-            webhook=webhook,
-            idempotency_key=key,
-        )
+        with upload_bar() as progress:
+            job = client.jobs.submit(
+                list(_sources(paths)),
+                operation=operation.value,
+                include=include or (),
+                max_faces=max_faces,
+                min_confidence=min_confidence,
+                rotation=rotation,
+                detail=detail,
+                collection=collection,
+                subject=subject,
+                subject_from=subject_from,
+                faces=faces,
+                quality=quality,
+                metadata=_parse_metadata(metadata),
+                webhook=webhook,
+                idempotency_key=key,
+                progress=progress,
+            )
         if follow:
             note(f"job {job.job_id}: {job.total:,} images")
             _watch(client, job, as_json=as_json, timeout=None)

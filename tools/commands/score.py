@@ -10,9 +10,9 @@ import typer
 from gateway.settings import Settings
 from tools.api_key import key_headers
 from tools.batch import options as given
-from tools.batch.asking import Request, Service
 from tools.batch.command import carry_out, url_of
 from tools.batch.orders import Order, ScoreOrder, score_path
+from tools.batch.service import Request, Service
 from tools.errors import BatchError
 from triton_python_backend import contract
 

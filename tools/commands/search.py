@@ -10,9 +10,9 @@ import typer
 from gateway.settings import Settings
 from tools.api_key import key_headers
 from tools.batch import options as given
-from tools.batch.asking import Service
 from tools.batch.command import carry_out, url_of
 from tools.batch.orders import Order, SearchOrder, need_collection
+from tools.batch.service import Service
 from triton_python_backend import contract
 
 app = typer.Typer(add_completion=False)

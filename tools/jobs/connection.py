@@ -27,6 +27,7 @@ from tools.api_key import key_headers
 from tools.batch.types import printable
 from tools.errors import BatchError, ServiceError
 from tools.listeners import gateway_listener
+from tools.service_client import open_client
 from tools.serving.home import resolve
 
 INTERRUPTED = 130
@@ -58,7 +59,7 @@ def connected(target: Target) -> Iterator[AurumClient]:
     try:
         settings = resolve(load_settings())
         url = target.url or f"http://{gateway_listener(settings).address}"
-        with AurumClient(url, headers=key_headers(settings, target.api_key_file)) as client:
+        with open_client(url, headers=key_headers(settings, target.api_key_file)) as client:
             yield client
     except BrokenPipeError:
         # the reader of a pipe, such as `head`, has ended; Python would complain at its exit

@@ -1,10 +1,19 @@
 """Follows a job with a progress bar, from its start or from where it is, to its end."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aurum_client import AurumClient, Job, JobEvent
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from tools.batch.types import printable
 from tools.jobs.display import counts, duration
@@ -31,6 +40,17 @@ def watch(client: AurumClient, job: Job, *, timeout: float | None = None) -> Job
         for event in client.jobs.events(job.job_id, timeout=timeout):
             bar.show(event)
     return client.jobs.get(job.job_id)
+
+
+@contextmanager
+def upload_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Show the progress of an upload on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    shown = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with shown:
+        task = shown.add_task("", total=None)
+        yield lambda sent, total: shown.update(task, completed=sent, total=total)
 
 
 class _Bar:

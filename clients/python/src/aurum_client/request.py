@@ -63,7 +63,7 @@ class Request(Generic[T_co]):
             headers.update(self.upload.headers)
         if self.idempotency_key is not None:
             headers["Idempotency-Key"] = self.idempotency_key
-        return http.build_request(
+        built = http.build_request(
             self.method,
             self.path,
             params=self.query,
@@ -71,6 +71,10 @@ class Request(Generic[T_co]):
             timeout=timeout,
             **({"content": content} if content is not None else self.body),
         )
+        if content is None:
+            # a form in one piece: each piece would be sent, and wake the service up, by itself
+            built.read()
+        return built
 
 
 def bearer(api_key: str) -> Mapping[str, str]:

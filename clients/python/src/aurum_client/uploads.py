@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional, Union
+from typing import BinaryIO, Callable, Optional, Union
 from urllib.parse import quote
 
 from aurum_client.images import ImageSource
@@ -20,6 +20,10 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp"})
 _ARCHIVES = ((b"PK\x03\x04", "application/zip"), (b"\x1f\x8b", "application/gzip"))
 _PLAIN_NAME = re.compile(r"[\w /.()+=,-]+", re.ASCII)
 _TAR_MAGIC = (257, b"ustar")
+
+Progress = Callable[[int, Optional[int]], None]
+"""Called with the bytes sent so far and the total, None if that is unknown; begins anew with a
+further attempt."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,6 @@ class _Part:
             kind = type(source).__name__
             raise TypeError(f"an image is a path, bytes or a binary file, not {kind}")
         self.name = name or "image"
-        self._head = b""
 
     def _measure(self, file: BinaryIO) -> None:
         try:
@@ -137,6 +140,7 @@ class Upload:
     media_type: str
     boundary: Optional[str]
     """Of a form; None for an archive that is the whole body."""
+    progress: Optional[Progress] = None
 
     @property
     def single_use(self) -> bool:
@@ -161,7 +165,18 @@ class Upload:
         return found
 
     def chunks(self) -> Iterator[bytes]:
-        """Read the body; raises OSError."""
+        """Read the body and report the progress; raises OSError."""
+        length = self.headers.get("Content-Length")
+        total = None if length is None else int(length)
+        sent = 0
+        for chunk in self._body():
+            yield chunk
+            # whoever takes the next piece has sent this one
+            sent += len(chunk)
+            if self.progress is not None:
+                self.progress(sent, total)
+
+    def _body(self) -> Iterator[bytes]:
         if self.boundary is None:
             yield from self.parts[0].chunks()
             return
@@ -186,7 +201,9 @@ class Upload:
         return f"--{self.boundary}--\r\n".encode()
 
 
-def make_upload(images: Union[UploadSource, Iterable[UploadSource]]) -> Upload:
+def make_upload(
+    images: Union[UploadSource, Iterable[UploadSource]], progress: Optional[Progress] = None
+) -> Upload:
     """Prepare an upload: a single archive is sent as it is, everything else as a form.
 
     Raises:
@@ -207,9 +224,9 @@ def make_upload(images: Union[UploadSource, Iterable[UploadSource]]) -> Upload:
     if len(parts) == 1:
         media_type = _archive_type(parts[0].head())
         if media_type is not None:
-            return Upload(parts, media_type, None)
+            return Upload(parts, media_type, None, progress)
     boundary = uuid.uuid4().hex
-    return Upload(parts, f"multipart/form-data; boundary={boundary}", boundary)
+    return Upload(parts, f"multipart/form-data; boundary={boundary}", boundary, progress)
 
 
 def _is_one(images: object) -> bool:

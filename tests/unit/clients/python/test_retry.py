@@ -19,6 +19,7 @@ from aurum_client import (
     UnavailableError,
     UnexpectedAnswerError,
 )
+from aurum_client.retry import Outage
 
 from tests.support.client_script import Script, refusal, run_async, run_sync
 
@@ -172,3 +173,22 @@ def test_policies_are_checked():
         RetryPolicy(attempts=0)
     with pytest.raises(ValueError, match="positive"):
         TimeLimits(read=0)
+
+
+def test_each_outage_has_its_own_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("aurum_client.retry.time.monotonic", lambda: now[0])
+    outage = Outage(RetryPolicy(first_pause=1.0), seconds=10)
+    away = ServiceUnreachableError("refused", sent=False)
+    pauses = []
+    for now[0] in (0.0, 4.0, 9.0):
+        pauses.append(outage.pause(away))
+    assert 0.5 <= pauses[0] <= 1 <= pauses[1] <= 2 <= pauses[2] <= 4
+    outage.end()
+    now[0] = 12.0
+    assert outage.pause(away) <= 1
+    now[0] = 22.0
+    with pytest.raises(ServiceUnreachableError):
+        outage.pause(away)
+    with pytest.raises(ConflictError):
+        Outage(SOON, seconds=10).pause(ConflictError(Problem("conflict", 409, "", "", "")))

@@ -75,6 +75,14 @@ def test_a_large_file_is_not_read_into_memory(tmp_path):
     tracemalloc.stop()
 
 
+def test_the_progress_ends_at_the_total():
+    seen: list[tuple[int, int | None]] = []
+    upload = make_upload([b"one", b"two"], lambda sent, total: seen.append((sent, total)))
+    length = len(b"".join(upload.chunks()))
+    assert seen[-1] == (length, length)
+    assert [sent for sent, _ in seen] == sorted({sent for sent, _ in seen})
+
+
 def test_a_pipe_is_sent_once_and_without_length():
     reader, writer = os.pipe()
     os.write(writer, b"image")

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from tests.support.fake_inference import photo
-from tools.batch.asking import Reply
 from tools.batch.journal import Journal
 from tools.batch.orders import ScoreOrder
 from tools.batch.output import NdjsonSink
 from tools.batch.progress import ProgressBar
 from tools.batch.run import Batch, Targets
+from tools.batch.service import Reply
 from tools.batch.types import Outcome, Photo, Refused, Skipped
 from tools.errors import BatchError, ServiceError
 

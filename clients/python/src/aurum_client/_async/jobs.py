@@ -16,7 +16,7 @@ from aurum_client.results.base import read
 from aurum_client.results.jobs import Job, JobEvent, JobItem, JobItemPage, JobPage
 from aurum_client.retry import Outage
 from aurum_client.sse import EventParser, ServerEvent
-from aurum_client.uploads import UploadSource, make_upload
+from aurum_client.uploads import Progress, UploadSource, make_upload
 from aurum_client.waiting import async_call, async_sleep
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class AsyncJobs:
         wait: Optional[float] = None,
         idempotency_key: Optional[str] = None,
         upload_seconds: Optional[float] = None,
+        progress: Optional[Progress] = None,
     ) -> Job:
         """Upload images and create a job.
 
@@ -84,6 +85,8 @@ class AsyncJobs:
             idempotency_key: makes a repeated upload return the first job, for a day; generated
                 for each call, so that its retries create one job.
             upload_seconds: limit of the whole call, instead of `TimeLimits.total`; default: none.
+            progress: called with the bytes sent so far and their total (None if unknown), perhaps
+                in another thread.
 
         Raises:
             OSError: a file cannot be read.
@@ -91,7 +94,7 @@ class AsyncJobs:
 
         """
         deadline = Deadline.after(upload_seconds or NO_LIMIT_SECONDS)
-        upload = await async_call(partial(make_upload, images), deadline)
+        upload = await async_call(partial(make_upload, images, progress), deadline)
         options = {
             "operation": operation,
             "include": ",".join(include) or None,

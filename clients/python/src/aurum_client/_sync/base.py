@@ -112,6 +112,10 @@ class Base:
         """Whether the service was unhealthy at the last call, so that the fallback answers."""
         return self._fallback is not None and not self._gate.is_healthy
 
+    def send(self, request: Request[T]) -> T:
+        """Send a request for which there is no method; raises AurumError."""
+        return self._send(request)
+
     def _send(self, request: Request[T], deadline: Optional[Deadline] = None) -> T:
         """Send a request as often as the policy allows; raises AurumError."""
         deadline = deadline or Deadline.after(self._limits.total)

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tools.batch import asking
-from tools.batch.asking import Request, Service
+from tools.batch import service as service_module
+from tools.batch.service import Request, Service
 from tools.errors import BatchError, ServiceError
 
 
@@ -22,10 +22,14 @@ class Script:
         self.answers: list[web.Response | None] = []
         self.times: list[float] = []
         self.bodies: list[bytes] = []
+        self.queries: list[dict[str, str]] = []
+        self.paths: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.times.append(time.monotonic())
         self.bodies.append(await request.read())
+        self.queries.append(dict(request.query))
+        self.paths.append(request.raw_path)
         given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if given is None:
             assert request.transport is not None
@@ -55,12 +59,19 @@ async def url(script: Script) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/api/health/live", live)
+
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
     app.router.add_post("/ask", script.answer)
+    app.router.add_post("/ask/{rest}", script.answer)
+    app.router.add_post("/slow", slow)
     async with TestServer(app) as server:
         yield str(server.make_url(""))
 
 
-async def ask(url: str, *, patience_seconds: float = 20.0) -> asking.Reply:
+async def ask(url: str, *, patience_seconds: float = 20.0) -> service_module.Reply:
     async with Service(url, parallel=2, patience_seconds=patience_seconds) as service:
         return await service.ask(Request("/ask", {"subject": "ada"}, image=b"\x89PNG"))
 
@@ -73,6 +84,13 @@ async def test_it_waits_as_long_as_it_is_asked_to(url, script, status):
     # the whole form is sent again
     assert b"\x89PNG" in script.bodies[1]
     assert b"ada" in script.bodies[1]
+
+
+async def test_the_query_of_a_path_is_sent(url, script):
+    script.answers = [reply(200)]
+    async with Service(url, parallel=1) as service:
+        await service.ask(Request("/ask?max_faces=3&detail=", image=b"x"))
+    assert script.queries == [{"max_faces": "3", "detail": ""}]
 
 
 async def test_a_date_to_come_back_at(url, script):
@@ -106,6 +124,22 @@ async def test_an_error_of_one_request_is_tried_a_few_times(url, script, status)
     found = await ask(url)
     assert (found.status, found.code) == (status, f"code{status}")
     assert len(script.times) == 3
+
+
+async def test_an_answer_that_takes_too_long_is_tried_a_few_times(url, monkeypatch):
+    monkeypatch.setattr(service_module, "_ANSWER_SECONDS", 0.2)
+    async with Service(url, parallel=1) as service:
+        found = await service.ask(Request("/slow", image=b"x"))
+    assert (found.status, found.code) == (504, "timeout")
+    assert "no answer within 0.2 s" in found.body["detail"]
+
+
+async def test_escaped_dots_and_slashes_stay_within_their_segment(url, script):
+    script.answers = [reply(200)]
+    async with Service(url, parallel=1) as service:
+        for path in ("/ask/%2E%2E", "/ask/a%2Fb%20c"):
+            assert (await service.ask(Request(path))).is_good
+    assert script.paths == ["/ask/%2E%2E", "/ask/a%2Fb%20c"]
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 507])
