@@ -73,6 +73,9 @@ class Lane:
         self._insistence = insistence
         self._waiting: deque[LeasedItem] = deque()
         self._running: dict[_Lease, tuple[LeasedItem, asyncio.Task[None]]] = {}
+        self._written: set[_Lease] = set()
+        """Of what is running: images whose end is recorded, which need no lease any more."""
+        self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -126,12 +129,13 @@ class Lane:
         )
 
     def _start(self, item: LeasedItem) -> None:
-        task = asyncio.create_task(self._finish(item), name=f"aurum-item-{item.index}")
+        task = self._tasks.detach(f"item-{item.index}", self._finish(item))
         self._running[_lease(item)] = item, task
         task.add_done_callback(lambda _: self._ended(item))
 
     def _ended(self, item: LeasedItem) -> None:
         _, task = self._running.pop(_lease(item))
+        self._written.discard(_lease(item))
         self._changed.set()
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -152,6 +156,7 @@ class Lane:
             self._counters.retried += held
         else:
             held = await self._insistence.on(lambda: self._queue.finish(item, ending))
+            self._written.add(_lease(item))
             await self._note(item, ending, held=held)
         self._counters.dropped += not held
 
@@ -176,12 +181,14 @@ class Lane:
                 await self._insistence.on(self._renew)
 
     async def _renew(self) -> None:
-        running = dict(self._running)
+        running = {
+            lease: each for lease, each in self._running.items() if lease not in self._written
+        }
         held = [*self._waiting, *(item for item, _ in running.values())]
         kept = await self._queue.renew(self._name, held, self._options.lease_seconds)
         self._drop(item for item in held if item.key not in kept)
-        for item, task in running.values():
-            if item.key not in kept:
+        for lease, (item, task) in running.items():
+            if item.key not in kept and lease not in self._written:
                 task.cancel()
         await self._release_paused()
 
@@ -200,8 +207,8 @@ class Lane:
 
     async def _until_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return what `work` returns; None if it did not end in time after `stop`."""
-        task = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        task = self._tasks.detach("claim", work)
+        stopping = self._tasks.detach("stop", self._stopping.wait())
         try:
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -225,7 +232,7 @@ class Lane:
         running, untouched = list(self._running.values()), list(self._waiting)
         self._waiting.clear()
         tasks = [task for _, task in running]
-        releasing = asyncio.create_task(self._queue.release(untouched))
+        releasing = self._tasks.detach("release", self._queue.release(untouched))
         if tasks:
             await asyncio.wait(tasks, timeout=_FINISH_SECONDS)
         cut_off = [item for item, task in running if not task.done()]

@@ -128,7 +128,7 @@ async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event
             probe_collections=probe_collections,
         )
         working = around.background.detach("worker", worker.run())
-        stopping = asyncio.create_task(stop.wait())
+        stopping = around.background.detach("stop", stop.wait())
         log.info("working", extra={"worker": worker.state.name, "operations": sorted(operations)})
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -157,13 +157,8 @@ async def _surroundings(settings: Settings, records: RecordStore) -> AsyncIterat
 
 async def until(stop: asyncio.Event, wanted: Coroutine[object, object, T]) -> T | None:
     """Return what `wanted` returns, or None if `stop` is set first."""
-    task = asyncio.ensure_future(wanted)
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
+    async with BackgroundTasks() as tasks:
+        task = tasks.detach("wanted", wanted)
+        stopping = tasks.detach("stop", stop.wait())
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
-    finally:
-        stopping.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})

@@ -113,6 +113,7 @@ class Insistence:
         self._pauses = pauses
         self._silent_seconds = silent_seconds
         self._outage = Outage("the database")
+        self._tasks = BackgroundTasks()
 
     @property
     def is_away(self) -> bool:
@@ -134,7 +135,7 @@ class Insistence:
 
     async def _noticed(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for the answer, and say so if it takes long."""
-        task = asyncio.ensure_future(call())
+        task = self._tasks.detach("call", _result_of(call))
         try:
             await asyncio.wait({task}, timeout=self._silent_seconds)
             if not task.done():
@@ -145,3 +146,7 @@ class Insistence:
                 # a call that is given up ends before the connections are closed
                 task.cancel()
                 await asyncio.wait({task}, timeout=_CANCELLED_SECONDS)
+
+
+async def _result_of(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()

@@ -14,7 +14,7 @@ from gateway.errors import StorageUnavailableError
 from gateway.records import clock
 from gateway.records.database import _with_driver, sqlite_url
 from gateway.records.store import RecordStore
-from tests.contract.test_records_subjects import upgrade
+from tests.contract.test_records_migrations import upgrade
 from tests.support.jobs import badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
