@@ -14,11 +14,10 @@ import aiohttp
 import pytest
 
 from gateway.errors import InferenceUnavailableError
-from gateway.settings import CHECKOUT
 from gateway.types import Quality
 from tests.support import fake_inference
 from tests.support.collection_client import Embedder, call
-from tests.support.command_line import Finished, run_in_process
+from tests.support.command_line import PYTHONPATH, Finished, run_in_process
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import serving
 
@@ -58,7 +57,7 @@ class Place:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "tools", *arguments),
-            env={**self.environment, "PYTHONPATH": str(CHECKOUT)},
+            env={**self.environment, "PYTHONPATH": PYTHONPATH},
             cwd=self.folder,
             stderr=asyncio.subprocess.PIPE,
         )

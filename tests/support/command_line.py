@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
 
+PYTHONPATH = f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'clients/python/src'}"
+"""Of a process that runs the code of this checkout, whichever one is installed."""
 _TIMEOUT_SECONDS = 120
 _one_at_a_time = Lock()
 """Environment, folder and standard streams are those of the whole process."""
@@ -71,7 +73,7 @@ def run_as_process(
     """Run `aurum` as a user does: for tests of the process itself."""
     done = subprocess.run(
         [sys.executable, "-m", "tools", *arguments],
-        env={**environment, "PYTHONPATH": str(CHECKOUT)},
+        env={**environment, "PYTHONPATH": PYTHONPATH},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ import psutil
 from gateway.registry.calibration import CALIBRATION_FILE
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.settings import CHECKOUT, Settings
-from tests.support.command_line import Finished, run_as_process, run_in_process
+from tests.support.command_line import PYTHONPATH, Finished, run_as_process, run_in_process
 from tests.support.weights import models_folder, write_linear_head
 from tools.importing.importer import Order, import_weights
 from tools.importing.mirror import STARTER_HEAD, import_missing
@@ -111,7 +111,7 @@ def variables(settings: Settings) -> dict[str, str]:
         f"AURUM_{name.upper()}": str(value)
         for name, value in settings.model_dump(exclude_defaults=True).items()
     }
-    return {**clean, **given, "PYTHONPATH": str(CHECKOUT)}
+    return {**clean, **given, "PYTHONPATH": PYTHONPATH}
 
 
 def aurum(settings: Settings, *arguments: str) -> Finished:
