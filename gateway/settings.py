@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.checkout import CHECKOUT as CHECKOUT
 from gateway.checkout import PREFIX as PREFIX
+from gateway.checkout import SECRETS
 from gateway.errors import ConfigurationError
 from triton_python_backend.contract import MAX_FACES, MOST_FACES
 
@@ -297,6 +298,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        if variable in SECRETS:
+            # not chained: its text quotes the value
+            raise ConfigurationError(f"{variable}: {first['msg']}") from None
         message = f"{variable}: {first['msg']} (got {first['input']!r})"
         raise ConfigurationError(message) from error
 

@@ -47,6 +47,13 @@ def test_the_error_names_an_impossible_value(monkeypatch, name, value):
         load_settings()
 
 
+def test_the_error_does_not_quote_a_secret(monkeypatch):
+    monkeypatch.setenv("AURUM_WEBHOOK_SECRET", "too-short")
+    with pytest.raises(ConfigurationError, match="AURUM_WEBHOOK_SECRET: ") as raised:
+        load_settings()
+    assert "too-short" not in f"{raised.value} {raised.value.__cause__}"
+
+
 def test_settings_are_immutable():
     with pytest.raises(ValidationError):
         Settings().port = 1
