@@ -101,7 +101,7 @@ async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event
         counted = CountedInference(engine)
         cache = await stack.enter_async_context(
             open_cache(
-                settings.model_copy(update={"cache_memory_megabytes": _CACHE_MEGABYTES}),
+                cache_settings(settings),
                 counted,
                 around.metrics,
                 around.background,
@@ -134,6 +134,18 @@ async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event
         stopping.cancel()
         worker.lane.stop()
         await working
+
+
+def cache_settings(settings: Settings) -> Settings:
+    """Return the settings of a worker's own cache: small, and soon forgotten.
+
+    A deletion reaches what the gateway and Redis keep, not the memory of this process.
+    """
+    changes: dict[str, object] = {"cache_memory_megabytes": _CACHE_MEGABYTES}
+    if settings.redis_url is None:
+        seconds = min(settings.cache_memory_ttl_seconds, settings.cache_ttl_seconds)
+        changes["cache_ttl_seconds"] = seconds
+    return settings.model_copy(update=changes)
 
 
 @asynccontextmanager
