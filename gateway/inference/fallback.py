@@ -239,25 +239,26 @@ class FallbackInference:
     async def _start(self) -> _Child:
         wanted = dict(self._wanted)
         started = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway.inference.process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            cwd=CHECKOUT,
-            env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway.inference.process",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                cwd=CHECKOUT,
+                env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        except OSError as error:
+            # no memory, or no further process is allowed
+            raise self._refuse(error) from error
         try:
             async with asyncio.timeout(_START_SECONDS):
                 weights = await self._greet(process, wanted)
         except (AurumError, OSError, TimeoutError) as error:
             _kill(process)
             await process.wait()
-            self._refusal = f"the fallback engine does not start: {error}"
-            self._refused_until = time.monotonic() + _FAILED_SECONDS
-            log.warning(self._refusal)
-            raise _unavailable(self._refusal) from error
+            raise self._refuse(error) from error
         except BaseException:
             _kill(process)
             raise
@@ -269,6 +270,13 @@ class FallbackInference:
         self._tasks.start("fallback-reader", self._read(child))
         self._tasks.start("fallback-idle", self._end_when_idle(child))
         return child
+
+    def _refuse(self, error: Exception) -> InferenceUnavailableError:
+        """Start no process for a moment; returns what to raise."""
+        self._refusal = f"the fallback engine does not start: {error}"
+        self._refused_until = time.monotonic() + _FAILED_SECONDS
+        log.warning(self._refusal)
+        return _unavailable(self._refusal)
 
     async def _greet(self, process: "Process", wanted: ActiveVersions) -> ActiveVersions:
         versions = {stage: each.version for stage, each in wanted.items() if each.version}

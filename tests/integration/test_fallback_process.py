@@ -124,6 +124,20 @@ async def test_without_networks_it_says_so_and_is_not_started_for_each_image(tmp
     await engine.close()
 
 
+async def test_a_machine_without_room_for_a_process_makes_it_unavailable(engine, monkeypatch):
+    asked = []
+
+    async def full(*_, **__):
+        asked.append(1)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", full)
+    for _ in range(2):
+        with pytest.raises(InferenceUnavailableError, match="does not start"):
+            await ask(engine)
+    assert len(asked) == 1
+
+
 async def test_it_ends_with_the_gateway_that_started_it(engine):
     await ask(engine)
     process = psutil.Process(engine.pid)
