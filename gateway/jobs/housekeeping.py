@@ -5,6 +5,7 @@ harmless.
 """
 
 import logging
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -15,6 +16,7 @@ from gateway.records import clock
 FORGET_SECONDS: Final = 7 * 86_400.0
 """How long the record of an expired job is kept, so that its owner learns what became of it."""
 _LOOKED_UP_AT_ONCE: Final = 500
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 log = logging.getLogger(__name__)
 
 
@@ -47,10 +49,11 @@ class Housekeeping:
         """Delete the objects of jobs that do not need them.
 
         Those of uploads that broke off, cancelled jobs whose images were not deleted at once, and
-        jobs that were removed from a database that was restored. Only what was unneeded the last
+        jobs that were removed from a database that was restored. Whatever has another name belongs
+        to somebody else, who shares the bucket or the disk. Only what was unneeded the last
         time, too: an upload may store its first image before its record can be read.
         """
-        stored = sorted(await self._jobs.objects.jobs())
+        stored = sorted(filter(_JOB_ID.fullmatch, await self._jobs.objects.jobs()))
         unneeded: set[str] = set()
         for start in range(0, len(stored), _LOOKED_UP_AT_ONCE):
             asked = stored[start : start + _LOOKED_UP_AT_ONCE]

@@ -93,6 +93,17 @@ async def test_abandoned_uploads_and_images_without_a_job_are_swept(
     assert await world.records.jobs.get(DEFAULT_TENANT, abandoned.id) is None
 
 
+async def test_what_others_keep_in_the_same_bucket_stays(jobs, objects):
+    # sorted before the orphan, so that a name that is refused would keep the orphan, too
+    theirs, orphan = "00-2025", "01932c07-209c-7c52-a9f1-4c1e7bd0a5cd"
+    for folder in (theirs, orphan):
+        await objects.put(object_key(folder, 0), b"sealed")
+    keeping = Housekeeping(jobs)
+    for _ in range(2):
+        await keeping.run()
+    assert set(await objects.jobs()) == {theirs}
+
+
 async def test_a_store_that_is_away_is_cleaned_later(world, jobs, objects, set_clock, monkeypatch):
     job_id = await world.submit(1, retention_seconds=60.0)
     await objects.put(object_key(job_id, 0), b"sealed")
