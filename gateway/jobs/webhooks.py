@@ -14,7 +14,7 @@ from yarl import URL
 
 from gateway.errors import AurumError
 from gateway.jobs.service import Jobs
-from gateway.jobs.views import JobView
+from gateway.jobs.views import JobView, make_view
 from gateway.jobs.webhook_policy import (
     DELIVERY_HEADER,
     SIGNATURE_HEADER,
@@ -118,7 +118,8 @@ class Webhooks:
         url = job.webhook_url or ""
         if not self._policy.allows(url):
             return "given_up", {"reason": "the host is not allowed any more"}
-        body = self._write(JobView(job))
+        # an ended job needs no workers to be described
+        body = self._write(make_view(job, {}, workers=(), delayed=None, now=clock.now()))
         timestamp = str(int(clock.now()))
         headers = {
             "Content-Type": "application/json",

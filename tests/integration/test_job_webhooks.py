@@ -72,6 +72,7 @@ async def test_a_webhook_arrives_in_spite_of_failures_and_restarts(tmp_path, mig
     job = receiver.jobs[-1]
     assert (job["job_id"], job["state"], job["done"], job["failed"]) == (job_id, "done", 1, 1)
     assert job["webhook"]["state"] == "due"
+    assert job["detail"] == "1 image of 2 failed; POST …/retry repeats them"
     assert "request_id" not in job
     for hidden in (SECRET, "token=inside", "Aurum-Signature"):
         assert hidden not in caplog.text

@@ -72,10 +72,10 @@ JOB_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
     | {"job_id": _JOB_ID, "results": _RESULTS, "next_cursor": None},
     ("DELETE", "/api/ml/jobs/{job_id}", 200): _QUEUED
     | _ANSWER
-    | {"state": "cancelled", "detail": "1500 images were not worked on"},
+    | {"state": "cancelled", "detail": "cancelled with 1500 images left"},
     ("POST", "/api/ml/jobs/{job_id}/retry", 202): _QUEUED | _ANSWER | {"failed": 0},
     ("POST", "/api/ml/jobs/{job_id}/pause", 200): _QUEUED
     | _ANSWER
-    | {"state": "paused", "detail": "the job is paused"},
+    | {"state": "paused", "detail": "the job is paused; POST …/resume continues it"},
     ("POST", "/api/ml/jobs/{job_id}/resume", 200): _QUEUED | _ANSWER,
 }
