@@ -4,11 +4,11 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final, TypeVar
 
 import orjson
 
@@ -23,6 +23,7 @@ from gateway.records.job_types import JobRecord, NewItem
 from gateway.records.jobs import JobRecords
 from gateway.settings import Settings
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _STORING_AT_ONCE: Final = 8
@@ -103,13 +104,27 @@ class Uploads:
                 task = self._background.detach("discard-upload", self._discard(upload))
                 await asyncio.wait({task})
 
+    async def carry_through(self, ending: Coroutine[Any, Any, T]) -> T:
+        """Return what `ending` returns; it goes on to its end if the client hangs up meanwhile.
+
+        Otherwise a job could be submitted, and not be known under the key of its upload.
+        """
+        task = self._background.detach("submit-upload", ending)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
     async def _discard(self, upload: "Upload") -> None:
         await upload.settle()
         try:
-            await self.objects.delete_job(upload.job.id)
-            await self.records.discard(upload.job.id)
+            # the records first: the job may have been submitted without this process learning it,
+            # if the client hung up or the database went away at that moment
+            if await self.records.discard(upload.job.id):
+                await self.objects.delete_job(upload.job.id)
         except AurumError as error:
-            # the job is still being received, so it is swept with its objects as abandoned
+            # housekeeping removes an abandoned job, and objects without a job
             log.warning(
                 "the rest of an upload stays for now",
                 extra={"job_id": upload.job.id, "code": error.code},

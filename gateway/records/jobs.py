@@ -91,15 +91,19 @@ class JobRecords:
             await save_job(connection, job)
         return job
 
-    async def discard(self, job_id: str) -> None:
-        """Remove a job that is being received, with its images; others stay."""
+    async def discard(self, job_id: str) -> bool:
+        """Remove a job that is being received, with its images.
+
+        False if it was submitted: it stays, and needs its objects.
+        """
         async with self._database.write() as connection:
             job = await lock_job(connection, job_id)
             if job is None or job.state != "receiving":
-                return
+                return job is None
             # from now on it is abandoned, even if a crash follows
             await save_job(connection, replace(job, expires_at=0.0))
         await job_expiry.remove_abandoned(self._database, job_id)
+        return True
 
     async def get(self, tenant: str, job_id: str) -> JobRecord | None:
         """Return a job of a tenant, in any state."""

@@ -123,13 +123,13 @@ async def test_receiving_ends_with_the_job_or_without_it(
     for control in (records.jobs.cancel, records.jobs.pause, records.jobs.retry_failed):
         with pytest.raises(NotFoundError):
             await control(job.tenant, job.id)
-    await records.jobs.discard(job.id)
-    await records.jobs.discard(job.id)
+    assert await records.jobs.discard(job.id)
+    assert await records.jobs.discard(job.id)
     assert await rows_of(records, job) == (0, 0, 0)
     with pytest.raises(NotFoundError):
         await records.jobs.submit(job.id)
     kept = await submitted(records, 1)
-    await records.jobs.discard(kept.id)
+    assert not await records.jobs.discard(kept.id)
     assert await rows_of(records, kept) == (1, 1, 0)
     with pytest.raises(ConflictError, match="submitted before"):
         await records.jobs.submit(kept.id)

@@ -4,9 +4,13 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.errors import StorageUnavailableError
+from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.jobs import JobRecords
 from gateway.types import DEFAULT_TENANT
 from tests.support.gateway_server import LIMIT
 from tests.support.raw_http import FORM, exchange, head
@@ -161,6 +165,51 @@ async def test_a_repeated_upload_gets_the_first_answer(gateway: World) -> None:
     mine = await gateway.send(form(*files), query, headers=headers | {"X-Tenant": "b"})
     assert mine["job_id"] != first["job_id"]
     assert len(await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)) == 2
+
+
+async def test_a_client_that_hangs_up_at_the_end_finds_its_job_under_its_key(
+    gateway: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted, gone = asyncio.Event(), asyncio.Event()
+    finish = IdempotencyRecords.finish
+
+    async def late(self: IdempotencyRecords, **given: Any) -> None:
+        submitted.set()
+        await gone.wait()
+        await finish(self, **given)
+
+    headers = {"Idempotency-Key": "k1"}
+    with monkeypatch.context() as slow:
+        slow.setattr(IdempotencyRecords, "finish", late)
+        sending = asyncio.create_task(gateway.send(form(("a.png", ONE)), headers=headers))
+        await submitted.wait()
+        sending.cancel()
+        await asyncio.wait({sending})
+        # long enough for the gateway to notice
+        await asyncio.sleep(0.2)
+        gone.set()
+        await asyncio.sleep(0.2)
+    again = await gateway.send(form(("a.png", ONE)), headers=headers)
+    (job,) = await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)
+    assert again["job_id"] == job.id
+    assert await gateway.stored(again) == [ONE]
+
+
+async def test_a_job_that_was_submitted_unnoticed_keeps_its_images(
+    gateway: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = JobRecords.submit
+
+    async def lost(self: JobRecords, *given: Any, **more: Any) -> None:
+        await submit(self, *given, **more)
+        raise StorageUnavailableError("the connection broke off after the commit")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JobRecords, "submit", lost)
+        await gateway.send(form(("a.png", ONE)), status=503)
+    (job,) = await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)
+    assert job.state == "queued"
+    assert await gateway.stored({"job_id": job.id}) == [ONE]
 
 
 async def test_an_upload_waits_for_its_job(gateway: World) -> None:

@@ -38,10 +38,11 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
             await quotas.charge_images(call.caller.tenant, upload.total)
             return await _answer(call, await upload.submit())
 
-        if key is not None:
-            outcome = await answer_under_key(call, key, digest, _IDEMPOTENCY, submit)
+        if key is None:
+            ending = submit()
         else:
-            outcome = await submit()
+            ending = answer_under_key(call, key, digest, _IDEMPOTENCY, submit)
+        outcome = await uploads.carry_through(ending)
     if not upload.is_submitted:
         return _located(outcome)
     if call.options.wait:
