@@ -60,14 +60,18 @@ class Jobs:
         self._background = background
 
     async def find(self, caller: Caller, job_id: str) -> JobRecord:
-        """Return a job of the caller's tenant; raises NotFoundError."""
+        """Return a job that the caller sees.
+
+        Raises NotFoundError without it, also for one of another tenant, or one that enrols into a
+        collection that does not exist for the caller.
+        """
         # no other text can be an id, and PostgreSQL cannot compare every text
         job = (
             await self.records.jobs.get(caller.tenant, job_id)
             if _JOB_ID.fullmatch(job_id)
             else None
         )
-        if job is None:
+        if job is None or not (job.collection is None or caller.sees(job.collection)):
             raise NotFoundError(f"there is no job {job_id[:100]}")
         return job
 
@@ -79,9 +83,13 @@ class Jobs:
         after: tuple[float, str] | None,
         limit: int,
     ) -> tuple[JobRecord, ...]:
-        """Return jobs of the caller's tenant, newest first."""
+        """Return jobs that the caller sees, newest first."""
         return await self.records.jobs.page(
-            caller.tenant, states=states or None, after=after, limit=limit
+            caller.tenant,
+            states=states or None,
+            collections=caller.collections,
+            after=after,
+            limit=limit,
         )
 
     async def views(self, jobs: Sequence[JobRecord]) -> list[JobView]:

@@ -135,17 +135,22 @@ class JobRecords:
         *,
         limit: int,
         states: Collection[JobState] | None = None,
+        collections: Collection[str] | None = None,
         after: tuple[float, str] | None = None,
     ) -> tuple[JobRecord, ...]:
         """Return jobs of a tenant, newest first, behind (created_at, id) of the last one seen.
 
-        Jobs that are being received are left out unless `states` names that state.
+        Jobs that are being received are left out unless `states` names that state; those that
+        enrol into other collections than `collections`, if that is given.
         """
         query = select(*JOB_COLUMNS).where(JOBS.c.tenant == tenant)
         if states is None:
             query = query.where(JOBS.c.state != "receiving")
         else:
             query = query.where(JOBS.c.state.in_(sorted(states)))
+        if collections is not None:
+            name = JOBS.c.collection
+            query = query.where(or_(name.is_(None), name.in_(sorted(collections))))
         if after is not None:
             query = query.where(tuple_(JOBS.c.created_at, JOBS.c.id) < tuple_(*after))
         query = query.order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc()).limit(limit)

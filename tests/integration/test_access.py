@@ -67,6 +67,39 @@ async def test_a_key_limited_to_collections_sees_no_other(tmp_path):
         await call(client, "POST", "/api/collections", status=201, json=body, headers=limited)
 
 
+async def test_a_key_limited_to_collections_sees_no_job_that_enrols_into_another(tmp_path):
+    async with managing(tmp_path) as keys:
+        admin = bearer(await new_key(keys, Role.ADMIN))
+        roles = (Role.INFER, Role.ENROL)
+        limited = bearer(await new_key(keys, *roles, collections=["staff"]))
+    async with guarded(tmp_path) as client:
+        made = {}
+        for name in ("staff", "guests"):
+            body = {"name": name}
+            await call(client, "POST", "/api/collections", status=201, json=body, headers=admin)
+            sent = {"data": form(images=photo()), "headers": admin}
+            path = f"/api/ml/score/batch?operation=enrol&collection={name}"
+            made[name] = (await call(client, "POST", path, status=202, **sent))["job_id"]
+        sent = {"data": form(images=photo()), "headers": admin}
+        path = "/api/ml/score/batch?operation=detect"
+        made["other"] = (await call(client, "POST", path, status=202, **sent))["job_id"]
+        listed = await call(client, "GET", "/api/ml/jobs", status=200, headers=limited)
+        assert [each["job_id"] for each in listed["jobs"]] == [made["other"], made["staff"]]
+        await call(client, "GET", f"/api/ml/jobs/{made['staff']}", status=200, headers=limited)
+        hidden = f"/api/ml/jobs/{made['guests']}"
+        for method, path in [
+            ("GET", hidden),
+            ("GET", f"{hidden}/results"),
+            ("GET", f"{hidden}/events"),
+            ("POST", f"{hidden}/retry"),
+            ("POST", f"{hidden}/pause"),
+            ("POST", f"{hidden}/resume"),
+            ("DELETE", hidden),
+        ]:
+            await call(client, method, path, status=404, headers=limited)
+        await call(client, "GET", hidden, status=200, headers=admin)
+
+
 async def test_a_kept_answer_is_not_given_to_a_key_of_other_collections(tmp_path):
     async with managing(tmp_path) as keys:
         admin = bearer(await new_key(keys, Role.ADMIN))

@@ -15,8 +15,8 @@ from gateway.records.job_types import JobRecord
 async def job_of(call: Call[Any, Any]) -> JobRecord:
     """Find the job that the path names.
 
-    Raises NotFoundError without it, also for one of another tenant; ForbiddenError for an
-    enrolment if the caller may not enrol.
+    Raises NotFoundError without one that the caller sees; ForbiddenError for an enrolment if the
+    caller may not enrol.
     """
     job = await call.services.jobs.find(call.caller, call.path("job_id"))
     if job.operation == "enrol":
