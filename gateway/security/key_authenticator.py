@@ -71,7 +71,7 @@ class KeyAuthenticator:
         local: ApiKey | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """local: a further key, of the tools on this machine; it may look at the models only."""
+        """local: a further key, of the tools on this machine, with the role `infer`."""
         self._keys = keys
         self._peppers = peppers
         self._local = local
