@@ -1,0 +1,43 @@
+"""What a run showed: a line for each case, JSON, and the table of the documentation."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from benchmarks.failures.judge import Case, Outcome
+from benchmarks.served import CHECKOUT
+
+RESULTS: Final = CHECKOUT / "benchmarks" / "results" / "failures.json"
+DOCUMENT: Final = CHECKOUT / "docs" / "reliability.md"
+BEGIN: Final = "<!-- Written by `python -m benchmarks.failures`; do not edit. -->"
+END: Final = "<!-- End of the written table. -->"
+
+
+def say(case: Case) -> None:
+    """Print what one case showed."""
+    well = "never" if case.well_after_seconds is None else f"{case.well_after_seconds:.1f} s"
+    print(f"\n== {case.name}: well again after {well}, {case.lost} of {case.acknowledged} lost")
+    for outcome in case.outcomes:
+        seen = ", ".join(f"{count} x {status}" for status, count in outcome.statuses.items())
+        print(
+            f"   {outcome.operation}: {seen}; worst {outcome.worst_seconds:.1f} s; "
+            f"{dict(outcome.engines)}"
+        )
+    for wrong in case.wrong:
+        print(f"   WRONG {wrong}", flush=True)
+
+
+def write(cases: Sequence[Case], *, results: Path = RESULTS, document: Path = DOCUMENT) -> None:
+    """Write the results and put the table into the document."""
+    results.write_text(json.dumps([asdict(case) for case in cases], indent=1) + "\n")
+    text = document.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    document.write_text(f"{before}{BEGIN}\n\n{table(cases)}\n{END}{after}")
+
+
+def table(cases: Sequence[Case]) -> str:
+    """Write the cases as a table."""
+    raise NotImplementedError

@@ -1,0 +1,141 @@
+"""The stack of a run: supervised Triton and gateway, its other servers, a proxy before each."""
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from benchmarks.failures.postgres import postgres
+from benchmarks.failures.programs import Program, answers, children_with
+from benchmarks.failures.proxy import Proxy
+from benchmarks.served import CHECKOUT, free_ports
+from tools.http import fetch
+
+DEADLINE_SECONDS: Final = 4.0
+"""Deadline of a request in a run; the gateway's own default is longer, and so would a run be."""
+_ENGINE: Final = "gateway.vectors.edge.process"
+_SERVE: Final = (sys.executable, "-m", "tools", "serve")
+
+Records = Literal["sqlite", "postgresql"]
+
+
+@dataclass(slots=True)
+class Stack:
+    """What runs, and how to reach it."""
+
+    home: Path
+    port: int
+    triton_port: int
+    triton: Program
+    gateway: Program
+    proxies: dict[str, Proxy]
+    programs: dict[str, Program] = field(default_factory=dict)
+    """Servers that the run starts again by itself, as a machine's init would."""
+
+    @property
+    def url(self) -> str:
+        """Of the gateway."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def triton_pid(self) -> int | None:
+        """Process id of `tritonserver` now."""
+        return next(children_with(self.triton.pid, "bin/tritonserver"), None)
+
+    def engine_pid(self) -> int | None:
+        """Process id of Qdrant Edge now."""
+        return next(children_with(self.gateway.pid, _ENGINE), None)
+
+    def worker_pid(self) -> int | None:
+        """Process id of the worker now."""
+        return next(children_with(self.gateway.pid, "gateway.worker"), None)
+
+    def gateway_pid(self) -> int | None:
+        """Process id of the gateway itself now."""
+        return next(children_with(self.gateway.pid, "-m gateway"), None)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, records: Records = "postgresql", **settings: str
+) -> AsyncIterator[Stack]:
+    """Start everything below `folder`; end everything at the end of the block.
+
+    settings: further variables of the gateway.
+    """
+    http, grpc, metrics, port, redis_port, database_port, *outside = free_ports(10)
+    proxies = {
+        "triton": Proxy(outside[0], target_port=grpc),
+        "triton-http": Proxy(outside[1], target_port=http),
+        "redis": Proxy(outside[2], target_port=redis_port),
+        "records": Proxy(outside[3], target_port=database_port),
+    }
+    triton_ports = {
+        "AURUM_TRITON_HTTP_PORT": str(http),
+        "AURUM_TRITON_GRPC_PORT": str(grpc),
+        "AURUM_TRITON_METRICS_PORT": str(metrics),
+    }
+    triton = _serve(folder, "triton", "triton", grpc, **triton_ports)
+    named = {
+        "AURUM_PORT": str(port),
+        "AURUM_TRITON_GRPC_URL": f"127.0.0.1:{outside[0]}",
+        "AURUM_TRITON_HTTP_URL": f"http://127.0.0.1:{outside[1]}",
+        "AURUM_REDIS_URL": f"redis://127.0.0.1:{outside[2]}",
+        "AURUM_REQUEST_TIMEOUT_SECONDS": str(DEADLINE_SECONDS),
+        # known answers shall stay known, however long a part is away
+        "AURUM_CACHE_MEMORY_TTL_SECONDS": "3600",
+        "AURUM_LOG_LEVEL": "info",
+        **settings,
+    }
+    if records == "postgresql":
+        named["AURUM_DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{outside[3]}/postgres"
+    gateway = _serve(folder, "gateway", None, port, **named)
+    redis = _redis(folder, redis_port)
+    stack = Stack(folder / "gateway", port, grpc, triton, gateway, proxies, {"redis": redis})
+    async with AsyncExitStack() as opened:
+        for proxy in proxies.values():
+            await opened.enter_async_context(proxy)
+        if records == "postgresql":
+            database = await opened.enter_async_context(postgres(database_port))
+            stack.programs["records"] = database
+        for program in (triton, redis, gateway):
+            opened.push_async_callback(program.end)
+            await program.start()
+        yield stack
+
+
+def _serve(folder: Path, name: str, extent: str | None, port: int, **settings: str) -> Program:
+    """`aurum serve` or `aurum serve triton` with a home of its own below the folder."""
+    home = folder / name
+    home.mkdir()
+    unpacked = CHECKOUT / ".aurum" / "triton"
+    if unpacked.exists():
+        (home / "triton").symlink_to(unpacked.resolve())
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AURUM_")}
+    environment = {**kept, "AURUM_HOME": str(home), "PYTHONPATH": str(CHECKOUT), **settings}
+
+    async def ready() -> bool:
+        if extent is not None:
+            log = folder / f"{name}.log"
+            return b"Triton is ready" in log.read_bytes()
+        return await answers(
+            port, send_first=b"GET /api/health/ready HTTP/1.0\r\n\r\n", expect=b"HTTP/1.0 200"
+        )
+
+    command = [*_SERVE, extent] if extent else list(_SERVE)
+    return Program(name, command, environment, folder / f"{name}.log", ready)
+
+
+def _redis(folder: Path, port: int) -> Program:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise FileNotFoundError("redis-server is not installed")
+
+    async def ready() -> bool:
+        return await answers(port, send_first=b"PING\r\n", expect=b"+PONG")
+
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    return Program("redis", command, dict(os.environ), folder / "redis.log", ready)
