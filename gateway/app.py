@@ -11,6 +11,7 @@ from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
+from gateway.api.in_time import HANDLERS
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
@@ -79,6 +80,8 @@ def create_app(
     app = web.Application(middlewares=MIDDLEWARES)
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
+    handlers = BackgroundTasks()
+    app[HANDLERS] = handlers
     app.on_shutdown.append(receiving.stop)
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
 
@@ -160,6 +163,9 @@ def create_app(
                         authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield
+                    # requests that were given up may still be undoing what they had begun
+                    await handlers.settle(seconds=_GRACE_SECONDS)
+                    await handlers.close()
         finally:
             await background.close()
             await kserve.close()

@@ -45,3 +45,6 @@ class Route:
     """Media types of the same answers as bytes."""
     idempotency: Idempotency | None = None
     """Honour `Idempotency-Key`; None ignores it."""
+    own_time: bool = False
+    """The handler limits its time itself: it receives a body, streams, or waits as long as the
+    caller asked for. Every other one ends at the deadline of the request."""

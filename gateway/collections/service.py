@@ -34,6 +34,10 @@ from triton_python_backend import contract
 _EXPIRED_AT_ONCE = 500
 _STALE_SECONDS = 600.0
 _SETTLE_SECONDS = 5.0
+_UNDO_SECONDS = 2.0
+"""Between two attempts to undo what a failed enrolment left."""
+_MARGIN_SECONDS = 30.0
+"""Longest difference between the clocks of two gateways, and time for undoing."""
 log = logging.getLogger(__name__)
 
 
@@ -65,7 +69,12 @@ class Collections:
         self.stores = stores
         self.limits = limits
         self._cipher = cipher
-        self.enrolment = Enrolment(stores, embedder, cipher)
+        self.enrolment = Enrolment(
+            stores,
+            embedder,
+            cipher,
+            longest_seconds=_MARGIN_SECONDS + 2 * limits.request_timeout_seconds,
+        )
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.repair = Repair(stores, self.forgetting)
@@ -92,10 +101,13 @@ class Collections:
         await self.clusters.settle()
         await self.migrations.resume()
         try:
-            async with self._background.running(
-                "retention",
-                self._keep_house,
-                restart_seconds=self.limits.retention_interval_seconds,
+            async with (
+                self._background.running(
+                    "retention",
+                    self._keep_house,
+                    restart_seconds=self.limits.retention_interval_seconds,
+                ),
+                self._background.running("enrolments", self._keep_settling),
             ):
                 yield
         finally:
@@ -176,6 +188,11 @@ class Collections:
                     await self.forgetting.faces(collection, faces, actor, action="retention")
             forgotten += len(expired)
         return forgotten
+
+    async def _keep_settling(self) -> None:
+        while True:
+            await asyncio.sleep(_UNDO_SECONDS)
+            await self.enrolment.settle()
 
     async def _keep_house(self) -> None:
         while True:

@@ -117,7 +117,7 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     # as a gateway leaves it that is killed between record and vector
     await world.vectors.delete(index_of(collection, OLD), [cut_off])
-    await world.records.faces._set_state([cut_off], "pending")
+    await world.records.faces._update([cut_off], {"state": "pending"})
     assert (await world.records.faces.count(collection.id)) == (0, 0)
     soon = type(in_time()).after(0.3)
     with pytest.raises(ConflictError) as refused:
