@@ -1,7 +1,6 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import orjson
@@ -12,11 +11,13 @@ from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
+from gateway.api.jobs.serializers import job_json
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
 from gateway.api.route import Route
 from gateway.api.server import Runner
+from gateway.api.streams import STREAMS, Streams
 from gateway.api.table import ROUTES
 from gateway.cache.factory import open_cache
 from gateway.collections.base import ClosableEmbedder, NothingCached
@@ -24,14 +25,18 @@ from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
 from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
 from gateway.images import ImageLimits
-from gateway.inference.base import Inference
+from gateway.inference.base import FallbackEngine, Inference
 from gateway.inference.embedder import TritonEmbedder
+from gateway.inference.factory import make_fallback, open_failover
 from gateway.inference.triton import TritonInference
+from gateway.jobs.factory import open_jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
+from gateway.release import release
 from gateway.rollout.base import CandidateInference
 from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
@@ -39,13 +44,17 @@ from gateway.rollout.trials import open_trials
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
+from gateway.worker.counted import JobInference
+from gateway.worker.factory import Surroundings, open_job_inference
+from gateway.worker.gateway_worker import run_enrol_worker
 
 EmbedderFactory = Callable[[Settings], Awaitable[ClosableEmbedder]]
 CandidateFactory = Callable[[Settings], Awaitable[CandidateInference]]
 InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
+FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
+JobInferenceFactory = Callable[[Settings], Awaitable[JobInference]]
 
-_NO_VERSION: Final = "0.0.0"
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
 
@@ -71,6 +80,8 @@ def create_app(
     open_inference: InferenceFactory = open_triton,
     open_embedder: EmbedderFactory = open_triton_embedder,
     open_candidate: CandidateFactory = open_triton_candidate,
+    open_fallback: FallbackFactory = make_fallback,
+    open_job_engine: JobInferenceFactory = open_job_inference,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
@@ -82,8 +93,10 @@ def create_app(
     app[RECEIVING] = receiving
     handlers = BackgroundTasks()
     app[HANDLERS] = handlers
-    app.on_shutdown.append(receiving.stop)
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=_version()))
+    streams = Streams()
+    app[STREAMS] = streams
+    app.on_shutdown.extend((receiving.stop, streams.stop))
+    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release()))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
@@ -93,13 +106,13 @@ def create_app(
         cpu_pool = CpuPool()
         references = References(settings.model_repository)
         distributions = make_distributions(settings, references, metrics)
-        inference = await open_inference(settings)
+        triton = await open_inference(settings)
         embedder = await open_embedder(settings)
         tried = await open_candidate(settings)
         # one queue in front of Triton, for all kinds of requests
         admission = AdmissionControl(
             settings.max_in_flight,
-            max_wait_seconds=settings.max_wait_seconds or settings.request_timeout_seconds / 4,
+            max_wait_seconds=settings.longest_wait_seconds,
         )
         slow = SlowGate(
             AdmissionControl(
@@ -115,10 +128,13 @@ def create_app(
         )
         try:
             async with (
-                open_cache(settings, inference, metrics, background, release=_version()) as cache,
+                open_failover(
+                    settings, triton, open_fallback(settings, metrics), metrics, background
+                ) as inference,
+                open_cache(settings, inference, metrics, background, release=release()) as cache,
                 open_trials(
                     tried,
-                    inference,
+                    triton,
                     TrialMetrics(metrics.registry),
                     background,
                     timeout_seconds=settings.request_timeout_seconds,
@@ -141,8 +157,28 @@ def create_app(
                         settings, embedder, cache or NothingCached(), metrics.parts, background
                     ) as collections,
                     open_watch(
-                        settings, inference, references, collections.stores, metrics, background
+                        settings, triton, references, collections.stores, metrics, background
                     ) as watch,
+                    open_jobs(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        metrics.jobs,
+                        write=job_json,
+                    ) as jobs,
+                    run_enrol_worker(
+                        Surroundings(
+                            settings=settings,
+                            records=jobs.records,
+                            objects=jobs.objects,
+                            cipher=jobs.cipher,
+                            metrics=metrics,
+                            cpu_pool=cpu_pool,
+                            background=background,
+                        ),
+                        collections,
+                        open_job_engine,
+                    ),
                 ):
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
@@ -160,6 +196,8 @@ def create_app(
                         references=references,
                         watch=watch,
                         kserve=kserve,
+                        jobs=jobs,
+                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                         authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield
@@ -171,7 +209,6 @@ def create_app(
             await kserve.close()
             await tried.close()
             await embedder.close()
-            await inference.close()
             cpu_pool.close()
 
     app.cleanup_ctx.append(services)
@@ -200,10 +237,3 @@ def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
     )
-
-
-def _version() -> str:
-    try:
-        return version("aurum")
-    except PackageNotFoundError:
-        return _NO_VERSION

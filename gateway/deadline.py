@@ -25,9 +25,10 @@ class Deadline:
             raise RequestTimeoutError("the request took longer than its deadline allows")
         return left
 
-    def half(self) -> "Deadline":
-        """Return a deadline at half of the remaining time."""
-        return Deadline(time.monotonic() + (self.at - time.monotonic()) / 2)
+    def part(self, share: float) -> "Deadline":
+        """Return a deadline after a share of the remaining time, 0 to 1."""
+        now = time.monotonic()
+        return Deadline(now + (self.at - now) * share)
 
     def allows(self, seconds: float) -> bool:
         """Whether more than `seconds` are left."""

@@ -1,6 +1,6 @@
 """The one family of errors, each with the stable code that clients see.
 
-Only `api/problems.py` maps a code to an HTTP status.
+`error_policy.py` states what each code means: its kind, its HTTP status, what is done about it.
 """
 
 
@@ -101,6 +101,18 @@ class StorageUnavailableError(AurumError):
     """The vectors or the records cannot be reached; nothing was acknowledged."""
 
     code = "storage_unavailable"
+
+
+class JobsUnavailableError(AurumError):
+    """The store of uploaded images cannot be reached; no job was accepted."""
+
+    code = "jobs_unavailable"
+
+
+class RateLimitedError(AurumError):
+    """The caller, or all callers together, ask for more than is served at a time."""
+
+    code = "rate_limited"
 
 
 class InsufficientStorageError(AurumError):

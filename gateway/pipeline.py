@@ -25,11 +25,23 @@ from gateway.inference.base import Inference
 from gateway.rollout.plan import Candidate, RequestIdentity
 from gateway.rollout.trials import Trials
 from gateway.telemetry.metrics import Metrics
-from gateway.types import DEFAULT_TENANT, Analysis, Asked, CheckedImage, Embedding, Face, Need
+from gateway.types import (
+    DEFAULT_TENANT,
+    TRITON_ENGINE,
+    Analysis,
+    Asked,
+    CheckedImage,
+    Embedding,
+    Face,
+    Need,
+)
 from triton_python_backend.contract import DEFAULT_LOOK, MOST_FACES, Detail, Look, Rotation
 
 _CHECKED_AT_ONCE_BYTES: Final = 256 * 1024
 """Up to this size, header and digest take less time than a switch to a thread and back."""
+
+_TRIED_SHARE: Final = 0.5
+"""The candidate's share of a request's time; then the active version answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +182,13 @@ class Pipeline:
             return await find(infer, deadline=deadline)
         tried = partial(self._try, trials, candidate, image, asked)
         try:
-            return await find(tried, deadline=deadline.half(), candidate=candidate)
+            return await find(tried, deadline=deadline.part(_TRIED_SHARE), candidate=candidate)
         except AurumError as error:
             found = await find(infer, deadline=deadline)
-            # an image that both versions refuse is not the candidate's fault
-            trials.blame(candidate, error)
+            # an image that both versions refuse is not the candidate's fault, nor is it that
+            # Triton is away
+            if found[0].engine == TRITON_ENGINE:
+                trials.blame(candidate, error)
             return found
 
     async def _infer(
@@ -187,7 +201,7 @@ class Pipeline:
             )
         seconds = time.monotonic() - started
         self._count(analysis, seconds)
-        if trials is not None:
+        if trials is not None and analysis.engine == TRITON_ENGINE:
             trials.answered(image.data, asked, analysis, seconds)
         self._observe(analysis)
         return analysis

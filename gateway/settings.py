@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
     """Refuse a body whose mean rate is lower, after the first `body_idle_seconds`."""
     body_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Longest time for receiving a whole body, at any rate."""
+    """Longest time for receiving a whole body, at any rate; the upload of a job has one more second
+    for each 125 kB that has arrived."""
     max_receiving_megabytes: int = Field(default=1024, ge=1)
     """Memory for all bodies that are being received; beyond it requests get 503."""
     max_in_flight: int = Field(default=256, gt=0)
@@ -86,6 +87,11 @@ class Settings(BaseSettings):
     max_wait_seconds: float | None = Field(default=None, gt=0)
     """Reject with 503 when the expected wait for Triton exceeds this; unset uses a quarter of
     `request_timeout_seconds`."""
+    fallback: Literal["on", "off"] = "on"
+    """`on` answers with the same networks in a process of the gateway's own while Triton is away;
+    `off` refuses with 503."""
+    fallback_threads: int = Field(default=2, ge=1)
+    """Images that the fallback engine works on at a time, one core each."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Most faces in an answer, largest first, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)
@@ -142,7 +148,8 @@ class Settings(BaseSettings):
     vector_threads: int = Field(default=2, ge=1)
     """Qdrant Edge: threads of a search, and of indexing."""
     min_free_disk_megabytes: int = Field(default=256, ge=0)
-    """Qdrant Edge: refuse new faces with 507 when less disk space is free."""
+    """Refuse uploads of jobs, and with Qdrant Edge new faces, with 507 when less disk space is
+    free."""
     database_url: SecretStr | None = None
     """`postgresql://…` of the records; unset uses SQLite in `home`."""
     crop_key_file: Path | None = None
@@ -157,6 +164,49 @@ class Settings(BaseSettings):
     """Interval at which expired faces are deleted and leftovers of failures are repaired."""
     max_cluster_faces: int = Field(default=200_000, ge=1)
     """Largest collection that can be clustered; its vectors are held in memory."""
+
+    # Jobs
+    object_store_url: str | None = None
+    """`s3://bucket` or `s3://bucket/prefix` for the images of jobs; unset keeps them in `home`."""
+    object_store_endpoint: str | None = None
+    """`http://host:port` of an S3 server that is not AWS's, addressed in path style."""
+    object_store_region: str = "us-east-1"
+    """Region of the bucket."""
+    object_store_key_id: str | None = None
+    """Access key id for the bucket; unset uses the credentials of the machine's role."""
+    object_store_secret: SecretStr | None = None
+    """Secret access key for the bucket."""
+    job_max_images: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most images of a job."""
+    job_max_megabytes: int = Field(default=5120, ge=1)
+    """Largest upload of a job, also after unpacking its archives; JSON has a limit of its own."""
+    job_retention_hours: float = Field(default=24.0, gt=0)
+    """Time after its end for which a job keeps its results."""
+    object_store_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one call to the bucket, with its retries."""
+    job_slice_images: int = Field(default=8, ge=1, le=256)
+    """Images that a worker takes of one job at a time; then the next tenant has its turn."""
+    job_lease_seconds: float = Field(default=30.0, ge=3)
+    """Time after which the images of a worker that no longer reports are given to another."""
+    job_attempts: int = Field(default=5, ge=1)
+    """Attempts at an image of a job, until it ends with the error of the last one."""
+    workers: int = Field(default=1, ge=0, le=64)
+    """Workers that `aurum serve` starts for jobs; 0 leaves jobs to workers started elsewhere."""
+    worker_concurrency: int = Field(default=4, ge=1, le=256)
+    """Most images that a worker has in Triton at a time; it is 1 while other callers wait for
+    answers."""
+    worker_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this worker, which no other has; one that starts again under its name gives back at
+    once what it held when it was killed. Unset uses host and process."""
+
+    # Webhooks
+    webhook_hosts: str = ""
+    """Hosts to which jobs may report their end, separated by commas; `host:port` allows one port
+    only. Empty refuses webhooks."""
+    webhook_secret: SecretStr | None = Field(default=None, min_length=16)
+    """Secret that signs webhooks, 16 characters or more."""
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time for one delivery of a webhook."""
 
     # Cache
     cache: Literal["on", "off"] = "on"
@@ -177,6 +227,11 @@ class Settings(BaseSettings):
     """Longest time for a cache operation in Redis; then the answer is computed."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
     """Memory limit of the Redis that `aurum serve` starts."""
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """Expected wait for inference beyond which requests are refused."""
+        return self.max_wait_seconds or self.request_timeout_seconds / 4
 
     @property
     def triton_address(self) -> str:

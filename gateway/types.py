@@ -21,6 +21,10 @@ Crop = npt.NDArray[np.uint8]
 DEFAULT_TENANT: Final = "default"
 """The tenant of requests that name none."""
 
+TRITON_ENGINE: Final = "triton"
+FALLBACK_ENGINE: Final = "fallback"
+"""The engine that answers while Triton is away."""
+
 SCORE_RANGE: Final = (1, 10)
 """Lowest and highest rating."""
 
@@ -160,7 +164,7 @@ class Analysis:
 
     faces: tuple[Face, ...]
     weights: Mapping[str, Weights]
-    engine: str = "triton"
+    engine: str = TRITON_ENGINE
     beyond: tuple[float, ...] = ()
     rotation: int = 0
 
@@ -219,12 +223,24 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackStatus:
+    """Whether the fallback engine can answer; `detail` says why it does not, or need not."""
+
+    answers: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Whether the inference engine answers; `detail` says why it does not."""
+    """Whether the inference engine answers; `detail` says why it does not.
+
+    fallback: None if there is none.
+    """
 
     reachable: bool
     detail: str
     stages: tuple[StageStatus, ...]
+    fallback: FallbackStatus | None = None
 
     @property
     def ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m tools.reference_docs`: write the pages of docs/reference/ from the code.
+"""`python -m tools.reference_docs`: write docs/reference/ and docs/errors.md from the code.
 
 A test compares the pages in the checkout with what this would write.
 """
@@ -12,9 +12,10 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from typer.cli import get_docs_for_click
 
+from gateway.error_policy import KIND_MEANINGS, POLICIES, Policy
 from gateway.settings import CHECKOUT, PREFIX, Settings
 
-FOLDER: Final = CHECKOUT / "docs" / "reference"
+FOLDER: Final = CHECKOUT / "docs"
 _MADE: Final = "<!-- Written by `make docs`; do not edit. -->\n\n"
 _SETTINGS_HEAD: Final = """# Settings
 
@@ -24,11 +25,57 @@ the start with its name.
 | variable | values | default | meaning |
 |---|---|---|---|
 """
+_ERRORS_HEAD: Final = """# Errors
+
+Every error is `application/problem+json` (RFC 9457); `code` is stable and meant for programs,
+`detail` is a sentence for people. The kinds say who has to change something:
+
+| kind | what is wrong |
+|---|---|
+"""
+_ERRORS_TABLE: Final = """
+- *job*: the same request may succeed later, so a job tries such an image again, with growing
+  pauses.
+- *client*: a client should send the request again by itself after a pause, at least as long as
+  `Retry-After`.
+- *fallback*: the [fallback engine](architecture.md#when-triton-is-away) may answer instead of
+  Triton.
+
+| code | kind | status | job | client | fallback | `Retry-After` | what the service does |
+|---|---|---|---|---|---|---|---|
+"""
 
 
 def pages() -> Mapping[str, str]:
-    """Return the text of each page by its file name."""
-    return {"settings.md": settings_page(), "commands.md": commands_page()}
+    """Return the text of each page by its path below `docs/`."""
+    return {
+        "errors.md": errors_page(),
+        "reference/settings.md": settings_page(),
+        "reference/commands.md": commands_page(),
+    }
+
+
+def errors_page() -> str:
+    """Return the table of all error codes."""
+    kinds = "".join(f"| {kind} | {meaning} |\n" for kind, meaning in KIND_MEANINGS.items())
+    rows = "".join(_error_row(code, policy) for code, policy in POLICIES.items())
+    return _MADE + _ERRORS_HEAD + kinds + _ERRORS_TABLE + rows
+
+
+def _error_row(code: str, policy: Policy) -> str:
+    marks = ["yes" if each else "no" for each in (policy.retry, policy.client_retry)]
+    if policy.retry_after == "sometimes":
+        marks = [mark if mark == "no" else "with `Retry-After`" for mark in marks]
+    cells = [
+        f"`{code}`",
+        policy.kind,
+        str(policy.status),
+        *marks,
+        "yes" if policy.fall_back else "no",
+        policy.retry_after,
+        policy.action,
+    ]
+    return f"| {' | '.join(cells)} |\n"
 
 
 def settings_page() -> str:
@@ -53,8 +100,8 @@ def commands_page() -> str:
 
 def write(folder: Path = FOLDER) -> None:
     """Write all pages."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
+from gateway.api.shapes import dump_json as dump_json
 from gateway.cache.analyses import AnalysisCache
 from gateway.collections.intake import Intake
 from gateway.collections.service import Collections
@@ -17,6 +17,8 @@ from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError
 from gateway.inference.base import Inference
+from gateway.jobs.service import Jobs
+from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
 from gateway.pipeline import Pipeline
@@ -53,6 +55,8 @@ class Services:
     references: References
     watch: Watch
     kserve: TritonHttp
+    jobs: Jobs
+    uploads: Uploads
     authorizer: Authorizer
 
 
@@ -139,11 +143,4 @@ def json_answer(answer: BaseModel, *, status: int = 200) -> web.Response:
     """Write a JSON answer; fields that were left unset do not appear."""
     return web.Response(
         body=dump_json(answer), status=status, content_type="application/json", charset="utf-8"
-    )
-
-
-def dump_json(answer: BaseModel) -> bytes:
-    """Serialise to JSON; NumPy arrays become lists, NaN becomes null."""
-    return orjson.dumps(
-        answer.model_dump(exclude_unset=True, by_alias=True), option=orjson.OPT_SERIALIZE_NUMPY
     )

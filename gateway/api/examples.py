@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from gateway.api.collections.examples import COLLECTION_EXAMPLES
+from gateway.api.jobs.examples import JOB_EXAMPLES
 from gateway.api.kserve.examples import KSERVE_EXAMPLES
 
 _QUALITY: Final = {
@@ -164,6 +165,7 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
         "status": "unready",
         "parts": {"triton": {"status": "unready", "detail": "127.0.0.1:8001: not available"}},
     },
+    **JOB_EXAMPLES,
     **COLLECTION_EXAMPLES,
     **KSERVE_EXAMPLES,
 }

@@ -28,12 +28,12 @@ _ESCAPES: Final = {"%2B": "+", "%2F": "/", "%3D": "=", "%0D": "", "%0A": "", "%2
 _FEW_ESCAPES: Final = 4096
 
 
-def parse_json(text: bytes | str, name: str = "the body") -> Any:
+def parse_json(text: bytes | str, name: str = "the body", *, bounds: JsonBounds = _BOUNDS) -> Any:
     """Parse JSON by RFC 8259 and I-JSON: UTF-8, no NaN, no lone surrogate, no duplicate key.
 
     Raises InvalidRequestError that names `name`, also for a document that is costly to parse.
     """
-    refuse_costly(text.encode("utf-8", "replace") if isinstance(text, str) else text, _BOUNDS)
+    refuse_costly(text.encode("utf-8", "replace") if isinstance(text, str) else text, bounds)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.api.call import Answer, Call
-from gateway.api.context import dump_json
+from gateway.api.shapes import dump_json
 from gateway.errors import ConflictError, InvalidRequestError, NotFoundError
 from gateway.records.types import Answered
 
@@ -32,20 +32,39 @@ async def answer_once(
 ) -> Answer | web.StreamResponse:
     """Do the work; with a key, do it once a day and answer the same again.
 
+    Raises InvalidRequestError for a malformed key, and as `answer_under_key`.
+    """
+    key = read_key(call.request)
+    if key is None:
+        outcome: Answer | web.StreamResponse = await work()
+        return outcome
+    fingerprint = call.body.fingerprint(call.request.path)
+    return await answer_under_key(call, key, fingerprint, idempotency, work)
+
+
+def read_key(request: web.Request) -> str | None:
+    """Return the key of a request; raises InvalidRequestError for a malformed one."""
+    key = request.headers.get(KEY_HEADER)
+    if key is not None and (not 0 < len(key) <= _MAX_KEY_CHARACTERS or not key.isprintable()):
+        message = f"{KEY_HEADER} must be 1 to {_MAX_KEY_CHARACTERS} printable characters"
+        raise InvalidRequestError(message)
+    return key
+
+
+async def answer_under_key(
+    call: Call[Any, Any],
+    key: str,
+    fingerprint: str,
+    idempotency: Idempotency,
+    work: Callable[[], Any],
+) -> Answer | web.Response:
+    """Do the work of a request with this fingerprint once a day and answer the same again.
+
     Raises:
-        InvalidRequestError: the key is malformed.
         ConflictError: the key belongs to another request, or the first one is still running.
         NotFoundError: a face that the first answer names was deleted since.
 
     """
-    key = call.request.headers.get(KEY_HEADER)
-    if key is None:
-        outcome: Answer | web.StreamResponse = await work()
-        return outcome
-    if not 0 < len(key) <= _MAX_KEY_CHARACTERS or not key.isprintable():
-        message = f"{KEY_HEADER} must be 1 to {_MAX_KEY_CHARACTERS} printable characters"
-        raise InvalidRequestError(message)
-    fingerprint = call.body.fingerprint(call.request.path)
     records = call.services.collections.stores.records.idempotency
     tenant = call.caller.tenant
     before = await records.begin(tenant=tenant, key=key, fingerprint=fingerprint)

@@ -10,23 +10,14 @@ from pydantic.json_schema import models_json_schema
 from gateway.api.body import BodySpec
 from gateway.api.context import REQUEST_ID_HEADER
 from gateway.api.examples import EXAMPLES
-from gateway.api.problems import PROBLEM_TYPE, PROBLEMS
+from gateway.api.problems import PROBLEM_TYPE
 from gateway.api.route import Bodies, Route
 from gateway.api.shapes import ProblemOut
+from gateway.error_policy import POLICIES
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
-_RETRY_AFTER: Final = frozenset(
-    {
-        "rate_limited",
-        "inference_unavailable",
-        "jobs_unavailable",
-        "storage_unavailable",
-        "conflict",
-    }
-)
-"""Codes of answers with `Retry-After`; `conflict` has it only while another request is running."""
 _BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
 _BASE64: Final = {
     "type": "string",
@@ -232,7 +223,7 @@ def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
         if example is not None:
             content["example"] = example
         answer["content"] = {route.media: content} | {media: {} for media in route.more_media}
-    elif status < 300:
+    elif status < 300 and status != 204:
         answer["content"] = {route.media: {}}
     return answer
 
@@ -240,7 +231,7 @@ def _answer(route: Route, status: int, shape: type[BaseModel] | None) -> Json:
 def _by_status(codes: Sequence[str]) -> dict[int, list[str]]:
     grouped: dict[int, list[str]] = {}
     for code in codes:
-        grouped.setdefault(PROBLEMS[code].status, []).append(code)
+        grouped.setdefault(POLICIES[code].status, []).append(code)
     return grouped
 
 
@@ -249,9 +240,9 @@ def _problems(status: int, codes: list[str]) -> Json:
         code: {
             "value": {
                 "type": f"urn:aurum:problem:{code}",
-                "title": PROBLEMS[code].title,
+                "title": POLICIES[code].title,
                 "status": status,
-                "detail": PROBLEMS[code].title,
+                "detail": POLICIES[code].title,
                 "code": code,
                 "request_id": "0f8fad5bd9cb469fa16570867728950e",
             }
@@ -259,7 +250,7 @@ def _problems(status: int, codes: list[str]) -> Json:
         for code in codes
     }
     headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
-    if any(code in _RETRY_AFTER for code in codes):
+    if any(POLICIES[code].retry_after != "never" for code in codes):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {
         "description": ", ".join(f"`{code}`" for code in codes),

@@ -24,6 +24,8 @@ from gateway.settings import Settings
 _SHORTEST_WAIT_SECONDS: Final = 0.05
 """Enough to read bytes that have arrived already, however late this process is."""
 _RETRY_AFTER_SECONDS: Final = 1
+_UPLOAD_BYTES_PER_SECOND: Final = 125_000
+"""A large upload has one more second for each of these: 1 Mbit/s is fast enough."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONTINUED: Final = web.RequestKey("continued", bool)
 
@@ -54,10 +56,14 @@ class Receiving:
             )
         self.held_bytes += size
 
+    def release(self, size: int) -> None:
+        """Count bytes that are no longer in memory."""
+        self.held_bytes -= size
+
     def leave(self, body: "IncomingBody") -> None:
         """Remove a body and its bytes."""
         self._bodies.discard(body)
-        self.held_bytes -= body.received
+        self.release(body.held)
 
     async def stop(self, _: web.Application) -> None:
         """Refuse incomplete bodies: a server that stops does not read on."""
@@ -82,15 +88,24 @@ class IncomingBody:
     When the last byte has arrived, the deadline of the request restarts.
     """
 
-    def __init__(self, request: web.Request, *, most: int, too_many: str) -> None:
-        """Receive at most `most` bytes; `too_many` is the detail of the refusal."""
+    def __init__(
+        self, request: web.Request, *, most: int, too_many: str, is_upload: bool = False
+    ) -> None:
+        """Receive at most `most` bytes; `too_many` is the detail of the refusal.
+
+        is_upload: the body may have gigabytes, so that the time for the whole of it grows with
+        what has arrived; whoever reads it passes its bytes on and calls `hand_on`.
+        """
         self.received = 0
+        self.held = 0
+        """Bytes that are still in memory."""
+        self._is_upload = is_upload
         self._request = request
         self._pieces = Pieces(request)
         self._most = most
         self._too_many = too_many
         self._receiving = request.app[RECEIVING]
-        self._started = time.monotonic()
+        self._started = self._returned = time.monotonic()
 
     async def __aenter__(self) -> Self:
         announced = self._request.content_length
@@ -101,7 +116,7 @@ class IncomingBody:
             await self._request.writer.write(_CONTINUE)
             # like aiohttp's own handler: the head of the answer is not sent yet
             self._request.writer.output_size = 0
-        self._started = time.monotonic()
+        self._started = self._returned = time.monotonic()
         self._receiving.enter(self)
         return self
 
@@ -119,6 +134,9 @@ class IncomingBody:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._is_upload:
+            # the time since the last piece is not the client's: images were being stored
+            self._started += time.monotonic() - self._returned
         until, refusal = self._patience()
         wait = max(until - time.monotonic(), _SHORTEST_WAIT_SECONDS)
         try:
@@ -137,9 +155,11 @@ class IncomingBody:
             raise ImageTooLargeError(self._too_many)
         self._receiving.hold(len(piece))
         self.received += len(piece)
+        self.held += len(piece)
         until, refusal = self._patience()
         if until < time.monotonic():
             raise self._give_up(RequestTimeoutError(refusal))
+        self._returned = time.monotonic()
         return piece
 
     async def read(self) -> bytes:
@@ -148,6 +168,12 @@ class IncomingBody:
         async for piece in self:
             body += piece
         return bytes(body)
+
+    def hand_on(self, size: int) -> None:
+        """Note that so many received bytes were stored or dropped."""
+        size = min(size, self.held)
+        self.held -= size
+        self._receiving.release(size)
 
     def interrupt(self) -> None:
         """Wake the reader with a refusal, unless all bytes have arrived."""
@@ -159,6 +185,8 @@ class IncomingBody:
         settings = self._receiving.settings
         idle, rate = settings.body_idle_seconds, settings.body_min_bytes_per_second
         total = settings.body_timeout_seconds
+        if self._is_upload:
+            total += self.received / _UPLOAD_BYTES_PER_SECOND
         return min(
             (time.monotonic() + idle, f"no bytes of the body arrived for {idle:g} s"),
             (

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from triton_python_backend import contract
@@ -111,3 +112,10 @@ class ProblemOut(Shape):
     request_id: str
     error: str | None = None
     """The detail again, where clients of KServe v2 expect it; on paths below `/v2` only."""
+
+
+def dump_json(answer: BaseModel) -> bytes:
+    """Serialise to JSON; NumPy arrays become lists, NaN becomes null."""
+    return orjson.dumps(
+        answer.model_dump(exclude_unset=True, by_alias=True), option=orjson.OPT_SERIALIZE_NUMPY
+    )

@@ -6,12 +6,14 @@ from gateway.api.collections.table import COLLECTION_ROUTES
 from gateway.api.docs import DOCS_ROUTES
 from gateway.api.faces.table import FACE_ROUTES
 from gateway.api.health.table import HEALTH_ROUTES
+from gateway.api.jobs.table import JOB_ROUTES
 from gateway.api.kserve.table import KSERVE_ROUTES
 from gateway.api.models.table import MODEL_ROUTES
 from gateway.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *FACE_ROUTES,
+    *JOB_ROUTES,
     *MODEL_ROUTES,
     *COLLECTION_ROUTES,
     *KSERVE_ROUTES,

@@ -22,7 +22,7 @@ from gateway.deadline import Deadline
 from gateway.errors import RequestTimeoutError
 from gateway.rollout.plan import Candidate
 from gateway.telemetry.metrics import Metrics
-from gateway.types import ActiveVersions, Analysis, Asked
+from gateway.types import FALLBACK_ENGINE, TRITON_ENGINE, ActiveVersions, Analysis, Asked
 from triton_python_backend.contract import DETECTION, Look
 from triton_python_backend.needs import networks_for
 
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 Compute = Callable[[Deadline], Awaitable[Analysis]]
 """Has an image analysed within a deadline."""
 
-_ENGINE: Final = "triton"
-"""Only its answers are kept."""
+_KEPT: Final = frozenset({TRITON_ENGINE, FALLBACK_ENGINE})
+"""Engines whose answers are kept, under the weights that made them."""
 _LONGEST_REQUEST_SECONDS: Final = 300.0
 
 
@@ -213,7 +213,7 @@ class AnalysisCache:
             weights=analysis.weights,
             look=question.asked.look,
         )
-        if field is None or analysis.engine != _ENGINE:
+        if field is None or analysis.engine not in _KEPT:
             return
         if self._forgotten.get(question.image, -1.0) >= question.asked_at:
             return
@@ -223,6 +223,7 @@ class AnalysisCache:
             field=field,
             beyond=analysis.beyond,
             rotation=analysis.rotation,
+            engine=analysis.engine,
         )
         for layer in self._layers:
             if len(value) > self._max_entry_bytes:
@@ -302,7 +303,7 @@ def _read(value: bytes, question: Question, field: str) -> Analysis | None:
     return Analysis(
         faces=kept.faces,
         weights={stage: question.weights[stage] for stage in networks_for(need)},
-        engine=_ENGINE,
+        engine=kept.engine,
         beyond=kept.beyond,
         rotation=kept.rotation,
     )

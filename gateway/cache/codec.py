@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from gateway.types import Face, Need, Quality
+from gateway.types import TRITON_ENGINE, Face, Need, Quality
 from triton_python_backend.contract import FACE_OUTPUTS, FaceOutput
 
 _SEAL_BYTES: Final = 16
@@ -49,6 +49,7 @@ class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     faces: tuple[_Face, ...]
     beyond: tuple[float, ...]
     rotation: int
+    engine: str
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Answer)
@@ -61,6 +62,7 @@ class Kept:
     faces: tuple[Face, ...]
     beyond: tuple[float, ...]
     rotation: int
+    engine: str
 
 
 def encode(
@@ -70,9 +72,10 @@ def encode(
     field: str,
     beyond: tuple[float, ...] = (),
     rotation: int = 0,
+    engine: str = TRITON_ENGINE,
 ) -> bytes:
     """Pack an answer for one place of the cache."""
-    answer = _Answer(tuple(_pack(face) for face in faces), beyond, rotation)
+    answer = _Answer(tuple(_pack(face) for face in faces), beyond, rotation, engine)
     payload = msgspec.msgpack.encode(answer)
     return _seal(payload, image, field) + payload
 
@@ -89,7 +92,7 @@ def decode(value: bytes, *, need: Need) -> Kept:
         answer = _DECODER.decode(value[_SEAL_BYTES:])
         readers = _readers(need)
         faces = tuple(_unpack(face, readers) for face in answer.faces)
-        return Kept(faces, answer.beyond, answer.rotation)
+        return Kept(faces, answer.beyond, answer.rotation, answer.engine)
     except (msgspec.MsgspecError, TypeError, ValueError, IndexError) as error:
         raise MalformedError(str(error)) from error
 

@@ -15,7 +15,7 @@ from gateway.types import ActiveVersions, Need
 from triton_python_backend.contract import DEFAULT_LOOK, FACE_OUTPUTS, Look
 from triton_python_backend.needs import face_outputs_for, networks_for
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Raised with every change of what a value means."""
 _PREFIX: Final = "aurum:answers:"
 _LAYOUT: Final = ",".join(f"{output.name}:{output.dtype}:{output.dims}" for output in FACE_OUTPUTS)

@@ -33,7 +33,7 @@ from gateway.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from gateway.records.crop_encryption import CropCipher
+from gateway.records.encryption import DataCipher
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
 from gateway.vectors.base import (
     DimensionMismatchError,
@@ -57,7 +57,7 @@ class Enrolment:
         self,
         stores: Stores,
         embedder: CropEmbedder,
-        cipher: CropCipher,
+        cipher: DataCipher,
         *,
         longest_seconds: float,
     ) -> None:
@@ -203,7 +203,7 @@ class Enrolment:
         if collection.settings.keep != "crop":
             return []
         return [
-            self._cipher.seal(face.id, candidate.crop.tobytes())
+            SealedCrop.of(face.id, self._cipher.seal(face.id, candidate.crop.tobytes()))
             for face, candidate in zip(faces, candidates, strict=True)
             if candidate.crop is not None
         ]

@@ -3,16 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.circuit_breaker import StateObserver
-from gateway.collections.base import CropEmbedder, ImageForgetter, Stores
+from gateway.collections.base import CropEmbedder, ImageForgetter, NothingCached, Stores
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
-from gateway.records.crop_encryption import FileKeyCipher
-from gateway.records.database import sqlite_url
-from gateway.records.store import RecordStore
+from gateway.records.encryption import load_cipher
+from gateway.records.factory import open_records
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
@@ -81,14 +79,6 @@ async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -
     return await open_server(settings, settings.qdrant_url, metrics.circuit("qdrant"))
 
 
-async def open_records(settings: Settings) -> RecordStore:
-    """Open the records that the settings name, and migrate them."""
-    if settings.database_url is not None:
-        return await RecordStore.open(settings.database_url.get_secret_value())
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return await RecordStore.open(sqlite_url(settings.home.resolve() / "records.sqlite3"))
-
-
 @asynccontextmanager
 async def open_stores(
     settings: Settings, metrics: PartMetrics | None = None
@@ -130,23 +120,34 @@ async def open_collections(
     background: BackgroundTasks,
 ) -> AsyncIterator[Collections]:
     """Open the collections and run their background tasks until the end of the block."""
-    key_file: Path = settings.crop_key_file or settings.home / "keys" / "crops.key"
     async with open_stores(settings, metrics) as opened:
-        stores = metered(opened, metrics)
-        collections = Collections(
-            stores,
-            embedder,
-            FileKeyCipher.load(key_file),
-            cache,
-            background,
-            scratch=settings.home / "scratch",
-            limits=Limits(
-                max_metadata_entries=settings.max_metadata_entries,
-                max_enrol_images=settings.max_enrol_images,
-                max_cluster_faces=settings.max_cluster_faces,
-                retention_interval_seconds=settings.retention_interval_seconds,
-                request_timeout_seconds=settings.request_timeout_seconds,
-            ),
+        collections = make_collections(
+            settings, metered(opened, metrics), embedder, background, cache
         )
         async with collections.running():
             yield collections
+
+
+def make_collections(
+    settings: Settings,
+    stores: Stores,
+    embedder: CropEmbedder,
+    background: BackgroundTasks,
+    cache: ImageForgetter | None = None,
+) -> Collections:
+    """Put collections together; they do nothing by themselves until `running`."""
+    return Collections(
+        stores,
+        embedder,
+        load_cipher(settings),
+        cache or NothingCached(),
+        background,
+        scratch=settings.home / "scratch",
+        limits=Limits(
+            max_metadata_entries=settings.max_metadata_entries,
+            max_enrol_images=settings.max_enrol_images,
+            max_cluster_faces=settings.max_cluster_faces,
+            retention_interval_seconds=settings.retention_interval_seconds,
+            request_timeout_seconds=settings.request_timeout_seconds,
+        ),
+    )

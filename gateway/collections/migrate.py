@@ -19,7 +19,7 @@ from gateway.collections.reconcile import Repair
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
-from gateway.records.crop_encryption import CropCipher
+from gateway.records.encryption import DataCipher
 from gateway.records.types import CollectionRecord, FaceRecord, Migration
 from gateway.vectors.base import Vector
 from triton_python_backend import contract
@@ -40,7 +40,7 @@ class Migrations:
         self,
         stores: Stores,
         embedder: CropEmbedder,
-        cipher: CropCipher,
+        cipher: DataCipher,
         repair: Repair,
         background: BackgroundTasks,
         *,
@@ -253,7 +253,8 @@ class Migrations:
             raise ConflictError(f"{len(missing)} faces have no crop to embed again")
         shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)
         crops = [
-            np.frombuffer(self._cipher.open(sealed[face.id]), dtype=np.uint8) for face in faces
+            np.frombuffer(self._cipher.open(face.id, sealed[face.id].bytes_only), dtype=np.uint8)
+            for face in faces
         ]
         return faces, np.asarray(crops, dtype=np.uint8).reshape(-1, *shape)
 

@@ -5,7 +5,9 @@ characters, spaces at the ends) or changes how the rest is seen (marks of direct
 writing the same name in two ways (composed and decomposed accents) gives one name.
 """
 
+import re
 import unicodedata
+from pathlib import PurePosixPath
 from typing import Final
 
 MAX_NAME: Final = 128
@@ -21,6 +23,7 @@ _MOST_PARTS: Final = 4
 """Characters that NFC makes one of, at most."""
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Invisible, too, but part of the spelling of Persian, Hindi and other names."""
+_NUMBER: Final = re.compile(r"[ _.-]*(\d+|\(\d+\))$")
 
 
 def subject_name(text: str) -> str:
@@ -30,6 +33,28 @@ def subject_name(text: str) -> str:
         message = f"{name!r} is no name: paths give it a meaning of its own"
         raise ValueError(message)
     return name
+
+
+def subject_of_folder(path: str) -> str:
+    """Name the subject by the folder that holds a photo: `people/ada/1.jpg` shows `ada`.
+
+    Raises ValueError if there is none, or its name cannot be that of a subject.
+    """
+    folder = PurePosixPath(path).parent.name
+    if not folder or folder == "..":
+        raise ValueError("its path has no folder that names the subject")
+    return subject_name(folder)
+
+
+def subject_of_file(path: str) -> str:
+    """Name the subject by a photo's name without suffix and number: `ada_2.jpg` shows `ada`.
+
+    Raises ValueError if nothing is left, or that cannot be the name of a subject.
+    """
+    name = _NUMBER.sub("", PurePosixPath(path).stem).strip()
+    if not name or name == "-":
+        raise ValueError("its name has nothing but a number")
+    return subject_name(name)
 
 
 def short_text(text: str) -> str:

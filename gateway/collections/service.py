@@ -26,7 +26,7 @@ from gateway.errors import (
     NotFoundError,
     StorageUnavailableError,
 )
-from gateway.records.crop_encryption import CropCipher
+from gateway.records.encryption import DataCipher
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.types import Caller
 from triton_python_backend import contract
@@ -59,7 +59,7 @@ class Collections:
         self,
         stores: Stores,
         embedder: CropEmbedder,
-        cipher: CropCipher,
+        cipher: DataCipher,
         cache: ImageForgetter,
         background: BackgroundTasks,
         *,
@@ -168,7 +168,7 @@ class Collections:
             )
             raise NotFoundError(f"there is no crop of face {face.id}: {why}")
         try:
-            pixels = self._cipher.open(sealed[0])
+            pixels = self._cipher.open(face.id, sealed[0].bytes_only)
         except ConfigurationError as error:
             raise StorageUnavailableError(f"the crop cannot be opened: {error}") from error
         shape = (contract.CROP_SIZE, contract.CROP_SIZE, 3)

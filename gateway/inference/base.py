@@ -36,3 +36,14 @@ class Inference(Protocol):
 
     async def close(self) -> None:
         """Close connections and stop tasks."""
+
+
+class FallbackEngine(Inference, Protocol):
+    """An engine that answers while Triton is away."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while there is none."""
+
+    def prefer(self, weights: ActiveVersions) -> None:
+        """Use these weights, with which Triton answers, rather than the newest."""

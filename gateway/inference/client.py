@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_random,
 )
@@ -20,12 +20,14 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
+from gateway.error_policy import may_retry
 from gateway.errors import (
     AurumError,
     InferenceUnavailableError,
     InvalidImageError,
     RequestTimeoutError,
 )
+from gateway.inference.work_done import WorkDone, sum_up
 from gateway.types import StageStatus, StageVersion
 from triton_python_backend import contract
 
@@ -73,9 +75,13 @@ _STUMBLES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Val
 
 
 class TritonCalls:
-    """The calls that the gateway makes, on one channel; opened within a running event loop."""
+    """The calls that the gateway makes, on one channel; opened within a running event loop.
 
-    def __init__(self, address: str) -> None:
+    priority: of all its requests; 0 for the default of each model.
+    """
+
+    def __init__(self, address: str, *, priority: int = 0) -> None:
+        self._priority = priority
         self._client = InferenceServerClient(address, channel_args=_CHANNEL)
         self._under_way = BackgroundTasks()
 
@@ -117,7 +123,7 @@ class TritonCalls:
             return enough or not deadline.allows(_JITTER_SECONDS[1])
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(InferenceUnavailableError),
+            retry=retry_if_exception(_may_retry),
             stop=give_up,
             wait=wait_random(*_JITTER_SECONDS),
             reraise=True,
@@ -143,6 +149,7 @@ class TritonCalls:
             tensors,
             version,
             wanted,
+            priority=self._priority,
             client_timeout=seconds + _LEFT_ALONE_SECONDS,
             parameters=dict(parameters) if parameters else None,
         )
@@ -172,6 +179,15 @@ class TritonCalls:
                 for name, found in versions.items()
             )
 
+    async def work_done(self, *, deadline: Deadline) -> WorkDone:
+        """Sum up what all models did since Triton started."""
+        seconds = deadline.remaining_seconds()
+        try:
+            answer = await self._client.get_inference_statistics(client_timeout=seconds)
+        except InferenceServerException as error:
+            raise translate(error) from error
+        return sum_up(answer.model_stats)
+
     async def parameter(self, model: str, key: str, *, deadline: Deadline) -> str | None:
         """Read a parameter of a model's configuration; None if it has none of this name."""
         seconds = deadline.remaining_seconds()
@@ -197,6 +213,10 @@ def readable() -> Iterator[None]:
     except _STUMBLES as error:
         log.exception("triton answered nonsense")
         raise _unavailable() from error
+
+
+def _may_retry(error: BaseException) -> bool:
+    return isinstance(error, AurumError) and may_retry(error)
 
 
 def translate(error: InferenceServerException) -> AurumError:

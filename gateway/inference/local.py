@@ -1,12 +1,11 @@
-"""The ensemble in this process: the same stages, networks and configurations, without a server.
+"""The ensemble in one process: the same stages, networks and configurations, without a server.
 
-It loads OpenCV and ONNX Runtime, which the gateway otherwise does without: import this module only
-where the engine is used.
+It loads OpenCV and ONNX Runtime, which the gateway does without: it runs this engine in a process
+of its own (`process.py`).
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,19 +15,9 @@ from google.protobuf import text_format
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import model_config_pb2
 
-from gateway.concurrency import CpuPool
-from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConfigurationError, InvalidImageError
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
-from gateway.types import (
-    ActiveVersions,
-    Analysis,
-    EngineStatus,
-    Need,
-    StageStatus,
-    StageVersion,
-    Weights,
-)
+from gateway.types import ActiveVersions, Analysis, Need, Weights
 from triton_python_backend import contract, stages
 from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Pixels
@@ -46,10 +35,7 @@ EVERYTHING: Final = ~Need.NOTHING_MORE
 _CONFIG_FILE: Final = "config.pbtxt"
 _MODEL_FILE: Final = "model.onnx"
 _ID_PROPERTY: Final = "aurum.id"
-_READY: Final = "READY"
-_VERSION_OF_OTHERS: Final = "1"
-"""Of stages without weights."""
-_THREADS: Final = 2
+_NEWEST: Final[Mapping[str, str]] = {}
 _FRAME: Final = (
     contract.FRAME_BOXES,
     contract.FRAME_LANDMARKS,
@@ -61,18 +47,29 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 class LocalEnsemble:
-    """The newest version of each ONNX stage of a repository. May be shared by threads."""
+    """One version of each ONNX stage of a repository. May be shared by threads."""
 
-    def __init__(self, repository: Path) -> None:
-        """Load the networks; raises ConfigurationError for a stage without one that loads."""
+    def __init__(self, repository: Path, versions: Mapping[str, str] = _NEWEST) -> None:
+        """Load the networks: of each stage the version named, else, or if it is gone, the newest.
+
+        Raises ConfigurationError for a stage without a version, or whose version does not load.
+        """
         self.folders: dict[str, Path] = {}
         """The version's folder by name of the stage."""
         self._second_looks = SecondLooks(repository)
         self._sessions: dict[str, OnnxSession] = {}
         for stage in contract.ONNX_STAGES:
-            folder = _newest_version(repository / stage.name)
+            folder = _choose_version(repository / stage.name, versions.get(stage.name))
             self.folders[stage.name] = folder
             self._sessions[stage.name] = _load(folder)
+
+    @property
+    def weights(self) -> ActiveVersions:
+        """The weights by name of the stage, as far as the importer wrote down their ids."""
+        return {
+            stage: Weights(identifier, self.folders[stage].name)
+            for stage, identifier in self.ids.items()
+        }
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -146,53 +143,7 @@ class LocalEnsemble:
         return found
 
 
-class LocalInference:
-    """`Inference` in this process, on a few threads. Versions placed later are not taken up."""
-
-    def __init__(self, ensemble: LocalEnsemble, *, threads: int = _THREADS) -> None:
-        self._ensemble = ensemble
-        self._pool = CpuPool(threads)
-
-    async def analyse(
-        self,
-        image: bytes,
-        *,
-        need: Need,
-        deadline: Deadline,
-        look: contract.Look = contract.DEFAULT_LOOK,
-    ) -> Analysis:
-        """See `Inference.analyse`."""
-        work = partial(self._ensemble.analyse, image, need, look)
-        return await self._pool.run(work, deadline=deadline)
-
-    async def status(self, *, deadline: Deadline) -> EngineStatus:
-        """See `Inference.status`."""
-        return EngineStatus(True, "in this process", await self.stages(deadline=deadline))
-
-    async def stages(self, *, deadline: Deadline) -> tuple[StageStatus, ...]:
-        """See `Inference.stages`."""
-        return tuple(
-            StageStatus(stage.name, (self._version(stage.name),)) for stage in contract.STAGES
-        )
-
-    async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
-        """See `Inference.in_service`."""
-        return {
-            stage: Weights(identifier, self._ensemble.folders[stage].name)
-            for stage, identifier in self._ensemble.ids.items()
-        }
-
-    async def close(self) -> None:
-        """See `Inference.close`."""
-        self._pool.close()
-
-    def _version(self, stage: str) -> StageVersion:
-        folder = self._ensemble.folders.get(stage)
-        number = _VERSION_OF_OTHERS if folder is None else folder.name
-        return StageVersion(number, _READY, "", self._ensemble.ids.get(stage))
-
-
-def _newest_version(stage: Path) -> Path:
+def _choose_version(stage: Path, wanted: str | None) -> Path:
     folders = [
         path
         for path in stage.glob("[1-9]*")
@@ -200,7 +151,8 @@ def _newest_version(stage: Path) -> Path:
     ]
     if not folders:
         raise ConfigurationError(f"{stage} has no version")
-    return max(folders, key=lambda path: int(path.name))
+    chosen = [path for path in folders if path.name == wanted]
+    return chosen[0] if chosen else max(folders, key=lambda path: int(path.name))
 
 
 def _load(folder: Path) -> OnnxSession:

@@ -7,17 +7,21 @@ from gateway.errors import AurumError
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
 from gateway.inference.client import TritonCalls, readable
 from gateway.inference.version_index import VersionIndex
+from gateway.inference.work_done import WorkDone
 from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend import contract
 from triton_python_backend.needs import ensemble_for, outputs_for
 
 
 class TritonInference:
-    """`Inference` by a Triton server; opened within a running event loop."""
+    """`Inference` by a Triton server; opened within a running event loop.
 
-    def __init__(self, address: str) -> None:
+    priority: of its requests, as in `config.pbtxt`; 0 for the default.
+    """
+
+    def __init__(self, address: str, *, priority: int = 0) -> None:
         self._address = address
-        self._calls = TritonCalls(address)
+        self._calls = TritonCalls(address, priority=priority)
         self._versions = VersionIndex(self._calls)
 
     async def analyse(
@@ -64,6 +68,10 @@ class TritonInference:
     async def in_service(self, *, deadline: Deadline) -> ActiveVersions:
         """See `Inference.in_service`."""
         return await self._versions.in_service(deadline=deadline)
+
+    async def work_done(self, *, deadline: Deadline) -> WorkDone:
+        """Sum up what Triton did for all its callers since it started. Raises as `analyse`."""
+        return await self._calls.work_done(deadline=deadline)
 
     async def close(self) -> None:
         """See `Inference.close`."""

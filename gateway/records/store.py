@@ -6,11 +6,14 @@ from gateway.records.collections import CollectionRecords
 from gateway.records.database import Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_progress import JobProgress
+from gateway.records.job_queue import JobQueue
+from gateway.records.jobs import JobRecords
 from gateway.records.subjects import SubjectRecords
 
 
 class RecordStore:
-    """Collections, faces, subjects, clusters, idempotency and audit in one database."""
+    """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -20,6 +23,9 @@ class RecordStore:
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
         self.audit = AuditRecords(database)
+        self.jobs = JobRecords(database)
+        self.job_queue = JobQueue(database)
+        self.job_progress = JobProgress(database)
 
     @classmethod
     async def open(cls, url: str) -> "RecordStore":

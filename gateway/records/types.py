@@ -114,13 +114,32 @@ class SubjectRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedBytes:
+    """Encrypted bytes; they open under the name with which they were sealed."""
+
+    key_id: str
+    nonce: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SealedCrop:
-    """An encrypted aligned face."""
+    """An encrypted aligned face; its name is the id of the face."""
 
     face_id: str
     key_id: str
     nonce: bytes
     sealed: bytes
+
+    @classmethod
+    def of(cls, face_id: str, crop: SealedBytes) -> "SealedCrop":
+        """Name the crop of a face."""
+        return cls(face_id, crop.key_id, crop.nonce, crop.sealed)
+
+    @property
+    def bytes_only(self) -> SealedBytes:
+        """The crop without its name."""
+        return SealedBytes(self.key_id, self.nonce, self.sealed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.telemetry.job_metrics import JobMetrics
 from triton_python_backend.contract import FACE_OUTPUTS
 
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -51,13 +52,18 @@ class Metrics:
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
-            "Seconds that one image waited for the engine.",
+            "Seconds that one image waited for the engine: triton, fallback.",
             ["engine"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.faces = Counter(
             "aurum_faces_found", "Faces in answers of the engine.", registry=self.registry
+        )
+        self.fallback_starts = Counter(
+            "aurum_fallback_starts",
+            "Starts of the fallback engine's process.",
+            registry=self.registry,
         )
 
         self.cache_lookups = Counter(
@@ -94,6 +100,7 @@ class Metrics:
         self.parts = PartMetrics(self.registry)
         self.portrait = PortraitMetrics(self.registry)
         self.drift = DriftMetrics(self.registry)
+        self.jobs = JobMetrics(self.registry)
 
     def text(self) -> bytes:
         """Render all in Prometheus' text format."""
@@ -127,7 +134,7 @@ class PartMetrics:
         self.circuit_open = Gauge(
             "aurum_circuit_open",
             "1 while calls to an upstream that failed repeatedly are refused, by upstream: "
-            "redis, qdrant.",
+            "triton, redis, qdrant, records.",
             ["upstream"],
             registry=registry,
         )

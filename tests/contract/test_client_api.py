@@ -14,9 +14,9 @@ from aurum_client._async import people
 from aurum_client.errors import FAMILIES, ProblemError
 from aurum_client.results.base import EXTRA
 
-from gateway.api.problems import PROBLEMS
 from gateway.api.table import ROUTES
 from gateway.app import DOCUMENT, create_app
+from gateway.error_policy import POLICIES
 from gateway.settings import Settings
 
 KSERVE = "Triton's own clients ask KServe"
@@ -188,7 +188,7 @@ def test_both_clients_have_the_same_methods():
 
 
 def test_every_code_of_the_service_has_a_family():
-    assert set(FAMILIES) == set(PROBLEMS)
+    assert set(FAMILIES) == set(POLICIES)
     assert ProblemError not in FAMILIES.values()
 
 

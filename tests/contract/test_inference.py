@@ -1,4 +1,4 @@
-"""What every inference engine promises: the fake of the tests, the real Triton, the local one."""
+"""What every inference engine promises: the fake of the tests, Triton, the fallback's process."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pytest
 from gateway.deadline import Deadline
 from gateway.errors import InvalidImageError, RequestTimeoutError
 from gateway.inference.base import Inference
-from gateway.inference.local import LocalEnsemble, LocalInference
+from gateway.inference.fallback import FallbackInference
 from gateway.inference.triton import TritonInference
 from gateway.settings import CHECKOUT
 from gateway.types import Need
@@ -31,12 +31,12 @@ class Subject:
     broken: bytes = photos.cut_off()
 
 
-@pytest.fixture(params=["fake", "triton", "local"])
+@pytest.fixture(params=["fake", "triton", "fallback"])
 async def subject(request):
     if request.param == "fake":
         found = Subject(FakeInference(), photo(size=(640, 480)), photo(faces=0))
-    elif request.param == "local":
-        engine = LocalInference(LocalEnsemble(CHECKOUT / "model_repository"))
+    elif request.param == "fallback":
+        engine = FallbackInference(CHECKOUT / "model_repository", threads=2)
         found = Subject(engine, photos.PORTRAIT.read_bytes(), photos.blank())
     else:
         address = request.getfixturevalue("triton").grpc_address

@@ -11,9 +11,9 @@ from openapi_spec_validator import validate
 from gateway.api.body import BodySpec
 from gateway.api.context import SERVICES
 from gateway.api.examples import EXAMPLES
-from gateway.api.problems import PROBLEMS
 from gateway.api.table import ROUTES
 from gateway.app import DOCUMENT, create_app
+from gateway.error_policy import POLICIES
 from gateway.settings import Settings
 from gateway.types import Quality, QualityLimits
 from tests.support.fake_inference import FakeInference, photo
@@ -84,7 +84,7 @@ def test_every_error_status_is_described_as_a_problem(document):
     for route in ROUTES:
         responses = document["paths"][route.path][route.method.lower()]["responses"]
         for code in (*route.errors, "internal"):
-            status = PROBLEMS[code].status
+            status = POLICIES[code].status
             if status not in route.responses:
                 content = responses[str(status)]["content"]["application/problem+json"]
                 assert code in content["examples"]

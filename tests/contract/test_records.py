@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, ConflictError, StorageUnavailableError
 from gateway.records import migrations
-from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import Database
+from gateway.records.encryption import FileKeyCipher
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
 from gateway.records.types import (
@@ -26,6 +26,7 @@ from gateway.records.types import (
     CollectionSettings,
     FaceRecord,
     Migration,
+    SealedCrop,
 )
 
 SPACE = "00000000000000a1"
@@ -47,6 +48,10 @@ def a_collection(name: str = "people", tenant: str = "default") -> CollectionRec
         created_at=10.0,
         updated_at=10.0,
     )
+
+
+def a_crop(cipher: FileKeyCipher, face_id: str, crop: bytes) -> SealedCrop:
+    return SealedCrop.of(face_id, cipher.seal(face_id, crop))
 
 
 def a_face(collection: CollectionRecord, number: int = 0, subject: str = "anna") -> FaceRecord:
@@ -202,11 +207,11 @@ async def test_removal_counts_the_crops(records: RecordStore, tmp_path: Path) ->
     collection = a_collection()
     await records.collections.add(collection)
     faces = [a_face(collection, i) for i in range(1200)]
-    crops = [cipher.seal(face.id, b"crop of " + face.id.encode()) for face in faces[:700]]
+    crops = [a_crop(cipher, face.id, b"crop of " + face.id.encode()) for face in faces[:700]]
     await records.faces.begin(faces, crops)
     await records.faces.commit([face.id for face in faces])
     (crop,) = await records.faces.crops([faces[0].id, faces[-1].id])
-    assert cipher.open(crop) == b"crop of " + faces[0].id.encode()
+    assert cipher.open(crop.face_id, crop.bytes_only) == b"crop of " + faces[0].id.encode()
     assert await records.faces.count_crops(collection.id) == 700
     assert await records.faces.remove([face.id for face in faces]) == 700
     assert await records.faces.count(collection.id) == (0, 0)
@@ -219,7 +224,7 @@ async def test_removing_a_collection_removes_its_contents(
     collection, faces = await enrolled(records, 2)
     cipher = FileKeyCipher.load(tmp_path / "crops.key")
     extra = replace(a_face(collection, 7), id=str(uuid.uuid4()))
-    await records.faces.begin([extra], [cipher.seal(extra.id, b"x")])
+    await records.faces.begin([extra], [a_crop(cipher, extra.id, b"x")])
     run = ClusterRun("r1", collection.id, "running", 0.4, 2, 0, None, 1.0, None)
     await records.clusters.begin(run)
     await records.clusters.finish(run, {faces[0].id: "k1"}, at=2.0)
@@ -389,11 +394,11 @@ def test_a_crop_opens_only_with_its_key_and_for_its_face(tmp_path: Path) -> None
     cipher = FileKeyCipher.load(tmp_path / "keys" / "crops.key")
     again = FileKeyCipher.load(tmp_path / "keys" / "crops.key")
     sealed = cipher.seal("face-1", b"pixels")
-    assert again.open(sealed) == b"pixels"
+    assert again.open("face-1", sealed) == b"pixels"
     assert b"pixels" not in sealed.sealed
     with pytest.raises(ConfigurationError, match="changed"):
-        again.open(replace(sealed, face_id="face-2"))
+        again.open("face-2", sealed)
     other = FileKeyCipher.load(tmp_path / "other.key")
     with pytest.raises(ConfigurationError, match="sealed with key"):
-        other.open(sealed)
+        other.open("face-1", sealed)
     assert (tmp_path / "keys" / "crops.key").stat().st_mode & 0o777 == 0o600

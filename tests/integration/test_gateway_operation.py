@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from gateway.api.problems import PROBLEMS
+from gateway.error_policy import POLICIES
 from gateway.errors import AurumError, InferenceUnavailableError, RequestTimeoutError
 from gateway.registry.reference import REFERENCE_FILE
 from tests.support.fake_inference import SPACE, FakeInference, photo
@@ -223,7 +223,7 @@ async def test_200_mixed_requests_each_get_their_own_answer(client, fake):
             }[kind]
             status, body, _ = await post(client, "score", form(image=data), headers=headers)
             assert body["code"] == code
-            assert status == PROBLEMS[code].status
+            assert status == POLICIES[code].status
         assert body["request_id"] == f"r{number}"
 
     await asyncio.gather(*(one(number) for number in range(200)))

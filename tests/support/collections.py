@@ -12,8 +12,8 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
-from gateway.records.crop_encryption import FileKeyCipher
 from gateway.records.database import sqlite_url
+from gateway.records.encryption import FileKeyCipher
 from gateway.records.store import RecordStore
 from gateway.types import Caller
 from gateway.vectors.base import Vector, VectorStore, VectorTuning

@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import ClientSession, FormData, web
 
 from gateway.api.auth import Authorizer
-from gateway.api.problems import PROBLEMS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
-from gateway.inference.base import Inference
+from gateway.error_policy import POLICIES
+from gateway.inference.base import FallbackEngine, Inference
 from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
 from tests.support.fake_candidate import NothingTried
@@ -30,6 +30,7 @@ async def serving(
     tried: CandidateInference | None = None,
     *,
     authorizer: Authorizer | None = None,
+    fallback: FallbackEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
@@ -40,7 +41,7 @@ async def serving(
         with TemporaryDirectory(prefix="aurum-home-") as home:
             settings["home"] = home
             async with serving(
-                inference, embedder, tried, authorizer=authorizer, **settings
+                inference, embedder, tried, authorizer=authorizer, fallback=fallback, **settings
             ) as session:
                 yield session
         return
@@ -65,6 +66,7 @@ async def serving(
         open_inference=open_inference,
         open_embedder=open_embedder,
         open_candidate=open_candidate,
+        open_fallback=lambda _settings, _metrics: fallback,
         authorizer=authorizer,
     )
     runner = make_runner(app, chosen)
@@ -103,7 +105,7 @@ async def refused(
     """Post what must be refused, as problem details with this code; returns the detail."""
     status, body, headers = await post(client, route, data, **more)
     assert body.get("code") == code, body
-    assert status == body["status"] == PROBLEMS[code].status
+    assert status == body["status"] == POLICIES[code].status
     assert set(body) == PROBLEM_KEYS
     assert headers["Content-Type"].startswith("application/problem+json")
     assert headers["X-Request-ID"] == body["request_id"]

@@ -12,9 +12,9 @@ from typing import IO, Final, NoReturn
 import typer
 from rich.console import Console
 
+from gateway.archives.types import DEFAULT_LIMITS
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.batch.archives import DEFAULT_LIMITS
 from tools.batch.inputs import STDIN, Sources, find_sources, read_sources
 from tools.batch.journal import Journal
 from tools.batch.options import Format, Options

@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from tools.batch.archives import (
-    ARCHIVE_HEAD_BYTES,
-    DEFAULT_LIMITS,
-    Limits,
-    is_archive,
-    is_other_archive,
-    read_archive,
-)
-from tools.batch.images import HEAD_BYTES, is_image
-from tools.batch.types import Input, Photo, Refused, Skipped, text_of
+from gateway.archives.image_names import HEAD_BYTES, is_image
+from gateway.archives.reader import ARCHIVE_HEAD_BYTES, is_archive, is_other_archive
+from gateway.archives.types import DEFAULT_LIMITS, Limits, text_of
+from tools.batch.archives import read_archive
+from tools.batch.types import Input, Photo, Refused, Skipped
 from tools.errors import BatchError
 
 STDIN: Final = "-"

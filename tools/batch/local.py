@@ -11,7 +11,7 @@ from dataclasses import replace
 from gateway.api.context import dump_json
 from gateway.api.faces.schemas import FacesOut
 from gateway.api.faces.serializers import faces_out
-from gateway.api.problems import PROBLEMS
+from gateway.error_policy import POLICIES
 from gateway.errors import AurumError, ConfigurationError, NoFaceError
 from gateway.images import ImageLimits, check_image
 from gateway.inference.local import LocalEnsemble
@@ -55,7 +55,7 @@ class LocalEngine:
             return Reply(200, json.loads(dump_json(self._answer(image))))
         except AurumError as error:
             body = {"code": error.code, "detail": error.detail}
-            return Reply(PROBLEMS[error.code].status, body)
+            return Reply(POLICIES[error.code].status, body)
 
     def _answer(self, image: bytes) -> FacesOut:
         started = time.perf_counter()

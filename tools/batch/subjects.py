@@ -9,7 +9,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from tools.batch.types import Photo, text_of
+from gateway.archives.types import text_of
+from tools.batch.types import Photo
 from tools.errors import BatchError
 
 _NUMBER: Final = re.compile(r"[ _.-]*(\d+|\(\d+\))$")

@@ -1,7 +1,6 @@
 """What passes through a bulk command: inputs, lines of the output, faces to draw."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -117,11 +116,6 @@ class Line:
             line.get("error"),
             {name: value for name, value in line.items() if name not in known},
         )
-
-
-def text_of(path: str) -> str:
-    r"""Return a path as text that can be written: bytes that are no UTF-8 become `\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:

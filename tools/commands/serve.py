@@ -19,13 +19,35 @@ class What(StrEnum):
 
     ALL = "all"
     TRITON = "triton"
+    WORKER = "worker"
 
 
-def serve(what: Annotated[What, typer.Argument(help="All, or Triton only.")] = What.ALL) -> None:
+def serve(
+    what: Annotated[
+        What, typer.Argument(help="All, Triton only, or workers for jobs on any machine.")
+    ] = What.ALL,
+    number: Annotated[int, typer.Option(min=1, max=64, help="Of workers, with `worker` only.")] = 1,
+) -> None:
     """Run in the foreground until Ctrl-C."""
+    if what is What.WORKER:
+        _serve_workers(number)
+        return
     stack = Stack(_settings(), "triton" if what is What.TRITON else "all")
     try:
         stack.serve(report=_say)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ServingError as error:
+        _fail(error)
+
+
+def _serve_workers(number: int) -> None:
+    """Run workers that reach records, images and Triton as the settings say."""
+    # loads what only supervisors need
+    from tools.serving.workers import serve_workers
+
+    try:
+        serve_workers(_settings(), number, report=_say)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ServingError as error:

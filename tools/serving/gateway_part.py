@@ -12,11 +12,11 @@ from gateway.checkout import CHECKOUT, PREFIX
 from tools.http import fetch
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
+from tools.serving.part import last_line
 from tools.serving.run_settings import RunSettings
 
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
-_TAIL_BYTES: Final = 16 * 1024
 _ARENAS: Final = "2"
 
 
@@ -47,17 +47,7 @@ class GatewayPart:
 
     def environment(self) -> Mapping[str, str]:
         """Take over this process's variables, with absolute folders."""
-        variables = child_environment(self.settings)
-        # of eight for each core, most would only hold what was freed
-        variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
-        if self.settings.triton_grpc_url is None and self.settings.host not in _LOCAL:
-            # Triton's gRPC listens on that one address only
-            http, grpc, _ = triton_listeners(self.settings)
-            variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
-            variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
-        if self.redis_url is not None:
-            variables[PREFIX + "REDIS_URL"] = self.redis_url
-        return variables
+        return backend_environment(self.settings, redis_url=self.redis_url)
 
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers 200 on its readiness route."""
@@ -71,12 +61,7 @@ class GatewayPart:
 
     def last_error(self) -> str:
         """Return the last line of its log, where a start that fails says why."""
-        try:
-            tail = self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
-        return lines[-1] if lines else ""
+        return last_line(self.log)
 
     def is_drained(self, log_bytes: int) -> bool:
         """Leave it to end by itself, which it does at once."""
@@ -88,6 +73,24 @@ class GatewayPart:
 
     def clean_up(self) -> None:
         """Nothing is left by a killed gateway."""
+
+
+def backend_environment(settings: RunSettings, *, redis_url: str | None) -> dict[str, str]:
+    """Variables for a gateway or a worker of a stack: where Triton and Redis are.
+
+    redis_url: of the Redis that runs beside it; None leaves the variable as it is.
+    """
+    variables = child_environment(settings)
+    # of eight for each core, most would only hold what was freed
+    variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
+    if settings.triton_grpc_url is None and settings.host not in _LOCAL:
+        # Triton's gRPC listens on that one address only
+        http, grpc, _ = triton_listeners(settings)
+        variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
+        variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
+    if redis_url is not None:
+        variables[PREFIX + "REDIS_URL"] = redis_url
+    return variables
 
 
 def child_environment(settings: RunSettings) -> dict[str, str]:

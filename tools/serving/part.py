@@ -17,6 +17,7 @@ _END_EVERY_SECONDS: Final = 0.02
 _LAST_ANSWER_SECONDS: Final = 0.1
 """For the last answer to reach its caller, before a drained part is killed."""
 _GRACE_BEFORE_READY_SECONDS: Final = 2.0
+_TAIL_BYTES: Final = 16 * 1024
 
 
 class Part(Protocol):
@@ -156,3 +157,13 @@ class RunningPart:
     def _last_words(self) -> str:
         words = self.part.last_error()
         return f": {words}" if words else ""
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something; empty without one."""
+    try:
+        tail = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gateway.checkout import name_in_home
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
@@ -14,6 +15,7 @@ from tools.serving.redis_part import RedisPart
 from tools.serving.run_settings import RunSettings
 from tools.serving.triton_install import Installation
 from tools.serving.triton_part import TritonPart
+from tools.serving.worker_part import WorkerPart, worker_names
 
 Extent = Literal["all", "triton"]
 
@@ -53,6 +55,14 @@ class RunPlan:
                 yield redis
             url = redis.url if redis is not None else None
             yield GatewayPart(self.settings, self.home, redis_url=url)
+            for name in self.worker_names:
+                worker_name = name_in_home(self.home.root, name)
+                yield WorkerPart(self.settings, self.home, name, worker_name, url)
+
+    @property
+    def worker_names(self) -> tuple[str, ...]:
+        """Names of the parts that work on jobs."""
+        return worker_names(self.settings.workers) if self.extent == "all" else ()
 
     def ready_lines(self) -> Iterator[str]:
         """Addresses, for the user."""

@@ -28,6 +28,7 @@ class RunSettings:
     onnx_backend: Literal["auto", "compiled", "python"]
     redis_memory_megabytes: int
     withdraw_after_seconds: float
+    workers: int
 
     @classmethod
     def of(cls, settings: "Settings | RunSettings") -> "RunSettings":

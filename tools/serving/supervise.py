@@ -47,7 +47,9 @@ async def supervise(plan: RunPlan) -> None:
             _say(line)
 
     parts = list(plan.parts())
-    supervisor = Supervisor(parts, report=_say, listener=note, optional={"redis"})
+    supervisor = Supervisor(
+        parts, report=_say, listener=note, optional={"redis"}, late=plan.worker_names
+    )
     version_store = VersionStore(plan.settings.model_repository, plan.home.root)
     watch = asyncio.create_task(
         VersionWatch(

@@ -39,6 +39,7 @@ class Supervisor:
         listener: StateListener,
         patience: Patience = PATIENCE,
         optional: Collection[str] = (),
+        late: Collection[str] = (),
     ) -> None:
         self._parts = parts
         self._report = report
@@ -46,6 +47,8 @@ class Supervisor:
         self._patience = patience
         self._optional = frozenset(optional)
         """Names of parts that the others do without."""
+        self._late = frozenset(late)
+        """Names of parts that are started when the others are ready, which do without them."""
         self._running: dict[str, RunningPart] = {}
         self._restarting: set[str] = set()
 
@@ -67,11 +70,12 @@ class Supervisor:
             work.result()
 
     async def _serve(self, on_ready: Callable[[], None]) -> None:
-        for part in self._parts:
+        parts = [part for part in self._parts if part.name not in self._late]
+        for part in parts:
             self._report(f"Starting {part.name} (log: {part.log})")
             self._running[part.name] = await RunningPart.start(part)
         self._tell(starting=True)
-        for part in self._parts:
+        for part in parts:
             await self._await_first(part)
         on_ready()
         self._tell()
@@ -80,6 +84,8 @@ class Supervisor:
                 for part in self._parts:
                     if part.name in self._running:
                         keepers.create_task(self._keep(part))
+                    elif part.name in self._late:
+                        keepers.create_task(self._start_late(part))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -92,6 +98,18 @@ class Supervisor:
             self._report(f"{error}; going on without {part.name}")
             await self._running.pop(part.name).stop()
 
+    async def _start_late(self, part: Part) -> None:
+        try:
+            self._running[part.name] = await RunningPart.start(part)
+            await self._running[part.name].wait_ready(first=False)
+        except ServingError as error:
+            self._report(f"{error}; going on without {part.name}")
+            if part.name in self._running:
+                await self._running.pop(part.name).stop()
+            return
+        self._tell()
+        await self._keep(part)
+
     async def _start_again(self, part: Part) -> None:
         await asyncio.to_thread(part.prepare_restart, self._report)
         self._running[part.name] = await RunningPart.start(part)
@@ -101,7 +119,7 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         """Start the part again whenever it ends; raise ServingError when that does not help.
 
-        An optional part is then left out.
+        An optional or late part is then left out.
         """
         loop = asyncio.get_running_loop()
         failures = 0
@@ -112,11 +130,12 @@ class Supervisor:
             reason = running.describe_end()
             if loop.time() - since > self._patience.steady_seconds:
                 failures = 0
-            self._restarting.add(part.name)
+            if part.name not in self._late:
+                self._restarting.add(part.name)
             while True:
                 if failures >= self._patience.restarts:
                     message = f"giving up after {failures} restarts: {reason}"
-                    if part.name not in self._optional:
+                    if part.name not in self._optional | self._late:
                         raise ServingError(message)
                     self._report(f"{message}; going on without {part.name}")
                     await self._running.pop(part.name).stop()
@@ -141,10 +160,11 @@ class Supervisor:
         return min(doubled, self._patience.longest_delay_seconds)
 
     async def _stop_all(self) -> None:
-        # the gateway first: it still asks the others about what it has begun
-        running = list(self._running.values())
+        # the gateway first, with what is late: they still ask the others about what they have begun
+        late = [part for name, part in self._running.items() if name in self._late]
+        running = [part for name, part in self._running.items() if name not in self._late]
         outcomes: list[BaseException | None] = []
-        for group in (running[-1:], running[:-1]):
+        for group in (running[-1:] + late, running[:-1]):
             stops = (each.stop() for each in group)
             outcomes += await asyncio.gather(*stops, return_exceptions=True)
         for failure in outcomes:

@@ -1,18 +1,16 @@
 """Score, detect, embed, verify."""
 
-from functools import partial
 from typing import Final
 
 from gateway.api.body import BodySpec
 from gateway.api.call import Answer, Call
+from gateway.api.faces.answer import Asker, FaceAnswers, FaceOperation
 from gateway.api.faces.schemas import FaceOptions, VerifyIn, VerifyOptions
-from gateway.api.faces.serializers import faces_out, verify_out
+from gateway.api.faces.serializers import verify_out
 from gateway.api.shapes import NoOptions
-from gateway.errors import InvalidRequestError, NoFaceError
+from gateway.errors import InvalidRequestError
 from gateway.pipeline import Selection
 from gateway.rollout.plan import RequestIdentity
-from gateway.types import Need
-from triton_python_backend.needs import need_for
 
 IMAGE_FIELDS: Final = BodySpec(NoOptions, ("image",))
 PAIR_FIELDS: Final = BodySpec(VerifyIn, ("image_a", "image_b"))
@@ -20,19 +18,17 @@ PAIR_FIELDS: Final = BodySpec(VerifyIn, ("image_a", "image_b"))
 
 async def score(call: Call[FaceOptions, NoOptions]) -> Answer:
     """Rate the faces of an image; an image without faces is an error."""
-    scored = call.services.settings.scoring == "on"
-    need = Need.SCORE if scored else Need.NOTHING_MORE
-    return await _answer_faces(call, need, must_show_face=True)
+    return await _answer_faces(call, "score")
 
 
 async def detect(call: Call[FaceOptions, NoOptions]) -> Answer:
     """Find the faces of an image."""
-    return await _answer_faces(call, Need.NOTHING_MORE)
+    return await _answer_faces(call, "detect")
 
 
 async def embed(call: Call[FaceOptions, NoOptions]) -> Answer:
     """Embed the faces of an image."""
-    return await _answer_faces(call, Need.EMBEDDING)
+    return await _answer_faces(call, "embed")
 
 
 async def verify(call: Call[VerifyOptions, VerifyIn]) -> Answer:
@@ -68,34 +64,19 @@ async def verify(call: Call[VerifyOptions, VerifyIn]) -> Answer:
     )
 
 
-async def _answer_faces(
-    call: Call[FaceOptions, NoOptions], need: Need, *, must_show_face: bool = False
-) -> Answer:
-    options = call.options
-    need |= need_for(options.include)
-    result = await call.services.pipeline.run(
-        call.body.images[0].data,
-        need=need,
-        selection=Selection(
-            options.max_faces, options.min_confidence, options.rotation, options.detail
-        ),
-        deadline=call.deadline,
+async def _answer_faces(call: Call[FaceOptions, NoOptions], operation: FaceOperation) -> Answer:
+    services = call.services
+    answers = FaceAnswers(
+        services.pipeline, services.cpu_pool, scoring=services.settings.scoring == "on"
+    )
+    asker = Asker(
+        request_id=call.request_id,
         tenant=call.caller.tenant,
+        deadline=call.deadline,
+        elapsed_ms=call.context.elapsed_ms,
         identity=RequestIdentity(call.request_id, call.caller.tenant),
     )
-    if must_show_face and not result.analysis.faces:
-        raise NoFaceError("the image shows no face")
-    shape = partial(
-        faces_out,
-        result,
-        request_id=call.request_id,
-        need=need,
-        total_ms=call.context.elapsed_ms(),
-    )
-    # encoding many PNGs would block the event loop
-    if Need.CROPS in need:
-        return Answer(await call.services.cpu_pool.run(shape, deadline=call.deadline))
-    return Answer(shape())
+    return Answer(await answers.answer(call.body.images[0].data, operation, call.options, asker))
 
 
 def _given_threshold(options: VerifyOptions, fields: VerifyIn) -> float | None:

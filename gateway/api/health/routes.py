@@ -27,7 +27,7 @@ async def ready(call: Call[NoOptions, NoOptions]) -> Answer:
     cache = None if services.cache is None else services.cache.last_health
     status = await services.inference.status(deadline=Deadline.after(_PATIENCE_SECONDS))
     shape = ready_out(status, cache, services.watch)
-    if shape.status == "ready":
+    if shape.status in ("ready", "degraded"):
         return Answer(shape)
     return Answer(shape, status=503, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
 

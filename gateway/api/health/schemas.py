@@ -33,7 +33,11 @@ class PartOut(Shape):
 
 
 class ReadyOut(Shape):
-    """Whether the service is ready, and the state of each component."""
+    """Whether the service is ready, and the state of each component.
 
-    status: Literal["ready", "unready"]
+    It is `degraded` while only the fallback engine answers, which is slower, `starting` until the
+    stores answer, and `stopping` before it ends.
+    """
+
+    status: Literal["ready", "degraded", "unready", "starting", "stopping"]
     parts: dict[str, PartOut]

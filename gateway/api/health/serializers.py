@@ -8,6 +8,7 @@ from gateway.monitoring.factory import Watch
 from gateway.monitoring.golden_probe import GoldenProbe
 from gateway.types import (
     EngineStatus,
+    FallbackStatus,
     StageStatus,
 )
 
@@ -15,21 +16,38 @@ from gateway.types import (
 def ready_out(
     status: EngineStatus, cache: Mapping[str, str | None] | None, watch: Watch
 ) -> ReadyOut:
-    """Shape readiness: the engine and its stages, then the parts that faces are found without.
+    """Shape readiness: the engines and their stages, then what faces are found without.
 
     Without vectors or records the routes of collections answer 503 by themselves, and all others
     work: a gateway without them stays in service, as one without its cache does.
 
     cache: why each layer does not answer, None where it does; None if caching is off.
     """
+    replaced = not status.ready and status.fallback is not None and status.fallback.answers
     parts = {"triton": _part(status.reachable, status.detail)}
     for stage in status.stages:
         parts[stage.name] = _stage_part(stage)
+    if replaced:
+        parts = {name: _degraded(part) for name, part in parts.items()}
+    parts["fallback"] = _fallback_part(status.fallback)
     parts["cache"] = _cache_part(cache)
     for name, state in watch.parts.states.items():
         parts[name] = PartOut(status="ready" if state.works else "degraded", detail=state.detail)
     parts["portrait"] = _portrait_part(watch.portrait)
-    return ReadyOut(status="ready" if status.ready else "unready", parts=parts)
+    if status.ready:
+        return ReadyOut(status="ready", parts=parts)
+    return ReadyOut(status="degraded" if replaced else "unready", parts=parts)
+
+
+def _degraded(part: PartOut) -> PartOut:
+    """Show a part of Triton's whose work the fallback engine does."""
+    return part if part.status == "ready" else part.model_copy(update={"status": "degraded"})
+
+
+def _fallback_part(fallback: FallbackStatus | None) -> PartOut:
+    if fallback is None:
+        return PartOut(status="ready", detail="switched off")
+    return PartOut(status="ready" if fallback.answers else "degraded", detail=fallback.detail)
 
 
 def _stage_part(stage: StageStatus) -> PartOut:

@@ -29,7 +29,8 @@ HEALTH_ROUTES: Final = (
         description="Lists the components and whether each is ready, and of each stage the "
         "version that answers and all versions that the inference server knows. A component that "
         "finding faces does not need (cache, vectors, records, portrait) is at worst `degraded`, "
-        "and the service stays ready.",
+        "and the service stays ready. While Triton is away and the fallback engine answers, the "
+        "service is `degraded`, with status 200.",
         responses={200: ReadyOut, 503: ReadyOut},
         errors=("invalid_request",),
     ),

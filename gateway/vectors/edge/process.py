@@ -5,15 +5,14 @@ ms, a flush: up to 100 ms), and a shard may be open in one process only. In a pr
 cannot block an event loop. It flushes and ends when its standard input ends, also when the
 gateway is killed.
 
-Started by `store.py` as `python -m gateway.vectors.edge.process FOLDER`; `frames.py` has the
-messages between the two.
+Started by `store.py` as `python -m gateway.vectors.edge.process FOLDER`; the messages between the
+two are those of `gateway/child_process.py`.
 """
 
 import contextlib
 import errno
 import logging
 import os
-import pickle
 import queue
 import signal
 import sys
@@ -22,8 +21,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
+from gateway.child_process import Reply, Request, pack, read_frame
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     DimensionMismatchError,
@@ -38,7 +38,7 @@ from gateway.vectors.base import (
     VectorTuning,
 )
 from gateway.vectors.edge.gallery import Gallery
-from gateway.vectors.edge.protocol import LENGTH, MANIFEST, Reply, Request, pack
+from gateway.vectors.edge.protocol import MANIFEST
 from gateway.vectors.edge.shard import warm
 
 _IDLE_SECONDS = 0.05
@@ -262,12 +262,8 @@ def _next(
 
 
 def _read(source: IO[bytes], waiting: "queue.SimpleQueue[Request | None]") -> None:
-    while True:
-        head = source.read(LENGTH.size)
-        if len(head) < LENGTH.size:
-            break
-        body = source.read(LENGTH.unpack(head)[0])
-        waiting.put(pickle.loads(body))
+    while (request := read_frame(source)) is not None:
+        waiting.put(cast("Request", request))
     waiting.put(None)
 
 
@@ -287,10 +283,10 @@ def main(folder: Path) -> None:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = sys.stdin.buffer
-    head = source.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    given = read_frame(source)
+    if given is None:
         return
-    tuning, min_free_bytes = pickle.loads(source.read(LENGTH.unpack(head)[0]))
+    tuning, min_free_bytes = cast("tuple[VectorTuning, int]", given)
     engine = Engine(folder, tuning, min_free_bytes)
     sink.write(pack(Reply(0, None, None)))
     sink.flush()

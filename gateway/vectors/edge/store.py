@@ -5,12 +5,12 @@ import contextlib
 import itertools
 import logging
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
@@ -26,7 +26,7 @@ from gateway.vectors.base import (
     VectorPage,
     VectorTuning,
 )
-from gateway.vectors.edge.protocol import LENGTH, MANIFEST, Reply, Request, pack
+from gateway.vectors.edge.protocol import MANIFEST
 from gateway.vectors.edge.silence import Silence
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class EdgeVectorStore:
             future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             self._waiting[number] = future
             try:
-                _write(process, Request(number, method, arguments))
+                write_to(process, Request(number, method, arguments))
                 self._silence.asked()
                 return await self._answer(process, future)
             finally:
@@ -267,10 +267,10 @@ class EdgeVectorStore:
                 cwd=CHECKOUT,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )
-        _write(process, (self._tuning, self._min_free_bytes))
+        write_to(process, (self._tuning, self._min_free_bytes))
         try:
             async with asyncio.timeout(_START_SECONDS):
-                if await _read_frame(process) is not None:
+                if await read_from(process) is not None:
                     return process
         except TimeoutError:
             process.kill()
@@ -278,7 +278,7 @@ class EdgeVectorStore:
         return None
 
     async def _read(self, process: "Process") -> None:
-        while (frame := await _read_frame(process)) is not None:
+        while (frame := await read_from(process)) is not None:
             self._silence.answered()
             reply = cast("Reply", frame)
             future = self._waiting.get(reply.number)
@@ -297,20 +297,3 @@ class EdgeVectorStore:
                 future.set_exception(
                     StorageUnavailableError("the vector engine ended", retry_after_seconds=1)
                 )
-
-
-def _write(process: "Process", message: object) -> None:
-    if process.stdin is None:
-        raise StorageUnavailableError("the vector engine has no input")
-    process.stdin.write(pack(message))
-
-
-async def _read_frame(process: "Process") -> object | None:
-    if process.stdout is None:
-        return None
-    try:
-        head = await process.stdout.readexactly(LENGTH.size)
-        body = await process.stdout.readexactly(LENGTH.unpack(head)[0])
-    except asyncio.IncompleteReadError:
-        return None
-    return cast("object", pickle.loads(body))

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from gateway.collections.factory import open_records
+from gateway.records.factory import open_records
 from gateway.errors import AurumError
 from gateway.settings import Settings
 from tools.commands.models.activate import Stage

@@ -9,10 +9,10 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.api.context import dump_json
 from gateway.api.faces.schemas import FaceOptions as ServiceOptions
 from gateway.api.faces.serializers import faces_out
-from gateway.api.problems import PROBLEMS
+from gateway.api.shapes import dump_json
+from gateway.error_policy import POLICIES
 from gateway.errors import AurumError, ConfigurationError, InvalidRequestError, NoFaceError
 from gateway.images import ImageLimits, check_image
 from gateway.inference.local import LocalEnsemble
@@ -106,6 +106,6 @@ class Ensemble:
 
 
 def _refusal(error: AurumError, request_id: str) -> ProblemError:
-    known = PROBLEMS[error.code]
+    known = POLICIES[error.code]
     problem = Problem(error.code, known.status, known.title, error.detail, request_id)
     return FAMILIES.get(error.code, ProblemError)(problem)

@@ -1,29 +1,17 @@
-"""The single table from error codes to HTTP."""
+"""Errors as HTTP problems: statuses come from one table."""
 
 import re
 from pathlib import Path
 
 from gateway import errors
-from gateway.api.problems import PROBLEMS
-
-CODES = {
-    kind.code
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, errors.AurumError)
-}
-
-
-def test_every_error_has_its_status():
-    assert set(PROBLEMS) >= CODES
-
 
 TABLES = {
-    *("api/problems.py", "api/collections/table.py", "api/faces/table.py", "api/health/table.py"),
+    *("error_policy.py", "api/collections/table.py", "api/faces/table.py", "api/health/table.py"),
     *("api/kserve/table.py", "api/models/table.py"),
     *("api/examples.py", "api/collections/examples.py", "api/kserve/examples.py"),
     *("api/health/routes.py", "api/docs.py"),
 }
-"""The table of problems, the tables of routes, and modules that answer without a problem."""
+"""The table of errors, the tables of routes, and modules that answer without a problem."""
 
 
 def test_no_other_module_names_a_status_of_an_error():

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.archives.reader import is_archive, is_other_archive
+from gateway.archives.types import DEFAULT_LIMITS, Limits
 from tests.support.fake_inference import photo
-from tools.batch.archives import DEFAULT_LIMITS, Limits, is_archive, is_other_archive, read_archive
+from tools.batch.archives import read_archive
 from tools.batch.types import Input, Photo, Refused, Skipped
 
 IMAGE = photo(seed=1)

@@ -4,9 +4,9 @@ import numpy as np
 import orjson
 import pytest
 
-from gateway.api.context import dump_json
 from gateway.api.faces.serializers import face_out, models_out
 from gateway.api.models.serializers import version_out
+from gateway.api.shapes import dump_json
 from gateway.registry.version_metadata import VersionMetadata
 from gateway.types import Analysis, Face, Need, StageVersion, Weights
 from tests.support.fake_inference import expected_face

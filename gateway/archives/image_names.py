@@ -14,4 +14,14 @@ def is_image(name: str, head: bytes) -> bool:
 
     A damaged photo counts by its name, so that it is reported instead of skipped.
     """
-    return sniff(head) is not None or PurePosixPath(name).suffix.lower() in _SUFFIXES
+    return sniff(head) is not None or is_image_name(name)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is named like an image."""
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it belongs to a system rather than to a person: `.git/…`, `__MACOSX/._a.jpg`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)

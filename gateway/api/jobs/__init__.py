@@ -1,0 +1,1 @@
+"""Jobs: many images, worked on in the background."""

@@ -1,0 +1,83 @@
+"""Shapes of what the route that creates jobs takes."""
+
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
+from gateway.api.faces.schemas import FaceOptions
+from gateway.api.jobs.schemas import MAX_WAIT_SECONDS
+from gateway.api.shapes import Shape
+from gateway.records.job_types import Operation
+
+SubjectFrom = Literal["folder", "name"]
+
+
+def _parse(value: object) -> object:
+    """Read JSON from a query."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
+
+
+class BatchOptions(FaceOptions):
+    """Query parameters of a new job: the operation and its options."""
+
+    operation: Operation = "score"
+    """What to do with each image; options are those of the operation's own route."""
+    webhook: str | None = Field(default=None, max_length=2000)
+    """URL that is called when the job has ended; its host must be allowed by the service
+    (`AURUM_WEBHOOK_HOSTS`)."""
+    wait: float = Field(default=0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
+    """Seconds to wait for the end of the job; 200 answers one that has ended by then."""
+    collection: Name | None = None
+    """`enrol`: the collection, which must exist."""
+    subject: Subject | None = None
+    """`enrol`: who all faces belong to."""
+    subject_from: SubjectFrom | None = None
+    """`enrol`: take the subject of each image from its folder or from its name without the ending;
+    without it, and without `subject`, each face is a subject of its own."""
+    faces: Literal["largest", "all", "single"] = "largest"
+    """`enrol`: which faces of an image to enrol; `single` refuses an image with several faces."""
+    quality: Gate | None = None
+    """`enrol`: lowest quality, instead of that of the collection."""
+    metadata: Annotated[Metadata, BeforeValidator(_parse)] = Field(default_factory=dict)
+    """`enrol`: flat JSON object of strings, numbers and booleans, added to each face."""
+
+
+ENROL_OPTIONS: Final = ("subject", "subject_from", "faces", "quality", "metadata")
+FACE_OPTIONS: Final = ("max_faces", "min_confidence", "rotation", "detail")
+
+_BASE64: Final = {
+    "type": "string",
+    "minLength": 1,
+    "contentEncoding": "base64",
+    "description": "Standard or URL-safe alphabet, padding optional; or a data URI.",
+}
+_BYTES: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+class BatchImageIn(Shape):
+    """An image with a name."""
+
+    image: Annotated[Any, WithJsonSchema(_BASE64)]
+    name: str | None = Field(default=None, max_length=1000)
+    """Shown with the result."""
+
+
+class BatchIn(Shape):
+    """The images of a job as JSON."""
+
+    images: Annotated[
+        list[Annotated[Any, WithJsonSchema(_BASE64)] | BatchImageIn], Field(min_length=1)
+    ]
+
+
+class BatchForm(Shape):
+    """The images of a job as a form; a file that is a ZIP, tar or tar.gz contributes its images."""
+
+    images: Annotated[list[Annotated[Any, WithJsonSchema(_BYTES)]], Field(min_length=1)]

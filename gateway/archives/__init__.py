@@ -1,0 +1,1 @@
+"""Reads images out of archives that come from anywhere."""

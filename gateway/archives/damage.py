@@ -1,0 +1,19 @@
+"""What the readers of archives raise for one that is damaged."""
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from typing import Final
+
+DAMAGED: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)

@@ -1,0 +1,1 @@
+"""Jobs: many images in one request, worked on after it was answered."""

@@ -1,0 +1,294 @@
+"""Receives the images of a job: checks, seals and stores each of them, then submits the job."""
+
+import asyncio
+import hashlib
+import logging
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import orjson
+
+from gateway.archives.types import ImageMember, OtherMember
+from gateway.concurrency import BackgroundTasks
+from gateway.errors import AurumError, ImageTooLargeError, InvalidRequestError
+from gateway.images import ImageLimits, check_image, too_many_bytes
+from gateway.jobs.objects.base import ObjectStore, object_key
+from gateway.jobs.objects.folder import check_free_space
+from gateway.jobs.unpacking import TooLargeMember, limits_of, unpack
+from gateway.records.job_types import JobRecord, NewItem
+from gateway.records.jobs import JobRecords
+from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_STORING_AT_ONCE: Final = 8
+"""Images in memory while they are sealed and stored, of all uploads together."""
+_UNPACKING_AT_ONCE: Final = 4
+"""Archives that are unpacked at a time: each holds an image and a directory in memory."""
+_ITEMS_AT_ONCE: Final = 200
+"""Images that are written to the records in one transaction."""
+_MAX_NAME: Final = 1000
+_MEGABYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What an upload may contain."""
+
+    image: ImageLimits
+    images: int
+    total_bytes: int
+
+
+class Uploads:
+    """All uploads of this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        records: JobRecords,
+        objects: ObjectStore,
+        background: BackgroundTasks,
+    ) -> None:
+        self.limits = UploadLimits(
+            ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
+            settings.job_max_images,
+            settings.job_max_megabytes * _MEGABYTE,
+        )
+        self.records = records
+        self.objects = objects
+        self.is_local = settings.object_store_url is None
+        """Whether images are stored on this machine's disk."""
+        self.storing = asyncio.Semaphore(_STORING_AT_ONCE)
+        self.unpacking = asyncio.Semaphore(_UNPACKING_AT_ONCE)
+        self._background = background
+        self._scratch = settings.home / "scratch"
+        self._min_free_bytes = settings.min_free_disk_megabytes * _MEGABYTE
+
+    def check_space(self, more_bytes: int = 0) -> None:
+        """Raise InsufficientStorageError unless the disk has room for this much more."""
+        check_free_space(self._scratch, self._min_free_bytes, more_bytes=more_bytes)
+
+    @asynccontextmanager
+    async def scratch_file(self) -> AsyncIterator[IO[bytes]]:
+        """Open a file without a name: the system removes it however this process ends."""
+        file = await asyncio.to_thread(_open_scratch, self._scratch)
+        try:
+            yield file
+        finally:
+            # it may be closing while a thread reads: waits for that read
+            await asyncio.to_thread(file.close)
+
+    @asynccontextmanager
+    async def receive(self, job: JobRecord) -> AsyncIterator["Upload"]:
+        """Receive the images of a job; unless it is submitted in the block, nothing stays.
+
+        Raises JobsUnavailableError if the object store is away, StorageUnavailableError if the
+        records are, InsufficientStorageError if the disk is nearly full.
+        """
+        self.check_space()
+        await self.objects.health()
+        await self.records.create(job)
+        upload = Upload(self, job)
+        try:
+            yield upload
+        finally:
+            if not upload.is_submitted:
+                # goes on when the client has hung up and this task is cancelled again
+                task = self._background.detach("discard-upload", self._discard(upload))
+                await asyncio.wait({task})
+
+    async def _discard(self, upload: "Upload") -> None:
+        await upload.settle()
+        try:
+            await self.objects.delete_job(upload.job.id)
+            await self.records.discard(upload.job.id)
+        except AurumError as error:
+            # the job is still being received, so it is swept with its objects as abandoned
+            log.warning(
+                "the rest of an upload stays for now",
+                extra={"job_id": upload.job.id, "code": error.code},
+            )
+
+
+class Upload:
+    """The images of one job that is being received."""
+
+    def __init__(self, uploads: Uploads, job: JobRecord) -> None:
+        self.job = job
+        self.skipped = 0
+        self.is_submitted = False
+        self._uploads = uploads
+        self._count = 0
+        self._bytes = 0
+        self._waiting: list[NewItem] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: AurumError | Exception | None = None
+        self._digests: dict[int, str] = {}
+
+    @property
+    def total(self) -> int:
+        """Number of images so far."""
+        return self._count
+
+    async def add_image(self, name: str | None, data: bytes) -> None:
+        """Take an image; returns when it is being stored, or when others have to be first.
+
+        An image that no worker could use ends as an error at once. Raises InvalidRequestError for
+        too many images, ImageTooLargeError for too many bytes, and what storing earlier ones
+        raised.
+        """
+        index = self._take(len(data))
+        await self._uploads.storing.acquire()
+        task = asyncio.create_task(self._store(index, _clean(name, index), data))
+        self._tasks.add(task)
+        task.add_done_callback(self._stored)
+        await self._write_items(_ITEMS_AT_ONCE)
+
+    @property
+    def max_image_bytes(self) -> int:
+        """Largest image, in bytes."""
+        return self._uploads.limits.image.max_bytes
+
+    async def add_too_large(self, name: str | None) -> None:
+        """Take note of an image with too many bytes: it ends as an error at once."""
+        await self.add_refused(name, ImageTooLargeError(too_many_bytes(self.max_image_bytes)))
+
+    async def add_refused(self, name: str | None, error: AurumError) -> None:
+        """Take note of an image that ends with this error at once."""
+        index = self._take(0)
+        self._add(_refused(index, _clean(name, index), "", 0, error))
+        await self._write_items(_ITEMS_AT_ONCE)
+
+    async def add_archive(self, file: IO[bytes], name: str | None) -> None:
+        """Take the images of an archive; raises as `unpack` and `add_image`.
+
+        name: that of the archive where the upload has other parts; members are named below it.
+        """
+        limits = self._uploads.limits
+        left = limits_of(
+            image_bytes=self.max_image_bytes,
+            images=limits.images,
+            total_bytes=limits.total_bytes - self._bytes,
+        )
+        async with self._uploads.unpacking:
+            async for member in unpack(file, name, left):
+                full = member.name if name is None else f"{name}/{member.name}"
+                if isinstance(member, ImageMember):
+                    await self.add_image(full, member.data)
+                elif isinstance(member, TooLargeMember):
+                    await self.add_too_large(full)
+                elif isinstance(member, OtherMember):
+                    self.skipped += 1
+
+    async def finish(self) -> str:
+        """Wait until everything is stored for good; returns the digest of the content.
+
+        Raises InvalidRequestError if there is no image, and what storing raised.
+        """
+        await self.settle()
+        self._raise_failure()
+        if not self._count:
+            more = "; the files in it are no images" if self.skipped else ""
+            raise InvalidRequestError(f"the upload contains no image{more}")
+        await self._write_items(1)
+        await self._uploads.objects.flush(self.job.id)
+        digest = hashlib.sha256(self._settings_of_job())
+        for index in range(self._count):
+            digest.update(self._digests[index].encode())
+        return digest.hexdigest()
+
+    def _settings_of_job(self) -> bytes:
+        job = self.job
+        asked = [job.operation, job.collection_id, job.webhook_url, dict(job.options)]
+        return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+
+    async def submit(self) -> JobRecord:
+        """Let workers begin; call `finish` first."""
+        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped)
+        self.is_submitted = True
+        return job
+
+    async def settle(self) -> None:
+        """Wait until nothing is being stored any more.
+
+        A task that were cancelled would leave its thread behind, which stores on.
+        """
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _take(self, size: int) -> int:
+        """Count an image; returns its index."""
+        self._raise_failure()
+        limits = self._uploads.limits
+        if self._count >= limits.images:
+            raise InvalidRequestError(f"a job may have {limits.images} images at most")
+        if self._bytes + size > limits.total_bytes:
+            raise ImageTooLargeError(too_many_megabytes(limits.total_bytes))
+        self._bytes += size
+        self._count += 1
+        return self._count - 1
+
+    async def _store(self, index: int, name: str, data: bytes) -> None:
+        item = await asyncio.to_thread(self._check, index, name, data)
+        if item.object_key is not None:
+            await self._uploads.objects.put(item.object_key, data)
+        self._add(item)
+
+    def _check(self, index: int, name: str, data: bytes) -> NewItem:
+        try:
+            image = check_image(data, self._uploads.limits.image)
+        except AurumError as error:
+            return _refused(index, name, hashlib.sha256(data).hexdigest(), len(data), error)
+        return NewItem(index, name, image.sha256, object_key(self.job.id, index), len(data))
+
+    def _stored(self, task: asyncio.Task[None]) -> None:
+        self._uploads.storing.release()
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._failure is None:
+            self._failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _add(self, item: NewItem) -> None:
+        self._waiting.append(item)
+        self._digests[item.index] = f"{item.name}\0{item.sha256}\0{item.code or ''}"
+
+    async def _write_items(self, least: int) -> None:
+        """Write images to the records if so many are waiting for it."""
+        if len(self._waiting) < least:
+            return
+        items, self._waiting = self._waiting, []
+        if items:
+            items.sort(key=lambda item: item.index)
+            await self._uploads.records.add_items(self.job.id, items)
+
+
+def too_many_megabytes(limit: int) -> str:
+    """Describe an upload of more than `limit` bytes."""
+    return f"the upload of a job may have {limit // _MEGABYTE} megabytes at most"
+
+
+def _refused(index: int, name: str, sha256: str, size: int, error: AurumError) -> NewItem:
+    return NewItem(index, name, sha256, None, size, code=error.code, detail=error.detail)
+
+
+def _clean(name: str | None, index: int) -> str:
+    """Return a name that every database can store; an image without one is named by its place."""
+    if not name:
+        return f"image-{index}"
+    text = name.encode("utf-8", "replace").decode().replace("\0", "")
+    return text[-_MAX_NAME:]
+
+
+def _open_scratch(folder: Path) -> IO[bytes]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # without a name from the start where the file system can
+    return tempfile.TemporaryFile(dir=folder, prefix="upload-")

@@ -1,0 +1,1 @@
+"""Works on jobs: claims their images, has each answered, and writes the result."""
