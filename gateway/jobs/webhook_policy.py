@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,11 +81,11 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return "v1=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def retry_delay(attempts: int, *, delays: Sequence[float] = RETRY_SECONDS) -> float | None:
+def retry_delay(attempts: int) -> float | None:
     """Return the wait after so many failed attempts (from 1); None after the last one."""
-    if attempts > len(delays):
+    if attempts > len(RETRY_SECONDS):
         return None
-    return delays[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
+    return RETRY_SECONDS[attempts - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 def _parse(url: str) -> tuple[str, URL]:

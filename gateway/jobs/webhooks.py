@@ -50,19 +50,14 @@ class Webhooks:
         *,
         timeout_seconds: float,
         observer: Observer = lambda _: None,
-        delay: Callable[[int], float | None] = retry_delay,
-        poll_seconds: float | None = None,
     ) -> None:
-        """Send jobs as `write` shapes them; delay: seconds after so many failed attempts."""
+        """Send jobs as `write` shapes them; report the outcome of each attempt to `observer`."""
         self._jobs = jobs
         self._policy = policy
         self._write = write
         self._timeout_seconds = timeout_seconds
         self._observer = observer
-        self._delay = delay
-        if poll_seconds is None:
-            poll_seconds = _POLL_SECONDS if policy.receivers else _IDLE_POLL_SECONDS
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = _POLL_SECONDS if policy.receivers else _IDLE_POLL_SECONDS
 
     async def run(self) -> None:
         """Deliver for good."""
@@ -94,7 +89,7 @@ class Webhooks:
 
     async def _deliver(self, session: ClientSession, job: JobRecord) -> None:
         outcome, more = await self._send(session, job)
-        retry = None if outcome == "given_up" else self._delay(job.webhook_attempts)
+        retry = None if outcome == "given_up" else retry_delay(job.webhook_attempts)
         queue = self._jobs.records.job_queue
         try:
             if outcome == "delivered":

@@ -13,10 +13,11 @@ from gateway.settings import CHECKOUT
 from gateway.telemetry.metrics import Metrics
 from tests.support.prerequisites import is_missing
 
-RULES = CHECKOUT / "deploy" / "prometheus" / "models.rules.yml"
+RULES = sorted((CHECKOUT / "deploy" / "prometheus").glob("*.rules.yml"))
 ALERTS: dict[str, Any] = {
     rule["alert"]: rule
-    for group in yaml.safe_load(RULES.read_text())["groups"]
+    for file in RULES
+    for group in yaml.safe_load(file.read_text())["groups"]
     for rule in group["rules"]
 }
 _DRIFT = 'instance="a",job="g",id="1",stage="s"'
@@ -31,6 +32,16 @@ SERIES = {
     'aurum_drift_psi_alert{instance="a",job="g"}': "0.25x99",
     f'aurum_drift_psi{{measure="size",{_DRIFT}}}': "9x99",
     f'aurum_drift_psi{{measure="score",{_DRIFT}}}': "0.2x20 0.3x79",
+    # two gateways, which export the same
+    'aurum_job_images_waiting{instance="a",job="g"}': "0x10 5x80",
+    'aurum_job_images_waiting{instance="b",job="g"}': "0x10 5x80",
+    'aurum_job_workers{instance="a",job="g"}': "1x20 0x70",
+    'aurum_job_workers{instance="b",job="g"}': "1x20 0x70",
+    'aurum_job_oldest_wait_seconds{instance="a",job="g"}': "0x10 0+60x80",
+    'aurum_job_images_total{instance="a",job="g",outcome="ok"}': "0+9x40 360x50",
+    'aurum_job_images_total{instance="a",job="g",outcome="failed"}': "0x90",
+    'aurum_job_images_total{instance="a",job="g",outcome="dead"}': "0x30 1x60",
+    'aurum_job_webhooks_total{instance="a",job="g",outcome="given_up"}': "0x30 1x60",
 }
 """One value per minute."""
 CASES = (
@@ -45,6 +56,18 @@ CASES = (
         55,
         {"instance": "a", "job": "g", "id": "1", "stage": "s", "measure": "score"},
         "0.3",
+    ),
+    ("AurumJobsWithoutWorker", 22, 24, {"job": "g"}, "5"),
+    # waits from minute 11 on for more than 15 minutes, while images still end until minute 40
+    ("AurumJobsWaitTooLong", 44, 60, {"job": "g"}, "2940"),
+    ("AurumJobImagesDead", 30, 35, {"job": "g"}, ""),
+    ("AurumJobImagesDead", 60, None, {}, ""),
+    (
+        "AurumJobWebhooksFail",
+        30,
+        40,
+        {"instance": "a", "job": "g", "outcome": "given_up"},
+        "",
     ),
 )
 """Alert, a minute without it, a minute with it (None: it ends), its labels, its value."""
@@ -92,7 +115,7 @@ def promtool(*arguments: str | Path) -> None:
 
 
 def test_prometheus_accepts_the_rules():
-    promtool("check", "rules", RULES)
+    promtool("check", "rules", *RULES)
 
 
 def shown(text: str, labels: dict[str, str], value: str) -> str:
@@ -122,6 +145,10 @@ def test_alerts_fire_at_the_right_minute(tmp_path):
         "alert_rule_test": expected,
     }
     path = tmp_path / "cases.yml"
-    whole = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}
+    whole = {
+        "rule_files": [str(file) for file in RULES],
+        "evaluation_interval": "1m",
+        "tests": [test],
+    }
     path.write_text(yaml.safe_dump(whole))
     promtool("test", "rules", path)

@@ -9,8 +9,8 @@ import socket
 import psutil
 import pytest
 
-from tests.support.job_world import answer, job_world
 from gateway.records.database import sqlite_url
+from tests.support.job_world import answer, job_world
 from tests.support.records import add_migrated_sqlite
 
 MEBIBYTE = 1 << 20
@@ -75,7 +75,9 @@ async def test_a_page_with_large_results_is_shorter(world, monkeypatch):
     assert [each["index"] for each in rest["results"]] == [3, 4]
 
 
-@pytest.mark.parametrize("asked", [{"params": {"format": "ndjson"}}, {"headers": {"Accept": "application/x-ndjson"}}])
+@pytest.mark.parametrize(
+    "asked", [{"params": {"format": "ndjson"}}, {"headers": {"Accept": "application/x-ndjson"}}]
+)
 async def test_ndjson_has_the_whole_job(world, asked):
     job_id = await world.submit(70)
     await world.work(failing=(69,))
@@ -113,7 +115,9 @@ async def test_csv_has_a_row_for_each_image(world):
 async def test_an_empty_selection_is_a_header_alone(world):
     job_id = await world.submit(1)
     text, _ = await world.read(f"/{job_id}/results?format=csv&status=error")
-    assert text.splitlines() == ["index,name,status,code,detail,faces,x1,y1,x2,y2,confidence,acceptable"]
+    assert text.splitlines() == [
+        "index,name,status,code,detail,faces,x1,y1,x2,y2,confidence,acceptable"
+    ]
     assert (await world.read(f"/{job_id}/results?format=ndjson&status=error"))[0] == ""
     text, _ = await world.read(f"/{job_id}/results?format=ndjson&limit=1")
     assert len(text.splitlines()) == 1

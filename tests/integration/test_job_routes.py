@@ -73,7 +73,9 @@ async def test_jobs_are_listed_newest_first_page_by_page_and_by_state(world):
     await world.call("POST", f"/{made[1]}/pause")
     seen, cursor = [], ""
     while cursor is not None:
-        page = await world.call("GET", "", params={"limit": "2"} | ({"cursor": cursor} if cursor else {}))
+        page = await world.call(
+            "GET", "", params={"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        )
         assert all(set(job) == JOB_KEYS for job in page["jobs"])
         seen += [job["job_id"] for job in page["jobs"]]
         cursor = page["next_cursor"]

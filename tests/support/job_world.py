@@ -69,6 +69,7 @@ class JobWorld:
         operation: Operation = "detect",
         tenant: str = DEFAULT_TENANT,
         names: list[str] | None = None,
+        age_seconds: float = 0.0,
         **fields: Any,
     ) -> str:
         """Make a job as an upload does, without its objects; returns its id."""
@@ -77,7 +78,7 @@ class JobWorld:
             tenant=tenant,
             actor="tester",
             operation=operation,
-            created_at=clock.now(),
+            created_at=clock.now() - age_seconds,
             **fields,
         )
         await self.records.jobs.create(job)
@@ -142,7 +143,9 @@ class JobWorld:
         """Read a value of `/metrics`; name: with its labels."""
         async with self.client.get("/metrics") as response:
             text = await response.text()
-        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")]
+        values = [
+            line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")
+        ]
         assert len(values) == 1, name
         return float(values[0])
 
@@ -159,9 +162,7 @@ async def job_world(home: Path, url: str, **settings: Any) -> AsyncIterator[JobW
     chosen = {"home": home, **settings}
     if not url.startswith("sqlite"):
         chosen["database_url"] = url
-    async with serving(
-        FakeInference(), Embedder(), authorizer=Tenants(), **chosen
-    ) as client:
+    async with serving(FakeInference(), Embedder(), authorizer=Tenants(), **chosen) as client:
         records = await RecordStore.open(url)
         try:
             yield JobWorld(client, records, Settings(**chosen))
