@@ -1,6 +1,7 @@
 """What the readers of archives raise for one that is damaged."""
 
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -10,6 +11,7 @@ DAMAGED: Final = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
+    struct.error,
     lzma.LZMAError,
     EOFError,
     OSError,

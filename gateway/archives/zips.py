@@ -45,7 +45,8 @@ def read_zip(file: IO[bytes], limits: Limits, most: int) -> Iterator[Member]:
         directory.is_open = True
         left = most
         for info in archive.infolist():
-            if info.is_dir():
+            # a damaged entry may have no name
+            if not info.filename or info.is_dir():
                 continue
             found = _read(archive, info, limits, left)
             if isinstance(found, ImageMember):

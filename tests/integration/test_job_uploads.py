@@ -24,6 +24,7 @@ from gateway.types import DEFAULT_TENANT, Caller
 from tests.support.collection_client import Embedder
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import LIMIT, PROBLEM_KEYS, serving
+from triton_python_backend.contract import DEFAULT_LOOK, MIN_CONFIDENCE
 
 ROUTE = "/api/ml/score/batch"
 ONE, TWO, THREE = photo(seed=1), photo(seed=2), photo(seed=3)
@@ -305,12 +306,12 @@ async def test_an_enrolment_takes_its_options_along(gateway: World) -> None:
     assert body["collection"] == "people"
     job = await gateway.records.jobs.get(DEFAULT_TENANT, body["job_id"])
     assert job is not None
-    assert {key: job.options[key] for key in sorted(job.options)} == {
-        "detail": "auto" if "auto" in str(job.options["detail"]) else job.options["detail"],
+    assert dict(job.options) == {
+        "detail": DEFAULT_LOOK.detail,
         "faces": "single",
         "max_faces": None,
         "metadata": {"team": "red"},
-        "min_confidence": job.options["min_confidence"],
+        "min_confidence": MIN_CONFIDENCE,
         "quality": "strict",
         "rotation": "off",
         "subject": None,

@@ -102,7 +102,9 @@ class FolderObjects:
             raise
 
     def _make(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # one after the other: the mode is for the last folder only
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def check_free_space(folder: Path, min_free_bytes: int, *, more_bytes: int = 0) -> None:
