@@ -7,6 +7,7 @@ has the box [10 k, 0, 10 k + 100 - k, 100 - k], the embedding e_(seed + k) and t
 
 import asyncio
 import io
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, InferenceUnavailableError, InvalidImageError
 from gateway.types import (
+    FALLBACK_ENGINE,
     ActiveVersions,
     Analysis,
     EngineStatus,
@@ -89,18 +91,23 @@ class FakeInference:
         self.cancelled = 0
         self.reachable = True
         self.unready: set[str] = set()
+        self.obeys_deadlines = False
+        """Whether it gives up at the deadline; otherwise it ends what it has begun."""
+        self.seconds_left: list[float] = []
 
     async def analyse(
         self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
     ) -> Analysis:
         self.needs.append(need)
         self.looks.append(look)
+        left = deadline.at - time.monotonic()
+        self.seconds_left.append(left)
         self.active += 1
         self.started.set()
         self.idle.clear()
         self.most_active = max(self.most_active, self.active)
         try:
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(min(self.seconds, left) if self.obeys_deadlines else self.seconds)
             if self.error is not None:
                 raise self.error
             deadline.remaining_seconds()
@@ -161,3 +168,22 @@ class FakeInference:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class FakeFallback(FakeInference):
+    """`FallbackEngine` that answers as the fake does, under the name of the fallback."""
+
+    pid: int | None = None
+
+    def __init__(self, *, error: AurumError | None = None, seconds: float = 0) -> None:
+        super().__init__(error=error, seconds=seconds)
+        self.preferred: dict[str, Weights] = {}
+
+    def prefer(self, weights: ActiveVersions) -> None:
+        self.preferred |= weights
+
+    async def analyse(
+        self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
+    ) -> Analysis:
+        found = await super().analyse(image, need=need, deadline=deadline, look=look)
+        return replace(found, engine=FALLBACK_ENGINE)

@@ -120,6 +120,29 @@ async def test_answers_of_another_engine_are_not_kept(world):
     assert (await world.ask(tenant="other"))[1] is False
 
 
+async def test_answers_of_the_fallback_are_kept_under_its_weights_and_say_so(world):
+    answer, _ = await world.ask()
+
+    async def by_fallback(deadline):
+        return replace(answer, engine="fallback")
+
+    computed, cached = await world.ask(tenant="other", compute=by_fallback)
+    assert (computed.engine, cached) == ("fallback", False)
+    again, cached = await world.ask(tenant="other")
+    assert (again.engine, cached) == ("fallback", True)
+    assert again.weights == computed.weights
+
+    async def by_other_weights(deadline):
+        embedding = replace(answer.weights["face_embedding"], id="a" * 16)
+        weights = {**answer.weights, "face_embedding": embedding}
+        return replace(answer, engine="fallback", weights=weights)
+
+    await world.ask(tenant="third", compute=by_other_weights)
+    # it lies where the weights that made it place it, not where those in service do
+    await world.active.refresh()
+    assert (await world.ask(tenant="third"))[1] is False
+
+
 async def test_without_a_cache_every_answer_is_computed():
     world = World()
     world.cache = NoCache()
