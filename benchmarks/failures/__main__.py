@@ -19,7 +19,14 @@ from benchmarks.failures.judge import Case
 from benchmarks.failures.matrix import loaded, pairs, run_all
 from benchmarks.failures.stack import Records, running
 
-_GROUPS = (faults.TRITON, faults.REDIS, faults.VECTORS, faults.POSTGRESQL)
+_GROUPS = (
+    faults.TRITON,
+    faults.REDIS,
+    faults.VECTORS,
+    faults.POSTGRESQL,
+    faults.OBJECTS,
+    faults.WORKER,
+)
 
 
 def main(

@@ -1,7 +1,6 @@
 """What can be done to each component: kill, pause, slow down, garble; and how it ends."""
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ from typing import Final, Literal
 from benchmarks.failures.programs import send, throttled
 from benchmarks.failures.proxy import Mode
 from benchmarks.failures.stack import Stack
+from gateway.vectors.edge.protocol import MANIFEST
 
 Kind = Literal["killed", "paused", "slow", "garbage", "flipped"]
 KINDS: Final[tuple[Kind, ...]] = ("killed", "paused", "slow", "garbage", "flipped")
@@ -21,9 +21,9 @@ _PROXIES: Final = {
     "triton": ("triton", "triton-http"),
     "redis": ("redis",),
     "postgresql": ("records",),
+    "objects": ("objects",),
 }
 _MODES: Final[dict[Kind, Mode]] = {"slow": "slow", "garbage": "garbage", "flipped": "flip"}
-_STRAY_BYTES: Final = 64
 _SQLITE_HEADER_BYTES: Final = 100
 
 Pid = Callable[[], int | None]
@@ -33,12 +33,13 @@ Pid = Callable[[], int | None]
 class Fault:
     """One component and what happens to it; `begin` is a context, at whose end it is over.
 
-    repaired_by: what starts the component again.
+    repairs_itself: another process starts it again at once, so that it is over when it began.
     """
 
     part: str
     kind: Kind
     begin: Callable[[Stack], AbstractAsyncContextManager[None]]
+    repairs_itself: bool = False
 
     @property
     def name(self) -> str:
@@ -90,35 +91,25 @@ async def _proxied(stack: Stack, part: str, mode: Mode) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _stray_bytes(stack: Stack) -> AsyncIterator[None]:
-    """Write random bytes among the answers of the vector engine."""
-    pid = stack.engine_pid()
-    if pid is None:
-        raise RuntimeError("the vector engine does not run")
-    answers = random.Random(3).randbytes(_STRAY_BYTES)
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            # its answers leave through a copy of its standard output; errors go to a file
-            if int(entry.name) > 2 and os.readlink(entry.path).startswith("pipe:"):
-                _write_stray(entry.path, answers)
-    yield
-
-
-def _write_stray(path: str, data: bytes) -> None:
-    pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        os.write(pipe, data)
-    finally:
-        os.close(pipe)
+async def _unreadable(stack: Stack) -> AsyncIterator[None]:
+    """Kill the vector engine, which then finds garbage in the place of its collections' heads."""
+    heads = {path: path.read_bytes() for path in (stack.home / "vectors").glob(f"*/{MANIFEST}")}
+    for path in heads:
+        path.write_bytes(b"garbage")
+    async with _killed(stack.engine_pid):
+        try:
+            yield
+        finally:
+            for path, sound in heads.items():
+                path.write_bytes(sound)
 
 
 @asynccontextmanager
 async def _locked(stack: Stack) -> AsyncIterator[None]:
     """Hold SQLite's lock in another process's connection."""
     file = stack.home / "records.sqlite3"
-    connection = sqlite3.connect(file, timeout=20, isolation_level=None)
-    await asyncio.to_thread(lambda: None)
-    connection.execute("BEGIN IMMEDIATE")
+    connection = sqlite3.connect(file, timeout=20, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
     try:
         yield
     finally:
@@ -149,7 +140,7 @@ def _through_proxy(part: str) -> list[Fault]:
 
 
 TRITON: Final = [
-    Fault("triton", "killed", lambda stack: _killed(stack.triton_pid)),
+    Fault("triton", "killed", lambda stack: _killed(stack.triton_pid), True),
     Fault("triton", "paused", lambda stack: _paused(stack.triton_pid)),
     *_through_proxy("triton"),
 ]
@@ -159,21 +150,31 @@ REDIS: Final = [
     *_through_proxy("redis"),
 ]
 VECTORS: Final = [
-    Fault("vectors", "killed", lambda stack: _killed(stack.engine_pid)),
+    Fault("vectors", "killed", lambda stack: _killed(stack.engine_pid), True),
     Fault("vectors", "paused", lambda stack: _paused(stack.engine_pid)),
     Fault("vectors", "slow", lambda stack: throttled(stack.engine_pid)),
-    Fault("vectors", "garbage", _stray_bytes),
+    Fault("vectors", "garbage", _unreadable),
 ]
 POSTGRESQL: Final = [
     Fault("postgresql", "killed", lambda stack: _ended(stack, "records")),
     Fault("postgresql", "paused", lambda stack: _paused(lambda: stack.programs["records"].pid)),
     *_through_proxy("postgresql"),
 ]
+OBJECTS: Final = [
+    Fault("objects", "killed", lambda stack: _ended(stack, "objects")),
+    Fault("objects", "paused", lambda stack: _paused(lambda: stack.programs["objects"].pid)),
+    *_through_proxy("objects"),
+]
+WORKER: Final = [
+    Fault("worker", "killed", lambda stack: _killed(stack.worker_pid), True),
+    Fault("worker", "paused", lambda stack: _paused(stack.worker_pid)),
+    Fault("worker", "slow", lambda stack: throttled(stack.worker_pid)),
+]
 SQLITE: Final = [
     Fault("sqlite", "paused", _locked),
     Fault("sqlite", "garbage", _overwritten),
 ]
 GATEWAY: Final = [
-    Fault("gateway", "killed", lambda stack: _killed(stack.gateway_pid)),
+    Fault("gateway", "killed", lambda stack: _killed(stack.gateway_pid), True),
     Fault("gateway", "paused", lambda stack: _paused(stack.gateway_pid)),
 ]

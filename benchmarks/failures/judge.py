@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from benchmarks.failures.jobs import Ended
 from benchmarks.failures.load import BROKEN, HANGS, Seen
 
 SLACK_SECONDS: Final = 1.0
 """How far beyond its deadline an answer may come: the machine may be busy."""
 _UNAVAILABLE: Final = frozenset({503, 504, 507})
-_RECORDS: Final = frozenset({"postgresql", "sqlite"})
-_STORED: Final = ({"vectors"}, {"postgresql"}, {"sqlite"})
+_RECORDED: Final = ({"postgresql"}, {"sqlite"})
+_STORED: Final = ({"vectors"}, *_RECORDED)
 _NEEDS: Final[Mapping[str, Sequence[set[str]]]] = {
     "score": ({"triton"},),
     "score, known photo": ({"triton", "redis"},),
@@ -21,6 +22,8 @@ _NEEDS: Final[Mapping[str, Sequence[set[str]]]] = {
     "enrol a photo": ({"triton"}, *_STORED),
     "enrol an embedding": _STORED,
     "search": _STORED,
+    "create a job": ({"objects"}, *_RECORDED),
+    "show jobs": _RECORDED,
     "readiness": ({"triton"},),
 }
 """By operation: it may fail while all components of one of these sets are troubled."""
@@ -62,6 +65,7 @@ class Case:
     outcomes: list[Outcome] = field(default_factory=list)
     lost: int = 0
     acknowledged: int = 0
+    jobs: Ended = field(default_factory=Ended)
     wrong: list[str] = field(default_factory=list)
     """Broken promises, in words."""
 
@@ -104,6 +108,18 @@ def find_wrong(
         f"{complaint} (after {each.seconds:.1f} s{': ' if each.detail else ''}{each.detail[:120]})"
         for complaint, each in examples.items()
     ]
+
+
+def wrong_jobs(jobs: Ended) -> list[str]:
+    """Return the promises that jobs broke: each image ends exactly once, and none fails."""
+    found = []
+    if jobs.unfinished_jobs:
+        found.append(f"{jobs.unfinished_jobs} jobs did not end")
+    if jobs.lost or jobs.doubled:
+        found.append(f"{jobs.lost} images of jobs lost, {jobs.doubled} doubled")
+    if jobs.reasons:
+        found.append(f"images of jobs failed: {dict(jobs.reasons)}")
+    return found
 
 
 def _complaints(each: Seen, troubled: frozenset[str], deadline_seconds: float) -> Iterable[str]:

@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import numpy as np
 
+from benchmarks.failures.jobs import BATCH, new_job
 from benchmarks.served import CHECKOUT
 
 PORTRAIT: Final = CHECKOUT / "triton_python_backend" / "portrait.jpg"
@@ -24,6 +26,7 @@ HANGS: Final = 0
 BROKEN: Final = -1
 """In the place of a status: the connection was refused or ended without an answer."""
 _LOOKS_AT_ONCE: Final = 4
+_JOB_PAUSE_SECONDS: Final = 1.5
 _JPEG: Final = {"Content-Type": "image/jpeg"}
 
 
@@ -52,13 +55,16 @@ class Seen:
 class Load:
     """One caller for each kind of request; each asks again a moment after its last answer."""
 
-    def __init__(self, url: str, *, deadline_seconds: float, pause_seconds: float = 0.1) -> None:
+    def __init__(self, url: str, *, deadline_seconds: float, pause_seconds: float = 0.3) -> None:
         self.seen: list[Seen] = []
         self.enrolled: list[tuple[str, str, str]] = []
         """What was acknowledged: collection, face id, subject."""
+        self.jobs: list[str] = []
+        """Jobs that were acknowledged."""
         self.embeddings: dict[str, list[float]] = {}
         self._url = url
         self._pause_seconds = pause_seconds
+        self._resting = False
         self._patience = aiohttp.ClientTimeout(total=3 * deadline_seconds + 5)
         self._photo = PORTRAIT.read_bytes()
         self._numbers = itertools.count()
@@ -71,6 +77,8 @@ class Load:
             "enrol a photo": self._enrol_photo,
             "enrol an embedding": self._enrol_embedding,
             "search": self._search,
+            "create a job": self._create_job,
+            "show jobs": lambda client: self._get(client, "show jobs", "/api/ml/jobs"),
             "readiness": lambda client: self._get(client, "readiness", "/api/health/ready"),
         }
 
@@ -96,12 +104,22 @@ class Load:
         async def caller(ask: Callable[[aiohttp.ClientSession], Awaitable[Seen]]) -> None:
             async with self.session() as client:
                 while True:
-                    self.seen.append(await ask(client))
+                    if not self._resting:
+                        self.seen.append(await ask(client))
                     await asyncio.sleep(self._pause_seconds)
 
         async with asyncio.TaskGroup() as group:
             for ask in self.operations.values():
                 group.create_task(caller(ask))
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Ask nothing meanwhile: jobs come last in Triton, and shall end."""
+        self._resting = True
+        try:
+            yield
+        finally:
+            self._resting = False
 
     async def lost(self, faces: Collection[tuple[str, str, str]]) -> list[str]:
         """Look for faces (collection, id, subject); return the ids of those not found.
@@ -166,6 +184,16 @@ class Load:
         seen, answer = await self._send(client, operation, "POST", f"{at}/faces", **body)
         if seen.good:
             self.enrolled += [(at, face["face_id"], subject) for face in answer["faces"]]
+        return seen
+
+    async def _create_job(self, client: aiohttp.ClientSession) -> Seen:
+        seen, answer = await self._send(
+            client, "create a job", "POST", BATCH, json=new_job(self._new_photo)
+        )
+        if seen.good:
+            self.jobs.append(answer["job_id"])
+            # the next one when this one has had its time: jobs shall not pile up
+            await asyncio.sleep(_JOB_PAUSE_SECONDS)
         return seen
 
     async def _search(self, client: aiohttp.ClientSession) -> Seen:

@@ -9,14 +9,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from benchmarks.failures.faults import Fault
-from benchmarks.failures.judge import Case, find_wrong, summarise
+from benchmarks.failures.jobs import follow
+from benchmarks.failures.judge import Case, find_wrong, summarise, wrong_jobs
 from benchmarks.failures.load import Load
 from benchmarks.failures.stack import DEADLINE_SECONDS, Stack
 
 FAULT_SECONDS: Final = DEADLINE_SECONDS + 3
 """How long a fault lasts: longer than any request that meets it."""
 _WELL_WITHIN_SECONDS: Final = 90.0
-_QUIET_SECONDS: Final = 1.5
+_JOBS_WITHIN_SECONDS: Final = 120.0
+_QUIET_SECONDS: Final = 2.5
 """All is well when every operation succeeded and none failed for this long."""
 
 
@@ -57,7 +59,7 @@ async def run_case(
         for fault in faults:
             await begun.enter_async_context(fault.begin(stack))
         await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
-    ended = time.monotonic()
+    ended = began if all(fault.repairs_itself for fault in faults) else time.monotonic()
     case.well_after_seconds = await _until_well(load, since=ended)
     # callers that wait longer than they may shall be counted, too
     seen = [each for each in load.seen[first:] if each.at + each.seconds >= began]
@@ -98,13 +100,23 @@ async def run_all(
     """Run all cases; after each, look for the faces that were acknowledged meanwhile."""
     done = []
     for faults in cases:
-        first = len(load.enrolled)
+        first, first_job = len(load.enrolled), len(load.jobs)
         case = await run_case(stack, load, faults)
-        new = load.enrolled[first:]
-        lost = await load.lost(new)
-        case.lost, case.acknowledged = len(lost), len(new)
-        if lost:
-            case.wrong.append(f"{len(lost)} acknowledged faces are not found: {lost[:3]}")
+        await _check_kept(load, case, load.enrolled[first:], load.jobs[first_job:])
         report(case)
         done.append(case)
     return done
+
+
+async def _check_kept(
+    load: Load, case: Case, faces: Sequence[tuple[str, str, str]], jobs: Sequence[str]
+) -> None:
+    """Look for all that was acknowledged in a case: faces, and each image of each job."""
+    with load.resting():
+        async with load.session() as client:
+            case.jobs = await follow(client, jobs, patience_seconds=_JOBS_WITHIN_SECONDS)
+        lost = await load.lost(faces)
+    case.lost, case.acknowledged = len(lost), len(faces)
+    if lost:
+        case.wrong.append(f"{len(lost)} acknowledged faces are not found: {lost[:3]}")
+    case.wrong += wrong_jobs(case.jobs)

@@ -25,6 +25,11 @@ def say(case: Case) -> None:
             f"   {outcome.operation}: {seen}; worst {outcome.worst_seconds:.1f} s; "
             f"{dict(outcome.engines)}"
         )
+    jobs = case.jobs
+    print(
+        f"   jobs: {jobs.accepted} images, {jobs.done} done, {dict(jobs.reasons)} failed, "
+        f"{jobs.lost} lost, {jobs.doubled} doubled"
+    )
     for wrong in case.wrong:
         print(f"   WRONG {wrong}", flush=True)
 

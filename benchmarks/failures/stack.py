@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from benchmarks.failures.objects import object_server
+from benchmarks.failures.objects import variables as object_variables
 from benchmarks.failures.postgres import postgres
 from benchmarks.failures.programs import Program, answers, children_with
 from benchmarks.failures.proxy import Proxy
@@ -64,14 +66,17 @@ async def running(
 ) -> AsyncIterator[Stack]:
     """Start everything below `folder`; end everything at the end of the block.
 
+    With PostgreSQL, images of jobs lie in an S3 server, otherwise in a folder.
+
     settings: further variables of the gateway.
     """
-    http, grpc, metrics, port, redis_port, database_port, *outside = free_ports(10)
+    http, grpc, metrics, port, redis_port, database_port, s3_port, *outside = free_ports(12)
     proxies = {
         "triton": Proxy(outside[0], target_port=grpc),
         "triton-http": Proxy(outside[1], target_port=http),
         "redis": Proxy(outside[2], target_port=redis_port),
         "records": Proxy(outside[3], target_port=database_port),
+        "objects": Proxy(outside[4], target_port=s3_port),
     }
     triton_ports = {
         "AURUM_TRITON_HTTP_PORT": str(http),
@@ -88,20 +93,26 @@ async def running(
         # known answers shall stay known, however long a part is away
         "AURUM_CACHE_MEMORY_TTL_SECONDS": "3600",
         "AURUM_LOG_LEVEL": "info",
+        # a dead worker's images are taken over after this time
+        "AURUM_JOB_LEASE_SECONDS": "6",
         **settings,
     }
     if records == "postgresql":
         named["AURUM_DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{outside[3]}/postgres"
+        named |= object_variables(outside[4])
     gateway = _serve(folder, "gateway", None, port, **named)
-    redis = _redis(folder, redis_port)
-    stack = Stack(folder / "gateway", port, grpc, triton, gateway, proxies, {"redis": redis})
+    stack = Stack(folder / "gateway", port, grpc, triton, gateway, proxies)
+    stack.programs["redis"] = _redis(folder, redis_port)
+    if records == "postgresql":
+        stack.programs["objects"] = object_server(folder, s3_port)
     async with AsyncExitStack() as opened:
         for proxy in proxies.values():
             await opened.enter_async_context(proxy)
         if records == "postgresql":
             database = await opened.enter_async_context(postgres(database_port))
             stack.programs["records"] = database
-        for program in (triton, redis, gateway):
+        first = (program for name, program in stack.programs.items() if name != "records")
+        for program in (triton, *first, gateway):
             opened.push_async_callback(program.end)
             await program.start()
         yield stack
