@@ -40,15 +40,13 @@ def main(
     """Run all cases, say what each showed, and write the table."""
     singles = [(fault,) for group in _GROUPS for fault in group]
     doubles = pairs(_GROUPS) if with_pairs else []
-    done = asyncio.run(_run("postgresql", [*singles, *doubles, *map(_alone, faults.GATEWAY)], only, keep))
-    done += asyncio.run(_run("sqlite", [*map(_alone, faults.SQLITE)], only, keep))
+    gateway = [(fault,) for fault in faults.GATEWAY]
+    sqlite = [(fault,) for fault in faults.SQLITE]
+    done = asyncio.run(_run("postgresql", [*singles, *gateway, *doubles], only, keep))
+    done += asyncio.run(_run("sqlite", sqlite, only, keep))
     if write:
         report.write(done)
     raise typer.Exit(1 if any(case.wrong for case in done) else 0)
-
-
-def _alone(fault: faults.Fault) -> tuple[faults.Fault]:
-    return (fault,)
 
 
 async def _run(

@@ -49,14 +49,15 @@ async def postgres(port: int) -> AsyncIterator[Program]:
     initdb = [str(binaries / "initdb"), "-D", data, "-U", _USER, "-A", "trust", "-N", "-E", "UTF8"]
     is_ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
 
+    listen = ("-p", str(port), "-k", str(folder))
+
     async def ready() -> bool:
         asked = await asyncio.create_subprocess_exec(*is_ready)
         return await asked.wait() == 0
 
     server = Program(
         "postgresql",
-        [str(binaries / "postgres"), "-D", data, "-k", str(folder), "-F"]
-        + ["-h", "127.0.0.1", "-p", str(port)],
+        [str(binaries / "postgres"), "-D", data, "-F", *("-h", "127.0.0.1"), *listen],
         environment,
         Path(tempfile.gettempdir()) / f"{folder.name}.log",
         ready,

@@ -44,5 +44,42 @@ def write(cases: Sequence[Case], *, results: Path = RESULTS, document: Path = DO
 
 
 def table(cases: Sequence[Case]) -> str:
-    """Write the cases as a table."""
-    raise NotImplementedError
+    """Write the cases as a table of Markdown."""
+    rows = [
+        "| fault | what callers saw beside success | in time | faces by | well again "
+        "| faces kept | images of jobs done |",
+        "|---|---|---|---|---|---|---|",
+        *(_row(case) for case in cases),
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _row(case: Case) -> str:
+    count = sum(sum(each.statuses.values()) for each in case.outcomes)
+    in_time = sum(each.within_deadline * sum(each.statuses.values()) for each in case.outcomes)
+    engines = sorted({engine for each in case.outcomes for engine in each.engines})
+    well = "never" if case.well_after_seconds is None else f"{case.well_after_seconds:.0f} s"
+    kept = f"{case.acknowledged - case.lost} of {case.acknowledged}"
+    done = f"{case.jobs.done} of {case.jobs.accepted}"
+    cells = (
+        case.name,
+        _troubles(case.outcomes),
+        f"{in_time / count:.0%}" if count else "-",
+        ", ".join(engines),
+        well,
+        kept,
+        done,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _troubles(outcomes: Sequence[Outcome]) -> str:
+    """Name each answer that was no success, with the operations that got it."""
+    by_status: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for status in outcome.statuses:
+            if not status.startswith("2"):
+                by_status.setdefault(status, []).append(outcome.operation)
+    return "; ".join(
+        f"{status}: {', '.join(operations)}" for status, operations in sorted(by_status.items())
+    )

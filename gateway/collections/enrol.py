@@ -100,17 +100,26 @@ class Enrolment:
             if copies is not None:
                 copies = copies[0], copies[1][new]
             try:
-                await self._write_vectors(
-                    collection, begun.faces, [candidates[number] for number in new], copies
-                )
-                if not await self._stores.records.faces.commit(sorted(written)):
-                    raise StorageUnavailableError(
-                        "the enrolment took so long that it was undone", retry_after_seconds=1
-                    )
+                chosen = [candidates[number] for number in new]
+                await self._write(collection, begun.faces, chosen, copies)
             except BaseException:
                 await self._undo(collection, begun.faces)
                 raise
         return _answer(candidates, faces, begun)
+
+    async def _write(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        candidates: Sequence[FaceCandidate],
+        copies: tuple[str, Vector] | None,
+    ) -> None:
+        """Write the vectors, then the journal again: the faces exist."""
+        await self._write_vectors(collection, faces, candidates, copies)
+        if not await self._stores.records.faces.commit(sorted(face.id for face in faces)):
+            raise StorageUnavailableError(
+                "the enrolment took so long that it was undone", retry_after_seconds=_BUSY_SECONDS
+            )
 
     async def _begin(
         self,

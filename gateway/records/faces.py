@@ -63,13 +63,7 @@ class FaceRecords:
         """
         try:
             async with self._database.write() as connection:
-                marked = 0
-                for part in _parts(face_ids):
-                    mine = and_(FACES.c.id.in_(part), FACES.c.state == "pending")
-                    query = update(FACES).where(mine).values(state="committed")
-                    marked += (await connection.execute(query)).rowcount
-                if marked != len(face_ids):
-                    raise _NotPendingError
+                await _commit(connection, face_ids)
         except _NotPendingError:
             return False
         return True
@@ -290,6 +284,17 @@ class FaceRecords:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(_record(row) for row in rows)
+
+
+async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
+    """Mark pending faces as committed; raises _NotPendingError if one of them is not pending."""
+    marked = 0
+    for part in _parts(face_ids):
+        mine = and_(FACES.c.id.in_(part), FACES.c.state == "pending")
+        query = update(FACES).where(mine).values(state="committed")
+        marked += (await connection.execute(query)).rowcount
+    if marked != len(face_ids):
+        raise _NotPendingError
 
 
 async def _known(
