@@ -8,7 +8,7 @@ each other one. Writes `benchmarks/results/failures.json` and the table of `docs
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,15 +42,23 @@ def main(
     doubles = pairs(_GROUPS) if with_pairs else []
     gateway = [(fault,) for fault in faults.GATEWAY]
     sqlite = [(fault,) for fault in faults.SQLITE]
-    done = asyncio.run(_run("postgresql", [*singles, *gateway, *doubles], only, keep))
-    done += asyncio.run(_run("sqlite", sqlite, only, keep))
-    if write:
-        report.write(done)
+
+    def note(case: Case) -> None:
+        report.say(case)
+        if write:
+            report.keep(case)
+
+    done = asyncio.run(_run("postgresql", [*singles, *gateway, *doubles], only, keep, note))
+    done += asyncio.run(_run("sqlite", sqlite, only, keep, note))
     raise typer.Exit(1 if any(case.wrong for case in done) else 0)
 
 
 async def _run(
-    records: Records, cases: Sequence[Sequence[faults.Fault]], only: str, keep: Path | None
+    records: Records,
+    cases: Sequence[Sequence[faults.Fault]],
+    only: str,
+    keep: Path | None,
+    note: Callable[[Case], None],
 ) -> list[Case]:
     chosen = [each for each in cases if only in " + ".join(fault.name for fault in each)]
     if not chosen:
@@ -59,7 +67,7 @@ async def _run(
         folder = keep / records if keep is not None else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         async with running(folder, records=records) as stack, loaded(stack) as load:
-            return await run_all(stack, load, chosen, report=report.say)
+            return await run_all(stack, load, chosen, report=note)
 
 
 if __name__ == "__main__":

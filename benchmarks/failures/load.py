@@ -26,6 +26,7 @@ HANGS: Final = 0
 BROKEN: Final = -1
 """In the place of a status: the connection was refused or ended without an answer."""
 _LOOKS_AT_ONCE: Final = 4
+_FIRST_TRIES: Final = 5
 _JOB_PAUSE_SECONDS: Final = 1.5
 _JPEG: Final = {"Content-Type": "image/jpeg"}
 
@@ -89,8 +90,12 @@ class Load:
                 async with client.post("/api/collections", json={"name": name}) as response:
                     response.raise_for_status()
             for name, ask in self.operations.items():
-                seen = await ask(client)
-                if not seen.good:
+                for _ in range(_FIRST_TRIES):
+                    # a first call starts processes and connects
+                    seen = await ask(client)
+                    if seen.good:
+                        break
+                else:
                     message = f"{name} does not work before anything failed: {seen}"
                     raise RuntimeError(message)
 

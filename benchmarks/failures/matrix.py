@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from benchmarks.failures.faults import Fault
+from benchmarks.failures.faults import KINDS, Fault
 from benchmarks.failures.jobs import follow
 from benchmarks.failures.judge import Case, find_wrong, summarise, wrong_jobs
 from benchmarks.failures.load import Load
@@ -38,13 +38,14 @@ async def loaded(stack: Stack) -> AsyncIterator[Load]:
 
 def pairs(groups: Sequence[Sequence[Fault]]) -> list[tuple[Fault, Fault]]:
     """Return every two components that have the same trouble at once."""
-    return [
+    found = [
         (a, b)
         for first, second in itertools.combinations(groups, 2)
         for a in first
         for b in second
         if a.kind == b.kind
     ]
+    return sorted(found, key=lambda pair: KINDS.index(pair[0].kind))
 
 
 async def run_case(

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,17 +14,17 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from benchmarks.failures.programs import Program
-from benchmarks.served import free_ports
 
 BUCKET: Final = "jobs"
 KEY_ID: Final = "aurum-failures"
 SECRET: Final = "aurum-failures-secret"
 _PARTS: Final = ("master", "volume", "filer", "s3")
+PORTS: Final = 2 * len(_PARTS) - 1
 _FIRST: Final = "first"
 
 
-def object_server(folder: Path, port: int) -> Program:
-    """Prepare a server below the folder; its S3 listens on `port`.
+def object_server(folder: Path, port: int, others: Sequence[int]) -> Program:
+    """Prepare a server below the folder; its S3 listens on `port`, its parts on `PORTS` others.
 
     Raises FileNotFoundError if it is not installed.
     """
@@ -39,8 +40,7 @@ def object_server(folder: Path, port: int) -> Program:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = free_ports(2 * len(_PARTS))
-    ports[-2] = port
+    ports = [*others[: PORTS - 1], port, others[PORTS - 1]]
     listen = [
         option
         for name, http, grpc in zip(_PARTS, ports[::2], ports[1::2], strict=True)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from benchmarks.failures.objects import PORTS as OBJECT_PORTS
 from benchmarks.failures.objects import object_server
 from benchmarks.failures.objects import variables as object_variables
 from benchmarks.failures.postgres import postgres
 from benchmarks.failures.programs import Program, answers, children_with
 from benchmarks.failures.proxy import Proxy
-from benchmarks.served import CHECKOUT, free_ports
+from benchmarks.served import CHECKOUT
 
-DEADLINE_SECONDS: Final = 4.0
+DEADLINE_SECONDS: Final = 5.0
 """Deadline of a request in a run; the gateway's own default is longer, and so would a run be."""
+FIRST_PORT: Final = 21_600
 _ENGINE: Final = "gateway.vectors.edge.process"
 _SERVE: Final = (sys.executable, "-m", "tools", "serve")
 
@@ -61,15 +64,21 @@ class Stack:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, records: Records = "postgresql", **settings: str
+    folder: Path,
+    *,
+    records: Records = "postgresql",
+    first_port: int = FIRST_PORT,
+    **settings: str,
 ) -> AsyncIterator[Stack]:
     """Start everything below `folder`; end everything at the end of the block.
 
     With PostgreSQL, images of jobs lie in an S3 server, otherwise in a folder.
 
-    settings: further variables of the gateway.
+    first_port: all ports are free ones from here on. settings: further variables of the gateway.
     """
-    http, grpc, metrics, port, redis_port, database_port, s3_port, *outside = free_ports(12)
+    http, grpc, metrics, port, redis_port, database_port, s3_port, *outside = quiet_ports(
+        12 + OBJECT_PORTS, first=first_port
+    )
     proxies = {
         "triton": Proxy(outside[0], target_port=grpc),
         "triton-http": Proxy(outside[1], target_port=http),
@@ -104,7 +113,7 @@ async def running(
     stack = Stack(folder / "gateway", port, grpc, triton, gateway, proxies)
     stack.programs["redis"] = _redis(folder, redis_port)
     if records == "postgresql":
-        stack.programs["objects"] = object_server(folder, s3_port)
+        stack.programs["objects"] = object_server(folder, s3_port, outside[5:])
     async with AsyncExitStack() as opened:
         for proxy in proxies.values():
             await opened.enter_async_context(proxy)
@@ -116,6 +125,26 @@ async def running(
             opened.push_async_callback(program.end)
             await program.start()
         yield stack
+
+
+def quiet_ports(count: int, *, first: int) -> list[int]:
+    """Find ports that nothing listens on, below those that outgoing connections get.
+
+    A server that is killed gets the same port again.
+    """
+    found: list[int] = []
+    for port in range(first, first + 10 * count):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    message = f"there are not {count} free ports from {first} on"
+    raise OSError(message)
 
 
 def _serve(folder: Path, name: str, extent: str | None, port: int, **settings: str) -> Program:
