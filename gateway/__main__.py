@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 import warnings
+from contextlib import suppress
 
 import uvloop
 from aiohttp import web
 from PIL import Image
 
+from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
-from gateway.errors import ConfigurationError
+from gateway.errors import AurumError, ConfigurationError
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
@@ -34,27 +36,82 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Signals:
+    """SIGTERM and SIGINT: the first one stops the service, the second one ends its drain."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received)
+
+    def _received(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight. Raises OSError: no port."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    """Serve until SIGTERM or SIGINT, then finish what is in flight.
+
+    Raises:
+        OSError: no port.
+        ConfigurationError, AurumError: a store cannot be used, or did not answer in time.
+    """
+    signals = Signals()
     # before anything is opened: without its port there is nothing to start
     listener = bind(settings.host, settings.port)
-    runner = make_runner(create_app(settings), settings)
-    await runner.setup()
+    app = create_app(settings)
+    runner = make_runner(app, settings)
     try:
+        if not await _open(runner, app[LIFECYCLE], listener, signals):
+            return
         await web.SockSite(runner, listener).start()
         # modules and schemas stay: looking through them all held every caller up for a fifth of a
         # second, time and again
         gc.collect()
         gc.freeze()
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
-        await stop.wait()
+        await signals.stop.wait()
+        app[LIFECYCLE].stopping = True
+        if settings.drain_seconds:
+            log.info("draining", extra={"seconds": settings.drain_seconds})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.drain_seconds):
+                    await signals.hurry.wait()
         log.info("stopping")
     finally:
         await runner.cleanup()
+        listener.close()
+
+
+async def _open(
+    runner: web.AppRunner, lifecycle: Lifecycle, listener: socket.socket, signals: Signals
+) -> bool:
+    """Open the services; whether they are open: a signal ends the wait for them.
+
+    Only while a store is waited for, health routes are answered meanwhile: a balancer shall get no
+    connection to a gateway that is about to start, and go on to the next one.
+    """
+    opening = asyncio.create_task(runner.setup())
+    stopped = asyncio.create_task(signals.stop.wait())
+    waits = asyncio.create_task(lifecycle.waits.wait())
+    starting: web.AppRunner | None = None
+    try:
+        await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
+        if not (opening.done() or stopped.done()):
+            starting = web.AppRunner(starting_app(lifecycle), access_log=None)
+            await starting.setup()
+            await web.SockSite(starting, listener.dup()).start()
+            await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+        return opening.done()
+    finally:
+        for task in (opening, stopped, waits):
+            task.cancel()
+        await asyncio.wait({opening, stopped, waits})
+        if starting is not None:
+            await starting.cleanup()
 
 
 def main() -> int:
@@ -69,6 +126,9 @@ def main() -> int:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         uvloop.run(serve(settings))
+    except (ConfigurationError, AurumError) as error:
+        sys.stderr.write(f"aurum: {error}\n")
+        return 1
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         reason = os.strerror(error.errno) if error.errno else str(error)

@@ -12,6 +12,7 @@ from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
 from gateway.api.jobs.serializers import job_json
+from gateway.api.lifecycle import LIFECYCLE, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
@@ -89,6 +90,8 @@ def create_app(
     authorizer: decides who may call which route; None lets everybody call all of them.
     """
     app = web.Application(middlewares=MIDDLEWARES)
+    lifecycle = Lifecycle()
+    app[LIFECYCLE] = lifecycle
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
     handlers = BackgroundTasks()
@@ -154,7 +157,12 @@ def create_app(
                 )
                 async with (
                     open_collections(
-                        settings, embedder, cache or NothingCached(), metrics.parts, background
+                        settings,
+                        embedder,
+                        cache or NothingCached(),
+                        metrics.parts,
+                        background,
+                        observer=lifecycle.note_waiting,
                     ) as collections,
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background

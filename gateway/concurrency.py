@@ -1,6 +1,7 @@
 """Admission control for inference, the pool for CPU work, and the owner of background tasks."""
 
 import asyncio
+import contextvars
 import logging
 import math
 import time
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from gateway.deadline import Deadline
+from gateway.deadline import Deadline, forget_current
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 T = TypeVar("T")
@@ -238,7 +239,9 @@ class BackgroundTasks:
             await self.stop(next(reversed(self._tasks)))
 
     def _own(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work, name=_PREFIX + name)
+        context = contextvars.copy_context()
+        context.run(forget_current)
+        task = asyncio.create_task(work, name=_PREFIX + name, context=context)
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         return task

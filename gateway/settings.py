@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     `off` refuses with 503."""
     fallback_threads: int = Field(default=2, ge=1)
     """Images that the fallback engine works on at a time, one core each."""
+    drain_seconds: float = Field(default=0.0, ge=0)
+    """Time for which a gateway that was told to stop is not ready but still answers, so that
+    balancers stop sending requests; behind a balancer, twice the interval of its checks."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Most faces in an answer, largest first, unless the request asks for another number."""
     max_slow_at_once: int = Field(default=1, ge=1)
@@ -152,6 +155,11 @@ class Settings(BaseSettings):
     free."""
     database_url: SecretStr | None = None
     """`postgresql://…` of the records; unset uses SQLite in `home`."""
+    database_timeout_seconds: float = Field(default=5.0, gt=0)
+    """Longest time for connecting to the database, and for one transaction of a request."""
+    stores_start_timeout_seconds: float = Field(default=60.0, ge=0)
+    """How long a starting gateway waits for a PostgreSQL or a Qdrant server that does not answer
+    yet."""
     crop_key_file: Path | None = None
     """File of the 32-byte key that encrypts stored crops; unset creates one in `home`."""
     max_metadata_entries: int = Field(default=16, ge=0)

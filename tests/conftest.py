@@ -29,6 +29,7 @@ _SHARED_STACKS = {
         "tests/contract/test_kserve.py",
         "tests/e2e/test_batch_commands.py",
         "tests/e2e/test_client_examples.py",
+        "tests/e2e/test_jobs.py",
         "tests/e2e/test_locust.py",
         "tests/e2e/test_photos_to_answers.py",
         "tests/e2e/test_readme.py",
@@ -109,6 +110,7 @@ def stack(real_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         cache="off",
         max_wait_seconds=60.0,
         portrait_interval_seconds=0.0,
+        workers=1,
     )
     with serving(settings) as served:
         served.wait_for("Aurum is ready")

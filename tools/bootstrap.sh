@@ -102,6 +102,8 @@ if [ "$kind" = dev ]; then
     command -v c++ >/dev/null || command -v g++ >/dev/null ||
         wants g++ "the compiled onnxruntime backend is not tested"
     command -v shellcheck >/dev/null || wants shellcheck "make lint cannot check shell scripts"
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] ||
+        wants nginx "no rolling restart behind a balancer is tested"
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
     if ! has_postgres; then
         wants postgresql "the tests of records run on SQLite only"

@@ -392,10 +392,9 @@ ID_OUTPUT: Final[Mapping[str, str]] = {
 FACE_OUTPUTS: Final = tuple(output for stage in STAGES for output in stage.face_outputs)
 """Everything that a face can have beyond box, landmarks, confidence and quality."""
 
-PRIORITY_LEVELS: Final = 2
-"""Of each network's queue: 1 for callers that wait, which is the default, 2 for jobs."""
 JOB_PRIORITY: Final = 2
-"""Of the requests of jobs: a network takes them when no other request waits for it."""
+"""Lowest of the two levels of each network's queue, for requests of jobs: a network takes them when
+no other request, of level 1, waits for it."""
 
 CANDIDATE_PARAMETER: Final = "aurum_candidate"
 """Parameter of the candidate's ensemble: the plan of its trial, as JSON."""

@@ -81,6 +81,7 @@ class RequestContext:
         """Begin when the head of the request has arrived."""
         now = time.monotonic()
         deadline = Deadline(now + timeout_seconds)
+        deadline.make_current()
         return cls(request_id, UNRESOLVED_CALLER, now, now, deadline, timeout_seconds)
 
     def end_receiving(self) -> None:
@@ -91,6 +92,7 @@ class RequestContext:
         """Restart the deadline, because the body is complete."""
         self.end_receiving()
         self.deadline = Deadline(self.work_started + self.timeout_seconds)
+        self.deadline.make_current()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the head of the request arrived, including reception of its body."""

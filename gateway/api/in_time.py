@@ -27,7 +27,7 @@ async def in_time(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
 
     Raises RequestTimeoutError at the deadline, and whatever `work` raises.
     """
-    task = request.app[HANDLERS].detach("request", work)
+    task = request.app[HANDLERS].detach("request", _with_deadline(request, work))
     try:
         # the deadline restarts when the body of a request is complete
         while not task.done() and (left := _left_seconds(request)) > 0:
@@ -39,6 +39,12 @@ async def in_time(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
         # an error that it raised would refer to its own traceback
         del task
     raise RequestTimeoutError("the request took longer than its deadline allows")
+
+
+async def _with_deadline(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
+    # a task of its own knows no request
+    context_of(request).deadline.make_current()
+    return await work
 
 
 def _left_seconds(request: web.Request) -> float:

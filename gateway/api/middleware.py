@@ -20,6 +20,7 @@ from gateway.api.context import (
     context_of,
     services_of,
 )
+from gateway.api.lifecycle import LIFECYCLE
 from gateway.api.problems import CODE, is_kserve, problem
 from gateway.api.receiving import abandon, awaits_continue
 from gateway.api.route import Route
@@ -50,6 +51,9 @@ async def give_context(request: web.Request, handler: Handler) -> web.StreamResp
         # the body was never asked for and may come or not, so the connection ends here
         response.force_close()
         abandon(request)
+    if request.app[LIFECYCLE].stopping:
+        # the next request of this client shall go elsewhere
+        response.force_close()
     response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -108,7 +108,7 @@ def _query_parameter(name: str, described: Json, *, in_body: bool) -> Json:
         "required": False,
         "description": schema.pop("description", ""),
     }
-    if in_body and _is_structure(schema):
+    if schema.get("type") == "object" or (in_body and _is_structure(schema)):
         return parameter | {"content": {"application/json": {"schema": schema}}}
     if schema.get("type") == "array":
         # include=embedding,crop

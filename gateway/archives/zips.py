@@ -40,8 +40,7 @@ _FREE_DIRECTORY_BYTES: Final = 1 << 20
 def read_zip(file: IO[bytes], limits: Limits, most: int) -> Iterator[Member]:
     """Yield the members, `most` bytes of images at most; raises as `zipfile`, and BombError."""
     directory = _Directory(file, limits)
-    # it only reads and seeks
-    with zipfile.ZipFile(directory) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(directory) as archive:
         directory.is_open = True
         left = most
         for info in archive.infolist():

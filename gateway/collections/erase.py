@@ -15,11 +15,14 @@ from gateway.collections.base import (
     new_id,
 )
 from gateway.collections.enrol import remove_vectors
+from gateway.deadline import extend_current
 from gateway.errors import NotFoundError
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.types import Caller
 
 _FACES_AT_ONCE = 1000
+_LONGEST_SECONDS = 300.0
+"""A deletion of many faces is carried to its end, also beyond the deadline of its request."""
 RETENTION_CALLER = Caller(tenant="", name="retention")
 
 
@@ -37,6 +40,7 @@ class Forgetting:
 
     async def subject(self, collection: CollectionRecord, subject: str, actor: Actor) -> Receipt:
         """Delete a subject's record and all its faces; raises NotFoundError."""
+        extend_current(_LONGEST_SECONDS)
         records = self._stores.records
         await self.over(collection, subject=subject)
         found = await records.faces.of_subject(collection.id, subject)
@@ -83,6 +87,7 @@ class Forgetting:
 
     async def collection(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete a collection and everything in it."""
+        extend_current(_LONGEST_SECONDS)
         await self.over(collection)
         await self._stores.records.collections.mark_deleting(collection.id)
         counts = await self.finish_collection(collection)
@@ -110,6 +115,7 @@ class Forgetting:
 
     async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete the stored crops of a collection, but not its faces."""
+        extend_current(_LONGEST_SECONDS)
         removed = await self._stores.records.faces.remove_crops(collection.id)
         counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
         return await self._receipt(collection, counts, actor, action="forget_crops")

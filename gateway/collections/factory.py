@@ -1,9 +1,9 @@
 """Opens vectors, records and collections as the settings say."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, NothingCached, Stores
@@ -16,10 +16,12 @@ from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
+from gateway.waiting import open_when_there
 
 if TYPE_CHECKING:
     from gateway.vectors.qdrant import QdrantVectorStore
 
+T = TypeVar("T")
 _MEGABYTE = 1 << 20
 
 
@@ -81,12 +83,31 @@ async def open_vectors(settings: Settings, metrics: PartMetrics | None = None) -
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, metrics: PartMetrics | None = None
+    settings: Settings,
+    metrics: PartMetrics | None = None,
+    observer: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Stores]:
-    """Open both stores; they are closed in reverse order at the end of the block."""
-    records = await open_records(settings)
+    """Open both stores; they are closed in reverse order at the end of the block.
+
+    Servers that do not answer yet are waited for; `observer` gets what is waited for.
+    """
+
+    async def wait_for(name: str, attempt: Callable[[], Awaitable[T]], *, is_server: bool) -> T:
+        # what goes wrong on this machine does not mend itself
+        seconds = settings.stores_start_timeout_seconds if is_server else 0.0
+        return await open_when_there(name, attempt, seconds=seconds, observer=observer)
+
+    records = await wait_for(
+        "PostgreSQL",
+        lambda: open_records(settings, metrics),
+        is_server=settings.database_url is not None,
+    )
     try:
-        vectors = await open_vectors(settings, metrics)
+        vectors = await wait_for(
+            "Qdrant",
+            lambda: open_vectors(settings, metrics),
+            is_server=settings.qdrant_url is not None,
+        )
         try:
             yield Stores(vectors, records)
         finally:
@@ -118,9 +139,13 @@ async def open_collections(
     cache: ImageForgetter,
     metrics: PartMetrics,
     background: BackgroundTasks,
+    observer: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Collections]:
-    """Open the collections and run their background tasks until the end of the block."""
-    async with open_stores(settings, metrics) as opened:
+    """Open the collections and run their background tasks until the end of the block.
+
+    observer: as in `open_stores`.
+    """
+    async with open_stores(settings, metrics, observer) as opened:
         collections = make_collections(
             settings, metered(opened, metrics), embedder, background, cache
         )

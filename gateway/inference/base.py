@@ -45,5 +45,8 @@ class FallbackEngine(Inference, Protocol):
     def pid(self) -> int | None:
         """Its process; None while there is none."""
 
+    async def start(self, *, deadline: Deadline) -> None:
+        """Be ready for an image, which takes some seconds at first. Raises as `analyse`."""
+
     def prefer(self, weights: ActiveVersions) -> None:
         """Use these weights, with which Triton answers, rather than the newest."""

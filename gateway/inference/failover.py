@@ -80,6 +80,8 @@ class FailoverInference:
                 failure = error
         if self._fallback is None:
             raise failure
+        # the time that it needs to start says nothing about its speed
+        await self._fallback.start(deadline=deadline)
         with self._admission.take():
             return await self._fallback.analyse(image, need=need, deadline=deadline, look=look)
 

@@ -148,6 +148,10 @@ class FallbackInference:
             raise _too_late() from error
         return replace(analysis, engine=FALLBACK_ENGINE)
 
+    async def start(self, *, deadline: Deadline) -> None:
+        """See `FallbackEngine.start`."""
+        await self._started(deadline)
+
     async def status(self, *, deadline: Deadline) -> EngineStatus:
         """See `Inference.status`. Starts the process: what it says holds for the next image."""
         try:

@@ -77,6 +77,6 @@ class JobMeasures:
         metrics.leased.set(depth.leased)
         metrics.oldest.set(depth.oldest_seconds or 0.0)
         workers = await self._queue.workers(WORKER_SECONDS)
-        metrics.workers.set(len(workers))
+        metrics.show_workers([worker.operations for worker in workers])
         for name, grown in self._counts.growth(workers).items():
             metrics.images.labels(name).inc(grown)

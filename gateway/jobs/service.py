@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, NotFoundError
@@ -21,7 +21,6 @@ from gateway.records.job_types import (
     ItemStatus,
     JobRecord,
     JobState,
-    WorkerRecord,
 )
 from gateway.records.store import RecordStore
 from gateway.types import Caller
@@ -43,13 +42,6 @@ class OpenedItem:
     answer: bytes | None
 
 
-class Sleep(Protocol):
-    """Waits; tests replace it."""
-
-    async def __call__(self, seconds: float, /) -> None:
-        """Wait for `seconds`."""
-
-
 class Jobs:
     """All that routes and background tasks do with jobs."""
 
@@ -60,15 +52,12 @@ class Jobs:
         cipher: DataCipher,
         webhook_policy: WebhookPolicy,
         background: BackgroundTasks,
-        *,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.records = records
         self.objects = objects
         self.cipher = cipher
         self.webhook_policy = webhook_policy
         self._background = background
-        self._sleep = sleep
 
     async def find(self, caller: Caller, job_id: str) -> JobRecord:
         """Return a job of the caller's tenant; raises NotFoundError."""
@@ -106,7 +95,7 @@ class Jobs:
             make_view(
                 job,
                 ended_at.get(job.id, {}),
-                workers=_has_worker(job, workers),
+                workers=workers,
                 delayed=await self._delayed(job, now),
                 now=now,
             )
@@ -121,7 +110,7 @@ class Jobs:
         """Return the job when it has ended or after `seconds`; raises NotFoundError if it goes."""
         end = clock.now() + seconds
         while not job.is_finished and (left := end - clock.now()) > 0:
-            await self._sleep(min(_POLL_SECONDS, left))
+            await asyncio.sleep(min(_POLL_SECONDS, left))
             job = await self.find(caller, job.id)
         return job
 
@@ -189,7 +178,7 @@ class Jobs:
                 yield None
             if job.is_finished:
                 return
-            await self._sleep(_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             try:
                 job = await self.find(caller, job.id)
             except NotFoundError:
@@ -211,7 +200,3 @@ class Jobs:
         except AurumError as error:
             # housekeeping deletes them when the job expires
             log.warning("images stay for now", extra={"job_id": job_id, "reason": error.detail})
-
-
-def _has_worker(job: JobRecord, workers: Sequence[WorkerRecord]) -> bool:
-    return any(not each.operations or job.operation in each.operations for each in workers)

@@ -30,7 +30,6 @@ class TooLargeMember:
     """An image with more bytes than an image may have."""
 
     name: str
-    size_reason: str
 
 
 class _InterruptedError(Exception):
@@ -108,7 +107,7 @@ def _judge(member: RefusedMember, archive: str | None) -> OtherMember | TooLarge
     if member.fault is Fault.TOO_LARGE and member.name is not None:
         if is_hidden(member.name) or not is_image_name(member.name):
             return OtherMember(member.name, member.weight)
-        return TooLargeMember(member.name, member.reason)
+        return TooLargeMember(member.name)
     where = "the archive" if archive is None else f"the archive {archive[:_SHOWN]!r}"
     if member.name is None:
         message = f"{where}: {member.reason}"

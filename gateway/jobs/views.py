@@ -1,16 +1,21 @@
 """What people want to know of a job beside its record: how fast it proceeds, why it waits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.records.job_types import JobRecord
+from gateway.records.job_types import JobRecord, WorkerRecord
 
 BACK: Final = (0, 8, 32, 128, 512)
 """So many images before the last one that ended, the rate is measured from."""
 RECENT_SECONDS: Final = 60.0
 """The rate covers this time at most, and is unknown when no image has ended for as long."""
 _SHORTEST_SECONDS: Final = 0.001
+_WAITED_FOR: Final = {
+    "waiting_for_triton": "Triton is away",
+    "waiting_for_images": "the store of images is away",
+}
+"""By the counter of workers that is 1 meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def make_view(
     job: JobRecord,
     ended_at: Mapping[int, float],
     *,
-    workers: bool,
+    workers: Sequence[WorkerRecord],
     delayed: tuple[str, str] | None,
     now: float,
 ) -> JobView:
@@ -66,7 +71,7 @@ def make_view(
     Args:
         job: the record.
         ended_at: see `recent_rate`.
-        workers: whether a worker is running that does the job's operation.
+        workers: all that are running.
         delayed: code and detail of an image that waits for another attempt.
         now: seconds since 1970.
 
@@ -80,7 +85,9 @@ def make_view(
     )
 
 
-def _detail(job: JobRecord, *, workers: bool, delayed: tuple[str, str] | None) -> str | None:
+def _detail(
+    job: JobRecord, *, workers: Sequence[WorkerRecord], delayed: tuple[str, str] | None
+) -> str | None:
     if job.state == "receiving":
         return "the images are being received"
     if job.state == "paused":
@@ -93,8 +100,18 @@ def _detail(job: JobRecord, *, workers: bool, delayed: tuple[str, str] | None) -
         if not job.failed:
             return None
         return f"{_images(job.failed)} of {job.total} failed; POST …/retry repeats them"
-    if not workers:
+    return _why_it_waits(job, workers, delayed)
+
+
+def _why_it_waits(
+    job: JobRecord, workers: Sequence[WorkerRecord], delayed: tuple[str, str] | None
+) -> str | None:
+    able = [each for each in workers if not each.operations or job.operation in each.operations]
+    if not able:
         return "no worker is running; start one with: aurum serve worker"
+    for counter, part in _WAITED_FOR.items():
+        if all(each.counters.get(counter) for each in able):
+            return f"{part}; {_workers(len(able))} for it"
     if delayed is not None:
         code, detail = delayed
         return f"images wait for another attempt: {code}" + (f" ({detail})" if detail else "")
@@ -103,3 +120,7 @@ def _detail(job: JobRecord, *, workers: bool, delayed: tuple[str, str] | None) -
 
 def _images(number: int) -> str:
     return "1 image" if number == 1 else f"{number} images"
+
+
+def _workers(number: int) -> str:
+    return "the worker waits" if number == 1 else f"all {number} workers wait"

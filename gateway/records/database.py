@@ -1,47 +1,53 @@
 """Connections, transactions, migrations and errors of SQLite and PostgreSQL."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, NullPool, event, inspect, text
-from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from gateway.concurrency import BackgroundTasks
+from gateway.circuit_breaker import CircuitBreaker, StateObserver
+from gateway.deadline import seconds_allowed
 from gateway.errors import ConfigurationError, InsufficientStorageError, StorageUnavailableError
+from gateway.records.connections import Connections, name_garbage
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations" / "versions"
 _WRITES = "aurum_writes"
-_BUSY_SECONDS = 5.0
-"""How long a transaction waits for another process's in SQLite."""
-_STARTING_BUSY_SECONDS = 60.0
-"""The same at a start, while another process migrates the tables."""
-_CONNECT_SECONDS = 5.0
-"""How long a transaction waits for a connection that works."""
-_TRANSACTION_SECONDS = 60.0
-"""How long a transaction may take; a server that hangs never ends one by itself."""
-_CLOSING_SECONDS = 5.0
 _POOL_SIZE = 8
+TIMEOUT_SECONDS: Final = 5.0
+"""Longest time for connecting, and for a transaction of a request, unless chosen otherwise."""
+_MIGRATION_SECONDS: Final = 30.0
+"""How long a process that starts waits for another one that migrates a SQLite file."""
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
-log = logging.getLogger(__name__)
 Observer = Callable[[str, float, bool], None]
 """Called with an operation, its seconds and whether it succeeded."""
+_WRONG: Final = ("28", "3D")
+"""Classes of PostgreSQL's codes for credentials and databases that do not exist."""
+_AWAY: Final = ("08", "53", "57")
+"""Classes of PostgreSQL's codes for a server that is away, starting, ending or out of resources."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
 class Database:
     """An open database whose tables are up to date."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
         self._reads = engine
         self._writes = engine.execution_options(**{_WRITES: True})
         # SQLite has one writer at a time and makes the others poll, so they queue here instead
@@ -49,40 +55,55 @@ class Database:
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if alone else nullcontext()
         self._file = Path(engine.url.database) if alone and engine.url.database else None
         self._inode: tuple[int, int] | None = None
-        self._tasks = BackgroundTasks()
+        self._timeout_seconds = timeout_seconds
+        self._breaker = breaker
+        self._connections = Connections(connect_seconds=timeout_seconds)
         self.observer: Observer = lambda operation, seconds, worked: None
         """Observer of each transaction."""
 
     @classmethod
-    async def open(cls, url: str) -> "Database":
+    async def open(
+        cls,
+        url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        observer: StateObserver = lambda _: None,
+    ) -> "Database":
         """Connect and migrate; of several processes that start at once, one migrates.
 
-        Raises ConfigurationError for a URL of another kind, StorageUnavailableError where no
-        database answers.
+        Args:
+            url: of SQLite or PostgreSQL.
+            timeout_seconds: longest time for connecting, and for each transaction of a request.
+            observer: of the circuit of a PostgreSQL.
+
+        Raises:
+            ConfigurationError: a URL of another kind, credentials or a database that PostgreSQL
+                does not know.
+            StorageUnavailableError: no database answers.
         """
         parsed = _with_driver(url)
         await _migrate(parsed)
         if parsed.get_backend_name() == "sqlite":
             engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
-            _prepare_sqlite(engine, busy_seconds=_BUSY_SECONDS)
+            _prepare_sqlite(engine, busy_seconds=timeout_seconds)
+            database = cls(engine, timeout_seconds=timeout_seconds)
         else:
-            # a new connection, and the question whether an old one still works
-            limits = {"timeout": _CONNECT_SECONDS, "command_timeout": _TRANSACTION_SECONDS}
             engine = create_async_engine(
                 parsed,
                 pool_size=_POOL_SIZE,
                 max_overflow=_POOL_SIZE,
                 pool_pre_ping=True,
-                connect_args=limits,
+                connect_args={"timeout": timeout_seconds},
             )
-        _name_garbage(engine)
-        database = cls(engine)
+            breaker = CircuitBreaker(retry_seconds=_RETRY_SECONDS, observer=observer)
+            database = cls(engine, timeout_seconds=timeout_seconds, breaker=breaker)
+        name_garbage(engine)
         database._inode = await asyncio.to_thread(_inode, database._file)
         return database
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError if that fails."""
-        async with _in_our_words(), self._connected(self._reads) as connection:
+        async with self._asking(probes=True), self._connections.lend(self._reads) as connection:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
         # SQLite would continue in a deleted file, whose data is lost when the process ends
         if await asyncio.to_thread(_inode, self._file) != self._inode:
@@ -94,64 +115,64 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that only reads."""
         with self._timed("read"):
-            async with _in_our_words(), self._connected(self._reads) as connection:
+            async with self._asking(), self._connections.lend(self._reads) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that writes: durable when the block ends, undone if it raises."""
+    async def write(self, *, most_seconds: float = 0.0) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes: durable when the block ends, undone if it raises.
+
+        most_seconds: for one that touches many rows.
+        """
         with self._timed("write"):
             async with (
+                self._asking(most_seconds=most_seconds),
                 self._turn,
-                _in_our_words(),
-                self._connected(self._writes) as connection,
+                self._connections.lend(self._writes) as connection,
                 connection.begin(),
             ):
                 yield connection
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._tasks.settle(seconds=_CLOSING_SECONDS)
+        await self._connections.settle()
         await self._reads.dispose()
 
     @asynccontextmanager
-    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection for a transaction of limited time.
+    async def _asking(
+        self, *, most_seconds: float = 0.0, probes: bool = False
+    ) -> AsyncIterator[None]:
+        """Bound a transaction of a request in time, and translate errors.
 
-        Whoever gives up leaves nothing behind that waits for a server which hangs: its connection
-        is cut, which ends the transaction on both sides.
+        A PostgreSQL that did not answer several times is not asked until a probe finds it back.
         """
-        connection = await self._connect(engine)
-        driver = (await connection.get_raw_connection()).driver_connection
-        cut = getattr(driver, "terminate", lambda: None)
-        overdue = asyncio.get_running_loop().call_later(_TRANSACTION_SECONDS, cut)
+        if self._breaker is not None and not (probes or self._breaker.allows_call()):
+            raise _unavailable("PostgreSQL did not answer just before")
+        allowed = seconds_allowed(max(most_seconds, self._timeout_seconds))
+        scope = asyncio.timeout(allowed)
         try:
-            yield connection
-        except asyncio.CancelledError:
-            cut()
+            async with scope:
+                yield
+        except IntegrityError:
+            self._note(is_away=False)
             raise
-        finally:
-            # as the engine's own context does it: a cancelled caller does not stop it
-            closing = self._tasks.detach("records-close", connection.close())
-            await asyncio.shield(closing)
-            overdue.cancel()
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            is_away = not isinstance(error, DBAPIError) or _is_away(error)
+            # a request that had little time left does not tell
+            if not (scope.expired() and allowed is not None and allowed < self._timeout_seconds):
+                self._note(is_away=is_away)
+            if scope.expired():
+                raise _unavailable(f"no answer within {allowed:.1f} s") from error
+            raise _translated(error) from error
+        self._note(is_away=False)
 
-    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
-        """Take a connection of the pool that works; raises StorageUnavailableError in time."""
-        connection = engine.connect()
-        starting: asyncio.Future[object] = asyncio.ensure_future(_start(connection))
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await asyncio.shield(starting)
-        except BaseException as error:
-            # nobody waits for it to end: the driver's own cleaning-up may hang, too
-            self._tasks.detach("records-connect", _abandon(connection, starting))
-            if not isinstance(error, TimeoutError):
-                raise
-            raise StorageUnavailableError(
-                "records: the database does not answer", retry_after_seconds=_RETRY_SECONDS
-            ) from error
-        return connection
+    def _note(self, *, is_away: bool) -> None:
+        if self._breaker is None:
+            return
+        if is_away:
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
 
     @contextmanager
     def _timed(self, operation: str) -> Iterator[None]:
@@ -191,57 +212,15 @@ def _with_driver(url: str) -> URL:
     raise ConfigurationError(message)
 
 
-async def _migrate(url: URL) -> None:
-    """Bring the tables up to date, however long that takes."""
-    engine = create_async_engine(url, poolclass=NullPool)
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine, busy_seconds=_STARTING_BUSY_SECONDS)
-    try:
-        writing = engine.execution_options(**{_WRITES: True})
-        async with _in_our_words(), writing.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                await connection.execute(lock, {"key": _MIGRATION_LOCK})
-            await connection.run_sync(_upgrade)
-    finally:
-        await engine.dispose()
-
-
-async def _start(connection: AsyncConnection) -> None:
-    await connection.start()
-
-
-async def _abandon(connection: AsyncConnection, starting: "asyncio.Future[object]") -> None:
-    """Give up connecting, and close the connection if it came about after all."""
-    starting.cancel()
-    await asyncio.wait({starting})
-    if not starting.cancelled() and starting.exception() is None:
-        await connection.close()
-
-
-def _name_garbage(engine: AsyncEngine) -> None:
-    """Treat an answer on which the driver stumbles as one of a database that is not there."""
-
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def _rename(context: ExceptionContext) -> None:
-        error = context.original_exception
-        known = (DBAPIError, context.dialect.loaded_dbapi.Error, OSError)
-        prepared = context.execution_context is not None or context.statement is None
-        if isinstance(error, Exception) and not isinstance(error, known) and prepared:
-            log.error("the database answered garbage", exc_info=error)
-            context.is_disconnect = True
-            raise StorageUnavailableError(
-                "records: the database answered nonsense", retry_after_seconds=_RETRY_SECONDS
-            ) from error
-
-
 def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
+    milliseconds = round(busy_seconds * 1000)
+
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         # transactions begin when `_begin` says so, not when the driver guesses a write
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={round(busy_seconds * 1000)}")
+        cursor.execute(f"PRAGMA busy_timeout={milliseconds}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -254,6 +233,28 @@ def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
         # a reader that becomes a writer fails instead of waiting, so take the lock first
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def _migrate(url: URL) -> None:
+    """Bring the tables up to date; raises as `Database.open`."""
+    # no limits: another process may migrate first, and a migration may take long
+    engine = create_async_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine, busy_seconds=_MIGRATION_SECONDS)
+    try:
+        async with engine.execution_options(**{_WRITES: True}).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await connection.execute(lock, {"key": _MIGRATION_LOCK})
+            await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        if _code(error).startswith(_WRONG):
+            raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
+        raise _translated(error) from error
+    except OSError as error:
+        raise _translated(error) from error
+    finally:
+        await engine.dispose()
 
 
 def _upgrade(connection: Connection) -> None:
@@ -278,19 +279,23 @@ def _newest_revision() -> str:
     return max(path.name[1:5] for path in _MIGRATIONS.glob("r[0-9][0-9][0-9][0-9]_*.py"))
 
 
-@asynccontextmanager
-async def _in_our_words() -> AsyncIterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        raise _translated(str(error.orig)) from error
-    except (OSError, PoolTimeoutError) as error:
-        raise _translated(str(error) or type(error).__name__) from error
-
-
-def _translated(detail: str) -> InsufficientStorageError | StorageUnavailableError:
+def _translated(error: Exception) -> InsufficientStorageError | StorageUnavailableError:
+    detail = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
     if any(words in detail for words in _DISK_FULL):
         return InsufficientStorageError("the disk of the records is full")
+    return _unavailable(detail)
+
+
+def _unavailable(detail: str) -> StorageUnavailableError:
     return StorageUnavailableError(f"records: {detail}", retry_after_seconds=_RETRY_SECONDS)
+
+
+def _code(error: DBAPIError) -> str:
+    """Return PostgreSQL's code of an error; empty where there is none."""
+    return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether an error says that the server is away, rather than that a statement failed."""
+    code = _code(error)
+    return error.connection_invalidated or code.startswith(_AWAY) or not code

@@ -14,6 +14,7 @@ from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SU
 from gateway.records.types import Begun, FaceRecord, SealedCrop
 
 _IDS_AT_ONCE = 500
+_ALL_CROPS_SECONDS = 60.0
 _COLUMNS = [column for column in FACES.c if column.name != "claim"]
 
 
@@ -271,7 +272,7 @@ class FaceRecords:
     async def remove_crops(self, collection_id: str) -> int:
         """Remove all crops of a collection, but not its faces; returns how many there were."""
         own = select(FACES.c.id).where(FACES.c.collection_id == collection_id)
-        async with self._database.write() as connection:
+        async with self._database.write(most_seconds=_ALL_CROPS_SECONDS) as connection:
             removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(own)))
         return removed.rowcount
 

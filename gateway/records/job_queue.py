@@ -17,6 +17,7 @@ from gateway.records.job_rows import (
     held,
     job_of,
     lock_job,
+    storable,
 )
 from gateway.records.job_tables import JOB_ITEMS, JOB_WORKERS, JOBS
 from gateway.records.job_types import (
@@ -160,7 +161,7 @@ class JobQueue:
             # its worker lives
             "lost": 0,
             "code": code,
-            "detail": detail,
+            "detail": storable(detail),
         }
         async with self._database.write() as connection:
             job = await lock_job(connection, item.job.id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from sqlalchemy import ColumnElement, and_, insert, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -98,7 +98,7 @@ async def end_items(
                 "index": each.index,
                 "status": each.outcome.status,
                 "code": each.outcome.code,
-                "detail": each.outcome.detail,
+                "detail": storable(each.outcome.detail),
                 "key_id": None if result is None else result.key_id,
                 "nonce": None if result is None else result.nonce,
                 "sealed": None if result is None else result.sealed,
@@ -132,6 +132,17 @@ def finished(job: JobRecord, state: JobState, *, at: float) -> JobRecord:
         webhook_attempts=0,
         webhook_at=at if due else None,
     )
+
+
+@overload
+def storable(text: str) -> str: ...
+@overload
+def storable(text: None) -> None: ...
+def storable(text: str | None) -> str | None:
+    """Return a text from outside as both databases take it: no NUL, no half of a character."""
+    if text is None:
+        return None
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def held(items: Sequence[LeasedItem]) -> ColumnElement[bool]:

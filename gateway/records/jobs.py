@@ -23,6 +23,7 @@ from gateway.records.job_rows import (
     job_row,
     lock_job,
     save_job,
+    storable,
 )
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
 from gateway.records.job_types import (
@@ -321,7 +322,7 @@ def _item_row(job_id: str, item: NewItem) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "index": item.index,
-        "name": item.name,
+        "name": storable(item.name),
         "sha256": item.sha256,
         "object_key": item.object_key,
         "size": item.size,
@@ -332,5 +333,5 @@ def _item_row(job_id: str, item: NewItem) -> dict[str, Any]:
         "attempts": 0,
         "lost": 0,
         "code": item.code,
-        "detail": item.detail,
+        "detail": storable(item.detail),
     }

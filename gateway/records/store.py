@@ -1,9 +1,10 @@
 """All records, opened and closed together."""
 
+from gateway.circuit_breaker import StateObserver
 from gateway.records.audit import AuditRecords
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
-from gateway.records.database import Database, Observer
+from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.job_progress import JobProgress
@@ -28,9 +29,15 @@ class RecordStore:
         self.job_progress = JobProgress(database)
 
     @classmethod
-    async def open(cls, url: str) -> "RecordStore":
+    async def open(
+        cls,
+        url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        observer: StateObserver = lambda _: None,
+    ) -> "RecordStore":
         """Connect and migrate; see `Database.open`."""
-        return cls(await Database.open(url))
+        return cls(await Database.open(url, timeout_seconds=timeout_seconds, observer=observer))
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""

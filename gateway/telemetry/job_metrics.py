@@ -1,13 +1,14 @@
 """What Prometheus sees of jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 STATES: Final = ("receiving", "queued", "running", "paused", "done", "cancelled", "expired")
 WEBHOOK_OUTCOMES: Final = ("delivered", "refused", "unreachable", "given_up")
-COUNTERS: Final = ("ok", "failed", "retried", "dead")
+OPERATIONS: Final = ("score", "detect", "embed", "enrol")
+COUNTERS: Final = ("ok", "failed", "retried", "dead", "dropped")
 """Counters of workers that are exported."""
 
 
@@ -28,13 +29,16 @@ class JobMetrics:
             registry=registry,
         )
         self.workers = Gauge(
-            "aurum_job_workers", "Workers that were seen in the last 30 s.", registry=registry
+            "aurum_job_workers",
+            "Workers that were seen in the last 30 s, by operation that they do.",
+            ["operation"],
+            registry=registry,
         )
         self.images = Counter(
             "aurum_job_images",
             "What workers did since this gateway started, by outcome: ok, failed (the image ended "
-            "with an error), retried (given back for another attempt), dead (given up after "
-            "workers ended while they held it).",
+            "with an error), dead (of these, after its last attempt), retried (given back for "
+            "another attempt), dropped (the result came too late).",
             ["outcome"],
             registry=registry,
         )
@@ -53,6 +57,12 @@ class JobMetrics:
     def note_webhook(self, outcome: str) -> None:
         """Count an attempt of a delivery."""
         self.webhooks.labels(outcome).inc()
+
+    def show_workers(self, abilities: Sequence[Collection[str]]) -> None:
+        """Export the number of workers; abilities: what each does, empty for everything."""
+        for operation in OPERATIONS:
+            able = sum(not each or operation in each for each in abilities)
+            self.workers.labels(operation).set(able)
 
     def show_states(self, jobs: Mapping[str, int]) -> None:
         """Export the number of jobs by state."""

@@ -1,5 +1,6 @@
 """Vectors in a Qdrant server or cluster, over gRPC (`AURUM_QDRANT_URL`)."""
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from gateway.circuit_breaker import CircuitBreaker, StateObserver
+from gateway.deadline import seconds_allowed
 from gateway.errors import InsufficientStorageError, StorageUnavailableError
 from gateway.vectors.base import (
     NO_FILTER,
@@ -40,6 +42,7 @@ _GRPC_PORT = 6334
 _INDEXING_THRESHOLD_KB = 10_000
 _RETRY_SECONDS = 2
 _FAILURES = 5
+_TIMEOUT_SECONDS = 5.0
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 """Statuses that gRPC itself reports if no server answers."""
 _T = TypeVar("_T")
@@ -54,7 +57,9 @@ class QdrantVectorStore:
         tuning: VectorTuning,
         *,
         breaker: CircuitBreaker | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
+        self._timeout_seconds = timeout_seconds
         self._breaker = breaker or CircuitBreaker()
         self._last_failure = ""
         self._client = client
@@ -95,7 +100,7 @@ class QdrantVectorStore:
         breaker = CircuitBreaker(
             failures=_FAILURES, retry_seconds=_RETRY_SECONDS, observer=observer
         )
-        store = cls(client, tuning, breaker=breaker)
+        store = cls(client, tuning, breaker=breaker, timeout_seconds=timeout_seconds)
         await store.collections()
         return store
 
@@ -304,8 +309,15 @@ class QdrantVectorStore:
         if not self._breaker.allows_call():
             call.close()
             raise _unavailable(f"Qdrant does not answer: {self._last_failure}")
+        allowed = seconds_allowed(self._timeout_seconds)
         try:
-            answer = await call
+            async with asyncio.timeout(allowed):
+                answer = await call
+        except TimeoutError as error:
+            # a request that had little time left does not tell whether the server is away
+            if allowed is None or allowed >= self._timeout_seconds:
+                self._note("no answer in time", answered=False)
+            raise _unavailable("Qdrant does not answer in time") from error
         except grpc.aio.AioRpcError as error:
             detail = error.details() or ""
             self._note(detail, answered=error.code() not in _SILENT)

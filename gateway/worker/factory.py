@@ -18,11 +18,10 @@ from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.worker.counted import CountedInference, JobInference
-from gateway.worker.counters import Counters
-from gateway.worker.item_run import ItemRunner, Upstreams
+from gateway.worker.item_run import ItemRunner
 from gateway.worker.lane import Lane, LaneOptions
 from gateway.worker.operations import AnswerFaces, ItemOperation
-from gateway.worker.slots import Slots
+from gateway.worker.state import Upstreams, WorkerState
 from gateway.worker.upstream import Insistence, Upstream
 from gateway.worker.worker import Heartbeat, Worker
 from triton_python_backend.contract import JOB_PRIORITY
@@ -91,44 +90,33 @@ def make_worker(
     answer.
     """
     settings = around.settings
-    slots, counters = Slots(1), Counters()
     upstreams = Upstreams(
         triton=Upstream("Triton", lambda: _probe(engine), around.background),
         images=Upstream("the object store", around.objects.health, around.background),
         collections=Upstream("the vector store", probe_collections, around.background),
     )
-
-    def note_outages() -> None:
-        counters.waiting_for_triton = int(upstreams.triton.is_away)
-        counters.waiting_for_images = int(upstreams.images.is_away)
-
+    state = WorkerState(name, tuple(operations), upstreams)
     runner = ItemRunner(
         operations,
         around.objects,
         around.cipher,
-        upstreams,
-        slots,
-        counters,
+        state,
         attempts=settings.job_attempts,
         request_timeout_seconds=settings.request_timeout_seconds,
     )
     options = LaneOptions(
-        name=name,
-        operations=tuple(operations),
         slice_images=settings.job_slice_images,
         lease_seconds=settings.job_lease_seconds,
         attempts=settings.job_attempts,
     )
-    lane = Lane(options, around.records, around.objects, runner, slots, counters, insistence)
     return Worker(
-        lane,
-        Heartbeat(name, options.operations, around.records.job_queue, slots, counters),
-        slots,
+        state,
+        Lane(options, around.records, around.objects, runner, state, insistence),
+        Heartbeat(state, around.records.job_queue),
         insistence,
         most=settings.worker_concurrency,
         read_work_done=lambda deadline: engine.work_done(deadline=deadline),
         own_images=lambda: counted.images,
-        note_outages=note_outages,
     )
 
 

@@ -22,9 +22,8 @@ from gateway.jobs.results import seal_result
 from gateway.records.encryption import DataCipher
 from gateway.records.job_types import ItemOutcome, LeasedItem, SealedResult
 from gateway.worker.backoff import Pauses
-from gateway.worker.counters import Counters
 from gateway.worker.operations import Operations
-from gateway.worker.slots import Slots
+from gateway.worker.state import WorkerState
 from gateway.worker.upstream import Upstream
 
 T = TypeVar("T")
@@ -52,15 +51,6 @@ class GiveBack:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Upstreams:
-    """Gates of what an image needs."""
-
-    triton: Upstream
-    images: Upstream
-    collections: Upstream
-
-
 class ItemRunner:
     """Works on images, at most as many at a time as there are slots."""
 
@@ -69,9 +59,7 @@ class ItemRunner:
         operations: Operations,
         objects: ObjectStore,
         cipher: DataCipher,
-        upstreams: Upstreams,
-        slots: Slots,
-        counters: Counters,
+        state: WorkerState,
         *,
         attempts: int,
         request_timeout_seconds: float,
@@ -81,9 +69,9 @@ class ItemRunner:
         self._operations = operations
         self._objects = objects
         self._cipher = cipher
-        self._upstreams = upstreams
-        self._slots = slots
-        self._counters = counters
+        self._upstreams = state.upstreams
+        self._slots = state.slots
+        self._counters = state.counters
         self._attempts = attempts
         self._seconds = _PATIENCE * request_timeout_seconds
         self._retries = retries

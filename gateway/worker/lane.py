@@ -12,12 +12,11 @@ from typing import Any, Final, TypeVar
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError
 from gateway.jobs.objects.base import ObjectStore
-from gateway.records.job_types import ItemOutcome, LeasedItem, Operation
+from gateway.records.job_types import ItemOutcome, LeasedItem
 from gateway.records.store import RecordStore
 from gateway.worker.backoff import Backoff, Pauses
-from gateway.worker.counters import Counters
 from gateway.worker.item_run import GiveBack, ItemRunner
-from gateway.worker.slots import Slots
+from gateway.worker.state import WorkerState
 from gateway.worker.upstream import Insistence
 
 T = TypeVar("T")
@@ -42,13 +41,8 @@ _Lease = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneOptions:
-    """How a lane claims.
+    """How a lane claims."""
 
-    name: of the worker, in leases and heartbeats.
-    """
-
-    name: str
-    operations: tuple[Operation, ...]
     slice_images: int
     lease_seconds: float
     attempts: int
@@ -64,8 +58,7 @@ class Lane:
         records: RecordStore,
         objects: ObjectStore,
         runner: ItemRunner,
-        slots: Slots,
-        counters: Counters,
+        state: WorkerState,
         insistence: Insistence,
     ) -> None:
         self._options = options
@@ -73,8 +66,10 @@ class Lane:
         self._queue = records.job_queue
         self._objects = objects
         self._runner = runner
-        self._slots = slots
-        self._counters = counters
+        self._name = state.name
+        self._operations = state.operations
+        self._slots = state.slots
+        self._counters = state.counters
         self._insistence = insistence
         self._waiting: deque[LeasedItem] = deque()
         self._running: dict[_Lease, tuple[LeasedItem, asyncio.Task[None]]] = {}
@@ -94,7 +89,7 @@ class Lane:
     async def run(self) -> None:
         """Work until `stop` is called; a crash gives back nothing, as a killed process."""
         released = await self._until_stopped(
-            self._insistence.on(lambda: self._queue.release_worker(self._options.name))
+            self._insistence.on(lambda: self._queue.release_worker(self._name))
         )
         if released:
             log.warning("took up after a killed worker", extra={"images": released})
@@ -123,8 +118,8 @@ class Lane:
 
     async def _claim(self) -> tuple[LeasedItem, ...]:
         return await self._queue.claim(
-            self._options.name,
-            operations=self._options.operations,
+            self._name,
+            operations=self._operations,
             limit=self._options.slice_images,
             lease_seconds=self._options.lease_seconds,
             max_attempts=self._options.attempts,
@@ -183,7 +178,7 @@ class Lane:
     async def _renew(self) -> None:
         running = dict(self._running)
         held = [*self._waiting, *(item for item, _ in running.values())]
-        kept = await self._queue.renew(self._options.name, held, self._options.lease_seconds)
+        kept = await self._queue.renew(self._name, held, self._options.lease_seconds)
         self._drop(item for item in held if item.key not in kept)
         for item, task in running.values():
             if item.key not in kept:

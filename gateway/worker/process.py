@@ -127,7 +127,7 @@ async def _run(around: Surroundings, insistence: Insistence, stop: asyncio.Event
         )
         working = around.background.detach("worker", worker.run())
         stopping = asyncio.create_task(stop.wait())
-        log.info("working", extra={"worker": worker.name, "operations": sorted(operations)})
+        log.info("working", extra={"worker": worker.state.name, "operations": sorted(operations)})
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         worker.lane.stop()

@@ -15,17 +15,16 @@ from gateway.errors import AurumError
 from gateway.inference.work_done import WorkDone
 from gateway.records import clock
 from gateway.records.job_queue import JobQueue
-from gateway.records.job_types import Operation, WorkerRecord
+from gateway.records.job_types import WorkerRecord
 from gateway.worker.concurrency import ConcurrencyController, LoadMeter
-from gateway.worker.counters import Counters
 from gateway.worker.lane import Lane
-from gateway.worker.slots import Slots
+from gateway.worker.state import WorkerState
 from gateway.worker.upstream import Insistence
 
 BEAT_SECONDS: Final = 3.0
 IDLE_BEAT_SECONDS: Final = 10.0
 """Between heartbeats without work: each is a write to the disk."""
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.2
 _READING_SECONDS: Final = 0.4
 _READING_TIMEOUT_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 0.5
@@ -34,39 +33,30 @@ _LEAVE_SECONDS: Final = 0.5
 class Heartbeat:
     """Writes what a worker does to the records."""
 
-    def __init__(
-        self,
-        name: str,
-        operations: tuple[Operation, ...],
-        queue: JobQueue,
-        slots: Slots,
-        counters: Counters,
-    ) -> None:
-        self.name = name
-        self._operations = operations
+    def __init__(self, state: WorkerState, queue: JobQueue) -> None:
+        self._state = state
         self._queue = queue
-        self._slots = slots
-        self._counters = counters
         self._started_at = clock.now()
 
     async def beat(self) -> None:
         """Write one heartbeat."""
+        state = self._state
         await self._queue.beat(
             WorkerRecord(
-                name=self.name,
+                name=state.name,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 started_at=self._started_at,
                 seen_at=clock.now(),
-                concurrency=self._slots.limit,
-                operations=self._operations,
-                counters=self._counters.as_mapping(),
+                concurrency=state.slots.limit,
+                operations=state.operations,
+                counters=state.numbers(),
             )
         )
 
     async def leave(self) -> None:
         """Remove the heartbeat of a worker that ends."""
-        await self._queue.leave(self.name)
+        await self._queue.leave(self._state.name)
 
 
 class Worker:
@@ -74,34 +64,26 @@ class Worker:
 
     read_work_done: asks Triton; raises AurumError where it does not answer.
     own_images: that this worker has had answered by Triton.
-    note_outages: brings the counters of outages up to date.
     """
 
     def __init__(
         self,
+        state: WorkerState,
         lane: Lane,
         heartbeat: Heartbeat,
-        slots: Slots,
         insistence: Insistence,
         *,
         most: int,
         read_work_done: Callable[[Deadline], Awaitable[WorkDone]],
         own_images: Callable[[], int],
-        note_outages: Callable[[], None],
     ) -> None:
+        self.state = state
         self.lane = lane
         self._heartbeat = heartbeat
-        self._slots = slots
         self._insistence = insistence
         self._most = most
         self._read_work_done = read_work_done
         self._own_images = own_images
-        self._note_outages = note_outages
-
-    @property
-    def name(self) -> str:
-        """Name in leases and heartbeats."""
-        return self._heartbeat.name
 
     async def run(self) -> None:
         """Work until `lane.stop` is called."""
@@ -117,12 +99,13 @@ class Worker:
                     await self._heartbeat.leave()
 
     async def _keep_beating(self) -> None:
-        beaten_at = -math.inf
+        beaten_at, worked = -math.inf, False
         while True:
-            pause = BEAT_SECONDS if self.lane.is_working else IDLE_BEAT_SECONDS
+            worked = worked or self.lane.is_working
+            pause = BEAT_SECONDS if worked else IDLE_BEAT_SECONDS
             if time.monotonic() - beaten_at >= pause:
-                beaten_at = time.monotonic()
-                self._note_outages()
+                # after the last image once more soon, with the final numbers
+                beaten_at, worked = time.monotonic(), self.lane.is_working
                 await self._insistence.on(self._heartbeat.beat)
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -130,13 +113,13 @@ class Worker:
         while True:
             controller = ConcurrencyController(most=self._most)
             meter = LoadMeter()
-            self._slots.resize(controller.limit)
+            self.state.slots.resize(controller.limit)
             while self.lane.is_working:
                 try:
                     deadline = Deadline.after(_READING_TIMEOUT_SECONDS)
                     done = await self._read_work_done(deadline)
                     load = meter.read(done, own_images=self._own_images())
-                    self._slots.resize(controller.note(load))
+                    self.state.slots.resize(controller.note(load))
                 except AurumError:
                     # without readings the number stays
                     pass

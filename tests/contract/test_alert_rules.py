@@ -35,8 +35,9 @@ SERIES = {
     # two gateways, which export the same
     'aurum_job_images_waiting{instance="a",job="g"}': "0x10 5x80",
     'aurum_job_images_waiting{instance="b",job="g"}': "0x10 5x80",
-    'aurum_job_workers{instance="a",job="g"}': "1x20 0x70",
-    'aurum_job_workers{instance="b",job="g"}': "1x20 0x70",
+    'aurum_job_workers{instance="a",job="g",operation="score"}': "1x20 0x70",
+    'aurum_job_workers{instance="b",job="g",operation="score"}': "1x20 0x70",
+    'aurum_job_workers{instance="a",job="g",operation="enrol"}': "1x90",
     'aurum_job_oldest_wait_seconds{instance="a",job="g"}': "0x10 0+60x80",
     'aurum_job_images_total{instance="a",job="g",outcome="ok"}': "0+9x40 360x50",
     'aurum_job_images_total{instance="a",job="g",outcome="failed"}': "0x90",

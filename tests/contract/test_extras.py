@@ -44,9 +44,9 @@ STARTS = {
     extra: {entry.module for entry in ENTRIES if entry.extra == extra} - {models.__name__}
     for extra in {entry.extra for entry in ENTRIES}
 }
-# the engine within a process is a choice: it needs OpenCV and ONNX Runtime
+# the fallback engine's process needs OpenCV and ONNX Runtime
 _LOCAL_ENGINE = "gateway.inference.local"
-STARTS["gateway"] = below("gateway") - {_LOCAL_ENGINE}
+STARTS["gateway"] = below("gateway")
 # the supervisor starts the gateway and Triton in processes of their own
 STARTS["serve"] |= below("gateway", "tools.serving", "triton_python_backend", "tools.golden")
 STARTS["models"] |= {_LOCAL_ENGINE} | below(

@@ -1,21 +1,16 @@
 """Contract of the records of jobs, on SQLite and on PostgreSQL; the queue: test_job_queue.py."""
 
-import asyncio
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from gateway.errors import ConflictError, NotFoundError, StorageUnavailableError
-from gateway.records.database import _with_driver, sqlite_url
+from gateway.errors import ConflictError, NotFoundError
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
 from gateway.records.job_types import JobDepth, JobRecord, SealedResult
 from gateway.records.store import RecordStore
-from tests.contract.test_records_subjects import upgrade
 from tests.support.jobs import a_job, a_refusal, an_item, badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
@@ -148,6 +143,23 @@ async def test_receiving_ends_with_the_job_or_without_it(
     assert (done.webhook_state, done.webhook_at) == ("due", set_clock.at)
     with pytest.raises(ConflictError, match="no failed image"):
         await records.jobs.retry_failed(refused.tenant, refused.id)
+
+
+async def test_any_name_of_a_file_is_kept(records: RecordStore) -> None:
+    job = a_job()
+    await records.jobs.create(job)
+    names = ["süß 😀.jpg", "nul\0.jpg", "half \ud83d.jpg", "x" * 5000]
+    items = [replace(an_item(job.id, index), name=name) for index, name in enumerate(names)]
+    items.append(replace(a_refusal(len(items)), detail="nul\0"))
+    await records.jobs.add_items(job.id, items)
+    kept = await records.jobs.results(job.id, limit=9)
+    assert [item.name for item in kept[:4]] == [
+        names[0],
+        "nul\ufffd.jpg",
+        "half ?.jpg",
+        names[3],
+    ]
+    assert kept[4].detail == "nul\ufffd"
 
 
 async def test_pages_newest_first(records: RecordStore, set_clock: SetClock) -> None:
@@ -329,55 +341,3 @@ async def test_the_depth_counts_all_tenants(records: RecordStore, set_clock: Set
     assert await records.jobs.depth() == JobDepth(7, 7, 60.0, states)
     set_clock.move(31)
     assert await records.jobs.depth() == JobDepth(14, 0, 91.0, states)
-
-
-# Databases -------------------------------------------------------------------------------------
-
-
-async def test_tables_of_the_release_before_are_kept(database_url: str) -> None:
-    engine = create_async_engine(_with_driver(database_url))
-    async with engine.begin() as connection:
-        await connection.run_sync(upgrade, "0004")
-        await connection.execute(
-            text(
-                "INSERT INTO collections"
-                " (id, tenant, name, state, settings, created_at, updated_at)"
-                " VALUES ('c', 'default', 'people', 'active', '{}', 1, 1)"
-            )
-        )
-        assert not await connection.run_sync(lambda c: inspect(c).has_table("jobs"))
-    await engine.dispose()
-    store = await RecordStore.open(database_url)
-    try:
-        kept = await store.collections.find(tenant="default", name="people")
-        assert kept is not None
-        assert kept.id == "c"
-        assert (await ended(store, await submitted(store, 3))).state == "done"
-    finally:
-        await store.close()
-
-
-async def test_a_database_that_is_away_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "records.sqlite3"
-    store = await RecordStore.open(sqlite_url(file))
-    try:
-        job = await submitted(store, 3)
-        items = await claim(store)
-        async with store._database.write() as connection:
-            await connection.execute(text("ALTER TABLE job_items RENAME TO elsewhere"))
-        calls = [
-            claim(store),
-            store.job_queue.renew("w", items, 30),
-            store.job_queue.finish(items[0], well()),
-            store.job_queue.finish(items[1], well()),
-            store.job_queue.release(items),
-            store.jobs.results(job.id, limit=9),
-            store.jobs.depth(),
-        ]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StorageUnavailableError] * len(calls)
-        async with store._database.write() as connection:
-            await connection.execute(text("ALTER TABLE elsewhere RENAME TO job_items"))
-        assert await store.job_queue.finish(items[0], well()), "it works again"
-    finally:
-        await store.close()

@@ -55,6 +55,14 @@ def test_onnx_stages_serve_the_newest_version_and_batch_requests(name):
     assert contract.ID_OUTPUT[name] in [output.name for output in config.output]
 
 
+@pytest.mark.parametrize("name", [stage.name for stage in contract.ONNX_STAGES])
+def test_networks_take_the_requests_of_callers_before_those_of_jobs(name):
+    batching = read_config(name).dynamic_batching
+    # 1 is the highest, which requests without a priority have
+    assert batching.default_priority_level == 1
+    assert batching.priority_levels == contract.JOB_PRIORITY == 2
+
+
 @pytest.mark.parametrize(
     "name", [stage.name for stage in contract.STAGES if stage.backend == "python"]
 )

@@ -131,7 +131,7 @@ async def test_metrics_show_the_queue_and_what_workers_did(tmp_path, migrated_ur
                 while await world.metric(name) != value:
                     await asyncio.sleep(0.02)
 
-        await until("aurum_job_workers", 0)
+        await until('aurum_job_workers{operation="score"}', 0)
         await world.submit(5, age_seconds=100.0)
         await world.claim(2)
         await until("aurum_job_images_waiting", 3)
@@ -139,11 +139,11 @@ async def test_metrics_show_the_queue_and_what_workers_did(tmp_path, migrated_ur
         await until('aurum_jobs{state="running"}', 1)
         assert 100 <= await world.metric("aurum_job_oldest_wait_seconds") < 200
         await world.beat("w1", started_at=1.0, ok=10, failed=1)
-        await until("aurum_job_workers", 1)
+        await until('aurum_job_workers{operation="score"}', 1)
         await until('aurum_job_images_total{outcome="ok"}', 10)
         # it ends, and starts again under its name
         await world.records.job_queue.leave("w1")
-        await until("aurum_job_workers", 0)
+        await until('aurum_job_workers{operation="score"}', 0)
         await world.beat("w1", started_at=2.0, ok=3)
         await until('aurum_job_images_total{outcome="ok"}', 13)
         assert await world.metric('aurum_job_images_total{outcome="failed"}') == 1
@@ -154,6 +154,6 @@ async def test_images_before_the_start_of_a_gateway_are_not_counted(tmp_path, mi
         await world.beat("w1", ok=10)
     async with job_world(tmp_path, migrated_url) as world:
         async with asyncio.timeout(20):
-            while await world.metric("aurum_job_workers") != 1:
+            while await world.metric('aurum_job_workers{operation="score"}') != 1:
                 await asyncio.sleep(0.02)
         assert await world.metric('aurum_job_images_total{outcome="ok"}') == 0

@@ -12,7 +12,7 @@ from benchmarks.failures.proxy import Proxy
 from gateway.cache.base import CacheError
 from gateway.cache.redis import RedisCache
 from gateway.errors import StorageUnavailableError
-from gateway.records import database as records_module
+from gateway.records import connections as connections_module
 from gateway.records.database import Database
 from gateway.vectors.edge import store as edge_module
 from gateway.vectors.edge.store import EdgeVectorStore
@@ -29,13 +29,11 @@ NONSENSE = (b"\xff\xfe\xfd\r\n", b"*x\r\n", b"*1\r\n:7\r\n", b"$3\r\nab", b"*-9\
 @pytest.fixture
 async def hanging_database(monkeypatch):
     """A PostgreSQL behind a proxy, with the gateway's patience shortened."""
-    for name in ("_CONNECT_SECONDS", "_TRANSACTION_SECONDS"):
-        monkeypatch.setattr(records_module, name, SOON)
+    monkeypatch.setattr(connections_module, "_TRANSACTION_SECONDS", SOON)
     server, outside = free_ports(2)
     async with postgres(server), Proxy(outside, target_port=server) as proxy:
-        monkeypatch.setattr(records_module, "_CONNECT_SECONDS", PATIENCE)
-        database = await Database.open(f"postgresql://postgres@127.0.0.1:{outside}/postgres")
-        monkeypatch.setattr(records_module, "_CONNECT_SECONDS", SOON)
+        url = f"postgresql://postgres@127.0.0.1:{outside}/postgres"
+        database = await Database.open(url, timeout_seconds=2 * SOON)
         yield database, proxy
         proxy.become("pass")
         await database.close()
@@ -46,7 +44,7 @@ async def test_a_database_that_hangs_is_given_up_in_time(hanging_database):
     assert "PostgreSQL" in await database.health()
     proxy.become("hang")
     async with asyncio.timeout(PATIENCE):
-        with pytest.raises(StorageUnavailableError, match="does not answer"):
+        with pytest.raises(StorageUnavailableError):
             await database.health()
     proxy.become("pass")
     assert "PostgreSQL" in await eventually(database.health)
@@ -67,7 +65,7 @@ async def test_a_caller_that_gives_up_does_not_wait_for_a_database_that_hangs(
     hanging_database, monkeypatch
 ):
     database, proxy = hanging_database
-    monkeypatch.setattr(records_module, "_TRANSACTION_SECONDS", PATIENCE * 3)
+    monkeypatch.setattr(connections_module, "_TRANSACTION_SECONDS", PATIENCE * 3)
 
     async def ask():
         async with database.write() as connection:
@@ -152,12 +150,7 @@ async def test_a_request_ends_at_its_deadline_whatever_a_store_does(tmp_path):
     async with serving(FakeInference(), home=tmp_path, request_timeout_seconds=1.5) as client:
         async with client.post("/api/collections", json={"name": "people"}) as response:
             assert response.status == 201
-        data = form(image=photo(), subject="anna", quality="off")
-        async with client.post("/api/collections/people/faces", data=data) as response:
-            assert response.status in (201, 504), await response.text()
-        async with client.get("/api/health/ready") as response:
-            parts = (await response.json())["parts"]
-        engine = int(parts["vectors"]["detail"].partition("process ")[2].partition(",")[0])
+        engine = await an_engine(client)
         os.kill(engine, signal.SIGSTOP)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -172,3 +165,18 @@ async def test_a_request_ends_at_its_deadline_whatever_a_store_does(tmp_path):
                 assert status == 200
         finally:
             os.kill(engine, signal.SIGCONT)
+
+
+async def an_engine(client) -> int:
+    """Enrol until the engine has started, however late the machine is; returns its process."""
+    until = time.monotonic() + 3 * PATIENCE
+    while time.monotonic() < until:
+        data = form(image=photo(), subject="anna", quality="off")
+        async with client.post("/api/collections/people/faces", data=data) as response:
+            enrolled = response.status == 201
+        async with client.get("/api/health/ready") as response:
+            detail = (await response.json())["parts"]["vectors"]["detail"]
+        if enrolled and "process " in detail:
+            return int(detail.partition("process ")[2].partition(",")[0])
+        await asyncio.sleep(0.2)
+    raise TimeoutError(detail)

@@ -57,7 +57,9 @@ class Script:
 class Watch:
     """Takes what a supervisor says and notes every process it started."""
 
-    def __init__(self, *parts: Script, optional: Collection[str] = ()) -> None:
+    def __init__(
+        self, *parts: Script, optional: Collection[str] = (), late: Collection[str] = ()
+    ) -> None:
         self.lines: list[str] = []
         self.phases: list[str] = []
         self.seen: dict[int, ProcessRecord] = {}
@@ -65,7 +67,12 @@ class Watch:
         self.ready = asyncio.Event()
         self.started = asyncio.Event()
         self.supervisor = Supervisor(
-            parts, report=self.lines.append, listener=self._note, patience=HASTY, optional=optional
+            parts,
+            report=self.lines.append,
+            listener=self._note,
+            patience=HASTY,
+            optional=optional,
+            late=late,
         )
 
     async def run(self) -> None:
@@ -173,3 +180,64 @@ async def test_an_optional_part_that_cannot_be_kept_is_left_out(tmp_path: Path) 
     await run
     assert short.cleaned >= 1
     assert broken.cleaned == 1
+
+
+async def test_a_late_part_is_started_once_the_others_are_ready(tmp_path: Path) -> None:
+    steady = Script("steady", tmp_path, "import time; print('ready'); time.sleep(60)")
+    late = Script("late", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(steady, late, late=["late"])
+    run = asyncio.create_task(watch.run())
+    await watch.ready.wait()
+    assert len(watch.seen) == 1
+    async with asyncio.timeout(20):
+        while len(watch.seen) < 2:
+            await asyncio.sleep(0.01)
+    assert watch.phases[-1] == "ready"
+
+    watch.stop.set()
+    await run
+
+    assert not any(is_alive(record) for record in watch.seen.values())
+    assert (steady.cleaned, late.cleaned) == (1, 1)
+
+
+async def test_a_late_part_that_cannot_be_kept_is_left_out(tmp_path: Path) -> None:
+    steady = Script("steady", tmp_path, "import time; print('ready'); time.sleep(60)")
+    late = Script("late", tmp_path, "print('ready'); raise SystemExit('no work')")
+    watch = Watch(steady, late, late=["late"])
+    run = asyncio.create_task(watch.run())
+    said = "giving up after 3 restarts: late ended with code 1: no work"
+    async with asyncio.timeout(20):
+        while not any(said in line for line in watch.lines):
+            await asyncio.sleep(0.01)
+    # those who ask whether the stack is ready do not hear of it
+    assert "restarting" not in watch.phases
+    assert not run.done()
+
+    watch.stop.set()
+    await run
+
+    assert not any(is_alive(record) for record in watch.seen.values())
+
+
+async def test_the_last_part_and_late_ones_are_stopped_before_the_others(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys, time, pathlib;"
+        "signal.signal(15, lambda *_: (open({order!r}, 'a').write({name!r} + ' '), sys.exit()));"
+        "print('ready'); time.sleep(60)"
+    )
+    order = str(tmp_path / "order")
+    parts = [
+        Script(name, tmp_path, script.format(order=order, name=name), grace_seconds=20.0)
+        for name in ("upstream", "asking", "late")
+    ]
+    watch = Watch(*parts, late=["late"])
+    run = asyncio.create_task(watch.run())
+    async with asyncio.timeout(20):
+        while not all(part.log.exists() and "ready" in part.log.read_text() for part in parts):
+            await asyncio.sleep(0.01)
+
+    watch.stop.set()
+    await run
+
+    assert Path(order).read_text().split()[-1] == "upstream"

@@ -179,6 +179,9 @@ class FakeFallback(FakeInference):
         super().__init__(error=error, seconds=seconds)
         self.preferred: dict[str, Weights] = {}
 
+    async def start(self, *, deadline: Deadline) -> None:
+        pass
+
     def prefer(self, weights: ActiveVersions) -> None:
         self.preferred |= weights
 

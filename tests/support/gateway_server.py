@@ -15,6 +15,8 @@ from gateway.error_policy import POLICIES
 from gateway.inference.base import FallbackEngine, Inference
 from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
+from gateway.worker.counted import JobInference
+from gateway.worker.factory import open_job_inference
 from tests.support.fake_candidate import NothingTried
 from tests.support.records import add_migrated_sqlite
 
@@ -31,6 +33,7 @@ async def serving(
     *,
     authorizer: Authorizer | None = None,
     fallback: FallbackEngine | None = None,
+    job_engine: JobInference | None = None,
     **settings: Any,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
@@ -41,7 +44,13 @@ async def serving(
         with TemporaryDirectory(prefix="aurum-home-") as home:
             settings["home"] = home
             async with serving(
-                inference, embedder, tried, authorizer=authorizer, fallback=fallback, **settings
+                inference,
+                embedder,
+                tried,
+                authorizer=authorizer,
+                fallback=fallback,
+                job_engine=job_engine,
+                **settings,
             ) as session:
                 yield session
         return
@@ -55,6 +64,9 @@ async def serving(
     async def open_candidate(_: Settings) -> CandidateInference:
         return tried or NothingTried()
 
+    async def open_job_engine(chosen: Settings) -> JobInference:
+        return job_engine or await open_job_inference(chosen)
+
     # tests of the routes count what reaches the engine; those of the cache switch it on, and those
     # of the portrait send it
     chosen = Settings(**{"cache": "off", "portrait_interval_seconds": 0, **settings})
@@ -66,6 +78,7 @@ async def serving(
         open_inference=open_inference,
         open_embedder=open_embedder,
         open_candidate=open_candidate,
+        open_job_engine=open_job_engine,
         open_fallback=lambda _settings, _metrics: fallback,
         authorizer=authorizer,
     )

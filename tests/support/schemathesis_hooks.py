@@ -6,6 +6,7 @@ Only to requests that are meant to be valid; those meant to be wrong are sent as
 import base64
 import io
 import json
+import zipfile
 from typing import Any
 
 import schemathesis
@@ -17,6 +18,9 @@ from triton_python_backend.self_test import PORTRAIT as FILE
 
 _IMAGES = {"image", "image_a", "image_b"}
 _MOST_IMAGES = 4
+_BATCH = "/api/ml/score/batch"
+_ARCHIVES = {"application/zip", "application/x-tar", "application/gzip"}
+_ENROL = {"subject", "subject_from", "faces", "quality", "metadata"}
 _NAMES = {"subject", "display_name", "external_id", "q"}
 
 
@@ -46,11 +50,13 @@ def before_call(
     for fields in (query, body, *(body.get("embeddings") or ())):
         for name in _NAMES & set(fields):
             fields[name] = _seen(fields[name])
-    # a cursor comes from an answer, a false match rate from a calibration with enough pairs, and
-    # a field comes in the query or in the body, not in both
-    for name in {"cursor", "target_fmr", *body} & set(query):
+    # a cursor comes from an answer, a false match rate from a calibration with enough pairs, nobody
+    # works on a job, and a field comes in the query or in the body, not in both
+    for name in {"cursor", "target_fmr", "wait", *body} & set(query):
         del query[name]
-    if case.media_type == "application/json":
+    if case.path == _BATCH:
+        _fit_batch(case, query, kwargs)
+    elif case.media_type == "application/json":
         for each in (body, *(body.get("embeddings") or ())):
             if each.get("embedding"):
                 each["embedding"] = _vector(each["embedding"])
@@ -67,6 +73,25 @@ def before_call(
         kwargs["data"] = None
     elif case.media_type and case.media_type.startswith("image/"):
         kwargs["data"] = PORTRAIT
+
+
+def _fit_batch(case: schemathesis.Case[Any], query: dict[str, Any], kwargs: Any) -> None:
+    """Leave out options of other operations, and send archives and files."""
+    # nobody works on the job, and no webhook may be sent
+    for name in {"wait", "webhook", "collection", *(_ENROL | {"operation"})} & set(query):
+        del query[name]
+    if case.media_type == "multipart/form-data":
+        kwargs["files"] = [("images", ("photo.png", PORTRAIT))] * 2
+        kwargs["data"] = None
+    elif case.media_type in _ARCHIVES:
+        kwargs["data"] = _archive()
+
+
+def _archive() -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("photo.png", PORTRAIT)
+    return target.getvalue()
 
 
 def _seen(text: Any) -> Any:

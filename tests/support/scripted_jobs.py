@@ -7,12 +7,20 @@ holds on both databases.
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.errors import AurumError
-from gateway.records.job_types import ItemOutcome, JobRecord, LeasedItem, Operation, WorkerRecord
+from gateway.records.job_types import (
+    ItemOutcome,
+    JobRecord,
+    JobState,
+    LeasedItem,
+    Operation,
+    WorkerRecord,
+)
 
 
-def job(operation: Operation = "score", *, job_id: str = "job", **fields: object) -> JobRecord:
+def job(operation: Operation = "score", *, job_id: str = "job", **fields: Any) -> JobRecord:
     """A job that is running."""
     made = JobRecord(id=job_id, tenant="default", actor="tester", operation=operation, created_at=1)
     return replace(made, state="running", **fields)
@@ -124,11 +132,11 @@ class ScriptedRecords:
     def __init__(self, queue: ScriptedQueue) -> None:
         self.job_queue = queue
         self.jobs = self
-        self.states: dict[str, str] = {}
+        self.states: dict[str, JobState] = {}
 
     async def get(self, tenant: str, job_id: str) -> JobRecord | None:
         state = self.states.get(job_id, "running")
-        return replace(job(job_id=job_id), state=state)  # type: ignore[arg-type]
+        return replace(job(job_id=job_id), state=state)
 
     async def health(self) -> str:
         return "scripted"

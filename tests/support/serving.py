@@ -94,6 +94,8 @@ def make_settings(folder: Path, repository: Path, **changes: object) -> Settings
         triton_grpc_port=grpc,
         triton_metrics_port=metrics,
         port=port,
+        # a second of a processor at each start, which few tests need
+        workers=0,
     )
     return settings.model_copy(update=changes)
 

@@ -29,7 +29,6 @@ class GatewayPart:
     redis_url: str | None = None
     """Of the Redis that runs beside it; None leaves the variable as it is."""
     name: str = "gateway"
-    start_timeout_seconds: float = _START_SECONDS
 
     @property
     def log(self) -> Path:
@@ -37,9 +36,14 @@ class GatewayPart:
         return self.home.log(self.name)
 
     @property
+    def start_timeout_seconds(self) -> float:
+        """It waits for the stores that it needs."""
+        return _START_SECONDS + self.settings.stores_start_timeout_seconds
+
+    @property
     def grace_seconds(self) -> float:
         """Requests in flight are answered first."""
-        return self.settings.request_timeout_seconds + 5.0
+        return self.settings.drain_seconds + self.settings.request_timeout_seconds + 5.0
 
     def command(self) -> Sequence[str]:
         """Command line."""

@@ -24,6 +24,8 @@ class RunSettings:
     triton_grpc_url: str | None
     triton_start_timeout_seconds: float
     request_timeout_seconds: float
+    drain_seconds: float
+    stores_start_timeout_seconds: float
     max_image_megapixels: float
     onnx_backend: Literal["auto", "compiled", "python"]
     redis_memory_megabytes: int

@@ -6,8 +6,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.api.call import Answer, Call
-from gateway.api.health.schemas import LiveOut
+from gateway.api.health.schemas import LiveOut, ReadyOut
 from gateway.api.health.serializers import ready_out
+from gateway.api.lifecycle import LIFECYCLE, stopping_out
 from gateway.api.shapes import NoOptions
 from gateway.deadline import Deadline
 
@@ -23,16 +24,22 @@ async def live(call: Call[NoOptions, NoOptions]) -> Answer:
 
 async def ready(call: Call[NoOptions, NoOptions]) -> Answer:
     """List every component and whether it is ready."""
+    if call.request.app[LIFECYCLE].stopping:
+        return _unready(stopping_out())
     services = call.services
     cache = None if services.cache is None else services.cache.last_health
     status = await services.inference.status(deadline=Deadline.after(_PATIENCE_SECONDS))
     shape = ready_out(status, cache, services.watch)
     if shape.status in ("ready", "degraded"):
         return Answer(shape)
-    return Answer(shape, status=503, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
+    return _unready(shape)
 
 
 async def metrics(call: Call[NoOptions, NoOptions]) -> web.Response:
     """Export the metrics."""
     text = call.services.metrics.text()
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _unready(shape: ReadyOut) -> Answer:
+    return Answer(shape, status=503, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})

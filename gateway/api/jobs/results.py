@@ -51,14 +51,15 @@ async def show_results(call: Call[ResultOptions, NoOptions]) -> Answer | web.Str
 
 def accepted_format(accept: str) -> ResultFormat:
     """Return the format that `Accept` prefers; JSON if it names none of them."""
-    best, chosen = 0.0, "json"
+    chosen: ResultFormat = "json"
+    best = 0.0
     for part in accept.split(","):
         media, *parameters = (each.strip().lower() for each in part.split(";"))
         found = _ACCEPTED.get(media)
         weight = next((_weight(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
         if found is not None and weight > best:
             best, chosen = weight, found
-    return chosen  # type: ignore[return-value] # one of the values of _ACCEPTED
+    return chosen
 
 
 def _weight(text: str) -> float:

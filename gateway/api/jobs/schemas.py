@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from gateway.api.collections.schemas import EnrolOut
 from gateway.api.faces.schemas import FacesOut
@@ -22,7 +21,7 @@ class _AnyAnswer:
     """Describes JSON that is passed on as it was stored: the answer of one of these routes."""
 
     def __get_pydantic_json_schema__(
-        self, _: CoreSchema, handler: GetJsonSchemaHandler
+        self, _: object, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return handler(TypeAdapter(FacesOut | EnrolOut).core_schema)
 

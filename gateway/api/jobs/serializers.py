@@ -1,5 +1,7 @@
 """Converts jobs and their images to the shapes of answers."""
 
+from typing import Any
+
 import orjson
 
 from gateway.api.collections.serializers import moment
@@ -47,7 +49,7 @@ def job_json(view: JobView) -> bytes:
 def item_out(opened: OpenedItem, *, with_result: bool = True) -> ItemOut:
     """Shape an image of a job."""
     item = opened.item
-    more: dict[str, object] = {}
+    more: dict[str, Any] = {}
     if with_result and opened.answer is not None:
         more["result"] = orjson.Fragment(opened.answer)
     if item.code is not None:

@@ -19,6 +19,7 @@ from gateway.api.route import Route
 _STORED: Final = ("invalid_request", "storage_unavailable")
 _NAMED: Final = (*_STORED, "not_found", "forbidden")
 _CHANGES: Final = (*_NAMED, "conflict", "insufficient_storage")
+_WAITING: Final = ("rate_limited", "jobs_unavailable")
 _JOB: Final = "/api/ml/jobs/{job_id}"
 _TAG: Final = "jobs"
 
@@ -47,7 +48,7 @@ JOB_ROUTES: Final = (
         responses={200: JobAnswer},
         options=JobOptions,
         own_time=True,
-        errors=_NAMED,
+        errors=(*_NAMED, *_WAITING),
     ),
     Route(
         method="GET",
@@ -61,7 +62,7 @@ JOB_ROUTES: Final = (
         responses={200: JobResultsOut},
         options=ResultOptions,
         own_time=True,
-        errors=_NAMED,
+        errors=(*_NAMED, *_WAITING),
         more_media=("application/x-ndjson", "text/csv"),
     ),
     Route(
@@ -77,7 +78,7 @@ JOB_ROUTES: Final = (
         responses={200: None, 204: None},
         options=EventOptions,
         own_time=True,
-        errors=(*_NAMED, "jobs_unavailable"),
+        errors=(*_NAMED, *_WAITING),
         media="text/event-stream",
     ),
     Route(

@@ -13,8 +13,9 @@ from gateway.api.jobs.serializers import job_answer
 from gateway.api.jobs.upload_body import check_head, receive_images
 from gateway.api.jobs.upload_schemas import ENROL_OPTIONS, FACE_OPTIONS, BatchOptions
 from gateway.api.shapes import NoOptions
+from gateway.api.streams import STREAMS, StoppingError
 from gateway.collections.base import check_metadata
-from gateway.errors import InvalidRequestError
+from gateway.errors import InvalidRequestError, RateLimitedError
 from gateway.records import clock
 from gateway.records.job_types import JobRecord
 from gateway.records.types import CollectionRecord
@@ -114,7 +115,12 @@ async def _wait(
 ) -> Answer | web.StreamResponse:
     jobs = call.services.jobs
     job = await jobs.find(call.caller, job_id)
-    job = await jobs.wait(call.caller, job, seconds=call.options.wait)
+    try:
+        async with call.request.app[STREAMS].until_stop():
+            job = await jobs.wait(call.caller, job, seconds=call.options.wait)
+    except (StoppingError, RateLimitedError):
+        # the job is accepted all the same
+        return accepted
     return await _answer(call, job, status=200) if job.is_finished else accepted
 
 

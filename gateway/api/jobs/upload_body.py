@@ -257,10 +257,11 @@ class _Files:
     async def _decide(self) -> None:
         """Tell an archive from an image."""
         self._is_known = True
-        if is_other_archive(self._data):
+        head = bytes(self._data[:ARCHIVE_HEAD_BYTES])
+        if is_other_archive(head):
             name = (self._name or "a file")[:200]
             raise UnsupportedMediaTypeError(f"{name!r} {_OTHER_ARCHIVE}")
-        if not is_archive(self._data):
+        if not is_archive(head):
             return
         self._archive = await self._files.enter_async_context(self._uploads.scratch_file())
         self._writer = _Writer(self._archive, self._uploads)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
+from gateway.deadline import seconds_allowed
 from gateway.errors import StorageUnavailableError
 from gateway.settings import CHECKOUT
 from gateway.vectors.base import (
@@ -43,6 +44,8 @@ _SILENT_SECONDS = 5.0
 _HANGING_SECONDS = 30.0
 """An engine that has answered nothing for so long is ended, and starts again."""
 _RETRY_SECONDS = 2
+_CALL_SECONDS = 60.0
+"""Longest time of a call of a request, which has its own deadline as well."""
 _T = TypeVar("_T")
 log = logging.getLogger("aurum.vectors")
 
@@ -209,17 +212,24 @@ class EdgeVectorStore:
                 f"the vector engine has not answered for {silent:.0f} s",
                 retry_after_seconds=_RETRY_SECONDS,
             )
-        async with self._slots:
-            process = await self._ensure_started()
-            number = next(self._numbers)
-            future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-            self._waiting[number] = future
-            try:
-                write_to(process, Request(number, method, arguments))
-                self._silence.asked()
-                return await self._answer(process, future)
-            finally:
-                self._waiting.pop(number, None)
+        try:
+            async with asyncio.timeout(seconds_allowed(_CALL_SECONDS)), self._slots:
+                return await self._exchange(method, arguments)
+        except TimeoutError as error:
+            message = "the vector engine does not answer"
+            raise StorageUnavailableError(message, retry_after_seconds=1) from error
+
+    async def _exchange(self, method: str, arguments: tuple[object, ...]) -> object:
+        process = await self._ensure_started()
+        number = next(self._numbers)
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            write_to(process, Request(number, method, arguments))
+            self._silence.asked()
+            return await self._answer(process, future)
+        finally:
+            self._waiting.pop(number, None)
 
     async def _answer(self, process: "Process", future: "asyncio.Future[object]") -> object:
         """Wait for an answer; an engine that answers nothing at all is ended and starts again."""

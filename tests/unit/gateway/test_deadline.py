@@ -7,8 +7,9 @@ from functools import partial
 
 import pytest
 
-from gateway.concurrency import AdmissionControl, CpuPool
-from gateway.deadline import Deadline
+from gateway import deadline as module
+from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool
+from gateway.deadline import Deadline, extend_current, forget_current, seconds_allowed
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
 
@@ -148,3 +149,32 @@ async def test_an_error_on_a_thread_keeps_no_reference_to_its_work():
     finally:
         gc.enable()
         workers.close()
+
+
+def test_a_call_of_a_request_may_take_what_is_left_of_it(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    assert seconds_allowed(5) is None
+    Deadline.after(10).make_current()
+    assert seconds_allowed(5) == 5
+    now[0] += 7
+    assert seconds_allowed(5) == 3
+    # what the request has begun is recorded
+    now[0] += 7
+    assert seconds_allowed(5) == 1
+    extend_current(100)
+    assert seconds_allowed(50) == 50
+    forget_current()
+    extend_current(100)
+    assert seconds_allowed(50) is None
+
+
+async def test_a_background_task_outlives_the_deadline_of_the_request_that_starts_it():
+    async def allowed():
+        return seconds_allowed(5)
+
+    Deadline.after(2).make_current()
+    async with BackgroundTasks() as tasks:
+        assert await tasks.start("task", allowed()) is None
+    assert await allowed() is not None
+    forget_current()

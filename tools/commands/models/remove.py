@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from gateway.records.factory import open_records
 from gateway.errors import AurumError
+from gateway.records.factory import open_records
 from gateway.settings import Settings
 from tools.commands.models.activate import Stage
 from tools.commands.models.common import Repository, opened

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from gateway.collections.base import check_metadata
-from gateway.collections.names import subject_name
+from gateway.collections.names import subject_name, subject_of_file, subject_of_folder
 from gateway.errors import InvalidRequestError
 
 NAMES = [
@@ -103,3 +103,24 @@ def test_metadata_of_other_kinds_is_refused(value: object) -> None:
 def test_a_text_that_is_too_long_is_not_scanned():
     with pytest.raises(ValueError, match="it has 1000000 characters"):
         subject_name("\n" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "file"),
+    [
+        ("people/ada/1.jpg", "ada", None),
+        ("upload.zip/ada/grace_2.png", "ada", "grace"),
+        ("ada/Grace Hopper (3).jpg", "ada", "Grace Hopper"),
+        ("grace-12.jpeg", None, "grace"),
+        ("../grace.jpeg", None, "grace"),
+        ("ada\u0000/x.jpg", None, "x"),
+        ("x/007.jpg", "x", None),
+    ],
+)
+def test_subjects_of_photos_are_named_by_their_paths(path, folder, file):
+    for name, expected in ((subject_of_folder, folder), (subject_of_file, file)):
+        if expected is None:
+            with pytest.raises(ValueError, match=r"\w"):
+                name(path)
+        else:
+            assert name(path) == expected

@@ -44,5 +44,6 @@ def test_unknown_counters_are_left_out_and_missing_ones_are_zero():
         "ok": 0,
         "failed": 0,
         "retried": 0,
+        "dropped": 0,
         "dead": 1,
     }

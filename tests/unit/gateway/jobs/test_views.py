@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.jobs.views import make_view, recent_rate
-from gateway.records.job_types import JobRecord
+from gateway.records.job_types import JobRecord, WorkerRecord
 
 NOW = 1000.0
 RUNNING = JobRecord(
@@ -11,7 +11,16 @@ RUNNING = JobRecord(
 )
 
 
-def view(job, *, workers=True, delayed=None, ended_at=None):
+def worker(name="a", operations=("detect",), **counters):
+    return WorkerRecord(name, "here", 1, 1.0, NOW, 4, operations, counters)
+
+
+WORKER = worker()
+TRITON_AWAY = worker(waiting_for_triton=1)
+IMAGES_AWAY = worker(waiting_for_images=1)
+
+
+def view(job, *, workers=(WORKER,), delayed=None, ended_at=None):
     return make_view(job, ended_at or {}, workers=workers, delayed=delayed, now=NOW)
 
 
@@ -68,11 +77,18 @@ def test_seconds_left_follow_from_the_rate():
     ("changes", "more", "detail"),
     [
         ({}, {}, None),
-        ({"state": "queued"}, {"workers": False}, "no worker is running; start one with: "),
-        ({}, {"workers": False, "delayed": ("timeout", "x")}, "no worker is running"),
+        ({"state": "queued"}, {"workers": ()}, "no worker is running; start one with: "),
+        ({}, {"workers": (), "delayed": ("timeout", "x")}, "no worker is running"),
+        ({}, {"workers": [worker(operations=("enrol",))]}, "no worker is running"),
+        ({}, {"workers": [worker(operations=())]}, None),
+        ({}, {"workers": [TRITON_AWAY]}, "Triton is away; the worker waits for it"),
+        ({}, {"workers": [TRITON_AWAY] * 2}, "Triton is away; all 2 workers wait for it"),
+        ({}, {"workers": [TRITON_AWAY, worker(operations=("enrol",))]}, "Triton is away"),
+        ({}, {"workers": [TRITON_AWAY, worker()]}, None),
+        ({}, {"workers": [IMAGES_AWAY], "delayed": ("timeout", "")}, "the store of images is away"),
         ({}, {"delayed": ("timeout", "too slow")}, "another attempt: timeout (too slow)"),
         ({}, {"delayed": ("timeout", "")}, "images wait for another attempt: timeout"),
-        ({"state": "paused"}, {"workers": False}, "the job is paused"),
+        ({"state": "paused"}, {"workers": ()}, "the job is paused"),
         ({"state": "receiving"}, {}, "being received"),
         ({"state": "cancelled"}, {}, "cancelled with 400 images left"),
         ({"state": "cancelled", "done": 999}, {}, "cancelled with 1 image left"),

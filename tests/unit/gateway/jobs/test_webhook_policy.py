@@ -1,11 +1,21 @@
 import hashlib
 import hmac
+import re
+import time
+from typing import Any
 
 import pytest
 
 from gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
-from gateway.jobs.webhook_policy import RETRY_SECONDS, WebhookPolicy, retry_delay, sign
-from gateway.settings import Settings
+from gateway.jobs.webhook_policy import (
+    RETRY_SECONDS,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    WebhookPolicy,
+    retry_delay,
+    sign,
+)
+from gateway.settings import CHECKOUT, Settings
 
 SECRET = "sixteen characters"
 HOSTS = "Hooks.example.com, 127.0.0.1:9000, [::1]:9000,localhost"
@@ -98,3 +108,19 @@ def test_attempts_go_on_for_a_day_at_growing_intervals():
         assert delay == pytest.approx(mean, rel=0.1)
     assert list(RETRY_SECONDS) == sorted(RETRY_SECONDS)
     assert sum(RETRY_SECONDS) == pytest.approx(DAY, rel=0.05)
+
+
+def test_the_documented_receiver_verifies_signatures():
+    page = (CHECKOUT / "docs" / "jobs.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "v1=" in block)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    verified, body, now = scope["verified"], b'{"a":1}', str(int(time.time()))
+
+    def headers(timestamp: str) -> dict[str, str]:
+        return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: sign(SECRET, timestamp, body)}
+
+    assert verified(SECRET, headers(now), body)
+    assert not verified(SECRET, headers(now), body + b" ")
+    assert not verified("another secret", headers(now), body)
+    assert not verified(SECRET, headers(str(int(now) - 301)), body)

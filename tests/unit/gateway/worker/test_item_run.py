@@ -23,9 +23,9 @@ from gateway.jobs.results import open_result
 from gateway.records.encryption import FileKeyCipher
 from gateway.records.job_types import LeasedItem
 from gateway.worker.backoff import Pauses
-from gateway.worker.counters import Counters
-from gateway.worker.item_run import GiveBack, ItemRunner, Upstreams
+from gateway.worker.item_run import GiveBack, ItemRunner
 from gateway.worker.slots import Slots
+from gateway.worker.state import Counters, Upstreams, WorkerState
 from gateway.worker.upstream import Upstream
 from tests.support.scripted_jobs import MemoryObjects, job, leased
 
@@ -62,8 +62,6 @@ class World:
         self.operation = Operation()
         self.objects = MemoryObjects({f"job/{n:06d}": b"image %d" % n for n in range(10)})
         self.cipher = FileKeyCipher(b"k" * 32)
-        self.counters = Counters()
-        self.slots = Slots(2)
         self.triton: list[AurumError] = []
         self.vectors: list[AurumError] = []
         self.upstreams = Upstreams(
@@ -73,13 +71,13 @@ class World:
                 "vectors", lambda: self.probe(self.vectors), background, pauses=HASTY
             ),
         )
+        self.counters = Counters()
+        self.state = WorkerState("w1", ("score",), self.upstreams, Slots(2), self.counters)
         self.runner = ItemRunner(
             {"score": self.operation, "enrol": self.operation},
             self.objects,
             self.cipher,
-            self.upstreams,
-            self.slots,
-            self.counters,
+            self.state,
             attempts=3,
             request_timeout_seconds=10.0,
             retries=RETRIES,

@@ -11,10 +11,10 @@ from gateway.errors import StorageUnavailableError
 from gateway.records.job_types import ItemOutcome, LeasedItem, SealedResult
 from gateway.worker import lane as lane_module
 from gateway.worker.backoff import Pauses
-from gateway.worker.counters import Counters
 from gateway.worker.item_run import GiveBack
 from gateway.worker.lane import Lane, LaneOptions
 from gateway.worker.slots import Slots
+from gateway.worker.state import Counters, WorkerState
 from gateway.worker.upstream import Insistence
 from tests.support.scripted_jobs import MemoryObjects, ScriptedQueue, ScriptedRecords, job, leased
 
@@ -55,8 +55,6 @@ class World:
         self.counters = Counters()
         self.lane = Lane(
             LaneOptions(
-                name="w1",
-                operations=("score",),
                 slice_images=4,
                 lease_seconds=30.0,
                 attempts=3,
@@ -65,8 +63,7 @@ class World:
             self.records,  # type: ignore[arg-type]
             self.objects,  # type: ignore[arg-type]
             self.runner,  # type: ignore[arg-type]
-            self.slots,
-            self.counters,
+            WorkerState("w1", ("score",), None, self.slots, self.counters),  # type: ignore[arg-type]
             Insistence(pauses=HASTY),
         )
 

@@ -31,7 +31,7 @@ def test_a_plan_survives_being_handed_over(tmp_path, extent):
     plan = RunPlan(RunSettings.of(settings), extent, tmp_path / "server", with_redis=True)
     read = RunPlan.from_json(plan.to_json())
     assert read == plan
-    names = {"all": ["triton", "redis", "gateway"], "triton": ["triton"]}
+    names = {"all": ["triton", "redis", "gateway", "worker-1"], "triton": ["triton"]}
     assert [part.name for part in read.parts()] == names[extent]
 
 
