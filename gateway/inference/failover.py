@@ -69,9 +69,8 @@ class FailoverInference:
         self, image: bytes, *, need: Need, deadline: Deadline, look: Look = DEFAULT_LOOK
     ) -> Analysis:
         """See `Inference.analyse`."""
-        if self._breaker.is_open:
-            failure = self._away()
-        else:
+        failure: AurumError = self._away()
+        if not self._breaker.is_open:
             try:
                 return await self._ask_triton(image, need, deadline, look)
             except AurumError as error:

@@ -41,13 +41,13 @@ class Readiness:
     """Whether the service is ready, and the state of each component."""
 
     status: str
-    """`unready` if it cannot answer."""
+    """`ready`, `degraded` (only the fallback engine answers), `unready`, `starting`, `stopping`."""
     parts: Mapping[str, Component]
 
     @property
     def is_ready(self) -> bool:
         """Whether the service answers."""
-        return self.status != "unready"
+        return self.status in ("ready", "degraded")
 
 
 @dataclass(frozen=True)
