@@ -167,8 +167,10 @@ class Upload:
     async def add_archive(self, file: IO[bytes], name: str | None) -> None:
         """Take the images of an archive; raises as `unpack` and `add_image`.
 
-        name: that of the archive where the upload has other parts; members are named below it.
+        name: that of the archive where the upload has other parts. Members are named below it,
+        unless the job takes subjects from folders, of which an archive is none.
         """
+        is_folder = name is not None and self.job.options.get("subject_from") != "folder"
         limits = self._uploads.limits
         left = limits_of(
             image_bytes=self.max_image_bytes,
@@ -177,7 +179,7 @@ class Upload:
         )
         async with self._uploads.unpacking:
             async for member in unpack(file, name, left):
-                full = member.name if name is None else f"{name}/{member.name}"
+                full = f"{name}/{member.name}" if is_folder else member.name
                 if isinstance(member, ImageMember):
                     await self.add_image(full, member.data)
                 elif isinstance(member, TooLargeMember):

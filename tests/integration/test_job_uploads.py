@@ -115,7 +115,10 @@ async def test_an_enrolment_takes_its_options_along(gateway: World) -> None:
         "?operation=enrol&collection=people&subject_from=folder&faces=single&quality=strict"
         "&metadata=%7B%22team%22%3A%22red%22%7D&rotation=off"
     )
-    body = await gateway.send(form(("anna/1.png", ONE)), query)
+    files = form(("anna/1.png", ONE), ("x.zip", zipped(("bert/2.png", TWO), ("3.png", THREE))))
+    body = await gateway.send(files, query)
+    names = [name for name, _, _ in await gateway.items(body)]
+    assert names == ["anna/1.png", "bert/2.png", "3.png"]
     assert body["collection"] == "people"
     job = await gateway.records.jobs.get(DEFAULT_TENANT, body["job_id"])
     assert job is not None

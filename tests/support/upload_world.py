@@ -132,7 +132,8 @@ async def world(home: Path, **settings: Any) -> AsyncIterator[World]:
 
 
 def form(*files: tuple[str | None, bytes], field: str = "images") -> FormData:
-    data = FormData(default_to_multipart=True)
+    # as browsers and curl do: a slash in a file name stays one
+    data = FormData(default_to_multipart=True, quote_fields=False)
     for name, content in files:
         data.add_field(field, content, filename=name or "", content_type="application/octet-stream")
     return data

@@ -39,8 +39,8 @@ class BatchOptions(FaceOptions):
     subject: Subject | None = None
     """`enrol`: who all faces belong to."""
     subject_from: SubjectFrom | None = None
-    """`enrol`: take the subject of each image from its folder or from its name without the ending;
-    without it, and without `subject`, each face is a subject of its own."""
+    """`enrol`: take the subject of each image from its folder, or from its name without ending and
+    number; without it, and without `subject`, each face is a subject of its own."""
     faces: Literal["largest", "all", "single"] = "largest"
     """`enrol`: which faces of an image to enrol; `single` refuses an image with several faces."""
     quality: Gate | None = None
