@@ -61,6 +61,11 @@ class Database:
         self.observer: Observer = lambda operation, seconds, worked: None
         """Observer of each transaction."""
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether all processes that write wait for each other, as with SQLite."""
+        return self._file is not None
+
     @classmethod
     async def open(
         cls,

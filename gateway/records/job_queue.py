@@ -1,6 +1,7 @@
 """The queue of images: workers claim them with leases, and only a lease's holder ends one."""
 
 import asyncio
+import time
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, insert, select, update
@@ -30,6 +31,7 @@ from gateway.records.job_types import (
 )
 
 _ENDED_AT_ONCE = 64
+_LONGEST_REST_SECONDS = 0.05
 _FORGOTTEN_SECONDS = 86_400.0
 _End = tuple[LeasedItem, ItemOutcome, "asyncio.Future[bool]"]
 
@@ -45,6 +47,7 @@ class JobQueue:
         self._database = database
         self._ends: list[_End] = []
         self._writer: asyncio.Task[None] | None = None
+        self._rests_until = 0.0
 
     async def claim(
         self,
@@ -110,6 +113,7 @@ class JobQueue:
     async def _write_ends(self) -> None:
         try:
             while self._ends:
+                await asyncio.sleep(self._rests_until - time.monotonic())
                 part, self._ends = self._ends[:_ENDED_AT_ONCE], self._ends[_ENDED_AT_ONCE:]
                 try:
                     ended = await self._end(part)
@@ -132,6 +136,7 @@ class JobQueue:
 
     async def _end(self, ends: Sequence[_End]) -> set[tuple[tuple[str, int], int]]:
         """End images in one transaction; returns (key, lease) of those that were held."""
+        started = time.monotonic()
         outcomes = {(item.key, item.lease): outcome for item, outcome, _ in reversed(ends)}
         ended: set[tuple[tuple[str, int], int]] = set()
         async with self._database.write() as connection:
@@ -148,6 +153,10 @@ class JobQueue:
                 results = [Ended(key[1], outcomes[key, lease]) for key, lease in keys]
                 await end_items(connection, job, results, at=clock.now())
                 ended.update(keys)
+        if self._database.has_one_writer:
+            # other processes get as long as this one took; what ends meanwhile is written together
+            ended_at = time.monotonic()
+            self._rests_until = ended_at + min(ended_at - started, _LONGEST_REST_SECONDS)
         return ended
 
     async def retry_later(

@@ -1,12 +1,14 @@
 """Contract of the queue of images: leases, whose turn it is, lost workers, webhooks."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from gateway.records import job_queue
 from gateway.records.job_types import JobRecord, LeasedItem
 from gateway.records.store import RecordStore
 from tests.support.jobs import (
@@ -76,6 +78,28 @@ async def test_ends_that_come_together_are_written_together(records: RecordStore
         assert (await found(records, job)).state == "done"
         events = await records.jobs.events(job.id, limit=99)
         assert [event.sequence for event in events] == list(range(1, 31))
+
+
+async def test_ends_leave_the_file_to_others_in_between(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submitted(records, 3)
+    queue, items = records.job_queue, await claim(records)
+    monkeypatch.setattr(job_queue, "_LONGEST_REST_SECONDS", 9e9)
+    assert await queue.finish(items[0], well())
+    if not records._database.has_one_writer:
+        assert queue._rests_until == 0.0
+        return
+    assert queue._rests_until > 0.0
+    writes: list[str] = []
+    records.observe(lambda operation, seconds, worked: writes.append(operation))
+    queue._rests_until = time.monotonic() + 0.5
+    first = asyncio.ensure_future(queue.finish(items[1], well()))
+    await asyncio.sleep(0.1)
+    assert writes == [], "no rest"
+    assert await queue.finish(items[2], well())
+    assert await first
+    assert writes == ["write"], "not together"
 
 
 async def test_a_caller_that_gives_up_takes_no_other_end_along(records: RecordStore) -> None:
