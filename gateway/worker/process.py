@@ -43,7 +43,7 @@ log = logging.getLogger("gateway.worker")
 _CACHE_MEGABYTES: Final = 8
 """In memory: an image is seldom twice in a job. Redis is shared with the gateways."""
 _CPU_THREADS: Final = 2
-_STOP_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 1.8
 
 
 async def run(settings: Settings) -> None:
@@ -69,6 +69,8 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
+        # the gate in front of Triton says once that it is away, not with each call
+        logging.getLogger("gateway.inference.client").setLevel(logging.ERROR)
         # more pixels than Pillow likes are refused by our own limit
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         uvloop.run(run(settings))

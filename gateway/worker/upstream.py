@@ -37,9 +37,7 @@ class Outage:
         """Note that it is away."""
         if self._since is None:
             self._since = time.monotonic()
-            log.warning(
-                "waiting for %s", self.name, extra={"upstream": self.name, "reason": reason}
-            )
+            log.warning("waiting for %s", self.name, extra={"reason": reason})
 
     def end(self) -> None:
         """Note that it answers."""
