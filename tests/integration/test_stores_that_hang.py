@@ -54,9 +54,7 @@ async def test_a_transaction_that_hangs_is_cut(hanging_database):
     database, proxy = hanging_database
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(StorageUnavailableError):
-            async with database.write() as connection:
-                proxy.become("hang")
-                await connection.exec_driver_sql("SELECT 1")
+            await hang_within(database, proxy)
     proxy.become("pass")
     assert "PostgreSQL" in await eventually(database.health)
 
@@ -67,14 +65,9 @@ async def test_a_caller_that_gives_up_does_not_wait_for_a_database_that_hangs(
     database, proxy = hanging_database
     monkeypatch.setattr(connections_module, "_TRANSACTION_SECONDS", PATIENCE * 3)
 
-    async def ask():
-        async with database.write() as connection:
-            proxy.become("hang")
-            await connection.exec_driver_sql("SELECT 1")
-
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(ask(), SOON)
+            await asyncio.wait_for(hang_within(database, proxy), SOON)
 
 
 @pytest.mark.parametrize("mode", ["garbage", "flip"])
@@ -90,6 +83,13 @@ async def test_a_database_that_answers_nonsense_is_unavailable(hanging_database,
     assert failures
     proxy.become("pass")
     assert "PostgreSQL" in await eventually(database.health)
+
+
+async def hang_within(database, proxy):
+    """Have the server hang in the middle of a transaction."""
+    async with database.write() as connection:
+        proxy.become("hang")
+        await connection.exec_driver_sql("SELECT 1")
 
 
 async def eventually(ask):
