@@ -29,6 +29,7 @@ from benchmarks.failures.programs import family
 from benchmarks.failures.stack import Records, Stack, running
 
 _POLL_SECONDS: Final = 0.5
+_FIRST_PORT: Final = 21_650
 _LOOKS: Final = 200
 _STALLED_SECONDS: Final = 300.0
 """A job of which nothing ends for so long is given up."""
@@ -82,8 +83,8 @@ def blows(records: Records) -> list[tuple[str, Blow]]:
 
 
 async def _survive(folder: Path, images: int, records: Records) -> tuple[Ended, list[Progress]]:
-    # a job that loses its worker shall not wait for half a minute each time
-    async with running(folder, records=records, AURUM_REQUEST_TIMEOUT_SECONDS="10") as stack:
+    timeout = {"AURUM_REQUEST_TIMEOUT_SECONDS": "10"}
+    async with running(folder, records=records, first_port=_FIRST_PORT, **timeout) as stack:
         patience = aiohttp.ClientTimeout(total=_UPLOAD_SECONDS)
         async with aiohttp.ClientSession(stack.url, timeout=patience) as client:
             job = await _create(client, images)

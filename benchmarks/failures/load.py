@@ -65,6 +65,7 @@ class Load:
         self.embeddings: dict[str, list[float]] = {}
         self._url = url
         self._pause_seconds = pause_seconds
+        self._faces_taken = self._jobs_taken = 0
         self._resting = False
         self._patience = aiohttp.ClientTimeout(total=3 * deadline_seconds + 5)
         self._photo = PORTRAIT.read_bytes()
@@ -125,6 +126,12 @@ class Load:
             yield
         finally:
             self._resting = False
+
+    def take_acknowledged(self) -> tuple[list[tuple[str, str, str]], list[str]]:
+        """Return the faces and jobs that were acknowledged since this was last called."""
+        faces, jobs = self.enrolled[self._faces_taken :], self.jobs[self._jobs_taken :]
+        self._faces_taken, self._jobs_taken = len(self.enrolled), len(self.jobs)
+        return faces, jobs
 
     async def lost(self, faces: Collection[tuple[str, str, str]]) -> list[str]:
         """Look for faces (collection, id, subject); return the ids of those not found.

@@ -101,19 +101,17 @@ async def run_all(
     """Run all cases; after each, look for the faces that were acknowledged meanwhile."""
     done = []
     for faults in cases:
-        first, first_job = len(load.enrolled), len(load.jobs)
         case = await run_case(stack, load, faults)
-        await _check_kept(load, case, load.enrolled[first:], load.jobs[first_job:])
+        await look_for_all(load, case)
         report(case)
         done.append(case)
     return done
 
 
-async def _check_kept(
-    load: Load, case: Case, faces: Sequence[tuple[str, str, str]], jobs: Sequence[str]
-) -> None:
-    """Look for all that was acknowledged in a case: faces, and each image of each job."""
+async def look_for_all(load: Load, case: Case) -> None:
+    """Look for all that was acknowledged since the last case: faces, and each image of jobs."""
     with load.resting():
+        faces, jobs = load.take_acknowledged()
         async with load.session() as client:
             case.jobs = await follow(client, jobs, patience_seconds=_JOBS_WITHIN_SECONDS)
         lost = await load.lost(faces)
