@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -120,12 +121,12 @@ async def _beat(
     steps = []
     for number, (what, blow) in enumerate(chosen):
         share = _FIRST_MARK + (_LAST_MARK - _FIRST_MARK) * number / max(1, len(chosen) - 1)
-        found = await _until(client, job, lambda found, at=share * images: _count(found) >= at)
+        found = await _until(client, job, partial(_has_ended, at_least=share * images))
         print(f"{what} after {_count(found)} images", flush=True)
         began = time.monotonic()
         await blow(stack)
         before = _count(found)
-        await _until(client, job, lambda found, at=before: _count(found) > at or _is_done(found))
+        await _until(client, job, partial(_has_ended, at_least=before + 1))
         steps.append(Progress(what, before, time.monotonic() - began))
     return steps
 
@@ -167,8 +168,9 @@ def _count(job: dict[str, Any]) -> int:
     return int(job["done"]) + int(job["failed"])
 
 
-def _is_done(job: dict[str, Any]) -> bool:
-    return bool(job["state"] == "done")
+def _has_ended(job: dict[str, Any], *, at_least: float) -> bool:
+    """Whether so many images ended, or the whole job."""
+    return _count(job) >= at_least or job["state"] == "done"
 
 
 async def _kill(pid: int | None) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 @contextlib.asynccontextmanager
-async def throttled(find_pid: Callable[[], int | None]) -> "contextlib.AsyncIterator[None]":
+async def throttled(find_pid: Callable[[], int | None]) -> AsyncIterator[None]:
     """Let a process run for a tenth of the time only, until the end of the block."""
     last: list[int] = []
 

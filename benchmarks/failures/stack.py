@@ -33,7 +33,6 @@ class Stack:
 
     home: Path
     port: int
-    triton_port: int
     triton: Program
     gateway: Program
     proxies: dict[str, Proxy]
@@ -110,7 +109,7 @@ async def running(
         named["AURUM_DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{outside[3]}/postgres"
         named |= object_variables(outside[4])
     gateway = _serve(folder, "gateway", None, port, **named)
-    stack = Stack(folder / "gateway", port, grpc, triton, gateway, proxies)
+    stack = Stack(folder / "gateway", port, triton, gateway, proxies)
     stack.programs["redis"] = _redis(folder, redis_port)
     if records == "postgresql":
         stack.programs["objects"] = object_server(folder, s3_port, outside[5:])
