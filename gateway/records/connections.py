@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.concurrency import BackgroundTasks
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 _TRANSACTION_SECONDS: Final = 120.0
 """How long any transaction may take; a server that hangs never ends one by itself."""
 _CLOSING_SECONDS: Final = 5.0
+_GARBAGE: Final = "the database answered garbage"
 
 
 class Connections:
@@ -60,10 +61,16 @@ class Connections:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await asyncio.shield(starting)
-        except BaseException:
+        except (asyncio.CancelledError, TimeoutError):
             # nobody waits for it to end: the driver's own cleaning-up may hang, too
             self._tasks.detach("records-connect", _abandon(connection, starting))
             raise
+        except (SQLAlchemyError, OSError):
+            raise
+        except Exception as error:
+            # the driver asks an old connection whether it works, and stumbles over the answer
+            log.exception(_GARBAGE)
+            raise ConnectionError(_GARBAGE) from error
         return connection
 
 
@@ -92,6 +99,6 @@ def name_garbage(engine: AsyncEngine) -> None:
         # a statement that cannot be prepared is a mistake of ours
         prepared = context.execution_context is not None or context.statement is None
         if isinstance(error, Exception) and not isinstance(error, known) and prepared:
-            log.error("the database answered garbage", exc_info=error)
+            log.error(_GARBAGE, exc_info=error)
             context.is_disconnect = True
-            raise ConnectionError("the database answered garbage") from error
+            raise ConnectionError(_GARBAGE) from error

@@ -13,6 +13,7 @@ from gateway.cache.base import CacheError
 from gateway.cache.redis import RedisCache
 from gateway.errors import StorageUnavailableError
 from gateway.records import connections as connections_module
+from gateway.records.connections import Connections
 from gateway.records.database import Database
 from gateway.vectors.edge import store as edge_module
 from gateway.vectors.edge.store import EdgeVectorStore
@@ -83,6 +84,18 @@ async def test_a_database_that_answers_nonsense_is_unavailable(hanging_database,
     assert failures
     proxy.become("pass")
     assert "PostgreSQL" in await eventually(database.health)
+
+
+async def test_a_driver_that_stumbles_over_an_old_connection_is_no_answer():
+    class Stumbling:
+        def connect(self):
+            return self
+
+        async def start(self):
+            b"\xea".decode()
+
+    with pytest.raises(ConnectionError):
+        await Connections(connect_seconds=SOON).lend(Stumbling()).__aenter__()
 
 
 async def hang_within(database, proxy):
