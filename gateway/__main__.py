@@ -1,4 +1,4 @@
-"""`python -m gateway`: settings from the environment, then serve until a signal stops it."""
+"""`python -m gateway`: read the settings, then serve until a signal stops the process."""
 
 import asyncio
 import gc
@@ -16,7 +16,9 @@ from PIL import Image
 
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, ConfigurationError
+from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
 
@@ -24,7 +26,7 @@ log = logging.getLogger("gateway")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the port, without listening yet. Raises OSError: it is not to be had."""
+    """Reserve the port without listening yet. Raises OSError if the port is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,14 +53,14 @@ class Signals:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight.
+    """Serve until SIGTERM or SIGINT, then finish requests in flight.
 
     Raises:
         OSError: no port.
         ConfigurationError, AurumError: a store cannot be used, or did not answer in time.
     """
     signals = Signals()
-    # before anything is opened: without its port there is nothing to start
+    # before anything else is opened: without its port the gateway cannot serve
     listener = bind(settings.host, settings.port)
     app = create_app(settings)
     runner = make_runner(app, settings)
@@ -66,10 +68,12 @@ async def serve(settings: Settings) -> None:
         if not await _open(runner, app[LIFECYCLE], listener, signals):
             return
         await web.SockSite(runner, listener).start()
-        # modules and schemas stay: looking through them all held every caller up for a fifth of a
-        # second, time and again
+        # modules and schemas are never freed; scanning them all in each garbage collection delayed
+        # every request by a fifth of a second
         gc.collect()
         gc.freeze()
+        if (open_to := warning(settings)) is not None:
+            log.warning(open_to)
         log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
         await signals.stop.wait()
         app[LIFECYCLE].stopping = True
@@ -92,10 +96,11 @@ async def _open(
     Only while a store is waited for, health routes are answered meanwhile: a balancer shall get no
     connection to a gateway that is about to start, and go on to the next one.
     """
-    opening = asyncio.create_task(runner.setup())
-    stopped = asyncio.create_task(signals.stop.wait())
-    waits = asyncio.create_task(lifecycle.waits.wait())
     starting: web.AppRunner | None = None
+    tasks = BackgroundTasks()
+    opening = tasks.detach("open", runner.setup())
+    stopped = tasks.detach("stop", signals.stop.wait())
+    waits = tasks.detach("waits", lifecycle.waits.wait())
     try:
         await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
         if not (opening.done() or stopped.done()):
@@ -107,9 +112,7 @@ async def _open(
             opening.result()
         return opening.done()
     finally:
-        for task in (opening, stopped, waits):
-            task.cancel()
-        await asyncio.wait({opening, stopped, waits})
+        await tasks.close()
         if starting is not None:
             await starting.cleanup()
 
@@ -118,11 +121,12 @@ def main() -> int:
     """Run; returns the exit status."""
     try:
         settings = load_settings()
+        check_exposure(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"aurum: {error}\n")
         return 1
     configure_logging(settings.log_level)
-    # more pixels than Pillow likes are refused by our own limit
+    # AURUM_MAX_IMAGE_MEGAPIXELS limits pixels instead of Pillow's own check
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         uvloop.run(serve(settings))

@@ -42,6 +42,7 @@ from gateway.rollout.base import CandidateInference
 from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
 from gateway.rollout.trials import open_trials
+from gateway.security.factory import open_access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -87,7 +88,7 @@ def create_app(
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
 
-    authorizer: decides who may call which route; None lets everybody call all of them.
+    authorizer: decides who may call which route, instead of what the settings say.
     """
     app = web.Application(middlewares=MIDDLEWARES)
     lifecycle = Lifecycle()
@@ -99,7 +100,7 @@ def create_app(
     streams = Streams()
     app[STREAMS] = streams
     app.on_shutdown.extend((receiving.stop, streams.stop))
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release()))
+    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()
@@ -167,6 +168,7 @@ def create_app(
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
+                    open_access(settings, collections.stores.records, background) as access,
                     open_jobs(
                         settings,
                         collections.stores.records,
@@ -204,9 +206,10 @@ def create_app(
                         references=references,
                         watch=watch,
                         kserve=kserve,
+                        authorizer=authorizer or access.authorizer or OpenAuthorizer(),
+                        access=access,
                         jobs=jobs,
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
-                        authorizer=authorizer or OpenAuthorizer(),
                     )
                     yield
                     # requests that were given up may still be undoing what they had begun

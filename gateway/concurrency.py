@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _WEIGHT: Final = 0.05
 """Weight of the newest interval in the running mean, which covers about the last twenty."""
+_FIRST: Final = 4
+"""Completions before the expected wait counts."""
 _LONGEST_RETRY_SECONDS: Final = 30
 _RESTART_SECONDS: Final = 1.0
 _CRASHED: Final = "background task failed"
@@ -30,7 +32,8 @@ class AdmissionControl:
     """Admits requests that will be served soon, and rejects the others instead of queueing them.
 
     The expected wait follows from Little's law: the number of requests in flight times the mean
-    interval between recent completions. Until that is measured, only `limit` counts.
+    interval between recent completions. Until some are measured, only `limit` counts: the first
+    answers of an engine are its slowest.
     """
 
     def __init__(
@@ -38,15 +41,21 @@ class AdmissionControl:
         limit: int,
         *,
         max_wait_seconds: float = math.inf,
+        limit_at_first: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Admit at most `limit` requests, none that would wait longer than `max_wait_seconds`."""
+        """Admit at most `limit` requests, none that would wait longer than `max_wait_seconds`.
+
+        limit_at_first: instead of `limit` while the expected wait is not known yet.
+        """
         self._limit = limit
+        self._limit_at_first = limit if limit_at_first is None else limit_at_first
         self._max_wait_seconds = max_wait_seconds
         self._clock = clock
         self._taken = 0
         self._last_out = math.nan
-        self._seconds_each: float | None = None
+        self._seconds_each = 0.0
+        self._completions = 0
 
     @property
     def taken(self) -> int:
@@ -56,12 +65,17 @@ class AdmissionControl:
     @property
     def expected_wait_seconds(self) -> float:
         """Expected wait of one more request; 0 until it has been measured."""
-        return self._taken * (self._seconds_each or 0.0)
+        return self._taken * self._seconds_each if self._is_measured else 0.0
+
+    @property
+    def _is_measured(self) -> bool:
+        return self._completions >= _FIRST
 
     def check(self) -> None:
         """Raise InferenceUnavailableError if one more request would wait too long."""
         wait = self.expected_wait_seconds
-        if self._taken >= self._limit or (self._taken and wait > self._max_wait_seconds):
+        limit = self._limit if self._is_measured else self._limit_at_first
+        if self._taken >= limit or (self._taken and wait > self._max_wait_seconds):
             message = f"{self._taken} requests are waiting for inference already"
             raise InferenceUnavailableError(
                 message, retry_after_seconds=min(max(1, math.ceil(wait)), _LONGEST_RETRY_SECONDS)
@@ -84,8 +98,10 @@ class AdmissionControl:
     def _note_out(self) -> None:
         now = self._clock()
         seconds, self._last_out = now - self._last_out, now
-        known = self._seconds_each
-        self._seconds_each = seconds if known is None else known + _WEIGHT * (seconds - known)
+        self._completions += 1
+        # at first the mean of all, then that of the last ones
+        weight = max(_WEIGHT, 1 / self._completions)
+        self._seconds_each += weight * (seconds - self._seconds_each)
 
 
 class SlowGate:

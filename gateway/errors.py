@@ -1,11 +1,11 @@
-"""The one family of errors, each with the stable code that clients see.
+"""The error family: each error has a stable code that clients see.
 
 `error_policy.py` states what each code means: its kind, its HTTP status, what is done about it.
 """
 
 
 class AurumError(Exception):
-    """Base of all errors that a client may see: a code, a sentence, when to come back."""
+    """Base of all errors that a client may see: a code, a sentence, and when to retry."""
 
     code = "internal"
 
@@ -26,9 +26,13 @@ class InvalidRequestError(AurumError):
 
 
 class UnauthorizedError(AurumError):
-    """The request carries no valid credentials."""
+    """The request carries no valid credentials; `refused`: it carries some that are not valid."""
 
     code = "unauthorized"
+
+    def __init__(self, detail: str, *, refused: bool = True) -> None:
+        super().__init__(detail)
+        self.refused = refused
 
 
 class ForbiddenError(AurumError):
@@ -86,19 +90,19 @@ class ConflictError(AurumError):
 
 
 class LowQualityError(AurumError):
-    """The face found is not good enough for what was asked."""
+    """The face found is below the quality that the request requires."""
 
     code = "low_quality"
 
 
 class SeveralFacesError(AurumError):
-    """The photo shows several faces where one was asked for."""
+    """The photo shows several faces, and the route needs exactly one."""
 
     code = "several_faces"
 
 
 class StorageUnavailableError(AurumError):
-    """The vectors or the records cannot be reached; nothing was acknowledged."""
+    """The vector store or the records database is unavailable; nothing was acknowledged."""
 
     code = "storage_unavailable"
 
@@ -116,7 +120,7 @@ class RateLimitedError(AurumError):
 
 
 class InsufficientStorageError(AurumError):
-    """The disk is full; nothing was written. Searching and forgetting still work."""
+    """The disk is full; nothing was written. Search and deletion still work."""
 
     code = "insufficient_storage"
 

@@ -106,6 +106,31 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
 
+    # Access
+    authentication: Literal["on", "off", "proxy"] = "off"
+    """`on` asks every caller for an API key or a token; `off` asks nobody and works on loopback
+    only; `proxy` asks nobody on any address, because a proxy in front of the gateway does."""
+    api_key_pepper_file: Path | None = None
+    """File of the secrets under which API keys are hashed; unset creates one in `home`."""
+    token_issuers_file: Path | None = None
+    """TOML file of the issuers whose JSON Web Tokens are accepted; unset accepts none."""
+    metrics_access: Literal["key", "public"] = "key"
+    """Whether `/metrics` needs a key, of any role, while authentication is on."""
+    docs_access: Literal["key", "public"] = "public"
+    """Whether `/api/docs` and `/api/openapi.json` need a key, of any role, while authentication is
+    on."""
+    tenant_max_collections: int | None = Field(default=None, ge=0)
+    """Most collections of a tenant; unset sets no limit."""
+    tenant_max_faces: int | None = Field(default=None, ge=0)
+    """Most enrolled faces of a tenant, in all its collections; unset sets no limit."""
+    tenant_images_per_day: int | None = Field(default=None, ge=0)
+    """Most images that a tenant may send on a day (UTC); more get 429. Unset sets no limit."""
+    api_key: SecretStr | None = None
+    """Key that `aurum score`, `enrol`, `search`, `draw` and `vectors migrate` send to the gateway;
+    processes that Aurum starts do not see it."""
+    api_key_file: Path | None = None
+    """File with that key, instead of `AURUM_API_KEY`."""
+
     # Monitoring
     portrait_interval_seconds: float = Field(default=60.0, ge=0)
     """Interval at which the live models analyse the shipped portrait; 0 disables it."""

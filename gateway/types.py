@@ -31,7 +31,7 @@ SCORE_RANGE: Final = (1, 10)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked of an image: what each face shall have, and how faces are searched for."""
+    """What a request wants of an image: the outputs for each face, and how to search for faces."""
 
     need: Need
     look: Look = DEFAULT_LOOK
@@ -39,10 +39,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant and name for which a request is answered."""
+    """The tenant and name for which a request is answered.
+
+    collections: names of those that it sees; None for all of its tenant.
+    """
 
     tenant: str
     name: str
+    collections: frozenset[str] | None = None
+
+    def sees(self, collection: str) -> bool:
+        """Whether a collection of its tenant exists for it."""
+        return self.collections is None or collection in self.collections
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +88,19 @@ class Quality:
 class QualityLimits:
     """What makes a face acceptable; a value beyond its limit is named in `reasons`."""
 
+    """Limits for an acceptable face; `reasons` names each value beyond its limit."""
     min_size: float = 40.0
     """Pixels: below it ArcFace's 112-pixel crop is enlarged almost threefold."""
     min_sharpness: float = 0.15
     min_brightness: float = 0.15
     max_brightness: float = 0.9
     max_yaw: float = 45.0
-    """Degrees to either side: beyond it one eye disappears."""
+    """Degrees to either side: beyond them one eye is hidden."""
     max_pitch: float = 35.0
     max_roll: float = 45.0
 
     def reasons(self, quality: Quality) -> tuple[str, ...]:
-        """Name all that is wrong with a face; empty for an acceptable one."""
+        """Name every quality problem of a face; empty for an acceptable one."""
         verdicts = {
             "too_small": quality.size < self.min_size,
             "blurred": quality.sharpness < self.min_sharpness,
@@ -109,7 +118,7 @@ class Face:
     """One face, in pixels of the upright image.
 
     box: x1 y1 x2 y2. landmarks: five x y (left eye, right eye, nose, left and right mouth corner,
-    as seen in the image). outputs: what was asked for beyond that, by the name of
+    as seen in the image). outputs: the further values requested, by the name of
     `contract.FaceOutput`: a float (NaN if the weights do not fit) or an array of its dtype.
     """
 
@@ -121,21 +130,21 @@ class Face:
 
     @property
     def score(self) -> float | None:
-        """The rating; None if not asked for, NaN if the head does not fit the space."""
+        """The rating; None if not requested, NaN if the head does not fit the space."""
         return self.outputs.get("score")
 
     @property
     def embedding(self) -> Embedding | None:
-        """The embedding; None if not asked for."""
+        """The embedding; None if not requested."""
         return self.outputs.get("embedding")
 
     @property
     def crop(self) -> Crop | None:
-        """The aligned face; None if not asked for."""
+        """The aligned face; None if not requested."""
         return self.outputs.get("crop")
 
     def with_outputs(self, **values: Any) -> "Face":
-        """Copy with these outputs in the place of its own; None leaves one out."""
+        """Copy the face with these outputs replaced; None removes one."""
         merged = {**self.outputs, **values}
         kept = {name: value for name, value in merged.items() if value is not None}
         return replace(self, outputs=kept)
@@ -143,23 +152,23 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weights of a stage that answered: their id (16 hex digits) and, if known, version."""
+    """The weights of a stage that produced a result: id (16 hex digits) and, if known, version."""
 
     id: str
     version: str | None
 
 
 ActiveVersions = Mapping[str, Weights]
-"""By name of the stage: the weights that a new request would meet, as far as they are known."""
+"""By stage name: the weights that would process a new request, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """Faces of one image, largest first, and the weights that made them.
 
-    weights: of each stage that was asked, by its name. beyond: confidences of the smaller faces
-    found beyond those asked for. rotation: degrees by which the picture was turned clockwise for
-    the search.
+    weights: of each stage that ran, by its name. beyond: confidences of smaller faces that were
+    found beyond `max_faces`. rotation: degrees clockwise by which the picture was rotated for the
+    search.
     """
 
     faces: tuple[Face, ...]
@@ -175,23 +184,23 @@ class Analysis:
 
     @property
     def embedding(self) -> Weights | None:
-        """The embedding network, whose id is the space; None if it was not asked."""
+        """The embedding network, whose id is the space; None if it did not run."""
         return self.weights.get(_EMBEDDING.name)
 
     @property
     def scoring(self) -> Weights | None:
-        """The scoring head; None if it was not asked."""
+        """The scoring head; None if it did not run."""
         return self.weights.get(_SCORING.name)
 
     @property
     def confidences(self) -> tuple[float, ...]:
-        """Of all faces found, largest first."""
+        """Confidences of all faces found, largest first."""
         return (*(face.confidence for face in self.faces), *self.beyond)
 
 
 @dataclass(frozen=True, slots=True)
 class StageVersion:
-    """One version of a stage as the engine reports it; state and reason in its own words."""
+    """One version of a stage; `state` and `reason` are the engine's own words."""
 
     version: str
     state: str
@@ -200,7 +209,7 @@ class StageVersion:
 
     @property
     def ready(self) -> bool:
-        """Whether the version answers."""
+        """Whether the version serves requests."""
         return self.state == "READY"
 
 
@@ -213,12 +222,12 @@ class StageStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether some version answers."""
+        """Whether any version serves requests."""
         return self.serving is not None
 
     @property
     def serving(self) -> str | None:
-        """The version that a new request meets: the newest that answers."""
+        """The version that processes a new request: the newest that is ready."""
         return next((each.version for each in reversed(self.versions) if each.ready), None)
 
 

@@ -48,10 +48,19 @@ COMMANDS = {
         "Search COLLECTION for the faces of many photos.",
         "serve",
     ),
+    "jobs": Entry(
+        "tools.commands.jobs",
+        "app",
+        "Process many photos in the background: submit, watch, read results.",
+        "serve",
+    ),
     "models": Entry(
         "tools.commands.models", "app", "Put weights into service and take them out.", "models"
     ),
     "heads": Entry("tools.commands.heads", "app", "Train scoring heads.", "heads"),
+    "keys": Entry(
+        "tools.commands.keys", "app", "Create, list, rotate and revoke API keys.", "serve"
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

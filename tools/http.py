@@ -1,14 +1,21 @@
 """One HTTP request to a part on this machine, without a library that the supervisor would keep."""
 
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 _TIMEOUT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 65536
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 def fetch(
-    address: str, path: str, *, post: bytes | None = None, timeout_seconds: float = _TIMEOUT_SECONDS
+    address: str,
+    path: str,
+    *,
+    post: bytes | None = None,
+    headers: Mapping[str, str] = _NO_HEADERS,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
 ) -> tuple[int, bytes]:
     """Ask and read the whole answer.
 
@@ -16,6 +23,7 @@ def fetch(
         address: `host:port`, an IPv6 host in brackets.
         path: with a slash in front.
         post: JSON to post; None gets.
+        headers: further ones.
         timeout_seconds: for each step: connecting, sending, each piece of the answer.
 
     Returns:
@@ -31,8 +39,9 @@ def fetch(
     # 1.0: the answer ends with the connection and comes in no chunks
     head = (
         f"{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     )
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     with socket.create_connection((host.strip("[]"), int(port)), timeout_seconds) as connection:
         connection.sendall(head.encode() + body)
         pieces = []

@@ -1,6 +1,7 @@
 """Addresses on which Triton and the gateway listen."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 _LOOPBACK = "127.0.0.1"
@@ -11,8 +12,16 @@ class Addresses(Protocol):
     """The settings of all listeners."""
 
     @property
+    def home(self) -> Path:
+        """Folder of all state."""
+
+    @property
     def host(self) -> str:
         """Address that they bind."""
+
+    @property
+    def authentication(self) -> str:
+        """`on`: only the gateway, which asks for keys, listens on `host`."""
 
     @property
     def port(self) -> int:
@@ -52,8 +61,9 @@ def triton_listeners(settings: Addresses) -> tuple[Listener, Listener, Listener]
 
     HTTP stays on this machine, whatever the host: 80 kB of nested JSON or a million tiny chunks
     (CVE-2025-23310) kill Triton 24.10 there. Others use `/v2` of the gateway, which is bounded.
+    While the gateway asks for keys, gRPC and metrics stay on this machine, too: Triton asks nobody.
     """
-    host = settings.host
+    host = _LOOPBACK if settings.authentication == "on" else settings.host
     return (
         Listener("Triton's HTTP", "triton_http_port", _LOOPBACK, settings.triton_http_port),
         Listener("Triton's gRPC", "triton_grpc_port", host, settings.triton_grpc_port),

@@ -1,4 +1,4 @@
-"""`python -m tools.reference_docs`: write docs/reference/ and docs/errors.md from the code.
+"""`python -m tools.reference_docs`: write pages and tables of docs/ from the code.
 
 A test compares the pages in the checkout with what this would write.
 """
@@ -14,6 +14,7 @@ from typer.cli import get_docs_for_click
 
 from gateway.error_policy import KIND_MEANINGS, POLICIES, Policy
 from gateway.settings import CHECKOUT, PREFIX, Settings
+from tools import access_matrix
 
 FOLDER: Final = CHECKOUT / "docs"
 _MADE: Final = "<!-- Written by `make docs`; do not edit. -->\n\n"
@@ -52,6 +53,7 @@ def pages() -> Mapping[str, str]:
         "errors.md": errors_page(),
         "reference/settings.md": settings_page(),
         "reference/commands.md": commands_page(),
+        "security.md": access_matrix.fill_in((FOLDER / "security.md").read_text()),
     }
 
 

@@ -1,1 +1,1 @@
-"""What the Python stages of the ensemble call: NumPy and OpenCV only, no Triton, no I/O."""
+"""The library of the ensemble's Python stages: NumPy and OpenCV only, no Triton, no I/O."""

@@ -1,7 +1,7 @@
-"""Between Triton's requests and the stages' functions.
+"""Convert Triton's requests to calls of the stages' functions, and the results to responses.
 
-`triton_python_backend_utils` exists only inside Triton's stub, so the `model.py` that runs there
-hands it in.
+`triton_python_backend_utils` exists only inside Triton's stub process, so each `model.py` passes it
+in.
 """
 
 import json
@@ -22,22 +22,22 @@ NUMPY_TYPES = {"BYTES": np.object_, "UINT8": np.uint8, "FP32": np.float32, "INT6
 
 
 THREADS_PARAMETER = "threads"
-"""Parameter of a Python stage's `config.pbtxt`: requests that it answers beside the others."""
+"""Parameter of a Python stage's `config.pbtxt`: number of requests processed concurrently."""
 
 
 def read_threads(config: str) -> int:
-    """Read how many threads a stage's configuration asks for; 1 where it says nothing.
+    """Read the number of threads from a stage's configuration; 1 if it has none.
 
-    config: as Triton gives it to `initialize`, JSON. Raises ValueError for what is no number.
+    config: JSON, as Triton passes it to `initialize`. Raises ValueError if it is not a number.
     """
     parameter = json.loads(config).get("parameters", {}).get(THREADS_PARAMETER)
     return 1 if parameter is None else int(parameter["string_value"])
 
 
 class Inputs(Mapping[str, npt.NDArray[Any]]):
-    """A request's inputs, each taken from shared memory when it is looked at.
+    """A request's inputs; each is copied out of shared memory when it is first read.
 
-    Reading BYTES copies them, and the alignment stage rarely looks at the image's.
+    Reading BYTES copies them, and the alignment stage rarely reads the image's.
     """
 
     def __init__(self, pb_utils: Any, stage: contract.Stage, request: Any) -> None:
@@ -46,7 +46,7 @@ class Inputs(Mapping[str, npt.NDArray[Any]]):
         self._request = request
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """Read one; raises KeyError where the request has none of that name."""
+        """Read an input; raises KeyError if the request has none of that name."""
         tensor = self._pb_utils.get_input_tensor_by_name(self._request, name)
         if tensor is None:
             raise KeyError(name)
@@ -54,19 +54,19 @@ class Inputs(Mapping[str, npt.NDArray[Any]]):
         return array
 
     def __iter__(self) -> Iterator[str]:
-        """Names that the stage takes."""
+        """Names of the stage's inputs."""
         return (tensor.name for tensor in self._stage.inputs)
 
     def __len__(self) -> int:
-        """How many inputs the stage takes."""
+        """Number of the stage's inputs."""
         return len(self._stage.inputs)
 
 
 class Adapter:
-    """Answers each request of a batch on its own, so that a bad one spoils no other.
+    """Runs a stage's function for each request of a batch separately: a bad one fails alone.
 
-    Work that a stage calls slow goes to the slow lane: the requests behind it do not wait for it.
-    What others can pass is done by threads beside them; handing it over costs more than brief work.
+    Slow work goes to the slow lane, so that later requests do not wait for it. Other work that may
+    run concurrently goes to the threads; short work runs at once, as a handover costs more.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Adapter:
         reads_parameters: bool = False,
         threads: int = 1,
     ) -> None:
-        """Answer by a function.
+        """Create an adapter.
 
-        function: takes `Arrays`, and with `reads_parameters` the `Look` that the request asks for.
-        threads: how many requests are answered beside the others at a time; 1: none is.
+        function: takes `Arrays`, and with `reads_parameters` the request's `Look`.
+        threads: number of requests processed concurrently; with 1 everything runs in `execute`.
         """
         self._pb_utils = pb_utils
         self._stage = stage
@@ -91,11 +91,11 @@ class Adapter:
         self._reads_parameters = reads_parameters
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One `InferenceResponse` per request, in order; None for one that is answered later."""
+        """One `InferenceResponse` per request, in order; None for a response that follows later."""
         return [self._answer(request) for request in requests]
 
     def close(self) -> None:
-        """Finish what the threads and the slow lane have."""
+        """Finish the work of the threads and the slow lane."""
         if self._lanes is not None:
             self._lanes.close()
         self._slow_lane.close()
@@ -146,7 +146,7 @@ class Adapter:
         )
 
     def _answering(self, request: Any, work: Callable[[], Arrays]) -> Callable[[], None]:
-        """Make what answers a request after `execute` has returned."""
+        """Make the function that responds to a request after `execute` has returned."""
         sender = request.get_response_sender()
 
         def answer() -> None:

@@ -1,4 +1,4 @@
-"""Stage 3 of 7: faces of an image to aligned crops."""
+"""Stage 3 of 6: align each face of an image to a crop."""
 
 from collections.abc import Callable
 from typing import Final
@@ -32,13 +32,13 @@ def align(pixels: Pixels, landmarks: Floats) -> Pixels:
 
 
 def align_in(picture: Picture, landmarks: Floats, *, finer: Callable[[int], Picture]) -> Pixels:
-    """As `align`, in a picture that is perhaps reduced.
+    """Align faces as `align` does, in a picture that may be reduced.
 
     Args:
-        picture: the image as it is at hand.
+        picture: the image as decoded so far.
         landmarks: [N,5,2] float32, image pixels.
-        finer: gives the picture at the reduction it is called with. Asked at most once, and only
-            if a face is smaller in `picture` than in the crop.
+        finer: decodes the picture at a given reduction. Called at most once, and only if a face is
+            smaller in `picture` than in the crop.
 
     """
     if picture.reduction == 1:
@@ -50,7 +50,7 @@ def align_in(picture: Picture, landmarks: Floats, *, finer: Callable[[int], Pict
 
 
 def coarsest(matrix: Floats) -> int:
-    """Find the largest reduction that still has a pixel for each of the crop's: 1, 2, 4 or 8.
+    """Return the largest reduction (1, 2, 4 or 8) with at least one pixel per crop pixel.
 
     matrix: [2,3] float32, the similarity from image to crop.
     """

@@ -1,4 +1,4 @@
-"""The stages: the names, types and shapes that they, the importer and the gateway agree on.
+"""The contract between stages, importer and gateway: names, types and shapes of tensors.
 
 Each stage is declared here once: its tensors, which of its outputs become fields of a face, and
 the output that names its weights. Caching, trials, drift and the routes loop over these
@@ -7,18 +7,20 @@ each `config.pbtxt` with them. Shapes are written as in a `config.pbtxt`: -1 is 
 axis of stages with a `max_batch_size` above 0 is left out, as Triton does.
 """
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from triton_python_backend.face_outputs import FaceOutput as FaceOutput
+from triton_python_backend.face_outputs import Need as Need
+
 # Image in, faces out -----------------------------------------------------------------------
 
 MAX_FACES: Final = 32
-"""Faces per image in an answer that asks for no other number."""
+"""Default number of faces per image in a response."""
 
 MOST_FACES: Final = 512
-"""Faces per image that can be asked for; also the largest batch of embedding and scoring."""
+"""Largest number of faces per image; also the largest batch of embedding and scoring."""
 
 CROP_SIZE: Final = 112
 """Edge of an aligned face in pixels (ArcFace's template)."""
@@ -30,10 +32,10 @@ CLOSEUP_SIZE: Final = 320
 """Edge in pixels of the canvas that holds the image padded by half its size on each side."""
 
 MAX_CANDIDATES: Final = 256
-"""Rows of the detector's outputs per canvas; rows beyond the found faces have confidence 0."""
+"""Rows of the detector's outputs per canvas; unused rows have confidence 0."""
 
 MIN_CONFIDENCE: Final = 0.5
-"""The detector reports nothing below this (insightface's default threshold)."""
+"""Confidence threshold of the detector (insightface's default)."""
 
 NMS_IOU: Final = 0.4
 """Overlap above which the weaker of two boxes is dropped (insightface's default)."""
@@ -48,28 +50,28 @@ INVALID_PARAMETER: Final = "invalid_parameter"
 """First word of the error text of a stage that refuses a parameter of the request."""
 
 
-# How an image is looked at -----------------------------------------------------------------
+# How an image is searched ------------------------------------------------------------------
 
 MAX_FACES_PARAMETER: Final = "max_faces"
 ROTATION_PARAMETER: Final = "rotation"
 DETAIL_PARAMETER: Final = "detail"
 
 Rotation = Literal["auto", "off"]
-"""`auto`: if no face is upright, turned views of the picture are searched, too."""
+"""`auto`: if no face is upright, rotated views of the picture are searched, too."""
 Detail = Literal["standard", "high"]
 """`high`: a large picture is also searched in tiles at several scales."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a request has an image searched: KServe parameters of these names."""
+    """Search options of a request, passed as KServe parameters of these names."""
 
     max_faces: int = MAX_FACES
     rotation: Rotation = "auto"
     detail: Detail = "standard"
 
     def parameters(self) -> dict[str, int | str]:
-        """List what differs from the defaults, as parameters of a request."""
+        """Return the options that differ from the defaults, as request parameters."""
         return {
             key: getattr(self, key)
             for key in (MAX_FACES_PARAMETER, ROTATION_PARAMETER, DETAIL_PARAMETER)
@@ -78,59 +80,6 @@ class Look:
 
 
 DEFAULT_LOOK: Final = Look()
-
-
-# What is wanted of a face ------------------------------------------------------------------
-
-
-class Need(enum.Flag):
-    """What a request wants beyond boxes, landmarks, confidences and quality.
-
-    New members go to the end: the cache keys hold their values.
-    """
-
-    NOTHING_MORE = 0
-    EMBEDDING = enum.auto()
-    SCORE = enum.auto()
-    CROPS = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class FaceOutput:
-    """An output of a stage that becomes a field of each face."""
-
-    name: str
-    """Of the field: in `Face.outputs` and in JSON."""
-    tensor: str
-    """The ensemble's output with a row for each face."""
-    dtype: str
-    dims: tuple[int, ...]
-    """Of one face: () is a number, (-1,) a vector of any length."""
-    need: Need
-    """The flag by which a request asks for it."""
-    includable: bool = True
-    """Whether `?include=<name>` adds it to the faces of an answer."""
-    cached: bool = True
-    """Whether an answer that holds it may be cached."""
-    watched: str | None = None
-    """The measure by which drift is followed: its own name for a number (the value itself), for a
-    vector that of the cosine to the mean direction of the reference; None: not followed."""
-    compared: str | None = None
-    """The measure between two versions on one face: a difference of numbers, a cosine of vectors;
-    None: not compared."""
-    tolerance: float | None = None
-    """How far the golden probe's value may move: a number, or 1 less the cosine of a vector; None:
-    the probe does not ask for it."""
-
-    @property
-    def is_number(self) -> bool:
-        """Whether a face has one number of it."""
-        return self.dims == ()
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether a face has a vector of it, of a length that the weights decide."""
-        return self.dims == (-1,)
 
 
 # Tensors -----------------------------------------------------------------------------------
@@ -184,10 +133,10 @@ class Stage:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     id_output: str | None = None
-    """Of an ONNX stage: the constant output by which it names the weights that answered."""
+    """For an ONNX stage: its constant output with the id of its weights."""
     face_outputs: tuple[FaceOutput, ...] = ()
     measures: tuple[str, ...] = ()
-    """Fields that every face has and in which drift of this stage shows."""
+    """Fields of every face in which drift of this stage shows."""
 
     @property
     def short_name(self) -> str:
@@ -196,7 +145,7 @@ class Stage:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """All measures by which drift of this stage is followed."""
+        """All measures that drift detection follows for this stage."""
         found = (output.watched for output in self.face_outputs)
         return (*self.measures, *(each for each in found if each is not None))
 
@@ -214,7 +163,7 @@ PREPROCESS: Final = Stage(
     (
         Tensor(PIXELS, "UINT8", (-1, -1, 3)),
         Tensor(FRAME, "UINT8", (1, -1, -1, 3)),
-        # the image's width and height; how many of its pixels, each way, one of PIXELS stands for
+        # the image's width and height; the reduction: image pixels per pixel of PIXELS, each way
         Tensor(SIZE, "INT64", (3,)),
     ),
 )
@@ -253,13 +202,13 @@ ALIGNMENT: Final = Stage(
         Tensor(CROPS, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
         # the crops, or one black crop where there is no face: batching stages refuse zero rows
         Tensor(CROPS_OR_FILLER, "UINT8", (-1, CROP_SIZE, CROP_SIZE, 3)),
-        # for face_results alone. Not one of the ensemble's outputs: Triton 24.10 prunes a stage of
-        # which a single output is requested if another pruned stage reads an output, too
+        # for face_results alone. It is not an output of the ensemble: Triton 24.10 drops a stage
+        # with a single requested output if another dropped stage reads one of its outputs
         Tensor(FACE_COUNT, "INT64", (1,)),
         Tensor(DETECTOR, "INT64", (1,)),
-        # of all faces found, largest first: those in BOXES and those beyond `max_faces`
+        # confidences of all faces found, largest face first, also those beyond `max_faces`
         Tensor(FOUND_CONFIDENCE, "FP32", (-1,)),
-        # degrees by which the picture was turned clockwise for the search; 0: as it is
+        # degrees clockwise by which the picture was rotated for the search; 0: not rotated
         Tensor(ROTATION, "INT64", (1,)),
     ),
     face_outputs=(FaceOutput("crop", CROPS, "UINT8", (CROP_SIZE, CROP_SIZE, 3), Need.CROPS),),
@@ -306,7 +255,7 @@ SCORING: Final = Stage(
     ),
 )
 FACE_NETWORKS: Final = (EMBEDDING_STAGE, SCORING)
-"""The networks that see faces, each after those whose outputs it reads."""
+"""The networks that process faces; each follows the networks whose outputs it reads."""
 RESULTS: Final = Stage(
     "face_results",
     "python",
@@ -328,8 +277,8 @@ RESULTS: Final = Stage(
 _FURTHER: Final = tuple(
     stage for stage in FACE_NETWORKS if not names_of(stage.outputs) & names_of(RESULTS.inputs)
 )
-"""Networks whose rows become outputs of the ensemble as they are, with the filler's row where there
-is no face: what face_results reads runs for every score."""
+"""Networks whose rows become outputs of the ensemble directly, with the filler's row if there is no
+face. They skip face_results because its inputs would make every network run for every request."""
 PIPELINE: Final = Stage(
     "face_pipeline",
     "ensemble",
@@ -356,8 +305,8 @@ PIPELINE: Final = Stage(
     ),
 )
 # for callers that want embeddings only, and many faces a second: neither face_scoring nor
-# face_results runs. Instead the caller drops the row of the filler in CROPS, EMBEDDING and SPACE,
-# which is there when BOXES has none
+# face_results runs. The caller drops the filler's row of CROPS, EMBEDDING and SPACE, which is
+# there when BOXES is empty
 UNSCORED: Final = Stage(
     "face_pipeline_unscored",
     "ensemble",
@@ -382,15 +331,15 @@ STAGES: Final = (
 """All folders of `model_repository/`, in the order in which an image passes them."""
 
 ONNX_STAGES: Final = (DETECTION, *FACE_NETWORKS)
-"""The stages whose weights are imported and swapped, each after those whose outputs it reads."""
+"""The stages whose weights are imported and swapped; each follows those whose outputs it reads."""
 
 ID_OUTPUT: Final[Mapping[str, str]] = {
     stage.name: stage.id_output for stage in ONNX_STAGES if stage.id_output is not None
 }
-"""The constant output by which each ONNX stage names the weights that answered."""
+"""Each ONNX stage's constant output with the id of its weights."""
 
 FACE_OUTPUTS: Final = tuple(output for stage in STAGES for output in stage.face_outputs)
-"""Everything that a face can have beyond box, landmarks, confidence and quality."""
+"""All outputs that a face can have beyond box, landmarks, confidence and quality."""
 
 JOB_PRIORITY: Final = 2
 """Lowest of the two levels of each network's queue, for requests of jobs: a network takes them when
@@ -402,12 +351,12 @@ _CANDIDATE: Final = "_candidate"
 
 
 def candidate_of(stage: str) -> str:
-    """Name the model beside a stage (or ensemble) that serves the version on trial."""
+    """Return the name of the model that serves a stage's (or ensemble's) version on trial."""
     return stage + _CANDIDATE
 
 
 def stage_of(model: str) -> str:
-    """Name the stage of a model, which may be its candidate."""
+    """Return the stage of a model; the model may be the stage's candidate."""
     return model.removesuffix(_CANDIDATE)
 
 
@@ -417,7 +366,7 @@ def format_id(value: int) -> str:
 
 
 def parse_id(text: str) -> int:
-    """Read what `format_id` wrote; raises ValueError on anything else."""
+    """Parse an id written by `format_id`; raises ValueError on anything else."""
     if len(text) != 16:
         message = f"an id has 16 hexadecimal digits, not {len(text)}"
         raise ValueError(message)

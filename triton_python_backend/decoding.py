@@ -1,7 +1,7 @@
-"""Part of stages 1 and 3 of 7: encoded bytes to upright RGB pixels, at full or reduced scale.
+"""Part of stages 1 and 3 of 6: decode bytes to upright RGB pixels, at full or reduced scale.
 
-Format, size and orientation come from `formats/`. The decoder is given the pixels' bytes alone and
-applies no orientation of its own.
+Format, size and orientation come from `formats/`. The decoder receives only the bytes of the pixels
+and applies no orientation itself.
 """
 
 import os
@@ -22,18 +22,18 @@ from triton_python_backend.geometry import Letterbox
 Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_LONGER_EDGE: Final = 1280
-"""A picture is not reduced below this: twice the detector's canvas.
+"""The smallest longer edge of a reduced picture: twice the detector's canvas.
 
-With less, large group photos had to be decoded twice, as their faces became smaller than crops.
+With less, large group photos had to be decoded twice, as their faces were smaller than crops.
 """
 
 _MAX_PIXELS_VARIABLE: Final = "OPENCV_IO_MAX_IMAGE_PIXELS"
-"""OpenCV's own bound, read by OpenCV, too."""
+"""OpenCV's own limit of pixels; OpenCV reads this variable."""
 _FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
-"""OpenCV's flags; libjpeg then computes fewer samples of each block, it does not shrink pixels."""
+"""OpenCV's flags. libjpeg then computes fewer samples of each block, which is faster."""
 _PROBE: Final = np.random.default_rng(7).integers(128, 255, 512, dtype=np.uint8).tobytes()
-"""Entropy-coded data that stand for nothing; no byte of them begins a marker."""
+"""Padding in entropy-coded data; none of its bytes begins a marker."""
 _TURNS: Final[dict[int, Callable[[Any], Any]]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
     3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
@@ -43,7 +43,7 @@ _TURNS: Final[dict[int, Callable[[Any], Any]]] = {
     7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-"""From stored to upright pixels, by Exif orientation."""
+"""Operation from stored to upright pixels, by Exif orientation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Picture:
     """A decoded image.
 
     pixels: [h,w,3] uint8 RGB, upright. width, height: of the image at full scale. reduction: 1,
-    2, 4 or 8; each pixel stands for that many of the image, each way.
+    2, 4 or 8, the number of image pixels per pixel, each way.
     """
 
     pixels: Pixels
@@ -66,7 +66,7 @@ class Picture:
 
     @property
     def letterbox(self) -> Letterbox:
-        """How the image lies in the pixels: centres of pixels on centres."""
+        """Map between image pixels and these pixels; pixel centres map to pixel centres."""
         shift = 0.5 / self.reduction - 0.5
         return Letterbox(1 / self.reduction, shift, shift)
 
@@ -88,13 +88,13 @@ def decode(data: bytes) -> Pixels:
 
 
 def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
-    """Decode a large JPEG at a half, quarter or eighth of its size, everything else in full.
+    """Decode a large JPEG at a half, quarter or eighth of its size, other images at full size.
 
     Args:
         data: as `decode`.
         reduction: 1, 2, 4 or 8; None for the largest that keeps the longer edge above
-            `SMALLEST_LONGER_EDGE`. Images that are no JPEG are not reduced, nor those that are
-            slow to decode: nobody shall have to decode them again.
+            `SMALLEST_LONGER_EDGE`. Images that are not JPEG are never reduced, nor images that are
+            slow to decode, as reduced ones may have to be decoded a second time.
 
     Raises:
         InvalidImageError: as `decode`.
@@ -104,7 +104,7 @@ def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
 
 
 def decode_with(header: Header, data: bytes, *, reduction: int | None = None) -> Picture:
-    """As `decode_reduced`, with the header that was read of the file."""
+    """Decode as `decode_reduced` does, with a header that was read before."""
     most = int(os.environ.get(_MAX_PIXELS_VARIABLE, 1 << 30))
     if header.width * header.height > most:
         message = f"{header.width} x {header.height} pixels, {most} may be"
@@ -147,8 +147,8 @@ def _decode_stream(stream: bytes, reduction: int) -> Pixels:
 def _lacks_pixels(stream: bytes) -> bool:
     """Whether a JPEG without an end marker of its own ends before its last block.
 
-    libjpeg takes zeros for what is missing and does not say so. What is complete does not change
-    when something else follows it.
+    libjpeg fills missing data with zeros and does not report it. A complete image decodes to the
+    same pixels whatever follows it.
     """
     body = stream.removesuffix(jpeg.END_MARKER)
     followed = body + _PROBE + jpeg.END_MARKER
@@ -156,7 +156,7 @@ def _lacks_pixels(stream: bytes) -> bool:
 
 
 def _decode_bitmap(data: bytes) -> Pixels:
-    """Decode a BMP; 16 and 32 bits by their masks, which OpenCV takes for others than they are."""
+    """Decode a BMP; 16 and 32 bits by their masks, which OpenCV misreads."""
     layout = read_layout(data)
     if layout.depth not in (16, 32):
         return _decode_stream(data, 1)
@@ -169,7 +169,7 @@ def _decode_bitmap(data: bytes) -> Pixels:
 
 
 def _channel(packed: npt.NDArray[Any], mask: int) -> Pixels:
-    """Take one channel, spread over 0 to 255."""
+    """Extract one channel, scaled to 0-255."""
     lowest = mask & -mask
     most = mask // lowest
     values = (packed & packed.dtype.type(mask)) // packed.dtype.type(lowest)

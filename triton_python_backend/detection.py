@@ -1,4 +1,4 @@
-"""Stage 2 of 7 is a network; here its answers for several canvases become faces of the image."""
+"""Stage 2 of 6 is a network; this module merges its detections on several canvases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from triton_python_backend.geometry import (
 )
 
 CLOSEUP_MIN_EDGE: Final = 0.4
-"""A close-up face counts if its longer edge is at least this share of the image's longer edge;
-smaller ones are the frame's business, which sees them four times larger."""
+"""A close-up face counts if its longer edge is at least this share of the image's longer edge. The
+frame shows smaller faces four times larger."""
 
 PART_OF: Final = 0.7
-"""A box of which more than this share lies in another one is a part of that face."""
+"""A box that lies in another one by more than this share is a part of that face."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Faces found, row by row the same face.
+    """Detected faces; row i of each array is the same face.
 
     boxes: [N,4] float32 x1 y1 x2 y2. landmarks: [N,5,2] float32. confidence: [N] float32, 0-1.
     """
@@ -37,7 +37,7 @@ class Detections:
 
     @classmethod
     def none(cls) -> "Detections":
-        """Make a table without faces."""
+        """Return detections without a face."""
         empty = [np.zeros(shape, dtype=np.float32) for shape in ((0, 4), (0, 5, 2), (0,))]
         return cls(*empty)
 
@@ -71,8 +71,8 @@ class Detections:
 def merge(frame: Detections, closeup: Detections | None, *, width: int, height: int) -> Detections:
     """Add the large faces that only the close-up shows; largest first.
 
-    Both in image pixels; None where no close-up was looked at. Where both see a face the frame's
-    answer stands: its canvas is finer.
+    Both are in image pixels; `closeup` is None if no close-up was searched. Of a face in both, the
+    frame's detection is kept: its canvas is finer.
     """
     if closeup is None:
         return frame.largest_first()
@@ -83,7 +83,7 @@ def merge(frame: Detections, closeup: Detections | None, *, width: int, height: 
 
 
 def joined(parts: Sequence[Detections]) -> Detections:
-    """Put the faces of all parts, at least one, into one table."""
+    """Concatenate the faces of all parts (at least one)."""
     return Detections(
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.landmarks for part in parts]),
@@ -92,9 +92,9 @@ def joined(parts: Sequence[Detections]) -> Detections:
 
 
 def without_doubles(faces: Detections) -> Detections:
-    """Keep the surest of those that are one face, seen in several canvases; largest first.
+    """Keep the most confident detection of each face seen on several canvases; largest first.
 
-    Boxes are of one face if they overlap, and also if one lies in the other: a fine scale sees
+    Boxes belong to one face if they overlap, or if one lies in the other: a fine scale detects
     faces in parts of a large one.
     """
     left = faces.take(np.argsort(-faces.confidence, kind="stable"))

@@ -1,7 +1,7 @@
-"""What the verdict on a network depends on, beside its file; imports no library.
+"""A fingerprint of everything that a network's trial depends on, besides its file; no imports.
 
-A network that was tried once with the same runtime, the same trial and the same processor need not
-be tried again at the next start.
+A network that passed a trial with the same runtime, trial and processor is not tried again at the
+next start.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _TELLING: Final = ("model name", "flags")
 
 
 def find_library() -> Path | None:
-    """Find ONNX Runtime's shared library in the wheel, if it brings one."""
+    """Find ONNX Runtime's shared library in the wheel, if it has one."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         return None
@@ -24,7 +24,7 @@ def find_library() -> Path | None:
 
 
 def fingerprint(*more: bytes) -> str:
-    """Hash runtime, trial and processor, and `more`: 64 hexadecimal digits."""
+    """Hash runtime, trial, processor and `more` to 64 hexadecimal digits."""
     digest = hashlib.sha256()
     library = find_library()
     if library is not None:
@@ -49,7 +49,7 @@ def _add(digest: "hashlib._Hash", part: bytes) -> None:
 
 
 def _processor() -> str:
-    """Kernels are chosen by what the processor can do."""
+    """Name the processor's features, by which kernels are chosen."""
     try:
         text = _PROCESSOR.read_text()
     except OSError:

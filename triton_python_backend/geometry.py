@@ -30,7 +30,7 @@ _COMPLEX: Final = np.array([1, 1j])
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How an image lies in a canvas: canvas = image * scale + (pad_x, pad_y)."""
+    """The map from image to canvas: canvas = image * scale + (pad_x, pad_y)."""
 
     scale: float
     pad_x: float
@@ -55,7 +55,7 @@ def similarities(sources: Floats, target: Floats) -> Floats:
 
     Args:
         sources: [N,K,2] points, K >= 2, not all K equal.
-        target: [K,2] where they shall go.
+        target: [K,2] points.
 
     Returns:
         [N,2,3] float32 matrices for `cv2.warpAffine`.

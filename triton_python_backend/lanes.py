@@ -1,4 +1,4 @@
-"""Threads that answer the requests of a stage, in place of a process for each of its instances."""
+"""Threads that process the requests of a stage, instead of a process per model instance."""
 
 import threading
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class Lanes:
-    """Does so much work at a time; whoever brings more waits until a thread is free.
+    """Runs up to `count` pieces of work at a time; a caller with more waits for a free thread.
 
-    It only helps where the work releases the GIL, as OpenCV does, or waits for another stage.
+    It helps only if the work releases the GIL, as OpenCV does, or waits for another stage.
     """
 
     def __init__(self, count: int) -> None:
@@ -16,8 +16,8 @@ class Lanes:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane")
 
     def take(self, work: Callable[[], None]) -> None:
-        """Begin `work` on a free thread, as soon as there is one."""
-        # not without end: what waits belongs into Triton's queue, where it is seen and bounded
+        """Start `work` on a thread as soon as one is free."""
+        # blocks, so that further requests wait in Triton's queue, which is bounded and measured
         self._free.acquire()
         self._pool.submit(work).add_done_callback(lambda _: self._free.release())
 

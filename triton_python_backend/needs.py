@@ -1,4 +1,4 @@
-"""Which outputs and networks a request needs, from the declarations of `contract.py`."""
+"""The outputs and networks that a request needs, derived from `contract.py`."""
 
 from collections.abc import Collection
 from functools import cache
@@ -47,9 +47,9 @@ INCLUDABLE: Final = tuple(
 
 @cache
 def networks_behind(stage: str) -> tuple[str, ...]:
-    """Name the networks that an answer of a stage depends on, in their order.
+    """Return the networks that a stage's results depend on, in the order of execution.
 
-    The detector is always the first, as crops depend on it; a network is its own last.
+    The detector is always first, as crops depend on it; a network itself comes last.
     """
     (found,) = (each for each in STAGES if each.name == stage)
     names = {DETECTION.name}
@@ -63,13 +63,13 @@ def networks_behind(stage: str) -> tuple[str, ...]:
 
 @cache
 def face_outputs_for(need: Need) -> tuple[FaceOutput, ...]:
-    """List what each face has beyond what all faces have."""
+    """Return the outputs of each face beyond those of every face."""
     return tuple(output for output in FACE_OUTPUTS if output.need in need)
 
 
 @cache
 def networks_for(need: Need) -> tuple[str, ...]:
-    """Name the networks that an answer to a need depends on, in their order."""
+    """Return the networks that the results for a need depend on, in the order of execution."""
     wanted = face_outputs_for(need)
     names = {DETECTION.name}
     for stage in STAGES:
@@ -80,7 +80,7 @@ def networks_for(need: Need) -> tuple[str, ...]:
 
 @cache
 def outputs_for(need: Need) -> tuple[str, ...]:
-    """List the ensemble's outputs to request: values, and the ids of the weights behind them."""
+    """Return the ensemble's outputs to request: values and the ids of the weights used."""
     values = [output.tensor for output in face_outputs_for(need)]
     ids = [ID_OUTPUT[stage] for stage in networks_for(need)]
     return tuple(dict.fromkeys([*_ALWAYS, *values, *ids]))
@@ -88,14 +88,14 @@ def outputs_for(need: Need) -> tuple[str, ...]:
 
 @cache
 def ensemble_for(need: Need) -> str:
-    """Name the ensemble that answers a need with the fewest stages."""
+    """Return the ensemble that satisfies a need with the fewest stages."""
     names = set(outputs_for(need))
     passes_results = bool(names & names_of(RESULTS.outputs))
     return (UNSCORED if passes_results and names <= names_of(UNSCORED.outputs) else PIPELINE).name
 
 
 def need_for(names: Collection[str]) -> Need:
-    """Give the flags that ask for these fields of a face."""
+    """Return the flags that select these fields of a face."""
     need = Need.NOTHING_MORE
     for output in FACE_OUTPUTS:
         if output.name in names:

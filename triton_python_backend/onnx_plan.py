@@ -1,14 +1,13 @@
-"""What the compiled `onnxruntime` backend asks before it loads a version.
+"""The command that the compiled `onnxruntime` backend runs before it loads a version.
 
     python3 -m triton_python_backend.onnx_plan FOLDER < config.json
 
-The network in the version's FOLDER is loaded as the config says and tried, as the backend in Python
-does. Then the plan is printed, a word and a value on each line, or the complaint, with an exit code
-of 1.
+It loads the network in the version's FOLDER as the config says and tries it, like the Python
+backend. Then it prints the plan, one word and value per line, or the error, with exit status 1.
 
-A network that passed is not tried again with the same config, runtime and processor: the plan is
-kept in the folder that the variable `ONNX_PLANS` names. Loading the libraries that a trial needs is
-most of what a start of Triton takes.
+A network that passed is not tried again with the same config, runtime and processor: its plan is
+kept in the folder of the variable `ONNX_PLANS`. Importing the libraries for a trial takes most of
+the time of Triton's start.
 """
 
 import json
@@ -25,12 +24,12 @@ MOST_KEPT: Final = 64
 
 
 def make_plan(config: dict[str, Any], folder: Path) -> str:
-    """Find the plan of an earlier trial, or try the network; raises as `onnx_trial.plan`."""
+    """Return the plan of an earlier trial, or try the network; raises as `onnx_trial.plan`."""
     model = folder / (config.get("default_model_filename") or DEFAULT_FILE)
     kept = _place(config, model)
     if kept is not None and kept.is_file():
         return kept.read_text()
-    # onnxruntime, NumPy and OpenCV: not for a network that passed before
+    # imports onnxruntime, NumPy and OpenCV, which a network that passed before does not need
     from triton_python_backend.onnx_trial import plan
 
     text = "\n".join(plan(config, model)) + "\n"
@@ -40,7 +39,7 @@ def make_plan(config: dict[str, Any], folder: Path) -> str:
 
 
 def _place(config: dict[str, Any], model: Path) -> Path | None:
-    """Name the file of a network's plan; None where plans are not kept or there is no network."""
+    """Return the file of a network's plan; None without a plans folder or without a network."""
     folder = os.environ.get(PLANS_VARIABLE)
     if not folder or not model.is_file():
         return None
@@ -62,11 +61,11 @@ def _keep(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    """Print the plan, or what is wrong."""
+    """Print the plan or the error."""
     try:
         text = make_plan(json.load(sys.stdin), Path(sys.argv[1]))
     except Exception as error:  # noqa: BLE001 - the server reports it and keeps the version before
-        # in the words of the backend in Python
+        # the same words as the Python backend
         sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1
     sys.stdout.write(text)

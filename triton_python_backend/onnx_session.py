@@ -1,4 +1,4 @@
-"""What the python-based `onnxruntime` backend does with a config and with arrays.
+"""An ONNX graph as its `config.pbtxt` describes it: loading, checks and batched runs.
 
 It follows Triton's native ONNX Runtime backend (github.com/triton-inference-server/
 onnxruntime_backend), so that one `config.pbtxt` means the same in both.
@@ -37,12 +37,12 @@ _LEVELS: Final = {
 
 
 class ConfigMismatchError(ValueError):
-    """Config and graph do not fit; the text names the tensor."""
+    """Config and graph differ; the text names the tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request's part in a run: its inputs by name and the outputs it wants."""
+    """One request's part of a run: its inputs by name and its requested outputs."""
 
     inputs: Arrays
     outputs: Sequence[str]
@@ -86,22 +86,22 @@ class OnnxSession:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Properties that were written into the file."""
+        """Metadata properties of the file."""
         found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         return found
 
     def width(self, name: str) -> int | None:
-        """Last size of an input; None where it is free."""
+        """Size of an input's last axis; None if it is free."""
         shapes = [node.shape for node in self._session.get_inputs() if node.name == name]
         last = shapes[0][-1] if shapes and shapes[0] else None
         return last if isinstance(last, int) else None
 
     def run(self, calls: Sequence[Call]) -> list[Arrays | Exception]:
-        """Answer the calls, joined into runs where the model batches.
+        """Run the calls, joined into batches if the model batches.
 
-        No run has more rows than parameter `rows_per_run`, which the native backend does not have:
-        where a row's activations fill the cache of a core, more rows at once are slower. If a
-        joined run fails, each of its calls is tried alone, so that only the bad ones fail.
+        No run has more rows than parameter `rows_per_run` (an addition to the native backend): once
+        a row's activations fill a core's cache, larger runs are slower. If a joined run fails, each
+        of its calls runs alone, so that only the bad ones fail.
         """
         if not self.batches:
             return [self._run_alone(call) for call in calls]
@@ -123,7 +123,7 @@ class OnnxSession:
         if len(calls) > 1:
             try:
                 return list(self._run_joined(calls))
-            except Exception:  # noqa: BLE001 - found again, and reported, call by call
+            except Exception:  # noqa: BLE001 - each call runs alone and reports its own error
                 pass
         return [self._run_alone(call) for call in calls]
 

@@ -1,4 +1,4 @@
-"""Loads and tries a network for `onnx_plan`, and says how the compiled backend is to run it."""
+"""Load and try a network for `onnx_plan`, and derive the plan for the compiled backend."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,11 @@ from triton_python_backend.self_test import self_test
 
 
 def plan(config: Config, model: Path) -> Iterator[str]:
-    """Try the network and say how it is to be run.
+    """Try the network, then yield the lines of its plan.
 
     Raises:
         ConfigMismatchError, SelfTestError: as `OnnxSession` and `self_test`.
-        FileNotFoundError: where the wheel brings no shared library.
+        FileNotFoundError: if the wheel has no shared library.
 
     """
     session = OnnxSession(config, model)

@@ -1,6 +1,6 @@
-"""What a request asks for by its KServe parameters.
+"""KServe parameters of a request.
 
-An ensemble hands the parameters of its request on to each of its stages (Triton 24.10).
+An ensemble passes the parameters of its request to each of its stages (Triton 24.10).
 """
 
 import json
@@ -21,16 +21,16 @@ _NONE = ("", "{}")
 
 
 class InvalidParameterError(ValueError):
-    """A parameter with a value that it cannot have; the text names both."""
+    """A parameter with an invalid value; the text names both."""
 
 
 def read_look(parameters: str) -> Look:
-    """Read the parameters of a request; those of other names are not ours.
+    """Read the search options from a request's parameters; other parameters are ignored.
 
-    parameters: a JSON object, as the stub gives them.
+    parameters: a JSON object, as Triton's stub passes it.
 
     Raises:
-        InvalidParameterError: if one of ours has a value that it cannot have.
+        InvalidParameterError: if a search option has an invalid value.
 
     """
     if parameters in _NONE:
@@ -45,7 +45,7 @@ def read_look(parameters: str) -> Look:
 
 def _number(given: dict[str, Any], name: str, default: int) -> int:
     value = given.get(name, default)
-    # a boolean is a number in Python, and none here; some clients can send texts only
+    # a boolean is an int in Python but invalid here; some clients can only send texts
     if isinstance(value, str) and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_FACES:

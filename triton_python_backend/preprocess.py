@@ -1,4 +1,4 @@
-"""Stage 1 of 7: pixels to the detector's canvases."""
+"""Stage 1 of 6: make the detector's canvases from pixels."""
 
 from typing import Final
 
@@ -13,33 +13,33 @@ CANVAS_STEP: Final = 32
 """Edges of a canvas are multiples of this, the coarsest stride of SCRFD."""
 
 FLATTEST: Final = 2
-"""Width over height up to which faces are mapped back as insightface does."""
+"""Aspect ratio up to which faces are mapped back as in insightface."""
 
 
 def make_frame(picture: Picture) -> tuple[Pixels, Letterbox]:
     """Fit a picture to the top left of the detector's canvas.
 
-    The canvas ends with the row and column of blocks in which the picture ends: SCRFD answers the
-    same as on 640 x 640, where the rest is black, and computes up to two fifths less.
+    The canvas ends with the detector's last block that contains pixels: SCRFD's result is the same
+    as on 640 x 640 with a black rest, for up to two fifths less computation.
 
     Returns:
-        [h,w,3] uint8 RGB, h and w multiples of 32 up to 640, black beyond the picture; how the
-        image (at full scale) lies in it.
+        [h,w,3] uint8 RGB, h and w multiples of 32 up to 640, black beyond the picture; the map from
+        the image (at full scale) to it.
 
     """
     width, height = _fitted_size(picture)
     frame = np.zeros((whole_blocks(height), whole_blocks(width), 3), dtype=np.uint8)
-    # resized in place: the right and lower edge stay black
+    # resized in place: pixels right of and below the picture stay black
     _fit(picture, frame[:height, :width])
     return frame, frame_letterbox(picture)
 
 
 def frame_letterbox(picture: Picture) -> Letterbox:
-    """Tell how an image lies in its frame, as insightface's SCRFD.detect does.
+    """Return the map from image to frame, as in insightface's SCRFD.detect.
 
-    It fits the edges to whole pixels and maps both axes back by the height's share alone. Were
-    faces mapped otherwise, their embeddings would not be insightface's: a pixel costs a cosine of
-    0.01. In images flatter than `FLATTEST` it moves faces by more than two pixels of the canvas.
+    It rounds the edges to whole pixels and maps both axes back by the height's scale alone. With
+    another map the embeddings would differ from insightface's: a pixel costs a cosine of 0.01. In
+    images flatter than `FLATTEST` its map would shift faces by more than two canvas pixels.
     """
     width, height = picture.width, picture.height
     if width > FLATTEST * height:
@@ -50,16 +50,16 @@ def frame_letterbox(picture: Picture) -> Letterbox:
 def make_closeup(picture: Picture) -> tuple[Pixels, Letterbox]:
     """Fit a picture, padded by half its size on each side, to the close-up canvas.
 
-    A face that fills the photo has the surroundings there that the detector was trained with.
+    There a face that fills the photo has the surroundings that the detector was trained with.
 
     Returns:
-        [h,w,3] uint8 RGB, h and w multiples of 32 up to 320; how the image lies in it.
+        [h,w,3] uint8 RGB, h and w multiples of 32 up to 320; the map from the image to it.
 
     """
     width, height = _fitted_size(picture)
     fitted = _fit(picture, np.empty((height, width, 3), dtype=np.uint8))
     scale = CLOSEUP_SIZE / 2 / max(picture.width, picture.height)
-    # both axes by the same share, also where the edges come to no whole pixels
+    # one scale for both axes, even if the edges do not become whole pixels
     inner = cv2.resize(
         fitted,
         None,
@@ -76,7 +76,7 @@ def make_closeup(picture: Picture) -> tuple[Pixels, Letterbox]:
 
 
 def _fitted_size(picture: Picture) -> tuple[int, int]:
-    # the rounding of insightface's SCRFD.detect, so that both see the same canvas
+    # rounded as in insightface's SCRFD.detect, for the same canvas
     width, height = picture.width, picture.height
     if height > width:
         return max(int(FRAME_SIZE * width / height), 1), FRAME_SIZE
@@ -84,11 +84,11 @@ def _fitted_size(picture: Picture) -> tuple[int, int]:
 
 
 def _fit(picture: Picture, canvas: Pixels) -> Pixels:
-    """Fill `canvas`, [h,w,3] uint8, with the image as insightface's resizing would.
+    """Fill `canvas`, [h,w,3] uint8, with the image as insightface's resize would.
 
-    A reduced picture's edges are rounded up: its last row or column may reach beyond the image's.
-    So the scale is computed from the image's own edges; otherwise everything would shift by part of
-    a pixel.
+    Decoding rounds a reduced picture's edges up: its last row or column may extend beyond the
+    image. So the scale is computed from the image's own edges; otherwise everything would shift by
+    part of a pixel.
     """
     height, width = canvas.shape[:2]
     stored_height, stored_width = picture.pixels.shape[:2]
@@ -106,14 +106,14 @@ def _fit(picture: Picture, canvas: Pixels) -> Pixels:
 
 
 def _scale(size: int, stored: int, edge: float) -> float:
-    """Tell what OpenCV shall multiply `stored` with, so that `edge` becomes `size`.
+    """Return OpenCV's scale factor for `stored`, so that `edge` becomes `size`.
 
-    OpenCV rounds the product to the canvas's size, which of a picture a few pixels thin it would
-    miss.
+    OpenCV rounds the product to the canvas's size; for a picture a few pixels thin this factor
+    avoids another size.
     """
     return min(size / edge, (size + 0.49) / stored)
 
 
 def whole_blocks(size: int) -> int:
-    """Round an edge up to whole steps of a canvas."""
+    """Round an edge up to a multiple of the canvas step."""
     return -(-size // CANVAS_STEP) * CANVAS_STEP

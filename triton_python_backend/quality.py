@@ -1,4 +1,4 @@
-"""Part of stage 3 of 7: how well each face was photographed, from its box, landmarks and crop."""
+"""Part of stage 3 of 6: the quality of each face, from its box, landmarks and crop."""
 
 from typing import Final
 
@@ -24,16 +24,16 @@ _HEAD: Final[Floats] = np.array(
 )
 """A generic head: the five landmarks in half eye distances, x right, y down, z to the camera.
 
-x and y are the medians of 148 frontal portraits in the wild (the ArcFace template's mouth lies
-too low for them, which would read as looking down), depths a coarse anthropometric average:
-angles from it are good to rank and gate faces, not to measure them.
+x and y are the medians of 148 frontal portraits in the wild. (The ArcFace template's mouth lies too
+low for them and would read as looking down.) Depths are a coarse anthropometric average: the angles
+are good enough to rank and filter faces, not to measure them.
 """
 _FIT: Final[Floats] = np.linalg.pinv((_HEAD - _HEAD.mean(axis=0)).T)
-"""[5,3]: takes five landmarks to the projection that fits them best."""
+"""[5,3]: maps five landmarks to the projection that fits them best."""
 
 
 def assess(crops: Pixels, boxes: Floats, landmarks: Floats) -> Floats:
-    """Quality of each face.
+    """Measure the quality of each face.
 
     Args:
         crops: [N,112,112,3] uint8 RGB.
@@ -61,8 +61,8 @@ def assess(crops: Pixels, boxes: Floats, landmarks: Floats) -> Floats:
 def sharpness(grey: Pixels) -> float:
     """Sharpness 0-1 of the inner face of a crop [112,112] uint8, from its Laplacian's variance.
 
-    Pech-Pacheco et al., ICPR 2000; only the inner part counts, so that a black border of a face
-    cut off by the photo's edge does not pass for detail.
+    Pech-Pacheco et al., ICPR 2000. Only the inner part counts, so that the black border of a face
+    cut off by the photo's edge does not count as detail.
     """
     inner = grey[24:104, 24:88]
     _, deviation = cv2.meanStdDev(cv2.Laplacian(inner, cv2.CV_32F))
@@ -71,7 +71,7 @@ def sharpness(grey: Pixels) -> float:
 
 
 def head_pose(landmarks: Floats) -> Floats:
-    """Angles of the head from five landmarks, by a weak-perspective fit of a generic head.
+    """Estimate the head's angles from five landmarks: a weak-perspective fit of a generic head.
 
     Args:
         landmarks: [N,5,2] float32.
@@ -88,7 +88,7 @@ def head_pose(landmarks: Floats) -> Floats:
     down = projection[:, 1] - np.sum(projection[:, 1] * across, axis=1, keepdims=True) * across
     down = _unit(np.asarray(down, dtype=np.float32))
     roll = np.arctan2(down[:, 0], across[:, 0])
-    # undo the roll: what is left of the forward axis (z) is yaw and pitch
+    # undo the roll: the remaining forward axis (z) gives yaw and pitch
     cosine, sine = np.cos(roll), np.sin(roll)
     yaw = np.arcsin(np.clip(cosine * across[:, 2] + sine * down[:, 2], -1, 1))
     pitch = -np.arcsin(np.clip(cosine * down[:, 2] - sine * across[:, 2], -1, 1))

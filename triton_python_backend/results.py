@@ -1,7 +1,7 @@
-"""Stage 6 of 7: from the rows of a batch to the faces of the image.
+"""Stage 6 of 6: from the rows of a batch to the faces of the image.
 
-Stages that batch refuse zero rows, so `face_alignment` gives them one black crop, the filler, where
-there is no face. Its row is dropped here.
+Stages that batch reject zero rows. So for an image without faces `face_alignment` outputs one black
+crop, the filler; its row is dropped here.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 
 def drop_filler(rows: Array, *, faces: int) -> Array:
-    """Keep the rows [faces, ...] of the faces; the only other row is the filler.
+    """Keep the rows [faces, ...] of the faces; a filler row may follow them.
 
     Raises:
         ValueError: if there are fewer rows than faces.
@@ -24,8 +24,8 @@ def drop_filler(rows: Array, *, faces: int) -> Array:
 
 
 def said_once(ids: Array) -> Array:
-    """Reduce an id that each row repeats, [N,1] int64, to one, [1] int64.
+    """Reduce an id repeated in each row, [N,1] int64, to one, [1] int64.
 
-    The rows of one request pass the network in one batch of one version, so all have the same id.
+    One version processes all rows of a request in one batch, so all have the same id.
     """
     return ids.reshape(-1)[:1]

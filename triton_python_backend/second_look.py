@@ -1,7 +1,7 @@
-"""Below which confidences a picture is looked at again: they belong to a detector's weights.
+"""The confidences, per detector, below which a picture is searched further.
 
-One detector is sure of every face at 0.7, another one at 0.85. What was measured of a version lies
-beside its weights, and the alignment stage reads it by the id that came with the frame's faces.
+One detector detects every face with at least 0.7, another one with 0.85. A version's measured
+confidences are stored beside its weights; the alignment stage finds them by the weights' id.
 """
 
 import json
@@ -15,22 +15,22 @@ from typing import Any, Final
 from triton_python_backend import contract
 
 SECOND_LOOK: Final = "second_look"
-"""Key of the measured confidences in a version's files."""
+"""Key of the measured confidences in the files of a version."""
 
 FILES: Final = ("model.json", "reference.json")
-"""Files beside the weights that may have them: written by the import, and by a later measurement
-on photos, which counts for more."""
+"""Files beside the weights that may contain them: written by the import, and by a later measurement
+on photos, which takes precedence."""
 
 FRESH_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class SecondLook:
-    """Confidences of the surest face below which a picture is looked at again.
+    """Confidences of the best face below which a picture is searched further.
 
-    closeup_below: the frame's surest face; below it the close-up is looked at, too. turned_below:
-    the surest upright face; below it the picture is looked at turned. The defaults are for a
-    detector of which nothing was measured.
+    closeup_below: limit for the frame's best face; below it the close-up is searched. turned_below:
+    limit for the best upright face; below it rotated views are searched. The defaults are for a
+    detector without measured values.
     """
 
     closeup_below: float = 0.77
@@ -38,7 +38,7 @@ class SecondLook:
 
     @classmethod
     def read(cls, found: object) -> "SecondLook | None":
-        """Read what a file has under `SECOND_LOOK`; None for what is no such thing."""
+        """Read a file's entry `SECOND_LOOK`; None if it is malformed."""
         if not isinstance(found, Mapping):
             return None
         values = [found.get(key) for key in ("closeup_below", "turned_below")]
@@ -51,19 +51,19 @@ UNMEASURED: Final = SecondLook()
 
 
 class SecondLooks:
-    """The measured confidences of all detectors of a repository, read anew now and then."""
+    """The measured confidences of all detectors of a repository, re-read periodically."""
 
     def __init__(self, repository: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """repository: the folder of all stages."""
+        """Read below `repository`, the folder of all stages."""
         self._repository = repository
         self._clock = clock
         self._read_at = -math.inf
         self._known: dict[int, SecondLook] = {}
 
     def of(self, detector: int) -> SecondLook:
-        """Find those of the weights with an id; `UNMEASURED` if there are none.
+        """Return the confidences of the weights with this id; `UNMEASURED` if there are none.
 
-        Reads a few small files when what it has is older than `FRESH_SECONDS`.
+        Reads a few small files if its data is older than `FRESH_SECONDS`.
         """
         if self._clock() - self._read_at > FRESH_SECONDS:
             self._known = dict(self._read())
@@ -87,5 +87,5 @@ def _read_file(path: Path) -> tuple[int, SecondLook] | None:
         limits = SecondLook.read(document.get(SECOND_LOOK))
         return None if limits is None else (contract.parse_id(document["id"]), limits)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        # a folder that was dropped by hand may hold anything; its detector is one not measured
+        # a folder copied by hand may contain anything; its detector counts as not measured
         return None

@@ -1,7 +1,7 @@
-"""A stage's network runs once when it is loaded: one that answers nonsense never serves.
+"""A trial run of a network when it is loaded, so that a broken one never serves.
 
-Triton keeps the version in service when a newer one fails to load. What loads, but fails, crashes
-or answers NaN on real shapes, is therefore refused here, as part of loading.
+Triton keeps the active version if a newer one fails to load. So a network that loads but crashes or
+outputs NaN on real shapes is rejected here, as part of loading.
 """
 
 from collections.abc import Callable
@@ -19,25 +19,25 @@ from triton_python_backend.onnx_session import Arrays, Call, OnnxSession
 SPACE_PROPERTY: Final = "aurum.space"
 STAGE_PROPERTY: Final = "aurum.stage"
 PORTRAIT: Final = Path(__file__).with_name("portrait.jpg")
-"""The portrait of Eileen Collins (NASA, public domain), small, to show a detector a face."""
+"""A small portrait of Eileen Collins (NASA, public domain), the detector's test image."""
 
 _BATCH: Final = 2
 _DIMENSION: Final = 128
-"""Of the embeddings that a head of any width is tried with."""
+"""Width of the embeddings in the test of a head that accepts any width."""
 
 
 class SelfTestError(ValueError):
-    """A network that loads and does not work; the text says what it did."""
+    """A network that loads but does not work; the text describes its output."""
 
 
 def self_test(stage: str, session: OnnxSession) -> None:
-    """Run the network of a stage once on inputs that it must answer.
+    """Run the network of a stage once on valid inputs.
 
-    Models that are no ONNX stage of the contract pass.
+    Models that are not an ONNX stage of the contract pass.
 
     Raises:
-        SelfTestError: if it fails, or answers with values that are no finite numbers, with
-            embeddings that are not of length 1, or a detector finds no face in a portrait.
+        SelfTestError: if the run fails, an output is not finite, an embedding does not have length
+            1, or the detector finds no face in a portrait.
     """
     declared = next((each for each in contract.ONNX_STAGES if each.name == stage), None)
     if stage in _TESTS:
@@ -56,7 +56,7 @@ def portrait() -> npt.NDArray[np.uint8]:
 def _detection(session: OnnxSession) -> None:
     canvases = np.stack([portrait(), np.zeros_like(portrait())])
     answer = _run(session, contract.DETECTION, {contract.CANVAS: canvases})
-    # a network made by hand, without our mark, may be anything
+    # a network that was not imported has no mark and may detect something else
     if session.metadata.get(STAGE_PROPERTY) and not answer[contract.CONFIDENCE][0].any():
         raise SelfTestError("it finds no face in the portrait")
 
@@ -77,12 +77,12 @@ def _scoring(session: OnnxSession) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     space = np.full((_BATCH, 1), contract.parse_id(space_id) if space_id else 0, dtype=np.int64)
     inputs: Arrays = {contract.EMBEDDING: vectors, contract.SPACE: space}
-    # without its space a head may answer NaN, as for any foreign one
+    # a head outputs NaN for every space but its own
     _run(session, contract.SCORING, inputs, finite=space_id is not None)
 
 
 def _further(stage: contract.Stage, session: OnnxSession) -> None:
-    """Run a stage that has no test of its own on noise of the shapes that it declares."""
+    """Run a stage without a specific test on noise of its declared shapes."""
     noise = np.random.default_rng(0)
     inputs: Arrays = {}
     for tensor in stage.inputs:
@@ -94,7 +94,7 @@ def _further(stage: contract.Stage, session: OnnxSession) -> None:
             inputs[tensor.name] = np.zeros(shape, dtype=np.int64)
         else:
             inputs[tensor.name] = noise.normal(size=shape).astype(np.float32)
-    # a network that takes the id of a space may answer NaN for any foreign one
+    # a network with a space's id as input may output NaN for any other space
     finite = all(tensor.dtype != "INT64" for tensor in stage.inputs)
     _run(session, stage, inputs, finite=finite)
 
@@ -117,5 +117,5 @@ def _run(
         if len(array) != _BATCH:
             raise SelfTestError(f"{name} has {len(array)} rows for {_BATCH} inputs")
         if finite and not np.isfinite(array).all():
-            raise SelfTestError(f"{name} holds values that are no finite numbers")
+            raise SelfTestError(f"{name} holds values that are not finite")
     return answer

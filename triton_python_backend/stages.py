@@ -1,6 +1,6 @@
 """Each Python stage as one function from named arrays to named arrays.
 
-The arrays are those of `contract.py`; `adapter.py` takes them from and to Triton.
+The arrays are those of `contract.py`; `adapter.py` converts them from and to Triton's requests.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from triton_python_backend import (
     contract,
     decoding,
     detection,
-    looking,
+    face_search,
     preprocess,
     results,
 )
@@ -28,38 +28,38 @@ from triton_python_backend.second_look import UNMEASURED, SecondLook
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 FindSecondLook = Callable[[int], SecondLook]
-"""Gives the confidences of the detector with an id below which it is asked again."""
+"""Returns the confidences, by a detector's id, below which an image is searched further."""
 
 BRIEF_NANOSECONDS: Final = 10_000_000
-"""A picture that is estimated to take longer is decoded beside the others. Handing it to a thread
-costs 0.3 ms of processor time."""
+"""An image with a higher estimated cost is decoded on another thread. The handover costs 0.3 ms of
+processor time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """What a stage returns instead of outputs for a request that would hold up others."""
+    """What a stage returns instead of outputs for a request that would delay others."""
 
     work: Callable[[], Arrays]
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What a stage returns in place of outputs for a request that other requests can pass."""
+    """What a stage returns instead of outputs for work that may run concurrently."""
 
     work: Callable[[], Arrays]
 
 
 class AskDetector(Protocol):
-    """Asks the detector with these weights about canvases."""
+    """Runs the detector with these weights on further canvases."""
 
     def __call__(
         self, canvases: Sequence[Pixels], *, detector: int
     ) -> list[detection.Detections] | None:
-        """Faces of each, in its pixels, or None where that detector is not served."""
+        """Detect faces on each canvas, in its pixels; None if that detector is not served."""
 
 
 def preprocess_image(inputs: Arrays) -> Arrays:
-    """Stage 1 of 7: IMAGE to PIXELS, FRAME and SIZE.
+    """Stage 1 of 6: IMAGE to PIXELS, FRAME and SIZE.
 
     Raises:
         InvalidImageError: if the bytes cannot be decoded.
@@ -70,7 +70,7 @@ def preprocess_image(inputs: Arrays) -> Arrays:
 
 
 def preprocess_or_defer(inputs: Arrays) -> Arrays | Beside | Slow:
-    """As `preprocess_image`, but for pictures that are not decoded at once, the work alone."""
+    """Run `preprocess_image`; for an image that is costly to decode, return the work instead."""
     data = _encoded(inputs)
     header = read_header(data)
     work = partial(_preprocess, header, data)
@@ -97,7 +97,7 @@ def align_faces(
     ask: AskDetector,
     second_look: FindSecondLook = lambda detector: UNMEASURED,
 ) -> Arrays:
-    """Stage 3 of 7: the picture and the frame's detections to faces, crops and quality.
+    """Stage 3 of 6: the picture and the frame's detections to faces, crops and quality.
 
     Raises: as `ask`; InvalidImageError if the bytes cannot be decoded again.
     """
@@ -112,7 +112,7 @@ def align_faces(
     def finer(reduction: int) -> Picture:
         return decoding.decode_reduced(_encoded(inputs), reduction=reduction)
 
-    found = looking.find_faces(
+    found = face_search.find_faces(
         picture,
         frame.seen(),
         look,
@@ -145,9 +145,9 @@ def align_or_defer(
     ask: AskDetector,
     second_look: FindSecondLook = lambda detector: UNMEASURED,
 ) -> Arrays | Beside | Slow:
-    """As `align_faces`, but where the detector has to be asked again, the work alone.
+    """Run `align_faces`; if the detector must run again, return the work instead.
 
-    High detail, which takes seconds, is slow work.
+    High detail takes seconds and is slow work.
     """
     work = partial(align_faces, inputs, look, second_look=second_look)
     if look.detail == "high":
@@ -155,12 +155,12 @@ def align_or_defer(
     try:
         return work(ask=_ask_nobody)
     except _AskedError:
-        # until then it took no time
+        # until then it took little time
         return Beside(partial(work, ask=ask))
 
 
 class _AskedError(Exception):
-    """The detector would have been asked."""
+    """Raised instead of running the detector."""
 
 
 def _ask_nobody(canvases: Sequence[Pixels], *, detector: int) -> None:
@@ -168,7 +168,7 @@ def _ask_nobody(canvases: Sequence[Pixels], *, detector: int) -> None:
 
 
 def gather_results(inputs: Arrays) -> Arrays:
-    """Stage 6 of 7: one row per face, and each id once."""
+    """Stage 6 of 6: one row per face, and each id once."""
     faces = int(inputs[contract.FACE_COUNT][0])
     return {
         contract.EMBEDDING: results.drop_filler(inputs[contract.EMBEDDING], faces=faces),

@@ -1,7 +1,7 @@
-"""Part of stage 3 of 7: a large picture in overlapping tiles at several scales.
+"""Part of stage 3 of 6: split a large picture into overlapping tiles at several scales.
 
-A tile shows faces from 16 pixels on. One that is larger than the overlap is whole on no tile of its
-level, but on one of a coarser level, where it is smaller.
+A tile shows faces from 16 pixels on. A face larger than the overlap may be cut off on every tile of
+one scale, but is complete on a tile of a coarser scale, where it is smaller.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from triton_python_backend.geometry import Letterbox
 from triton_python_backend.preprocess import whole_blocks
 
 OVERLAP: Final = 128
-"""Pixels that neighbouring tiles share at least."""
+"""Smallest overlap of adjacent tiles in pixels."""
 
 MARGIN: Final = 0.15
 """A face nearer to a tile's inner edge than this share of its longer edge may be cut off."""
@@ -28,8 +28,8 @@ MARGIN: Final = 0.15
 class Tile:
     """A part of a picture at one scale.
 
-    canvas: [h,w,3] uint8 RGB. letterbox: how the image lies in it. inner: left, top, right and
-    bottom edge in its pixels; infinite where the picture ends there, too.
+    canvas: [h,w,3] uint8 RGB. letterbox: the map from the image to it. inner: left, top, right and
+    bottom edge in its pixels; infinite at the picture's own edges.
     """
 
     canvas: Pixels
@@ -37,7 +37,7 @@ class Tile:
     inner: tuple[float, float, float, float]
 
     def whole_faces(self, found: Detections) -> Detections:
-        """Leave out faces that an inner edge may cut; another tile shows them whole.
+        """Remove faces that an inner edge may cut off; another tile shows them completely.
 
         found: in pixels of the canvas.
         """
@@ -52,7 +52,7 @@ class Tile:
 
 
 def make_tiles(picture: Picture) -> Iterator[Tile]:
-    """Cut a picture into tiles: at full scale, a half, a quarter, until it fits into the frame.
+    """Split a picture into tiles at full scale, a half, a quarter, until it fits the frame.
 
     picture: at full scale.
     """
@@ -83,7 +83,7 @@ def _cut(pixels: Pixels, scale: float) -> Iterator[Tile]:
 
 
 def busiest_tiles(picture: Picture, *, most: int) -> list[Tile]:
-    """Choose the tiles with the most contrast between neighbouring pixels, of all scales."""
+    """Choose the tiles with the most contrast between adjacent pixels, from all scales."""
 
     def contrast(tile: Tile) -> float:
         sample = tile.canvas[::4, ::4, 1].astype(np.int16)
@@ -93,7 +93,7 @@ def busiest_tiles(picture: Picture, *, most: int) -> list[Tile]:
 
 
 def starts(edge: int) -> list[int]:
-    """List where tiles of the frame's size begin along an edge: evenly, the last ends with it."""
+    """Return the evenly spaced starts of tiles along an edge; the last tile ends at its end."""
     if edge <= FRAME_SIZE:
         return [0]
     count = -(-(edge - OVERLAP) // (FRAME_SIZE - OVERLAP))
@@ -101,7 +101,7 @@ def starts(edge: int) -> list[int]:
 
 
 def _halved(pixels: Pixels) -> Pixels:
-    # of an odd edge the last row or column is left out: it is half a pixel of the next level
+    # the last row or column of an odd edge is dropped: it is half a pixel of the next level
     height, width = (max(edge // 2 * 2, 1) for edge in pixels.shape[:2])
     size = (max(width // 2, 1), max(height // 2, 1))
     halved = cv2.resize(pixels[:height, :width], size, interpolation=cv2.INTER_AREA)
@@ -109,7 +109,7 @@ def _halved(pixels: Pixels) -> Pixels:
 
 
 def _padded(pixels: Pixels) -> Pixels:
-    """Make edges shorter than the frame whole blocks of the detector, black beyond the picture."""
+    """Pad edges shorter than the frame to multiples of the detector's step, with black."""
     height, width = pixels.shape[:2]
     below = max(whole_blocks(min(height, FRAME_SIZE)) - height, 0)
     beside = max(whole_blocks(min(width, FRAME_SIZE)) - width, 0)

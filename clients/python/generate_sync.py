@@ -14,6 +14,7 @@ REPLACEMENTS = (
     (r"\basync_(\w+)", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\baclose\b", "close"),
+    (r"\ba(iter_bytes|read)\b", r"\1"),
     (r"\bAsync([A-Z]\w+)", r"\1"),
     (r", within asyncio\b", ""),
     (r"share it among tasks", "share it among threads"),

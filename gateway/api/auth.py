@@ -1,28 +1,11 @@
 """Who may call a route: its permission, and what decides whether a caller has it."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Final, Protocol
 
+from gateway.security.roles import Permission as Permission
+from gateway.settings import Settings
 from gateway.types import DEFAULT_TENANT, Caller
-
-
-class Permission(StrEnum):
-    """What a caller must be allowed to do to use a route; each route declares one."""
-
-    PUBLIC = "public"
-    """Nothing: health, metrics and documentation."""
-    INFER = "infer"
-    """Have images analysed and look at the models."""
-    ENROL = "enrol"
-    """Add faces and describe their subjects."""
-    SEARCH = "search"
-    """Search collections and read their records."""
-    MANAGE = "manage"
-    """Create, change and delete collections, delete what is in them, see stored crops."""
-    ADMIN = "admin"
-    """Operate the service."""
-
 
 UNRESOLVED_CALLER: Final = Caller(tenant="", name="unresolved")
 """The caller of a request that matches no route; nothing belongs to its tenant."""
@@ -53,3 +36,13 @@ class OpenAuthorizer:
     async def authorize(self, headers: Mapping[str, str], permission: Permission) -> Caller:
         """See `Authorizer.authorize`."""
         return ANONYMOUS_CALLER
+
+
+def public_permissions(settings: Settings) -> frozenset[Permission]:
+    """Return the permissions that nobody is asked for."""
+    public = {Permission.PUBLIC}
+    if settings.docs_access == "public":
+        public.add(Permission.DOCS)
+    if settings.metrics_access == "public":
+        public.add(Permission.METRICS)
+    return frozenset(public)

@@ -25,6 +25,7 @@ from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
 from gateway.rollout.trials import Trials
+from gateway.security.factory import Access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -58,6 +59,7 @@ class Services:
     jobs: Jobs
     uploads: Uploads
     authorizer: Authorizer
+    access: Access
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
     # without required images the fields of the body may come in the query, too
     reads_query = isinstance(spec, BodySpec) and not spec.required
     options = route.options or NoOptions
-    return Call(
+    call: Call[Any, Any] = Call(
         request=request,
         context=context_of(request),
         services=services_of(request),
@@ -54,3 +54,6 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
             await read_body(request, spec, spec.shape) if isinstance(spec, BodySpec) else _NO_BODY
         ),
     )
+    quotas = call.services.collections.quotas
+    await quotas.charge_images(call.caller.tenant, len(call.body.images))
+    return call

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from gateway.api.admin.examples import ADMIN_EXAMPLES
 from gateway.api.collections.examples import COLLECTION_EXAMPLES
 from gateway.api.jobs.examples import JOB_EXAMPLES
 from gateway.api.kserve.examples import KSERVE_EXAMPLES
@@ -166,6 +167,7 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
         "parts": {"triton": {"status": "unready", "detail": "127.0.0.1:8001: not available"}},
     },
     **JOB_EXAMPLES,
+    **ADMIN_EXAMPLES,
     **COLLECTION_EXAMPLES,
     **KSERVE_EXAMPLES,
 }

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from gateway.api.auth import ANONYMOUS_CALLER, Permission
+from gateway.api.auth import ANONYMOUS_CALLER, public_permissions
 from gateway.api.context import (
     CONTEXT,
     REQUEST_ID_HEADER,
@@ -24,12 +24,15 @@ from gateway.api.lifecycle import LIFECYCLE
 from gateway.api.problems import CODE, is_kserve, problem
 from gateway.api.receiving import abandon, awaits_continue
 from gateway.api.route import Route
+from gateway.collections.base import no_collection
 from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
 from gateway.kserve.public_models import NOT_OFFERED
+from gateway.types import Caller
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("gateway.access")
 
+COLLECTION_PATH: Final = "/api/collections/{name}"
 _NO_ROUTE: Final = "there is no such route"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CLIENT_GONE: Final = 499
@@ -104,12 +107,12 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     route = request.app[DECLARED_ROUTES].get(request.match_info.route)
     # no route: the handler of aiohttp answers 404 or 405
     if route is not None:
-        context = context_of(request)
-        if route.permission is Permission.PUBLIC:
+        context, services = context_of(request), services_of(request)
+        if route.permission in public_permissions(services.settings):
             context.caller = ANONYMOUS_CALLER
         else:
-            authorizer = services_of(request).authorizer
-            context.caller = await authorizer.authorize(request.headers, route.permission)
+            context.caller = await services.authorizer.authorize(request.headers, route.permission)
+            _hide_other_collections(request, route, context.caller)
     return await handler(request)
 
 
@@ -133,6 +136,16 @@ def _refuse_bad_target(request: web.Request) -> None:
             unquote_to_bytes(query).decode()
         except UnicodeDecodeError as error:
             raise InvalidRequestError("the query is not encoded as UTF-8") from error
+
+
+def _hide_other_collections(request: web.Request, route: Route, caller: Caller) -> None:
+    """Refuse a collection that the caller is not limited to, as if it did not exist.
+
+    `Stores.collection` does so, too; here it costs no body and precedes kept answers.
+    """
+    name = request.match_info.get("name")
+    if name is not None and route.path.startswith(COLLECTION_PATH) and not caller.sees(name):
+        raise NotFoundError(no_collection(name))
 
 
 def _answer_method(request: web.Request, allowed: str) -> web.Response:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gateway.api.auth import Permission, public_permissions
 from gateway.api.body import BodySpec
 from gateway.api.context import REQUEST_ID_HEADER
 from gateway.api.examples import EXAMPLES
@@ -14,10 +15,27 @@ from gateway.api.problems import PROBLEM_TYPE
 from gateway.api.route import Bodies, Route
 from gateway.api.shapes import ProblemOut
 from gateway.error_policy import POLICIES
+from gateway.security.credentials import KEY_HEADER
+from gateway.settings import Settings
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
+_GUARDED: Final = ("unauthorized", "forbidden", "storage_unavailable")
+"""Codes of routes that need a key; the last one where no key can be looked up."""
+_SCHEMES: Final[Json] = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": KEY_HEADER,
+        "description": "An API key, `aur_…`.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a JSON Web Token of an issuer that the gateway accepts.",
+    },
+}
 _BINARY: Final = {"type": "string", "minLength": 1, "contentMediaType": "image/*"}
 _BASE64: Final = {
     "type": "string",
@@ -29,8 +47,8 @@ _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
-def build_document(routes: Sequence[Route], *, version: str) -> Json:
-    """Describe the routes."""
+def build_document(routes: Sequence[Route], *, version: str, settings: Settings) -> Json:
+    """Describe the routes; the settings decide which of them need a key."""
     shapes: list[type[BaseModel]] = [ProblemOut]
     for route in routes:
         shapes += [shape for shape in route.responses.values() if shape and shape not in shapes]
@@ -41,7 +59,12 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
     )
     paths: dict[str, Json] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        operation = _operation(route)
+        if route.permission not in public_permissions(settings):
+            # an empty requirement: without a key, too
+            optional: list[Json] = [] if settings.authentication == "on" else [{}]
+            operation["security"] = [*optional, *({name: []} for name in _SCHEMES)]
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -49,12 +72,13 @@ def build_document(routes: Sequence[Route], *, version: str) -> Json:
             "version": version,
             "description": "Find, recognise and rate the faces in photos. Every path with GET "
             "answers HEAD, too; OPTIONS lists the methods of a path. `x-permission` is the role "
-            "that a route needs.",
+            "that a route needs; `docs` and `metrics` need any. `security` says whether this "
+            "gateway asks for it.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "components": {"schemas": definitions["$defs"], "securitySchemes": _SCHEMES},
     }
 
 
@@ -74,10 +98,22 @@ def _operation(route: Route) -> Json:
         operation["requestBody"] = {"required": True, "content": _own_bodies(route.fields)}
     for status, shape in route.responses.items():
         operation["responses"][str(status)] = _answer(route, status, shape)
-    for status, codes in _by_status((*route.errors, *_ANYWHERE)).items():
+    for status, codes in _by_status(_codes(route)).items():
         if str(status) not in operation["responses"]:
             operation["responses"][str(status)] = _problems(status, codes)
     return operation
+
+
+def _codes(route: Route) -> list[str]:
+    """List the codes of a route's problems, each once."""
+    codes = [*route.errors, *_ANYWHERE]
+    if route.permission is not Permission.PUBLIC:
+        codes += _GUARDED
+    spec = route.fields
+    if isinstance(spec, Bodies) or (isinstance(spec, BodySpec) and spec.image_names):
+        # the quota of images
+        codes.append("rate_limited")
+    return list(dict.fromkeys(codes))
 
 
 def _path_parameters(path: str) -> list[Json]:
@@ -250,6 +286,8 @@ def _problems(status: int, codes: list[str]) -> Json:
         for code in codes
     }
     headers: Json = {REQUEST_ID_HEADER: {"schema": {"type": "string"}}}
+    if "unauthorized" in codes:
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(POLICIES[code].retry_after != "never" for code in codes):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
     return {

@@ -7,11 +7,13 @@ from aiohttp import web
 
 from gateway.api.context import context_of
 from gateway.error_policy import policy_of
-from gateway.errors import AurumError
+from gateway.errors import AurumError, UnauthorizedError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 CODE: Final = web.ResponseKey("code", str)
 """The code of a problem, on its response."""
+_CHALLENGE: Final = 'Bearer realm="aurum"'
+_REFUSED: Final = f'{_CHALLENGE}, error="invalid_token"'
 
 
 def is_kserve(request: web.Request) -> bool:
@@ -49,5 +51,7 @@ def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = Fals
     )
     if policy.retry_after == "always" or error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds or 1)
+    if isinstance(error, UnauthorizedError):
+        response.headers["WWW-Authenticate"] = _REFUSED if error.refused else _CHALLENGE
     response[CODE] = error.code
     return response

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.api.admin.table import ADMIN_ROUTES
 from gateway.api.collections.table import COLLECTION_ROUTES
 from gateway.api.docs import DOCS_ROUTES
 from gateway.api.faces.table import FACE_ROUTES
@@ -17,6 +18,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *MODEL_ROUTES,
     *COLLECTION_ROUTES,
     *KSERVE_ROUTES,
+    *ADMIN_ROUTES,
     *HEALTH_ROUTES,
     *DOCS_ROUTES,
 )

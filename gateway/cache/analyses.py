@@ -50,6 +50,11 @@ class Question:
     """This release, or a candidate that it has on trial."""
 
     @property
+    def entry(self) -> str:
+        """Name of the entry of its image and tenant."""
+        return keys.entry_name(self.image, self.tenant)
+
+    @property
     def key(self) -> Hashable:
         """Equal for requests that get the same answer: not across a swap or a trial."""
         weights = tuple(self.weights.items())
@@ -198,7 +203,7 @@ class AnalysisCache:
                 continue
             field, value, analysis = found
             for nearer in self._layers[:number]:
-                await self._write(nearer, question.image, field, value)
+                await self._write(nearer, question.entry, field, value)
             return analysis
         return None
 
@@ -215,7 +220,7 @@ class AnalysisCache:
         )
         if field is None or analysis.engine not in _KEPT:
             return
-        if self._forgotten.get(question.image, -1.0) >= question.asked_at:
+        if self._forgotten.get(question.entry, -1.0) >= question.asked_at:
             return
         value = codec.encode(
             analysis.faces,
@@ -229,17 +234,17 @@ class AnalysisCache:
             if len(value) > self._max_entry_bytes:
                 self._metrics.cache_writes.labels(layer.name, "too_large").inc()
             else:
-                await self._write(layer, question.image, field, value)
+                await self._write(layer, question.entry, field, value)
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
-        """Drop all answers to these images; return how many lay in the fullest layer."""
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
+        """Drop a tenant's answers to these images; return how many lay in the fullest layer."""
         total = 0
-        for image in digests:
-            self._forgotten[image] = time.monotonic()
+        for entry in (keys.entry_name(image, tenant) for image in digests):
+            self._forgotten[entry] = time.monotonic()
             counts = [0]
             for layer in self._layers:
                 try:
-                    counts.append(await layer.cache.forget(image))
+                    counts.append(await layer.cache.forget(entry))
                 except CacheError as error:
                     reason = {"layer": layer.name, "reason": str(error)}
                     log.warning("cached answers are dropped later", extra=reason)
@@ -260,7 +265,7 @@ class AnalysisCache:
     async def _look(self, layer: Layer, question: Question) -> tuple[str, bytes, Analysis] | None:
         lookups = self._metrics.cache_lookups
         try:
-            kept = await layer.cache.get(question.image, question.fields)
+            kept = await layer.cache.get(question.entry, question.fields)
         except CacheError as error:
             lookups.labels(layer.name, error.failure).inc()
             return None
@@ -279,10 +284,10 @@ class AnalysisCache:
         lookups.labels(layer.name, "miss").inc()
         return None
 
-    async def _write(self, layer: Layer, image: str, field: str, value: bytes) -> None:
+    async def _write(self, layer: Layer, entry: str, field: str, value: bytes) -> None:
         writes = self._metrics.cache_writes
         try:
-            await layer.cache.set(image, field, value)
+            await layer.cache.set(entry, field, value)
         except CacheError as error:
             writes.labels(layer.name, error.failure).inc()
             return

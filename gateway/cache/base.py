@@ -20,7 +20,7 @@ class CacheError(Exception):
 
 
 class Cache(Protocol):
-    """One layer. `image`: SHA-256 of its bytes, hexadecimal; `field`: what was asked of it."""
+    """One layer. `image`: name of its entry (`keys.entry_name`); `field`: what was asked of it."""
 
     async def get(self, image: str, fields: Sequence[str]) -> Mapping[str, bytes]:
         """Return those of the fields that are kept. Raises CacheError."""

@@ -1,9 +1,10 @@
 """The key schema of the cache, all of it.
 
-An entry is named by the image alone (SHA-256 of its bytes), so that forgetting an image finds
-everything cached for it. A field of the entry names everything else that an answer depends on: this
-schema and release, the tenant (`cached` must not reveal what others sent), what was asked for, and
-the ids of the weights that made it. Options that only choose among faces are applied afterwards;
+An entry is named by the image (SHA-256 of its bytes) and the tenant alone, so that forgetting an
+image finds everything cached for it, and nothing of other tenants: neither `cached` nor a receipt
+may reveal what others sent. A field of the entry names everything else that an answer depends on:
+this schema and release, the tenant again, what was asked for, and the ids of the weights that made
+it. Options that only choose among faces are applied afterwards;
 `max_faces` is one: an answer with more faces serves a request for fewer.
 """
 
@@ -23,9 +24,14 @@ _VERSION: Final = f"{SCHEMA}.{hashlib.blake2b(_LAYOUT.encode(), digest_size=4).h
 """Changes also with the outputs that a face can have."""
 
 
-def entry_key(image: str) -> str:
-    """Redis key of all values of an image."""
-    return _PREFIX + image
+def entry_name(image: str, tenant: str) -> str:
+    """Name the entry of an image and a tenant."""
+    return f"{image}:{tenant}"
+
+
+def entry_key(entry: str) -> str:
+    """Redis key of all values of an entry."""
+    return _PREFIX + entry
 
 
 def field(

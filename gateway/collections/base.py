@@ -51,17 +51,17 @@ class ClosableEmbedder(CropEmbedder, Protocol):
 
 
 class ImageForgetter(Protocol):
-    """Keeps answers by image digest."""
+    """Keeps answers by tenant and image digest."""
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
-        """Delete the answers of these images; returns how many there were."""
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
+        """Delete a tenant's answers of these images; returns how many there were."""
         ...
 
 
 class NothingCached:
     """An `ImageForgetter` without answers."""
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
         """Delete nothing."""
         return 0
 
@@ -76,10 +76,10 @@ class Stores:
     async def collection(self, caller: Caller, name: str) -> CollectionRecord:
         """Find an active collection of the caller; raises NotFoundError."""
         record = None
-        if NAME.fullmatch(name):
+        if NAME.fullmatch(name) and caller.sees(name):
             record = await self.records.collections.find(tenant=caller.tenant, name=name)
         if record is None or record.state != "active":
-            raise NotFoundError(f"there is no collection {name[:64]!r}")
+            raise NotFoundError(no_collection(name))
         return record
 
     async def face(self, collection: CollectionRecord, face_id: str) -> FaceRecord:
@@ -143,6 +143,11 @@ class Enrolled:
     face: FaceRecord
     duplicate: bool
     faces_found: int | None = None
+
+
+def no_collection(name: str) -> str:
+    """Say that a collection does not exist, or not for this caller."""
+    return f"there is no collection {name[:64]!r}"
 
 
 def index_of(record: CollectionRecord, space: str) -> VectorCollection:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gateway.checkout import without_secrets
 from gateway.collections.base import Stores, index_of, new_id
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError
@@ -137,7 +138,7 @@ class Clusters:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=CHECKOUT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:
             if process.stdout is not None:

@@ -81,7 +81,7 @@ class Forgetting:
         for space in spaces_of(collection, faces):
             vectors += await remove_vectors(self._stores, index_of(collection, space), ids)
         digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
-        cached = await self._cache.forget_images(sorted(digests))
+        cached = await self._cache.forget_images(sorted(digests), tenant=collection.tenant)
         crops = await self._stores.records.faces.remove(ids)
         return {"faces": len(ids), "vectors": vectors, "crops": crops, "cached_answers": cached}
 
@@ -107,7 +107,9 @@ class Forgetting:
         records = self._stores.records.faces
         while faces := await records.page(collection.id, limit=_FACES_AT_ONCE, over=True):
             digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
-            totals["cached_answers"] += await self._cache.forget_images(sorted(digests))
+            totals["cached_answers"] += await self._cache.forget_images(
+                sorted(digests), tenant=collection.tenant
+            )
             totals["crops"] += await records.remove([f.id for f in faces])
             totals["faces"] += len(faces)
         await self._stores.records.collections.remove(collection.id)

@@ -11,6 +11,7 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.records.encryption import load_cipher
 from gateway.records.factory import open_records
+from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
 from gateway.vectors.base import VectorStore, VectorTuning
@@ -149,7 +150,7 @@ async def open_collections(
         collections = make_collections(
             settings, metered(opened, metrics), embedder, background, cache
         )
-        async with collections.running():
+        async with collections.quotas.counting(background), collections.running():
             yield collections
 
 
@@ -174,5 +175,10 @@ def make_collections(
             max_cluster_faces=settings.max_cluster_faces,
             retention_interval_seconds=settings.retention_interval_seconds,
             request_timeout_seconds=settings.request_timeout_seconds,
+            quotas=QuotaLimits(
+                collections=settings.tenant_max_collections,
+                faces=settings.tenant_max_faces,
+                images_per_day=settings.tenant_images_per_day,
+            ),
         ),
     )

@@ -153,9 +153,7 @@ class Intake:
                 sorted_.rejected.append(rejected)
         if not sorted_.candidates and not sorted_.enrolled:
             raise errors[0] if errors else _low_quality(sorted_.rejected)
-        added = await self._collections.enrolment.enrol(
-            collection, sorted_.candidates, deadline=deadline
-        )
+        added = await self._enrol(collection, sorted_.candidates, deadline)
         found = [each.faces_found if isinstance(each, Result) else None for each in results]
         added = tuple(replace(each, faces_found=found[each.index]) for each in added)
         repeats = [
@@ -180,6 +178,16 @@ class Intake:
             FaceCandidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
+        return await self._enrol(collection, candidates, deadline)
+
+    async def _enrol(
+        self,
+        collection: CollectionRecord,
+        candidates: Sequence[FaceCandidate],
+        deadline: Deadline,
+    ) -> tuple[Enrolled, ...]:
+        """Enrol candidates; raises ForbiddenError if the quota of the tenant is used up."""
+        await self._collections.quotas.check_faces(collection.tenant, len(candidates))
         return await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
 
     async def search_image(

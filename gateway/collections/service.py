@@ -23,11 +23,13 @@ from gateway.errors import (
     AurumError,
     ConfigurationError,
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
+from gateway.security.quotas import NO_QUOTAS, QuotaLimits, Quotas
 from gateway.types import Caller
 from triton_python_backend import contract
 
@@ -50,6 +52,7 @@ class Limits:
     max_cluster_faces: int
     retention_interval_seconds: float
     request_timeout_seconds: float
+    quotas: QuotaLimits = NO_QUOTAS
 
 
 class Collections:
@@ -68,6 +71,7 @@ class Collections:
     ) -> None:
         self.stores = stores
         self.limits = limits
+        self.quotas = Quotas(stores.records.usage, limits.quotas)
         self._cipher = cipher
         self.enrolment = Enrolment(
             stores,
@@ -117,7 +121,14 @@ class Collections:
     async def create(
         self, caller: Caller, name: str, settings: CollectionSettings
     ) -> CollectionRecord:
-        """Create an empty collection; raises ConflictError if the name is taken."""
+        """Create an empty collection.
+
+        Raises ConflictError if the name is taken, ForbiddenError if the caller is limited to other
+        collections or the quota of its tenant is used up.
+        """
+        if not caller.sees(name):
+            raise ForbiddenError(f"{caller.name} is limited to other collections")
+        await self.quotas.check_collections(caller.tenant)
         now = time.time()
         record = CollectionRecord(
             id=new_id(),
@@ -199,6 +210,7 @@ class Collections:
             try:
                 await self.forget_expired(at=time.time())
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
+                await self.quotas.forget_old()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

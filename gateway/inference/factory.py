@@ -11,8 +11,8 @@ from gateway.inference.fallback import FallbackInference
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-_WAITING_PER_THREAD: Final = 16
-"""Images that wait for the fallback before its speed is known."""
+_FIRST_PER_THREAD: Final = 6
+"""Images in the fallback before its speed is known."""
 
 
 def make_fallback(settings: Settings, metrics: Metrics) -> FallbackEngine | None:
@@ -40,8 +40,9 @@ async def open_failover(
         triton,
         fallback,
         admission=AdmissionControl(
-            settings.fallback_threads * _WAITING_PER_THREAD,
+            settings.max_in_flight,
             max_wait_seconds=settings.longest_wait_seconds,
+            limit_at_first=settings.fallback_threads * _FIRST_PER_THREAD,
         ),
         observer=metrics.parts.circuit("triton"),
     )

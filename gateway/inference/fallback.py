@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from gateway.checkout import CHECKOUT
+from gateway.checkout import CHECKOUT, without_secrets
 from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
@@ -246,7 +246,7 @@ class FallbackInference:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=CHECKOUT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:
             async with asyncio.timeout(_START_SECONDS):

@@ -19,13 +19,13 @@ from gateway.errors import AurumError, ConfigurationError, InvalidImageError
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
 from gateway.types import ActiveVersions, Analysis, Need, Weights
 from triton_python_backend import contract, stages
-from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Pixels
 from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError as UndecodableError
 from triton_python_backend.needs import networks_for
 from triton_python_backend.onnx_session import Call, OnnxSession
 from triton_python_backend.second_look import SecondLooks
+from triton_python_backend.served_detector import batched, read_canvases
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from gateway.archives.types import (
     OtherMember,
     RefusedMember,
 )
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ImageTooLargeError, InvalidImageError, InvalidRequestError
 
 _OTHERS_PER_IMAGE: Final = 3
@@ -82,8 +83,9 @@ async def unpack(
     stopped = Event()
     # the readers only read and seek
     members = read_members(_Interruptible(file, stopped), limits)  # type: ignore[arg-type]
+    steps = BackgroundTasks()
     try:
-        while (member := await _next_of(members)) is not None:
+        while (member := await _next_of(members, steps)) is not None:
             if isinstance(member, RefusedMember):
                 yield _judge(member, name)
             else:
@@ -92,14 +94,10 @@ async def unpack(
         stopped.set()
 
 
-async def _next_of(members: Iterator[Member]) -> Member | None:
-    step = asyncio.ensure_future(asyncio.to_thread(next, members, None))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        # the thread stops at its next read; its failure is of no interest
-        step.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        raise
+async def _next_of(members: Iterator[Member], steps: BackgroundTasks) -> Member | None:
+    # if the upload is cancelled, the thread stops at its next read
+    step = steps.detach("unpack", asyncio.to_thread(next, members, None))
+    return await asyncio.shield(step)
 
 
 def _judge(member: RefusedMember, archive: str | None) -> OtherMember | TooLargeMember:

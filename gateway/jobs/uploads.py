@@ -31,6 +31,7 @@ _UNPACKING_AT_ONCE: Final = 4
 """Archives that are unpacked at a time: each holds an image and a directory in memory."""
 _ITEMS_AT_ONCE: Final = 200
 """Images that are written to the records in one transaction."""
+_SETTLE_SECONDS: Final = 60.0
 _MAX_NAME: Final = 1000
 _MEGABYTE: Final = 1 << 20
 
@@ -126,7 +127,7 @@ class Upload:
         self._count = 0
         self._bytes = 0
         self._waiting: list[NewItem] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._storing = BackgroundTasks()
         self._failure: AurumError | Exception | None = None
         self._digests: dict[int, str] = {}
 
@@ -144,8 +145,7 @@ class Upload:
         """
         index = self._take(len(data))
         await self._uploads.storing.acquire()
-        task = asyncio.create_task(self._store(index, _clean(name, index), data))
-        self._tasks.add(task)
+        task = self._storing.detach("upload", self._store(index, _clean(name, index), data))
         task.add_done_callback(self._stored)
         await self._write_items(_ITEMS_AT_ONCE)
 
@@ -220,8 +220,8 @@ class Upload:
 
         A task that were cancelled would leave its thread behind, which stores on.
         """
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._storing:
+            await self._storing.settle(seconds=_SETTLE_SECONDS)
 
     def _take(self, size: int) -> int:
         """Count an image; returns its index."""
@@ -250,7 +250,6 @@ class Upload:
 
     def _stored(self, task: asyncio.Task[None]) -> None:
         self._uploads.storing.release()
-        self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and self._failure is None:
             self._failure = error if isinstance(error, Exception) else RuntimeError(repr(error))

@@ -1,6 +1,6 @@
 """Records of collections."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,9 +58,12 @@ class CollectionRecords:
         return None if row is None else _record(row)
 
     async def page(
-        self, *, tenant: str, limit: int, after: str | None
+        self, *, tenant: str, limit: int, after: str | None, names: Collection[str] | None = None
     ) -> tuple[CollectionRecord, ...]:
-        """Return active collections of a tenant by name, behind the name `after`."""
+        """Return active collections of a tenant by name, behind the name `after`.
+
+        names: return these only; None for all.
+        """
         query = (
             select(COLLECTIONS)
             .where(COLLECTIONS.c.tenant == tenant, COLLECTIONS.c.state == "active")
@@ -69,6 +72,8 @@ class CollectionRecords:
         )
         if after is not None:
             query = query.where(COLLECTIONS.c.name > after)
+        if names is not None:
+            query = query.where(COLLECTIONS.c.name.in_(sorted(names)))
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(_record(row) for row in rows)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import RowMapping
 
+from gateway.concurrency import BackgroundTasks
 from gateway.records import clock, job_claims
 from gateway.records.database import Database
 from gateway.records.job_rows import (
@@ -46,7 +47,8 @@ class JobQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._ends: list[_End] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks()
+        self._is_writing = False
         self._rests_until = 0.0
 
     async def claim(
@@ -105,9 +107,10 @@ class JobQueue:
         """
         told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._ends.append((item, outcome, told))
-        if self._writer is None:
+        if not self._is_writing:
+            self._is_writing = True
             # a task of its own: no caller that is cancelled takes the others' ends along
-            self._writer = asyncio.create_task(self._write_ends())
+            self._tasks.detach("job-ends", self._write_ends())
         return await told
 
     async def _write_ends(self) -> None:
@@ -129,7 +132,7 @@ class JobQueue:
                         # an image that was ended twice was ended by the first
                         ended.discard(mine)
         finally:
-            self._writer = None
+            self._is_writing = False
             # only if this task was cancelled: the loop ends
             _fail(self._ends, asyncio.CancelledError())
             self._ends = []

@@ -10,10 +10,14 @@ from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.job_progress import JobProgress
 from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
+from gateway.records.keys import ApiKeyRecords
 from gateway.records.subjects import SubjectRecords
+from gateway.records.usage import UsageRecords
 
 
 class RecordStore:
+    """All records of one database, by what they are about."""
+
     """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
 
     def __init__(self, database: Database) -> None:
@@ -24,6 +28,8 @@ class RecordStore:
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
         self.audit = AuditRecords(database)
+        self.keys = ApiKeyRecords(database)
+        self.usage = UsageRecords(database)
         self.jobs = JobRecords(database)
         self.job_queue = JobQueue(database)
         self.job_progress = JobProgress(database)

@@ -169,7 +169,7 @@ def _weights(plan: Plan, answer: dict[str, Array]) -> Weights:
 
 
 def _require_finite(faces: tuple[Face, ...], *, lacks: Need) -> None:
-    """Refuse values that are no finite numbers; raises AurumError naming them."""
+    """Refuse values that are not finite; raises AurumError naming them."""
     expected = [
         output
         for output in contract.FACE_OUTPUTS
@@ -184,4 +184,4 @@ def _require_finite(faces: tuple[Face, ...], *, lacks: Need) -> None:
         }
         for name, value in values.items():
             if value is not None and not np.isfinite(np.asarray(value)).all():
-                raise AurumError(f"its {name} hold values that are no finite numbers")
+                raise AurumError(f"its {name} hold values that are not finite")

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the gateway; one registry for each app."""
+"""The gateway's Prometheus metrics; each app has its own registry."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ _RECEIVING_SECONDS = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """All metrics; `route` is the pattern of a route, never a path that a client made up."""
+    """All metrics; the label `route` is a route's pattern, never the path that a client sent."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,14 +26,14 @@ class Metrics:
         )
         self.latency = Histogram(
             "aurum_http_request_seconds",
-            "Seconds from a complete request to its answer.",
+            "Seconds from the complete request to the response.",
             ["route", "method"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.receiving = Histogram(
             "aurum_http_receiving_seconds",
-            "Seconds from the head of a request to the end of its body.",
+            "Seconds from the request's head to the end of its body.",
             ["route"],
             buckets=_RECEIVING_SECONDS,
             registry=self.registry,
@@ -42,7 +42,7 @@ class Metrics:
             "aurum_http_requests_in_flight", "Requests being answered.", registry=self.registry
         )
         self.errors = Counter(
-            "aurum_errors", "Problems answered, by code.", ["code"], registry=self.registry
+            "aurum_errors", "Error responses, by problem code.", ["code"], registry=self.registry
         )
         self.task_crashes = Counter(
             "aurum_background_task_crashes",
@@ -52,13 +52,13 @@ class Metrics:
         )
         self.inference = Histogram(
             "aurum_inference_seconds",
-            "Seconds that one image waited for the engine: triton, fallback.",
+            "Seconds until an engine (triton, fallback) answered for one image.",
             ["engine"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.faces = Counter(
-            "aurum_faces_found", "Faces in answers of the engine.", registry=self.registry
+            "aurum_faces_found", "Faces that the inference engine found.", registry=self.registry
         )
         self.fallback_starts = Counter(
             "aurum_fallback_starts",
@@ -68,33 +68,33 @@ class Metrics:
 
         self.cache_lookups = Counter(
             "aurum_cache_lookups",
-            "Lookups by layer and outcome: hit, miss, error, timeout, refused, malformed.",
+            "Cache lookups, by layer and outcome: hit, miss, error, timeout, refused, malformed.",
             ["layer", "outcome"],
             registry=self.registry,
         )
         self.cache_writes = Counter(
             "aurum_cache_writes",
-            "Writes by layer and outcome: kept, error, timeout, refused, too_large.",
+            "Cache writes, by layer and outcome: kept, error, timeout, refused, too_large.",
             ["layer", "outcome"],
             registry=self.registry,
         )
         self.cache_bytes = Counter(
             "aurum_cache_bytes",
-            "Bytes of values, by layer and direction: read, written.",
+            "Bytes of cached values, by layer and direction: read, written.",
             ["layer", "direction"],
             registry=self.registry,
         )
         self.cache_size = Gauge(
-            "aurum_cache_size_bytes", "Bytes held in this process.", registry=self.registry
+            "aurum_cache_size_bytes", "Bytes in this process's cache layer.", registry=self.registry
         )
         self.cache_evictions = Counter(
             "aurum_cache_evictions",
-            "Images dropped from this process's layer to make room.",
+            "Images evicted from this process's cache layer.",
             registry=self.registry,
         )
         self.shared_flights = Counter(
             "aurum_shared_flights",
-            "Requests that joined the work of an identical one.",
+            "Requests that waited for an identical request's result.",
             registry=self.registry,
         )
         self.parts = PartMetrics(self.registry)
@@ -103,54 +103,54 @@ class Metrics:
         self.jobs = JobMetrics(self.registry)
 
     def text(self) -> bytes:
-        """Render all in Prometheus' text format."""
+        """Render all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 class PartMetrics:
-    """The homes of vectors and records."""
+    """Health and calls of the vector store and the records database."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.up = Gauge(
             "aurum_part_up",
-            "1 if the part answered when it was last asked, by part: vectors, records.",
+            "1 if the part answered the last health check, by part: vectors, records.",
             ["part"],
             registry=registry,
         )
         self.seconds = Histogram(
             "aurum_part_probe_seconds",
-            "Seconds that a part took to say how it does, asked every other second.",
+            "Seconds of a part's health check, which runs every two seconds.",
             ["part"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.calls = Histogram(
             "aurum_part_call_seconds",
-            "Seconds of a call, by part, operation and outcome: ok, error.",
+            "Seconds of a call to a part, by operation and outcome: ok, error.",
             ["part", "operation", "outcome"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.circuit_open = Gauge(
             "aurum_circuit_open",
-            "1 while calls to an upstream that failed repeatedly are refused, by upstream: "
-            "triton, redis, qdrant, records.",
+            "1 while the circuit breaker is open and calls to the upstream are rejected, by "
+            "upstream: triton, redis, qdrant, records.",
             ["upstream"],
             registry=registry,
         )
         self.collections = Gauge(
             "aurum_vectors_collections",
-            "Vector collections, one for each space.",
+            "Vector collections; each collection has one for each embedding space.",
             registry=registry,
         )
         self.engine_starts = Gauge(
             "aurum_vectors_engine_starts",
-            "How often Qdrant Edge's process was started; above 1 it ended unasked.",
+            "Starts of Qdrant Edge's process; more than 1 means that it crashed.",
             registry=registry,
         )
         self.engine_memory = Gauge(
             "aurum_vectors_engine_memory_bytes",
-            "Resident memory of Qdrant Edge's process; 0 where there is none.",
+            "Resident memory of Qdrant Edge's process; 0 without one.",
             registry=registry,
         )
 
@@ -162,7 +162,7 @@ class PartMetrics:
 
 
 class PortraitMetrics:
-    """The known portrait in the live ensemble; NaN where nothing can be compared."""
+    """Results of the golden probe; NaN where there is nothing to compare with."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str) -> Gauge:
@@ -172,32 +172,36 @@ class PortraitMetrics:
 
         self.runs = Counter(
             "aurum_portrait_runs",
-            "Portraits that this gateway sent, by outcome: ok, no_face, or the code of an error.",
+            "Probes that this gateway sent, by outcome: ok, no_face, or the code of an error.",
             ["outcome"],
             registry=registry,
         )
         self._gauges = {
-            "seconds": gauge("seconds", "Seconds that the ensemble took for the last one."),
-            "box_pixels": gauge("box_shift_pixels", "Furthest that an edge of the box moved."),
-            "landmark_pixels": gauge("landmark_shift_pixels", "Furthest that a landmark moved."),
-            "confidence": gauge("confidence_difference", "Confidence now less then."),
+            "seconds": gauge("seconds", "Seconds of the last probe."),
+            "box_pixels": gauge("box_shift_pixels", "Largest shift of an edge of the face's box."),
+            "landmark_pixels": gauge("landmark_shift_pixels", "Largest shift of a landmark."),
+            "confidence": gauge("confidence_difference", "Confidence now minus the reference."),
         }
         self._moved = {
-            output.name: gauge(f"{output.name}_difference", f"{output.name.title()} now less then.")
+            output.name: gauge(
+                f"{output.name}_difference", f"{output.name.title()} now minus the reference."
+            )
             if output.is_number
-            else gauge(f"{output.name}_distance", "1 less the cosine of then and now.")
+            else gauge(
+                f"{output.name}_distance", "1 minus the cosine between now and the reference."
+            )
             for output in FACE_OUTPUTS
             if output.tolerance is not None
         }
         self._success = Gauge(
             "aurum_portrait_last_success_timestamp_seconds",
-            "When its face was last found, seconds since 1970.",
+            "Time when the face was last found, seconds since 1970.",
             registry=registry,
         )
         self._success.set(math.nan)
         self._golden = Gauge(
             "aurum_portrait_golden",
-            "1 if a stage is held against its golden answer, 0 against its own first one.",
+            "1 if a stage is compared with its golden answer, 0 if with its own first answer.",
             ["stage"],
             registry=registry,
         )
@@ -216,13 +220,13 @@ class PortraitMetrics:
 
 
 class DriftMetrics:
-    """Distributions of the last faces against the references of the weights in service."""
+    """Drift: recent faces compared with the reference of the active weights."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["stage", "measure", "id"]
         self.psi = Gauge(
             "aurum_drift_psi",
-            "Population stability index of the last faces, by weights.",
+            "Population stability index of recent faces, by weights.",
             labels,
             registry=registry,
         )
@@ -230,11 +234,13 @@ class DriftMetrics:
             "aurum_drift_faces", "How many faces that are.", labels, registry=registry
         )
         self.alert = Gauge(
-            "aurum_drift_psi_alert", "AURUM_DRIFT_PSI_ALERT, for rules.", registry=registry
+            "aurum_drift_psi_alert",
+            "The setting AURUM_DRIFT_PSI_ALERT, for alert rules.",
+            registry=registry,
         )
 
     def forget(self, stage: str, identifier: str, *, measures: Iterable[str]) -> None:
-        """Stop exporting weights that are out of service."""
+        """Remove the series of weights that are no longer active."""
         for measure in measures:
             for gauge in (self.psi, self.faces):
                 gauge.remove(stage, measure, identifier)

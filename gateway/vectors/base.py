@@ -1,4 +1,4 @@
-"""The protocol of vector stores, and what passes through it.
+"""The protocol of vector stores, and its types.
 
 `edge/store.py` (Qdrant Edge in its own process) and `qdrant.py` (a Qdrant server or cluster)
 implement it; `tests/contract/test_vectors.py` runs against both.
@@ -78,9 +78,9 @@ class FacePoint:
 
 @dataclass(frozen=True, slots=True)
 class FaceFilter:
-    """Conditions that must all hold: the subject, and every metadata entry in value and JSON type.
+    """Conditions that must all hold: the subject, and each metadata entry by value and JSON type.
 
-    Numbers are one type: 42 is 42.0. without: face ids that are left out.
+    Numbers are one type: 42 is 42.0. without: face ids to leave out.
     """
 
     subject: str | None = None
@@ -120,7 +120,7 @@ class VectorInfo:
 class VectorHealth:
     """The health of a store.
 
-    collections: None while nobody had to look. engine_pid, engine_starts: of a process of our own.
+    collections: None if they were not counted. engine_pid, engine_starts: of Qdrant Edge's process.
     """
 
     detail: str
@@ -170,11 +170,11 @@ class VectorStore(Protocol):
         ...
 
     async def delete(self, collection: VectorCollection, face_ids: Sequence[str]) -> int:
-        """Remove points by id; returns how many there were."""
+        """Remove points by id; returns how many existed."""
         ...
 
     async def delete_subject(self, collection: VectorCollection, subject: str) -> int:
-        """Remove all points of a subject; returns how many there were."""
+        """Remove all points of a subject; returns how many existed."""
         ...
 
     async def search(

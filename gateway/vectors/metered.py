@@ -120,7 +120,7 @@ class MeteredVectorStore:
             found = await call
             worked = True
         except (UnknownVectorCollectionError, DimensionMismatchError):
-            # the store answered
+            # an unknown collection is an answer of a healthy store
             worked = True
             raise
         finally:

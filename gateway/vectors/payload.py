@@ -13,21 +13,21 @@ CREATED_AT: Final = "created_at"
 QUALITY: Final = "quality"
 METADATA: Final = "metadata"
 FLAGS: Final = "flags"
-"""Metadata that is true, false or a float, once more as texts: Qdrant Edge 0.9 has no filter for
-booleans (`MatchValue(True)` asks for the integer 1), and reads one float of ten with 17 digits as
-its neighbour."""
+"""Metadata entries that are true, false or a float, repeated as text: Qdrant Edge 0.9 cannot filter
+for booleans (`MatchValue(True)` matches the integer 1), and it misreads one in ten floats with 17
+digits as a neighbouring value."""
 IMAGE: Final = "image_sha256"
 DETECTOR: Final = "detector"
 
 VERSION: Final = 2
-"""Of what `write_payload` writes; 2 added `FLAGS`. Shards from before floats were among them need
-not be rebuilt: filters look at the number, too."""
+"""Version of the payload; 2 added `FLAGS`. Shards from before `FLAGS` held floats need no rebuild:
+filters check the number, too."""
 KEYWORD_FIELDS: Final = (SUBJECT, TENANT, IMAGE)
 """Payload fields with an exact-match index."""
 
 
 def write_payload(point: FacePoint) -> dict[str, Any]:
-    """Write everything of a point except its id and vector as JSON values."""
+    """Convert a point, without id and vector, to JSON values."""
     return {
         SUBJECT: point.subject,
         TENANT: point.tenant,
@@ -61,14 +61,14 @@ def read_match(face_id: str, similarity: float, payload: Mapping[str, Any]) -> M
 
 
 def flag(key: str, value: float) -> str:
-    """A metadata entry that is true, false or a number, as an entry of `FLAGS`: 42.0 as 42."""
+    """Format a metadata entry (true, false or a number) for `FLAGS`; 42.0 becomes 42."""
     if isinstance(value, bool):
         return f"{key}={'true' if value else 'false'}"
     return f"{key}={int(value) if value == int(value) else value!r}"
 
 
 def _read_metadata(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Metadata with its floats as they were written."""
+    """Return the metadata with floats exactly as they were sent."""
     metadata = payload.get(METADATA) or {}
     if not any(isinstance(value, float) for value in metadata.values()):
         return metadata

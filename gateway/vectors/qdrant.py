@@ -36,7 +36,7 @@ from gateway.vectors.payload import (
 )
 
 IN_MEMORY: Final = ":memory:"
-"""The engine within the client, for the contract suite without a server."""
+"""The in-process engine of the client library, for the contract suite without a server."""
 _HTTP_PORT = 6333
 _GRPC_PORT = 6334
 _INDEXING_THRESHOLD_KB = 10_000
@@ -44,12 +44,12 @@ _RETRY_SECONDS = 2
 _FAILURES = 5
 _TIMEOUT_SECONDS = 5.0
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-"""Statuses that gRPC itself reports if no server answers."""
+"""gRPC statuses that mean that no server answered."""
 _T = TypeVar("_T")
 
 
 class QdrantVectorStore:
-    """The client of a Qdrant server; the server indexes in the background by itself."""
+    """The client of a Qdrant server; the server indexes in the background."""
 
     def __init__(
         self,
@@ -285,7 +285,7 @@ class QdrantVectorStore:
         return True
 
     async def flush(self, collection: VectorCollection) -> None:
-        """Check the collection: a majority holds acknowledged writes in its write-ahead log."""
+        """Check that the collection exists; a majority has logged every acknowledged write."""
         await self._dimension(collection)
 
     async def health(self) -> VectorHealth:
@@ -303,7 +303,7 @@ class QdrantVectorStore:
         Raises:
             UnknownVectorCollectionError: there is no such collection.
             InsufficientStorageError: the disk of the server is full.
-            StorageUnavailableError: the server does not answer, did not just before, or failed.
+            StorageUnavailableError: the server does not answer, failed, or its circuit is open.
 
         """
         if not self._breaker.allows_call():

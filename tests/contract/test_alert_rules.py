@@ -133,13 +133,13 @@ def test_alerts_fire_at_the_right_minute(tmp_path):
         if fires is None:
             continue
         rule = ALERTS[alert]
-        told = {
+        firing = {
             "exp_labels": {**labels, **rule["labels"]},
             "exp_annotations": {
                 name: shown(text, labels, value) for name, text in rule["annotations"].items()
             },
         }
-        expected.append({"alertname": alert, "eval_time": f"{fires}m", "exp_alerts": [told]})
+        expected.append({"alertname": alert, "eval_time": f"{fires}m", "exp_alerts": [firing]})
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in SERIES.items()],

@@ -25,14 +25,18 @@ NOT_FROM_AN_INDEX = {"triton_python_backend_utils"}
 """Triton puts it on the path of its Python stages."""
 
 
+CLIENT = CHECKOUT / "clients/python/src"
+
+
 def name_of(module: Path) -> str:
-    parts = module.relative_to(CHECKOUT).with_suffix("").parts
+    root = CLIENT if module.is_relative_to(CLIENT) else CHECKOUT
+    parts = module.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 MODULES = {
     name_of(path): path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py")
-}
+} | {name_of(path): path for path in CLIENT.rglob("*.py")}
 
 
 def below(*packages: str) -> set[str]:

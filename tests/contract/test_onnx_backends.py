@@ -204,7 +204,7 @@ def test_simultaneous_requests_get_their_own_answers(server):
             r"ConfigMismatchError: ROWS is tensor\(int64\) in the graph, TYPE_INT32",
         ),
         ("garbage", "InvalidProtobuf: .*Protobuf parsing failed"),
-        ("face_embedding", "SelfTestError: EMBEDDING holds values that are no finite numbers"),
+        ("face_embedding", "SelfTestError: EMBEDDING holds values that are not finite"),
     ],
 )
 def test_broken_versions_are_not_served_and_the_server_states_the_reason(server, model, why):

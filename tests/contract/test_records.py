@@ -114,19 +114,19 @@ async def test_records_report_health_and_calls(records: RecordStore) -> None:
     name, _, tables = (await records.health()).partition(", ")
     assert name in ("SQLite", "PostgreSQL")
     assert tables == f"tables {newest_revision()}"
-    told: list[tuple[str, float, bool]] = []
-    records.observe(lambda *call: told.append(call))
+    calls: list[tuple[str, float, bool]] = []
+    records.observe(lambda *call: calls.append(call))
     collection = a_collection()
     await records.collections.add(collection)
     assert await records.collections.get(collection.id) is not None
     with pytest.raises(ConflictError):
         await records.collections.add(replace(collection, id=str(uuid.uuid4())))
-    assert [(call[0], call[2]) for call in told] == [
+    assert [(call[0], call[2]) for call in calls] == [
         ("write", True),
         ("read", True),
         ("write", True),
     ], "a taken name is not a failure"
-    assert all(0 <= call[1] < 60 for call in told)
+    assert all(0 <= call[1] < 60 for call in calls)
 
 
 async def test_a_collection_is_read_back_unchanged(records: RecordStore) -> None:

@@ -1,4 +1,4 @@
-"""The gateway passes schemathesis: valid and invalid requests, generated from the document.
+"""A gateway that asks for keys passes schemathesis: requests generated from the document.
 
 All checks are on. `schemathesis.toml` contains the two exceptions.
 """
@@ -10,9 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.support.collection_client import Embedder
-from tests.support.fake_inference import FakeInference
-from tests.support.gateway_server import serving
+from gateway.security.roles import Role
+from tests.support.access import guarded, managing, new_key
 from tests.support.http_triton import Script, running
 
 ROOT = Path(__file__).parents[2]
@@ -28,15 +27,18 @@ KSERVE_ANSWER = {
 
 async def test_the_gateway_behaves_as_documented(tmp_path):
     script = Script(answer=json.dumps(KSERVE_ANSWER).encode())
+    async with managing(tmp_path) as keys:
+        key = await new_key(keys, Role.ADMIN)
     async with (
         running(script) as address,
-        serving(FakeInference(), Embedder(), home=tmp_path, triton_http_url=address) as client,
+        guarded(tmp_path, triton_http_url=address) as client,
     ):
         url = client._base_url / "api/openapi.json"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli"),
             *("--config-file", str(ROOT / "schemathesis.toml")),
             *("run", str(url), "--checks", "all", "--max-examples", "4", "--seed", str(SEED)),
+            *("--header", f"Authorization: Bearer {key}"),
             *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all"),
             # with two threads CPython 3.11 sometimes fails in `ast.parse` (python/cpython#106905)
             *("--workers", "1"),

@@ -6,10 +6,8 @@ the client's in-memory engine.
 
 import asyncio
 import dataclasses
-import os
 import time
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -18,82 +16,24 @@ import pytest
 from gateway.errors import StorageUnavailableError
 from gateway.vectors.base import (
     DimensionMismatchError,
-    FaceFilter,
-    FacePoint,
     UnknownVectorCollectionError,
-    Vector,
     VectorCollection,
     VectorStore,
-    VectorTuning,
 )
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
-from gateway.vectors.qdrant import IN_MEMORY, QdrantVectorStore
-
-DIMENSION = 32
-TUNING = VectorTuning(
-    hnsw_m=16,
-    hnsw_ef_construct=100,
-    hnsw_ef_search=64,
-    quantization="int8",
-    oversampling=2.0,
-    indexed_metadata=("team",),
-    seal_points=200,
-    purge_seconds=900,
-    threads=1,
-    shard_number=1,
-    replication_factor=1,
+from tests.support.vectors import (
+    DIMENSION,
+    TUNING,
+    a_collection,
+    collection,
+    cosine,
+    points_of,
+    store,
+    unit_vectors,
 )
 
-
-def a_collection() -> VectorCollection:
-    return VectorCollection("default", f"t-{uuid.uuid4().hex[:12]}", "00000000000000a1")
-
-
-def unit_vectors(number: int, seed: int = 1) -> Vector:
-    vectors = np.random.default_rng(seed).standard_normal((number, DIMENSION))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def points_of(vectors: Vector, subjects: int | None = None) -> list[FacePoint]:
-    return [
-        FacePoint(
-            face_id=str(uuid.uuid4()),
-            vector=vector,
-            subject=f"s{index % (subjects or len(vectors))}",
-            tenant="default",
-            created_at=1000.0 + index,
-            quality={"size": 80.0},
-            metadata={"team": "red" if index % 2 else "blue", "n": index, "f": index / 4},
-            image_sha256=f"{index:064x}",
-            detector="00000000000000de",
-        )
-        for index, vector in enumerate(vectors)
-    ]
-
-
-@pytest.fixture(params=["edge", "server"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
-    opened: VectorStore
-    if request.param == "edge":
-        opened = await EdgeVectorStore.open(tmp_path / "vectors", TUNING, min_free_bytes=0)
-    else:
-        url = os.environ.get("AURUM_TEST_QDRANT_URL", IN_MEMORY)
-        opened = await QdrantVectorStore.open(url, TUNING, api_key=None, timeout_seconds=10)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@pytest.fixture
-async def collection(store: VectorStore) -> AsyncIterator[VectorCollection]:
-    made = a_collection()
-    await store.create(made, dimension=DIMENSION)
-    try:
-        yield made
-    finally:
-        await store.drop(made)
+__all__ = ["collection", "store"]
 
 
 async def test_a_point_is_read_back_unchanged(
@@ -173,7 +113,7 @@ async def test_upsert_replaces_by_id(store: VectorStore, collection: VectorColle
     assert (match.subject, round(match.similarity, 4)) == ("new", 1.0)
 
 
-async def test_search_returns_cosines_best_first(
+async def test_search_returnscosines_best_first(
     store: VectorStore, collection: VectorCollection
 ) -> None:
     vectors = unit_vectors(50)
@@ -211,120 +151,14 @@ async def test_grouped_search_returns_the_best_face_of_each_subject(
     points = [dataclasses.replace(p, subject="crowd") for p in points_of(crowd)]
     await store.upsert(collection, points + points_of(vectors[1:], subjects=10))
     found = await store.search(collection, probe, limit=5, min_similarity=-1)
-    best: dict[str, float] = {"crowd": float(max(_cosine(v, probe) for v in crowd))}
+    best: dict[str, float] = {"crowd": float(max(cosine(v, probe) for v in crowd))}
     for index, vector in enumerate(vectors[1:]):
         subject = f"s{index % 10}"
-        best[subject] = max(best.get(subject, -1.0), _cosine(vector, probe))
+        best[subject] = max(best.get(subject, -1.0), cosine(vector, probe))
     expected = sorted(best, key=lambda subject: -best[subject])[:5]
     assert [match.subject for match in found] == expected
     faces = await store.search(collection, probe, limit=5, min_similarity=-1, by_subject=False)
     assert {match.subject for match in faces} == {"crowd"}
-
-
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        (FaceFilter(subject="s3"), {3, 13}),
-        (FaceFilter(metadata={"n": 7}), {7}),
-        (FaceFilter(metadata={"f": 2.5}), {10}),
-        (FaceFilter(metadata={"team": "red", "n": 7}), {7}),
-        (FaceFilter(metadata={"team": "blue", "n": 7}), set()),
-        (FaceFilter(subject="s4", metadata={"team": "blue"}), {4, 14}),
-    ],
-)
-async def test_filters_apply_to_search_scroll_and_count(
-    store: VectorStore, collection: VectorCollection, where: FaceFilter, expected: set[int]
-) -> None:
-    vectors = unit_vectors(20)
-    await store.upsert(collection, points_of(vectors, subjects=10))
-    found = await store.search(
-        collection, vectors[0], limit=20, min_similarity=-1, where=where, by_subject=False
-    )
-    page = await store.scroll(collection, limit=20, where=where)
-    assert {match.metadata["n"] for match in found} == expected
-    assert {point.metadata["n"] for point in page.points} == expected
-    assert await store.count(collection, where) == len(expected)
-
-
-KINDS = [True, False, 1, 0, 1.0, 0.0, -0.0, 42, 42.0, 0.5, "true", "1", "0", "", 2**53, 2**53 - 1]
-
-
-def alike(a: object, b: object) -> bool:
-    """Equality as in JSON: true is not 1, and 42 is 42.0."""
-    return (isinstance(a, bool), isinstance(a, str), a) == (
-        isinstance(b, bool),
-        isinstance(b, str),
-        b,
-    )
-
-
-@pytest.mark.parametrize("key", ["kind", "team"], ids=["plain", "indexed"])
-async def test_filters_distinguish_true_one_and_text(
-    store: VectorStore, collection: VectorCollection, key: str
-) -> None:
-    vectors = unit_vectors(len(KINDS))
-    points = [
-        dataclasses.replace(point, metadata={key: value, "other": True}, subject=f"s{number % 2}")
-        for number, (point, value) in enumerate(zip(points_of(vectors), KINDS, strict=True))
-    ]
-    await store.upsert(collection, points)
-    for asked in [*KINDS, 41, -42, 2**53 - 2, "True", "42", 0.25]:
-        where = FaceFilter(metadata={key: asked})
-        expected = {p.face_id for p in points if alike(p.metadata[key], asked)}
-        page = await store.scroll(collection, limit=50, where=where)
-        assert {point.face_id for point in page.points} == expected, asked
-        assert await store.count(collection, where) == len(expected), asked
-        found = await store.search(
-            collection, vectors[0], limit=50, min_similarity=-1, where=where, by_subject=False
-        )
-        assert {match.face_id for match in found} == expected, asked
-        half = FaceFilter("s1", {key: asked, "other": True})
-        expected = {p.face_id for p in points if p.face_id in expected and p.subject == "s1"}
-        page = await store.scroll(collection, limit=50, where=half)
-        assert {point.face_id for point in page.points} == expected, asked
-    for nothing in ({key: True, "other": False}, {"others": True}):
-        assert await store.count(collection, FaceFilter(metadata=nothing)) == 0
-
-
-@pytest.mark.parametrize("key", ["kind", "team"], ids=["plain", "indexed"])
-async def test_floats_of_many_digits_are_found_and_kept(
-    store: VectorStore, collection: VectorCollection, key: str
-) -> None:
-    values = [float(2**53 - 1), 1e15 + 0.5, 94.52706955539223, 12.088995980580641, 0.1, -1e-300]
-    points = [
-        dataclasses.replace(point, metadata={key: value})
-        for point, value in zip(points_of(unit_vectors(len(values))), values, strict=True)
-    ]
-    await store.upsert(collection, points)
-    for point, value in zip(points, values, strict=True):
-        for asked in {value, int(value) if value.is_integer() else value}:
-            page = await store.scroll(collection, limit=9, where=FaceFilter(metadata={key: asked}))
-            assert [(each.face_id, each.metadata) for each in page.points] == [
-                (point.face_id, {key: value})
-            ]
-
-
-async def test_filters_exclude_faces_by_id(
-    store: VectorStore, collection: VectorCollection
-) -> None:
-    vectors = unit_vectors(12)
-    points = points_of(vectors, subjects=2)
-    await store.upsert(collection, points)
-    nearest = await store.search(collection, vectors[0], limit=2, min_similarity=-1)
-    assert nearest[0].face_id == points[0].face_id
-    where = FaceFilter(subject="s0", without=(points[0].face_id, points[4].face_id))
-    left = {p.face_id for p in points if p.subject == "s0"} - set(where.without)
-    page = await store.scroll(collection, limit=50, where=where)
-    assert {point.face_id for point in page.points} == left
-    assert await store.count(collection, FaceFilter(without=where.without)) == 10
-    # another face of the same subject takes its place
-    found = await store.search(collection, vectors[0], limit=2, min_similarity=-1, where=where)
-    best = max(left, key=lambda each: _cosine(vectors[0], by_id(points)[each].vector))
-    assert [match.face_id for match in found] == [best]
-
-
-def by_id(points: list[FacePoint]) -> dict[str, FacePoint]:
-    return {point.face_id: point for point in points}
 
 
 async def test_scrolling_returns_every_point_once(
@@ -432,7 +266,3 @@ def test_names_of_collections_are_parsed_back() -> None:
     assert VectorCollection.parse(collection.name) == collection
     for foreign in ("people", "aurum~a~b", "aurum~a~b~xyz", "aurum~~b~0123456789abcdef"):
         assert VectorCollection.parse(foreign) is None
-
-
-def _cosine(a: Vector, b: Vector) -> float:
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -116,9 +116,9 @@ def test_a_canary_answers_its_share_and_is_promoted(tried):
         # of another space: nothing to compare embeddings by, and the head does not rate it
         assert found["compared"]["cosine_mean"] is None
         assert found["rates"] is False
-        told = samples(tried, "aurum_trial_seconds_count")
-        assert any('role="candidate"' in each and 'version="2"' in each for each in told), told
-        assert any('role="active"' in each and 'version="1"' in each for each in told), told
+        counts = samples(tried, "aurum_trial_seconds_count")
+        assert any('role="candidate"' in each and 'version="2"' in each for each in counts), counts
+        assert any('role="active"' in each and 'version="1"' in each for each in counts), counts
 
         # while it is tried, the stage stays as it is
         assert "is being tried" in refused(tried, "rollback", "embedding")
@@ -211,13 +211,13 @@ def test_a_version_that_breaks_on_some_photos_is_aborted_by_itself(tried):
     assert seen.wrong == []
     assert {each.version for each in dark.answers} == {"1"}
     assert models(tried) == set()
-    reason = "no finite numbers"
+    reason = "not finite"
     assert reason in run(tried, "status")
     stages = requests.get(f"{tried.url}/api/ml/models", timeout=30).json()["stages"]
     embedding = next(stage for stage in stages if stage["name"] == "face_embedding")
-    told = next(each for each in embedding["versions"] if each["version"] == "3")
-    assert told["state"] == "UNAVAILABLE"
-    assert reason in told["reason"]
+    version = next(each for each in embedding["versions"] if each["version"] == "3")
+    assert version["state"] == "UNAVAILABLE"
+    assert reason in version["reason"]
     entry = json.loads((tried.home / "models" / "journal.jsonl").read_text().splitlines()[-1])
     assert (entry["action"], entry["phase"]) == ("abort", "done")
     assert reason in entry["reason"]
@@ -228,7 +228,7 @@ def test_what_does_not_pass_the_golden_set_is_not_tried(tried, tmp_path):
     shutil.copytree(kept / "2", kept / "4")
     (kept / "4" / "model.json").unlink()
     spoil_with_nan(kept / "4" / "model.onnx")
-    assert "no finite numbers" in refused(tried, "activate", "embedding", 4, "--canary", "10%")
+    assert "not finite" in refused(tried, "activate", "embedding", 4, "--canary", "10%")
     assert models(tried) == set()
     run(tried, "remove", "embedding", 4)
 
@@ -255,7 +255,7 @@ def test_a_candidate_that_triton_refuses_is_aborted_by_itself(tried):
 def test_a_triton_that_dies_ends_the_trial(tried):
     run(tried, "activate", "detection", "--shadow")
     os.kill(tried.pid, signal.SIGKILL)
-    tried.wait_for("face_detection 2 is not tried any more: Triton ended while it was tried")
+    tried.wait_for("face_detection 2 is not tried any more: Triton ended during its trial")
     tried.wait_for("triton is ready again")
     assert models(tried) == set()
     assert wait_until(lambda: trial(tried) is None)

@@ -73,6 +73,16 @@ def test_an_async_batch(stack, tmp_path):
     assert pair.endswith(": 1.000")
 
 
+def test_a_job(stack, tmp_path):
+    shutil.copy(photos.PORTRAIT, tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    first, second = example("batch_job.py", tmp_path, stack.url)
+    name, _, score = first.partition("\t")
+    assert name == "a.png"
+    assert 1 <= float(score) <= 10
+    assert second == "b.jpg\tunsupported_media_type"
+
+
 @pytest.mark.parametrize("operation", ["score", "detect", "embed"])
 def test_the_local_engine_answers_as_the_service(stack, operation):
     engine = LocalEngine(stack.repository)

@@ -129,7 +129,7 @@ def test_a_folder_dropped_by_hand_and_of_another_dimension(swapped, load: Traffi
 BROKEN = {
     "garbage": "INVALID_PROTOBUF",
     "wrong network": "CROPS is not in the graph",
-    "nan": "no finite numbers",
+    "nan": "not finite",
     "empty": "NO_SUCHFILE",
 }
 
@@ -152,10 +152,10 @@ def test_a_broken_version_takes_no_traffic_and_says_why(
         shutil.copy(swapped.repository / "face_scoring" / "1" / "model.onnx", network)
     target = drop(swapped, folder, number)
     deadline = time.monotonic() + 60
-    while expected not in (told := reason_in_api_or_nothing(swapped, number))[1]:
-        assert time.monotonic() < deadline, told
+    while expected not in (status := reason_in_api_or_nothing(swapped, number))[1]:
+        assert time.monotonic() < deadline, status
         time.sleep(0.3)
-    assert told[0] == "UNAVAILABLE"
+    assert status[0] == "UNAVAILABLE"
     # by now the supervisor may have lost its patience with it
     assert re.search("refused|kept", run(swapped, "status"))
     assert load.only(first, seconds=1)

@@ -5,17 +5,19 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.api.auth import Permission
+from gateway.api.auth import Permission, public_permissions
 from gateway.api.table import ROUTES
 from gateway.errors import AurumError, ForbiddenError, UnauthorizedError
+from gateway.settings import Settings
 from gateway.types import Caller
 from tests.support.collection_client import Embedder, call
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, serving
 from tests.support.raw_http import Answer, connect, filled, head, parse, refused
 
-GUARDED = [route for route in ROUTES if route.permission is not Permission.PUBLIC]
-OPEN = [route for route in ROUTES if route.permission is Permission.PUBLIC]
+_PUBLIC = public_permissions(Settings())
+GUARDED = [route for route in ROUTES if route.permission not in _PUBLIC]
+OPEN = [route for route in ROUTES if route.permission in _PUBLIC]
 REFUSALS = [UnauthorizedError("no key"), ForbiddenError("not with this key")]
 
 

@@ -27,7 +27,7 @@ async def ask(client, route, data, **params):
     return body
 
 
-def told(body):
+def content(body):
     return {key: body[key] for key in body.keys() - {"cached", "request_id", "took_ms"}}
 
 
@@ -77,10 +77,10 @@ async def test_cached_answers_on_real_weights_say_what_is_computed(triton):
                 params = {"include": include} if include else {}
                 computed = await ask(plain, route, data, **params)
                 first = await cached(client, route, data, **params)
-                close_to(told(first), told(computed))
+                close_to(content(first), content(computed))
                 # through Redis and from the process it is the same to the last bit
-                assert told(await cached(other, route, data, **params)) == told(first)
-                assert told(await cached(client, route, data, **params)) == told(first)
+                assert content(await cached(other, route, data, **params)) == content(first)
+                assert content(await cached(client, route, data, **params)) == content(first)
 
 
 def with_another_space(model: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.cache import redis as redis_layer
-from gateway.cache.keys import entry_key
+from gateway.cache.keys import entry_key, entry_name
 from gateway.errors import InvalidImageError
+from gateway.types import DEFAULT_TENANT
 from tests.support import redis
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving, sha256
@@ -32,8 +33,8 @@ async def ask(client, data, route="embed", **params):
     return body
 
 
-def told(body):
-    """What an answer says, without what is its own."""
+def content(body):
+    """Return a body without the fields that differ between requests."""
     return {key: body[key] for key in body.keys() - {"cached", "request_id", "took_ms"}}
 
 
@@ -78,7 +79,7 @@ async def test_a_cached_answer_is_the_computed_one_whatever_was_asked_before(ser
                 params["include"] = include
             computed = await ask(plain, data, route, **params)
             answer = await ask(client, data, route, **params)
-            assert told(answer) == told(computed)
+            assert content(answer) == content(computed)
             hits += answer["cached"]
         assert hits >= len(OPTIONS)
 
@@ -133,7 +134,7 @@ async def test_verify_is_cached_when_both_images_are(server):
         images = {"image_a": photo(), "image_b": photo(seed=1)}
         first, second = [(await post(client, "verify", form(**images)))[1] for _ in range(2)]
         assert (first["cached"], second["cached"]) == (False, True)
-        assert told(first) == told(second)
+        assert content(first) == content(second)
 
 
 @pytest.mark.parametrize("cached", ["on", "off"])
@@ -144,7 +145,7 @@ async def test_identical_requests_at_once_share_one_inference(cached):
         engine.seconds = 0.3
         answers = await asyncio.gather(*(ask(client, photo(seed=5)) for _ in range(8)))
         assert len(engine.needs) == (1 if cached == "on" else 8)
-        assert len({str(told(answer)) for answer in answers}) == 1
+        assert len({str(content(answer)) for answer in answers}) == 1
         assert await value_of(client, "aurum_shared_flights_total") == (7 if cached == "on" else 0)
 
 
@@ -181,7 +182,7 @@ async def test_a_poisoned_value_costs_a_miss(server, poison):
     url, _ = server
     redis_client = Redis.from_url(url)
     data = photo(faces=2)
-    key = entry_key(sha256(data))
+    key = entry_key(entry_name(sha256(data), DEFAULT_TENANT))
     async with serving(FakeInference(), cache="on", redis_url=url) as writer:
         await believing(writer)
         good = await ask(writer, data)
@@ -198,7 +199,7 @@ async def test_a_poisoned_value_costs_a_miss(server, poison):
         await believing(reader)
         answer = await ask(reader, data)
         assert not answer["cached"]
-        assert told(answer) == told(good)
+        assert content(answer) == content(good)
     await redis_client.aclose()
 
 

@@ -54,11 +54,11 @@ async def test_a_port_in_use_ends_in_one_clear_line(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         process = await start(tmp_path, AURUM_PORT=port)
-        out, told = await asyncio.wait_for(process.communicate(), 60)
+        out, stderr = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert out == b""
-    assert len(told.splitlines()) == 1
-    assert f"cannot listen on 127.0.0.1:{port}: address already in use" in told.decode().lower()
+    assert len(stderr.splitlines()) == 1
+    assert f"cannot listen on 127.0.0.1:{port}: address already in use" in stderr.decode().lower()
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ async def test_a_port_in_use_ends_in_one_clear_line(tmp_path):
 )
 async def test_a_wrong_setting_ends_in_one_clear_line(tmp_path, variable, value, expected):
     process = await start(tmp_path, **{variable: value})
-    _, told = await asyncio.wait_for(process.communicate(), 60)
+    _, stderr = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
-    (line,) = told.decode().splitlines()
+    (line,) = stderr.decode().splitlines()
     assert line.startswith(f"aurum: {expected}")
 
 
@@ -108,6 +108,6 @@ async def test_every_line_of_its_log_is_json(tmp_path, unused_tcp_port):
             assert response.status == HTTPStatus.OK
         process.send_signal(signal.SIGTERM)
         lines = (await process.stderr.read()).splitlines()
-    told = [orjson.loads(line) for line in lines]
-    assert "gateway.access" in [line["logger"] for line in told]
-    assert told[-1]["message"] == "stopping"
+    entries = [orjson.loads(line) for line in lines]
+    assert "gateway.access" in [line["logger"] for line in entries]
+    assert entries[-1]["message"] == "stopping"

@@ -138,7 +138,7 @@ async def test_hosts_that_are_not_allowed_any_more_get_nothing(tmp_path, migrate
             return (await webhook_of(world, job_id))["state"] == "failed"
 
         await until(has_failed)
-    assert receiver.jobs == []
+    assert receiver.paths == []
 
 
 async def test_hosts_need_a_secret(tmp_path, migrated_url):

@@ -20,7 +20,7 @@ class Embedder(FakeEmbedder):
         return
 
 
-NAN = AurumError("its embeddings hold values that are no finite numbers")
+NAN = AurumError("its embeddings hold values that are not finite")
 
 
 @asynccontextmanager
@@ -226,7 +226,7 @@ async def test_a_shadow_that_fails_fails_nobody_and_is_stopped():
             await asyncio.sleep(0.05)
             assert time.monotonic() < deadline, found
         assert found["compared"]["failed"] == 3
-        assert "no finite numbers" in found["reason"]
+        assert "not finite" in found["reason"]
 
 
 async def test_a_canary_is_compared_with_the_version_in_service():

@@ -74,8 +74,8 @@ async def test_both_homes_say_how_they_do(client):
     await remember(client)
     detail = await becomes(client, "vectors", "ready", "1 collections")
     memory = engine_of(detail).memory_info().rss
-    told = await metric(client, "aurum_vectors_engine_memory_bytes ")
-    assert told == pytest.approx(memory, rel=0.5)
+    reported = await metric(client, "aurum_vectors_engine_memory_bytes ")
+    assert reported == pytest.approx(memory, rel=0.5)
     assert await metric(client, "aurum_vectors_collections ") == 1
     assert await metric(client, "aurum_vectors_engine_starts ") == 1
     for part in ("vectors", "records"):

@@ -61,12 +61,12 @@ class FakeEmbedder:
 
 
 class CountingCache:
-    """`ImageForgetter` that remembers what it was told to forget."""
+    """`ImageForgetter` that records the images to forget."""
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
 
-    async def forget_images(self, digests: Sequence[str]) -> int:
+    async def forget_images(self, digests: Sequence[str], *, tenant: str) -> int:
         self.forgotten += digests
         return len(digests)
 

@@ -18,7 +18,7 @@ TRIED = format(0xABC, "016x")
 
 
 def plan(**changes: Any) -> Plan:
-    """A canary of the embedding that answers all requests, unless told otherwise."""
+    """A canary of the embedding that answers all requests by default."""
     fields: dict[str, Any] = {
         "trial": "t1",
         "stage": "face_embedding",

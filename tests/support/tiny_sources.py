@@ -167,7 +167,7 @@ def save_embedder(
     """Save a network whose embedding is mean red, mean green, mean blue, each plus its index.
 
     With `fixed_batch` it flattens to the shape [1, D], as exports for one image do. `named` is a
-    prefix for its first operators, by which insightface tells MXNet's exports.
+    prefix for its first operators, by which insightface recognises MXNet's exports.
     """
     graph = Graph()
     weights = np.zeros((dimension, 3, 1, 1), np.float32)

@@ -89,17 +89,24 @@ class Service:
     """A gateway at a URL; an asynchronous context."""
 
     def __init__(
-        self, url: str, *, parallel: int, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        url: str,
+        *,
+        parallel: int,
+        headers: Mapping[str, str] | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """Prepare.
 
         Args:
             url: `http://host:port`, perhaps with a path.
             parallel: connections at a time.
+            headers: of every request, such as a key.
             patience_seconds: how long one request is tried while the service is busy or away.
         """
         self.url = url.rstrip("/")
         self._parallel = parallel
+        self._headers = dict(headers or {})
         self._patience = patience_seconds
         self._not_before = 0.0
         self._session: aiohttp.ClientSession | None = None
@@ -109,6 +116,7 @@ class Service:
         if not self.url.startswith(("http://", "https://")):
             raise BatchError(f"--url: {self.url} does not begin with http:// or https://")
         self._session = aiohttp.ClientSession(
+            headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
             connector=aiohttp.TCPConnector(limit=self._parallel),
         )
@@ -149,7 +157,7 @@ class Service:
             if time.monotonic() + pause - started > self._patience:
                 raise ServiceError(f"{self.url}: {reply.body['detail']}")
             if reply.status in _BUSY:
-                # what one was told holds for all
+                # one response holds for all workers
                 self._not_before = max(self._not_before, time.monotonic() + pause)
             else:
                 await asyncio.sleep(pause)

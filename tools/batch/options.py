@@ -41,6 +41,12 @@ Url = Annotated[
     str | None,
     typer.Option(help="Address of the gateway; default: AURUM_HOST and AURUM_PORT."),
 ]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the API key or token to send; default: AURUM_API_KEY or AURUM_API_KEY_FILE."
+    ),
+]
 Parallel = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")]
 Output = Annotated[
     Path | None, typer.Option(help="File to write; its suffix (.ndjson, .csv, .parquet) counts.")

@@ -242,7 +242,10 @@ async def need_collection(service: Service, collection: str, *, create: bool = F
     reply = await service.ask(Request(_collection_path(collection), method="GET"))
     if reply.is_good:
         return False
-    if reply.code != "not_found":
+    if reply.code == "forbidden" and not create:
+        # a key that may enrol need not be one that may look
+        return False
+    if reply.code not in ("not_found", "forbidden"):
         raise reply.problem()
     if not create:
         raise BatchError(f"there is no collection {collection}")

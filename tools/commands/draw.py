@@ -1,6 +1,7 @@
 """`aurum draw`: post a photo to the gateway and draw its answer."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,10 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from gateway.errors import ConfigurationError
+from gateway.settings import load_settings
+from tools.api_key import key_headers
+from tools.batch.options import ApiKeyFile
 from tools.drawing import draw_faces
 from triton_python_backend.decoding import decode
 
@@ -18,11 +23,16 @@ def draw(
     photo: Annotated[Path, typer.Argument(help="A photo.", exists=True, dir_okay=False)],
     picture: Annotated[Path, typer.Argument(help="Picture to write (.png, .jpg, .webp).")],
     url: Annotated[str, typer.Option(help="Address of the gateway.")] = "http://127.0.0.1:8080",
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Ask the gateway for the faces of PHOTO and draw them into PICTURE."""
     data = photo.read_bytes()
     try:
-        answer = asyncio.run(_score(url, data))
+        headers = key_headers(load_settings(), api_key_file)
+        answer = asyncio.run(_score(url, data, headers))
+    except ConfigurationError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False)
+        raise typer.Exit(1) from error
     except aiohttp.ClientConnectionError as error:
         Console(stderr=True).print(f"no gateway at {url}: {error}")
         raise typer.Exit(1) from error
@@ -37,11 +47,11 @@ def draw(
     Console().print(f"{len(answer['faces'])} face(s) drawn into {picture}")
 
 
-async def _score(url: str, data: bytes) -> dict[str, Any]:
+async def _score(url: str, data: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     form = aiohttp.FormData()
     form.add_field("image", data, filename="photo")
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
+        aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(30)) as session,
         session.post(f"{url}/api/ml/score", data=form) as answer,
     ):
         return dict(await answer.json(content_type=None))

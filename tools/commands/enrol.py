@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.settings import Settings
+from tools.api_key import key_headers
 from tools.batch import options as given
 from tools.batch.asking import Service
 from tools.batch.command import carry_out, url_of
@@ -60,6 +61,7 @@ def enrol(
         Gate | None, typer.Option(help="Lowest quality of a face; default: the collection's.")
     ] = None,
     url: given.Url = None,
+    api_key_file: given.ApiKeyFile = None,
     parallel: given.Parallel = 8,
     from_list: given.FromList = False,
     output: given.Output = None,
@@ -81,7 +83,9 @@ def enrol(
     @asynccontextmanager
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
         subjects = open_subjects(subject_from, csv)
-        async with Service(url_of(options, settings), parallel=parallel) as service:
+        headers = key_headers(settings, api_key_file)
+        address = url_of(options, settings)
+        async with Service(address, parallel=parallel, headers=headers) as service:
             await need_collection(service, collection, create=create)
             yield EnrolOrder(service, collection, subjects, fields)
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-_FIRST_PARTY = frozenset({"gateway", "tools", "triton_python_backend"})
+_FIRST_PARTY = frozenset({"aurum_client", "gateway", "tools", "triton_python_backend"})
 
 
 @dataclass(frozen=True, slots=True)

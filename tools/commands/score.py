@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.settings import Settings
+from tools.api_key import key_headers
 from tools.batch import options as given
 from tools.batch.asking import Request, Service
 from tools.batch.command import carry_out, url_of
@@ -29,6 +30,7 @@ def score(
         ),
     ] = False,
     url: given.Url = None,
+    api_key_file: given.ApiKeyFile = None,
     parallel: given.Parallel = 8,
     from_list: given.FromList = False,
     output: given.Output = None,
@@ -52,7 +54,9 @@ def score(
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
         if not local:
             path = score_path(selection)
-            async with Service(url_of(options, settings), parallel=parallel) as service:
+            headers = key_headers(settings, api_key_file)
+            address = url_of(options, settings)
+            async with Service(address, parallel=parallel, headers=headers) as service:
                 yield ScoreOrder(lambda image: service.ask(Request(path, image=image)))
             return
         if url is not None:

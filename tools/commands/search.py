@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.settings import Settings
+from tools.api_key import key_headers
 from tools.batch import options as given
 from tools.batch.asking import Service
 from tools.batch.command import carry_out, url_of
@@ -38,6 +39,7 @@ def search(
     ] = None,
     faces: Annotated[Searched, typer.Option(help="Faces to search for.")] = Searched.ALL,
     url: given.Url = None,
+    api_key_file: given.ApiKeyFile = None,
     parallel: given.Parallel = 8,
     from_list: given.FromList = False,
     output: given.Output = None,
@@ -60,7 +62,9 @@ def search(
 
     @asynccontextmanager
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
-        async with Service(url_of(options, settings), parallel=parallel) as service:
+        headers = key_headers(settings, api_key_file)
+        address = url_of(options, settings)
+        async with Service(address, parallel=parallel, headers=headers) as service:
             await need_collection(service, collection)
             yield SearchOrder(service, collection, fields)
 

@@ -18,6 +18,7 @@ from gateway.collections.reconcile import Drift, Repair, Repaired
 from gateway.errors import AurumError, ConfigurationError
 from gateway.settings import Settings, load_settings
 from gateway.vectors.base import VectorCollection
+from tools.api_key import key_headers
 from tools.serving.home import resolve
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
@@ -117,6 +118,8 @@ def migrate(
     settings = _settings()
     try:
         asyncio.run(_migrate(settings, collection, action))
+    except ConfigurationError as error:
+        _fail(str(error))
     except (aiohttp.ClientError, TimeoutError) as error:
         _fail(f"the gateway at {settings.host}:{settings.port} does not answer: {error}")
     except MoveError as error:
@@ -167,7 +170,7 @@ async def _migrate(settings: Settings, collection: str, action: Action) -> None:
     console = Console()
     base = f"http://{settings.host}:{settings.port}"
     path = f"/api/collections/{collection}"
-    async with aiohttp.ClientSession(base) as client:
+    async with aiohttp.ClientSession(base, headers=key_headers(settings)) as client:
         async with client.post(f"{path}/migrate", json={"action": action.value}) as response:
             answer = await response.json(content_type=None)
         if response.status >= 400:

@@ -10,10 +10,10 @@ from tools.evaluation.photos import Photo
 from triton_python_backend import contract, decoding, preprocess
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections, merge
-from triton_python_backend.directions import upright_confidence
+from triton_python_backend.face_search import Ask
 from triton_python_backend.formats.header import InvalidImageError
-from triton_python_backend.looking import Ask
-from triton_python_backend.turning import turn_picture
+from triton_python_backend.rotation import turn_picture
+from triton_python_backend.rotation_search import upright_confidence
 
 FEWEST_PHOTOS: Final = 1000
 """Photos with faces. A face in the close-up beside another one in the frame is rare: one photo in

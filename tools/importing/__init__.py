@@ -1,1 +1,1 @@
-"""Makes weights ready: graph surgery, checks and trial runs, then a new version folder."""
+"""Import of weights: graph surgery, checks and a trial run, then a new version folder."""

@@ -1,4 +1,4 @@
-"""Running networks once before they are placed, with sentences for what goes wrong."""
+"""Trial runs of networks before they are placed, with clear error messages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from tools.errors import WeightsError
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 Arrays = Mapping[str, Array]
 Answers = dict[str, npt.NDArray[np.float32]]
-"""Outputs by name; ids are INT64 in truth, which no arithmetic here minds."""
+"""Outputs by name; typed as float; ids are INT64 at run time."""
 
 _FAILURES: Final = (
     failures.Fail,
@@ -25,14 +25,14 @@ _FAILURES: Final = (
     failures.RuntimeException,
 )
 _QUIET: Final = 4
-"""onnxruntime's log level for fatal errors only; what matters is raised."""
+"""onnxruntime's log level for fatal errors only; errors are raised."""
 
 
 class Trial:
-    """One loaded graph that is run on made-up input."""
+    """A loaded graph that runs on generated input."""
 
     def __init__(self, graph: bytes, path: Path) -> None:
-        """Load the graph made from `path`; raises WeightsError if onnxruntime refuses it."""
+        """Load the graph made from `path`; raises WeightsError if onnxruntime rejects it."""
         self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -67,11 +67,11 @@ def require_shape(array: Array, shape: Sequence[int], *, name: str, path: Path) 
 def require_finite(array: Array, *, name: str, path: Path) -> None:
     """Raise WeightsError if an output holds NaN or infinity."""
     if not np.isfinite(array).all():
-        raise WeightsError(f"{path}: {name} holds values that are no finite numbers")
+        raise WeightsError(f"{path}: {name} holds values that are not finite")
 
 
 def noise(*shape: int) -> npt.NDArray[np.uint8]:
-    """Pixels that differ everywhere and are the same in each run."""
+    """Random pixels, the same in each run."""
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""From a model owner's files to versions that Triton serves."""
+"""Import files of networks as versions that Triton serves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,16 +29,16 @@ from triton_python_backend.contract import (
 )
 
 ACTIVE: Final = "active"
-"""The space of a head that was trained on the active embedding."""
+"""Value of `space` for a head trained on the active embedding."""
 
 Progress = Callable[[str], None]
 """Called with a description of each step."""
 
 Quantize = Callable[[Prepared], Prepared]
-"""Makes a lighter graph from a float one; raises WeightsError if it loses too much accuracy."""
+"""Quantizes a float graph; raises WeightsError if it loses too much accuracy."""
 
 Examine = Callable[[Sequence[Prepared]], None]
-"""Gets all prepared graphs before any is placed; raises WeightsError to refuse them."""
+"""Called with all prepared graphs before any is placed; raises WeightsError to reject them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +49,24 @@ class Order:
     embedding: Path | None = None
     scoring: Path | None = None
     further: Mapping[str, Path] = field(default_factory=dict)
-    """Of further stages, by name of the stage."""
+    """Files of further stages, by stage name."""
     version: int | None = None
-    """Number for all files; unset, each stage's next free one."""
+    """Version number for all files; unset: each stage's next free one."""
     space: str | None = None
-    """The space a head was trained in: 16 hexadecimal digits, the number of a version of the
-    embedding, or `active`. Unset: what the head's file says, else the embedding of this order,
-    else `active`."""
+    """The space a head was trained in: 16 hexadecimal digits, the version number of an embedding,
+    or `active`. Unset: the space named in the head's file, else the embedding of this order, else
+    `active`."""
     normalisation: Normalisation | None = None
-    """Of the embedding network; unset, found as insightface does."""
+    """Input normalisation of the embedding network; unset: detected as in insightface."""
     licence: str | None = None
     finished: tuple[Prepared, ...] = ()
-    """Graphs of versions in service, to be made lighter; with no files beside them."""
+    """Graphs of existing versions to quantize; not together with files."""
     same_space: int | None = None
-    """Id of a space that the embedding takes over, as a re-export of the same weights."""
+    """Id of the space that the embedding keeps, as a re-export of the same weights."""
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages that get a version."""
+        """Names of the stages that get a new version."""
         files = {
             DETECTION.name: self.detection,
             EMBEDDING_STAGE.name: self.embedding,
@@ -98,13 +98,13 @@ def import_weights(
         order: the files.
         repository: the folder that Triton serves.
         progress: called with a description of each step.
-        reserved: version numbers that must not be given again.
-        quantize: makes lighter graphs of detection and embedding.
+        reserved: version numbers that must not be reused.
+        quantize: quantizes the graphs of detection and embedding.
         examine: checks the finished graphs.
-        version_store: a folder of stages in which the versions are placed instead, out of service.
+        version_store: if given, versions are placed in this folder instead, out of service.
 
     Raises:
-        WeightsError: if a file is refused; then nothing is placed.
+        WeightsError: if a file is rejected; then nothing is placed.
     """
     prepared = [quantize(item) for item in order.finished]
     embedding: Prepared | None = None
@@ -143,7 +143,7 @@ def import_weights(
 
 
 def option_for(stage: str) -> str:
-    """Give the option of `aurum models import` that names a file for a stage."""
+    """Return the option of `aurum models import` for a stage's file."""
     (found,) = (each for each in ONNX_STAGES if each.name == stage)
     named = found in (DETECTION, EMBEDDING_STAGE, SCORING)
     return f"--{found.short_name} FILE" if named else f"--network {found.short_name}=FILE"

@@ -1,4 +1,4 @@
-"""First weights for a repository that has none, from the folder AURUM_MODEL_MIRROR."""
+"""First weights of an empty repository, from the folder AURUM_MODEL_MIRROR."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from triton_python_backend.contract import DETECTION, EMBEDDING_STAGE, SCORING, 
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """A file that a first start looks for."""
+    """A file that the first start searches for."""
 
     stage: Stage
     name: str
@@ -38,10 +38,10 @@ STARTERS: Final = (
 )
 
 STARTER_HEAD: Final = Path(__file__).with_name("starter_head.onnx")
-"""The scoring head that this project trained on the embedding of the starters; its card is
+"""The scoring head that this project trained on the starters' embedding; its model card is
 docs/models/face_scoring_teacher.md."""
 STARTER_SPACE: Final = "76bde4f6aaa31807"
-"""The space of that embedding: with any other one the head answers NaN."""
+"""The space of that embedding: in any other one the head outputs NaN."""
 
 _HOW: Final = (
     "put {names} into a folder, set AURUM_MODEL_MIRROR to it and start again; or import weights "
@@ -50,10 +50,10 @@ _HOW: Final = (
 
 
 def find_starter_weights(mirror: Path) -> dict[str, Path]:
-    """Find the starters that lie in a folder: path of the file by name of the stage.
+    """Find the starters in a folder: path by stage name.
 
     Raises:
-        WeightsError: if a file has a starter's name and other bytes.
+        WeightsError: if a file has a starter's name but different bytes.
     """
     found = {}
     for starter in STARTERS:
@@ -63,8 +63,8 @@ def find_starter_weights(mirror: Path) -> dict[str, Path]:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != starter.sha256:
             raise WeightsError(
-                f"{path} has the SHA-256 {digest}; {starter.sha256} was expected, so the copy is "
-                "damaged or another network"
+                f"{path} has the SHA-256 {digest}, not {starter.sha256}: the copy is damaged or it "
+                "is another network"
             )
         found[starter.stage.name] = path
     return found
@@ -77,19 +77,19 @@ def import_missing(
     head: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> list[VersionMetadata]:
-    """Import weights for each stage that has no version yet; stages that have one are left.
+    """Import weights for each stage without a version; other stages stay unchanged.
 
     Args:
         repository: the folder that Triton serves.
         mirror: the folder with weights, as `AURUM_MODEL_MIRROR` names it.
-        head: a scoring head to import where that stage has none.
-        progress: called with what is being done.
+        head: a scoring head to import if its stage has no version.
+        progress: called with a description of each step.
 
     Returns:
-        What was placed; nothing if every stage had its weights.
+        The new versions; empty if every stage had weights.
 
     Raises:
-        ConfigurationError: if weights are missing and cannot be had; it says how to get them.
+        ConfigurationError: if weights are missing and not found; the text says how to get them.
     """
     missing = [item for item in STARTERS if not versions(repository / item.stage.name)]
     placed: list[VersionMetadata] = []

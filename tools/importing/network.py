@@ -1,4 +1,4 @@
-"""An ONNX file read from disk, with what every importer must know of it."""
+"""Read an ONNX file, with the properties that every importer needs."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from tools.errors import WeightsError
 from tools.importing.graph import fp16_storage
 
 MIN_OPSET: Final = 11
-"""NonMaxSuppression's neighbours (GatherND, ScatterND, Range) begin with it."""
+"""Lowest supported opset: the first with GatherND, ScatterND and Range, which surgery adds."""
 MAX_OPSET: Final = 20
-"""The newest that onnxruntime 1.19, which Triton 24.10 carries, runs in full."""
+"""Newest opset that onnxruntime 1.19 (of Triton 24.10) supports completely."""
 MAX_IR_VERSION: Final = 10
-"""The newest file format that onnxruntime 1.19 reads."""
+"""Newest file format that onnxruntime 1.19 reads."""
 
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
@@ -32,7 +32,7 @@ class Network:
     opset: int
     input_name: str
     input_shape: tuple[int | None, ...]
-    """None where the size is free."""
+    """Sizes of the input's axes; None if free."""
 
     @property
     def parameters(self) -> int:
@@ -40,7 +40,7 @@ class Network:
         return sum(_count(tensor) for tensor in self.model.graph.initializer)
 
     def metadata(self, key: str) -> str | None:
-        """Read a property that the exporter left in the file, if it did."""
+        """Read a metadata property of the file; None if it has none of that name."""
         return {entry.key: entry.value for entry in self.model.metadata_props}.get(key)
 
 
@@ -48,8 +48,8 @@ def load_network(path: Path) -> Network:
     """Read and check an ONNX file.
 
     Raises:
-        WeightsError: if it is missing, no ONNX, broken, split over several files, newer than
-            Triton can run, or has not exactly one input.
+        WeightsError: if the file is missing, not ONNX, damaged, split over several files, newer
+            than Triton supports, or has not exactly one input.
     """
     try:
         data = path.read_bytes()
@@ -58,18 +58,18 @@ def load_network(path: Path) -> Network:
     try:
         model = onnx.load_from_string(data)
     except DecodeError as error:
-        raise WeightsError(f"{path} is no ONNX file") from error
+        raise WeightsError(f"{path} is not an ONNX file") from error
     if not model.graph.node:
-        raise WeightsError(f"{path} is no ONNX file, or one without a network")
+        raise WeightsError(f"{path} is not an ONNX file with a network")
     if any(tensor.external_data for tensor in model.graph.initializer):
-        raise WeightsError(f"{path} keeps its weights in a second file; save it as a single one")
+        raise WeightsError(f"{path} keeps its weights in a second file; save it as a single file")
     opset = _opset(path, model)
     fp16_storage.unpack(model)
     try:
         checker.check_model(model)
     except checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{path} is no valid ONNX network: {reason}") from error
+        raise WeightsError(f"{path} is not a valid ONNX network: {reason}") from error
     initialised = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initialised]
     if len(inputs) != 1:
@@ -86,7 +86,7 @@ def load_network(path: Path) -> Network:
 
 
 def shape_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    """Read the declared sizes of an input or output; None where a size is free."""
+    """Read the declared sizes of an input or output; None if a size is free."""
     return tuple(
         dim.dim_value if dim.HasField("dim_value") else None
         for dim in value.type.tensor_type.shape.dim
@@ -94,7 +94,7 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 
 
 def describe(shape: tuple[int | None, ...]) -> str:
-    """Write a shape for an error text: `[1,3,?,?]`."""
+    """Format a shape for an error text: `[1,3,?,?]`."""
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 

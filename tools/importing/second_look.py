@@ -1,6 +1,6 @@
-"""What was measured of published detectors, by the SHA-256 of their files.
+"""Measured values of published detectors, by the SHA-256 of their files.
 
-Whoever imports one of them gets these confidences without photos of their own.
+An import of one of these files uses them, so that no own photos are needed for a measurement.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ _MEASURED: Final = Path(__file__).with_name("second_looks.json")
 
 
 def known_second_look(source_sha256: str) -> Mapping[str, Any] | None:
-    """Find the measured confidences of a detector's file; None for one that is not known.
+    """Return the measured confidences of a detector's file; None if it is unknown.
 
-    See `triton_python_backend.second_look` for what they mean.
+    See `triton_python_backend.second_look` for their meaning.
     """
     found: Mapping[str, Any] | None = _measured().get(source_sha256)
     return found

@@ -1,10 +1,10 @@
-"""Ids of weights, as the graphs answer them."""
+"""Ids of weights, as the graphs output them."""
 
 import hashlib
 
 
 def make_id(*builder: bytes | str) -> int:
-    """Take the first 8 bytes of the SHA-256 over the parts in a row, as signed INT64."""
+    """Return the first 8 bytes of the SHA-256 over the concatenated parts, as signed INT64."""
     digest = hashlib.sha256()
     for part in builder:
         digest.update(part.encode() if isinstance(part, str) else part)

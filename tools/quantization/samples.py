@@ -15,11 +15,11 @@ from tools.evaluation.views import Recipe, make_batch
 from tools.golden import inputs
 from tools.importing.dry_run import Answers, Trial
 from triton_python_backend import contract, stages
-from triton_python_backend.asking import batched, read_canvases
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError
 from triton_python_backend.preprocess import make_closeup, make_frame
+from triton_python_backend.served_detector import batched, read_canvases
 
 Pixels = npt.NDArray[np.uint8]
 

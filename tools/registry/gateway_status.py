@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gateway.api.models.schemas import CandidateOut, TrialOut
 from gateway.settings import Settings
+from tools.local_key import local_key_headers
 
 _TIMEOUT_SECONDS: Final = 3.0
 _ANY: Final = ("0.0.0.0", "::", "")
@@ -28,8 +29,9 @@ def gateway_answers(settings: Settings) -> bool:
 def _ask(settings: Settings) -> CandidateOut | None:
     host = "127.0.0.1" if settings.host in _ANY else settings.host
     url = f"http://{host}:{settings.port}{_ROUTE}"
+    request = urllib.request.Request(url, headers=local_key_headers(settings.home))
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
             return CandidateOut.model_validate(json.load(response))
     except (OSError, json.JSONDecodeError, ValidationError):
         return None

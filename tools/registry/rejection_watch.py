@@ -15,6 +15,7 @@ from typing import Final
 from tools.errors import LifecycleError
 from tools.http import fetch
 from tools.listeners import Addresses, gateway_listener
+from tools.local_key import local_key_headers
 from tools.registry.remedies import put_right
 from tools.registry.running_trial import RunningTrial, read_running_trial
 from tools.registry.triton_status import States, read_states
@@ -115,7 +116,9 @@ class VersionWatch:
 def why_stopped(settings: Addresses, trial: str) -> str:
     """Why the gateway does not ask the candidate of a trial any more; empty while it does."""
     try:
-        status, body = fetch(gateway_listener(settings).address, _CANDIDATE_ROUTE)
+        headers = local_key_headers(settings.home)
+        address = gateway_listener(settings).address
+        status, body = fetch(address, _CANDIDATE_ROUTE, headers=headers)
         found = json.loads(body).get("trial") if status == 200 else None
     except (OSError, json.JSONDecodeError):
         return ""

@@ -67,7 +67,7 @@ def open_session(stage: str, folder: Path) -> OnnxSession:
 
 
 def config_of(stage: Stage) -> Mapping[str, Any]:
-    """What Triton would tell the backend of a stage; one thread, as a trial takes little."""
+    """A stage's configuration as Triton would pass it to the backend, with one thread."""
     return {
         "max_batch_size": stage.max_batch_size,
         "parameters": {"intra_op_thread_count": {"string_value": "1"}},

@@ -1,1 +1,1 @@
-"""What `aurum serve` is made of: installation, processes, supervision, state of a home."""
+"""The parts of `aurum serve`: installation, processes, supervision and the state of a home."""

@@ -1,4 +1,4 @@
-"""The stack behind the terminal: start and wait, stop and verify, say what runs."""
+"""The stack in the background: start and wait, stop and verify, describe what runs."""
 
 import subprocess
 import time
@@ -20,8 +20,8 @@ _STATE_APPEARS_SECONDS: Final = 5.0
 def start(stack: Stack, *, report: Callable[[str], None]) -> None:
     """Start the stack detached and return when it is ready.
 
-    A stack of the same extent that already runs is waited for instead. Raises ServingError with
-    the line that ended the start; nothing is left running then.
+    Waits if the same stack is already running. Raises ServingError with the line that ended the
+    start; then no process is left.
     """
     home = stack.home
     lock = HomeLock(home)
@@ -39,14 +39,14 @@ def start(stack: Stack, *, report: Callable[[str], None]) -> None:
     try:
         _follow(process, home, said, report=report)
     except BaseException:
-        # Ctrl-C while waiting, too: `up` leaves a ready stack or none
+        # also on Ctrl-C: `up` leaves a ready stack or none
         end_process(record(process.pid), grace_seconds=_STOP_GRACE_SECONDS)
         process.wait()
         raise
 
 
 def stop(home: Home) -> bool:
-    """Stop what runs in the home and all that a crashed run left; whether there was anything.
+    """Stop everything that runs in the home or was left by a crash; True if there was anything.
 
     Raises ServingError if something cannot be stopped.
     """
@@ -69,7 +69,7 @@ def stop(home: Home) -> bool:
 
 
 def describe(home: Home) -> tuple[bool, list[str]]:
-    """Whether the home is served and ready, and lines that say so."""
+    """Return whether the home is served and ready, and lines that describe it."""
     if not HomeLock(home).is_held():
         return False, [f"{home.root} is not served"]
     state = read_state(home)
@@ -86,10 +86,10 @@ def describe(home: Home) -> tuple[bool, list[str]]:
 def _launch(
     stack: Stack, lock: HomeLock, *, report: Callable[[str], None]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Prepare the stack here and start its supervisor, which takes the lock over.
+    """Prepare the stack in this process and start its supervisor, which takes over the lock.
 
     Returns:
-        The supervisor, and how many bytes of its log were reported already.
+        The supervisor, and the number of bytes of its log that were already reported.
 
     """
     log = stack.home.log(_LOG)
@@ -118,7 +118,7 @@ def _launch(
 def _follow(
     process: subprocess.Popen[bytes], home: Home, said: int, *, report: Callable[[str], None]
 ) -> None:
-    """Pass on what the supervisor says until it is ready; raise ServingError if it ends."""
+    """Report the supervisor's output until it is ready; raises ServingError if it ends."""
     with home.log(_LOG).open(encoding="utf-8", errors="replace") as log:
         log.seek(said)
         last = ""
@@ -131,7 +131,7 @@ def _follow(
                     report(last)
                 last = line
             if ended:
-                message = last.removeprefix("error: ") or "the supervisor ended without a word"
+                message = last.removeprefix("error: ") or "the supervisor ended without a message"
                 raise ServingError(message)
             if ready:
                 report(last)
@@ -158,11 +158,11 @@ def _join_running(stack: Stack, *, report: Callable[[str], None]) -> None:
 
 
 def _running_state(home: Home) -> RunState:
-    """State of a held home; whoever holds it writes it at once."""
+    """Return the state of a locked home; the holder of the lock writes it immediately."""
     deadline = time.monotonic() + _STATE_APPEARS_SECONDS
     while (state := read_state(home)) is None:
         if time.monotonic() > deadline:
-            message = f"{home.root} is locked, but nothing says by whom; log: {home.log(_LOG)}"
+            message = f"{home.root} is locked by an unknown process; log: {home.log(_LOG)}"
             raise ServingError(message)
         time.sleep(_POLL_SECONDS)
     return state

@@ -1,7 +1,7 @@
-"""The `onnxruntime` backend compiled, where a C++ compiler is at hand.
+"""The `onnxruntime` backend, compiled if a C++ compiler is installed.
 
-Compiled, networks run within the server; the one in Python needs a process for each instance, and
-every canvas and crop has to go there and back. What is compiled is kept beside the server.
+The compiled backend runs networks inside the server. The Python backend needs a process per model
+instance and copies every canvas and crop to it. The compiled library is kept beside the server.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tools.serving.errors import ServingError
 
 SOURCES: Final = CHECKOUT / "triton_python_backend" / "onnxruntime"
 LIBRARY: Final = "libtriton_onnxruntime.so"
-"""The name that Triton looks for."""
+"""The file name that Triton searches for."""
 
 Wanted = Literal["auto", "compiled", "python"]
 
@@ -30,9 +30,9 @@ _TIMEOUT_SECONDS: Final = 120
 
 
 def provide(folder: Path, wanted: Wanted, *, report: Callable[[str], None]) -> Path | None:
-    """Return the compiled backend, compiling it into `folder` if need be; None: take Python's.
+    """Return the compiled backend, compiling it into `folder` if needed; None: use Python's.
 
-    Raises ServingError where it is wanted by name and cannot be had.
+    Raises ServingError if the settings demand it and it cannot be compiled.
     """
     if wanted == "python":
         return None
@@ -41,7 +41,7 @@ def provide(folder: Path, wanted: Wanted, *, report: Callable[[str], None]) -> P
     except ServingError as error:
         if wanted == "compiled":
             raise
-        report(f"Networks run in processes of their own, some percent slower: {error}")
+        report(f"Using the Python backend for networks, which is some percent slower: {error}")
         return None
 
 
@@ -54,7 +54,7 @@ def _provide(folder: Path, report: Callable[[str], None]) -> Path:
         try:
             _compile(compiler, library)
         except OSError as error:
-            message = f"the compiled backend cannot be written below {folder}: {error}"
+            message = f"the compiled backend cannot be written to {folder}: {error}"
             raise ServingError(message) from error
     return library
 
@@ -63,9 +63,9 @@ def _check_runtime() -> None:
     spec = importlib.util.find_spec("onnxruntime")
     folder = Path(spec.origin or "").parent / "capi" if spec else Path()
     if not list(folder.glob("libonnxruntime.so.*")):
-        raise ServingError("this onnxruntime brings no shared library")
+        raise ServingError("this onnxruntime has no shared library")
     if list(folder.glob("libonnxruntime_providers_cuda*")):
-        raise ServingError("this onnxruntime is for GPUs, which the compiled backend is not")
+        raise ServingError("this onnxruntime is for GPUs; the compiled backend supports CPUs only")
 
 
 def _find_compiler() -> str:
@@ -77,7 +77,7 @@ def _find_compiler() -> str:
 
 
 def _digest(compiler: str) -> str:
-    """Name what a library depends on: a home may be mounted beside another C library."""
+    """Hash what a library depends on; another system with another C library may use the home."""
     made_by = (compiler, *_FLAGS, platform.machine(), *platform.libc_ver())
     digest = hashlib.sha256(" ".join(made_by).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):

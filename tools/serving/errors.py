@@ -1,4 +1,4 @@
-"""The error of everything that starts and stops the stack."""
+"""Errors of starting and stopping the stack."""
 
 
 class ServingError(Exception):

@@ -18,6 +18,7 @@ from tools.serving.run_settings import RunSettings
 _START_SECONDS: Final = 60.0
 _LOCAL: Final = ("127.0.0.1", "0.0.0.0", "localhost", "::", "")
 _ARENAS: Final = "2"
+_COMMANDS_KEY: Final = PREFIX + "API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,12 @@ class GatewayPart:
     settings: RunSettings
     home: Home
     redis_url: str | None = None
-    """Of the Redis that runs beside it; None leaves the variable as it is."""
+    """URL of the stack's own Redis; None keeps AURUM_REDIS_URL as it is."""
     name: str = "gateway"
 
     @property
     def log(self) -> Path:
-        """File with all that the gateway writes."""
+        """File with the gateway's output."""
         return self.home.log(self.name)
 
     @property
@@ -42,7 +43,7 @@ class GatewayPart:
 
     @property
     def grace_seconds(self) -> float:
-        """Requests in flight are answered first."""
+        """Time to drain and to finish requests in flight."""
         return self.settings.drain_seconds + self.settings.request_timeout_seconds + 5.0
 
     def command(self) -> Sequence[str]:
@@ -50,12 +51,12 @@ class GatewayPart:
         return (sys.executable, "-m", "gateway")
 
     def environment(self) -> Mapping[str, str]:
-        """Take over this process's variables, with absolute folders."""
+        """This process's variables, with absolute folders."""
         return backend_environment(self.settings, redis_url=self.redis_url)
 
     async def is_ready(self, *, first: bool) -> bool:
-        """Whether it answers 200 on its readiness route."""
-        del first  # it either answers in time or ends
+        """Whether its readiness route answers 200."""
+        del first  # the first start needs no special check
         address = gateway_listener(self.settings).address
         try:
             status, _ = await asyncio.to_thread(fetch, address, "/api/health/ready")
@@ -64,31 +65,31 @@ class GatewayPart:
         return status == 200
 
     def last_error(self) -> str:
-        """Return the last line of its log, where a start that fails says why."""
+        """Return the last line of its log, which states why a start failed."""
         return last_line(self.log)
 
     def is_drained(self, log_bytes: int) -> bool:
-        """Leave it to end by itself, which it does at once."""
+        """Always False: it ends by itself as soon as it is drained."""
         del log_bytes
         return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Nothing of the gateway's is on the disk."""
+        """Nothing to repair: the gateway keeps no files."""
 
     def clean_up(self) -> None:
-        """Nothing is left by a killed gateway."""
+        """Nothing to remove after a killed gateway."""
 
 
 def backend_environment(settings: RunSettings, *, redis_url: str | None) -> dict[str, str]:
-    """Variables for a gateway or a worker of a stack: where Triton and Redis are.
+    """Variables for a gateway or a worker of a stack, with the addresses of Triton and Redis.
 
-    redis_url: of the Redis that runs beside it; None leaves the variable as it is.
+    redis_url: URL of the stack's own Redis; None keeps AURUM_REDIS_URL as it is.
     """
     variables = child_environment(settings)
-    # of eight for each core, most would only hold what was freed
+    # glibc's eight arenas per core would mostly hold freed memory
     variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
     if settings.triton_grpc_url is None and settings.host not in _LOCAL:
-        # Triton's gRPC listens on that one address only
+        # Triton's gRPC listens on this address only
         http, grpc, _ = triton_listeners(settings)
         variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address
         variables.setdefault(PREFIX + "TRITON_HTTP_URL", f"http://{http.address}")
@@ -106,4 +107,6 @@ def child_environment(settings: RunSettings) -> dict[str, str]:
     if settings.model_mirror is not None:
         folders[PREFIX + "MODEL_MIRROR"] = settings.model_mirror
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # the key is for commands that ask a gateway, not for the gateway
+    variables = {name: value for name, value in os.environ.items() if name != _COMMANDS_KEY}
+    return {**variables, **folders, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

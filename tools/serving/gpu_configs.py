@@ -27,13 +27,13 @@ from triton_python_backend.preprocess import CANVAS_STEP
 CONFIG_FILE: Final = "config.pbtxt"
 CONFIGS_FOLDER: Final = "configs"
 ENGINES: Final = "/var/cache/aurum-tensorrt"
-"""Where TensorRT keeps built engines in the container; a volume spares minutes at each start."""
+"""Folder of TensorRT's built engines in the container; a volume saves minutes at each start."""
 
 _OF_CPUS: Final = ("intra_op_thread_count", "enable_mem_pattern", "rows_per_run")
-"""Parameters that a GPU's configuration does without."""
+"""Parameters to remove for a GPU."""
 
 _CUDA_CONV_SEARCH: Final = "DEFAULT"
-"""cuDNN's default algorithms: canvases come in many sizes, and each would be searched for anew."""
+"""cuDNN's default algorithms: a search would run again for each of many canvas sizes."""
 
 
 class GpuConfigError(Exception):
@@ -42,47 +42,47 @@ class GpuConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How requests of a stage are joined on a GPU."""
+    """Batching of a stage's requests on a GPU."""
 
     largest: int
-    """Rows: of joined requests, and of one."""
+    """Largest number of rows in a batch, of one request or several."""
     preferred: tuple[int, ...]
     microseconds: int
-    """That the first request of a batch waits for others at most."""
+    """Longest wait of a batch's first request for others."""
     instances: int
-    """On each GPU: one computes while another copies."""
+    """Model instances on each GPU: one computes while another copies."""
 
 
 BATCHING: Final[Mapping[str, Batching]] = {
     DETECTION.name: Batching(32, (8, 16, 32), 1000, 2),
     EMBEDDING_STAGE.name: Batching(MOST_FACES, (32, 128, MOST_FACES), 1000, 2),
 }
-"""A batch on a GPU costs little more than one row; the ensemble waits at most twice."""
+"""A batch on a GPU costs little more than one row; a request waits at most in two stages."""
 
 WARM_UP: Final[Mapping[str, tuple[str, tuple[tuple[int, ...], ...]]]] = {
     DETECTION.name: (CANVAS, ((FRAME_SIZE, FRAME_SIZE, 3), (CANVAS_STEP, CANVAS_STEP, 3))),
     EMBEDDING_STAGE.name: (CROPS, ((CROP_SIZE, CROP_SIZE, 3),)),
 }
-"""The input of each stage and its largest and smallest shape, run at load in the largest batch and
-alone. TensorRT widens its profile to what it has seen and builds the engine anew for it, so these
-two runs are the profile. A profile by the input's name would not do: uint8 pixels reach TensorRT
-after they were made floats, under the name of a tensor inside the graph."""
+"""The input of each stage with its largest and smallest shape. At load both run, in the largest
+batch and alone: TensorRT extends its profile to the shapes it has seen and rebuilds the engine, so
+these two runs define the profile. A profile by input name does not work: TensorRT gets the pixels
+after their conversion to float, under the name of a tensor inside the graph."""
 VARIANTS: Final = ("cuda", "tensorrt", "tensorrt-graphs")
 """Names for `--model-config-name`."""
 
 
 def write_configs(repository: Path, target: Path) -> list[Path]:
-    """Write all variants of each stage that gains from a GPU.
+    """Write all variants of each stage that benefits from a GPU.
 
     Args:
-        repository: whose `config.pbtxt` are the base; names, types and versions stay as they are.
-        target: a folder, laid out as a repository, to be copied over one.
+        repository: with the base `config.pbtxt` files; names, types and versions stay unchanged.
+        target: a folder with a repository's layout, to be copied over one.
 
     Returns:
         The files, in the order of variants.
 
     Raises:
-        GpuConfigError: if a stage's configuration is missing or no configuration.
+        GpuConfigError: if a stage's configuration is missing or invalid.
     """
     written = []
     for variant in VARIANTS:
@@ -96,7 +96,7 @@ def write_configs(repository: Path, target: Path) -> list[Path]:
 
 
 def make_config(base: Any, variant: str) -> Any:
-    """Make a stage's `ModelConfig` of one variant from the one for processors."""
+    """Make one variant of a stage's `ModelConfig` from the one for CPUs."""
     stage = base.name
     batching = BATCHING[stage]
     config = model_config_pb2.ModelConfig()
@@ -107,7 +107,7 @@ def make_config(base: Any, variant: str) -> Any:
     del config.instance_group[:]
     kind = model_config_pb2.ModelInstanceGroup.KIND_GPU
     config.instance_group.add(kind=kind, count=batching.instances)
-    # which counts the processor's threads
+    # it gives the number of CPU threads
     for parameter in _OF_CPUS:
         config.parameters.pop(parameter, None)
     config.optimization.input_pinned_memory.enable = True
@@ -156,5 +156,5 @@ def _read(path: Path) -> Any:
 
 _HEADER: Final = """\
 # Made by `aurum models optimise --gpu` for NVIDIA's container: tritonserver
-# --model-config-name={variant}. It was parsed, and not run on a GPU.
+# --model-config-name={variant}. It was parsed, but not run on a GPU.
 """

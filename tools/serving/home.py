@@ -1,4 +1,4 @@
-"""Where things lie below `AURUM_HOME`, and settings with their folders made absolute."""
+"""Paths below `AURUM_HOME`, and settings with absolute folders."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ _KEPT_LOGS = 3
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folders of one `AURUM_HOME`; `root` is absolute and free of links."""
+    """The folders of one `AURUM_HOME`; `root` is absolute, without symbolic links."""
 
     root: Path
 
     @property
     def run(self) -> Path:
-        """Lock and state of what runs now."""
+        """Lock and state of the running stack."""
         return self.root / "run"
 
     @property
@@ -29,28 +29,28 @@ class Home:
 
     @property
     def triton(self) -> Path:
-        """Unpacked servers, one folder for each version."""
+        """Unpacked servers, one folder per version."""
         return self.root / "triton"
 
     @property
     def backends(self) -> Path:
-        """The backends folder that Triton is given; made anew at each start."""
+        """Triton's backends folder; rebuilt at each start."""
         return self.root / "backends"
 
     @property
     def interpreter(self) -> Path:
-        """The environment in which Triton's Python stages run; made anew at each start."""
+        """The Python environment of Triton's Python stages; rebuilt at each start."""
         return self.root / "interpreter"
 
     @property
     def shm_prefix(self) -> str:
-        """Start of the name of every shared memory file that this home's Triton makes."""
+        """Name prefix of all shared memory files of this home's Triton."""
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()
         return f"aurum_{digest[:12]}_"
 
     @property
     def trials(self) -> Path:
-        """Verdicts on networks that were tried."""
+        """Results of the networks' trials."""
         return self.root / "trials"
 
     def log(self, part: str) -> Path:
@@ -59,7 +59,7 @@ class Home:
 
 
 def resolve(settings: "Settings") -> "Settings":
-    """Make relative folders absolute against the current folder, once and for all."""
+    """Make relative folders absolute, relative to the current folder."""
     mirror = settings.model_mirror
     if mirror is not None and "://" not in mirror:
         mirror = str(Path(mirror).expanduser().resolve())
@@ -73,7 +73,7 @@ def resolve(settings: "Settings") -> "Settings":
 
 
 def rotate_log(log: Path) -> None:
-    """Move a log of an earlier run aside, keeping the newest few."""
+    """Rename the log of an earlier run; keep the newest few."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if not log.exists():
         return

@@ -1,4 +1,4 @@
-"""One supervised process: its command, when it is ready, why it died."""
+"""One supervised process: its command, its readiness, the reason of its end."""
 
 import asyncio
 import os
@@ -15,13 +15,13 @@ from tools.serving.state import ProcessRecord
 _PROBE_EVERY_SECONDS: Final = 0.03
 _END_EVERY_SECONDS: Final = 0.02
 _LAST_ANSWER_SECONDS: Final = 0.1
-"""For the last answer to reach its caller, before a drained part is killed."""
+"""Time for the last response to reach its caller before a drained part is killed."""
 _GRACE_BEFORE_READY_SECONDS: Final = 2.0
 _TAIL_BYTES: Final = 16 * 1024
 
 
 class Part(Protocol):
-    """What the supervisor has to know about a program."""
+    """The supervisor's interface to a program."""
 
     @property
     def name(self) -> str:
@@ -29,15 +29,15 @@ class Part(Protocol):
 
     @property
     def log(self) -> Path:
-        """File that takes its output."""
+        """File for its output."""
 
     @property
     def start_timeout_seconds(self) -> float:
-        """How long it may take until it is ready."""
+        """Longest time until it is ready."""
 
     @property
     def grace_seconds(self) -> float:
-        """How long it may take to end after SIGTERM."""
+        """Longest time to end after SIGTERM."""
 
     def command(self) -> Sequence[str]:
         """Command line."""
@@ -46,26 +46,26 @@ class Part(Protocol):
         """All environment variables."""
 
     async def is_ready(self, *, first: bool) -> bool:
-        """Ask the running program.
+        """Check whether the program is ready.
 
-        On the `first` start, raise ServingError where waiting cannot help.
+        On the `first` start, raises ServingError if waiting cannot help.
         """
 
     def last_error(self) -> str:
-        """Return the line of the log that says best why the program ended; empty without one."""
+        """Return the log line that best explains why the program ended; empty without one."""
 
     def is_drained(self, log_bytes: int) -> bool:
         """Whether it has no request left after SIGTERM, so that it may be killed.
 
-        log_bytes: size of its log when the signal was sent. A part that ends by itself as soon as
-        it is drained may always answer False.
+        log_bytes: size of its log when the signal was sent. A part that ends by itself when it is
+        drained may always return False.
         """
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Put right what would keep the program from starting again; may take a second."""
+        """Repair what would prevent a restart of the program; may take a second."""
 
     def clean_up(self) -> None:
-        """Remove what a killed program leaves behind."""
+        """Remove files that a killed program left behind."""
 
 
 class RunningPart:
@@ -79,7 +79,7 @@ class RunningPart:
 
     @classmethod
     async def start(cls, part: Part) -> "RunningPart":
-        """Start the program in a session of its own, its output appended to its log."""
+        """Start the program in its own session; its output is appended to its log."""
         part.log.parent.mkdir(parents=True, exist_ok=True)
         with part.log.open("ab") as log:
             try:
@@ -104,7 +104,7 @@ class RunningPart:
                     if self._process.returncode is not None:
                         raise ServingError(self.describe_end())
                     await asyncio.sleep(_PROBE_EVERY_SECONDS)
-            # from now on it may have requests to answer before it ends
+            # from now on it may have requests to finish before it ends
             self._grace_seconds = self.part.grace_seconds
         except TimeoutError:
             message = (
@@ -118,7 +118,7 @@ class RunningPart:
         await self._process.wait()
 
     def describe_end(self) -> str:
-        """One line on how the program ended, its last error and its log."""
+        """One line with the program's exit, its last error and its log."""
         code = self._process.returncode
         how = "still runs" if code is None else f"ended with code {code}"
         if code is not None and code < 0:
@@ -126,12 +126,12 @@ class RunningPart:
         return f"{self.part.name} {how}{self._last_words()}; log: {self.part.log}"
 
     async def stop(self) -> None:
-        """End the program and all it started, by force once it is drained, and clean up.
+        """End the program and its children, by force once it is drained, and clean up.
 
-        After the grace time it is killed in any case.
+        It is killed after the grace time in any case.
         """
         if self._process.returncode is None:
-            # a log may have been removed meanwhile
+            # the log may have been removed
             log = self.part.log
             log_bytes = log.stat().st_size if log.exists() else 0
             with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Whether the ports of the listeners are free."""
+"""Check that the listeners' ports are free."""
 
 import socket
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from tools.serving.errors import ServingError
 
 
 def check_free(listeners: Iterable[Listener]) -> None:
-    """Raise ServingError naming the first port that cannot be bound, and the setting."""
+    """Raise ServingError with the first port that cannot be bound, and its setting."""
     taken: dict[int, Listener] = {}
     for listener in listeners:
         variable = PREFIX + listener.field.upper()
@@ -39,9 +39,9 @@ def _why_not(listener: Listener) -> str:
         try:
             probe.bind((listener.host, listener.port))
         except PermissionError:
-            return "may not be bound by this user"
+            return "needs more rights than this user has"
         except socket.gaierror:
-            return f"cannot be bound: {PREFIX}HOST is no address of this machine"
+            return f"cannot be bound: {PREFIX}HOST is not an address of this machine"
         except OSError as error:
             return f"is in use{_holder(listener.port)}" if error.errno == 98 else f"fails: {error}"
     return ""

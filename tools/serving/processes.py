@@ -1,4 +1,4 @@
-"""Processes by session: every part leads a session of its own, ended as a whole."""
+"""Processes by session: each part leads its own session, which is ended as a whole."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ _SAME_START_SECONDS: Final = 0.05
 
 
 def record(pid: int) -> ProcessRecord:
-    """Describe a process that runs now; one that has just died gets the start time 0."""
+    """Return the record of a running process; the start time is 0 if it has just ended."""
     try:
         return ProcessRecord(pid, psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
@@ -26,7 +26,7 @@ def record(pid: int) -> ProcessRecord:
 
 
 def is_alive(process: ProcessRecord) -> bool:
-    """Whether this very process still runs (a dead one not yet reaped does not)."""
+    """Whether exactly this process still runs (a zombie does not)."""
     try:
         found = psutil.Process(process.pid)
         same = abs(found.create_time() - process.started) < _SAME_START_SECONDS
@@ -36,10 +36,10 @@ def is_alive(process: ProcessRecord) -> bool:
 
 
 def session_members(leader: ProcessRecord) -> list[ProcessRecord]:
-    """All living processes of the session that this process led, itself included.
+    """Return all living processes of the session that this process led, itself included.
 
-    A number is not given to a new process while a session bears it, so a leader of another start
-    time means that nothing of the session is left.
+    No new process gets a number that a session still uses, so a leader with another start time
+    means that the session is empty.
     """
     current = record(leader.pid)
     if current.started and abs(current.started - leader.started) >= _SAME_START_SECONDS:
@@ -53,7 +53,7 @@ def session_members(leader: ProcessRecord) -> list[ProcessRecord]:
 
 
 def kill_session(leader: ProcessRecord, *, timeout_seconds: float = 5.0) -> None:
-    """Kill what is left of a session; raise ServingError if something survives even that."""
+    """Kill all processes of a session; raises ServingError if one survives."""
     deadline = time.monotonic() + timeout_seconds
     while members := session_members(leader):
         if time.monotonic() > deadline:
@@ -67,7 +67,7 @@ def kill_session(leader: ProcessRecord, *, timeout_seconds: float = 5.0) -> None
 
 
 def end_process(process: ProcessRecord, *, grace_seconds: float) -> bool:
-    """Ask a process to end and wait for it; False if it still runs after the grace time."""
+    """Send SIGTERM and wait; False if the process still runs after the grace time."""
     with suppress(ProcessLookupError):
         if is_alive(process):
             os.kill(process.pid, signal.SIGTERM)
@@ -80,7 +80,7 @@ def end_process(process: ProcessRecord, *, grace_seconds: float) -> bool:
 
 
 def kill_process(process: ProcessRecord) -> None:
-    """Kill one process and wait until it is gone."""
+    """Kill one process and wait for its end."""
     while is_alive(process):
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def kill_process(process: ProcessRecord) -> None:
 
 
 def remove_shared_memory(home: Home) -> list[str]:
-    """Delete the shared memory files of this home's Triton; return their names."""
+    """Delete the shared memory files of this home's Triton; returns their names."""
     names = []
     for path in SHARED_MEMORY.glob(f"{home.shm_prefix}*"):
         path.unlink(missing_ok=True)
@@ -97,9 +97,9 @@ def remove_shared_memory(home: Home) -> list[str]:
 
 
 def clear_leftovers(home: Home, state: RunState | None) -> bool:
-    """Kill and remove what a crashed run of this home left; whether there was anything.
+    """Kill and remove what a crashed run of this home left; True if there was anything.
 
-    Only for the holder of the home's lock, or when nobody holds it.
+    Call it only while holding the home's lock, or while it is free.
     """
     found = False
     for part in state.parts.values() if state else ():

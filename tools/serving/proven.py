@@ -1,7 +1,7 @@
-"""Which weights passed all checks at an earlier start, so that the next one need not repeat them.
+"""A record of the weights that passed all checks, so that the next start need not repeat them.
 
-The checks load and run each network, which takes longer than all else that is done before Triton
-starts. What they found holds for the same files, runtime and processor.
+The checks load and run each network, which takes most of the time before Triton starts. Their
+result holds for the same files, runtime and processor.
 """
 
 import os
@@ -17,7 +17,7 @@ _FILES: Final = ("model.onnx", "model.json")
 
 
 def are_proven(home: Home, repository: Path) -> bool:
-    """Whether the weights of a repository passed all checks as they are now."""
+    """Whether the weights of a repository, as they are now, have passed all checks."""
     try:
         return _record(home).read_text() == _signature(repository)
     except OSError:
@@ -25,7 +25,7 @@ def are_proven(home: Home, repository: Path) -> bool:
 
 
 def note_proven(home: Home, repository: Path) -> None:
-    """Remember that the weights of a repository passed all checks."""
+    """Record that the weights of a repository passed all checks."""
     signature = _signature(repository)
     if signature:
         record = _record(home)
@@ -40,7 +40,7 @@ def _record(home: Home) -> Path:
 
 
 def _signature(repository: Path) -> str:
-    """Hash all versions of all stages; empty while a version is being tried."""
+    """Hash all versions of all stages; empty while a version is on trial."""
     if (repository / candidate_of(PIPELINE.name)).exists():
         return ""
     parts = [_CHECK.read_bytes()]

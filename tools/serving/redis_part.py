@@ -1,4 +1,4 @@
-"""A private redis-server for the cache of one home; Aurum works without it, too."""
+"""A private redis-server for one home's cache; Aurum also works without it."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.checkout import without_secrets
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.run_settings import RunSettings
@@ -20,7 +21,7 @@ PROGRAM: Final = "redis-server"
 _START_SECONDS: Final = 20.0
 _ASK_SECONDS: Final = 1.0
 _LONGEST_SOCKET_PATH: Final = 100
-"""Of 107 bytes that Linux allows."""
+"""Longest path of a socket; Linux allows 107 bytes."""
 _TAIL_BYTES: Final = 8 * 1024
 
 
@@ -36,12 +37,12 @@ class RedisPart:
 
     @property
     def log(self) -> Path:
-        """File with all that it writes."""
+        """File with its output."""
         return self.home.log(self.name)
 
     @property
     def socket(self) -> Path:
-        """Below the home, or where that is too deep for a socket, in a folder of its own."""
+        """Path below the home, or in its own folder if that path is too long for a socket."""
         inside = self.home.run / "redis.sock"
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
             return inside
@@ -54,7 +55,7 @@ class RedisPart:
         return f"unix://{self.socket}"
 
     def prepare(self) -> None:
-        """Make the socket's folder; raise ServingError if another user holds it."""
+        """Create the socket's folder; raises ServingError if it belongs to another user."""
         folder = self.socket.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -63,7 +64,7 @@ class RedisPart:
         self.socket.unlink(missing_ok=True)
 
     def command(self) -> Sequence[str]:
-        """Command line. What may go is what has a time to live: all of the cache, and only that."""
+        """Command line. Redis may evict keys with a time to live, which are those of the cache."""
         return (
             shutil.which(PROGRAM) or PROGRAM,
             *("--port", "0"),
@@ -77,12 +78,12 @@ class RedisPart:
         )
 
     def environment(self) -> Mapping[str, str]:
-        """Take over this process's variables; the home tells whose server it is."""
-        return {**os.environ, "AURUM_HOME": str(self.home.root)}
+        """This process's variables without secrets; AURUM_HOME marks the server's home."""
+        return {**without_secrets(os.environ), "AURUM_HOME": str(self.home.root)}
 
     async def is_ready(self, *, first: bool) -> bool:
         """Whether it answers."""
-        del first  # it either answers in time or ends
+        del first  # the first start needs no special check
         return await asyncio.to_thread(_answers, self.socket)
 
     def last_error(self) -> str:
@@ -94,12 +95,12 @@ class RedisPart:
         return ""
 
     def is_drained(self, log_bytes: int) -> bool:
-        """Leave it to end by itself, which it does at once."""
+        """Always False: it ends by itself immediately."""
         del log_bytes
         return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Nothing of Redis's is on the disk but its socket, which it replaces itself."""
+        """Nothing to repair: Redis keeps no files and replaces its own socket."""
 
     def clean_up(self) -> None:
         """Remove the socket."""
@@ -110,7 +111,7 @@ class RedisPart:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a Redis behind this socket answers PING."""
+    """Whether a Redis answers PING on this socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_ASK_SECONDS)
         try:
@@ -122,5 +123,5 @@ def _answers(path: Path) -> bool:
 
 
 def is_installed() -> bool:
-    """Whether there is a server to start."""
+    """Whether redis-server is installed."""
     return shutil.which(PROGRAM) is not None

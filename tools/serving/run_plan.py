@@ -1,4 +1,4 @@
-"""What the supervisor runs, as the process that prepared it hands it over."""
+"""The supervisor's plan, as the preparing process hands it over."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.checkout import name_in_home
+from gateway.security.exposure import warning
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
@@ -42,7 +43,7 @@ class RunPlan:
 
     @property
     def address(self) -> str:
-        """What a user opens or calls."""
+        """The address for users."""
         return address_of(self.settings, self.extent)
 
     def parts(self) -> Iterator[Part]:
@@ -73,22 +74,25 @@ class RunPlan:
                 f"metrics http://{metrics.address}/metrics"
             )
         if self.extent == "all":
+            open_to = warning(self.settings)
+            if open_to is not None:
+                yield f"WARNING: {open_to}"
             yield f"Aurum is ready: {self.address}"
 
     def to_json(self) -> str:
-        """Write it for `from_json`."""
+        """Serialise the plan for `from_json`."""
         server = None if self.server is None else str(self.server)
         return json.dumps([self.settings.to_json(), self.extent, server, self.with_redis])
 
     @classmethod
     def from_json(cls, text: str) -> "RunPlan":
-        """Read what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         settings, extent, server, with_redis = json.loads(text)
         folder = None if server is None else Path(server)
         return cls(RunSettings.from_json(settings), extent, folder, with_redis)
 
 
 def address_of(settings: RunSettings, extent: Extent) -> str:
-    """What a user opens or calls."""
+    """Return the address for users."""
     listener = gateway_listener(settings) if extent == "all" else triton_listeners(settings)[0]
     return f"http://{listener.address}"

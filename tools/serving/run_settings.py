@@ -1,4 +1,4 @@
-"""The settings that the supervisor needs, without the library that reads and checks them."""
+"""The supervisor's settings, without importing the library that parses and checks settings."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Fields of `gateway.settings.Settings` of the same names; all folders are absolute."""
+    """Copies of fields of `gateway.settings.Settings`; all folders are absolute."""
 
     home: Path
     model_repository: Path
     model_mirror: str | None
     host: str
+    authentication: Literal["on", "off", "proxy"]
     port: int
     triton_http_port: int
     triton_grpc_port: int
@@ -34,16 +35,16 @@ class RunSettings:
 
     @classmethod
     def of(cls, settings: "Settings | RunSettings") -> "RunSettings":
-        """Take what is needed of all settings."""
+        """Copy the fields from the settings."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
     def to_json(self) -> str:
-        """Write them for `from_json`."""
+        """Serialise the settings for `from_json`."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> "RunSettings":
-        """Read what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         given = json.loads(text)
         folders = {name: Path(given[name]) for name in ("home", "model_repository")}
         return cls(**{**given, **folders})

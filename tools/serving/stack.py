@@ -1,4 +1,4 @@
-"""One home served: checks, folders and weights first, then the supervisor takes over."""
+"""Serve one home: checks, folders and weights first, then the supervisor takes over."""
 
 import os
 import subprocess
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from gateway.errors import ConfigurationError
+from gateway.security.exposure import check_exposure
 from gateway.settings import Settings
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving import redis_part, triton_install
@@ -26,7 +28,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is served from one home; `settings` has absolute folders."""
+    """The stack of one home; `settings` has absolute folders."""
 
     settings: Settings
     extent: Extent
@@ -53,8 +55,8 @@ class Stack:
     def serve(self, *, report: Report) -> NoReturn:
         """Serve until SIGINT, SIGTERM or SIGHUP: this process becomes the supervisor.
 
-        Raises ServingError with one line where that cannot be, AlreadyRunningError if the home is
-        served already. Leaves no process and no shared memory in any case.
+        Raises ServingError (one line) if that is impossible, AlreadyRunningError if the home is
+        already served. In either case no process and no shared memory is left.
         """
         lock = HomeLock(self.home)
         lock.acquire()
@@ -69,17 +71,21 @@ class Stack:
             lock.release()
 
     def prepare(self, lock: HomeLock, *, report: Report) -> list[str]:
-        """Check and assemble all that is served; the caller holds the lock.
+        """Check and assemble everything to serve; the caller holds the lock.
 
         Returns:
             The supervisor's command, for a process that inherits the lock.
 
         Raises:
-            ServingError: with one line where it cannot be served.
+            ServingError: one line with the reason why it cannot be served.
 
         """
         if clear_leftovers(self.home, read_state(self.home)):
-            report("Ended what a crashed run had left")
+            report("Ended the processes of a crashed run")
+        try:
+            check_exposure(self.settings)
+        except ConfigurationError as error:
+            raise ServingError(str(error)) from error
         settings = RunSettings.of(self.settings)
         address = address_of(settings, self.extent)
         write_state(self.home, RunState(self.command, record(os.getpid()), address))
@@ -101,7 +107,7 @@ class Stack:
         return [sys.executable, "-m", "tools.serving.supervise", str(descriptor), plan.to_json()]
 
     def _check_weights(self, report: Report) -> None:
-        """Import missing weights and check all; in a process of its own, unless that was done."""
+        """Import missing weights and check all in a separate process, unless they passed before."""
         repository = self.settings.model_repository
         if are_proven(self.home, repository):
             return
@@ -122,12 +128,12 @@ class Stack:
         note_proven(self.home, repository)
 
     def _prepare_redis(self, settings: RunSettings, report: Report) -> bool:
-        """Prepare a Redis of our own where none is named; whether one can be had."""
+        """Prepare a private Redis if no URL is set; returns whether it can be started."""
         if self.settings.redis_url is not None:
             return False
         if not redis_part.is_installed():
             report(
-                f"No {redis_part.PROGRAM} is installed: answers are cached in the gateway's "
+                f"{redis_part.PROGRAM} is not installed: responses are cached in the gateway's "
                 "process only (on Debian: apt-get install redis-server)"
             )
             return False

@@ -1,4 +1,4 @@
-"""What serves an `AURUM_HOME`: a lock that a crash frees, and a file that says what runs."""
+"""The state of an `AURUM_HOME`: a lock that a crash frees, and a file that describes what runs."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ Phase = Literal["starting", "ready", "restarting"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """A process, told from a later one of the same number by when it started (seconds, epoch)."""
+    """A process; its start time (seconds, epoch) distinguishes it from a later one with its pid."""
 
     pid: int
     started: float
@@ -34,14 +34,14 @@ class RunState:
 
 
 class HomeLock:
-    """The right to serve a home, held as long as this object's file is open."""
+    """The lock of a home, held while this object's file is open."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise AlreadyRunningError with the running one's address."""
+        """Take the lock, or raise AlreadyRunningError with the running stack's address."""
         self._home.run.mkdir(parents=True, exist_ok=True)
         file = (self._home.run / "lock").open("a")
         try:
@@ -60,10 +60,10 @@ class HomeLock:
         return lock
 
     def make_inheritable(self) -> int:
-        """Let the program that takes this one's place, or a child, hold the lock.
+        """Let a child, or the program that this process executes next, hold the lock.
 
         Returns:
-            The descriptor to hand over; raises RuntimeError where the lock is not held.
+            The descriptor to pass on; raises RuntimeError if the lock is not held.
 
         """
         if self._file is None:
@@ -78,7 +78,7 @@ class HomeLock:
             self._file = None
 
     def is_held(self) -> bool:
-        """Whether any process, this one included, serves the home now."""
+        """Whether any process, including this one, serves the home now."""
         path = self._home.run / "lock"
         if not path.exists():
             return False
@@ -101,7 +101,7 @@ class HomeLock:
 
 
 def read_state(home: Home) -> RunState | None:
-    """Return what the running or crashed server of this home wrote; None without one."""
+    """Return the state that the running or crashed stack wrote; None without one."""
     try:
         raw = json.loads(_path(home).read_text())
         return RunState(
@@ -116,7 +116,7 @@ def read_state(home: Home) -> RunState | None:
 
 
 def write_state(home: Home, state: RunState) -> None:
-    """Replace what the file says in one step."""
+    """Replace the state file atomically."""
     path = _path(home)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")

@@ -2,9 +2,9 @@
 
     python -m tools.serving.supervise LOCK PLAN
 
-LOCK is the descriptor of the home's lock, PLAN a `RunPlan` as JSON. It runs as long as the stack,
-so it imports no library but psutil and orjson: what needs more (settings, networks, changes of
-versions) happens in processes that end.
+LOCK is the descriptor of the home's lock, PLAN a `RunPlan` as JSON. The process runs as long as the
+stack, so it imports no library but psutil and orjson: work that needs more (settings, networks,
+changes of versions) runs in short-lived processes.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tools.serving.supervisor import Supervisor
 
 
 async def supervise(plan: RunPlan) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP; raises ServingError where a part cannot be kept."""
+    """Serve until SIGINT, SIGTERM or SIGHUP; raises ServingError if a part fails for good."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""Start parts in order, start a died one again with back-off, stop all at the end."""
+"""Start parts in order, restart a part that ended with back-off, stop all at the end."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -12,16 +12,16 @@ from tools.serving.state import Phase, ProcessRecord
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How a died part is started again."""
+    """Restart policy of a part."""
 
     first_delay_seconds: float = 0.5
-    """Before the first restart; doubled before each further one."""
+    """Delay before the first restart; doubled before each further one."""
     longest_delay_seconds: float = 8.0
     """Bound of the doubling."""
     restarts: int = 5
-    """In a row, until the whole stack is given up."""
+    """Failed restarts in a row after which the whole stack stops."""
     steady_seconds: float = 60.0
-    """A part that ran this long starts the row anew."""
+    """A part that ran this long resets the count of failures."""
 
 
 PATIENCE: Final = Patience()
@@ -29,7 +29,7 @@ StateListener = Callable[[Phase, dict[str, ProcessRecord]], None]
 
 
 class Supervisor:
-    """Runs parts until it is told to stop or one of them cannot be kept alive."""
+    """Runs parts until it is stopped, or one of them cannot be kept running."""
 
     def __init__(
         self,
@@ -46,16 +46,16 @@ class Supervisor:
         self._listener = listener
         self._patience = patience
         self._optional = frozenset(optional)
-        """Names of parts that the others do without."""
+        """Names of optional parts."""
         self._late = frozenset(late)
-        """Names of parts that are started when the others are ready, which do without them."""
+        """Names of optional parts that start once all others are ready."""
         self._running: dict[str, RunningPart] = {}
         self._restarting: set[str] = set()
 
     async def run(self, *, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-        """Serve until `stop` is set; raise ServingError if a part cannot be started or kept.
+        """Serve until `stop` is set; raises ServingError if a part fails for good.
 
-        Whatever the way out, no process of a part is left.
+        In every case all processes of the parts have ended on return.
         """
         work = asyncio.create_task(self._serve(on_ready))
         stopped = asyncio.create_task(stop.wait())
@@ -74,11 +74,11 @@ class Supervisor:
         for part in parts:
             self._report(f"Starting {part.name} (log: {part.log})")
             self._running[part.name] = await RunningPart.start(part)
-        self._tell(starting=True)
+        self._publish_state(starting=True)
         for part in parts:
             await self._await_first(part)
         on_ready()
-        self._tell()
+        self._publish_state()
         try:
             async with asyncio.TaskGroup() as keepers:
                 for part in self._parts:
@@ -107,19 +107,19 @@ class Supervisor:
             if part.name in self._running:
                 await self._running.pop(part.name).stop()
             return
-        self._tell()
+        self._publish_state()
         await self._keep(part)
 
     async def _start_again(self, part: Part) -> None:
         await asyncio.to_thread(part.prepare_restart, self._report)
         self._running[part.name] = await RunningPart.start(part)
-        self._tell()
+        self._publish_state()
         await self._running[part.name].wait_ready(first=False)
 
     async def _keep(self, part: Part) -> None:
-        """Start the part again whenever it ends; raise ServingError when that does not help.
+        """Restart the part whenever it ends; raises ServingError after too many failures.
 
-        An optional or late part is then left out.
+        An optional or late part stays stopped instead.
         """
         loop = asyncio.get_running_loop()
         failures = 0
@@ -140,7 +140,7 @@ class Supervisor:
                     self._report(f"{message}; going on without {part.name}")
                     await self._running.pop(part.name).stop()
                     self._restarting.discard(part.name)
-                    self._tell()
+                    self._publish_state()
                     return
                 self._report(f"{reason}; starting it again")
                 await self._running[part.name].stop()
@@ -152,7 +152,7 @@ class Supervisor:
                 except ServingError as error:
                     reason = str(error)
             self._restarting.discard(part.name)
-            self._tell()
+            self._publish_state()
             self._report(f"{part.name} is ready again")
 
     def _delay_seconds(self, failures: int) -> float:
@@ -160,7 +160,7 @@ class Supervisor:
         return min(doubled, self._patience.longest_delay_seconds)
 
     async def _stop_all(self) -> None:
-        # the gateway first, with what is late: they still ask the others about what they have begun
+        # the gateway and the late parts first: they need the others to finish what is in flight
         late = [part for name, part in self._running.items() if name in self._late]
         running = [part for name, part in self._running.items() if name not in self._late]
         outcomes: list[BaseException | None] = []
@@ -171,6 +171,6 @@ class Supervisor:
             if failure is not None:
                 raise failure
 
-    def _tell(self, *, starting: bool = False) -> None:
+    def _publish_state(self, *, starting: bool = False) -> None:
         phase: Phase = "starting" if starting else "restarting" if self._restarting else "ready"
         self._listener(phase, {name: part.record for name, part in self._running.items()})

@@ -1,8 +1,8 @@
-"""What the server needs around it: backends folder, interpreter, libraries.
+"""Triton's environment: backends folder, Python interpreter, libraries.
 
 The Python backend's stub starts an isolated interpreter: it ignores `PYTHONPATH`, `PYTHONHOME` and
-`PYTHONDONTWRITEBYTECODE`, and takes its environment from the first `python3` on `PATH`, as a
-virtual environment does. So a small environment of its own is put there.
+`PYTHONDONTWRITEBYTECODE`. Like a virtual environment, it takes its packages from the first
+`python3` on `PATH`; so a small environment of its own is put first.
 """
 
 import os
@@ -15,14 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from gateway.checkout import CHECKOUT
+from gateway.checkout import CHECKOUT, without_secrets
 from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.triton_install import PYTHON, Installation
 from triton_python_backend.onnx_plan import PLANS_VARIABLE
 
 ONNX_BACKEND: Final = CHECKOUT / "triton_python_backend" / "onnxruntime" / "model.py"
-"""The one in Python, for where none can be compiled."""
+"""The Python backend, used if none can be compiled."""
 
 _LIBPYTHON: Final = f"libpython{PYTHON}.so.1.0"
 _SYSTEM_LIBRARIES: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
@@ -39,7 +39,7 @@ def assemble_backends(
 ) -> Path:
     """Fill the folder for `--backend-directory` and return it.
 
-    Files are copied: Triton refuses a backend library that is a link out of its folder.
+    Files are copied: Triton refuses a backend library that is a symbolic link out of its folder.
     """
     shutil.rmtree(home.backends, ignore_errors=True)
     python = home.backends / "python"
@@ -56,10 +56,10 @@ def assemble_backends(
 
 
 def assemble_interpreter(home: Home) -> Path:
-    """Make the environment for the stages and return its `bin` folder.
+    """Create the environment of the Python stages and return its `bin` folder.
 
-    It sees the packages of this interpreter and this checkout, and writes no bytecode: a
-    `__pycache__` in a version folder makes Triton's poll mode load the stage again.
+    It contains the packages of this interpreter and this checkout, and writes no bytecode: a
+    `__pycache__` in a version folder would make Triton's poll mode reload the stage.
     """
     shutil.rmtree(home.interpreter, ignore_errors=True)
     binaries = home.interpreter / "bin"
@@ -81,21 +81,21 @@ _KEEP_MEMORY: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
     "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1)),
 }
-"""glibc would map each picture's memory anew and give it back after the request; touching fresh
-pages cost more than the copies themselves. What is kept is kept in each arena, of which it would
-make eight for a core: one for each core is enough."""
+"""Keep freed memory in the process: otherwise glibc maps each picture's memory again, and touching
+new pages costs more than the copies. Each arena keeps freed memory, so there is one per core, not
+eight as by default."""
 
 
 def environment(
     home: Home, installation: Installation, *, max_image_pixels: int
 ) -> Mapping[str, str]:
-    """Environment variables of the server; its stages inherit them."""
+    """Environment variables of the server, which its stages inherit."""
     libraries = [str(installation.libraries)]
     libpython = find_libpython()
     if libpython is not None:
         libraries.insert(0, str(libpython.parent))
     return {
-        **os.environ,
+        **without_secrets(os.environ),
         "PATH": os.pathsep.join([str(home.interpreter / "bin"), os.environ.get("PATH", "")]),
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONUNBUFFERED": "1",
@@ -107,11 +107,11 @@ def environment(
 
 
 def check(installation: Installation, backends: Path, variables: Mapping[str, str]) -> None:
-    """Raise ServingError naming what is missing before a server is started that cannot work."""
+    """Raise ServingError naming missing libraries, before the server is started."""
     _check_numpy()
     if find_libpython() is None:
         message = (
-            f"{_LIBPYTHON} is missing, which Triton's Python stages need; "
+            f"{_LIBPYTHON} is missing; Triton's Python stages need it: "
             f"on Debian: apt-get install libpython{PYTHON}"
         )
         raise ServingError(message)
@@ -129,7 +129,7 @@ def check(installation: Installation, backends: Path, variables: Mapping[str, st
 
 
 def find_libpython() -> Path | None:
-    """Find the shared library of this Python: its own, else the system's; None without one."""
+    """Return the shared library of this Python: its own, else the system's; None without one."""
     own = [str(sysconfig.get_config_var("LIBDIR") or ""), str(Path(sys.base_prefix) / "lib")]
     for folder in [*own, *_SYSTEM_LIBRARIES]:
         candidate = Path(folder) / _LIBPYTHON
@@ -151,8 +151,8 @@ def _check_numpy() -> None:
         raise ServingError(message) from error
     if int(found.split(".")[0]) >= 2:
         message = (
-            f"numpy {found} is installed, but Triton's Python stages can only hand over arrays of "
-            "numpy 1 (newer ones arrive empty): pip install 'numpy<2'"
+            f"numpy {found} is installed, but Triton's Python stages only support numpy 1 (arrays "
+            "of newer ones arrive empty): pip install 'numpy<2'"
         )
         raise ServingError(message)
 

@@ -1,7 +1,7 @@
 """The tritonserver of the `nvidia-pytriton` wheel, unpacked below `AURUM_HOME`.
 
-Only the server, its Python backend, the stub of this Python and the libraries are taken; the
-wheel's Python code and what it depends on are not installed.
+Only the server, its Python backend, the stub for this Python and the libraries are taken; the
+wheel's Python code and its dependencies are not installed.
 """
 
 import fcntl
@@ -64,7 +64,7 @@ class Installation:
 
     @property
     def compiled(self) -> Path:
-        """Folder for what is compiled to run in this server."""
+        """Folder for libraries compiled for this server."""
         return self.root / "compiled"
 
     @property
@@ -74,10 +74,10 @@ class Installation:
 
 
 def install(folder: Path, *, report: Callable[[str], None]) -> Installation:
-    """Return the server below `folder`, downloading and unpacking it if it is not there.
+    """Return the server below `folder`, downloading and unpacking it if needed.
 
-    A second caller waits for the first. What is there is either whole or absent: files are
-    unpacked aside and renamed into place. Raises ServingError if the wheel cannot be had.
+    A second caller waits for the first. An installation is either complete or absent: files are
+    unpacked elsewhere and renamed into place. Raises ServingError if the wheel is not available.
     """
     installation = Installation(folder / f"{WHEEL_VERSION}-cp{PYTHON.replace('.', '')}")
     if _is_complete(installation):
@@ -120,7 +120,7 @@ def _download(folder: Path) -> Path:
         *("--disable-pip-version-check", "--only-binary=:all:"),
         *("--dest", str(folder), "--requirement", str(requirement)),
     ]
-    # pip's standard output is its progress bar and belongs to the user
+    # pip's standard output (its progress bar) goes to the user
     result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode == 0 and len(wheels) == 1:

@@ -1,4 +1,4 @@
-"""The tritonserver process: command line, readiness by stage, its errors in one line."""
+"""The tritonserver process: command line, readiness by stage, errors as one line."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ _TAIL_BYTES: Final = 64 * 1024
 _ERROR_LINE: Final = re.compile(r'^E\d{4} [\d:.]+ \d+ \S+\] "?(?P<text>.*?)"?$')
 _CALM_LINE: Final = re.compile(r"^[IW]\d{4} |^[+|]")
 _POLL_FAILED: Final = "Poll failed for model directory '{}': "
-# said by every server without a GPU, or only the sum of what was said before
+# lines of every server without a GPU, and lines that only summarise earlier errors
 _NO_CAUSE: Final = (
     "CudaDriverHelper",
     "CUDA driver",
@@ -40,7 +40,7 @@ _STATUS_WORD: Final = re.compile(r"^(Internal|Invalid argument|Not found|Unavail
 
 @dataclass(frozen=True, slots=True)
 class TritonPart:
-    """Triton of one home, installed and its folders assembled."""
+    """The Triton server of one home."""
 
     settings: RunSettings
     home: Home
@@ -50,21 +50,21 @@ class TritonPart:
 
     @property
     def log(self) -> Path:
-        """File with all that server and stages write."""
+        """File with the output of the server and its stages."""
         return self.home.log(self.name)
 
     @property
     def start_timeout_seconds(self) -> float:
-        """How long all stages may take to load."""
+        """Longest time to load all stages."""
         return self.settings.triton_start_timeout_seconds
 
     @property
     def grace_seconds(self) -> float:
-        """Requests in flight are waited for; then the stubs end."""
+        """Time to finish requests in flight and to end the stubs."""
         return _EXIT_SECONDS + 5.0
 
     def prepare(self, report: Callable[[str], None] = lambda _: None) -> None:
-        """Assemble folders and check libraries; raise ServingError naming what is missing."""
+        """Assemble folders and check libraries; raises ServingError naming what is missing."""
         compiled = compiled_backend.provide(
             self.installation.compiled, self.settings.onnx_backend, report=report
         )
@@ -91,7 +91,7 @@ class TritonPart:
             "--model-control-mode=poll",
             "--repository-poll-secs=1",
             "--disable-auto-complete-config",
-            # the supervisor decides: fatal at the first start, never while serving
+            # the supervisor decides: a failed stage is fatal at the first start only
             "--exit-on-error=false",
             f"--exit-timeout-secs={_EXIT_SECONDS}",
             f"--http-address={http.host}",
@@ -111,7 +111,7 @@ class TritonPart:
         return triton_environment.environment(self.home, self.installation, max_image_pixels=pixels)
 
     async def is_ready(self, *, first: bool) -> bool:
-        """Whether every stage has a version that is ready."""
+        """Whether every stage has a ready version."""
         index = await asyncio.to_thread(read_index, self.settings)
         if index is None:
             return False
@@ -126,7 +126,7 @@ class TritonPart:
         return True
 
     def last_error(self) -> str:
-        """Return the last error in the log that names a cause, else what it said at last."""
+        """Return the last error in the log with a cause, else the last line."""
         lines = [line for line in self._tail().splitlines() if line.strip()]
         for line in reversed(lines):
             match = _ERROR_LINE.match(line)
@@ -136,9 +136,9 @@ class TritonPart:
         return _first_line(lines[-1]) if said_something_else else ""
 
     def is_drained(self, log_bytes: int) -> bool:
-        """Whether it says that it has answered all requests.
+        """Whether its log says that all requests are finished.
 
-        It then unloads its models, and looks every second whether that is done.
+        Triton then unloads its models and checks once a second whether that is done.
         """
         try:
             with self.log.open("rb") as log:
@@ -148,19 +148,19 @@ class TritonPart:
             return False
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
-        """Take out versions that came while Triton ran and that it would not start with.
+        """Withdraw versions that were added while Triton ran and that would prevent its start.
 
-        Triton may have died of the version being tried, so its trial ends.
+        The version on trial may have crashed Triton, so its trial ends.
         """
         version_store = VersionStore(self.settings.model_repository, self.home.root)
         try:
-            reason = "Triton ended while it was tried"
+            reason = "Triton ended during its trial"
             put_right(version_store, "before-start", reason, report=report)
         except LifecycleError as error:
             report(f"versions were not checked: {error}")
 
     def clean_up(self) -> None:
-        """Remove the shared memory of stubs that were killed."""
+        """Remove the shared memory of killed stubs."""
         remove_shared_memory(self.home)
 
     def _why_not_loaded(self, stage: str, entries: list[dict[str, Any]]) -> str:

@@ -1,9 +1,10 @@
-"""The weights that Triton needs before it starts.
+"""Import and check the weights before Triton starts.
 
     python -m tools.serving.weights
 
-imports what is missing and checks all, and prints what it does; a refusal is one line on standard
-error and exit status 1. A process of its own, as the checks load onnxruntime and run the networks.
+It imports missing weights, checks all and prints its progress; an error is one line on standard
+error and exit status 1. It is a separate process because the checks load onnxruntime and run the
+networks.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ from triton_python_backend.contract import ONNX_STAGES
 
 
 def check_digests(repository: Path) -> None:
-    """Hold every network that has a `model.json` against the SHA-256 in it.
+    """Compare every network that has a `model.json` with the SHA-256 in it.
 
-    A folder that was dropped by hand without one is served as it is.
+    A folder that was copied by hand without one is served unchecked.
 
     Raises:
-        ServingError: naming the file that is not what its sidecar says.
+        ServingError: naming the file that differs from its `model.json`.
     """
     for stage in ONNX_STAGES:
         for version in versions(repository / stage.name):
@@ -52,7 +53,7 @@ def check_digests(repository: Path) -> None:
 
 
 def missing_weights(repository: Path) -> list[str]:
-    """Names of the ONNX stages that have no version with weights."""
+    """Return the names of the ONNX stages without weights."""
     return [
         stage.name
         for stage in ONNX_STAGES
@@ -63,14 +64,14 @@ def missing_weights(repository: Path) -> list[str]:
 
 
 def ensure_weights(settings: Settings, *, report: Callable[[str], None]) -> None:
-    """Import missing weights from the mirror and check all there are.
+    """Import missing weights from the mirror and check all weights.
 
     Raises:
-        ServingError: saying how to get weights, or which file is not what it was.
+        ServingError: with instructions to get weights, or the name of the changed file.
     """
     repository = settings.model_repository
     if not repository.is_dir():
-        message = f"AURUM_MODEL_REPOSITORY names no folder: {repository}"
+        message = f"AURUM_MODEL_REPOSITORY is not a folder: {repository}"
         raise ServingError(message)
     try:
         import_missing(repository, settings.model_mirror, head=STARTER_HEAD, progress=report)

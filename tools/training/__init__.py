@@ -2,12 +2,12 @@
 
 One command per network, `python -m tools.training --help`:
 
-- `crops`      aligns the faces of FairFace, UTKFace and MEBeauty, asks the teacher about them
+- `crops`      aligns the faces of FairFace, UTKFace and MEBeauty, computes the teacher's embeddings
 - `embedding`  a small ArcFace student, 128-d
 - `scoring`    a regression head on an embedding, from MEBeauty's ratings
 - `detection`  a small SCRFD-like student
-- `ship`       makes what was trained the built-in weights
+- `ship`       makes trained networks the built-in weights
 
 Training needs the extra `train`, with PyTorch.
-docs/models/training.md goes through it.
+Guide: docs/models/training.md
 """

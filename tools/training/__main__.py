@@ -32,7 +32,7 @@ def crops(
     models: Models = SHARED_MODELS,
     cache: Cache = CACHE,
     mixed: Annotated[
-        int, typer.Option(help="Number of mixtures of two faces for the teacher.")
+        int, typer.Option(help="Number of mixed faces (of two faces each) for the teacher.")
     ] = 64_000,
     processes: Annotated[int, typer.Option(help="Processes that share the work.")] = 1,
 ) -> None:
@@ -58,7 +58,7 @@ def embedding(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 5000,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
+        typer.Option(help="Longest training in minutes; the learning rates reach zero by then."),
     ] = None,
     batch: int = 128,
     seed: int = 1,
@@ -66,7 +66,8 @@ def embedding(
         Path | None, typer.Option(help="ONNX file of a student to start from, at full size.")
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Factor of the usual rates: below 1 to refine a good network.")
+        float,
+        typer.Option(help="Factor of the usual learning rates: below 1 to refine a good network."),
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
     resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
@@ -93,7 +94,7 @@ def embedding(
         seed=seed,
         muon_rate=rate * usual.muon_rate,
         adam_rate=rate * usual.adam_rate,
-        # what has learnt to see 112 px need not learn to see fewer again
+        # a network trained at 112 px needs no training at lower resolutions again
         sides=usual.sides if start is None else ((1.0, VIEW),),
     )
     checkpoint = training.train(
@@ -138,7 +139,7 @@ def pairs(
     cache: Cache = CACHE,
     different: Annotated[int, typer.Option(help="Pairs of different people.")] = 200_000,
 ) -> None:
-    """Writes pairs of held-out photos, to calibrate the embedder in service with."""
+    """Writes pairs of held-out photos, to calibrate the active embedder."""
     from tools.training.embedding.pairs import write_pairs
 
     path = write_pairs(data=data, cache=cache, out=out, different=different)
@@ -170,7 +171,7 @@ def ship(
 
 
 def main() -> None:
-    """Run the command line; without its packages, name the extra and exit with status 1."""
+    """Run the command line; if packages are missing, name the extra and exit with status 1."""
     try:
         app()
     except ModuleNotFoundError as error:

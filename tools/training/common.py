@@ -1,6 +1,6 @@
-"""What every training shares: seeds, progress bars, resumable checkpoints, learning curves.
+"""Parts shared by all trainings: seeds, progress bars, resumable checkpoints, learning curves.
 
-Torch is imported only where a function needs it, so that heads train without it.
+Torch is imported only in functions that need it, so that heads train without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def seed_everything(seed: int) -> np.random.Generator:
-    """Seeds Python, NumPy and (where installed) torch; returns NumPy's own generator."""
+    """Seeds Python, NumPy and (if installed) torch; returns NumPy's own generator."""
     random.seed(seed)
     try:
         import torch
@@ -43,10 +43,10 @@ def seed_everything(seed: int) -> np.random.Generator:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a training may take: so many steps, or so much time where that ends sooner.
+    """The budget of a training: a number of steps, or a time if it ends sooner.
 
-    The time counts from the making of this object. Rates fall by the share that is done, so a lent
-    machine is used to the last minute and the network still comes to rest.
+    The time starts when this object is created. The learning rates decay with the share of the
+    budget that is used, so they always reach zero at the end.
     """
 
     steps: int
@@ -62,16 +62,16 @@ class Budget:
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def bfloat16_pays(device: str = "cpu") -> bool:
-    """Whether training in bfloat16 is faster on the device: where it is emulated it is not.
+    """Whether training in bfloat16 is faster on the device: not if it is emulated.
 
-    Measured on a processor that has it: a step takes half to nine tenths of the time.
+    On a processor with native support a step takes half to nine tenths of the time.
     """
     import torch
 
@@ -79,12 +79,12 @@ def bfloat16_pays(device: str = "cpu") -> bool:
 
 
 def store_as_fp16(path: Path, *, properties: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Rounds the large weights of an ONNX file to 16 bits and keeps them so: half the bytes.
+    """Rounds the large weights of an ONNX file to 16 bits and stores them so, which halves it.
 
-    `properties` are what the file then says of itself.
+    `properties` are added to the file's metadata.
 
     Raises:
-        ValueError: if a weight is too large for that.
+        ValueError: if a weight is too large for 16 bits.
     """
     import onnx
 
@@ -112,7 +112,7 @@ def update_average(average: torch.nn.Module, model: torch.nn.Module, decay: floa
 
 
 def progress() -> Progress:
-    """A progress bar on stderr; into a file it writes its state once, at the end."""
+    """A progress bar on stderr; if that is a file, its state is written once, at the end."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -134,7 +134,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint at `path` on the CPU, or None where there is none."""
+    """Load the checkpoint at `path` to the CPU; None if there is none."""
     if not path.exists():
         return None
     import torch
@@ -159,7 +159,7 @@ class LearningCurve:
         self.path.write_text(json.dumps({"points": self.points}, indent=1) + "\n")
 
     def load(self, *, up_to_step: int) -> None:
-        """Takes up what an interrupted run had written, up to its checkpoint's step."""
+        """Loads the points of an interrupted run, up to its checkpoint's step."""
         if self.path.exists():
             points = json.loads(self.path.read_text())["points"]
             self.points = [point for point in points if point["step"] <= up_to_step]
@@ -197,5 +197,5 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def log(message: str) -> None:
-    """A line with the time on stderr, beside the progress bar."""
+    """Write a line with the time to stderr, above the progress bar."""
     Console(stderr=True, highlight=False, log_path=False, width=160).log(message, markup=False)

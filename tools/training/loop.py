@@ -1,4 +1,4 @@
-"""The training loop of all networks: state, checkpoint, budget of steps or minutes, means."""
+"""The training loop of all networks: state, checkpoints, budget, mean values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Learner(Generic[Network]):
-    """A network with its optimisers, perhaps its running average, and the steps it has taken."""
+    """A network with its optimisers, optional running average, and number of steps."""
 
     model_key: ClassVar[str] = "model"
     """Name of the weights in a checkpoint."""
@@ -43,7 +43,7 @@ class Learner(Generic[Network]):
             model: on its device.
             optimisers: each with its rate at the peak.
             budget: steps or minutes.
-            average: decay of the running average of the weights; unset, there is none.
+            average: decay of the running average of the weights; unset: no average.
         """
         self.network = model
         self.average = None if average is None else copy.deepcopy(model).eval()
@@ -55,16 +55,16 @@ class Learner(Generic[Network]):
 
     @property
     def smoothed(self) -> Network:
-        """The running average, or the network itself where there is none."""
+        """The running average, or the network itself if there is none."""
         return self.network if self.average is None else self.average
 
     @property
     def over(self) -> bool:
-        """Whether steps or time are spent."""
+        """Whether the budget is used up."""
         return self.budget.done(self.step) >= 1
 
     def load(self, path: Path) -> bool:
-        """Resume from a checkpoint; false where there is none."""
+        """Resume from a checkpoint; false if there is none."""
         state = load_checkpoint(path)
         if state is None:
             return False
@@ -76,7 +76,7 @@ class Learner(Generic[Network]):
         save_checkpoint(path, self.state())
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; a network adds what describes it."""
+        """Return a checkpoint's content; subclasses add the network's description."""
         kept = {
             self.model_key: self.network.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -87,7 +87,7 @@ class Learner(Generic[Network]):
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` has given."""
+        """Restore a checkpoint's content, as from `state`."""
         self.network.load_state_dict(state[self.model_key])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -105,13 +105,13 @@ class Learner(Generic[Network]):
             optimiser.step()
         self.step += 1
         if self.average is not None and self._decay is not None:
-            # early on the average must forget the random start
+            # early in training the average must forget the random weights
             decay = min(self._decay, self.step / (self.step + 10))
             update_average(self.average, self.network, decay)
 
 
 class Means:
-    """Means of values since they were last taken."""
+    """Means of values since the last call of `take`."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
@@ -124,14 +124,14 @@ class Means:
         self._count += 1
 
     def take(self) -> dict[str, float]:
-        """Give the means by name, and begin anew."""
+        """Return the means by name, and reset them."""
         means = self._sums / max(self._count, 1)
         self._sums, self._count = np.zeros(len(self._names)), 0
         return dict(zip(self._names, means.tolist(), strict=True))
 
 
 def after_seconds(seconds: float) -> Callable[[int], bool]:
-    """Say that a checkpoint is due when so much time has passed since the last one."""
+    """Return a function that is true once this time has passed since the last checkpoint."""
     last = time.monotonic()
 
     def due(_: int) -> bool:
@@ -145,7 +145,7 @@ def after_seconds(seconds: float) -> Callable[[int], bool]:
 
 
 def after_steps(steps: int) -> Callable[[int], bool]:
-    """Say that a checkpoint is due after every so many steps."""
+    """Return a function that is true after every `steps` steps."""
     return lambda step: step % steps == 0
 
 
@@ -160,10 +160,10 @@ def run(
     """Call `advance`, which takes one step, until the budget is spent.
 
     Args:
-        learner: what learns.
-        advance: takes a step and notes what it found.
+        learner: the network with its state.
+        advance: takes a step and records its values.
         title: of the progress bar.
-        checkpoint: is written whenever `due` says so of the number of steps, and at the end.
+        checkpoint: file, written when `due` is true for the number of steps, and at the end.
         due: see `after_seconds`, `after_steps`.
     """
     steps = learner.budget.steps

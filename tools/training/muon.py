@@ -1,8 +1,8 @@
-"""Muon (Jordan 2024) for convolutions behind batch norm, at a fixed weight norm.
+"""Muon (Jordan 2024) for convolutions followed by batch norm, with constant weight norms.
 
-Momentum is made orthogonal before each step. Such a weight's length means nothing to the function,
-so a step is relative to it and the length is restored after each step; the rate then is the
-angle by which the weight turns.
+The momentum is orthogonalised before each step. Batch norm makes the scale of such a weight
+irrelevant. So a step is relative to the weight's norm, which is restored after the step; the
+learning rate is then the angle by which the weight rotates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 def orthogonalise(matrix: Tensor, *, rounds: int = 5, half: bool = False) -> Tensor:
     """[M,N] -> the nearest semi-orthogonal matrix, roughly (quintic Newton-Schulz iteration).
 
-    half: multiply in bfloat16, which the iteration bears (Jordan 2024).
+    half: multiply in bfloat16, whose precision suffices (Jordan 2024).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
@@ -32,7 +32,7 @@ def orthogonalise(matrix: Tensor, *, rounds: int = 5, half: bool = False) -> Ten
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of a relative length `lr` along the orthogonalised momentum.
+    """Takes steps of the relative length `lr` along the orthogonalised momentum.
 
     half: orthogonalise in bfloat16.
     """
@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        """One update of every weight that has a gradient; `closure` is not used."""
+        """Update every weight that has a gradient; `closure` is not used."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

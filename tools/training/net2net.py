@@ -1,7 +1,8 @@
-"""A trained network taken up by a wider or deeper one, which at first answers the same.
+"""Initialise a wider or deeper network from a trained one, with the same outputs at first.
 
-Its channels become the first channels of each layer. What is new reads all that lies before it, and
-nothing old reads what is new, until training wants it so (after Chen et al. 2016, Net2Net).
+The old channels become the first channels of each layer. New channels read all previous channels,
+but old channels get zero weights for new ones, until training changes that (Net2Net, Chen et al.
+2016).
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
-BARELY = 0.01  # at nought itself a rectifier passes no gradient, and a new block would stay idle
+BARELY = 0.01  # at exactly 0 a rectifier passes no gradient, and a new block would stay idle
 
 
 def grow(
@@ -22,10 +23,10 @@ def grow(
     block: type[nn.Module],
     role: Callable[[Network, str], str] = lambda _, name: name,
 ) -> None:
-    """Fill `new` from `old`; a residual `block` that `old` lacks begins as nearly nothing.
+    """Fill `new` from `old`; a residual `block` that `old` lacks starts near the identity.
 
-    `role` says of a network's module, by its name, which part it plays, where the name depends on
-    how deep the network is. Raises ValueError where `new` is narrower or shallower.
+    `role` maps a module's name to its role, where the name depends on the network's depth. Raises
+    ValueError if `new` is narrower or shallower.
     """
     known = {role(old, name): module for name, module in old.named_modules()}
     with torch.no_grad():
@@ -44,7 +45,7 @@ def grow(
 
 
 def mixes(module: nn.Module) -> bool:
-    """Whether the module has a weight of its own from inputs to outputs: ``[O,I,...]``."""
+    """Whether the module has a weight that mixes channels: ``[O,I,...]``."""
     weight = getattr(module, "weight", None)
     return isinstance(weight, nn.Parameter) and weight.ndim > 1
 
@@ -53,7 +54,7 @@ def _grow_layer(old: nn.Module, new: nn.Module, name: str) -> None:
     outputs, inputs = old.weight.shape[:2]
     if new.weight.shape[0] < outputs or new.weight.shape[1] < inputs:
         raise ValueError(f"layer {name} of the network to fill is narrower")
-    # rows as long as the old ones: rates are relative to the length of the whole
+    # new rows get the norm of old ones: learning rates are relative to the norm of the whole
     new.weight.mul_(old.weight.norm() / outputs**0.5 / (new.weight.norm() / len(new.weight) ** 0.5))
     new.weight[:outputs, inputs:] = 0
     new.weight[:outputs, :inputs] = old.weight

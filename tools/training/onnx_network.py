@@ -1,6 +1,6 @@
-"""An ONNX network as a PyTorch module, so that a teacher answers on the device of its student.
+"""An ONNX network as a PyTorch module, so that a teacher runs on its student's device.
 
-Only what the teachers are made of is known: convolutional networks in 32 bits.
+Supported are the operators of the teachers: convolutional networks in 32 bits.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Attributes = dict[str, Any]
 
 
 class OnnxNetwork(nn.Module):
-    """Evaluates an ONNX file's graph, of one input, node by node."""
+    """Evaluates the graph of an ONNX file with one input, node by node."""
 
     def __init__(self, path: Path) -> None:
-        """Read `path`. Raises ValueError where a node is of a kind that is not known."""
+        """Read `path`. Raises ValueError if an operator is not supported."""
         super().__init__()
         graph = read_graph(path)
         self._constants: dict[str, Tensor] = {}
@@ -38,7 +38,7 @@ class OnnxNetwork(nn.Module):
                 self._constants[node.output[0]] = attributes["value"]
                 continue
             if node.op_type not in _KNOWN:
-                raise ValueError(f"{path.name}: {node.op_type} is not known here")
+                raise ValueError(f"{path.name}: {node.op_type} is not supported")
             self._nodes.append((node.op_type, list(node.input), node.output[0], attributes))
         held = {value.name for value in graph.initializer}
         self._input = next(value.name for value in graph.input if value.name not in held)
@@ -88,14 +88,14 @@ def _conv(given: list[Tensor], said: Attributes) -> Tensor:
 
 def _pool(pool: Callable[..., Tensor], given: list[Tensor], said: Attributes) -> Tensor:
     if any(said.get("pads", ())):
-        raise ValueError("pooling with pads is not known here")
+        raise ValueError("pooling with pads is not supported")
     ceil = bool(said.get("ceil_mode", 0))
     return pool(given[0], said["kernel_shape"], said.get("strides", 1), ceil_mode=ceil)
 
 
 def _resize(given: list[Tensor], said: Attributes) -> Tensor:
     if said.get("mode") != b"nearest" or len(given) != 4:
-        raise ValueError("only resizing to the nearest of given sizes is known here")
+        raise ValueError("only nearest-neighbour resizing to given sizes is supported")
     return functional.interpolate(given[0], given[3][2:].tolist(), mode="nearest")
 
 

@@ -1,4 +1,4 @@
-"""Trained networks made the built-in ones: version 1 of the project's own repository."""
+"""Make trained networks the built-in ones: version 1 of the project's own repository."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LICENCE = "research, non-commercial use only; see docs/models"
 
 
 def ship(order: Order, repository: Path) -> list[VersionMetadata]:
-    """Replace version 1 of the stages that `order` names, of a repository that nothing serves.
+    """Replace version 1 of the stages in `order`, in a repository that is not being served.
 
     Raises:
-        WeightsError: if a file is refused, or an embedding comes without a head trained on it;
+        WeightsError: if a file is rejected, or an embedding comes without a head trained on it;
             then nothing is replaced.
     """
     if order.embedding is not None and order.scoring is None:
@@ -37,6 +37,6 @@ def ship(order: Order, repository: Path) -> list[VersionMetadata]:
             for name in (MODEL_FILE, METADATA_FILE):
                 shutil.copyfile(source / name, target / name)
             for name in (CALIBRATION_FILE, REFERENCE_FILE):
-                # measured on what was there before
+                # measured on the previous weights
                 (target / name).unlink(missing_ok=True)
     return cards

@@ -1,8 +1,8 @@
-"""Batch norms unfolded from the convolutions of an ONNX file, so that training can go on.
+"""Restore the batch norms folded into an ONNX file's convolutions, to continue training.
 
-An exported or imported network has its batch norms folded into its convolutions. Here each norm
-gets the statistics that its convolution shows on pictures, and a gain and an offset that undo them,
-so that the function is the same.
+An exported or imported network has its batch norms folded into its convolutions. Here each new norm
+gets its convolution's statistics on pictures, and a gain and an offset that cancel them, so that
+the function stays the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tools.importing.graph import fp16_storage
 
 Layers = dict[str, tuple[Tensor, Tensor]]
-"""Weight and bias by the name of the module that was exported."""
+"""Weight and bias by the name of the exported module."""
 
 Normed = tuple[str, nn.Module, nn.BatchNorm2d]
-"""The name of a module whose ``weight`` convolves, the module, and the norm behind it."""
+"""The name of a convolution, its module, and the norm after it."""
 
 
 def read_graph(path: Path) -> onnx.GraphProto:
@@ -43,12 +43,12 @@ def read_convolutions(path: Path) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]
 
 
 def module_name(node: str) -> str:
-    """Name the module that exported the node ``/a/a.0/b/b.1/Conv``: ``a.0.b.1``."""
+    """Return the module's name for the exported node ``/a/a.0/b/b.1/Conv``: ``a.0.b.1``."""
     parts = node.strip("/").split("/")[:-1]
     name = ""
     for part in parts:
         head = part.rsplit(".", 1)[0]
-        # each folder repeats the module list it lies in: "a" then "a.0"
+        # each level repeats its module list: "a" then "a.0"
         if name == head or name.endswith("." + head):
             name = name[: len(name) - len(head)] + part
         else:
@@ -57,9 +57,9 @@ def module_name(node: str) -> str:
 
 
 def take(layers: Layers, name: str) -> tuple[Tensor, Tensor]:
-    """Look a layer up. Raises ValueError where the file has none of that name."""
+    """Return a layer. Raises ValueError if the file has none of that name."""
     if name not in layers:
-        raise ValueError(f"no layer {name} in the ONNX file, which is another network")
+        raise ValueError(f"no layer {name} in the ONNX file: it is another network")
     return layers[name]
 
 
@@ -74,9 +74,9 @@ def normed_convolutions(model: nn.Module) -> Iterator[Normed]:
 
 
 def planar(weight: Tensor, conv: nn.Module, *, std: float) -> Tensor:
-    """Bring the first layer of an imported network, where it reads pixels, back to planes.
+    """Convert an imported network's first layer from interleaved pixels back to planes.
 
-    The import makes ``[O,3,k,k]`` an ``[O,1,k,3k]`` of interleaved pixels and divides it by `std`.
+    The import converts ``[O,3,k,k]`` to ``[O,1,k,3k]`` and divides it by `std`.
     """
     if weight.shape == conv.weight.shape:
         return weight
@@ -85,7 +85,7 @@ def planar(weight: Tensor, conv: nn.Module, *, std: float) -> Tensor:
 
 
 def unfold(conv: nn.Module, norm: nn.BatchNorm2d, *, weight: Tensor, bias: Tensor) -> None:
-    """Load a folded layer: the norm is the identity but for its offset, until `settle`."""
+    """Load a folded layer: until `settle` the norm is the identity plus an offset."""
     conv.weight.copy_(weight)
     norm.running_mean.zero_()  # type: ignore[union-attr]
     norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ def settle(model: nn.Module, pairs: Sequence[Normed], images: Tensor) -> None:
         mean, variance = seen[conv]
         # a channel that never changes would make the norm's gain meaningless
         variance = variance.clamp(min=1e-8)
-        # weights as long as at a random start: rates are relative to that
+        # weights get the norm of random initial ones: learning rates are relative to it
         length = conv.weight.norm()
         wanted = (conv.weight.numel() / (3 * conv.weight[0].numel())) ** 0.5
         scale = wanted / length

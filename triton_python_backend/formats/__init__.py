@@ -1,1 +1,1 @@
-"""What the header of an encoded image says: format, size, orientation, cost; one file a format."""
+"""Headers of encoded images: format, size, orientation, decoding cost; one file per format."""

@@ -25,7 +25,7 @@ Masks = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class BitmapLayout:
-    """How the pixels of a BMP lie in its file.
+    """Layout of the pixels in a BMP file.
 
     width, height: pixels. bottom_up: whether the last row comes first. depth: bits of a pixel.
     offset: of the first row, bytes. masks: red, green and blue in a pixel of 16 or 32 bits.
@@ -48,7 +48,7 @@ class BitmapLayout:
 def is_bmp(data: bytes) -> bool:
     """Whether the bytes begin as a BMP does.
 
-    The reserved fields are zero: two letters alone would claim many a text.
+    The reserved fields must be zero, as some texts begin with the same two letters.
     """
     return data[:2] == b"BM" and data[6:10] == bytes(4)
 
@@ -72,11 +72,11 @@ def read_bmp(data: bytes) -> Header:
 
 
 def read_layout(data: bytes) -> BitmapLayout:
-    """Read how the pixels of a BMP lie in its file.
+    """Read the layout of the pixels in a BMP file.
 
     Raises:
-        InvalidImageError: a header that does not hold together, pixels that are cut off, or masks
-            that are no run of bits each.
+        InvalidImageError: an inconsistent header, truncated pixels, or masks that are not
+            contiguous bits.
 
     """
     if len(data) < _FILE_HEAD + _CORE:
@@ -103,7 +103,7 @@ def read_layout(data: bytes) -> BitmapLayout:
         offset,
         masks or _USUAL_MASKS.get(depth, (0, 0, 0)),
     )
-    # some writers leave a 0 there; the headers would be taken for pixels
+    # some writers leave a 0 there; then the headers would be read as pixels
     if offset < _FILE_HEAD + max(size, _WITH_MASKS if masks else 0):
         raise InvalidImageError("the BMP does not say where its pixels begin")
     is_packed = compression in (_RLE8, _RLE4)
@@ -113,7 +113,7 @@ def read_layout(data: bytes) -> BitmapLayout:
 
 
 def _read_masks(data: bytes, size: int, depth: int) -> Masks:
-    """Read the masks, which stand behind the 40 bytes of the oldest header in every later one."""
+    """Read the masks; in every header they follow its first 40 bytes."""
     at = _FILE_HEAD + _INFO
     if len(data) < at + 12:
         raise InvalidImageError("the header of the BMP cannot be read")
@@ -126,6 +126,6 @@ def _read_masks(data: bytes, size: int, depth: int) -> Masks:
 
 
 def _is_run(mask: int) -> bool:
-    """Whether the bits of a mask stand beside each other."""
+    """Whether the bits of a mask are contiguous."""
     lowest = mask & -mask
     return mask > 0 and (mask // lowest + 1) & (mask // lowest) == 0

@@ -9,7 +9,7 @@ _HEADER: Final = b"Exif\0"
 _HEADER_BYTES: Final = 6
 _MAX_HEADERS: Final = 4
 _MAX_BLOCKS: Final = 32
-"""Blocks that are read; a photo has one or two. A file of many would cost more than its size."""
+"""Largest number of blocks to read: a photo has one or two, and more would cost too much."""
 _ORIENTATION: Final = 0x0112
 _ENTRY_BYTES: Final = 12
 # type of a TIFF entry -> how its value is read: BYTE, SHORT, LONG; some writers use the wrong one
@@ -27,7 +27,7 @@ def read_orientation(block: bytes) -> int | None:
     block: with or without the header `Exif\0\0`, which some writers put there twice.
 
     Returns:
-        None where the block says nothing, or is broken before it does.
+        None if the block has none, or is damaged before it.
 
     """
     for _ in range(_MAX_HEADERS):
@@ -52,6 +52,6 @@ def read_orientation(block: bytes) -> int | None:
 
 
 def first_orientation(blocks: Iterable[bytes]) -> int:
-    """Return the orientation of the first of 32 blocks that says one; 1 where none does."""
+    """Return the first orientation found in up to 32 blocks; 1 if there is none."""
     said = (read_orientation(block) for block in islice(blocks, _MAX_BLOCKS))
     return next((value for value in said if value is not None), 1)

@@ -1,4 +1,4 @@
-"""The answer of every format's reader, and its errors."""
+"""The result of every format's reader, and its errors."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -6,29 +6,29 @@ from typing import Final, Literal
 Format = Literal["JPEG", "PNG", "WEBP", "BMP"]
 
 MAX_PIECES: Final = 16_384
-"""Segments or chunks of a file that are walked. A photo of 10 MiB in pieces of 1 KiB has 10,240;
-a file of empty pieces would have millions."""
+"""Largest number of segments or chunks to read. A photo of 10 MiB in pieces of 1 KiB has 10,240; a
+malicious file of empty pieces would have millions."""
 
 SLOW_NANOSECONDS: Final = 400_000_000
-"""A picture that is estimated to take longer is decoded beside the others, and once only."""
+"""Above this estimated cost an image is decoded on the slow lane, and only once."""
 
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """Orientations that exchange width and height."""
 
 
 class InvalidImageError(ValueError):
-    """The bytes are no image that can be decoded; the text says why."""
+    """The bytes are not a decodable image; the text says why."""
 
 
 class UnknownFormatError(InvalidImageError):
-    """The bytes are none of the formats that are read."""
+    """The bytes have none of the supported formats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The bytes that a decoder needs, and none beside them: no metadata, nothing that follows.
+    """The bytes that a decoder needs, without metadata and trailing data.
 
-    prefix and suffix surround the slices, (start, end) in the file.
+    prefix and suffix enclose the slices, which are (start, end) in the file.
     """
 
     slices: tuple[tuple[int, int], ...]
@@ -36,7 +36,7 @@ class Stream:
     suffix: bytes = b""
 
     def of(self, data: bytes) -> bytes:
-        """Put the stream of a file together; the file itself where nothing has to change."""
+        """Assemble the stream from a file; returns the file itself if it needs no change."""
         if not self.prefix and not self.suffix and self.slices == ((0, len(data)),):
             return data
         return b"".join(
@@ -45,7 +45,7 @@ class Stream:
 
 
 def joined(slices: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Join slices of a file that touch."""
+    """Join adjacent slices of a file."""
     result: list[tuple[int, int]] = []
     for start, end in slices:
         if result and result[-1][1] == start:
@@ -57,12 +57,11 @@ def joined(slices: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of an image before its pixels are decoded.
+    """The properties of an image that are known before its pixels are decoded.
 
-    format: by content. stored_width, stored_height: pixels as they are stored. orientation: 1 to 8
-    as Exif counts, 1 where no Exif block says otherwise. cost: estimated nanoseconds of decoding,
-    on one core. stream: what the decoder is given. is_cut: whether a JPEG lacks its end
-    marker; its pixels may be complete all the same.
+    format: by content. stored_width, stored_height: pixels as stored. orientation: Exif's 1 to 8;
+    1 without an Exif block. cost: estimated nanoseconds to decode, on one core. stream: the bytes
+    for the decoder. is_cut: whether a JPEG has no end marker; its pixels may still be complete.
     """
 
     format: Format
@@ -80,7 +79,7 @@ class Header:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a picture is estimated to take so long that others should not wait for it."""
+        """Whether decoding takes so long that other requests should not wait for it."""
         return self.cost > SLOW_NANOSECONDS
 
     @property

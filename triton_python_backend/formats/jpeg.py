@@ -1,7 +1,7 @@
-"""JPEG by its markers (ITU-T T.81): segments and scans are walked, pixels are not decoded.
+"""Read JPEG files by their markers (ITU-T T.81), segments and scans, without decoding pixels.
 
-The walk goes on where libjpeg goes on: over wrong lengths, over bytes between segments, over
-markers that it does not know. The picture ends at its end marker, whatever follows.
+Like libjpeg, the reader continues over wrong lengths, bytes between segments and unknown markers.
+The picture ends at its end marker, whatever follows.
 """
 
 import re
@@ -22,11 +22,12 @@ START: Final = b"\xff\xd8\xff"
 END_MARKER: Final = b"\xff\xd9"
 
 MAX_SCAN_BLOCKS: Final = 24_000_000
-"""Blocks of 8 x 8 samples that are read, summed over all scans. A progressive picture of 40
-megapixels as libjpeg writes it has 9 million in 10 scans."""
+"""Largest number of 8 x 8 blocks to decode, summed over all scans. A progressive picture of 40
+megapixels, as libjpeg writes it, has 9 million in 10 scans."""
 
 MAX_PASSES: Final = 12
-"""Of larger pictures: how often each block may be read. Their size is for others to judge."""
+"""For larger pictures: largest number of times that each block may be decoded. Other code limits
+the size itself."""
 
 _SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Frames that libjpeg decodes: baseline, extended, progressive; with arithmetic coding."""
@@ -34,7 +35,7 @@ _OTHER_SOF: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _SOI, _SOS, _EOI, _APP1 = 0xD8, 0xDA, 0xD9, 0xE1
 _METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""Application segments and comments. JFIF's and Adobe's, which name the colour space, are kept."""
+"""Application segments and comments; JFIF's and Adobe's, with the colour space, are kept."""
 _WITHOUT_LENGTH: Final = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 # any number of 0xFF may stand before a marker: the last of them is found
 _NEXT_MARKER: Final = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
@@ -45,7 +46,7 @@ _NANOSECONDS_PER_BLOCK: Final = 150
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A marker and what belongs to it, as offsets; of a scan its entropy-coded data, too."""
+    """A marker and its data, as offsets; for a scan with its entropy-coded data."""
 
     marker: int
     start: int
@@ -57,13 +58,13 @@ class _Segment:
 @dataclass(frozen=True, slots=True)
 class _Component:
     blocks: int
-    """Blocks of a scan of this component alone."""
+    """Number of blocks in a scan of this component alone."""
     blocks_in_mcu: int
 
 
 @dataclass(slots=True)
 class _Frame:
-    """The frame header, and how much of the picture the scans so far have brought."""
+    """The frame header, and which coefficients the scans so far contain."""
 
     progressive: bool
     width: int
@@ -72,11 +73,11 @@ class _Frame:
     mcus: int
     scan_blocks: int = 0
     missing: dict[int, int] = field(default_factory=dict)
-    """A bit for each coefficient that has not come in full precision, by component."""
+    """By component: a bit for each coefficient that has not arrived in full precision."""
 
     @property
     def is_covered(self) -> bool:
-        """Whether every coefficient of every component has come in full precision."""
+        """Whether every coefficient of every component has arrived in full precision."""
         return not any(self.missing.values())
 
 
@@ -84,7 +85,7 @@ def read_jpeg(data: bytes) -> Header:
     """Read the header of a JPEG.
 
     Raises:
-        InvalidImageError: no picture, one that libjpeg does not decode, or more scans than its
+        InvalidImageError: no picture, a kind that libjpeg does not decode, or more scans than its
             size allows.
 
     """
@@ -116,7 +117,7 @@ def read_jpeg(data: bytes) -> Header:
         frame.width,
         frame.height,
         first_orientation(exif),
-        # to learn whether the pixels of a file without an end are complete takes two times more
+        # to find out whether a file without an end marker is complete triples the cost
         cost if ended else 3 * cost,
         Stream(joined(kept), suffix=b"" if ended else END_MARKER),
         is_cut=not ended,
@@ -126,7 +127,7 @@ def read_jpeg(data: bytes) -> Header:
 def _end_of_pixels(data: bytes, end: int) -> int:
     """Find where the stream of a file without an end marker ends."""
     whole = end
-    # what copies leave behind: zeros; and half of a marker, which would make one with the end's
+    # trailing zeros, as left by copies, and half a marker, which would join the end marker
     while end > 0 and data[end - 1] == 0:
         end -= 1
     if end < whole and data[end - 1] == 0xFF:
@@ -137,7 +138,7 @@ def _end_of_pixels(data: bytes, end: int) -> int:
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """Walk the markers up to the end of the picture, or the start of another behind it."""
+    """Iterate over the markers up to the picture's end, or the start of another picture."""
     at, has_scan = 2, False
     for _ in range(MAX_PIECES):
         found = _NEXT_MARKER.search(data, at)
@@ -151,7 +152,7 @@ def _segments(data: bytes) -> Iterator[_Segment]:
             return
         if marker in _WITHOUT_LENGTH:
             continue
-        # libjpeg takes a length below 2 for an empty segment
+        # libjpeg treats a length below 2 as an empty segment
         after = at + max(int.from_bytes(data[at : at + 2], "big"), 2)
         if after > len(data):
             return

@@ -1,4 +1,4 @@
-"""PNG by its chunks (W3C PNG, third edition): only those that the pixels need are kept."""
+"""Read PNG files by their chunks (W3C PNG, third edition); keep those that the pixels need."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ from triton_python_backend.formats.header import (
 START: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _FRAME: Final = 12
-"""Bytes of a chunk beside its data: length, type, CRC."""
+"""Bytes of a chunk besides its data: length, type, CRC."""
 _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by colour type."""
 _PALETTE: Final = 3
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _TEXTS: Final = frozenset({b"zTXt", b"tEXt", b"iTXt"})
 _RAW_EXIF: Final = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
-"""How ImageMagick and others kept Exif before PNG had a chunk for it: hexadecimal in a text."""
+"""Exif as hexadecimal text: ImageMagick and others wrote it before PNG had a chunk for it."""
 _MAX_RAW_EXIF_BYTES: Final = 256 * 1024
 _NANOSECONDS_PER_BYTE: Final = 6
 
 
 def read_png(data: bytes) -> Header:
-    """Read the header of a PNG; of an animated one, the picture that is shown where none moves.
+    """Read the header of a PNG; for an animated one, that of its static image.
 
     Raises:
         InvalidImageError: no header, no pixels, or more chunks than are walked.
@@ -59,7 +59,7 @@ def read_png(data: bytes) -> Header:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Walk the chunks up to the end: type, start and end of the data. One that is cut is left."""
+    """Iterate over complete chunks: type, start and end of the data."""
     at = len(START)
     for _ in range(MAX_PIECES):
         kind = data[at + 4 : at + 8]
@@ -75,13 +75,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _kept(
     chunks: list[tuple[bytes, int, int]], *, with_palette: bool
 ) -> tuple[tuple[int, int], ...]:
-    """Slices of the chunks that the decoder needs."""
+    """Return the slices of the chunks that the decoder needs."""
     needed = _NEEDED if with_palette else _NEEDED - {b"PLTE"}
     return joined([(start - 8, end + 4) for kind, start, end in chunks if kind in needed])
 
 
 def _exif_blocks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[bytes]:
-    """Find Exif blocks, each when it is asked for: a compressed one is only then inflated."""
+    """Iterate over Exif blocks; a compressed one is inflated when it is reached."""
     for kind, start, end in chunks:
         if kind == b"eXIf":
             yield data[start:end]
@@ -91,7 +91,7 @@ def _exif_blocks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[
 
 
 def _raw_profile(kind: bytes, text: bytes) -> bytes:
-    """Read a raw profile: its name, its length and hexadecimal digits, a line each."""
+    """Read a raw profile: name, length and hexadecimal digits, one line each."""
     body = text.partition(b"\0")[2]
     if kind == b"zTXt":
         try:

@@ -1,7 +1,7 @@
-"""The one place that decides format, size and orientation of an encoded image.
+"""The one function that determines format, size and orientation of an encoded image.
 
-The gateway's check and the decoder of `face_preprocess` both ask it, so they cannot disagree.
-Metadata is looked at for the orientation only, and never fails a picture.
+The gateway's check and the decoder of `face_preprocess` both call it, so they cannot disagree.
+Metadata is read for the orientation only; damaged metadata never rejects a picture.
 """
 
 from triton_python_backend.formats import bmp, jpeg, png, webp
@@ -13,7 +13,7 @@ from triton_python_backend.formats.header import (
 )
 
 FORMATS: tuple[Format, ...] = ("JPEG", "PNG", "WEBP", "BMP")
-"""What is read, by the names that Pillow uses, too."""
+"""Supported formats, by Pillow's names."""
 
 _READERS = {
     "JPEG": jpeg.read_jpeg,
@@ -35,12 +35,12 @@ def sniff(data: bytes) -> Format | None:
 
 
 def read_header(data: bytes) -> Header:
-    """Read what the header of an encoded image says; no pixel is decoded.
+    """Read the header of an encoded image; no pixel is decoded.
 
     Raises:
         UnknownFormatError: none of `FORMATS`.
-        InvalidImageError: a header that does not hold together, a file that ends before its image
-            does, or one that costs more than its size says.
+        InvalidImageError: an inconsistent header, a truncated file, or one that costs more to
+            decode than its size allows.
 
     """
     if not data:

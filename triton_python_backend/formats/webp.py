@@ -1,4 +1,4 @@
-"""WebP by its chunks (RFC 9649): the picture alone is kept, of an animation the first."""
+"""Read WebP files by their chunks (RFC 9649); of an animation the first picture is kept."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,7 +7,7 @@ from triton_python_backend.formats.exif import first_orientation
 from triton_python_backend.formats.header import MAX_PIECES, Header, InvalidImageError, Stream
 
 _FRAME_HEAD: Final = 16
-"""Bytes of an animation's frame before its picture: where it lies, its size, how long it shows."""
+"""Bytes of an animation's frame before its picture: position, size and duration."""
 _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
 _NANOSECONDS_PER_PIXEL: Final = 12
 
@@ -28,7 +28,7 @@ def read_webp(data: bytes) -> Header:
     """
     picture: tuple[int, int] | None = None
     exif: list[bytes] = []
-    # the total in the header is often wrong where metadata were added, and not needed
+    # the header's total length is not needed, and often wrong in files with added metadata
     for kind, start, end in _chunks(data, 12, len(data)):
         if kind == b"EXIF":
             exif.append(data[start:end])
@@ -59,7 +59,7 @@ def read_webp(data: bytes) -> Header:
 
 
 def _chunks(data: bytes, at: int, limit: int) -> Iterator[tuple[bytes, int, int]]:
-    """Walk the chunks from `at` to `limit`: type, start and end of the data, the last one cut."""
+    """Iterate over chunks: type, start and end of the data; the last one may be truncated."""
     for _ in range(MAX_PIECES):
         kind = data[at : at + 4]
         if at + 8 > limit:
@@ -73,7 +73,7 @@ def _chunks(data: bytes, at: int, limit: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _picture_size(kind: bytes, head: bytes) -> tuple[int, int]:
-    """Read width and height of the first bytes of a lossless or lossy picture."""
+    """Read width and height from the first bytes of a lossless or lossy picture."""
     if kind == b"VP8L" and head[:1] == b"\x2f" and len(head) >= 5:
         bits = int.from_bytes(head[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1

@@ -28,11 +28,11 @@ class TritonPythonModel:
             Path(pb_utils.get_model_dir()) / filename,
             gpu=gpu if args["model_instance_kind"] == "GPU" else None,
         )
-        # what raises here keeps the version before it in service
+        # an error here keeps the previous version in service
         self_test(stage_of(args["model_name"]), self._session)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests of one batch with one run."""
+        """Respond to the requests of one batch with one run."""
         calls = [
             Call(
                 {

@@ -52,7 +52,10 @@ async def list_collections(call: Call[PageOptions, NoOptions]) -> Answer:
     page = await read_page(
         call.options,
         lambda limit, after: records.collections.page(
-            tenant=call.caller.tenant, limit=limit, after=after and after[0]
+            tenant=call.caller.tenant,
+            limit=limit,
+            after=after and after[0],
+            names=call.caller.collections,
         ),
         position=lambda record: (record.name,),
     )

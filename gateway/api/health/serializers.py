@@ -1,4 +1,4 @@
-"""From the state of each part to the JSON of readiness."""
+"""Build the JSON of the readiness route from the state of each part."""
 
 import time
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from gateway.types import (
 def ready_out(
     status: EngineStatus, cache: Mapping[str, str | None] | None, watch: Watch
 ) -> ReadyOut:
-    """Shape readiness: the engines and their stages, then what faces are found without.
+    """Build the readiness response: the engines and their stages, then the optional parts.
 
-    Without vectors or records the routes of collections answer 503 by themselves, and all others
-    work: a gateway without them stays in service, as one without its cache does.
+    A gateway without vectors or records stays in service, as one without its cache does: only the
+    collection routes answer 503, all others work.
 
-    cache: why each layer does not answer, None where it does; None if caching is off.
+    cache: for each layer why it does not answer, None where it does; None if caching is off.
     """
     replaced = not status.ready and status.fallback is not None and status.fallback.answers
     parts = {"triton": _part(status.reachable, status.detail)}
@@ -80,7 +80,7 @@ def _cache_part(layers: Mapping[str, str | None] | None) -> PartOut:
     if layers is None:
         return PartOut(status="ready", detail="switched off")
     if "redis" not in layers:
-        detail = "in this process only: no Redis is named by AURUM_REDIS_URL"
+        detail = "in this process only: AURUM_REDIS_URL is not set"
         return PartOut(status="ready", detail=detail)
     reason = layers["redis"]
     if reason is None:

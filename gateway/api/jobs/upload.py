@@ -34,6 +34,8 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
         digest = await upload.finish()
 
         async def submit() -> Answer:
+            quotas = call.services.collections.quotas
+            await quotas.charge_images(call.caller.tenant, upload.total)
             return await _answer(call, await upload.submit())
 
         if key is not None:

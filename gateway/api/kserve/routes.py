@@ -90,6 +90,8 @@ async def model_infer(call: Call[NoOptions, NoOptions]) -> web.Response:
     # before the body is read, so that a refusal costs as little as possible
     call.services.kserve.check()
     packed = await _read_request(call, model)
+    # a batch of crops or embeddings counts as one image, too
+    await call.services.collections.quotas.charge_images(call.caller.tenant, 1)
     answer = await call.services.kserve.infer(path, packed, deadline=call.deadline)
     response = web.Response(
         body=answer.body, content_type=_JSON if answer.head_bytes is None else _BINARY

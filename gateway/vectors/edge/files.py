@@ -1,4 +1,4 @@
-"""Copies shard folders with their holes, syncs them to the disk, removes them."""
+"""Copy sparse shard folders, sync them to the disk, remove them."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def _copy_sparse(source: str, target: str) -> None:
             try:
                 position = os.lseek(old.fileno(), position, os.SEEK_DATA)
             except OSError:
-                # only a hole is left
+                # the rest of the file is a hole
                 return
             end = os.lseek(old.fileno(), position, os.SEEK_HOLE)
             while position < end:

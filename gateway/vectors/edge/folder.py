@@ -1,7 +1,7 @@
 """The folder of a collection: manifest, spare empty shards, removal of old ones.
 
-Making a shard from nothing takes 0.1 to 0.5 s in which nothing is answered; copying an empty one
-and opening the copy takes 0.03 s, and the copying is done by a thread. Removing is, too.
+Creating a shard takes 0.1 to 0.5 s, in which the engine answers nothing. Copying an empty shard in
+a thread and opening the copy takes 0.03 s. A thread removes folders, too.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _EMPTY = "empty-"
 
 
 class ShardFolder:
-    """The files of one collection. `files` is a thread's executor for slow, harmless work."""
+    """The files of one collection. `files` is an executor for slow work on files."""
 
     def __init__(self, path: Path, files: Executor) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class ShardFolder:
         return manifest
 
     def write(self, *, name: str, dimension: int, parts: Sequence[Part]) -> None:
-        """Write which shards belong to the collection; durable when it returns."""
+        """Write the list of the collection's shards; it is durable on return."""
         manifest = {
             "name": name,
             "dimension": dimension,
@@ -65,7 +65,7 @@ class ShardFolder:
         sync_file(self.path)
 
     def new_name(self) -> str:
-        """Make a shard name that was never used."""
+        """Make a new, unique shard name."""
         name = f"{self._next:06d}"
         self._next += 1
         return name
@@ -89,7 +89,7 @@ class ShardFolder:
         self._files.submit(shutil.rmtree, path, ignore_errors=True)
 
     def remove_all_but(self, known: Iterable[str]) -> None:
-        """Remove leftovers of a crash."""
+        """Remove shard folders that a crash left behind."""
         keep = {*known, MANIFEST}
         for path in self.path.iterdir():
             if path.name in keep:
@@ -101,7 +101,7 @@ class ShardFolder:
 
 
 def empty_shard(root: Path, *, dimension: int, tuning: VectorTuning) -> Path:
-    """The folder of an empty, unindexed shard below `root`, made if there is none of this kind."""
+    """Return the folder of an empty, unindexed shard below `root`; create it if needed."""
     engine = importlib.metadata.version("qdrant-edge-py")
     kind = json.dumps([engine, asdict(tuning)], sort_keys=True)
     prefix = f"{_EMPTY}{dimension}-"

@@ -1,12 +1,11 @@
 """One vector collection on Qdrant Edge: shards that grow by merging.
 
-New points go to the one open shard, which is searched exhaustively and stays small. When it is
-full it is sealed, and a new one is opened; sealed shards are indexed, and indexed ones of about
-the same size are merged, each time by `edge_build` beside the running engine. So enrolment costs
-the same in a small and in a large collection, and a search asks few shards. A shard that points
-were deleted from is rebuilt after a while, too: only then their bytes have left the disk. The file
-`manifest.json` alone says which shards belong; what it does not name is rubbish of a crash and
-removed.
+New points go to the one open shard, which stays small and is searched exhaustively. A full shard is
+sealed, and a new one is opened. `index_builder` indexes sealed shards and merges indexed shards of
+about the same size, in a process beside the running engine. So enrolment costs the same in a small
+and in a large collection, and a search visits few shards. A shard with deleted points is rebuilt
+after a while, too: only then do their bytes leave the disk. The file `manifest.json` lists the
+shards of the collection; a folder that it does not list was left by a crash and is removed.
 """
 
 import heapq
@@ -36,7 +35,7 @@ from gateway.vectors.edge.shards import Choice, Part, Rebuild, choose
 from gateway.vectors.payload import VERSION
 
 _SPOOL_CHUNK = 64
-"""Points read at a time; that takes 4 ms, for which a search may have to wait."""
+"""Points read at a time; that takes 4 ms, by which it may delay a search."""
 _RETIRED_SECONDS = 30.0
 """Longest time that a replaced shard stays open, waiting for the engine to be idle."""
 _LONGEST_PAUSE_SECONDS = 600.0
@@ -77,17 +76,17 @@ class Gallery:
 
     @classmethod
     def load(cls, folder: Path, tuning: VectorTuning, files: Executor) -> "Gallery":
-        """Open what the manifest names and remove everything else."""
+        """Open the shards of the manifest and remove all other folders."""
         home = ShardFolder(folder, files)
         manifest = home.read()
         gallery = cls(folder, manifest["name"], manifest["dimension"], tuning, files)
         gallery._folder = home
         for entry in manifest["shards"]:
             shard = EdgeShard.load(folder / entry["folder"], tuning)
-            # older manifests do not say when points were deleted
+            # older manifests have no time of the deletion
             since = entry.get("forgotten_at")
             if manifest.get("payload", 1) < VERSION and shard.count(FaceFilter()):
-                # a rebuild writes its points anew
+                # a rebuild writes the payload in its new form
                 since = 0.0
             part = Part(entry["folder"], entry["built"], shard, entry["written"], since)
             gallery._parts.append(part)
@@ -146,7 +145,7 @@ class Gallery:
                     key = hit.subject if by_subject else hit.face_id
                     if key not in best or hit.similarity > best[key].similarity:
                         best[key] = hit
-            # matches that no shard has returned yet are at or below `unseen_below`
+            # all matches that the shards have not returned yet have at most `unseen_below`
             certain = sum(hit.similarity >= unseen_below for hit in best.values())
             if certain >= limit or unseen_below == -math.inf or fetch >= _MAX_CANDIDATES:
                 return tuple(heapq.nsmallest(limit, best.values(), key=_rank))
@@ -206,7 +205,7 @@ class Gallery:
         (self._folder.path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(self._folder.path, ignore_errors=True)
         if self._folder.path.exists():
-            # a thread was removing a part of it
+            # a thread was removing a shard at the same time
             shutil.rmtree(self._folder.path)
 
     # Growing -----------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ class Gallery:
     def maintain(self, *, idle: bool) -> bool:
         """Do a few milliseconds of maintenance; True if there may be more to do now.
 
-        idle: nobody has asked for anything for a while.
+        idle: no request has arrived for a while.
         """
         if self._retired and self._retired[0][3].done():
             overdue = self._retired[0][0] < time.monotonic() - _RETIRED_SECONDS
@@ -265,7 +264,7 @@ class Gallery:
             if build.points:
                 build.process = start_build(build.spool, self._folder.path / build.target)
             else:
-                # everything in there was deleted
+                # all its points were deleted
                 self._replace(build, None)
             return
         part = next(p for p in self._parts if p.folder == build.sources[build.source])
@@ -295,7 +294,7 @@ class Gallery:
         self._replace(build, Part(build.target, True, shard, build.points, since))
 
     def _replace(self, build: Rebuild, made: Part | None) -> None:
-        """Replace the sources by the built shard; they are removed when there is time."""
+        """Replace the sources by the built shard; they are removed while the engine is idle."""
         old = [part for part in self._parts if part.folder in build.sources]
         position = self._parts.index(old[0])
         self._parts = [part for part in self._parts if part not in old]
@@ -352,7 +351,7 @@ class Gallery:
         found = [(part, ids) for part, ids in found if ids]
         first = [part for part, _ in found if part.forgotten_at is None]
         if first:
-            # recorded before it is done: a crash in between costs a rebuild, not a vector
+            # recorded before the deletion: a crash in between causes only a needless rebuild
             for part in first:
                 part.forgotten_at = time.time()
             self._write_manifest()

@@ -2,8 +2,8 @@
 
 Qdrant Edge holds Python's interpreter lock while it builds a graph, so indexing inside the
 engine process would stop every search for minutes. The engine spools points to files, starts
-`python -m gateway.vectors.edge.index_builder SPOOL TARGET`, keeps answering, and swaps the result
-in.
+`python -m gateway.vectors.edge.index_builder SPOOL TARGET`, keeps answering, and then replaces the
+old shards by the result.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.checkout import without_secrets
 from gateway.vectors.base import FacePoint, VectorTuning
 from gateway.vectors.edge.files import sync_folder
 from gateway.vectors.edge.shard import EdgeShard, warm
@@ -24,7 +25,7 @@ _CHUNK_GLOB = "*.points"
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1
 _CHECKOUT = Path(__file__).resolve().parents[3]
-"""Not from the settings: loading them takes longer than all else that these processes load."""
+"""Computed here: importing the settings would take longer than all else in this process."""
 
 
 def write_plan(spool: Path, *, dimension: int, tuning: VectorTuning) -> None:
@@ -45,6 +46,7 @@ def start_build(spool: Path, target: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         cwd=_CHECKOUT,
+        env=without_secrets(os.environ),
     )
 
 
@@ -60,7 +62,7 @@ def build(spool: Path, target: Path) -> None:
     shard.flush()
     shard.close()
     sync_folder(target)
-    # writing and closing leave nothing in the page cache, where searches need it
+    # read the files once: searches need them in the page cache
     warm(target)
 
 

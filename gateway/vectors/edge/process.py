@@ -275,11 +275,11 @@ def _warm_all(folders: Sequence[Path]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Read the tuning from the first frame, open the folder, report that, serve."""
+    """Read the tuning from the first frame, open the folder, report readiness, serve."""
     # Ctrl-C reaches the whole process group; the gateway closes the input when it is done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # a stray print must not get between the frames
+    # a stray print must not corrupt the frames
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = sys.stdin.buffer

@@ -1,4 +1,4 @@
-"""What the gateway and the engine process both know of the folder."""
+"""The names in a collection's folder that the gateway and the engine process share."""
 
 from typing import Final
 

@@ -23,9 +23,9 @@ _FULL_SCAN_KB = 10_000
 _INDEX_ALWAYS_KB = 1
 _NEVER_INDEX_KB = 1 << 40
 _MEMORY = qe.Memory.Cold
-"""Mapped, and read when first touched. `Cached` reads everything from the disk, past the page
-cache, while a shard is loaded, and nothing is answered meanwhile: 3 s for 10,000 faces on a busy
-disk, where `Cold` takes 0.2 s. `warm` fills the page cache beside it."""
+"""Memory-mapped and read when first touched. `Cached` reads everything from the disk (bypassing the
+page cache) when it loads a shard, and answers nothing meanwhile: 3 s for 10,000 faces on a busy
+disk; `Cold` takes 0.2 s. `warm` fills the page cache in the background."""
 _READ_BYTES = 1 << 20
 _LOG_FOLDER = "wal"
 _SEGMENTS = "segments"
@@ -33,7 +33,7 @@ _LOG_OPEN = "open-"
 
 
 class EdgeShard:
-    """A folder of points; `built` shards are indexed, others are searched exhaustively."""
+    """A folder of points; indexed shards have a graph, others are searched exhaustively."""
 
     def __init__(self, folder: Path, shard: qe.EdgeShard, tuning: VectorTuning) -> None:
         self._shard = shard
@@ -53,7 +53,7 @@ class EdgeShard:
     def create(
         cls, folder: Path, *, dimension: int, tuning: VectorTuning, indexed: bool
     ) -> "EdgeShard":
-        """Create an empty shard; an `indexed` one builds its graph in `optimize`."""
+        """Create an empty shard; `indexed`: `optimize` builds its graph."""
         folder.mkdir(parents=True)
         quantization = (
             qe.ScalarQuantizationConfig(type=qe.ScalarType.Int8, quantile=0.99, memory=_MEMORY)
@@ -99,7 +99,7 @@ class EdgeShard:
         self._shard.update(qe.UpdateOperation.upsert_points(batch))
 
     def existing(self, face_ids: Sequence[str]) -> list[str]:
-        """Return those of the ids that the shard contains."""
+        """Return the ids that the shard contains."""
         found = self._shard.retrieve(list(face_ids), with_payload=False, with_vector=False)
         return [str(record.id) for record in found]
 
@@ -169,9 +169,9 @@ class EdgeShard:
         self._shard.optimize()
 
     def sync(self) -> None:
-        """Sync the write-ahead log to the disk, in 5 ms; it is enough to survive a power cut.
+        """Sync the write-ahead log to the disk, in 5 ms; that survives a power cut.
 
-        Loading replays the log over what the segments held at their last flush.
+        Loading replays the log over the last flushed state of the segments.
         """
         if not self._dirty:
             return
@@ -186,7 +186,7 @@ class EdgeShard:
         self._dirty = False
 
     def flush(self) -> None:
-        """Sync the segments, too, and shorten the log; takes 80 to 150 ms."""
+        """Sync the segments, too, and truncate the log; takes 80 to 150 ms."""
         self._shard.flush()
         self._synced.clear()
         self._dirty = True
@@ -225,8 +225,8 @@ def _filter(where: FaceFilter) -> qe.Filter | None:
         elif isinstance(value, str):
             must.append(qe.FieldCondition(path, match=qe.MatchValue(value)))
         else:
-            # a match would find integers only; metadata holds none that a double cannot. Of a
-            # float the text is exact
+            # a match finds integers only, and metadata has no integer that a double cannot
+            # represent. The text of a float is exact
             number = qe.FieldCondition(path, range=qe.RangeFloat(gte=value, lte=value))
             text = qe.FieldCondition(FLAGS, match=qe.MatchValue(flag(key, value)))
             must.append(qe.Filter(should=[number, text]))

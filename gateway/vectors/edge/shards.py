@@ -1,7 +1,7 @@
-"""The shards of a collection, and which of them to rebuild next.
+"""The shards of a collection, and the choice of which to rebuild next.
 
-A rebuild reads the living points of its sources and writes them into one new, indexed shard: it
-indexes, merges, and leaves behind what was forgotten.
+A rebuild reads the remaining points of its sources and writes them into one new, indexed shard: it
+indexes, merges, and drops deleted points.
 """
 
 import math
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MERGE_FAN_IN = 4
 _MOST_WAITING = 16
 _LARGEST_SEALS = 20
-"""Shards are merged up to so many times `seal_points`: opening a larger one would keep searches
-waiting, rebuilding one to forget a face would take too long."""
+"""Largest merged shard, in multiples of `seal_points`: a larger one would block searches too long
+while it opens, and take too long to rebuild when a face is deleted."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Part:
 
     written: points when it was sealed or built.
     forgotten_at: since when its files hold bytes of deleted points (seconds since 1970), or None;
-    0 where its points were written in an older form of the payload.
+    0 if its points have an older form of the payload.
     """
 
     folder: str
@@ -51,7 +51,7 @@ class Rebuild:
     chunks: int
     points: int
     removed: set[str]
-    """Ids deleted from a source since it was spooled."""
+    """Ids deleted from a source after it was spooled."""
     process: "subprocess.Popen[bytes] | None"
 
 
@@ -66,7 +66,7 @@ class Choice:
 def choose(
     sealed: Sequence[Part], *, seal_points: int, forgotten_before: float, purged_last: bool
 ) -> Choice | None:
-    """Choose shards to rebuild: those with deleted and with unindexed points in turns, then tiers.
+    """Choose shards to rebuild: with deleted or unindexed points (alternating), then by tiers.
 
     forgotten_before: shards that hold bytes deleted before (seconds since 1970) are due.
     """
@@ -79,7 +79,7 @@ def choose(
     if due and not (waiting and purged_last):
         return Choice((min(due)[1],), purges=True)
     if len(waiting) >= MERGE_FAN_IN:
-        # faces arrive faster than they are indexed: index many at once instead of twice
+        # faces arrive faster than they are indexed: index many at once
         return Choice(tuple(waiting[:_MOST_WAITING]), purges=False)
     if waiting:
         return Choice((waiting[0],), purges=False)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from gateway.checkout import without_secrets
 from gateway.child_process import Reply, Request, read_from, write_to
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import seconds_allowed
@@ -152,7 +153,7 @@ class EdgeVectorStore:
         return cast("bool", await self._call("drop", collection.name))
 
     async def flush(self, collection: VectorCollection) -> None:
-        """See `VectorStore.flush`: callers who wait while one runs share the next."""
+        """See `VectorStore.flush`: callers who wait during a flush share the next one."""
         name = collection.name
         queued = self._queued_flushes.get(name)
         if queued is None:
@@ -162,7 +163,7 @@ class EdgeVectorStore:
         await asyncio.shield(queued)
 
     async def _flush_after(self, name: str, running: "asyncio.Task[None] | None") -> None:
-        # a running flush may miss the write of this caller; a queued one covers all callers
+        # a running flush may miss this caller's write; the next one covers all waiting callers
         if running is not None:
             await asyncio.wait({running})
         self._running_flushes[name] = self._queued_flushes.pop(name)
@@ -258,7 +259,7 @@ class EdgeVectorStore:
                     self._starts += 1
                     self._reader = self._tasks.start("vectors-reader", self._read(process))
                     return process
-                # the engine of a killed gateway may still flush and hold the lock
+                # the engine of a killed gateway may still be flushing and hold the lock
                 await asyncio.sleep(_LOCK_RETRY_SECONDS)
         log_file = self._folder / _LOG_FILE
         raise StorageUnavailableError(f"the vector engine does not start, see {log_file}")
@@ -275,7 +276,7 @@ class EdgeVectorStore:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
                 cwd=CHECKOUT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**without_secrets(os.environ), "PYTHONDONTWRITEBYTECODE": "1"},
             )
         write_to(process, (self._tuning, self._min_free_bytes))
         try:

@@ -1,4 +1,4 @@
-"""Stage 3 of 7: detections to faces, aligned crops and quality."""
+"""Stage 3 of 6: detections to faces, aligned crops and quality."""
 
 from functools import partial
 from pathlib import Path
@@ -7,8 +7,8 @@ import triton_python_backend_utils as pb_utils
 
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter, read_threads
-from triton_python_backend.asking import ServedDetector
 from triton_python_backend.second_look import SecondLooks
+from triton_python_backend.served_detector import ServedDetector
 
 
 class TritonPythonModel:

@@ -1,4 +1,4 @@
-"""Stage 1 of 7: encoded bytes to upright pixels and detector canvases."""
+"""Stage 1 of 6: encoded bytes to upright pixels and detector canvases."""
 
 import triton_python_backend_utils as pb_utils
 

@@ -1,4 +1,4 @@
-"""Stage 6 of 7: embeddings and scores of the faces, without the filler row."""
+"""Stage 6 of 6: embeddings and scores of the faces, without the filler row."""
 
 import triton_python_backend_utils as pb_utils
 

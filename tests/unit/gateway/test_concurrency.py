@@ -40,6 +40,7 @@ def test_only_the_owner_starts_tasks():
     assert found == {
         ("concurrency.py", "asyncio.create_task"),
         ("concurrency.py", "group.create_task"),
+        ("jobs/webhooks.py", "group.create_task"),
     }
 
 

@@ -43,7 +43,7 @@ def test_a_slot_is_released_when_its_holder_fails():
 
 
 class Clock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -100,6 +100,20 @@ def test_faster_answers_admit_more_requests():
     with ExitStack() as held:
         for _ in range(15):
             held.enter_context(admission.take())
+
+
+def test_the_first_answer_alone_does_not_say_how_fast_an_engine_is():
+    clock = Clock()
+    admission = AdmissionControl(100, max_wait_seconds=1.0, clock=clock)
+    serve(admission, clock, times=1, seconds=5.0)
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(admission.take())
+        assert admission.expected_wait_seconds == 0
+    serve(admission, clock, times=15, seconds=0.05)
+    # the mean of all of them, not the first one worn off by and by
+    with admission.take():
+        assert admission.expected_wait_seconds < 0.5
 
 
 async def test_workers_run_beside_the_event_loop():

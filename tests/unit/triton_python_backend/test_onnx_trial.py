@@ -30,7 +30,7 @@ def test_a_network_that_answers_no_number_gets_no_plan(tmp_path):
         "input": [_entry(tensor) for tensor in EMBEDDING_STAGE.inputs],
         "output": [_entry(tensor) for tensor in EMBEDDING_STAGE.outputs],
     }
-    with pytest.raises(SelfTestError, match="no finite numbers"):
+    with pytest.raises(SelfTestError, match="not finite"):
         next(plan(config, tmp_path / "model.onnx"))
 
 

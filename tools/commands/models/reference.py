@@ -20,14 +20,17 @@ def reference(
     most: Annotated[
         int, typer.Option(min=1, help="Largest number of photos, spread evenly.")
     ] = 2000,
-    told: Annotated[
-        str | None, typer.Option(help="Description of the photos; default their file names.")
+    description: Annotated[
+        str | None,
+        typer.Option(
+            "--description", "--told", help="Description of the photos; default their file names."
+        ),
     ] = None,
     repository: Repository = None,
 ) -> None:
     """Measure the newest versions on typical photos, as the reference for drift."""
     with opened(repository) as context:
-        named = told or ", ".join(source.name for source in photos)
+        named = description or ", ".join(source.name for source in photos)
         with context.errors.status("measuring") as status:
             references = measure(
                 context.version_store.repository,

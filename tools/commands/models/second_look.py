@@ -13,10 +13,10 @@ from tools.evaluation.second_look import FEWEST_PHOTOS, measure
 from tools.importing.dry_run import Trial
 from tools.importing.importer import Quantize
 from tools.registry.prepared import Prepared
-from triton_python_backend.asking import read_canvases
 from triton_python_backend.contract import CANVAS, DETECTION
 from triton_python_backend.decoding import Pixels
 from triton_python_backend.detection import Detections
+from triton_python_backend.served_detector import read_canvases
 
 _MOST_PHOTOS: Final = 4000
 

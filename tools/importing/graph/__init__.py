@@ -1,1 +1,1 @@
-"""Graph surgery that the kinds of networks share."""
+"""Graph surgery shared by several kinds of networks."""

@@ -1,9 +1,9 @@
-"""Landmarks averaged over the rows that answer about one face.
+"""Average landmarks over the rows that detect the same face.
 
-A detector answers about a face in several cells, whose boxes overlap and whose errors differ. For
-small networks the average of their landmarks is nearer to the truth than the best row's alone: the
-built-in one's distance to its teacher's shrinks by a tenth on portraits. insightface takes the best
-row, so a detector has to ask for it (`PROPERTY`).
+A detector finds a face in several cells, with overlapping boxes and different errors. For small
+networks the average of their landmarks is closer to the truth than the best row's: the built-in
+detector's distance to its teacher shrinks by a tenth on portraits. insightface takes the best row,
+so a detector's file enables averaging (`PROPERTY`).
 """
 
 from typing import Final
@@ -14,9 +14,9 @@ from onnx import TensorProto
 from tools.importing.graph.operators import GraphBuilder
 
 PROPERTY: Final = "aurum.landmarks"
-"""Property of an ONNX file of a detector."""
+"""Metadata property of a detector's ONNX file."""
 AVERAGED: Final = "averaged"
-"""Value of the property that asks for averaged landmarks."""
+"""Value of the property for averaged landmarks."""
 NEAR: Final = 0.6
 """Overlap (intersection over union) from which a row's landmarks count, by its confidence."""
 
@@ -31,7 +31,7 @@ def average_landmarks(
     """Average each face's landmarks over the rows near it, weighted by confidence.
 
     Args:
-        builder: of the network.
+        builder: graph builder of the network.
         boxes: [N,L,4], canvas pixels.
         landmarks: [N,L,10].
         logits: [N,L].
@@ -39,7 +39,7 @@ def average_landmarks(
         least: the logit above which a row counts.
 
     Returns:
-        The name of the landmarks, [M,10]. A face that no row counts for keeps its own.
+        The name of the landmarks, [M,10]. A face without such rows keeps its own.
     """
     own = builder.op("GatherND", landmarks, rows)
     voters = builder.op(
@@ -49,7 +49,7 @@ def average_landmarks(
     )
     images = builder.op("Gather", voters, builder.constant(0, np.int64), attributes={"axis": 1})
     scores = builder.op("Sigmoid", builder.op("GatherND", logits, voters))
-    # one row more that says nothing, as not every runtime can sum over none
+    # an extra row of zeros, as some runtimes cannot sum over zero rows
     images = builder.join(0, images, builder.integers(-1))
     scores = builder.join(0, scores, builder.constant([0], np.float32))
     theirs = _with_nothing(builder, builder.op("GatherND", boxes, voters), _BOX)

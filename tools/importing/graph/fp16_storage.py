@@ -1,7 +1,7 @@
-"""Weights kept in 16 bits where that loses nothing; they are computed with in 32.
+"""Store weights in 16 bits where that loses nothing; computation stays in 32 bits.
 
-A file is half as large then. `Cast` turns the weights back; the runtime does that once, as it loads
-the graph.
+The file is then half as large. `Cast` converts the weights back; the runtime does so once, when it
+loads the graph.
 """
 
 from typing import Final
@@ -11,12 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LEAST: Final = 1024
-"""Numbers that a tensor must have: below, the file would hardly shrink."""
+"""Smallest number of values in a packed tensor: below it, the file would hardly shrink."""
 _SUFFIX: Final = "/half"
 
 
 def round_to_fp16(model: onnx.ModelProto) -> None:
-    """Give the large float32 weights the nearest values that 16 bits hold.
+    """Round the large float32 weights to the nearest 16-bit values.
 
     Raises:
         ValueError: if a weight is too large for that (65,504).
@@ -31,7 +31,7 @@ def round_to_fp16(model: onnx.ModelProto) -> None:
 
 
 def pack(model: onnx.ModelProto) -> None:
-    """Store the large float32 weights in 16 bits whose values, all of them, 16 bits hold."""
+    """Store the large float32 weights in 16 bits if every value fits exactly."""
     casts = []
     for tensor in _large(model):
         values = numpy_helper.to_array(tensor)
@@ -52,7 +52,7 @@ def pack(model: onnx.ModelProto) -> None:
 
 
 def unpack(model: onnx.ModelProto) -> None:
-    """Undo `pack`; the graph is as it was, and a network's own casts stay."""
+    """Undo `pack`: the graph is restored, and the network's own casts stay."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = list(model.graph.node)
     del model.graph.node[:]

@@ -15,15 +15,15 @@ _CHANNELS: Final = 3
 def take_pixels(
     builder: GraphBuilder, source: str, *, mean: float, std: float, target: str
 ) -> None:
-    """Feed UINT8 pixels [N,H,W,3] to a network that has read floats [N,3,H,W].
+    """Make a network with input floats [N,3,H,W] accept UINT8 pixels [N,H,W,3].
 
-    The network sees (source - mean) / std. Where it begins with a plain convolution, that reads
-    the interleaved pixels itself: seen as one plane [N,1,H,3W], a kernel of 3 x k x k is one of
-    1 x k x 3k, and the division moves into its weights. That spares two passes over the pixels.
-    The subtraction stays, since the convolution's border of zeros means pixels of value `mean`.
+    The network sees (source - mean) / std. If it begins with a plain convolution, that convolution
+    reads the interleaved pixels directly: on them as one plane [N,1,H,3W], a kernel of 3 x k x k
+    becomes one of 1 x k x 3k, and the division moves into its weights. This saves two passes over
+    the pixels. The subtraction stays, since zero padding of the convolution must mean `mean`.
 
     Args:
-        builder: of the network.
+        builder: graph builder of the network.
         source: name of the new input, which `finish` declares.
         mean: subtracted from each value 0-255.
         std: divisor after that.
@@ -74,7 +74,7 @@ def _read_interleaved(
         "strides": [down, right * _CHANNELS],
         "pads": [top, left * _CHANNELS, bottom, end * _CHANNELS],
     }
-    # new weights beside the old ones, which others may read; `finish` drops what none reads
+    # new weights; other nodes may read the old ones, and `finish` drops unused ones
     convolution.input[0] = plane
     convolution.input[1] = builder.constant(wide.astype(np.float64) / std, weights.dtype)
     del convolution.attribute[:]

@@ -1,4 +1,4 @@
-"""Convolutions that read the same map, joined into one."""
+"""Join convolutions that read the same map into one."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 from tools.importing.graph.operators import GraphBuilder
 
 _CHANNELS: Final = 1
-"""Axis of the channels of a map [N,C,H,W]."""
+"""Channel axis of a map [N,C,H,W]."""
 
 
 def join_convolutions(builder: GraphBuilder) -> None:
-    """Replace convolutions of one map, alike but for their weights, by one and a split.
+    """Replace convolutions of one map that differ only in their weights by one and a split.
 
-    CPUs compute channels in blocks of 8 or 16. The heads of a detector have 2, 8 and 20, which
-    each fill blocks of their own: joined, SCRFD's do 32 channels' work and not 64's, a seventh of
-    the whole network. The numbers stay the same. Convolutions of single pixels are left alone:
-    there is little in them to gain.
+    CPUs compute channels in blocks of 8 or 16. A detector's heads have 2, 8 and 20 channels, each
+    in blocks of its own; joined, SCRFD's heads compute 32 channels instead of 64, which saves a
+    seventh of the whole network. The results stay the same. 1x1 convolutions are not joined: they
+    would gain little.
     """
     nodes = list(builder.graph.node)
     tensors = {tensor.name: tensor for tensor in builder.graph.initializer}
@@ -63,7 +63,7 @@ def _join(
         )
     ]
     settings = {entry.name: helper.get_attribute_value(entry) for entry in group[0].attribute}
-    # not named as what surgery adds: it is a layer of the network's own
+    # a name without our prefix: it is a layer of the network itself
     name = f"{group[0].output[0]}_joined"
     joined = builder.op("Conv", group[0].input[0], *stacked, attributes=settings, output=name)
     sizes = [tensors[node.input[1]].dims[0] for node in group]

@@ -1,4 +1,4 @@
-"""Building blocks of graph surgery: adding operators, new inputs, cutting dead builder."""
+"""Building blocks of graph surgery: add operators, declare inputs, remove unused nodes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,23 +13,23 @@ from tools.importing.graph import fp16_storage
 from tools.importing.network import Network
 
 BATCH: Final = "batch"
-"""Name of the free first dimension of every imported graph."""
+"""Name of the free batch dimension of every imported graph."""
 
 ELEMENT_TYPES: Final[Mapping[str, int]] = {
     "UINT8": TensorProto.UINT8,
     "FP32": TensorProto.FLOAT,
     "INT64": TensorProto.INT64,
 }
-"""ONNX's element type of each Triton data type that the ONNX stages use."""
+"""ONNX element type for each Triton data type in the ONNX stages."""
 
 PREFIX: Final = "aurum/"
-"""Begins the names of all operators and constants that graph surgery adds."""
+"""Prefix of all operators and constants that graph surgery adds."""
 
 Attribute = int | float | Sequence[int]
 
 
 class GraphBuilder:
-    """Adds operators to the graph of a network. Methods return the name of what they make."""
+    """Adds operators to the graph of a network. Methods return the name of the new tensor."""
 
     def __init__(self, network: Network) -> None:
         self.graph = network.model.graph
@@ -42,7 +42,7 @@ class GraphBuilder:
     def constant(
         self, values: npt.ArrayLike, dtype: npt.DTypeLike, *, name: str | None = None
     ) -> str:
-        """Add a constant tensor, named `name` or anew."""
+        """Add a constant tensor, named `name` or automatically."""
         name = name or self._name("constant")
         array = np.asarray(values, dtype=dtype)
         self.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -59,7 +59,7 @@ class GraphBuilder:
         attributes: Mapping[str, Attribute] | None = None,
         output: str | None = None,
     ) -> str:
-        """Add an operator with one output, named `output` or anew."""
+        """Add an operator with one output, named `output` or automatically."""
         result = output or self._name(kind)
         self.graph.node.append(
             onnx.NodeProto(
@@ -76,7 +76,7 @@ class GraphBuilder:
         return result
 
     def size(self, tensor: str, axis: int) -> str:
-        """Read the size of one axis as an INT64 vector [1]."""
+        """Return the size of one axis as an INT64 vector [1]."""
         return self.op("Gather", self.op("Shape", tensor), self.integers(axis))
 
     def reshape(self, tensor: str, *shape: int, output: str | None = None) -> str:
@@ -90,7 +90,7 @@ class GraphBuilder:
     def split(
         self, tensor: str, sizes: Sequence[int], *, axis: int, outputs: Sequence[str]
     ) -> None:
-        """Cut along one axis; how sizes are given changed with opset 13."""
+        """Split along one axis; opset 13 changed how sizes are passed."""
         if self.opset < 13:
             node = helper.make_node("Split", [tensor], outputs, axis=axis, split=sizes)
         else:
@@ -99,25 +99,25 @@ class GraphBuilder:
         self.graph.node.append(node)
 
     def sum_over(self, tensor: str, axis: int) -> str:
-        """Sum over one axis, which is dropped; how axes are given changed with opset 13."""
+        """Sum over one axis, which is dropped; opset 13 changed how axes are passed."""
         if self.opset < 13:
             return self.op("ReduceSum", tensor, attributes={"axes": [axis], "keepdims": 0})
         return self.op("ReduceSum", tensor, self.integers(axis), attributes={"keepdims": 0})
 
     def repeat_id(self, value: int, *, like: str, output: str) -> str:
-        """Make the id INT64 [N,1], N being the batch of `like`."""
+        """Repeat the id as INT64 [N,1], where N is the batch size of `like`."""
         shape = self.join(0, self.size(like, 0), self.integers(1))
         return self.op("Expand", self.constant([[value]], np.int64), shape, output=output)
 
     def insert_axis(self, tensor: str, axis: int) -> str:
-        """Insert an axis of size 1; how axes are given changed with opset 13."""
+        """Insert an axis of size 1; opset 13 changed how axes are passed."""
         if self.opset < 13:
             return self.op("Unsqueeze", tensor, attributes={"axes": [axis]})
         return self.op("Unsqueeze", tensor, self.integers(axis))
 
     @contextmanager
     def before(self) -> Iterator[list[onnx.NodeProto]]:
-        """Let what is added inside run before what is there, which is yielded."""
+        """Place operators added inside before the existing ones, which are yielded."""
         old = list(self.graph.node)
         del self.graph.node[:]
         yield old
@@ -129,10 +129,10 @@ class GraphBuilder:
 
 
 def make_batch_free(network: Network) -> None:
-    """Let the flattening reshapes of a network made for one image keep any batch.
+    """Make the reshapes of a network exported for one image keep any batch size.
 
-    A constant target shape whose first entry is 1 becomes "as it was" (0). The declared sizes
-    of inputs and outputs are rewritten by `finish`.
+    A constant target shape whose first entry is 1 gets 0 there ("unchanged"). `finish` rewrites the
+    declared sizes of inputs and outputs.
     """
     graph = network.model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -158,14 +158,14 @@ def finish(
     outputs: Sequence[onnx.ValueInfoProto],
     metadata: Mapping[str, str],
 ) -> bytes:
-    """Give the graph its new inputs and outputs, drop what they do not need, write it."""
+    """Declare the graph's new inputs and outputs, drop unused nodes, serialise it."""
     model, graph = network.model, network.model.graph
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.extend(inputs)
     graph.output.extend(outputs)
     needed = {value.name for value in outputs}
     kept = []
-    # operators stand in the order in which they run
+    # operators are sorted in the order of execution
     for node in reversed(list(graph.node)):
         if needed.intersection(node.output):
             needed.update(_reads(node))
@@ -182,7 +182,7 @@ def finish(
 
 
 def value(name: str, data_type: str, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
-    """Declare an input or output; a size is a number, a name or free (None)."""
+    """Declare an input or output; a size is a number, a name or None (free)."""
     return helper.make_tensor_value_info(name, ELEMENT_TYPES[data_type], list(shape))
 
 

@@ -1,13 +1,13 @@
-"""Landmarks corrected by a second, tiny network that looks at each face alone.
+"""Correct landmarks with a second, tiny network that processes each face separately.
 
-A detector that is fast places landmarks coarsely: its finest cells are 8 pixels wide. A file may
-carry a network that sees each face that was found, upright and 40 pixels wide, and where the
-detector put its landmarks, and answers where they are. It reads `FACES` and `POINTS`, which have
-default values, and answers `REFINED_POINTS`: so the file still runs as a detector without it.
+A fast detector places landmarks coarsely: its finest cells are 8 pixels wide. A file may contain a
+second network. It gets each detected face, upright and 40 pixels wide, with the detector's
+landmarks, and outputs corrected ones. Its inputs `FACES` and `POINTS` have default values, and its
+output is `REFINED_POINTS`: so the file still works as a detector without it.
 
-A face's frame has its middle halfway between the box's and the landmarks' middle, its second axis
-from eyes to mouth, and reaches from -1 to 1 over `REACH` times the face's size (root of the box's
-area). `tools.training.landmarks.crops` is the same in NumPy.
+The centre of a face's frame is halfway between the centres of box and landmarks. Its second axis
+points from eyes to mouth; -1 to 1 spans `REACH` times the face's size (root of the box's area).
+`tools.training.landmarks.crops` implements the same frame in NumPy.
 """
 
 from typing import Final
@@ -20,19 +20,19 @@ from onnx import TensorProto
 from tools.importing.graph.operators import PREFIX, GraphBuilder
 
 REFINED: Final = "averaged, refined"
-"""Value of `average_landmarks.PROPERTY` that asks for averaged, then refined landmarks."""
+"""Value of `average_landmarks.PROPERTY` for averaged, then refined landmarks."""
 FACES: Final = "faces"
 """Input of the second network: float32 [K,3,SIDE,SIDE], (x - 127.5) / 128, RGB."""
 POINTS: Final = "points"
-"""Its other input: the landmarks [K,10] in the face's frame."""
+"""Second input of that network: the landmarks [K,10] in the face's frame."""
 REFINED_POINTS: Final = "refined_points"
-"""Its output: better ones, [K,10]."""
+"""Output of that network: corrected landmarks, [K,10]."""
 SIDE: Final = 40
-"""Pixels of a face's crop to each side."""
+"""Edge of a face's crop in pixels."""
 REACH: Final = 4 / 3
-"""Side of the crop by size of the face."""
+"""Edge of the crop in multiples of the face's size."""
 SHORTEST: Final = 0.05
-"""Sizes of the face below which the way from eyes to mouth gives no direction."""
+"""Distance from eyes to mouth, in sizes of the face, below which it defines no direction."""
 MEAN: Final = 127.5
 STD: Final = 128.0
 
@@ -41,14 +41,14 @@ _POINTS: Final = 10
 
 
 def crop_grid() -> npt.NDArray[np.float32]:
-    """Middles of a crop's pixels, row by row, in the face's frame: [SIDE * SIDE, 2]."""
+    """Pixel centres of a crop, row by row, in the face's frame: [SIDE * SIDE, 2]."""
     middles = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
     grid = np.stack(np.meshgrid(middles, middles), axis=-1)
     return np.asarray(grid.reshape(-1, 2), np.float32)
 
 
 def take_refiner(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Take the second network's operators out of `graph`, with the defaults of its inputs."""
+    """Remove the second network from `graph`; returns its operators and its inputs' defaults."""
     needed = {REFINED_POINTS}
     taken: list[onnx.NodeProto] = []
     left: list[onnx.NodeProto] = []
@@ -74,11 +74,11 @@ def refine_landmarks(
     landmarks: str,
     rows: str,
 ) -> str:
-    """Show each face to the second network.
+    """Run the second network on each face.
 
     Args:
-        builder: of the network.
-        refiner: what `take_refiner` took.
+        builder: graph builder of the network.
+        refiner: the operators from `take_refiner`.
         canvas: UINT8 [N,H,W,3].
         boxes: of the faces, [M,4], canvas pixels.
         landmarks: [M,10], canvas pixels.
@@ -88,7 +88,7 @@ def refine_landmarks(
         The name of the landmarks, [M,10].
     """
     images = builder.op("Gather", rows, builder.constant(0, np.int64), attributes={"axis": 1})
-    # one face more, of nothing, as not every runtime can multiply or convolve none
+    # an extra, empty face, as some runtimes cannot multiply or convolve zero rows
     images = builder.join(0, images, builder.integers(0))
     boxes = builder.join(0, boxes, builder.constant(np.zeros((1, _BOX)), np.float32))
     landmarks = builder.join(0, landmarks, builder.constant(np.zeros((1, _POINTS)), np.float32))
@@ -99,7 +99,7 @@ def refine_landmarks(
     _cut(builder, canvas, images=images, centres=centres, axes=axes)
     builder.reshape(own, -1, _POINTS, output=POINTS)
     for index, node in enumerate(refiner):
-        # named as what surgery adds: it is small, and lighter forms of the detector leave it alone
+        # prefixed as added by surgery: it is small, and quantization leaves such operators alone
         node.name = f"{PREFIX}refiner_{index}"
     builder.graph.node.extend(refiner)
     better = builder.reshape(REFINED_POINTS, -1, _POINTS // 2, 2)
@@ -109,7 +109,7 @@ def refine_landmarks(
 
 
 def _frames(builder: GraphBuilder, boxes: str, landmarks: str) -> tuple[str, str, str]:
-    # middles [M,1,2], axes [M,2,2] as long as half a crop's side, and that length [M,1,1]
+    # centres [M,1,2], axes [M,2,2] of the length of half a crop's edge, that length [M,1,1]
     low, high = (
         builder.op("Gather", boxes, builder.integers(*columns), attributes={"axis": 1})
         for columns in ((0, 1), (2, 3))
@@ -122,7 +122,7 @@ def _frames(builder: GraphBuilder, boxes: str, landmarks: str) -> tuple[str, str
     area = builder.op("Max", builder.op("Mul", width, height), builder.constant([1], np.float32))
     size = builder.op("Sqrt", area)
     half = builder.op("Mul", size, builder.constant([REACH / 2], np.float32))
-    # sums over landmarks as products: how axes are given differs between opsets
+    # sums over landmarks as products: opsets differ in how axes are passed
     mean = np.tile(np.eye(2), (5, 1)) / 5
     ways = np.repeat([-0.5, -0.5, 0, 0.5, 0.5], 2)[:, None] * np.tile(np.eye(2), (5, 1))
     middle = builder.op("Add", low, high)
@@ -148,9 +148,9 @@ def _frames(builder: GraphBuilder, boxes: str, landmarks: str) -> tuple[str, str
 
 
 def _cut(builder: GraphBuilder, canvas: str, *, images: str, centres: str, axes: str) -> None:
-    # FACES of canvases [N,H,W,3], bilinear; beyond the edge its pixels go on
+    # FACES of canvases [N,H,W,3], bilinear; the border is replicated
     spots = builder.op("MatMul", builder.constant(crop_grid(), np.float32), axes)
-    # a pixel's middle lies half a pixel from its edge
+    # a pixel's centre is half a pixel from its edge
     places = builder.op(
         "Add", spots, builder.op("Sub", centres, builder.constant([0.5], np.float32))
     )
@@ -164,7 +164,7 @@ def _cut(builder: GraphBuilder, canvas: str, *, images: str, centres: str, axes:
     # the four neighbours of each place: [M, SIDE * SIDE, 4]
     steps = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
     near = builder.op("Add", builder.insert_axis(first, 2), builder.constant(steps, np.int64))
-    # the smaller of two whole numbers, which `Min` takes from opset 12 on only
+    # the smaller of two integers; `Min` supports integers only from opset 12 on
     near = builder.op("Where", builder.op("Less", near, last), near, last)
     column, line = (
         builder.op("Gather", near, builder.constant(axis, np.int64), attributes={"axis": 3})

@@ -1,1 +1,1 @@
-"""One file a kind of network: how it becomes a stage."""
+"""Conversion of each kind of network to a stage; one file per kind."""

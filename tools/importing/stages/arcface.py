@@ -1,8 +1,8 @@
-"""An ArcFace network made a `face_embedding` stage.
+"""Convert an ArcFace network to a `face_embedding` stage.
 
-The source takes float crops [N,3,112,112] and answers with embeddings [N,D] of any length
-(Deng et al., ArcFace, CVPR 2019). The stage takes uint8 crops and answers with embeddings of
-length 1 and the id of their space.
+The source takes float crops [N,3,112,112] and outputs embeddings [N,D] of any length (Deng et al.,
+ArcFace, CVPR 2019). The stage takes uint8 crops and outputs embeddings of length 1 and the id of
+their space.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from triton_python_backend.contract import (
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
 
 _LEADING: Final = 8
-"""insightface looks among so many first operators for a normalisation in the network itself."""
+"""Number of first operators in which insightface searches for the network's own normalisation."""
 _EXPECTED: Final = (
     f"an ArcFace network: crops [N,3,{CROP_SIZE},{CROP_SIZE}] in, embeddings [N,D] out"
 )
@@ -37,7 +37,7 @@ _EXPECTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What pixels 0-255 become before the network: (x - mean) / std."""
+    """Normalisation of pixels 0-255 before the network: (x - mean) / std."""
 
     mean: float
     std: float
@@ -47,23 +47,23 @@ class Normalisation:
 
 
 USUAL: Final = Normalisation(127.5, 127.5)
-"""What ArcFace networks are trained with."""
+"""The usual normalisation of ArcFace networks."""
 INSIDE: Final = Normalisation(0.0, 1.0)
-"""For networks that normalise by themselves, as MXNet's exports do."""
+"""For networks that normalise internally, like MXNet's exports."""
 
 
 def prepare(
     network: Network, normalisation: Normalisation | None = None, *, space: int | None = None
 ) -> Prepared:
-    """Make the stage's graph and try it on one and three crops.
+    """Build the stage's graph and try it on one and three crops.
 
     Args:
         network: changed by this.
-        normalisation: the usual one if not given, or none if the network begins with its own.
-        space: the id of a space that this is a re-export for; who says so proves it.
+        normalisation: unset: the usual one, or none if the network begins with its own.
+        space: the id of a space that this is a re-export for; the caller has verified it.
 
     Raises:
-        WeightsError: if the file is no such network or its stage does not work.
+        WeightsError: if the file is not such a network or its stage fails the trial.
     """
     _require_arcface(network)
     normalisation = normalisation or _find_normalisation(network)
@@ -90,9 +90,9 @@ def _require_arcface(network: Network) -> None:
     fits = len(shape) == 4 and shape[1] == 3 and all(n in (CROP_SIZE, None) for n in shape[2:])
     if not fits or len(outputs) != 1 or len(shape_of(outputs[0])) not in (0, 2):
         raise WeightsError(
-            f"{network.path} is no embedding network: it takes {describe(shape)} and has "
+            f"{network.path} is not an embedding network: it takes {describe(shape)} and has "
             f"{len(outputs)} output(s), the first {describe(shape_of(outputs[0]))}; "
-            f"expected was {_EXPECTED}"
+            f"expected: {_EXPECTED}"
         )
 
 
@@ -136,13 +136,13 @@ def _try(graph: bytes, path: Path, space: int) -> int:
     require_shape(embeddings, (3, dimension), name=EMBEDDING, path=path)
     require_shape(together[SPACE], (3, 1), name=SPACE, path=path)
     if (together[SPACE] != space).any():
-        raise WeightsError(f"{path}: the id did not come out of the graph")
+        raise WeightsError(f"{path}: the graph does not output the id")
     alone = trial.run({CROPS: crops[2:]}, names)[EMBEDDING]
     require_shape(alone, (1, dimension), name=EMBEDDING, path=path)
     if not np.allclose(alone[0], embeddings[2], atol=1e-3):
-        raise WeightsError(f"{path}: an embedding depends on the rest of its batch")
+        raise WeightsError(f"{path}: an embedding depends on the other rows of its batch")
     if not np.allclose(np.linalg.norm(embeddings.astype(np.float64), axis=1), 1, atol=1e-3):
-        raise WeightsError(f"{path}: embeddings do not come out with length 1")
+        raise WeightsError(f"{path}: embeddings do not have length 1")
     if np.allclose(embeddings[0], embeddings[1], atol=1e-4):
         raise WeightsError(f"{path}: gives the same embedding for different crops")
     return dimension

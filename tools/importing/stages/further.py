@@ -1,7 +1,7 @@
-"""Networks of stages beyond detection, embedding and scoring.
+"""Import networks of stages beyond detection, embedding and scoring.
 
-The importer of a stage `face_x` is the module `x` of this package with a function
-`prepare(network: Network) -> Prepared`. docs/adding-a-stage.md shows one.
+The importer of a stage `face_x` is the module `x` of this package, with a function
+`prepare(network: Network) -> Prepared`. docs/adding-a-stage.md shows an example.
 """
 
 from importlib import import_module
@@ -13,10 +13,10 @@ from tools.registry.prepared import Prepared
 
 
 def prepare(stage: str, network: Network) -> Prepared:
-    """Make the graph of a stage with the importer of that stage.
+    """Build the graph of a stage with that stage's importer.
 
     Raises:
-        WeightsError: if the stage has no importer, or the importer refuses the network.
+        WeightsError: if the stage has no importer, or the importer rejects the network.
     """
     name = f"{__package__}.{stage.removeprefix('face_')}"
     if find_spec(name) is None:

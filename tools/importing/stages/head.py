@@ -1,8 +1,8 @@
-"""A scoring head made a `face_scoring` stage.
+"""Convert a scoring head to a `face_scoring` stage.
 
-The source takes embeddings [N,D] and answers with scores [N] or [N,1]. It means something only
-in the embedding space that it was trained in, so the stage takes the id of the space beside the
-embeddings and answers NaN in each row of another one, also where that has another width.
+The source takes embeddings [N,D] and outputs scores [N] or [N,1]. Scores are meaningful only in the
+embedding space of the training. So the stage also takes the id of each row's space and outputs NaN
+for rows of another space, also if that has another width.
 """
 
 from pathlib import Path
@@ -19,21 +19,21 @@ from tools.registry.prepared import Prepared
 from triton_python_backend.contract import EMBEDDING, HEAD, SCORE, SCORING, SPACE, format_id
 
 SPACE_PROPERTY: Final = "aurum.space"
-"""Property of a head's ONNX file that names its space, written as `format_id` does."""
+"""Metadata property of a head's ONNX file with the id of its space (`format_id`)."""
 
 _EXPECTED: Final = "a scoring head: embeddings [N,D] in, scores [N] or [N,1] out"
 
 
 def prepare(network: Network, *, space: int, dimension: int | None) -> Prepared:
-    """Make the stage's graph and try it on one and three embeddings of three widths.
+    """Build the stage's graph and try it on one and three embeddings of three widths.
 
     Args:
         network: changed by this.
         space: the id of the space that the head was trained in.
-        dimension: the width of embeddings in that space, where it is known.
+        dimension: the width of embeddings in that space, if known.
 
     Raises:
-        WeightsError: if the file is no such head, or one for another width.
+        WeightsError: if the file is not a scoring head, or one for another width.
     """
     width = require_head(network)
     if dimension is not None and dimension != width:
@@ -57,15 +57,15 @@ def prepare(network: Network, *, space: int, dimension: int | None) -> Prepared:
 
 
 def require_head(network: Network) -> int:
-    """Read how wide a head's embeddings are; raises WeightsError if the file is no head."""
+    """Return the width of a head's embeddings; raises WeightsError if the file is not a head."""
     shape, outputs = network.input_shape, network.model.graph.output
     width = shape[1] if len(shape) == 2 else None
     fits = len(outputs) == 1 and shape_of(outputs[0])[1:] in ((), (1,), (None,))
     if width is None or not fits:
         raise WeightsError(
-            f"{network.path} is no scoring head: it takes {describe(shape)} and has "
+            f"{network.path} is not a scoring head: it takes {describe(shape)} and has "
             f"{len(outputs)} output(s), the first {describe(shape_of(outputs[0]))}; "
-            f"expected was {_EXPECTED}"
+            f"expected: {_EXPECTED}"
         )
     return width
 
@@ -75,7 +75,7 @@ def _rebuild(network: Network, width: int, *, space: int, identity: int) -> byte
     if network.input_shape[0] is not None:
         make_batch_free(network)
     builder = GraphBuilder(network)
-    # any width becomes the head's own: zeros behind, then cut; such rows answer NaN below
+    # pad, then cut any width to the head's own; rows of another space become NaN below
     with builder.before():
         shape = builder.join(0, builder.size(EMBEDDING, 0), builder.integers(width))
         zeros = builder.op("Expand", builder.constant([[0]], np.float32), shape)
@@ -115,8 +115,8 @@ def _try(graph: bytes, path: Path, width: int, *, space: int, identity: int) -> 
             found = trial.run({EMBEDDING: embeddings, SPACE: spaces}, names)
             require_shape(found[SCORE], (batch, 1), name=SCORE, path=path)
             if (found[HEAD] != identity).any():
-                raise WeightsError(f"{path}: the id did not come out of the graph")
+                raise WeightsError(f"{path}: the graph does not output the id")
             own = spaces == space
             require_finite(found[SCORE][own], name=SCORE, path=path)
             if not np.isnan(found[SCORE][~own].astype(np.float64)).all():
-                raise WeightsError(f"{path}: gives a score in a foreign space")
+                raise WeightsError(f"{path}: outputs a score in another space")

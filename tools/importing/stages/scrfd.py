@@ -1,13 +1,13 @@
-"""An SCRFD detector made a `face_detection` stage.
+"""Convert an SCRFD detector to a `face_detection` stage.
 
 The source has one float image in and, for each stride, three flattened outputs: a score, four
 distances to the box edges and ten offsets of landmarks per anchor (Guo et al., Sample and
 Computation Redistribution for Efficient Face Detection, ICLR 2022). The stage takes a batch of
-uint8 canvases and answers with decoded, suppressed, sorted faces.
+uint8 canvases and outputs decoded, suppressed, sorted faces.
 
-What differs from insightface's `SCRFD.detect`: it suppresses after mapping boxes back to the
-image, so its "+1" in areas is a pixel of the image and here one of the canvas; and a confidence
-of exactly 0.5 counts there and not here. A file that asks for it gets averaged landmarks.
+Differences from insightface's `SCRFD.detect`: it suppresses after mapping boxes back to the image,
+so its "+1" in areas is a pixel of the image and here a pixel of the canvas; and a confidence of
+exactly 0.5 counts there but not here. A file may enable averaged landmarks.
 """
 
 import math
@@ -62,10 +62,10 @@ _POINTS: Final = 10
 _TAIL: Final = frozenset({"Sigmoid", "Reshape", "Transpose", "Identity", "Flatten", "Squeeze"})
 """Operators between a feature map and the flattened output made of it."""
 _PROBE: Final = (256, 320)
-"""Height and width of the run that shows which output belongs to which stride."""
+"""Height and width of the run that assigns outputs to strides."""
 _THRESHOLD: Final = "aurum/score_threshold"
 _SAME: Final = 0.9
-"""Share of numbers that must be the same whether a canvas runs alone or with others."""
+"""Share of values that must be equal whether a canvas runs alone or in a batch."""
 _EXPECTED: Final = (
     "an SCRFD detector with landmarks: an image [1,3,H,W] in, nine outputs (scores, boxes and "
     "landmarks for three strides)"
@@ -84,19 +84,19 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """What a detector predicts: anchors per cell, and the levels from fine to coarse."""
+    """A detector's outputs: anchors per cell, and the levels from fine to coarse."""
 
     anchors: int
     levels: tuple[Level, ...]
 
 
 def prepare(network: Network) -> Prepared:
-    """Make the stage's graph and try it on one and three canvases of both sizes.
+    """Build the stage's graph and try it on one and three canvases of both sizes.
 
     `network.model` is changed.
 
     Raises:
-        WeightsError: if the file is no such detector or its stage does not work.
+        WeightsError: if the file is not such a detector or its stage fails the trial.
     """
     heads = find_heads(network)
     asked = network.metadata(PROPERTY)
@@ -121,10 +121,10 @@ def prepare(network: Network) -> Prepared:
 
 
 def find_heads(network: Network) -> Heads:
-    """Recognise scores, boxes and landmarks by structure: outputs have other names in each file.
+    """Identify scores, boxes and landmarks by structure: output names differ between files.
 
     Raises:
-        WeightsError: saying what was expected and what the file has.
+        WeightsError: with the expected and the actual outputs.
     """
     graph = network.model.graph
     shape = network.input_shape
@@ -133,8 +133,8 @@ def find_heads(network: Network) -> Heads:
         outputs.remove(REFINED_POINTS)
     if len(shape) != 4 or shape[1] != 3 or len(outputs) != 9:
         raise WeightsError(
-            f"{network.path} is no detector: it takes {describe(shape)} and has "
-            f"{len(graph.output)} output(s); expected was {_EXPECTED}"
+            f"{network.path} is not a detector: it takes {describe(shape)} and has "
+            f"{len(graph.output)} output(s); expected: {_EXPECTED}"
         )
     producers = {name: node for node in graph.node for name in node.output}
     tails = [_walk_back(output, producers) for output in outputs]
@@ -152,7 +152,7 @@ def find_heads(network: Network) -> Heads:
         anchors = anchors or channels[0]
         if channels != [anchors, _BOX * anchors, _POINTS * anchors]:
             raise WeightsError(
-                f"{network.path}: stride {stride} has maps of {channels} channels; expected were "
+                f"{network.path}: stride {stride} has maps of {channels} channels; expected: "
                 f"scores, boxes and landmarks in the ratio 1 : {_BOX} : {_POINTS}"
             )
         if "Sigmoid" not in group[0][2]:
@@ -172,7 +172,7 @@ def _walk_back(name: str, producers: Mapping[str, onnx.NodeProto]) -> tuple[str,
 
 
 def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
-    # runs the source as it is, its feature maps made outputs: (channels, stride) of each
+    # runs the source with its feature maps as outputs: (channels, stride) of each
     probe = onnx.ModelProto()
     probe.CopyFrom(network.model)
     del probe.graph.output[:], probe.graph.value_info[:]
@@ -188,7 +188,7 @@ def _probe(network: Network, maps: Sequence[str]) -> list[tuple[int, int]]:
         if len(shape) != 4 or height % shape[2] or height * shape[3] != width * shape[2]:
             raise WeightsError(
                 f"{network.path}: {name} has the shape {list(shape)} for an image of "
-                f"{height} x {width}, which is no feature map; expected was {_EXPECTED}"
+                f"{height} x {width}, which is not a feature map; expected: {_EXPECTED}"
             )
         sizes.append((shape[1], height // shape[2]))
     return sizes
@@ -201,8 +201,8 @@ def _rebuild(network: Network, heads: Heads, identity: int, *, landmarks: str | 
     join_convolutions(builder)
     logits = builder.join(1, *(_flat_scores(builder, level) for level in heads.levels))
     boxes, offered = _decode(builder, heads)
-    # insightface counts a box of one pixel as one wide: the far edges are one pixel further out
-    # here (see _decode) and are moved back once only few boxes are left
+    # insightface counts a box of one pixel as one wide: so the far edges are one pixel further out
+    # here (see _decode) and are moved back when few boxes are left
     chosen = builder.op(
         "NonMaxSuppression",
         boxes,
@@ -255,7 +255,7 @@ def _flat_scores(builder: GraphBuilder, level: Level) -> str:
 
 def _decode(builder: GraphBuilder, heads: Heads) -> tuple[str, str]:
     # boxes [N,L,4], x2 and y2 one pixel too far, and landmarks [N,L,10], in canvas pixels.
-    # Done on the feature maps, where rows are long; transposed after that.
+    # Computed on the feature maps, whose rows are long, then transposed.
     boxes: list[str] = []
     landmarks: list[str] = []
     for level in heads.levels:
@@ -295,15 +295,15 @@ def _channels(builder: GraphBuilder, values: npt.ArrayLike, anchors: int) -> str
 
 
 def _slots(builder: GraphBuilder, chosen: str, logits: str) -> str:
-    # where each chosen row [M] goes in the output: (image, rank within the image) [M,2].
-    # They come image by image, best first, so a rank is a position less that of the image's first.
+    # The place of each chosen row [M] in the output: (image, rank within the image) [M,2].
+    # Rows are sorted by image, best first: a rank is the position minus that of the image's first.
     image = builder.op("Gather", chosen, builder.constant(0, np.int64), attributes={"axis": 1})
     zero, one = builder.constant(0, np.int64), builder.constant(1, np.int64)
     batch = builder.op("Gather", builder.op("Shape", logits), zero)
     images = builder.op("Range", zero, batch, one)
     belongs = builder.op("Equal", builder.reshape(image, -1, 1), builder.reshape(images, 1, -1))
     ones = builder.op("Cast", belongs, attributes={"to": int(TensorProto.FLOAT)})
-    # a row of zeros, as not every runtime can sum nothing where no face is found
+    # an extra row of zeros, as some runtimes cannot sum over zero rows if no face is found
     row = builder.op(
         "Mul", builder.op("Cast", images, attributes={"to": 1}), builder.constant(0, "f4")
     )
@@ -334,24 +334,24 @@ def _place(
 
 
 def _try(graph: bytes, path: Path, identity: int) -> None:
-    # noise shows no face, so a copy without the threshold is what fills the rows
+    # noise has no faces, so a copy without the threshold fills the rows
     for tried, size in ((graph, FRAME_SIZE), (_permissive(graph), CLOSEUP_SIZE)):
         trial = Trial(tried, path)
         together = _detect(trial, noise(3, size, size, 3), path)
-        # the order is that before the sigmoid, which may round two neighbours the wrong way
+        # sorted by logits; the sigmoid may round two adjacent ones in the wrong order
         if (np.diff(together[CONFIDENCE], axis=1) > 1e-6).any():
-            raise WeightsError(f"{path}: faces do not come out sorted by confidence")
+            raise WeightsError(f"{path}: faces are not sorted by confidence")
         if (together[DETECTOR] != identity).any():
-            raise WeightsError(f"{path}: the id did not come out of the graph")
+            raise WeightsError(f"{path}: the graph does not output the id")
         for index in range(3):
             alone = _detect(trial, noise(3, size, size, 3)[index : index + 1], path)
             for name in (CONFIDENCE, BOXES, LANDMARKS):
                 near = np.isclose(alone[name][0], together[name][index], rtol=1e-3, atol=1e-2)
                 # rounding may swap a few rows of nearly the same confidence
                 if near.mean() < _SAME:
-                    raise WeightsError(f"{path}: {name} depends on the rest of the batch")
+                    raise WeightsError(f"{path}: {name} depends on the other rows of the batch")
         if tried is not graph and not (together[CONFIDENCE][:, 0] > 0).all():
-            raise WeightsError(f"{path}: finds nothing even without a threshold")
+            raise WeightsError(f"{path}: detects nothing even without a threshold")
 
 
 def _detect(trial: Trial, canvases: npt.NDArray[np.uint8], path: Path) -> Answers:

@@ -1,7 +1,7 @@
-"""Training of `face_detection` lite: composed scenes in, an averaged network out.
+"""Training of `face_detection` lite on composed scenes.
 
-`command` runs everything: `dataset` reads and labels photos and scenes, `compose` makes pictures
-of them (with `augment`, `mosaic` and `distractors`), `teacher` gives the targets that `train` fits
-`network` to, by `loss`, in the `batches` of these pictures; `evaluate` measures the result.
+`command` runs everything: `dataset` reads and labels photos and scenes; `compose` makes training
+pictures from them (with `augment`, `mosaic` and `distractors`); `batches` collects them with the
+targets of `teacher`; `train` fits `network` with `loss`; `evaluate` measures the result.
 `prune_depth` makes a trained network faster.
 """

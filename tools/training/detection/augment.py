@@ -1,4 +1,4 @@
-"""What happens to pictures: colour, blur, JPEG; frames; cut-outs; harsh light, covered faces."""
+"""Augmentation of pictures: colour, blur, JPEG, frames, cut-outs, harsh light, covered faces."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,11 @@ import numpy as np
 from tools.training.detection.scrfd import ByteArray, FloatArray
 
 COVERED = ((0.5, 0.1), (0.5, 0.4), (0.5, 0.85), (0.1, 0.5), (0.9, 0.5))
-"""Where a face is covered, in shares of its box: brow, eyes, mouth, either side."""
+"""Regions of a face to cover, in shares of its box: brow, eyes, mouth, either side."""
 
 
 def colour_jitter(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Gain, offset and a gamma per image, a little per channel; sometimes grey."""
+    """Change gain, offset and gamma per image, slightly per channel; sometimes make it grey."""
     if rng.random() < 0.12:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         image = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)  # type: ignore[assignment]
@@ -26,7 +26,7 @@ def colour_jitter(image: ByteArray, rng: np.random.Generator) -> ByteArray:
 
 
 def degrade(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Blur, low resolution, noise or JPEG, each now and then; the shape stays."""
+    """Apply blur, low resolution, noise or JPEG, each by chance; the shape stays."""
     height, width = image.shape[:2]
     kind = rng.random()
     if kind < 0.06:
@@ -57,7 +57,7 @@ def degrade(image: ByteArray, rng: np.random.Generator) -> ByteArray:
 
 
 def harshly_lit(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Light from one side, and often of a colour, as paint and lamps have."""
+    """Light the picture from one side, often with coloured light."""
     height, width = image.shape[:2]
     light = rng.uniform(0.25, 1.5, (2, 2, 1)).astype(np.float32)
     if rng.random() < 0.6:
@@ -70,7 +70,7 @@ def harshly_lit(image: ByteArray, rng: np.random.Generator) -> ByteArray:
 def covered(image: ByteArray, boxes: FloatArray, rng: np.random.Generator) -> ByteArray:
     """Cover a part of some faces, ``[N,4]`` in pixels: brow, eyes, mouth or a side of them.
 
-    What covers them is of one colour, or another part of the picture.
+    The cover has one colour or is another part of the picture.
     """
     image = image.copy()
     size_y, size_x = image.shape[:2]
@@ -105,7 +105,7 @@ def resized(image: ByteArray, width: int, height: int) -> ByteArray:
 
 
 def framed(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Show the picture smaller, in black, as the letterbox and the padding do."""
+    """Shrink the picture inside a black frame, as the letterbox and the padding do."""
     size = image.shape[0]
     width, height = (int(size * rng.uniform(0.4, 1.0)) for _ in range(2))
     left, top = (int(rng.integers(0, size - side + 1)) for side in (width, height))
@@ -117,7 +117,7 @@ def framed(image: ByteArray, rng: np.random.Generator) -> ByteArray:
 
 
 def paste_mask(rng: np.random.Generator, shape: tuple[int, int], box: FloatArray) -> FloatArray:
-    """Choose what of a photo is pasted, ``[h,w]`` 0-1: all, a soft rectangle, or an ellipse."""
+    """Choose the pasted region of a photo, ``[h,w]`` 0-1: all, a soft rectangle, an ellipse."""
     height, width = shape
     kind = rng.random()
     if kind < 0.35:

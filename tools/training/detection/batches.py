@@ -1,4 +1,4 @@
-"""The detector's training pictures and targets, batch by batch, composed while it trains."""
+"""Batches of training pictures and targets for the detector, composed during training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from tools.training.detection.settings import TrainSettings
 from tools.training.detection.targets import make_rows
 from tools.training.detection.teacher import Answers, ask, mirror, taught
 
-POOL = 1000  # scenes, of all workers together
+POOL = 1000  # scenes in the pools of all workers together
 REUSE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's pictures and targets.
+    """The pictures and targets of one step.
 
     images ``[B,3,S,S]`` uint8, channels last in memory; weight ``[B,M]``; rows ``[P]`` into
     ``B * M``; their scores ``[P]``, boxes ``[P,4]`` and points ``[P,5,2]`` in strides
@@ -44,16 +44,16 @@ class Batch:
 
 
 class ComposedBatches(IterableDataset[Batch]):
-    """Endless batches of composed scenes, different for every seed.
+    """An endless sequence of batches of composed scenes, different for every seed.
 
-    Composing a scene and asking the teacher about it costs as much as training on it, so it is
-    used `REUSE` times on average, out of a pool, each time mirrored or not and in other colours.
+    Composing a scene and running the teacher on it costs as much as training on it. So each scene
+    stays in a pool and is used `REUSE` times on average, mirrored and recoloured at random.
     """
 
     def __init__(
         self, composer: Composer, *, settings: TrainSettings, seed: int, teacher: Path
     ) -> None:
-        """Compose as `settings` say; `teacher`, in SCRFD's layout, answers for every scene."""
+        """Compose scenes by `settings`; `teacher` (SCRFD's layout) gives the targets."""
         self._composer = composer
         self._mosaic, self._hard = settings.mosaic, settings.hard
         self._sides, self._times = settings.sides, settings.times
@@ -74,7 +74,7 @@ class ComposedBatches(IterableDataset[Batch]):
             yield self.make(rng)
 
     def _compose(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
-        if self._detector is None:  # in the process that composes: sessions do not survive a fork
+        if self._detector is None:  # opened in the worker: sessions do not survive a fork
             self._detector = RawDetector(self._teacher)
         mosaic = rng.random() < self._mosaic
         make = self._composer.mosaics.sample if mosaic else self._composer.sample
@@ -86,7 +86,7 @@ class ComposedBatches(IterableDataset[Batch]):
         return ask(self._detector, sample)
 
     def _draw(self, rng: np.random.Generator, size: int) -> tuple[Sample, Answers]:
-        """Compose a new scene into the pool, or take one from it in another guise."""
+        """Compose a new scene into the pool, or vary one from the pool."""
         pool = self._pools[size]
         if len(pool) < self._pool or rng.random() < 1 / REUSE:
             lesson = self._compose(rng, size)
@@ -101,7 +101,7 @@ class ComposedBatches(IterableDataset[Batch]):
         return replace(sample, image=colour_jitter(sample.image, rng)), answers
 
     def make(self, rng: np.random.Generator) -> Batch:
-        """One batch, of a side drawn by its share."""
+        """Make one batch; its picture size is drawn by the sizes' shares."""
         shares = np.array([side.share for side in self._sides])
         side = self._sides[int(rng.choice(len(shares), p=shares / shares.sum()))]
         rows = self._rows[side.pixels]

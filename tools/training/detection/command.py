@@ -1,6 +1,6 @@
 """`python -m tools.training detection`: label, train, export and measure the lite detector.
 
-One command; every part goes on where it was interrupted, or is skipped where it is done.
+Each step resumes if it was interrupted, and is skipped if it is complete.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tools.training.common import LearningCurve, write_json
 from tools.training.detection.splits import Split
 
 TEACHER = "scrfd_2.5g_bnkps.onnx"
-"""Whose boxes and landmarks are learnt."""
+"""The teacher, whose boxes and landmarks are learnt."""
 
 PEER = "det_500m.onnx"
-"""The detector that the built-in one stands in for, measured in the same way."""
+"""The detector that the built-in one replaces, measured in the same way."""
 
 STEPS = 14_000
 
 SHIFTS = (-0.5, 0.0, 0.4, 0.4, 0.4, 0.4)
-"""Per size of anchor (`export.Shifts`)."""
+"""Shift of the logits per anchor size (`export.Shifts`)."""
 
 
 def command(
@@ -42,17 +42,18 @@ def command(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = STEPS,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
+        typer.Option(help="Longest training in minutes; the learning rates reach zero by then."),
     ] = None,
     times: Annotated[int, typer.Option(help="Factor of the usual batch sizes: more on a GPU.")] = 1,
     seed: int = 7,
     rate: Annotated[
-        float, typer.Option(help="Factor of the usual rates: below 1 to refine a good network.")
+        float,
+        typer.Option(help="Factor of the usual learning rates: below 1 to refine a good network."),
     ] = 1.0,
     resume: Annotated[bool, typer.Option(help="Resume from the last checkpoint.")] = True,
     start: Annotated[
         Path | None,
-        typer.Option(help="ONNX file of such a network, or a narrower one, to start from."),
+        typer.Option(help="ONNX file to start from: this network or a narrower one."),
     ] = None,
     learn: Annotated[
         bool, typer.Option(help="Train; else export and measure the checkpoint as it is.")
@@ -60,7 +61,9 @@ def command(
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 1,
     shift: Annotated[
         tuple[float, float, float, float, float, float],
-        typer.Option(help="Added to the scores' logits, per anchor size: sets where 0.5 lies."),
+        typer.Option(
+            help="Added to the scores' logits, per anchor size: calibrates the threshold 0.5."
+        ),
     ] = SHIFTS,
     group_photo: Annotated[
         Path | None, typer.Option(help="Group photo on which to count faces.")
@@ -68,7 +71,9 @@ def command(
     note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
     part: Annotated[
         Split,
-        typer.Option(help="Held-out pictures: those for choosing, or those for the final figures."),
+        typer.Option(
+            help="Held-out pictures to use: for model selection, or for the final figures."
+        ),
     ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[
@@ -138,7 +143,7 @@ def measure(
     photos: int,
     part: Split,
 ) -> dict[str, Any]:
-    """Measure a raw detector for its card; what of it is not `evaluate.evaluate`'s is its file."""
+    """Measure a raw detector and its file for the model card."""
     from tools.importing.network import load_network
     from tools.training.detection.evaluate import evaluate
 
@@ -163,7 +168,7 @@ def measure(
 
 
 def draw_curve(points: Path, beside: Path) -> Path:
-    """Draws the learning curve as a picture beside `beside`."""
+    """Draws the learning curve into the folder of `beside`."""
     curve = LearningCurve(points)
     curve.load(up_to_step=10**9)
     picture = LearningCurve(beside, curve.points).draw(
@@ -182,12 +187,12 @@ def shorten(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 2500,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
+        typer.Option(help="Longest training in minutes; the learning rates reach zero by then."),
     ] = None,
     rate: Annotated[float, typer.Option(help="Peak rate of AdamW.")] = 1.5e-4,
     seed: int = 5,
 ) -> None:
-    """Takes the detector's last block away and teaches the rest to do without it."""
+    """Removes the detector's last block and trains the rest to compensate for it."""
     from tools.training.common import Budget, log, progress, seed_everything
     from tools.training.detection.compose import training_composer
     from tools.training.detection.export import export

@@ -1,8 +1,8 @@
-"""Composed scenes: labelled face photos pasted into backgrounds, labels moved along.
+"""Composed scenes: labelled face photos pasted into backgrounds, with transformed labels.
 
-Pasting must not be the cue. So the region pasted varies (whole photo tile, feathered rectangle,
-ellipse around the head), backgrounds without faces get pasted distractors of the same kinds, and
-a good part of the scenes are real photos as a whole: letterboxed, zoomed, or padded by half.
+The network must not learn to detect pasting. So the pasted region varies (whole photo, feathered
+rectangle, ellipse around the head), backgrounds without faces get pasted distractors of the same
+shapes, and many scenes are complete real photos: letterboxed, zoomed, or padded by half.
 """
 
 from dataclasses import replace
@@ -46,7 +46,7 @@ class Canvas:
         self.ignored: list[FloatArray] = []
 
     def add_label(self, box: FloatArray, points: FloatArray) -> None:
-        """Note a face that is in the image already: it owns its box."""
+        """Record a face of the image itself: it owns its box."""
         x1, y1, x2, y2 = np.maximum(box, 0).astype(int)
         self._owner[y1:y2, x1:x2] = len(self._boxes)
         self._boxes.append(box)
@@ -80,19 +80,19 @@ class Canvas:
         box: FloatArray,
         points: FloatArray,
     ) -> None:
-        """`paste` a photo whose face has these labels in the photo's pixels."""
+        """Paste a photo with the labels of its face, in the photo's pixels."""
         self.paste(patch, mask, matrix)
         linear, offset = matrix[:, :2], matrix[:, 2]
         self._boxes.append(move_box(box, linear, offset))
         self._points.append(move_points(points, linear, offset))
 
     def paste_distractor(self, patch: ByteArray, mask: FloatArray, matrix: FloatArray) -> None:
-        """`paste` something that is no face; it hides what lies below."""
+        """Paste a patch without a face; it hides what is below."""
         self.paste(patch, mask, matrix)
         self._owner[self._owner == len(self._boxes)] = -1
 
     def _visible(self, index: int) -> float:
-        """Measure the share of the middle of face `index` that is on the canvas and not covered."""
+        """Return the visible share of the inner region of face `index`."""
         x1, y1, x2, y2 = self._boxes[index]
         dx, dy = (x2 - x1) * 0.15, (y2 - y1) * 0.15
         left, top = int(x1 + dx), int(y1 + dy)
@@ -101,7 +101,7 @@ class Canvas:
         return float((inside == index).sum()) / ((right - left) * (bottom - top))
 
     def finish(self) -> Sample:
-        """Keep the labels that remain: visible faces; half-hidden ones are regions to ignore."""
+        """Keep the labels of visible faces; half-hidden faces become regions to ignore."""
         boxes, points, ignored = [], [], list(self.ignored)
         for index, (box, landmarks) in enumerate(zip(self._boxes, self._points, strict=True)):
             visible = self._visible(index)
@@ -131,10 +131,10 @@ class Composer:
         miniatures: float = 0.0,
         doodles: float = 0.0,
     ) -> None:
-        """Take the photos and scenes that are `held_out` or not.
+        """Use either the held-out photos and scenes or the others.
 
-        miniatures: the share of backgrounds that show several scenes; doodles: of those that
-        things are drawn on.
+        miniatures: share of backgrounds with several scenes; doodles: share of backgrounds with
+        drawn distractors.
         """
         self._miniatures, self._doodles = miniatures, doodles
         self._sources = [(photos, np.flatnonzero(photos.held_out == held_out)) for photos in faces]
@@ -145,12 +145,12 @@ class Composer:
         self.mosaics = Mosaics(self._peopled, self._empty, self._draw_photo)
 
     def _shares(self, shares: tuple[float, ...]) -> FloatArray:
-        """Upper bounds in 0-1 of each source's share of the draws."""
+        """Return the cumulative shares (0-1) of the sources."""
         weights = np.array([shares[int(photos.source[0])] for photos, _ in self._sources])
         return np.asarray(np.cumsum(weights / weights.sum())[:-1], np.float32)
 
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
-        """One scene of a kind drawn by chance, degraded as photos are."""
+        """Make one scene of a random kind, degraded like a photo."""
         kind = rng.random()
         if kind < 0.36:
             canvas = self._crowd(rng, size)
@@ -171,12 +171,12 @@ class Composer:
         return replace(sample, image=degrade(sample.image, rng))
 
     def portrait(self, rng: np.random.Generator, size: int) -> Sample:
-        """One photo as a whole, degraded: what the pipeline's close-up sees, among others."""
+        """Make a scene of one complete photo, degraded, as in the pipeline's close-up."""
         sample = self._portrait(rng, size).finish()
         return replace(sample, image=degrade(sample.image, rng))
 
     def _background(self, rng: np.random.Generator, size: int) -> ByteArray:
-        """Make a picture without faces, of `_plain_background` and doodles."""
+        """Make a picture without faces: `_plain_background` with drawn distractors."""
         image = self._plain_background(rng, size)
         if self._doodles and rng.random() < self._doodles:
             return with_distractors(image, rng)
@@ -207,7 +207,7 @@ class Composer:
         crop = image[top : top + side, left : left + side]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        if rng.random() < 0.3:  # a scene on its side or head is one more without a face
+        if rng.random() < 0.3:  # a rotated scene counts as another one without a face
             crop = np.rot90(crop, int(rng.integers(1, 4)))
         return np.asarray(cv2.resize(np.ascontiguousarray(crop), (size, size)), np.uint8)
 
@@ -242,7 +242,7 @@ class Composer:
         canvas.paste_face(photo, mask, matrix, box=box, points=points)
 
     def _crowd(self, rng: np.random.Generator, size: int) -> Canvas:
-        """One to thirty faces on a background, large ones first, so that small ones show."""
+        """Paste one to thirty faces on a background, large ones first, so that small ones show."""
         canvas = Canvas(self._background(rng, size))
         count = int(np.exp(rng.uniform(0, np.log(30.99))))
         if rng.random() < 0.5:
@@ -298,7 +298,7 @@ class Composer:
         return canvas
 
     def _close(self, rng: np.random.Generator, size: int, *, times: float) -> Canvas:
-        """Take a face that many times as large as the canvas, or the part of it that fits."""
+        """Paste a face `times` as large as the canvas, or the part of it that fits."""
         photo, box, points = self._draw_photo(rng, times * size)
         linear = similarity(
             scale=size * times / float(np.sqrt((box[2:] - box[:2]).prod())),
@@ -314,7 +314,7 @@ class Composer:
         return canvas
 
     def _people(self, rng: np.random.Generator, size: int) -> Canvas:
-        """Take a real scene with people: cropped, scaled, mirrored; the teacher's labels."""
+        """Use a real scene with people: cropped, scaled, mirrored; with the teacher's labels."""
         scene = self._peopled[rng.integers(len(self._peopled))]
         height, width = scene.image.shape[:2]
         scale = size / max(height, width) * np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
@@ -336,7 +336,7 @@ class Composer:
         return canvas
 
     def _distract(self, rng: np.random.Generator, canvas: Canvas, count: int) -> None:
-        """Pasted parts of face-free scenes in the shapes that faces are pasted in."""
+        """Paste parts of face-free scenes in the shapes used for faces."""
         size = canvas.image.shape[0]
         for _ in range(count):
             image = self._empty[rng.integers(len(self._empty))].image
@@ -355,7 +355,7 @@ class Composer:
 
 
 def training_composer(cache: Path, settings: TrainSettings | None = None) -> Composer:
-    """Compose of what is not held out in the cache that `dataset.prepare` wrote."""
+    """Return a composer of the photos for training, from the cache of `dataset.prepare`."""
     settings = settings or TrainSettings()
     return Composer(
         load_faces(cache),

@@ -1,9 +1,9 @@
-"""Photos and their labels for training the detector, cached once and read by memory map.
+"""Photos and their labels for training the detector, cached once and memory-mapped.
 
-Every face photo is labelled by the teacher: padded by half its size, since most of these faces
-fill the frame, and detected; one clean face is kept per photo. The scenes are labelled at 640,
-plain and padded; a scene in which the teacher sees nothing even at a low threshold is face-free
-and serves as background and for false alarms.
+The teacher labels every face photo, padded by half its size since most of these faces fill the
+frame; one clean face is kept per photo. Scenes are labelled at 640, plain and padded. A scene
+without detections even at a low threshold is face-free: it serves as background and for counting
+false alarms.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from tools.training.detection.scrfd import ByteArray, Detections, FloatArray, Ra
 
 SOURCES = ("fairface_val_144px", "utkface_128px", "mebeauty_336px")
 SCENES = "scenes_320px"
-FACE_SIZE = 256  # the padded photo is letterboxed to this for the teacher
-SCENE_THRESHOLD = 0.15  # what the teacher sees in a scene is stored from here on
-FACE_FREE_BELOW = 0.35  # a scene whose best score stays below has no face
-SURE_ABOVE = 0.6  # at or above a face is a label, below it is neither face nor background
+FACE_SIZE = 256  # edge of the letterboxed padded photo for the teacher
+SCENE_THRESHOLD = 0.15  # lowest confidence of a stored detection in a scene
+FACE_FREE_BELOW = 0.35  # a scene with a lower best score is face-free
+SURE_ABOVE = 0.6  # from here on a detection is a label; below, neither face nor background
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class FacePhotos:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A scene ``[h,w,3]`` uint8 RGB, what the teacher saw in it, and whether it is held out."""
+    """A scene ``[h,w,3]`` uint8 RGB, the teacher's detections in it, whether it is held out."""
 
     name: str
     image: ByteArray
@@ -76,24 +76,24 @@ class Scene:
 
     @property
     def doubtful(self) -> Detections:
-        """What may be a face: no label, and no background either."""
+        """Detections that are neither labels nor background."""
         scores = self.seen.scores
         return self.seen.select((scores >= FACE_FREE_BELOW) & (scores < SURE_ABOVE))
 
     @property
     def face_free(self) -> bool:
-        """Whether the teacher saw no face, even at a low threshold."""
+        """Whether the teacher detected no face even at a low threshold."""
         return bool(np.all(self.seen.scores < FACE_FREE_BELOW))
 
 
 def decode_image(data: bytes) -> ByteArray | None:
-    """``[H,W,3]`` uint8 RGB, or None where the bytes are no image."""
+    """``[H,W,3]`` uint8 RGB, or None if the bytes are not an image."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else np.ascontiguousarray(image[..., ::-1])
 
 
 def is_clean(found: Detections, shape: tuple[int, int]) -> int | None:
-    """Find the photo's one face; None where the label is not clear.
+    """Return the index of the photo's only face; None if that is unclear.
 
     Clear: score of 0.6 or more, no second face of a quarter of its area or more, and at least
     a tenth of the photo's height.
@@ -114,7 +114,7 @@ def is_clean(found: Detections, shape: tuple[int, int]) -> int | None:
 def label_source(tar: Path, teacher: RawDetector, cache: Path) -> None:
     """Label one tar file of face photos into ``cache/<stem>.npz`` and ``.pixels.npy``.
 
-    Skipped where the cache is there already, so that an interrupted run goes on.
+    A source with a complete cache is skipped, so that an interrupted run resumes.
     """
     target = cache / f"{tar.stem}.npz"
     if target.exists():
@@ -172,7 +172,7 @@ def load_faces(cache: Path, sources: tuple[str, ...] = SOURCES) -> list[FacePhot
 
 
 def label_scenes(tar: Path, teacher: RawDetector) -> list[Scene]:
-    """Every scene with the teacher's faces, plain and padded passes merged (`detect_twice`)."""
+    """Return all scenes with the teacher's faces of both passes (`detect_twice`)."""
     scenes = []
     for name, data in read_images(tar):
         image = decode_image(data)
@@ -206,7 +206,7 @@ def save_scenes(scenes: list[Scene], path: Path) -> None:
 
 
 def load_scenes(path: Path) -> list[Scene]:
-    """Scenes as `save_scenes` wrote them."""
+    """Load the scenes that `save_scenes` wrote."""
 
     def unpack(rows: FloatArray) -> Detections:
         rows = rows.astype(np.float32)

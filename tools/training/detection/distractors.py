@@ -1,7 +1,7 @@
-"""Things drawn by chance that are no faces: dials, keys, buttons, ornaments.
+"""Randomly drawn objects that are no faces: dials, keys, buttons, ornaments.
 
-Photographed scenes without faces are few, and a small detector takes for a small face what is round
-or square with some dark spots in it. Of such things there is no end when they are drawn.
+There are few photographed scenes without faces, and a small detector mistakes round or square
+objects with dark spots for small faces. Drawn objects are unlimited.
 """
 
 import cv2
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tools.training.detection.scrfd import ByteArray
 
 SMALLEST, LARGEST = 10.0, 0.3  # pixels, share of the picture's side
-MOST = 24  # things, each perhaps in a row of several
+MOST = 24  # objects, each single or in a row
 IN_A_ROW = 6
 SPOTS = 6
 FRACTION_BITS = 4  # OpenCV draws circles at sixteenths of a pixel
@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 
 
 def with_distractors(image: ByteArray, rng: np.random.Generator) -> ByteArray:
-    """Draw things over ``[S,S,3]`` uint8, singly or in rows of like ones."""
+    """Draw objects over ``[S,S,3]`` uint8, single ones or rows of similar ones."""
     image = image.copy()
     side = image.shape[0]
     for _ in range(int(rng.integers(1, MOST))):
@@ -51,7 +51,7 @@ def _paste(
 
 
 def _thing(rng: np.random.Generator, size: int) -> tuple[ByteArray, ByteArray]:
-    """Draw a body with spots, rings or strokes in it, and what of it hides what is below."""
+    """Draw an object with spots, rings or strokes; returns its pixels and mask."""
     width, height = size, max(6, round(size * rng.uniform(0.7, 1.5)))
     body, line = _colour(rng), _colour(rng)
     thing = np.empty((height, width, 3), np.uint8)

@@ -1,6 +1,6 @@
-"""What the lite detector reaches, measured with ONNX Runtime exactly as the teacher is.
+"""Evaluation of the lite detector with ONNX Runtime, in the same way as the teacher's.
 
-Both networks see every image twice, as the pipeline does: letterboxed into 640, and padded by
+Both networks process every image twice, as the pipeline does: letterboxed into 640, and padded by
 half into 320. Faces count from 24 pixels (root of the box's area) in the 640 frame.
 """
 
@@ -40,7 +40,7 @@ MATCH_IOU = 0.5
 
 @dataclass(slots=True)
 class Agreement:
-    """How far one detector finds what another one found."""
+    """Agreement of one detector with another."""
 
     faces: int = 0
     found: int = 0
@@ -53,7 +53,7 @@ class Agreement:
     eye_distances: list[float] = field(default_factory=list)
 
     def add(self, reference: Detections, answer: Detections, *, scale: float) -> None:
-        """Count one image; `scale` takes its pixels to the 640 frame."""
+        """Count one image; `scale` converts its pixels to the 640 frame."""
         self.images += 1
         self.images_with_face += int(len(answer) > 0)
         sizes = np.sqrt((reference.boxes[:, 2:] - reference.boxes[:, :2]).prod(axis=1)) * scale
@@ -70,7 +70,7 @@ class Agreement:
                 truth = reference.landmarks[index]
                 eyes = float(np.linalg.norm(truth[1] - truth[0]))
                 error = np.linalg.norm(points - truth, axis=1).mean()
-                # a profile's eyes fall together: no yardstick
+                # a profile's eyes coincide: their distance is no unit
                 if eyes * scale >= 4:
                     self.landmark_errors.append(float(error) / eyes)
                     self.eye_distances.append(eyes * scale)
@@ -79,15 +79,15 @@ class Agreement:
             self.extra += int((best < 0.3).sum())
 
     def include(self, other: "Agreement") -> None:
-        """Count what `other` has counted as well."""
+        """Add the counts of `other`."""
         for each in fields(self):
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     def report(self) -> dict[str, float]:
         """Shares 0-1; landmark error in eye distances.
 
-        Pooled, the errors' sum is held against the distances' sum: a profile, whose eyes are
-        hardly apart, counts for as much as its own distance, not for a multiple of others'.
+        The errors' sum is divided by the distances' sum, so that a profile, whose eyes are close
+        together, has the weight of its own distance.
         """
         errors, distances = np.array(self.landmark_errors), np.array(self.eye_distances)
         return {
@@ -105,11 +105,11 @@ class Agreement:
 
 
 class Comparison:
-    """Teacher, student and peer beside each other, over any number of pictures.
+    """A comparison of teacher, student and peer over any number of pictures.
 
-    Student and peer are held against the teacher's faces, the student against the peer's, and
-    all three, the teacher too, against the teacher's steady faces (`steady_faces`). All look at
-    pictures in the pipeline's two passes.
+    Student and peer are compared with the teacher's faces, the student with the peer's, and all
+    three (also the teacher) with the teacher's stable faces (`steady_faces`). All detect in the
+    pipeline's two passes.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Comparison:
     def look(
         self, image: ByteArray, *, teacher: RawDetector, student: RawDetector, peer: RawDetector
     ) -> None:
-        """Show all three one picture, ``[H,W,3]`` uint8 RGB."""
+        """Run all three on one picture, ``[H,W,3]`` uint8 RGB."""
         scale = FRAME / max(image.shape[:2])
         reference, answer, other = (
             network.detect_twice(image) for network in (teacher, student, peer)
@@ -132,7 +132,7 @@ class Comparison:
             agreement.add(sure, found, scale=scale)
 
     def include(self, other: "Comparison") -> None:
-        """Count what `other` has counted as well."""
+        """Add the counts of `other`."""
         for mine, theirs in zip(self._all(), other._all(), strict=True):
             mine.include(theirs)
 
@@ -140,7 +140,7 @@ class Comparison:
         return [self._student, self._peer, self._of_peer, *self._steady.values()]
 
     def report(self) -> dict[str, Any]:
-        """The student's agreement (`Agreement.report`), and the others' below their names."""
+        """Return the student's agreement (`Agreement.report`), and the others' by name."""
         return {
             **self._student.report(),
             "peer": self._peer.report(),
@@ -152,9 +152,9 @@ class Comparison:
 def composed_images(
     faces: list[FacePhotos], scenes: list[Scene], *, count: int, part: Split
 ) -> list[ByteArray]:
-    """Held-out composed scenes of 640 pixels, always the same ones.
+    """Return held-out composed scenes of 640 pixels, always the same ones.
 
-    Both parts are composed of the same held-out photos and scenes, in other ways.
+    Both parts use the same held-out photos and scenes with different seeds.
     """
     composer = Composer(faces, scenes, held_out=True)
     rng = np.random.default_rng(part.composed_seed)
@@ -183,7 +183,7 @@ def false_alarms(scenes: list[Scene], detector: RawDetector) -> dict[str, float]
 def alternate_times(
     models: dict[str, Path], *, size: int = FRAME, rounds: int = 40
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds per image on one thread, the models taking turns, after a warm-up."""
+    """Measure milliseconds per image on one thread, alternating models, after a warm-up."""
     calls: dict[str, Callable[[], object]] = {}
     blob = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     for name, path in models.items():
@@ -208,7 +208,7 @@ def alternate_times(
 
 
 def count_faces(path: Path, detector: RawDetector) -> int:
-    """Faces in one photo, one pass at 640 and the default threshold."""
+    """Count the faces in one photo: one pass at 640 and the default threshold."""
     image = decode_image(path.read_bytes())
     if image is None:
         raise ValueError(f"{path}: not an image")
@@ -226,13 +226,12 @@ def evaluate(
     photos: int = 300,
     part: Split = Split.LAST_WORD,
 ) -> dict[str, Any]:
-    """Every goal, measured; `photos` per source at most.
+    """Measure every goal, on at most `photos` per source.
 
-    Held-out scenes that were photographed are too few for two parts: they are the same in both.
+    There are too few held-out photographed scenes for two parts: both parts use the same.
 
-    teacher: whose labels were learnt, the reference; peer: a network of the student's size that
-    was trained on real scenes, measured in the same way, since no network agrees with another
-    wholly.
+    teacher: the reference, whose labels were learnt; peer: a network of the student's size trained
+    on real scenes and measured in the same way, since no two networks agree completely.
     """
     cv2.setNumThreads(1)
     faces, scenes = load_faces(cache), load_scenes(cache / "scenes.npz")

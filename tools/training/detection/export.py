@@ -1,4 +1,4 @@
-"""A trained detector as raw ONNX in SCRFD's layout, so that it is imported like SCRFD itself."""
+"""Export a trained detector as raw ONNX in SCRFD's layout, so that the import accepts it."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ OPSET = 17
 WIDTHS = (1, 4, 2 * LANDMARKS)
 
 Shifts = tuple[float, float, float, float, float, float]
-"""One for every size of anchor, from 16 to 512 pixels; the finest raise most false alarms."""
+"""One shift per anchor size, from 16 to 512 pixels; the finest cause most false alarms."""
 
 
 class SplitHead(nn.Module):
-    """A head whose scores, boxes and landmarks are feature maps of their own, as SCRFD's are."""
+    """A head with separate feature maps for scores, boxes and landmarks, as in SCRFD."""
 
     def __init__(self, head: Head, *, shifts: tuple[float, ...]) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class SplitHead(nn.Module):
 class RawLayout(nn.Module):
     """``[1,3,H,W]`` to nine tensors: scores ``[n,1]`` 0-1, boxes ``[n,4]``, landmarks ``[n,10]``.
 
-    `shifts` are added to the scores' logits, so that the default threshold of 0.5 lies where the
-    measurement wants it.
+    `shifts` are added to the scores' logits, so that the default threshold of 0.5 matches the
+    measured one.
     """
 
     def __init__(self, model: LiteDetector, *, shifts: Shifts) -> None:
@@ -69,7 +69,7 @@ class RawLayout(nn.Module):
 
 
 def export(model: LiteDetector, path: Path, *, shifts: Shifts = (0.0,) * 6) -> None:
-    """Write `model` to `path`, its weights in 16 bits, its landmarks to be averaged.
+    """Write `model` to `path`, with 16-bit weights and averaged landmarks enabled.
 
     Height and width stay free (multiples of 32).
     """

@@ -1,9 +1,9 @@
 """The detector's loss: quality focal scores, distance-IoU boxes, smooth landmarks.
 
-Scores learn the teacher's score or, where there is none, the overlap that their own box reaches
-(Li et al. 2020, Generalized Focal Loss), boxes the distance-IoU (Zheng et al. 2020), landmarks a
-Huber loss in units of the distance between the eyes, by which their error is judged, or, where that
-is short, as in profiles, of the face's size.
+Scores learn the teacher's score or, without one, the overlap of their own box (Li et al. 2020,
+Generalized Focal Loss); boxes learn with the distance-IoU (Zheng et al. 2020); landmarks with a
+Huber loss in units of the distance between the eyes, the unit of their evaluation, or in units of
+the face's size if that distance is short, as in profiles.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ BOX_WEIGHT = 1.0
 POINT_WEIGHT = 20.0
 POINT_BETA = 0.02  # of that unit: quadratic below, linear above
 EYES_APART = 0.4  # times the face's size, in a face seen from the front
-NARROWEST = 0.35  # times that: a profile's eyes fall together, and are no unit
-PLACED = 0.2  # rows that the teacher scores lower do not learn where the face is
+NARROWEST = 0.35  # times that: a profile's eyes coincide and are no unit
+PLACED = 0.2  # rows with a lower teacher score do not learn the face's position
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Each part, weighted, averaged over the batch's rows with a face."""
+    """The weighted losses, averaged over the batch's rows with a face."""
 
     score: Tensor
     box: Tensor
@@ -83,7 +83,7 @@ def detection_loss(
     count = share.sum().clamp(min=1.0)
     score = (quality_focal(logits.reshape(-1), quality) * weight.reshape(-1)).sum() / count
     area = (boxes[:, 0] + boxes[:, 2]) * (boxes[:, 1] + boxes[:, 3])
-    size = area.clamp(min=1.0).sqrt()  # in strides; faint rows may answer with an empty box
+    size = area.clamp(min=1.0).sqrt()  # in strides; rows of low confidence may have an empty box
     apart = (points[:, 1] - points[:, 0]).norm(dim=1) / EYES_APART
     unit = torch.minimum(torch.maximum(apart, NARROWEST * size), size)
     error = (offsets.reshape(-1, 5, 2)[rows] - points).abs() / unit[:, None, None]

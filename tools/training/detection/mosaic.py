@@ -1,8 +1,8 @@
-"""Mosaics: parts of real scenes and photos side by side, so that small real faces are many.
+"""Mosaics: parts of real scenes and photos side by side, for many small real faces.
 
-Photographed scenes with people are few, and a picture shows little of one. A tile shows the
-surroundings of a face, a whole photo, or a scene without any; the edges between tiles are no cue,
-as those of tiles without faces look the same.
+There are few photographed scenes with people, and a picture shows only a part of one. A tile shows
+the surroundings of a face, a complete photo, or a scene without faces. Edges between tiles give no
+hint, as tiles without faces have the same edges.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from tools.training.detection.scrfd import ByteArray, FloatArray
 
 SMALLEST = 14.0  # pixels of the canvas
 PEOPLED, WHOLE = 0.6, 0.8  # bounds of the shares of scenes with people and of whole photos
-MINIATURES = (2, 6)  # scenes without faces in a row, from and below
-TURNED = 0.2  # of them upside down
-FEW = 400  # pixels: canvases below have two tiles by two
+MINIATURES = (2, 6)  # scenes without faces in a row: lower bound, exclusive upper bound
+TURNED = 0.2  # share of them upside down
+FEW = 400  # pixels: smaller canvases have two by two tiles
 
 Photo = tuple[ByteArray, FloatArray, FloatArray]
 
@@ -36,14 +36,14 @@ class Mosaics:
     ) -> None:
         self._seen = [(scene, face) for scene in peopled for face in range(len(scene.seen))]
         scores = np.array([scene.seen.scores[face] for scene, face in self._seen])
-        self._bounds = np.cumsum(scores**2)  # what is no face but looks like one, less often
+        self._bounds = np.cumsum(scores**2)  # objects similar to faces are drawn less often
         self._empty = empty
         self._draw_photo = draw_photo
 
     def sample(self, rng: np.random.Generator, size: int) -> Sample:
-        """One mosaic of ``size`` x ``size``.
+        """Make one mosaic of ``size`` x ``size``.
 
-        It has no labels: its faces are regions to ignore but for what the teacher sees in them.
+        It has no labels: its faces are regions to ignore, except for the teacher's targets.
         """
         image = np.empty((size, size, 3), np.uint8)
         ignored: list[FloatArray] = [np.empty((0, 4), np.float32)]
@@ -61,7 +61,7 @@ class Mosaics:
         )
 
     def without_faces(self, rng: np.random.Generator, size: int) -> ByteArray:
-        """Scenes without faces in miniature, ``[size,size,3]`` uint8: much that is as small."""
+        """Tile miniature scenes without faces, ``[size,size,3]`` uint8, for many small objects."""
         image = np.empty((size, size, 3), np.uint8)
         lines = [round(line) for line in np.linspace(0, size, int(rng.integers(*MINIATURES)) + 1)]
         for top, bottom in pairwise(lines):
@@ -96,7 +96,7 @@ class Mosaics:
 
 
 def cuts(rng: np.random.Generator, size: int) -> list[tuple[int, int]]:
-    """Two or three stretches, of unlike lengths, that make up `size`."""
+    """Split `size` into two or three stretches of different lengths."""
     count = 2 if size < FEW else int(rng.integers(2, 4))
     lengths = rng.uniform(0.7, 1.3, count)
     ends = [0, *np.round(np.cumsum(lengths) / lengths.sum() * size).astype(int).tolist()]
@@ -114,8 +114,8 @@ def cut_out(
 ) -> tuple[ByteArray, FloatArray]:
     """Cut a tile ``[*shape,3]`` out of `image`, in which face `focus` is `target` pixels large.
 
-    boxes: ``[N,4]``, the image's faces; returned as they lie in the tile. The face comes out larger
-    where the whole image would not fill the tile; without a face, a part is drawn by chance.
+    boxes: ``[N,4]``, the image's faces; returned in the tile's pixels. The face becomes larger if
+    the whole image would not fill the tile; without a face, a random part is used.
     """
     size_y, size_x = image.shape[:2]
     height, width = shape
@@ -127,7 +127,7 @@ def cut_out(
     else:
         scale = least * rng.uniform(1.0, 2.0)
         middle = rng.uniform(0, 1, 2) * [size_x, size_y]
-    reach = np.array([width, height]) / scale  # of the tile, in the image's pixels
+    reach = np.array([width, height]) / scale  # the tile's size in image pixels
     room = np.array([size_x, size_y]) - reach
     start = np.clip(middle - reach * rng.uniform(0.25, 0.75, 2), 0, np.maximum(room, 0))
     left, top = np.floor(start).astype(int)

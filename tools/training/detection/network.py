@@ -1,7 +1,7 @@
 """The lite detector: a small one-stage network with SCRFD's heads.
 
-A wide stem goes to stride 4 in one convolution, so that no layer runs at the full resolution
-(there a CPU pays for memory, not for arithmetic); then residual stages at the strides 8, 16 and
+A wide stem goes to stride 4 in one convolution, so that no layer runs at full resolution (where a
+CPU is limited by memory, not by arithmetic). Then follow residual stages at strides 8, 16 and
 32, a top-down and bottom-up path, and one head per stride: score logits, distances to the four
 sides and five landmark offsets, for two anchors per cell.
 """
@@ -73,7 +73,7 @@ class Head(nn.Module):
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
         with torch.no_grad():
-            self.out.bias[:ANCHORS] = -4.6  # the sigmoid of it is 1 %
+            self.out.bias[:ANCHORS] = -4.6  # its sigmoid is 1 %
             self.out.bias[ANCHORS : 5 * ANCHORS] = 1.5
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class LiteDetector(nn.Module):
         return [head(level) for head, level in zip(self.heads, self.features(x), strict=True)]
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the heads look at: ``[B,neck,H/s,W/s]`` for s = 8, 16, 32."""
+        """Inputs of the heads: ``[B,neck,H/s,W/s]`` for s = 8, 16, 32."""
         features = []
         x = self.stem(x)
         for stage in self.stages:

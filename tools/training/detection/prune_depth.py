@@ -1,8 +1,8 @@
-"""A trained detector made faster: its last block goes, and the rest learns to answer without it.
+"""Make a trained detector faster: remove its last block, and train the rest to compensate.
 
-The last block at stride 32 is dear (a dense convolution) and adds little. The network without it is
-taught by the network with it, on composed scenes, to make the same maps: no other teacher is asked,
-so scores keep their meaning and what was chosen by them (shifts, threshold) stays.
+The last block at stride 32 is expensive (a dense convolution) and adds little. The network without
+it learns to produce the same maps as the network with it, on composed scenes. No other teacher is
+used, so scores keep their meaning, and values derived from them (shifts, threshold) stay valid.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tools.training.detection.network import ANCHORS, LiteDetector
 from tools.training.detection.settings import Side
 
 SIDES = (Side(256, 12, 0.5), Side(448, 4, 0.25), Side(640, 2, 0.25))
-FLOOR = 7.0  # logits beyond are as good as this
-SEEN = 0.1  # scores from which boxes and landmarks matter
+FLOOR = 7.0  # lower logits count as this
+SEEN = 0.1  # minimum score for boxes and landmarks to count
 POINTS_WEIGH = 3.0
 AVERAGE = 0.998
 WARMUP = 100  # steps
 
 
 def shortened(model: LiteDetector) -> LiteDetector:
-    """`model` without its last block at stride 32; its own weights are left alone."""
+    """`model` without its last block at stride 32; its other weights stay unchanged."""
     shorter = copy.deepcopy(model)
     layers = list(shorter.stages[2])  # type: ignore[call-overload]
     shorter.stages[2] = nn.Sequential(*layers[:-1])
@@ -39,10 +39,10 @@ def shortened(model: LiteDetector) -> LiteDetector:
 
 
 def unlikeness(model: LiteDetector, before: LiteDetector, images: Tensor) -> Tensor:
-    """How far `model` answers ``[B,3,S,S]`` otherwise than `before`: ``[]``.
+    """Difference ``[]`` of the outputs of `model` and `before` on ``[B,3,S,S]``.
 
-    The sum of what differs in the heads' inputs, in the scores, and in boxes and landmarks of rows
-    that score.
+    The sum of the differences in the heads' inputs, in the scores, and in boxes and landmarks of
+    rows with a score.
     """
     with torch.no_grad():
         old = before.features(images)
@@ -69,7 +69,7 @@ def unlikeness(model: LiteDetector, before: LiteDetector, images: Tensor) -> Ten
 
 
 def scenes(composer: Composer, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Endless batches ``[B,3,S,S]``, -1 to 1, of composed scenes and mosaics."""
+    """Yield endless batches ``[B,3,S,S]``, -1 to 1, of composed scenes and mosaics."""
     shares = np.array([side.share for side in SIDES])
     while True:
         side = SIDES[int(rng.choice(len(SIDES), p=shares))]
@@ -90,9 +90,9 @@ def learn(
     budget: Budget,
     rate: float,
 ) -> Iterator[tuple[int, float]]:
-    """Teach `model` to answer as `before`; after each step, its number and the unlikeness.
+    """Train `model` to match `before`; yields each step's number and difference.
 
-    The norms keep their statistics. At the end `model` has its running average's weights.
+    Batch norms keep their statistics. At the end `model` has the running average's weights.
     """
     model.eval()
     average = copy.deepcopy(model)

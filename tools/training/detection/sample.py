@@ -1,8 +1,8 @@
-"""A scene with its labels, and how labels move where pictures are turned, scaled and mirrored.
+"""A scene with its labels; rotation, scaling and mirroring of labels.
 
-Coordinates are the detectors' own: a picture reaches from 0 to its width, so that the middle of
-its first pixel lies at 0.5, and scaling it scales them. OpenCV's warps count from the middle of the
-first pixel (`between_pixels`).
+Coordinates are the detectors' own: a picture extends from 0 to its width, so the centre of its
+first pixel is at 0.5, and scaling the picture scales them. OpenCV's warps count from the centre of
+the first pixel (`between_pixels`).
 """
 
 from dataclasses import dataclass
@@ -45,13 +45,13 @@ def move_box(box: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatAr
 
 
 def move_points(points: FloatArray, linear: FloatArray, offset: FloatArray) -> FloatArray:
-    """Landmarks ``[5,2]`` after the transform, renamed where it mirrors."""
+    """Transform landmarks ``[5,2]``; a mirroring transform exchanges left and right."""
     moved = (points @ linear.T + offset).astype(np.float32)
     return moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved
 
 
 def between_pixels(matrix: FloatArray) -> FloatArray:
-    """The 2x3 transform of coordinates as one of pixels' middles, for ``cv2.warpAffine``."""
+    """Convert a 2x3 transform of coordinates to one of pixel centres, for ``cv2.warpAffine``."""
     linear, offset = matrix[:, :2], matrix[:, 2]
     moved = offset + linear @ np.full(2, 0.5, np.float32) - 0.5
     return np.hstack([linear, moved[:, None]]).astype(np.float32)

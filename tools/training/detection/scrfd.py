@@ -1,7 +1,7 @@
-"""SCRFD's raw ONNX layout, read with NumPy: the same decoding for teacher and student.
+"""SCRFD's raw ONNX layout, decoded with NumPy in the same way for teacher and student.
 
 A raw SCRFD network takes ``input.1`` ``[1,3,H,W]`` float32 RGB, ``(x - 127.5) / 128``, and
-answers nine tensors: scores ``[n,1]`` (after the sigmoid), boxes ``[n,4]`` and landmarks
+outputs nine tensors: scores ``[n,1]`` (after the sigmoid), boxes ``[n,4]`` and landmarks
 ``[n,10]``, each for the strides 8, 16 and 32, in units of the stride, relative to the centre of
 the cell, which lies at ``(column * stride, row * stride)``; two rows per cell. The decoding
 follows insightface's ``scrfd.py`` (``distance2bbox``, ``distance2kps``, ``nms``).
@@ -33,7 +33,7 @@ class Detections:
     """Faces of one image, best score first.
 
     boxes: ``[N,4]`` float32 xyxy; landmarks: ``[N,5,2]`` float32; scores: ``[N]`` float32, 0-1.
-    Boxes and landmarks are in pixels of the image that was asked about.
+    Boxes and landmarks are in pixels of the processed image.
     """
 
     boxes: FloatArray
@@ -152,10 +152,10 @@ def averaged(faces: Detections, rows: Detections) -> Detections:
 
 
 class RawDetector:
-    """A network in SCRFD's raw layout, asked about whole images.
+    """A network in SCRFD's raw layout that processes whole images.
 
-    Landmarks are averaged and refined where the file asks for that; `refines` false leaves the
-    second out.
+    Landmarks are averaged and refined if the file enables it; with `refines` false they are never
+    refined.
     """
 
     def __init__(self, path: Path, *, refines: bool = True) -> None:
@@ -185,11 +185,13 @@ class RawDetector:
         return found.moved(scale=1 / scale, dx=0, dy=0)
 
     def _refined(self, faces: Detections, canvas: ByteArray) -> Detections:
-        """`faces` of a canvas with the landmarks that the file's second network answers."""
+        """Replace the landmarks of a canvas's faces by those of the file's second network."""
         frames = frames_of(faces.boxes, faces.landmarks)
         crops = (cut(canvas, frames) - 127.5) / 128
         feed = {
-            self._input: np.zeros((1, 3, *_LEAST), np.float32),  # the first network must run, too
+            self._input: np.zeros(
+                (1, 3, *_LEAST), np.float32
+            ),  # the first network needs an input, too
             FACES: np.ascontiguousarray(crops.transpose(0, 3, 1, 2), np.float32),
             POINTS: frames.inward(faces.landmarks).reshape(-1, 10),
         }
@@ -200,7 +202,7 @@ class RawDetector:
     def detect_padded(
         self, image: ByteArray, *, size: int, threshold: float = DEFAULT_THRESHOLD
     ) -> Detections:
-        """As `detect`, on the image padded by half its size, so that frame-filling faces show."""
+        """Detect on the image padded by half its size, which finds faces that fill the frame."""
         height, width = image.shape[:2]
         found = self.detect(pad_by_half(image), size=size, threshold=threshold)
         return found.moved(scale=1, dx=-(width // 2), dy=-(height // 2))

@@ -1,11 +1,11 @@
-"""How the detector is trained: how long, on which pictures, how fast."""
+"""Settings of the detector's training: length, pictures, learning rates."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Square pictures: their side in pixels, how many make a batch, the share of such batches."""
+    """Square pictures: side in pixels, pictures per batch, share of such batches."""
 
     pixels: int
     batch: int
@@ -14,16 +14,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """steps: in all, over every resumption; save_every_s: seconds between checkpoints.
+    """steps: in total, over all resumptions; save_every_s: seconds between checkpoints.
 
-    minutes: after which it ends even with steps left (`common.Budget`).
-    times: how many times as many pictures a batch has as `sides` say.
-    mosaic: the share of scenes that are mosaics; hard: of those with covered faces, and of those
-    in harsh light; miniatures: of backgrounds that show several scenes; doodles: of those that
-    things are drawn on.
-    sides: each with the share of steps that see pictures of that side, and how many at once.
-    Small pictures teach most for the time they take; the largest anchors see faces in large ones
-    only.
+    minutes: longest training, even with steps left (`common.Budget`).
+    times: factor of the pictures per batch in `sides`.
+    mosaic: share of mosaics among scenes; hard: shares of scenes with covered faces and of scenes
+    in harsh light; miniatures: share of backgrounds with several scenes; doodles: share of
+    backgrounds with drawn distractors.
+    sides: picture sizes with their share of steps and their batch sizes. Small pictures teach most
+    per time; the largest anchors only see faces in large ones.
     """
 
     steps: int = 20_000

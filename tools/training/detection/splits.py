@@ -1,7 +1,7 @@
-"""The two parts of what is held out.
+"""The two parts of the held-out pictures.
 
-Whoever tries several networks and keeps the best by their figures flatters it with them. So one
-part of the held-out pictures is there to choose by, and the other for the last word.
+Selecting the best of several networks by its figures makes these figures too good. So one part of
+the held-out pictures serves for selection, the other for the final figures.
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-PARTED = (1, 3, 7, 9)  # of every ten photos of a source, those for the last word
+PARTED = (1, 3, 7, 9)  # of every ten photos of a source, those for the final figures
 
 
 class Split(StrEnum):
@@ -24,6 +24,6 @@ class Split(StrEnum):
         return 20_000 if self is Split.CHOICE else 40_000
 
     def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Those of a source's held-out rows that belong to this part."""
+        """Return those of a source's held-out rows that belong to this part."""
         last = np.isin(np.arange(len(rows)) % 10, PARTED)
         return rows[last if self is Split.LAST_WORD else ~last]

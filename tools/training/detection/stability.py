@@ -1,9 +1,9 @@
-"""What a detector sees for sure: the faces that it finds however the picture is turned or moved.
+"""Stable detections: faces that a detector finds in every varied view of a picture.
 
-No detector agrees wholly with itself: mirror a picture or move it by half a cell, and faces near
-the threshold come and go, and landmarks shift. So a student is held against what its teacher
-answers about three changed views, all of them, and beside it stands the teacher's own answer to the
-picture as it is, which has not seen those views either: no more can be asked for.
+A detector does not agree completely with itself: in a picture mirrored or moved by half a cell,
+faces near the threshold appear and disappear, and landmarks shift. So a student is compared with
+the teacher's detections common to three varied views. The teacher's own detections in the original
+picture, which is none of these views, are compared in the same way: they are the upper limit.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from tools.training.detection.scrfd import (
 )
 
 MOVED: Final = 4
-"""Pixels, half a cell of the finest stride where the picture is as large as the canvas."""
+"""Shift in pixels: half a cell of the finest stride if the picture is as large as the canvas."""
 SAME_IOU: Final = 0.5
 
 
 def steady_faces(network: RawDetector, image: ByteArray) -> Detections:
-    """Faces of ``[H,W,3]`` uint8 RGB seen in every changed view, in the image's pixels.
+    """Return the faces of ``[H,W,3]`` uint8 RGB found in every varied view, in image pixels.
 
     Boxes, landmarks and scores are means over the views.
     """
@@ -43,7 +43,7 @@ def steady_faces(network: RawDetector, image: ByteArray) -> Detections:
 
 
 def mirrored(network: RawDetector, image: ByteArray) -> Detections:
-    """Faces in the mirror image, mapped back."""
+    """Detect faces in the mirror image and map them back."""
     found = network.detect_twice(np.ascontiguousarray(image[:, ::-1]))
     boxes, points = found.boxes.copy(), found.landmarks[:, MIRRORED].copy()
     boxes[:, [0, 2]] = image.shape[1] - found.boxes[:, [2, 0]]
@@ -52,7 +52,7 @@ def mirrored(network: RawDetector, image: ByteArray) -> Detections:
 
 
 def agreed(answers: Sequence[Detections]) -> Detections:
-    """Faces that every answer has, as the mean of them."""
+    """Return the faces contained in every answer, averaged."""
     everyone = Detections(
         np.concatenate([each.boxes for each in answers]),
         np.concatenate([each.landmarks for each in answers]),

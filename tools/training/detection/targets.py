@@ -1,8 +1,8 @@
-"""Which rows of the network answer for which face, and what they should say.
+"""Assignment of the network's rows to faces, and the rows' targets.
 
 Row order is SCRFD's: level (stride 8, 16, 32), row, column, anchor. The two anchors of a level
-stand for faces of two sizes, and the six span 16 to 512 pixels in octaves, as SCRFD's do. A face
-belongs to every anchor whose size is within `MATCH_OCTAVES` of its own, in the cells around its
+are for faces of two sizes, and all six span 16 to 512 pixels in octaves, as SCRFD's do. A face is
+assigned to every anchor whose size is within `MATCH_OCTAVES` of its own, in the cells around its
 centre.
 """
 
@@ -16,7 +16,7 @@ from tools.training.detection.scrfd import STRIDES, FloatArray, cell_centres
 PER_CELL = 2
 ANCHOR_SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))  # pixels, per stride
 MATCH_OCTAVES = 0.6
-NEAR_OCTAVES = 0.9  # up to here the scores around the centre are not judged
+NEAR_OCTAVES = 0.9  # up to here the scores around the centre have no loss
 REACH_STRIDES = 0.75
 REACH_SIZE = 0.15
 
@@ -32,11 +32,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What one image asks of the network's M rows.
+    """The targets of the network's M rows for one image.
 
-    weight: ``[M]`` float32, 0 where the score is not judged; rows: ``[P]`` int64, the rows with
-    a face; scores: ``[P]`` float32 0-1, their target, NaN where that is the overlap
-    that their box reaches; boxes: ``[P,4]`` float32 distances (left, top, right, bottom) and
+    weight: ``[M]`` float32, 0 for scores without a loss; rows: ``[P]`` int64, the rows with
+    a face; scores: ``[P]`` float32 0-1, their target, NaN: the overlap of the predicted box is the
+    target; boxes: ``[P,4]`` float32 distances (left, top, right, bottom) and
     points ``[P,5,2]`` float32 offsets, both in strides from the row's centre.
     """
 
@@ -59,9 +59,9 @@ def make_rows(size: int) -> Rows:
 
 
 def assign(rows: Rows, boxes: FloatArray, points: FloatArray, ignored: FloatArray) -> Targets:
-    """Targets for faces ``[N,4]``, ``[N,5,2]`` and regions to ignore ``[K,4]``, all in pixels.
+    """Make targets for faces ``[N,4]``, ``[N,5,2]`` and regions to ignore ``[K,4]``, all in pixels.
 
-    A row that two faces claim goes to the one whose centre is nearer in units of its size.
+    A row that matches two faces belongs to the one with the nearer centre, in units of size.
     """
     weight = np.ones(len(rows.centres), np.float32)
     for x1, y1, x2, y2 in ignored:

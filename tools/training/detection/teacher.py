@@ -1,9 +1,9 @@
-"""What the teacher says of a scene, row by row, in place of labels made from the scene.
+"""The teacher's outputs for a scene, row by row, as targets instead of labels.
 
-Student and teacher share SCRFD's rows: the same cells, strides and two anchors per cell. So the
-student learns each row's box and landmarks as the teacher answers them for this very picture, and
-its score as a share of the face's best one. Labels made from the scene stand where the teacher
-sees no face, but not of faces so near that the pipeline looks at them from further away.
+Student and teacher have SCRFD's rows: the same cells, strides and two anchors per cell. So the
+student learns each row's box and landmarks from the teacher's outputs for the same picture, and its
+score as a share of the face's best one. Labels of the scene are used if the teacher detects no face
+there, except for faces so near that the pipeline detects them in the close-up.
 """
 
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ from tools.training.detection.scrfd import (
 )
 from tools.training.detection.targets import PER_CELL, Rows, Targets, assign
 
-FAINT = 0.03  # scores below are nought
-SURE = 0.5  # from here on the teacher sees a face; below, it doubts, which is learnt as it is
-BEST = 0.85  # target of the best row of a face: keeps faces that the teacher is unsure of
+FAINT = 0.03  # lower scores count as 0
+SURE = 0.5  # from here on a face counts as detected; lower scores are learnt unchanged
+BEST = 0.85  # target of the best row of a face, also of faces with a low teacher score
 SAME_IOU = 0.4
-CLOSE = 0.5  # times the canvas: the pipeline's close-up sees faces as large better
+CLOSE = 0.5  # times the canvas: the close-up detects such large faces better
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The teacher's rows that score at all, of a picture of ``size`` x ``size`` pixels.
+    """The teacher's rows with a score, for a picture of ``size`` x ``size`` pixels.
 
     rows: ``[K]`` int64 in SCRFD's order; scores: ``[K]`` float32, 0-1; boxes: ``[K,4]`` float32
     distances (left, top, right, bottom) and points: ``[K,5,2]`` float32 offsets, both in strides
@@ -48,11 +48,11 @@ class Answers:
 
 
 def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
-    """Ask about the sample's picture; the sample keeps only the labels that the answers lack.
+    """Run the teacher; the sample keeps only the labels of faces that it missed.
 
-    A pasted face that the teacher does not see stays a label, and the answers about it are dropped;
-    one as large as `CLOSE` says is background then. Half-hidden ones are ignored unless it sees
-    them.
+    A pasted face that the teacher misses stays a label, and its rows are dropped; if it is at least
+    as large as `CLOSE`, it becomes background. Half-hidden faces are ignored unless the teacher
+    detects them.
     """
     size = sample.image.shape[0]
     outputs = teacher.outputs(to_blob(sample.image))
@@ -76,9 +76,9 @@ def ask(teacher: RawDetector, sample: Sample) -> tuple[Sample, Answers]:
 
 
 def _sharpened(places: Detections, seen: Detections, size: int) -> FloatArray:
-    """Scale the rows' scores so that the best row of each face that is seen scores `BEST`.
+    """Scale the rows' scores so that the best row of each detected face has `BEST`.
 
-    Faces as large as `CLOSE` says keep the teacher's doubt, for which the pipeline looks closer.
+    Faces at least as large as `CLOSE` keep their score: if low, the close-up is searched.
     """
     if not len(places) or not len(seen):
         return places.scores
@@ -90,16 +90,16 @@ def _sharpened(places: Detections, seen: Detections, size: int) -> FloatArray:
 
 
 def _apart(boxes: FloatArray, seen: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell which of `boxes` are not among `seen`."""
+    """Return which of `boxes` are not among `seen`."""
     if not len(boxes) or not len(seen):
         return np.ones(len(boxes), bool)
     return np.asarray(iou_matrix(boxes, seen).max(axis=1) < SAME_IOU)
 
 
 def mirror(answers: Answers) -> Answers:
-    """Turn the answers as the picture is flipped left to right.
+    """Mirror the answers with their picture, left to right.
 
-    Column c becomes column ``columns - c``; column 0 would lie beyond the edge and is dropped.
+    Column c becomes column ``columns - c``; column 0 would be beyond the edge and is dropped.
     """
     rows = np.empty_like(answers.rows)
     kept = np.ones(len(rows), bool)
@@ -120,10 +120,10 @@ def mirror(answers: Answers) -> Answers:
 
 
 def taught(rows: Rows, sample: Sample, answers: Answers) -> Targets:
-    """Targets of one picture: the teacher's rows, and the labels that `ask` has left.
+    """Make the targets of one picture from the teacher's rows and the labels left by `ask`.
 
-    A label's rows are its own; elsewhere the teacher's word stands, also within what the sample
-    ignores.
+    A label's own rows use the label; all others use the teacher's outputs, also in regions that the
+    sample ignores.
     """
     own = assign(rows, sample.boxes, sample.points, sample.ignored)
     free = np.ones(len(rows.centres), bool)

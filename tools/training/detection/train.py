@@ -1,4 +1,4 @@
-"""Training of the lite detector: composed scenes in, an averaged network out; resumable."""
+"""Training of the lite detector on composed scenes, with averaged weights; resumable."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,14 +34,14 @@ CURVE_EVERY = 100  # steps
 
 
 def rate_share(step: int, done: float, settings: TrainSettings) -> float:
-    """Share of the peak rates: up over the first steps, then down to nearly nothing as `done`."""
+    """Share of the peak rates: rising at first, then falling to nearly 0 with `done`."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     return max(0.005, 1 - done)
 
 
 def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Sort the weights: convolutions that mix channels before a batch norm, and the rest."""
+    """Split the weights: convolutions that mix channels before a batch norm, and the rest."""
     turned: list[torch.Tensor] = []
     plain: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
@@ -51,7 +51,7 @@ def split_weights(model: LiteDetector) -> tuple[list[torch.Tensor], list[torch.T
 
 
 class Trainer(Learner[LiteDetector]):
-    """The detector that learns."""
+    """The training of the detector."""
 
     def __init__(self, settings: TrainSettings, config: NetConfig) -> None:
         self.settings = settings
@@ -78,14 +78,14 @@ class Trainer(Learner[LiteDetector]):
         return rate_share(self.step, self.budget.done(self.step), self.settings)
 
     def start(self, path: Path, images: torch.Tensor) -> None:
-        """Grow the network of an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
+        """Start from the network in an ONNX file; images: ``[B,3,S,S]`` uint8 scenes."""
         known = read_detector(path, images.float().sub(127.5).div(128.0))
         grow(known, self.model, block=Block)
         if self.average is not None:
             self.average.load_state_dict(self.model.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; `load_average` builds the network from it."""
+        """Return a checkpoint's content; `load_average` builds the network from it."""
         return super().state() | {
             "config": asdict(self.config),
             "settings": asdict(self.settings),
@@ -110,7 +110,7 @@ class Trainer(Learner[LiteDetector]):
 
 
 def load_average(path: Path) -> tuple[LiteDetector, int]:
-    """Load the averaged network of a checkpoint, ready to infer, and the steps it has taken."""
+    """Load the averaged network of a checkpoint, for inference, and its number of steps."""
     state = load_checkpoint(path)
     if state is None:
         raise FileNotFoundError(path)
@@ -132,11 +132,11 @@ def train(
 ) -> Path:
     """Train on the cache that `dataset.prepare` wrote; returns the checkpoint's path.
 
-    Where there is no checkpoint to go on from, the network in the ONNX file `start` is taken up.
-    `teacher`, a network in SCRFD's layout, is asked about every composed scene.
+    Without a checkpoint, training starts from the ONNX file `start` (if given). `teacher`, a
+    network in SCRFD's layout, gives the targets of every scene.
     """
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)  # a pool of threads would not live through the fork of the composers
+    cv2.setNumThreads(1)  # a thread pool would not survive the fork of the workers
     checkpoint = out / "checkpoint.pt"
     seed_everything(settings.seed)
     trainer = Trainer(settings, config)
@@ -148,7 +148,7 @@ def train(
         rng = np.random.default_rng(settings.seed)
         scenes = [composer.sample(rng, 256).image for _ in range(64)]
         trainer.start(start, torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2))
-    # a resumed run draws other scenes than the ones it has seen
+    # a resumed run draws new scenes
     data = ComposedBatches(
         composer, settings=settings, seed=settings.seed + trainer.step, teacher=teacher
     )
@@ -163,7 +163,7 @@ def train(
 
 
 def steps_on(trainer: Trainer, data: ComposedBatches, curve: LearningCurve) -> Callable[[], None]:
-    """Give the function that takes a step on the next batch and keeps the curve."""
+    """Return the function that trains on the next batch and records the curve."""
     batches = _endless(data, workers=trainer.settings.workers)
     means = Means("score loss", "box loss", "landmark loss")
     images, started = 0, time.monotonic()
@@ -187,7 +187,7 @@ def steps_on(trainer: Trainer, data: ComposedBatches, curve: LearningCurve) -> C
 
 
 def _endless(data: ComposedBatches, *, workers: int) -> Iterator[Batch]:
-    # the processes start with the first batch: a budget that is spent needs none
+    # the processes start with the first batch: without steps left none are needed
     yield from DataLoader(
         data,
         batch_size=None,

@@ -1,4 +1,4 @@
-"""A trained detector taken up again from its ONNX file, when its checkpoint is gone."""
+"""Load a trained detector from its ONNX file, if its checkpoint is lost."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from tools.training.unfuse_batchnorm import (
 )
 
 STD = 128.0
-"""What pixels are divided by."""
+"""Divisor of the pixels."""
 
 KINDS = 3
-"""A head's last layer is exported in three parts: scores, distances, landmarks."""
+"""Exported parts of a head's last layer: scores, distances, landmarks."""
 
 
 def read_detector(path: Path, images: Tensor) -> LiteDetector:
-    """Build the detector whose weights ONNX file `path` holds (raw or imported), ready to infer.
+    """Build the detector from the weights in the ONNX file `path` (raw or imported).
 
-    images: ``[B,3,H,W]`` float32 in -1..1, on which the norms' statistics are taken. Raises
-    ValueError where a layer is missing.
+    images: ``[B,3,H,W]`` float32 in -1..1, from which batch norms take their statistics. Raises
+    ValueError if a layer is missing.
     """
     layers = dict(read_convolutions(path))
     model = LiteDetector(read_config(layers))
@@ -45,7 +45,7 @@ def read_detector(path: Path, images: Tensor) -> LiteDetector:
 
 
 def read_config(layers: Layers) -> NetConfig:
-    """Tell widths and depths by the layers' shapes. Raises ValueError where one is missing."""
+    """Derive widths and depths from the layers' shapes. Raises ValueError if one is missing."""
 
     def width(name: str) -> int:
         return len(take(layers, name)[0])

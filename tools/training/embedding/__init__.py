@@ -1,5 +1,6 @@
-"""Training of `face_embedding` lite: aligned crops in, a student of the teacher's embedding out.
+"""Training of `face_embedding` lite: a student learns the teacher's embedding of aligned crops.
 
-`crops` aligns photos, `mixing` makes more of them, `faces` splits them, `tools.evaluation.views`
-degrades them; `train` fits `network` to the teacher, by `loss`; `evaluate` measures it.
+`crops` aligns photos, `mixing` makes mixtures of them, `faces` splits them,
+`tools.evaluation.views` degrades them; `train` fits `network` to the teacher with `loss`;
+`evaluate` measures it.
 """

@@ -1,9 +1,9 @@
 """Aligned face crops with the teacher's embeddings, cached once as memory-mapped arrays.
 
 Photos come from tar files (FairFace, UTKFace, MEBeauty). Most of their faces fill the frame, so
-each photo is padded by half its size before the teacher detector sees it at 320 px. Crops are
-larger than the 112 px the networks see: `CROP` pixels with the ArcFace template in the middle, so
-that a jittered view is made of real pixels.
+each photo is padded by half its size before the teacher's detector processes it at 320 px. Crops
+are larger than the networks' 112 px: `CROP` pixels with the ArcFace template in the centre, so that
+a jittered view contains real pixels only.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo of a tar file and what its labels say."""
+    """One photo of a tar file with its labels."""
 
     source: str
     file: str
@@ -65,7 +65,7 @@ class Photo:
     age: str
     split: str
     rating: float
-    """Mean rating 1-10; NaN where the set has none."""
+    """Mean rating 1-10; NaN if the set has none."""
     group: str
     """MEBeauty's ethnic group, as the path names it; empty elsewhere."""
 
@@ -76,7 +76,9 @@ class TeacherDetector:
     def __init__(self, path: Path, *, side: int = 320, threshold: float = 0.4) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # the file declares the shapes of another input size
+        options.log_severity_level = (
+            3  # no warnings: the file declares the shapes of another input size
+        )
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._side = side
@@ -160,7 +162,7 @@ def align(image: Image, landmarks: NDArray[np.float32]) -> Image:
 
 
 def read_photos(data: Path) -> Iterator[tuple[Photo, bytes]]:
-    """Every labelled photo of the three sets in a fixed order, with its JPEG bytes."""
+    """Yield every labelled photo of the three sets in a fixed order, with its JPEG bytes."""
     for name, labelled in ((MEBEAUTY, _mebeauty), (FAIRFACE, _fairface), (UTKFACE, _utkface)):
         with tarfile.open(data / name) as archive:
             yield from labelled(archive)
@@ -178,7 +180,7 @@ def _rows(archive: tarfile.TarFile, name: str) -> list[dict[str, str]]:
 
 
 def _mebeauty(archive: tarfile.TarFile) -> Iterator[tuple[Photo, bytes]]:
-    """Rated photos; the 35 rows that name a photo the set does not hold are left out."""
+    """Yield rated photos, without the 35 rows whose photo is not in the set."""
     present = set(archive.getnames())
     for split in ("train", "val", "test"):
         for row in _rows(archive, f"mebeauty/{split}.csv"):
@@ -211,7 +213,7 @@ def _utkface(archive: tarfile.TarFile) -> Iterator[tuple[Photo, bytes]]:
         parts = name.rsplit("/", 1)[-1].split("_")
         age = f"{int(parts[0]) // 10 * 10}s" if parts[0].isdigit() else ""
         gender = {"0": "male", "1": "female"}.get(parts[1], "")
-        # A few names lack the race field.
+        # A few file names have no race field.
         race = UTK_RACES[int(parts[2])] if len(parts) == 4 and parts[2] in "01234" else ""
         photo = Photo("utkface", name, gender, race, age, "", float("nan"), "")
         yield photo, _member(archive, name)
@@ -270,7 +272,7 @@ def merge_crops(*, cache: Path, parts: int) -> int:
 
 
 def normalise(crops: Image) -> NDArray[np.float32]:
-    """[N,H,W,3] uint8 RGB -> [N,3,112,112] float32 in -1..1; larger crops give their middle."""
+    """[N,H,W,3] uint8 RGB -> [N,3,112,112] float32 in -1..1; larger crops: their centre."""
     edge = (crops.shape[1] - VIEW) // 2
     middle = crops[:, edge : edge + VIEW, edge : edge + VIEW]
     return np.ascontiguousarray(((middle.astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2))
@@ -305,7 +307,7 @@ def build_embeddings(*, cache: Path, teacher: Path, part: int = 0, parts: int = 
 
 
 def merge_embeddings(*, cache: Path, parts: int, name: str = "teacher") -> None:
-    """Joins the parts into `NAME.npy` [M,2,D] float32, in the order of what was asked about."""
+    """Joins the parts into `NAME.npy` [M,2,D] float32, in the order of the crops."""
     arrays = [np.load(cache / f"{name}-{part}.npy") for part in range(parts)]
     whole = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), np.float32)
     for part, array in enumerate(arrays):

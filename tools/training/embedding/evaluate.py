@@ -1,9 +1,9 @@
-"""Measured values of an embedder on held-out faces, beside its teacher's.
+"""Evaluation of an embedder on held-out faces, with the teacher's values for comparison.
 
-No identity is labelled in the photos, so two stand-ins are measured. Made pairs: two differently
+The photos have no identity labels, so two substitutes are measured. Made pairs: two differently
 degraded views of one held-out face against the most similar other face of the same race, gender and
-age group. Found pairs: a held-out face and a training-set photo that the teacher takes for the same
-person, which was therefore left out of training.
+age group. Found pairs: a held-out face and a training-set photo that the teacher considers the same
+person, and that was therefore excluded from training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tools.training.embedding.faces import Faces, load_faces
 Floats = NDArray[np.float32]
 
 DUPLICATE = 0.9
-"""Teacher similarity from which two photos count as one."""
+"""Teacher similarity from which two photos count as the same photo."""
 
 
 def hardest_others(teacher: Floats, photos: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
@@ -121,7 +121,7 @@ def by_group(values: NDArray[np.float64], photos: Sequence[dict[str, Any]]) -> d
 
 
 def measure_embedder(path: Path, *, cache: Path, teacher: Path) -> dict[str, Any]:
-    """Everything the card says about a raw student ONNX."""
+    """Measure all values of the model card for a raw student ONNX."""
     faces = load_faces(cache)
     session, teaching = open_session(path), open_session(teacher)
     held = faces.held_out

@@ -1,7 +1,7 @@
-"""The cached faces and their split: no person of the held-out part is trained on.
+"""The cached faces and their split: no person of the held-out part is in the training part.
 
-Identities are not labelled, so the teacher stands in: a training face that it finds similar to any
-held-out or test face is left out.
+Identities are not labelled, so the teacher's similarity decides: a training face similar to any
+held-out or test face is excluded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HELD_OUT = 1500
-"""Faces kept for measuring, drawn from FairFace and UTKFace."""
+"""Number of held-out faces, drawn from FairFace and UTKFace."""
 
 SAME_PERSON = 0.6
 """Teacher similarity from which a training face counts as a person of the held-out part."""
@@ -25,24 +25,24 @@ SPLIT_SEED = 20
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The cache of one machine."""
+    """The cached faces."""
 
     crops: NDArray[np.uint8]
     """[M,CROP,CROP,3] uint8 RGB, memory-mapped."""
     teacher: NDArray[np.float32]
     """[M,2,D] float32 unit length: clean and mirrored view."""
     photos: list[dict[str, Any]]
-    """What is known of each row (fields of `crops.Photo`)."""
+    """Labels of each row (fields of `crops.Photo`)."""
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     related: NDArray[np.int64]
-    """Rows left out of training for being like a held-out or test face."""
+    """Rows excluded from training because they resemble a held-out or test face."""
     mixed: NDArray[np.float32]
     """[K,2,D] float32 unit length, as `teacher`, of mixtures of training faces; K may be 0."""
 
 
 def load_faces(cache: Path) -> Faces:
-    """Opens a cache written by `crops` and splits it, always in the same way."""
+    """Open a cache written by `crops` and split it, always in the same way."""
     crops = np.load(cache / "crops.npy", mmap_mode="r")
     teacher = np.load(cache / "teacher.npy")
     photos = json.loads((cache / "photos.json").read_text())["photos"]
@@ -59,7 +59,7 @@ def split(
 
     Args:
         embeddings: [M,D] float32 unit length, by the teacher.
-        photos: M descriptions; MEBeauty's test split never is trained on.
+        photos: M descriptions; MEBeauty's test split is never used for training.
     """
     source = np.array([photo["source"] for photo in photos])
     test = np.array([photo["split"] == "test" for photo in photos])

@@ -1,8 +1,8 @@
-"""What JPEG does to pictures, in torch: a whole batch at once, each at a quality of its own.
+"""JPEG compression artefacts in torch: a whole batch at once, each picture at its own quality.
 
 Baseline JPEG as libjpeg writes it at its defaults: YCbCr with colour at half the resolution, the
 discrete cosine transform of blocks of 8 x 8, and the tables of the standard's annex K, scaled by
-the quality as libjpeg scales them. Only what loses anything is done; nothing is encoded.
+the quality as libjpeg scales them. Only the lossy steps are computed; nothing is encoded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def compress(pictures: Tensor, quality: Tensor) -> Tensor:
 
 
 def _quantised(planes: Tensor, table: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
-    """Planes [N,C,H,W] around nought after their blocks' coefficients were rounded."""
+    """Round the block coefficients of planes [N,C,H,W], which are centred at 0."""
     count, channels, height, width = planes.shape
     turn = _cosines(planes.device)
     blocks = planes.reshape(count, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)

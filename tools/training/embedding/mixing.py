@@ -1,8 +1,8 @@
 """Mixed faces: two aligned training faces joined along a soft edge.
 
-Few photos are at hand for a long training, and a teacher can be asked about any picture: what it
-answers about mixtures teaches the student more of its function (after Beyer et al. 2022, knowledge
-distillation as function matching). Landmarks of aligned faces coincide, so halves fit together.
+There are few photos for a long training, but a teacher can process any picture: its embeddings of
+mixtures teach the student more of its function (Beyer et al. 2022, knowledge distillation as
+function matching). Landmarks of aligned faces coincide, so halves fit together.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Image = NDArray[np.uint8]
 def mixture(crops: Image, rows: NDArray[np.int64], index: int) -> Image:
     """Mixture number `index` of the given rows: [CROP,CROP,3] uint8 RGB, always the same one.
 
-    The edge has any direction and place near the middle; it is as sharp as a few pixels or so soft
-    that both faces show everywhere.
+    The edge has a random direction, near the centre, from a few pixels wide to so soft that both
+    faces are visible everywhere.
     """
     rng = np.random.default_rng((SEED, index))
     first, second = rng.choice(rows, 2, replace=False)
@@ -64,7 +64,7 @@ def build_mixed(
 
 
 def prepare_mixed(*, cache: Path, teacher: Path, count: int, processes: int = 1) -> None:
-    """Writes `mixed.npy`, what the teacher says of `count` mixtures of training faces."""
+    """Writes `mixed.npy`: the teacher's embeddings of `count` mixtures of training faces."""
     rows = load_faces(cache).train
     with ProcessPoolExecutor(processes) as pool:
         asked = [

@@ -1,9 +1,9 @@
 """The embedding student: a small residual network of dense convolutions.
 
-Dense convolutions and 1x1 bottlenecks run near the CPU's peak in training as well as in
-onnxruntime, where depthwise ones do not. Most of the work is at 28, 14 and 7 px. A global
-depthwise convolution (MobileFaceNet, Chen et al. 2018) gives every place of the face its own
-weight; its kernel is resized to the feature map, so that training may begin at low resolution.
+Dense convolutions and 1x1 bottlenecks run near the CPU's peak, in training and in onnxruntime;
+depthwise ones do not. Most of the computation is at 28, 14 and 7 px. A global
+depthwise convolution (MobileFaceNet, Chen et al. 2018) gives every position of the face its own
+weight; its kernel is resized to the feature map, so that training can begin at low resolution.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 
 
 class GlobalDepthwise(nn.Module):
-    """One weight per channel and place of a 7x7 map: [N,C,h,w] -> [N,C,1,1]."""
+    """One weight per channel and position of a 7x7 map: [N,C,h,w] -> [N,C,1,1]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class GlobalDepthwise(nn.Module):
 
 
 class Student(nn.Module):
-    """Views [N,3,S,S] float32 RGB in -1..1 -> raw embeddings [N,dimension]; S is 112 in service."""
+    """Views [N,3,S,S] float32 RGB in -1..1 -> raw embeddings [N,dimension]; inference: S = 112."""
 
     def __init__(self, shape: Shape | None = None) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Student(nn.Module):
 
 
 def role(student: Student, name: str) -> str:
-    """Name a module of the student's body by stage and block, whatever the depths."""
+    """Name a module of the student's body by stage and block, independent of the depths."""
     _, place, *rest = [*name.split("."), "", ""]
     if not name.startswith("body.") or int(place) < _BEFORE:
         return name

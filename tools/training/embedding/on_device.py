@@ -1,8 +1,7 @@
-"""Views made where the student trains, by the thousand: a processor beside a GPU could not keep up.
+"""Batches of training views made on the GPU; CPU cores could not supply them fast enough.
 
-What `views` and `mixing` do to one face, this does to a whole batch, in torch: the same
-degradations with the same chances and sizes (`views.Recipe`). The teacher is asked about every face
-and every mixture as it comes, so no mixture is seen twice.
+It applies the degradations of `views` and `mixing` (`views.Recipe`) to whole batches in torch. The
+teacher runs on every face and mixture of a batch, so no mixture occurs twice.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tools.training.embedding import jpeg
 from tools.training.embedding.crops import MARGIN
 
 SHRUNK = (0.22, 0.7)  # shares of the side
-SIZES = 8  # that views of one batch are shrunk to
+SIZES = 8  # number of sizes to which views of one batch are shrunk
 BLURRED = (0.5, 2.0)  # standard deviation, pixels
 KERNEL = 13  # pixels
 QUALITY = (15, 70)
@@ -28,12 +27,12 @@ COVERED = (0.15, 0.45)  # shares of the side
 
 
 class DeviceViews:
-    """Batches of degraded views, with what the teacher says of the clean faces."""
+    """Batches of degraded views with the teacher's embeddings of the clean faces."""
 
     def __init__(
         self, crops: NDArray[np.uint8], *, teacher: nn.Module, recipe: Recipe, mixed: float
     ) -> None:
-        """Take crops [M,CROP,CROP,3] uint8 RGB to the device of `teacher`.
+        """Copy crops [M,CROP,CROP,3] uint8 RGB to the device of `teacher`.
 
         teacher: [N,3,112,112] in -1..1 to one output [N,D]; mixed: the share of mixtures, 0-1.
         """
@@ -43,7 +42,7 @@ class DeviceViews:
 
     @torch.no_grad()
     def make(self, count: int, *, side: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Views [count,3,side,side] float32 in -1..1, unit targets [count,D]; a seed, a batch."""
+        """Views [count,3,side,side] float32 in -1..1, unit targets [count,D], by seed."""
         rng = torch.Generator(self._device).manual_seed(seed)
         mixed = round(self._mixed * count)
         faces = self._draw(count, rng)
@@ -61,7 +60,7 @@ class DeviceViews:
         return self._crops[rows].float()
 
     def _ask(self, faces: Tensor) -> Tensor:
-        """Sum of what the teacher says of the clean and the mirrored view, at unit length."""
+        """Return the teacher's embedding: sum of clean and mirrored view, at unit length."""
         middle = faces[:, :, MARGIN : MARGIN + VIEW, MARGIN : MARGIN + VIEW]
         views = middle.sub(127.5).div_(127.5)
         both = [functional.normalize(self._teacher(each)[0]) for each in (views, views.flip(3))]
@@ -69,17 +68,17 @@ class DeviceViews:
 
 
 def chosen(count: int, chance: float, rng: torch.Generator) -> Tensor:
-    """Places in a batch of `count` of the share `chance`, drawn anew each time."""
+    """Draw the positions of a share `chance` in a batch of `count`."""
     return torch.randperm(count, generator=rng, device=rng.device)[: round(chance * count)]
 
 
 def uniform(low: float, high: float, count: int, rng: torch.Generator) -> Tensor:
-    """[count,1,1,1] between low and high, for a batch of images."""
+    """Draw [count,1,1,1] between low and high, for a batch of images."""
     return torch.rand(count, 1, 1, 1, generator=rng, device=rng.device) * (high - low) + low
 
 
 def normal(deviation: float, count: int, rng: torch.Generator, *, channels: int = 1) -> Tensor:
-    """[count,channels,1,1] around nought, for a batch of images."""
+    """Draw [count,channels,1,1] around 0, for a batch of images."""
     drawn = torch.randn(count, channels, 1, 1, generator=rng, device=rng.device)
     return drawn * deviation
 
@@ -96,7 +95,7 @@ def mixtures(first: Tensor, second: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def fill_backdrops(faces: Tensor, others: Tensor, rng: torch.Generator) -> Tensor:
-    """Show a colour or an enlarged part of `others` where `faces` [N,3,S,S] are exactly black."""
+    """Fill exactly black pixels of `faces` [N,3,S,S] with a colour or a part of `others`."""
     count, side = len(faces), faces.shape[-1]
     outside = (faces == 0).all(1, keepdim=True)
     corner = torch.rand(count, 2, generator=rng, device=faces.device) - 0.5
@@ -119,7 +118,7 @@ def warp(faces: Tensor, *, side: int, recipe: Recipe, rng: torch.Generator) -> T
     flip = torch.ones(count, device=faces.device)
     flip[chosen(count, recipe.flip, rng)] = -1
     cosine, sine = angle.cos() / zoom, angle.sin() / zoom
-    # from the view's pixels back to the crop's, both counted from the middle
+    # from the view's pixels back to the crop's, both relative to the centre
     back = torch.stack(
         [torch.stack([cosine * flip, sine * flip], 1), torch.stack([-sine, cosine], 1)], 1
     )
@@ -148,7 +147,7 @@ def degrade(views: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
 
 
 def recoloured(views: Tensor, rng: torch.Generator) -> Tensor:
-    """Other contrast, tint and brightness."""
+    """Change contrast, tint and brightness."""
     count = len(views)
     gain = 1 + normal(0.18, count, rng)
     tint = 1 + normal(0.05, count, rng, channels=3)
@@ -164,7 +163,7 @@ def greyed(views: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def shrunk(views: Tensor, rng: torch.Generator) -> Tensor:
-    """As if seen from further away; in a batch, at most `SIZES` sizes."""
+    """Reduce the resolution; at most `SIZES` sizes in a batch."""
     side = views.shape[-1]
     shares = torch.rand(SIZES, generator=rng, device=views.device).tolist()
     parts = []
@@ -195,7 +194,7 @@ def compressed(views: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def covered(views: Tensor, rng: torch.Generator) -> Tensor:
-    """A rectangle of one colour somewhere."""
+    """Cover a random rectangle with one colour."""
     count, side = len(views), views.shape[-1]
     extent = uniform(*COVERED, 2 * count, rng).reshape(2, count, 1)
     start = uniform(0, 1, 2 * count, rng).reshape(2, count, 1) * (1 - extent)

@@ -1,8 +1,8 @@
-"""Pairs of held-out photos for `aurum models calibrate`, so that the built-in embedder has one.
+"""Pairs of held-out photos for `aurum models calibrate` of the built-in embedder.
 
-No identity is labelled, so the teacher stands in, whose errors count as truth: photos that it finds
-similar, short of being one photo, are of one person; others of different people. The embedder was
-trained on none of them. The rates are measured by the service itself, on the photos as they are.
+Identities are not labelled, so the teacher decides, and its errors count as truth: photos that it
+finds similar (but that are not the same photo) are of one person, others of different people. None
+was used for training. The service itself measures the rates, on the unchanged photos.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tools.training.embedding.faces import SAME_PERSON, Faces, load_faces
 SEED = 41
 
 CHILDREN = frozenset({"0-2", "3-9", "10-19", "0s", "10s"})
-"""Ages left out, as the sets write them: small children look alike to the teacher, too."""
+"""Excluded ages, as the sets write them: the teacher confuses small children."""
 
 Rows = NDArray[np.int64]
 
 
 def choose_pairs(faces: Faces, *, different: int) -> tuple[Rows, Rows]:
-    """Rows of pairs of one person [N,2], the most similar ones, and of different people [M,2].
+    """Choose the most similar pairs of one person [N,2] and random pairs of two people [M,2].
 
-    All are adults. Different people are drawn at random, `different` pairs at most.
+    All are adults; there are at most `different` pairs of different people.
     """
     adult = np.array([photo["age"] not in CHILDREN for photo in faces.photos])
     tested = [row for row, photo in enumerate(faces.photos) if photo["split"] == "test"]

@@ -1,10 +1,10 @@
 """Distillation of the `face_embedding` lite student from a larger ArcFace network.
 
-The student learns the direction of the teacher's embedding of the clean face (mean of the clean and
-the mirrored view) from degraded views, and the similarities within each batch. Resolution rises in
-steps, the rate falls linearly to zero; everything random comes from the seed and the step's number,
-so that a resumed run sees what an uninterrupted one would have seen. On a CPU views come from
-`views` and `mixing`, on a GPU from `on_device`.
+The student learns from degraded views: the direction of the teacher's embedding of the clean face
+(mean of the clean and the mirrored view), and the similarities within each batch. Resolution rises
+in steps; the learning rate falls linearly to zero. All random numbers derive from the seed and the
+step's number, so that a resumed run sees the same data as an uninterrupted one. On a CPU views come
+from `views` and `mixing`, on a GPU from `on_device`.
 """
 
 from __future__ import annotations
@@ -51,29 +51,29 @@ class TrainSettings:
 
     steps: int = 5000
     minutes: float | None = None
-    """After which it ends even with steps left (`Budget`)."""
+    """Longest training, even with steps left (`Budget`)."""
     batch: int = 128
     seed: int = 1
     muon_rate: float = 0.03
     """Relative length of a step of the convolutions at the peak."""
     adam_rate: float = 2e-3
     warm_up: float = 0.04
-    """Share of the steps in which the rate rises."""
+    """Share of the steps with a rising rate."""
     mixed: float = 0.4
-    """Share of a batch that are mixtures of two faces, where the cache has such."""
+    """Share of mixtures of two faces in a batch, if the cache has mixtures."""
     structure: float = 4.0
     """Weight of the squared error of similarities within a batch."""
     sides: tuple[tuple[float, int], ...] = ((0.3, 64), (0.65, 80), (1.0, VIEW))
-    """Until which share of the steps views have which side, pixels; multiples of 16."""
+    """View side in pixels (multiples of 16) up to a share of the steps."""
     save_every: int = 100
     measure_every: int = 250
 
     def side(self, done: float) -> int:
-        """Side of the views, pixels, where a share `done` of the training is over."""
+        """Return the side of the views in pixels after a share `done` of the training."""
         return next(side for share, side in self.sides if done < share or share >= 1)
 
     def rate(self, done: float) -> float:
-        """Share of the peak rate after a share `done`: linear up, linear down to zero."""
+        """Return the share of the peak rate after a share `done`: linear up, then down to zero."""
         return min(done / self.warm_up, (1 - done) / (1 - self.warm_up)) if done < 1 else 0.0
 
 
@@ -87,7 +87,7 @@ def to_tensor(views: NDArray[np.uint8]) -> Tensor:
 
 
 def places_of(step: int, *, count: int, settings: TrainSettings) -> NDArray[np.int64]:
-    """Places among `count` faces that a step sees; every epoch is a shuffle of its own."""
+    """Return the positions (of `count` faces) of a step; every epoch is shuffled differently."""
     epoch, place = divmod(step, max(1, count // settings.batch))
     order = np.random.default_rng((settings.seed, 1, epoch)).permutation(count)
     return order[place * settings.batch : (place + 1) * settings.batch]
@@ -96,9 +96,9 @@ def places_of(step: int, *, count: int, settings: TrainSettings) -> NDArray[np.i
 def draw(
     faces: Faces, places: NDArray[np.int64], *, mixed: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Crops [B,CROP,CROP,3] and the teacher's unit embeddings [B,D] of one step.
+    """Return the crops [B,CROP,CROP,3] and the teacher's unit embeddings [B,D] of one step.
 
-    The last `mixed` of the training faces at `places` give way to mixtures.
+    Mixtures replace the last `mixed` of the training faces at `places`.
     """
     rows = faces.train[places[: len(places) - mixed]]
     indices = rng.integers(0, max(1, len(faces.mixed)), mixed)
@@ -109,7 +109,7 @@ def draw(
 
 
 def supply_views(faces: Faces, settings: TrainSettings, recipe: Recipe) -> Supply:
-    """Views made on the processor, face by face."""
+    """Supply views made on the CPU, face by face."""
     mixed = round(settings.mixed * settings.batch) if len(faces.mixed) else 0
 
     def supply(step: int, side: int) -> tuple[Tensor, Tensor]:
@@ -163,33 +163,33 @@ class Training(Learner[Student]):
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run's latest state lies."""
+        """Path of the run's latest checkpoint."""
         return self.folder / "last.pt"
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; `load_student` builds the network from it."""
+        """Return a checkpoint's content; `load_student` builds the network from it."""
         return super().state() | {
             "plan": asdict(self.settings),
             "shape": asdict(self.student.shape),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` has given."""
+        """Restore a checkpoint's content, as from `state`."""
         super().restore(state)
-        # a network that has learnt to see 112 px is not to learn to see fewer again
+        # a network trained at 112 px needs no training at lower resolutions again
         self.settings = replace(self.settings, sides=state["plan"]["sides"])
         self.curve.load(up_to_step=self.step)
 
     def start(self, path: Path, views: Tensor) -> None:
-        """Grows the student of an ONNX file; its norms are settled on views [N,3,112,112].
+        """Start from the student in an ONNX file; views [N,3,112,112] give norm statistics.
 
         Raises:
-            ValueError: the file holds a wider or deeper student.
+            ValueError: if the file has a wider or deeper student.
         """
         grow(read_student(path, views), self.student, block=Bottleneck, role=role)
 
     def learn(self, views: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
+        """Take one step on views [B,3,S,S] and unit targets [B,D]; returns loss and cosine."""
         share = self.settings.rate(self.budget.done(self.step + 1))
         self.student.train()
         views = views.to(self.device, memory_format=torch.channels_last)
@@ -224,7 +224,7 @@ def measure(
 ) -> dict[str, float]:
     """Mean cosine to the teacher's clean view, single and with the mirrored view added.
 
-    The student sees views of `side` px, the ones it is trained on at the time.
+    The views have `side` px, the current resolution of the training.
     """
     found = embed_clean(student, np.asarray(faces.crops[rows]), side=side)
     teacher = faces.teacher[rows, 0]
@@ -254,15 +254,15 @@ def train(
     """Train until the budget is spent; returns the checkpoint's path.
 
     Args:
-        cache: what `crops` prepared.
+        cache: the folder that `crops` wrote.
         folder: checkpoints, curve and log of this run.
         settings: steps or minutes, rates and sides.
         shape: the student's widths and depths.
         recipe: how views are degraded.
-        resume: go on from the folder's checkpoint, with the rates and steps given here, and
-            the sides of its own.
-        start: ONNX file of a student whose weights to begin with, where there is no checkpoint.
-        teacher: raw ONNX of the teacher, which is asked about every view where there is a GPU.
+        resume: continue from the folder's checkpoint, with the rates and steps given here, but the
+            checkpoint's sides.
+        start: ONNX file of a student to start from, if there is no checkpoint.
+        teacher: raw ONNX of the teacher; on a GPU it processes every view.
     """
     recipe = recipe or Recipe()
     faces = load_faces(cache)
@@ -300,7 +300,7 @@ def run_steps(training: Training, supply: Supply, faces: Faces) -> None:
         side = settings.side(budget.done(training.step))
         found = training.learn(*supply(training.step, side))
         done = training.step
-        # read only where they are shown: a GPU need not wait for that
+        # read only when they are shown, so that a GPU does not wait
         means.lerp_(torch.stack(found), 1 / min(50, done - first))
         if done % settings.save_every == 0 or training.over:
             loss, cosine = means.tolist()
@@ -328,7 +328,7 @@ def load_student(checkpoint: Path) -> Student:
     """The student of a checkpoint.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
+        FileNotFoundError: if there is no such checkpoint.
     """
     state = load_checkpoint(checkpoint)
     if state is None:
@@ -344,7 +344,7 @@ def export(*, checkpoint: Path, path: Path, mirrored: bool) -> None:
 
 
 def describe(checkpoint: Path, *, note: str = "") -> dict[str, Any]:
-    """The settings and the size of a checkpoint's student, and what else its card must say."""
+    """Return settings, size and further facts of a checkpoint's student for its card."""
     state = load_checkpoint(checkpoint)
     if state is None:
         raise FileNotFoundError(checkpoint)

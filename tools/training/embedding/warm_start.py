@@ -1,4 +1,4 @@
-"""A trained embedder taken up again from its ONNX file, when its checkpoint is gone."""
+"""Load a trained embedder from its ONNX file, if its checkpoint is lost."""
 
 from pathlib import Path
 
@@ -20,16 +20,16 @@ from tools.training.unfuse_batchnorm import (
 )
 
 STD = 127.5
-"""What pixels are divided by."""
+"""Divisor of the pixels."""
 
 
 def read_student(path: Path, views: Tensor) -> Student:
-    """Build the student whose weights ONNX file `path` holds (raw or imported), ready to infer.
+    """Build the student from the weights in the ONNX file `path` (raw or imported).
 
-    views: ``[N,3,112,112]`` float32 in -1..1, at least two, on which the norms' statistics are
-    taken. Raises ValueError where a layer is missing.
+    views: ``[N,3,112,112]`` float32 in -1..1, at least two, from which batch norms take their
+    statistics. Raises ValueError if a layer is missing.
     """
-    # a student that adds its mirrored view lies one level deeper
+    # a student that adds its mirrored view is nested one level deeper
     layers = {name.removeprefix("student."): each for name, each in read_convolutions(path)}
     weight, bias = _read_projection(path)
     student = Student(_read_shape(layers, dimension=len(weight)))
@@ -48,7 +48,7 @@ def read_student(path: Path, views: Tensor) -> Student:
 
 
 def _read_shape(layers: Layers, *, dimension: int) -> Shape:
-    """Tell widths and depths by the layers' shapes: what shrinks a map is no residual block."""
+    """Derive widths and depths from the layers' shapes; residual blocks keep the map's size."""
     widths, depths, place = [len(take(layers, "body.2.0")[0])], [0], 4
     while True:
         if f"body.{place}.body.0.0" in layers:
@@ -61,7 +61,7 @@ def _read_shape(layers: Layers, *, dimension: int) -> Shape:
         else:
             break
     if len(widths) != 3:
-        raise ValueError(f"{len(widths)} sizes of maps in the ONNX file, which is another network")
+        raise ValueError(f"{len(widths)} sizes of maps in the ONNX file: it is another network")
     return Shape(
         stem=len(take(layers, "body.0.0")[0]),
         widths=(widths[0], widths[1], widths[2]),
@@ -79,4 +79,4 @@ def _read_projection(path: Path) -> tuple[Tensor, Tensor]:
         if node.op_type == "Gemm":
             weight, bias = (numpy_helper.to_array(known[name]) for name in node.input[1:3])
             return torch.tensor(weight), torch.tensor(bias)
-    raise ValueError("no projection in the ONNX file, which is another network")
+    raise ValueError("no projection in the ONNX file: it is another network")

@@ -1,4 +1,4 @@
-"""Variations of crops and landmarks, in batches."""
+"""Augmentation of crops and landmarks, in batches."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from tools.training.detection.sample import MIRRORED
 
 
 def varied(crops: Tensor, *points: Tensor) -> tuple[Tensor, ...]:
-    """Mirror every other one of ``[B,3,S,S]`` with its ``[B,5,2]``; other light, a tenth grey."""
+    """Mirror half of ``[B,3,S,S]`` with their ``[B,5,2]``; vary the light, make a tenth grey."""
     count, device = len(crops), crops.device
     turned = (torch.rand(count, device=device) < 0.5).view(-1, 1, 1)
     across = torch.tensor([-1.0, 1.0], device=device)

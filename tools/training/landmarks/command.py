@@ -14,7 +14,7 @@ from tools.training.detection.command import TEACHER, measure
 from tools.training.detection.splits import Split
 
 FILES = 20
-"""Of dataset, some thousand faces each."""
+"""Number of dataset files, some thousand faces each."""
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     steps: Annotated[int, typer.Option(help="Steps of the whole schedule.")] = 12_000,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Longest training, minutes; the rates have fallen to zero by then."),
+        typer.Option(help="Longest training in minutes; the learning rates reach zero by then."),
     ] = None,
     seed: int = 7,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
@@ -46,7 +46,9 @@ def command(
     note: Annotated[str, typer.Option(help="Note about this run for the card.")] = "",
     part: Annotated[
         Split,
-        typer.Option(help="Held-out pictures: those for choosing, or those for the final figures."),
+        typer.Option(
+            help="Held-out pictures to use: for model selection, or for the final figures."
+        ),
     ] = Split.LAST_WORD,
     composed: Annotated[int, typer.Option(help="Composed scenes to measure on.")] = 300,
     photos: Annotated[
@@ -111,7 +113,7 @@ def command(
 
 
 def draw_curve(points: Path, beside: Path) -> Path:
-    """Draws the learning curve as a picture beside `beside`."""
+    """Draws the learning curve into the folder of `beside`."""
     curve = LearningCurve(points)
     curve.load(up_to_step=10**9)
     picture = LearningCurve(beside, curve.points).draw(

@@ -1,6 +1,6 @@
-"""A face's own frame and its upright crop, in NumPy.
+"""A face's frame and its upright crop, in NumPy.
 
-`tools.importing.graph.refine_landmarks` does the same in a graph.
+`tools.importing.graph.refine_landmarks` implements the same in a graph.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ ByteArray = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Where faces lie in a canvas.
+    """Positions of faces in a canvas.
 
     centres: ``[M,2]`` pixels; down: ``[M,2]``, of length 1, from eyes to mouth; halves: ``[M]``,
-    pixels from the middle of a crop to its edge.
+    pixels from the centre of a crop to its edge.
     """
 
     centres: FloatArray
@@ -27,21 +27,21 @@ class Frames:
     halves: FloatArray
 
     def axes(self) -> FloatArray:
-        """Half a crop's side to the right and down, in the canvas: ``[M,2,2]``."""
+        """Vectors of half a crop's side to the right and down, in canvas pixels: ``[M,2,2]``."""
         right = np.stack([self.down[:, 1], -self.down[:, 0]], axis=1)
         return np.asarray(np.stack([right, self.down], axis=1) * self.halves[:, None, None])
 
     def inward(self, points: FloatArray) -> FloatArray:
-        """Canvas pixels ``[M,P,2]`` to the faces' frames."""
+        """Convert canvas pixels ``[M,P,2]`` to the faces' frames."""
         moved = (points - self.centres[:, None]) @ self.axes().transpose(0, 2, 1)
         return np.asarray(moved / self.halves[:, None, None] ** 2, np.float32)
 
     def outward(self, points: FloatArray) -> FloatArray:
-        """Points of the faces' frames ``[M,P,2]`` to canvas pixels."""
+        """Convert points of the faces' frames ``[M,P,2]`` to canvas pixels."""
         return np.asarray(points @ self.axes() + self.centres[:, None], np.float32)
 
     def shaken(self, rng: np.random.Generator) -> "Frames":
-        """Frames as they might lie if the detector had answered a little otherwise."""
+        """Return randomly jittered frames, as from slightly different detections."""
         count = len(self.halves)
         angle = rng.normal(0, 0.12, count)
         cos, sin = np.cos(angle), np.sin(angle)
@@ -55,7 +55,7 @@ class Frames:
 
 
 def frames_of(boxes: FloatArray, landmarks: FloatArray) -> Frames:
-    """Frames of faces with ``[M,4]`` boxes and ``[M,5,2]`` landmarks."""
+    """Return the frames of faces with ``[M,4]`` boxes and ``[M,5,2]`` landmarks."""
     sides = boxes[:, 2:] - boxes[:, :2]
     size = np.sqrt(np.maximum(sides.prod(axis=1), 1))
     way = (landmarks[:, 3:].sum(axis=1) - landmarks[:, :2].sum(axis=1)) / 2
@@ -72,7 +72,7 @@ def frames_of(boxes: FloatArray, landmarks: FloatArray) -> Frames:
 
 
 def cut(canvas: ByteArray, frames: Frames) -> FloatArray:
-    """Crops ``[M,SIDE,SIDE,3]``, 0-255, of ``[H,W,3]``; beyond the edge its pixels go on."""
+    """Crops ``[M,SIDE,SIDE,3]``, 0-255, of ``[H,W,3]``; the border is replicated."""
     grid = np.broadcast_to(crop_grid(), (len(frames.halves), SIDE * SIDE, 2))
     last = np.array([canvas.shape[1] - 1, canvas.shape[0] - 1])
     places = np.clip(frames.outward(grid) - 0.5, 0, last)

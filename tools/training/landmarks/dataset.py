@@ -1,9 +1,8 @@
-"""What the refiner learns from: faces that the detector finds, and where the teacher sees them.
+"""Training data of the refiner: the detector's faces with the teacher's landmarks.
 
-Scenes are composed as for the detector. Each face that both find gives one crop in the frame of the
-detector's answer and `VIEWS` - 1 in frames that lie a little otherwise, with both networks'
-landmarks in that frame. They are kept in files of some hundred scenes, so that collecting goes
-on where it ended.
+Scenes are composed as for the detector. Each face that both networks detect gives one crop in the
+frame of the detection and `VIEWS` - 1 in jittered frames, with both networks' landmarks in that
+frame. They are stored in files of some hundred scenes, so that an interrupted collection resumes.
 """
 
 import hashlib
@@ -43,7 +42,7 @@ class LandmarkDataset:
 
 
 def joined(examples: list[LandmarkDataset]) -> LandmarkDataset:
-    """Put examples one after another."""
+    """Concatenate examples."""
     names = [part.name for part in fields(LandmarkDataset)]
     return LandmarkDataset(
         *(np.concatenate([getattr(each, name) for each in examples]) for name in names)
@@ -53,7 +52,7 @@ def joined(examples: list[LandmarkDataset]) -> LandmarkDataset:
 def about(
     canvas: ByteArray, *, detector: RawDetector, teacher: RawDetector, rng: np.random.Generator
 ) -> LandmarkDataset | None:
-    """Make examples of the faces that both see in ``[S,S,3]``; none where there are none."""
+    """Make examples of the faces that both networks detect in ``[S,S,3]``; may be empty."""
     size = canvas.shape[0]
     truth = teacher.detect(canvas, size=size, threshold=SEEN)
     found = detector.detect(canvas, size=size, threshold=FAINT)
@@ -76,7 +75,7 @@ def about(
 
 
 def scene(composer: Composer, rng: np.random.Generator) -> Sample:
-    """Compose what one of the pipeline's passes may see."""
+    """Compose a scene for one of the pipeline's passes."""
     kind = rng.random()
     if kind < CLOSE_UP:
         sample = composer.portrait(rng, SMALL)
@@ -94,7 +93,7 @@ def scene(composer: Composer, rng: np.random.Generator) -> Sample:
 def collect(
     composer: Composer, *, detector: Path, teacher: Path, seed: int, files: int, folder: Path
 ) -> Iterator[Path]:
-    """Yield files of examples about this detector, written where they are not there yet."""
+    """Yield files of examples for this detector; missing files are made first."""
     cv2.setNumThreads(1)
     student, other = RawDetector(detector, refines=False), RawDetector(teacher)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The refiner joined to the detector's raw ONNX file."""
+"""Add the refiner to the detector's raw ONNX file."""
 
 import io
 from pathlib import Path
@@ -25,10 +25,10 @@ _PREFIX = "refiner/"
 
 
 def join(detector: Path, refiner: Refiner, path: Path) -> None:
-    """Write the raw detector in the file `detector`, with `refiner` in it, to `path`.
+    """Write the raw detector of the file `detector`, with `refiner` added, to `path`.
 
-    The refiner is asked about each face and its mirror image. One that the file has is replaced.
-    Weights are kept in 16 bits.
+    The refiner runs on each face and its mirror image. It replaces a refiner of the file. Weights
+    are stored in 16 bits.
     """
     whole = onnx.load(str(detector))
     fp16_storage.unpack(whole)
@@ -48,7 +48,7 @@ def join(detector: Path, refiner: Refiner, path: Path) -> None:
     fp16_storage.round_to_fp16(whole)
     fp16_storage.pack(whole)
     for name, shape in ((FACES, (1, 3, SIDE, SIDE)), (POINTS, (1, 10))):
-        # a default, so that the first network runs without the second
+        # a default value, so that the first network runs without the second
         nothing = numpy_helper.from_array(np.zeros(shape, np.float32), name)
         whole.graph.initializer.append(nothing)
     onnx.helper.set_model_props(whole, {PROPERTY: REFINED})

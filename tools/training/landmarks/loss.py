@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-NARROWEST = 0.15  # halves of a crop: the eyes of profiles fall together and are no yardstick
+NARROWEST = 0.15  # halves of a crop: the eyes of profiles coincide: their distance is no unit
 
 
 def landmark_loss(points: Tensor, truth: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The refiner: a small network on a face's crop and the landmarks that the detector offers."""
+"""The refiner: a small network with a face's crop and the detector's landmarks as inputs."""
 
 import torch
 from torch import Tensor, nn
@@ -9,19 +9,19 @@ from tools.training.detection.sample import MIRRORED
 WIDTHS = (16, 32, 64, 96)
 """Channels at crops of 20, 10, 5 and 3 pixels to a side."""
 LOOKS, WEIGHS = 96, 64
-"""Widths of the layers that place landmarks by the crop, and that weigh them with those offered."""
+"""Widths of the layers that derive landmarks from the crop, and that weigh both inputs."""
 TRUST = 0.2
-"""How far at first the crop is trusted where it contradicts the detector."""
+"""Initial weight of the crop's landmarks against the detector's."""
 USUAL = (-0.33, -0.27, 0.33, -0.27, 0.0, 0.05, -0.27, 0.4, 0.27, 0.4)
-"""Where landmarks usually lie in a face's frame."""
+"""Mean positions of landmarks in a face's frame."""
 
 
 class Refiner(nn.Module):
     """Crops ``[K,3,40,40]``, -1 to 1, and landmarks ``[K,10]`` to better landmarks ``[K,10]``.
 
-    Landmarks are in the face's frame. Those that the crop alone shows are an output, too, so that
-    training can ask for them: what is offered is so near the truth that a network which need not
-    look hardly learns to.
+    Landmarks are in the face's frame. The landmarks from the crop alone are a second output, for
+    the training's loss: the detector's landmarks are so accurate that otherwise the network would
+    hardly learn to use the crop.
     """
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class Refiner(nn.Module):
             self.places.bias.copy_(torch.tensor(USUAL))
 
     def forward(self, faces: Tensor, points: Tensor) -> Tensor:
-        """Correct `points` by what `faces` show."""
+        """Correct `points` with the crops `faces`."""
         return self.both(faces, points)[0]
 
     def both(self, faces: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The corrected landmarks, and where the crop alone shows them: ``[K,10]`` each."""
+        """Return the corrected landmarks and those from the crop alone: ``[K,10]`` each."""
         seen = self.look(self.body(faces).flatten(1)).relu()
         shown: Tensor = self.places(seen)
         apart = shown - points
@@ -61,7 +61,7 @@ class Refiner(nn.Module):
 
 
 class BothWays(nn.Module):
-    """A trained refiner asked about each face and its mirror image: the mean errs less."""
+    """A trained refiner on each face and its mirror image: the mean is more accurate."""
 
     def __init__(self, refiner: Refiner) -> None:
         super().__init__()

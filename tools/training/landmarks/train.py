@@ -1,4 +1,4 @@
-"""Training of the refiner: examples in, an averaged network out; resumable."""
+"""Training of the refiner: with averaged weights; resumable."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ from tools.training.muon import Muon
 
 CURVE_EVERY = 100  # steps
 AVERAGE = 0.999
-SHOWN_WEIGHS = 0.5  # of the loss: landmarks by the crop alone
+SHOWN_WEIGHS = 0.5  # weight of the loss of landmarks from the crop alone
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """steps, or minutes where they end sooner; batch: faces in a step."""
+    """Settings: steps or minutes (whichever ends first); batch: faces in a step."""
 
     steps: int = 12_000
     minutes: float | None = None
@@ -72,14 +72,14 @@ class Trainer(Learner[Refiner]):
 def train(
     examples: LandmarkDataset, *, out: Path, settings: TrainSettings, resume: bool
 ) -> tuple[Refiner, int]:
-    """Train on `examples`; returns the averaged network, ready to infer, and its steps."""
+    """Train on `examples`; returns the averaged network, for inference, and its steps."""
     seed_everything(settings.seed)
     checkpoint = out / "refiner.pt"
     trainer = Trainer(settings)
     curve = LearningCurve(out / "refiner_curve.json")
     if resume and trainer.load(checkpoint):
         curve.load(up_to_step=trainer.step)
-        torch.manual_seed(settings.seed + trainer.step)  # other draws than the ones it has seen
+        torch.manual_seed(settings.seed + trainer.step)  # a resumed run draws new examples
     parts = [torch.from_numpy(part) for part in (examples.crops, examples.offered, examples.truth)]
     count, views = parts[0].shape[:2]
     means = Means("error", "by the crop alone")

@@ -1,8 +1,8 @@
-"""Training and measuring of the `face_scoring` lite head on MEBeauty's ratings.
+"""Training and evaluation of the `face_scoring` lite head on MEBeauty's ratings.
 
-What it learns is the mean taste of one group of raters. Settings were chosen by cross-validation on
-the train and val splits; the test split is only measured on. The 35 rows that name a photo the set
-does not hold are skipped.
+It learns the mean taste of one group of raters. Settings were chosen by cross-validation on the
+train and val splits; the test split is used for evaluation only. The 35 rows whose photo is not in
+the set are skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["fit_head", "rated_faces", "train"]
 def rated_faces(
     cache: Path, network: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], list[dict[str, Any]]]:
-    """MEBeauty's rated faces as a raw ArcFace network sees them.
+    """Embed MEBeauty's rated faces with a raw ArcFace network.
 
     Returns:
         Unit-length embeddings [N,2,D] of the crop and its mirror image, ratings [N], descriptions.
@@ -48,7 +48,7 @@ def rated_faces(
 
 
 def groups_of(photos: list[dict[str, Any]]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The six ethnic groups and two sexes that MEBeauty's paths name, as row masks."""
+    """Return row masks of the six ethnic groups and two sexes in MEBeauty's paths."""
     found = []
     for key in ("group", "gender"):
         column = np.array([photo[key] for photo in photos])
@@ -62,10 +62,10 @@ def train(
     """Fits the head on train and val, writes its ONNX and its measured values on test.
 
     Args:
-        cache: what `crops` prepared.
-        out: where the files go.
+        cache: the folder that `crops` wrote.
+        out: the output folder.
         recipe: the regression's settings.
-        network: raw ONNX whose embedding the head is for.
+        network: raw ONNX of the embedding network.
         name: `student` or `teacher`; names the files `head_NAME.onnx` and `face_scoring_NAME.json`.
     """
     recipe = recipe or Recipe()

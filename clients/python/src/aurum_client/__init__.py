@@ -27,8 +27,10 @@ from aurum_client.fallback import FaceOptions, Fallback
 from aurum_client.images import ImageSource
 from aurum_client.limits import TimeLimits
 from aurum_client.results.faces import Face, FacesResult
+from aurum_client.results.jobs import Job, JobEvent, JobItem
 from aurum_client.retry import RetryPolicy
 from aurum_client.unset import UNSET
+from aurum_client.uploads import NamedImage, UploadSource, images_in
 from aurum_client.waiting import Outcome
 
 __all__ = [
@@ -47,6 +49,10 @@ __all__ = [
     "ImageError",
     "ImageSource",
     "InvalidRequestError",
+    "Job",
+    "JobEvent",
+    "JobItem",
+    "NamedImage",
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
@@ -61,5 +67,7 @@ __all__ = [
     "TimeLimits",
     "UnavailableError",
     "UnexpectedAnswerError",
+    "UploadSource",
     "__version__",
+    "images_in",
 ]

@@ -9,6 +9,9 @@ import httpx
 
 from aurum_client.errors import TimeLimitError
 
+NO_LIMIT_SECONDS = 7 * 86400.0
+"""Stands for no limit: an infinite timeout is an error for some functions that wait."""
+
 
 @dataclass(frozen=True)
 class TimeLimits:
@@ -43,6 +46,10 @@ class Deadline:
         if left <= 0:
             raise TimeLimitError("total")
         return left
+
+    def left(self) -> float:
+        """Seconds left; 0 if there are none."""
+        return max(0.0, self.at - time.monotonic())
 
     def capped(self, seconds: float) -> Deadline:
         """Return a deadline that is at most so many seconds away."""

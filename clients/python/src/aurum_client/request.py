@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from urllib.parse import quote
@@ -13,6 +13,7 @@ import httpx
 
 from aurum_client.images import Picture
 from aurum_client.results.base import read
+from aurum_client.uploads import Upload
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -37,22 +38,47 @@ class Request(Generic[T_co]):
     idempotency_key: Optional[str] = None
     accepted: tuple[int, ...] = ()
     """Statuses beyond 2xx whose answers are good."""
+    upload: Optional[Upload] = None
+    """A body that is read from the disk, anew for each attempt; instead of `body`."""
 
     @property
     def repeatable(self) -> bool:
         """Whether the service may get it twice."""
         return self.is_read_only or self.method == "GET" or self.idempotency_key is not None
 
+    @property
+    def sent_once(self) -> bool:
+        """Whether there can be no second attempt, as the body comes from a pipe."""
+        return self.upload is not None and self.upload.single_use
+
     def build(
-        self, http: Union[httpx.Client, httpx.AsyncClient], timeout: httpx.Timeout
+        self,
+        http: Union[httpx.Client, httpx.AsyncClient],
+        timeout: httpx.Timeout,
+        content: Union[Iterator[bytes], AsyncIterator[bytes], None] = None,
     ) -> httpx.Request:
-        """Build one attempt."""
+        """Build one attempt; content: of the upload, if there is one."""
         headers = dict(self.headers)
+        if self.upload is not None:
+            headers.update(self.upload.headers)
         if self.idempotency_key is not None:
             headers["Idempotency-Key"] = self.idempotency_key
         return http.build_request(
-            self.method, self.path, params=self.query, headers=headers, timeout=timeout, **self.body
+            self.method,
+            self.path,
+            params=self.query,
+            headers=headers,
+            timeout=timeout,
+            **({"content": content} if content is not None else self.body),
         )
+
+
+def bearer(api_key: str) -> Mapping[str, str]:
+    """Write the header with a key; raises ValueError, which does not quote it."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("api_key is neither an API key nor a token")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def new_key() -> str:

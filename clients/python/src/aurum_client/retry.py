@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 from typing import Optional
 
@@ -10,6 +11,7 @@ from aurum_client.errors import (
     AurumError,
     ProblemError,
     ServiceUnreachableError,
+    TimeLimitError,
     UnexpectedAnswerError,
 )
 from aurum_client.request import Request
@@ -18,6 +20,7 @@ _TOO_MANY = 429
 _UNAVAILABLE = (502, 503)
 """502 comes from proxies that cannot reach the service."""
 _CONFLICT = 409
+_LATER = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,46 @@ class RetryPolicy:
         return max(retry_after, jittered) + self.first_pause * random.random()
 
 
+class Outage:
+    """Pauses between attempts while the service is away, for a limited time."""
+
+    def __init__(self, policy: RetryPolicy, seconds: float) -> None:
+        self._policy = policy
+        self._seconds = seconds
+        self._since: Optional[float] = None
+        self._failures = 0
+
+    def pause(self, error: AurumError) -> float:
+        """Return the seconds to wait; raises the error if waiting does not help, or any more."""
+        if not _is_temporary(error):
+            raise error
+        now = time.monotonic()
+        if self._since is None:
+            self._since, self._failures = now, 0
+        if now - self._since >= self._seconds:
+            raise error
+        self._failures += 1
+        return self._policy.pause(self._failures, error)
+
+    def end(self) -> None:
+        """Note that the service has answered."""
+        self._since = None
+
+
+def _is_temporary(error: AurumError) -> bool:
+    if isinstance(error, (ServiceUnreachableError, TimeLimitError)):
+        return True
+    return isinstance(error, (ProblemError, UnexpectedAnswerError)) and error.status in _LATER
+
+
 def may_repeat(request: Request[object], error: AurumError) -> bool:
     """Whether sending the request again cannot do harm, and may help.
 
     Requests that change something without an `Idempotency-Key` are repeated only if the service
     certainly did not act on them.
     """
+    if request.sent_once:
+        return False
     if isinstance(error, ServiceUnreachableError):
         return request.repeatable or not error.sent
     if not isinstance(error, (ProblemError, UnexpectedAnswerError)):

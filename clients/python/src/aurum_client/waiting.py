@@ -20,6 +20,7 @@ from aurum_client.errors import AurumError, TimeLimitError
 from aurum_client.images import ImageSource, Picture, read_picture
 from aurum_client.limits import Deadline
 from aurum_client.results.faces import FacesResult
+from aurum_client.uploads import Upload
 
 T = TypeVar("T")
 Source = TypeVar("Source", bound=ImageSource)
@@ -113,6 +114,19 @@ async def async_read(source: ImageSource, deadline: Deadline) -> Picture:
 def read(source: ImageSource, deadline: Deadline) -> Picture:
     """Read an image."""
     return call(partial(read_picture, source), deadline)
+
+
+async def async_chunks(upload: Upload) -> AsyncIterator[bytes]:
+    """Read an upload in threads."""
+    loop = asyncio.get_running_loop()
+    chunks = upload.chunks()
+    while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
+        yield chunk
+
+
+def chunks(upload: Upload) -> Iterator[bytes]:
+    """Read an upload."""
+    return upload.chunks()
 
 
 async def async_map_images(

@@ -10,10 +10,13 @@ from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 from gateway.api.table import ROUTES
 
-PUBLIC = {
-    *("/", "/metrics", "/api/health/live", "/api/health/ready"),
-    *("/api/openapi.json", "/api/docs", "/api/docs/{name}"),
+BY_SETTING = {
+    "/metrics": Permission.METRICS,
+    "/api/openapi.json": Permission.DOCS,
+    "/api/docs": Permission.DOCS,
+    "/api/docs/{name}": Permission.DOCS,
 }
+PUBLIC = {"/", "/api/health/live", "/api/health/ready"}
 
 
 async def handler(call: Any) -> Any:
@@ -49,9 +52,12 @@ def test_an_unknown_permission_cannot_be_made():
 def test_every_route_declares_a_permission(route):
     assert isinstance(route.permission, Permission)
     assert (route.permission is Permission.PUBLIC) == (route.path in PUBLIC)
+    expected = BY_SETTING.get(route.path, route.permission)
+    assert route.permission is expected
     if route.path.startswith("/v2"):
         assert route.permission is Permission.INFER
-    if route.method == "DELETE":
+    assert (route.permission is Permission.ADMIN) == route.path.startswith("/api/admin/")
+    if route.method == "DELETE" and route.path.startswith("/api/collections/"):
         assert route.permission is Permission.MANAGE
 
 

@@ -9,56 +9,28 @@ import numpy as np
 import pytest
 
 from gateway.errors import (
-    AurumError,
     ImageTooLargeError,
     InvalidImageError,
     InvalidRequestError,
     NotFoundError,
     UnsupportedMediaTypeError,
 )
-from gateway.images import ImageLimits
-from gateway.kserve.public_models import find_model, public_models
+from gateway.kserve.public_models import find_model
 from gateway.kserve.request import pack_request, unpack
 from tests.support.fake_inference import photo
+from tests.support.kserve_requests import (
+    ELEMENT,
+    EMBEDDING,
+    LIMITS,
+    PHOTO,
+    PIPELINE,
+    SCORING,
+    image,
+    pack,
+    refused,
+    vector,
+)
 from triton_python_backend import contract
-
-LIMITS = ImageLimits(100_000, 1.0)
-PIPELINE = find_model("face_pipeline", scored=True)
-SCORING = find_model("face_scoring", scored=True)
-EMBEDDING = find_model("face_embedding", scored=True)
-PHOTO = photo()
-ELEMENT = struct.pack("<I", len(PHOTO)) + PHOTO
-
-
-def image(**changes) -> dict:
-    described = {"name": "IMAGE", "shape": [1], "datatype": "BYTES"}
-    return {**described, "parameters": {"binary_data_size": len(ELEMENT)}, **changes}
-
-
-def vector(data: str, shape: str = "[1,4]", space: str = "[[7]]") -> bytes:
-    """Return the inputs of the scoring stage as JSON."""
-    return (
-        f'{{"inputs":[{{"name":"EMBEDDING","shape":{shape},"datatype":"FP32","data":{data}}},'
-        f'{{"name":"SPACE","shape":[1,1],"datatype":"INT64","data":{space}}}]}}'
-    ).encode()
-
-
-def pack(document, tensors: bytes = b"", model=PIPELINE, head: int | None = None):
-    """Return the JSON and the tensors that Triton gets."""
-    text = document if isinstance(document, bytes) else json.dumps(document).encode()
-    size = len(text) if head is None else head
-    packed = pack_request(
-        text + tensors, head_bytes=size if tensors or head else None, model=model, limits=LIMITS
-    )
-    return json.loads(packed.body[: packed.head_bytes]), packed.body[packed.head_bytes :]
-
-
-def refused(document, tensors: bytes = b"", kind=InvalidRequestError, **more) -> str:
-    with pytest.raises(AurumError) as caught:
-        pack(document, tensors, **more)
-    assert type(caught.value) is kind
-    assert len(caught.value.detail) < 400
-    return caught.value.detail
 
 
 def test_a_binary_image_is_passed_on_with_all_outputs():
@@ -113,94 +85,6 @@ def test_many_numbers_are_read_in_pieces_without_losing_one():
 def test_the_limits_of_64_bits_fit(space):
     _, tensors = pack(vector("[1,1,1,1]", space=f"[{space}]"), model=SCORING)
     assert np.frombuffer(tensors[16:], "<i8").tolist() == [space]
-
-
-def deep(count: int) -> list[bytes]:
-    nest, closed = b"[" * count, b"[" * count + b"]" * count
-    objects = b'{"a":' * count + b"1" + b"}" * count
-    start = b'{"inputs":[{"name":"IMAGE","shape":[1],"datatype":"BYTES",'
-    return [
-        nest,
-        closed,
-        start + b'"data":' + closed + b"}]}",
-        start + b'"parameters":{"a":' + closed + b"}}]}",
-        b'{"inputs":[{"name":"IMAGE","datatype":"BYTES","shape":' + closed + b"}]}",
-        b'{"parameters":{"a":' + objects + b"}}",
-        b'{"id":"[[\\"","x":' + closed + b"}",
-    ]
-
-
-@pytest.mark.parametrize("number", range(7))
-@pytest.mark.parametrize("count", [33, 40_000, 1_500_000])
-def test_nested_json_is_refused_before_it_is_parsed(count, number):
-    assert "32 levels" in refused(deep(count)[number])
-
-
-LONG = "a" * 2000
-NUMBERS = "[" + "1," * 3000 + "1]"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b'{"inputs":[],"inputs":[]}',
-        b'{"id":"a","\\u0069d":"b","inputs":[]}',
-        b'{"parameters":{"a":1,"a":2},"inputs":[]}',
-        b'{"inputs":[{"name":"a","name":"a","shape":[1],"datatype":"FP32","data":[1]}]}',
-        vector(NUMBERS + ',"data":[1,2,3,4]'),
-        vector(NUMBERS + ',"shape":[1]'),
-    ],
-)
-def test_a_duplicate_key_is_refused(document):
-    assert "is given twice" in refused(document, model=SCORING)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        '{"inputs":[],"parameters":{"%s":1},"inputs":[]}' % ("a" * 5000),
-        json.dumps({"parameters": {LONG: 1}, "inputs": [{**image(data=LONG), "parameters": {}}]}),
-        '{"parameters":{"a":%s},"inputs":[]}' % ("1" * 5000),
-        '{"inputs":[%s]}' % (" " * 2_000_000),
-    ],
-)
-def test_other_documents_than_requests_are_refused(document):
-    refused(document.encode(), model=SCORING)
-
-
-def test_brackets_in_texts_do_not_nest():
-    name = '[{"\\' * 300
-    assert "unknown input" in refused({"inputs": [image(name=name)]}, ELEMENT)
-
-
-@pytest.mark.parametrize(
-    "fill", [b'{"name":"a","shape":[],"datatype":"b"},', b'"a",', b'{"a":"\\\\"},']
-)
-def test_json_of_a_million_values_is_refused_before_it_is_parsed(fill):
-    assert "256 objects" in refused(b'{"inputs":[' + fill * 1_000_000 + b"{}]}")
-
-
-MALFORMED = {
-    "nothing": b"",
-    "blanks": b"  ",
-    "null": b"null",
-    "a list": b"[]",
-    "NaN": b"NaN",
-    "more behind it": b'{"inputs":[]} x',
-    "no inputs": b'{"inputs":[]}',
-    "an unknown field": b'{"inputs":[],"x":1}',
-    "another encoding": '{"inputs":[]}'.encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf{}",
-    "no UTF-8": b'{"inputs":[],"id":"\xff"}',
-    "half a surrogate": b'{"inputs":[],"id":"\\ud800"}',
-    "an id that is none": b'{"inputs":[],"id":5}',
-    "a long id": b'{"inputs":[],"id":"' + b"x" * 2000 + b'"}',
-}
-
-
-@pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_json_is_refused(case):
-    refused(MALFORMED[case])
 
 
 @pytest.mark.parametrize(
@@ -393,15 +277,6 @@ def test_packed_bodies_are_unpacked_within_bounds():
     for other in ("br", "gzip, gzip", "zstd"):
         with pytest.raises(UnsupportedMediaTypeError):
             unpack(body, other, most=10_000)
-
-
-def test_the_public_models_are_the_ensembles_and_the_networks():
-    names = [model.name for model in public_models(scored=True)]
-    networks = [stage.name for stage in contract.ONNX_STAGES]
-    assert names == ["face_pipeline", "face_pipeline_unscored", *networks]
-    for name in ("face_preprocess", "face_pipeline_candidate", "stats", ""):
-        with pytest.raises(NotFoundError):
-            find_model(name, scored=True)
 
 
 def test_without_scoring_no_model_shows_a_score():

@@ -40,7 +40,7 @@ class Followed:
         for _ in range(times):
             self.followed.observe(Analysis((face,), weights))
 
-    def told(self, measure: str, name: str = "psi") -> dict[str, float]:
+    def exported(self, measure: str, name: str = "psi") -> dict[str, float]:
         """Return the values of a metric by id."""
         (family,) = (
             each for each in self.metrics.registry.collect() if each.name == f"aurum_drift_{name}"
@@ -74,10 +74,10 @@ def repository(tmp_path):
 def test_nothing_is_exported_for_few_faces(repository):
     watched = Followed(repository)
     watched.see(FACE, 49)
-    assert watched.told("confidence") == {}
-    assert watched.told("confidence", "faces") == {IDS["face_detection"]: 49}
+    assert watched.exported("confidence") == {}
+    assert watched.exported("confidence", "faces") == {IDS["face_detection"]: 49}
     watched.see(FACE, 1)
-    assert watched.told("confidence")[IDS["face_detection"]] > 0.25
+    assert watched.exported("confidence")[IDS["face_detection"]] > 0.25
     assert watched.metrics.registry.get_sample_value("aurum_drift_psi_alert") == 0.25
 
 
@@ -92,9 +92,9 @@ def test_faces_like_those_of_the_reference_do_not_drift(repository):
         ("cosine_to_mean", "face_embedding"),
         ("score", "face_scoring"),
     ):
-        assert watched.told(measure) == {IDS[stage]: pytest.approx(0)}, measure
+        assert watched.exported(measure) == {IDS[stage]: pytest.approx(0)}, measure
     # always 0.7: above the limit
-    assert watched.told("sharpness")[IDS["face_detection"]] > 0.25
+    assert watched.exported("sharpness")[IDS["face_detection"]] > 0.25
 
 
 def test_the_window_slides_and_the_warning_ends(repository, caplog):
@@ -111,8 +111,8 @@ def test_the_window_slides_and_the_warning_ends(repository, caplog):
     for _ in range(50):
         watched.see(FACE, 1)
         watched.see(replace(FACE, confidence=0.8), 1)
-    assert watched.told("confidence", "faces") == {IDS["face_detection"]: 100}
-    assert watched.told("confidence") == {IDS["face_detection"]: pytest.approx(0)}
+    assert watched.exported("confidence", "faces") == {IDS["face_detection"]: 100}
+    assert watched.exported("confidence") == {IDS["face_detection"]: pytest.approx(0)}
     (over,) = caplog.records
     assert (over.getMessage(), over.measure) == ("faces are as they were", "confidence")
 
@@ -128,15 +128,15 @@ def test_other_weights_have_their_own_window(repository):
     )
     watched.now = 60
     watched.see(FACE, 10, face_detection="9" * 16)
-    assert watched.told("confidence", "faces") == {IDS["face_detection"]: 60, "9" * 16: 10}
-    assert set(watched.told("confidence")) == {IDS["face_detection"]}
+    assert watched.exported("confidence", "faces") == {IDS["face_detection"]: 60, "9" * 16: 10}
+    assert set(watched.exported("confidence")) == {IDS["face_detection"]}
 
 
 def test_weights_without_a_reference_are_not_measured(repository):
     watched = Followed(repository)
     watched.see(FACE, 60, face_detection="0" * 16)
-    assert watched.told("confidence", "faces") == {}
-    assert set(watched.told("score", "faces")) == {IDS["face_scoring"]}
+    assert watched.exported("confidence", "faces") == {}
+    assert set(watched.exported("score", "faces")) == {IDS["face_scoring"]}
 
 
 def test_weights_out_of_service_are_dropped(repository):
@@ -152,9 +152,9 @@ def test_weights_out_of_service_are_dropped(repository):
         )
         watched.now += 60
         watched.see(FACE, 1, face_detection=identifier)
-    assert IDS["face_detection"] not in watched.told("confidence", "faces")
-    assert IDS["face_detection"] not in watched.told("confidence")
-    assert len(watched.told("confidence", "faces")) == 4, "six windows, two of other stages"
+    assert IDS["face_detection"] not in watched.exported("confidence", "faces")
+    assert IDS["face_detection"] not in watched.exported("confidence")
+    assert len(watched.exported("confidence", "faces")) == 4, "six windows, two of other stages"
 
 
 def test_a_new_reference_starts_a_new_window(repository):
@@ -163,14 +163,14 @@ def test_a_new_reference_starts_a_new_window(repository):
     place(repository, "face_scoring", reference(IDS["face_scoring"], measures={"score": halves(2)}))
     watched.now = 60
     watched.see(FACE, 1)
-    assert watched.told("score", "faces") == {IDS["face_scoring"]: 1}
-    assert watched.told("confidence", "faces") == {IDS["face_detection"]: 61}
+    assert watched.exported("score", "faces") == {IDS["face_scoring"]: 1}
+    assert watched.exported("confidence", "faces") == {IDS["face_detection"]: 61}
 
 
 def test_scores_of_a_foreign_head_and_absent_embeddings_do_not_count(repository):
     watched = Followed(repository)
     watched.see(FACE.with_outputs(score=float("nan"), embedding=None), 10)
-    assert watched.told("score", "faces") == {IDS["face_scoring"]: 0}
-    assert watched.told("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}
+    assert watched.exported("score", "faces") == {IDS["face_scoring"]: 0}
+    assert watched.exported("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}
     watched.see(FACE.with_outputs(embedding=np.ones(3, np.float32)), 10)
-    assert watched.told("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}
+    assert watched.exported("cosine_to_mean", "faces") == {IDS["face_embedding"]: 0}

@@ -14,8 +14,8 @@ def folder(tmp_path):
 
 
 def test_metadata_is_read(tmp_path, folder):
-    told = {"sha256": "ab", "source": {"file": "x.onnx", "sha256": "cd"}, "licence": "MIT"}
-    (folder / repository.METADATA_FILE).write_text(json.dumps(told | {"stage": "unused here"}))
+    content = {"sha256": "ab", "source": {"file": "x.onnx", "sha256": "cd"}, "licence": "MIT"}
+    (folder / repository.METADATA_FILE).write_text(json.dumps(content | {"stage": "unused here"}))
     sidecar = read_version_metadata(tmp_path, "face_embedding", "2")
     assert (sidecar.sha256, sidecar.source.file, sidecar.licence) == ("ab", "x.onnx", "MIT")
     assert sidecar.network is None

@@ -14,9 +14,9 @@ def record(message="hello", **extra):
 def test_a_record_is_one_json_line_with_its_extras():
     line = JsonFormatter().format(record("a\nb", status=200, path="/x"))
     assert "\n" not in line
-    told = json.loads(line)
-    assert told.pop("time").endswith("+00:00")
-    assert told == {
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("+00:00")
+    assert entry == {
         "level": "info",
         "logger": "gateway.x",
         "message": "a\nb",
@@ -31,8 +31,8 @@ def test_an_exception_is_a_field():
         int("broken")
     except ValueError:
         made.exc_info = sys.exc_info()
-    told = json.loads(JsonFormatter().format(made))
-    assert "ValueError: invalid literal" in told["exception"]
+    entry = json.loads(JsonFormatter().format(made))
+    assert "ValueError: invalid literal" in entry["exception"]
 
 
 def test_values_without_a_json_form_are_written_as_text(tmp_path):

@@ -59,7 +59,7 @@ def test_the_scoring_card_lists_every_group_with_intervals() -> None:
 
 def test_the_embedding_card_shows_the_measured_values() -> None:
     card = render_card(EMBEDDING)
-    for told in (
+    for text in (
         "0.777 (0.677 to 0.877)",
         "97.12 %",
         "95.34 %",
@@ -67,7 +67,7 @@ def test_the_embedding_card_shows_the_measured_values() -> None:
         "795,312",
         "0.822 (n 736)",
     ):
-        assert told in card
+        assert text in card
     changed = copy.deepcopy(EMBEDDING) | {"cosine_to_teacher": spread(0.5)}
     assert "0.777" not in render_card(changed)
 

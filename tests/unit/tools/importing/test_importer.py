@@ -50,11 +50,11 @@ def all_versions(repository: Path) -> list[list[int]]:
 
 
 def test_files_imported_together_fit_together(repository, sources):
-    told: list[str] = []
-    cards = import_weights(sources, repository, told.append)
+    steps: list[str] = []
+    cards = import_weights(sources, repository, steps.append)
     assert all_versions(repository) == [[1], [1], [1]]
     assert cards[2].space == cards[1].id
-    assert len(told) == 4
+    assert len(steps) == 4
     sessions = [
         onnxruntime.InferenceSession(repository / stage.name / "1" / "model.onnx")
         for stage in ONNX_STAGES[1:]
@@ -67,7 +67,7 @@ def test_files_imported_together_fit_together(repository, sources):
 
 def test_one_bad_file_prevents_all_placements(repository, sources):
     order = Order(detection=sources.detection, embedding=sources.detection)
-    with pytest.raises(WeightsError, match="no embedding network"):
+    with pytest.raises(WeightsError, match="not an embedding network"):
         import_weights(order, repository)
     assert all_versions(repository) == [[], [], []]
 

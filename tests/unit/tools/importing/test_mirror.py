@@ -50,7 +50,7 @@ def test_the_error_names_a_mirror_without_the_files(repository, tmp_path):
 
 def test_a_damaged_file_is_refused(repository, tmp_path):
     (tmp_path / "det_500m.onnx").write_bytes(b"damaged")
-    with pytest.raises(ConfigurationError, match=r"5e4447f5.* was expected"):
+    with pytest.raises(ConfigurationError, match=r"not 5e4447f5"):
         import_missing(repository, str(tmp_path))
 
 

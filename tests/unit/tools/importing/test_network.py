@@ -25,7 +25,7 @@ def test_the_error_names_a_missing_file(tmp_path):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "some.onnx"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="is no ONNX file"):
+    with pytest.raises(WeightsError, match="is not an ONNX file"):
         load_network(path)
 
 
@@ -50,7 +50,7 @@ def edited(tmp_path, edit):
         (lambda model: setattr(model.opset_import[0], "version", 9), "exported with opset 9; 11"),
         (lambda model: setattr(model.opset_import[0], "version", 21), "exported with opset 21; 11"),
         (lambda model: setattr(model, "ir_version", 11), "file format 11; Triton 24.10 reads"),
-        (lambda model: setattr(model.graph.node[0], "op_type", "NoSuch"), "no valid ONNX network"),
+        (lambda model: setattr(model.graph.node[0], "op_type", "NoSuch"), "not a valid ONNX"),
         (lambda model: setattr(model.graph.node[0], "domain", "custom"), "operators of custom"),
         (lambda model: model.graph.input.append(other_input()), "the inputs embedding, other; one"),
     ],

@@ -59,9 +59,9 @@ def describe(url: str, data: bytes, *, known: bool = True, **archive: object) ->
         }
         for name, stage in stages.items()
     ]
-    told = {"url": f"{url}/p.zip", "bytes": None, "sha256": sha(data), **archive}
+    source = {"url": f"{url}/p.zip", "bytes": None, "sha256": sha(data), **archive}
     fields = {"name": "p", "description": "d", "licence": "l", "commercial_use": False}
-    return Pack.model_validate({**fields, "archive": told, "files": files})
+    return Pack.model_validate({**fields, "archive": source, "files": files})
 
 
 @pytest.fixture

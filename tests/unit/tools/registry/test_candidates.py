@@ -103,8 +103,8 @@ def test_the_ensemble_of_a_trial_differs_in_one_stage(version_store, ensemble):
         "face_embedding_candidate" if step.model_name == STAGE else step.model_name
         for step in ours.ensemble_scheduling.step
     ]
-    told = theirs.parameters.pop(contract.CANDIDATE_PARAMETER).string_value
-    assert type(plan).model_validate_json(told) == plan
+    parameter = theirs.parameters.pop(contract.CANDIDATE_PARAMETER).string_value
+    assert type(plan).model_validate_json(parameter) == plan
     theirs.name = ours.name
     for step in theirs.ensemble_scheduling.step:
         step.model_name = contract.stage_of(step.model_name)

@@ -272,10 +272,10 @@ def test_a_start_takes_broken_newest_versions_out(version_store, tmp_path):
     import_weights(Order(embedding=network), version_store.repository)
     drop(version_store, 2, b"garbage")
     (version_store.placed(STAGE, 3)).mkdir()
-    told: list[str] = []
-    withdraw_broken(version_store, report=told.append)
+    reported: list[str] = []
+    withdraw_broken(version_store, report=reported.append)
     assert where(version_store) == ([1], [2, 3])
-    assert [line.split(":")[0] for line in told] == [
+    assert [line.split(":")[0] for line in reported] == [
         f"{STAGE} 3 is taken out, 1 serves",
         f"{STAGE} 2 is taken out, 1 serves",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aurum_client._async.collections import AsyncCollections
 from aurum_client._async.faces import AsyncFaces
+from aurum_client._async.jobs import AsyncJobs
 from aurum_client._async.people import AsyncPeople
 from aurum_client._async.service import AsyncService
 
@@ -14,3 +15,8 @@ class AsyncAurumClient(AsyncFaces, AsyncCollections, AsyncPeople, AsyncService):
     Connections are reused, so make one client and share it among tasks. All calls raise the
     errors of `aurum_client.errors`.
     """
+
+    @property
+    def jobs(self) -> AsyncJobs:
+        """The calls about jobs of many images."""
+        return AsyncJobs(self)

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Optional, TypeVar
 
 import httpx
 
 from aurum_client._version import __version__
-from aurum_client.answers import read_answer, transport_error
+from aurum_client.answers import read_answer, read_error, transport_error
 from aurum_client.errors import AurumError
 from aurum_client.fallback import (
     FaceOptions,
@@ -22,11 +22,11 @@ from aurum_client.fallback import (
 )
 from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline, TimeLimits
-from aurum_client.request import Request, as_json, path_of, raw_body, texts_of
+from aurum_client.request import Request, as_json, bearer, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
 from aurum_client.retry import RetryPolicy, may_repeat
-from aurum_client.waiting import call, exchange, read, sleep
+from aurum_client.waiting import call, chunks, exchange, read, sleep
 
 T = TypeVar("T")
 Me = TypeVar("Me", bound="Base")
@@ -49,6 +49,7 @@ class Base:
         retry: Optional[RetryPolicy] = None,
         fallback: Optional[Fallback] = None,
         check_seconds: float = 5.0,
+        api_key: Optional[str] = None,
         headers: Optional[Mapping[str, str]] = None,
         max_connections: int = 100,
         transport: Optional[httpx.BaseTransport] = None,
@@ -61,20 +62,26 @@ class Base:
             retry: how often a request is sent.
             fallback: answers score, detect and embed while the service is unhealthy.
             check_seconds: pause between two checks of an unhealthy service.
-            headers: of each request, such as credentials.
+            api_key: of the service, `aur_…`, or a token; sent with each request.
+            headers: of each request.
             max_connections: most connections at once; further calls wait.
             transport: of httpx, instead of its own; for proxies and tests.
 
         """
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"not an http or https URL: {url}")
+        credentials = {} if api_key is None else bearer(api_key)
         self._limits = limits or TimeLimits()
         self._retry = retry or RetryPolicy()
         self._fallback = fallback
         self._gate = HealthGate(check_seconds)
         self._http = httpx.Client(
             base_url=url,
-            headers={"User-Agent": f"aurum-client/{__version__}", **(headers or {})},
+            headers={
+                "User-Agent": f"aurum-client/{__version__}",
+                **credentials,
+                **(headers or {}),
+            },
             limits=httpx.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
@@ -122,7 +129,8 @@ class Base:
             attempt += 1
 
     def _attempt(self, request: Request[T], deadline: Deadline) -> T:
-        built = request.build(self._http, deadline.timeout(self._limits))
+        content = None if request.upload is None else chunks(request.upload)
+        built = request.build(self._http, deadline.timeout(self._limits), content)
         try:
             response = exchange(self._http, built, deadline)
         except httpx.RequestError as error:
@@ -130,6 +138,28 @@ class Base:
             deadline.remaining()
             raise transport_error(error) from error
         return read_answer(request, response)
+
+    def _open(self, request: Request[object], deadline: Deadline) -> httpx.Response:
+        """Send a request once; return its answer before the body is read. Raises AurumError."""
+        built = request.build(self._http, deadline.timeout(self._limits))
+        try:
+            response = self._http.send(built, stream=True)
+            if not response.is_success:
+                response.read()
+        except httpx.RequestError as error:
+            raise transport_error(error) from error
+        if not response.is_success:
+            raise read_error(response)
+        return response
+
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
+        """Read the body of an answer of `_open`; raises AurumError if it breaks off."""
+        try:
+            yield from response.iter_bytes()
+        except httpx.RequestError as error:
+            raise transport_error(error) from error
+        finally:
+            response.close()
 
     def _analyse(self, image: ImageSource, operation: str, options: FaceOptions) -> FacesResult:
         """Score, detect or embed, with the fallback if there is one."""

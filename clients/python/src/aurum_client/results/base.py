@@ -74,8 +74,7 @@ def reader_of(hint: Any) -> Reader:
     if is_dataclass(hint):
         return partial(read, cast("Callable[..., Any]", hint))
     if origin is Union:
-        (inner,) = (each for each in arguments if each is not type(None))
-        known = reader_of(inner)
+        known = _first_of(tuple(each for each in arguments if each is not type(None)))
         return lambda value: None if value is None else known(value)
     if origin is tuple:
         return _tuple_reader(arguments)
@@ -87,6 +86,24 @@ def reader_of(hint: Any) -> Reader:
     if hint is float:
         return _number
     return lambda value: _exactly(hint, value)
+
+
+def _first_of(kinds: tuple[Any, ...]) -> Reader:
+    """Read as the first of these kinds that fits."""
+    readers = [reader_of(each) for each in kinds]
+    if len(readers) == 1:
+        return readers[0]
+
+    def read_any(value: Any) -> Any:
+        failed = []
+        for known in readers:
+            try:
+                return known(value)
+            except (TypeError, ValueError) as error:
+                failed.append(str(error))
+        raise ValueError("; ".join(failed))
+
+    return read_any
 
 
 def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:

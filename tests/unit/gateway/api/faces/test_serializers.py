@@ -19,7 +19,7 @@ def written(face: Face, need: Need = Need.NOTHING_MORE):
 
 
 def test_coordinates_have_two_decimals_and_ratings_four():
-    told = written(
+    shaped = written(
         replace(
             FACE.with_outputs(score=6.423456),
             box=(1.234567, 2.0, 3.456789, 4.0),
@@ -27,8 +27,8 @@ def test_coordinates_have_two_decimals_and_ratings_four():
         ),
         Need.SCORE,
     )
-    assert told["box"] == [1.23, 2.0, 3.46, 4.0]
-    assert (told["confidence"], told["score"]) == (0.9123, 6.4235)
+    assert shaped["box"] == [1.23, 2.0, 3.46, 4.0]
+    assert (shaped["confidence"], shaped["score"]) == (0.9123, 6.4235)
 
 
 def test_a_head_that_does_not_fit_scores_null():
@@ -43,24 +43,24 @@ def test_outputs_that_were_not_requested_are_absent():
 
 def test_an_embedding_is_written_exactly():
     embedding = np.random.default_rng(0).normal(size=128).astype(np.float32)
-    told = written(FACE.with_outputs(embedding=embedding), Need.EMBEDDING)["embedding"]
-    np.testing.assert_array_equal(np.array(told, dtype=np.float32), embedding)
+    shaped = written(FACE.with_outputs(embedding=embedding), Need.EMBEDDING)["embedding"]
+    np.testing.assert_array_equal(np.array(shaped, dtype=np.float32), embedding)
 
 
 def test_an_unacceptable_face_has_reasons():
     quality = replace(FACE.quality, size=12, yaw=-80)
-    told = written(replace(FACE, quality=quality))["quality"]
-    assert (told["acceptable"], told["reasons"]) == (False, ["too_small", "turned_away"])
+    shaped = written(replace(FACE, quality=quality))["quality"]
+    assert (shaped["acceptable"], shaped["reasons"]) == (False, ["too_small", "turned_away"])
 
 
 def test_stages_that_were_not_asked_are_null():
-    told = models_out(
+    shaped = models_out(
         Analysis(
             (),
             {"face_detection": Weights("d" * 16, None), "face_embedding": Weights("e" * 16, "4")},
         )
     )
-    assert told.model_dump() == {
+    assert shaped.model_dump() == {
         "detection": None,
         "embedding": "4",
         "scoring": None,
@@ -73,5 +73,5 @@ def test_stages_that_were_not_asked_are_null():
 )
 def test_metadata_counts_only_for_the_weights_that_answered(live, written_down, expected):
     version = StageVersion("1", "READY", "", live)
-    told = version_out("face_detection", version, VersionMetadata(id=written_down, sha256="ff"))
-    assert told.sha256 == expected
+    shaped = version_out("face_detection", version, VersionMetadata(id=written_down, sha256="ff"))
+    assert shaped.sha256 == expected

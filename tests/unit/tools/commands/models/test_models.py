@@ -42,7 +42,7 @@ def test_a_refusal_is_one_sentence_with_status_1(repository, tmp_path):
     path = tiny_sources.save_head(tmp_path / "head.onnx", [1.0])
     result = run("--embedding", path, "--repository", repository)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {path} is no embedding network: it takes [?,1]")
+    assert result.stderr.startswith(f"error: {path} is not an embedding network: it takes [?,1]")
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
 

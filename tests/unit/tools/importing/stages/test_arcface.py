@@ -87,7 +87,7 @@ def change(path, name: str, values) -> None:
 def test_infinite_weights_are_refused(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
     change(path, "bias", [0, np.inf, 0])
-    with pytest.raises(WeightsError, match="EMBEDDING holds values that are no finite numbers"):
+    with pytest.raises(WeightsError, match="EMBEDDING holds values that are not finite"):
         arcface.prepare(load_network(path))
 
 

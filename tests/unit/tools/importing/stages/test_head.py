@@ -58,11 +58,11 @@ def test_a_head_for_another_width_than_its_space_is_refused(tmp_path):
 
 def test_a_head_that_gives_nan_is_refused(tmp_path):
     path = tiny_sources.save_head(tmp_path / "head.onnx", np.array([1, np.nan]))
-    with pytest.raises(WeightsError, match="SCORE holds values that are no finite numbers"):
+    with pytest.raises(WeightsError, match="SCORE holds values that are not finite"):
         head.prepare(load_network(path), space=SPACE, dimension=None)
 
 
 def test_an_embedder_is_refused_as_a_head(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "net.onnx")
-    with pytest.raises(WeightsError, match=r"no scoring head: it takes \[\?,3,112,112\]"):
+    with pytest.raises(WeightsError, match=r"not a scoring head: it takes \[\?,3,112,112\]"):
         head.prepare(load_network(path), space=SPACE, dimension=None)

@@ -191,7 +191,7 @@ def test_the_id_depends_on_the_file(tmp_path):
 
 def test_other_networks_are_refused_by_shape(tmp_path):
     path = tiny_sources.save_embedder(tmp_path / "embedder.onnx")
-    with pytest.raises(WeightsError, match=r"no detector: it takes \[\?,3,112,112\] and has 1 out"):
+    with pytest.raises(WeightsError, match=r"not a detector: it takes \[\?,3,112,112\] and has 1"):
         scrfd.prepare(load_network(path))
 
 
@@ -199,7 +199,7 @@ def test_a_detector_that_answers_nan_is_refused(tmp_path):
     offsets = OFFSETS.copy()
     offsets[0, 3] = np.nan
     path = tiny_sources.save_detector(tmp_path / "det.onnx", distances=DISTANCES, offsets=offsets)
-    with pytest.raises(WeightsError, match="LANDMARKS holds values that are no finite numbers"):
+    with pytest.raises(WeightsError, match="LANDMARKS holds values that are not finite"):
         scrfd.prepare(load_network(path))
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections, joined
-from triton_python_backend.directions import (
+from triton_python_backend.geometry import ARCFACE_TEMPLATE
+from triton_python_backend.rotation_search import (
     DIRECTIONS,
     FACE_DIRECTIONS,
     FACE_SIDE,
@@ -16,7 +17,6 @@ from triton_python_backend.directions import (
     views_of_face,
     views_of_picture,
 )
-from triton_python_backend.geometry import ARCFACE_TEMPLATE
 
 
 def face(*, roll: float, confidence: float) -> Detections:

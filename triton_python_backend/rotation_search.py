@@ -1,6 +1,6 @@
-"""Part of stage 3 of 7: small looks at a picture, or a face of it, from all sides.
+"""Part of stage 3 of 6: find a picture's rotation from small views of it or of one of its faces.
 
-They only show how the picture lies; faces are then looked for in its frame, turned so.
+The views only determine the rotation; faces are then detected in the rotated picture.
 """
 
 from collections.abc import Sequence
@@ -14,49 +14,50 @@ from triton_python_backend.decoding import Picture, Pixels
 from triton_python_backend.detection import Detections
 from triton_python_backend.geometry import Floats
 from triton_python_backend.preprocess import make_frame
-from triton_python_backend.turning import turn_about
+from triton_python_backend.rotation import turn_about
 
 DIRECTIONS: Final[tuple[int, ...]] = (90, 180, 270, 45, 135, 225, 315)
-"""Degrees clockwise by which the looks are turned: the likely ones, then those between."""
+"""Clockwise rotations of the views in degrees: the likely ones first."""
 
 SIDES: Final[tuple[int, ...]] = (320, 320, 320, 256, 256, 256, 256)
-"""Edges in pixels of the looks at a whole picture. The first three, at right angles, cost as much
-as 0.75 frames, the others 0.65."""
+"""Edges in pixels of the views of a whole picture. The first three (right angles) cost as much as
+0.75 frames, the others 0.65."""
 
 FACE_DIRECTIONS: Final[tuple[int, ...]] = (180, 135, 225, 90, 270)
-"""What stands on its head is often taken for an upright face; what lies on its side seldom, and
-then never surely: the first three are for faces that are nearly sure."""
+"""Rotations of the views of one face. The detector often takes upside-down faces for upright ones,
+but seldom faces that lie on their side, and then with low confidence: for a face of high confidence
+the first three suffice."""
 
 FACE_SIDE: Final = 128
-"""Edge in pixels of the looks at one face. Three cost as much as 0.12 frames."""
+"""Edge in pixels of the views of one face. Three cost as much as 0.12 frames."""
 
 SURROUNDINGS: Final = 2.4
-"""Edge of what a look at one face shows, in longer edges of its box."""
+"""Edge of the region in a view of one face, in longer edges of the face's box."""
 
 TILTED: Final = 40.0
-"""Degrees of roll beyond which a face speaks for another direction than that of the look."""
+"""Degrees of roll beyond which a face indicates another rotation than that of its view."""
 
 LEANING: Final = 50.0
-"""The same in a turned look, so that between two of them no angle is left out."""
+"""The same in a rotated view, so that no angle between two views is left out."""
 
 ASLANT: Final = 30.0
-"""A photo lies as cameras are held, and heads tilt: by so many degrees at most a face may differ
-from a right angle until the picture counts as turned by another one."""
+"""Photos are taken at right angles, and heads tilt. A face may differ by this many degrees from a
+right angle before the picture's rotation is taken from the face."""
 
 _CORNER_SHARE: Final = 20
 _PLAIN: Final = 3.0
-"""Grey levels of deviation, which JPEG may leave in one colour."""
+"""Largest standard deviation in grey levels of a single-colour corner; JPEG adds some."""
 _STEP: Final = 15
-"""Degrees; other angles are rounded to it."""
+"""Rotations that are no right angles are rounded to this many degrees."""
 
 
 def views_of_picture(picture: Picture, sides: Sequence[int] = SIDES) -> list[Pixels]:
-    """Show the whole picture from several sides, its diagonal as long as the canvas's edge.
+    """Make views of the whole picture at several rotations, its diagonal fitted to the canvas.
 
     So nothing is cut off at any angle, and a face that fills the picture has surroundings.
 
     Returns:
-        [s,s,3] uint8 RGB each, s as in `sides`, turned by the first of `DIRECTIONS`.
+        [s,s,3] uint8 RGB each, s as in `sides`, rotated by the first of `DIRECTIONS`.
 
     """
     height, width = picture.pixels.shape[:2]
@@ -71,13 +72,13 @@ def views_of_picture(picture: Picture, sides: Sequence[int] = SIDES) -> list[Pix
 
 
 def turned_frames(picture: Picture) -> list[Pixels]:
-    """Show the picture's frame turned by the right angles of `DIRECTIONS`.
+    """Make the picture's frame at the right angles of `DIRECTIONS`.
 
-    Small faces, as of a group, are as large there as in the frame itself. All three cost as much
-    as 3 frames. In them alone, faces that fill the photo would be taken the wrong way more often.
+    Small faces (group photos) are as large there as in the frame. All three cost as much as 3
+    frames. Used alone, they would misjudge faces that fill the photo more often.
 
     Returns:
-        [h,w,3] uint8 RGB each, as `make_frame` gives it or with h and w exchanged.
+        [h,w,3] uint8 RGB each, as from `make_frame`, or with h and w exchanged.
 
     """
     frame, _ = make_frame(picture)
@@ -85,7 +86,7 @@ def turned_frames(picture: Picture) -> list[Pixels]:
 
 
 def has_plain_corners(picture: Picture) -> bool:
-    """Whether all corners are of one colour each, as those filled when a picture was turned."""
+    """Whether each corner has a single colour, like corners filled when a picture is rotated."""
     height, width = picture.pixels.shape[:2]
     edge = max(min(height, width) // _CORNER_SHARE, 1)
     ends = (slice(0, edge), slice(-edge, None))
@@ -96,7 +97,7 @@ def has_plain_corners(picture: Picture) -> bool:
 def views_of_face(
     picture: Picture, box: Floats, directions: Sequence[int] = FACE_DIRECTIONS
 ) -> list[Pixels]:
-    """Show one face of a picture from several sides.
+    """Make views of one face of a picture at several rotations.
 
     box: [4] float32, image pixels. directions: degrees clockwise.
 
@@ -121,16 +122,16 @@ def views_of_face(
 def find_direction(
     directions: Sequence[int], answers: Sequence[Detections], *, surer_than: float
 ) -> int:
-    """Find the clockwise turn by which the surest face of all looks comes to stand upright.
+    """Return the clockwise rotation that brings the most confident face upright.
 
     Args:
-        directions: degrees by which each look was turned; as many as answers, or more.
-        answers: the faces in each look.
-        surer_than: a face speaks for a direction from here on.
+        directions: degrees by which each view was rotated; at least as many as answers.
+        answers: the faces in each view.
+        surer_than: minimum confidence of a face that determines the rotation.
 
     Returns:
-        degrees, 0 to 359: a right angle where the face is nearly upright then; 0 if no face is
-        sure enough.
+        degrees, 0 to 359: a right angle if the face is then nearly upright; 0 if no face is
+        confident enough.
 
     """
     best, wanted = surer_than, 0.0
@@ -146,13 +147,13 @@ def find_direction(
 
 
 def upright_confidence(found: Detections) -> float:
-    """Confidence of the surest face that is not tilted; 0 if there is none."""
+    """Confidence of the most confident upright face; 0 if there is none."""
     rolls = quality.head_pose(found.landmarks)[:, 2]
     return float(found.confidence[np.abs(rolls) <= TILTED].max(initial=0))
 
 
 def _shrunk(pixels: Pixels, scale: float) -> Pixels:
-    # bilinear sampling of much larger pixels would leave most of them out
+    # bilinear sampling at a much smaller scale would skip most pixels
     if scale >= 1:
         return pixels
     height, width = (max(round(edge * scale), 1) for edge in pixels.shape[:2])
@@ -160,6 +161,6 @@ def _shrunk(pixels: Pixels, scale: float) -> Pixels:
 
 
 def _view(pixels: Pixels, middle: Floats, reach: float, degrees: int, side: int) -> Pixels:
-    """Turn clockwise about `middle`; so many pixels as `reach` fill the edge of the canvas."""
+    """Rotate clockwise about `middle`; `reach` pixels fill the edge of the canvas."""
     matrix = turn_about(degrees, middle - 0.5, np.full(2, side / 2 - 0.5), scale=side / reach)
     return np.asarray(cv2.warpAffine(pixels, matrix, (side, side)), dtype=np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from triton_python_backend import contract
-from triton_python_backend.asking import LATEST, TOGETHER, DetectorError, ServedDetector
+from triton_python_backend.served_detector import LATEST, TOGETHER, DetectorError, ServedDetector
 
 
 class Served:

@@ -1,7 +1,8 @@
-"""Part of stage 3 of 7: which canvases the detector is asked about, beside the frame.
+"""Part of stage 3 of 6: search an image's faces beyond the detections in its frame.
 
-A sure, upright face ends the search. Without one the picture may show a face that fills it (the
-close-up), or lie on its side or head (turned looks); small faces in a large one are asked for.
+A confident, upright face ends the search. Without one a face may fill the picture (searched in the
+close-up), or the picture may be rotated (searched in rotated views). Tiles show small faces of a
+large picture on request.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from triton_python_backend.detection import (
     merge,
     without_doubles,
 )
-from triton_python_backend.directions import (
+from triton_python_backend.geometry import Floats, areas
+from triton_python_backend.rotation import Turn, turn_picture
+from triton_python_backend.rotation_search import (
     DIRECTIONS,
     FACE_DIRECTIONS,
     SIDES,
@@ -30,37 +33,35 @@ from triton_python_backend.directions import (
     views_of_face,
     views_of_picture,
 )
-from triton_python_backend.geometry import Floats, areas
 from triton_python_backend.second_look import UNMEASURED, SecondLook
 from triton_python_backend.tiles import busiest_tiles, make_tiles
-from triton_python_backend.turning import Turn, turn_picture
 
 FAINT: Final = 0.55
-"""Below this the faces found may be none: directions are tried with the picture as a whole."""
+"""Below this confidence the detections may not be faces: views of the whole picture are tried."""
 
 TURNED: Final = 0.65
-"""Confidence from which a face speaks for a direction; 500 scenes gave no false one."""
+"""Minimum confidence of a face that determines the rotation; none of 500 scenes had a false one."""
 
 LONGEST_TURNED: Final = 2 * FRAME_SIZE
-"""Edge in pixels of a picture that is turned by other than right angles."""
+"""Longest edge in pixels of a picture rotated by other than right angles."""
 
 TILES_TURNED: Final = 12
-"""Tiles that are looked at turned, where high detail shows no upright face."""
+"""Number of tiles searched at several rotations if high detail finds no upright face."""
 
 
 class Ask(Protocol):
-    """Asks the detector that answered about the frame about other canvases."""
+    """Runs the detector that produced the frame's detections on other canvases."""
 
     def __call__(self, canvases: Sequence[Pixels]) -> list[Detections] | None:
-        """Faces of each, in its pixels; None where that detector is not served any more."""
+        """Detect faces on each canvas, in its pixels; None if the detector is no longer served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """All faces of an image, largest first, in its pixels.
 
-    upright: their landmarks, [N,5,2] float32, in the picture as it was looked at. degrees: by which
-    it was turned clockwise for that. picture: the finest that is at hand.
+    upright: their landmarks, [N,5,2] float32, in the picture as searched. degrees: its clockwise
+    rotation for the search. picture: the image at the finest scale decoded so far.
     """
 
     faces: Detections
@@ -71,7 +72,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a picture shows from one direction; sure: confidence of its surest upright face."""
+    """The faces of a picture at one rotation; sure: confidence of the best upright face."""
 
     faces: Detections
     sure: float
@@ -89,12 +90,12 @@ def find_faces(
     """Find the faces of a picture.
 
     Args:
-        picture: the image as it is at hand.
-        frame: what the detector found in its frame, in pixels of that canvas.
-        look: what was asked for.
-        ask: reaches the same detector.
-        finer: gives the picture at the reduction it is called with.
-        second_look: when this detector is asked again.
+        picture: the image as decoded so far.
+        frame: the detections in the picture's frame, in pixels of that canvas.
+        look: the request's search options.
+        ask: runs the same detector on further canvases.
+        finer: decodes the picture at a given reduction.
+        second_look: the detector's confidences that decide about further canvases.
 
     """
     below = second_look if look.rotation == "auto" else replace(second_look, turned_below=0.0)
@@ -121,9 +122,9 @@ def _look(
     frame: Detections | None = None,
     tiled: bool = False,
 ) -> _Sight:
-    """Look at the frame, the tiles if they are wanted, and the close-up if there is doubt.
+    """Search the frame, the tiles if requested, and the close-up if the frame is unclear.
 
-    The close-up costs less than to look from all sides: it is asked before these, too.
+    The close-up costs less than rotated views, so it comes first.
     """
     size = {"width": picture.width, "height": picture.height}
     if frame is None:
@@ -152,7 +153,7 @@ def _look_at_tiles(picture: Picture, ask: Ask) -> list[Detections]:
 
 
 def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -> int:
-    """Find by how many degrees to turn the picture clockwise; 0: it is upright."""
+    """Return the clockwise rotation that brings the picture upright, in degrees."""
     faces = sight.faces
 
     def conclude(canvases: Sequence[Pixels], directions: Sequence[int]) -> int:
@@ -161,13 +162,13 @@ def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -
 
     if sight.sure >= FAINT and len(faces.boxes):
         surest = faces.boxes[faces.confidence.argmax()]
-        # of the many faces that tiles show, some are nearly sure in any case
+        # among the many faces in tiles, some always have nearly sufficient confidence
         directions = FACE_DIRECTIONS if tiled or sight.sure < TURNED else FACE_DIRECTIONS[:3]
         degrees = conclude(views_of_face(picture, surest, directions), directions)
         if degrees:
             return degrees
-        # it may be no face at all, while the one that is there lies another way and is not seen
-    # a picture at another than a right angle has filled corners
+        # it may be a false detection, while the real face has another rotation and was missed
+    # a picture rotated by another than a right angle has filled corners
     sides = SIDES if has_plain_corners(picture) else SIDES[:3]
     degrees = conclude(views_of_picture(picture, sides), DIRECTIONS)
     if not degrees and max(picture.width, picture.height) > max(SIDES):
@@ -178,7 +179,7 @@ def _find_direction(picture: Picture, sight: _Sight, ask: Ask, *, tiled: bool) -
 
 
 def _turned_tiles(picture: Picture) -> tuple[list[Pixels], list[int]]:
-    """Turn some tiles by right angles, for faces that only tiles show; canvases and degrees."""
+    """Rotate some tiles by right angles, for faces that only tiles show; canvases and degrees."""
     tiles = busiest_tiles(picture, most=TILES_TURNED)
     pairs = [(tile, quarters) for quarters in (1, 2, 3) for tile in tiles]
     canvases = [np.rot90(tile.canvas, -quarters) for tile, quarters in pairs]

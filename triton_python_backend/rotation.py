@@ -1,7 +1,7 @@
-"""Part of stage 3 of 7: a picture turned about its centre, and the way back to its pixels.
+"""Part of stage 3 of 6: rotate a picture about its centre, and map its pixels back.
 
-Pixels may lie on their side or head without a tag that says so. A turned picture is a picture like
-any other: the same canvases are made of it, and what is found there is mapped back.
+An image's pixels may be rotated without an Exif orientation. A rotated picture is an ordinary
+picture: the same canvases are made from it, and detections are mapped back to the image.
 """
 
 from dataclasses import dataclass
@@ -21,28 +21,28 @@ RIGHT_ANGLE: Final = 90
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn of the plane: turned = matrix (x, y, 1), as `cv2.warpAffine` has it.
+    """A rotation of the plane: rotated = matrix (x, y, 1), as `cv2.warpAffine` uses it.
 
-    matrix: [2,3] float64, from image to turned pixels. degrees: clockwise.
+    matrix: [2,3] float64, from image to rotated pixels. degrees: clockwise.
     """
 
     matrix: npt.NDArray[np.float64]
     degrees: int
 
     def to_image(self, points: Floats) -> Floats:
-        """Map points [..., 2] of the turned picture to the image."""
+        """Map points [..., 2] of the rotated picture to the image."""
         back = cv2.invertAffineTransform(self.matrix)
         return np.asarray(points @ back[:, :2].T + back[:, 2], dtype=np.float32)
 
     def from_image(self, points: Floats) -> Floats:
-        """Map points [..., 2] of the image to the turned picture."""
+        """Map points [..., 2] of the image to the rotated picture."""
         return np.asarray(points @ self.matrix[:, :2].T + self.matrix[:, 2], dtype=np.float32)
 
     def boxes_to_image(self, boxes: Floats) -> Floats:
-        """Map boxes [N,4] of the turned picture: each to the box around its turned ellipse.
+        """Map boxes [N,4] of the rotated picture: each to the box around its rotated ellipse.
 
-        A face fills the ellipse of its box; the box around all four turned corners would be
-        larger than the face. At right angles both are the same.
+        A face fills the ellipse of its box; the box around the four rotated corners would be larger
+        than the face. At right angles both are the same.
         """
         centres = self.to_image((boxes[:, :2] + boxes[:, 2:]) / 2)
         shares = cv2.invertAffineTransform(self.matrix)[:, :2] ** 2
@@ -52,16 +52,16 @@ class Turn:
 
 
 def turn_picture(picture: Picture, degrees: int, *, longest: int) -> tuple[Picture, Turn]:
-    """Turn a picture clockwise; black beyond its edges.
+    """Rotate a picture clockwise; black beyond its edges.
 
     Args:
-        picture: the image as it is at hand, perhaps reduced.
-        degrees: 0 to 359. A multiple of 90 moves pixels and computes none.
-        longest: at other angles the picture is made no larger than this first, which spares time;
-            no canvas shows more.
+        picture: the image as decoded so far, perhaps reduced.
+        degrees: 0 to 359. A multiple of 90 moves pixels without interpolation.
+        longest: at other angles the picture is first reduced to this, to save time; no canvas
+            shows more.
 
     Returns:
-        the turned picture; how the image lies in it.
+        the rotated picture; the map from the image to it.
 
     """
     quarters, rest = divmod(degrees, RIGHT_ANGLE)
@@ -74,7 +74,7 @@ def turn_picture(picture: Picture, degrees: int, *, longest: int) -> tuple[Pictu
     high = int(np.ceil(abs(width * sine) + abs(height * cosine)))
     matrix = _about_centre(degrees, (width, height), (wide, high))
     turned = cv2.warpAffine(pixels, matrix, (wide, high), flags=cv2.INTER_LINEAR)
-    # from the image's pixels to these: centres on centres
+    # from the image's pixels to these; pixel centres map to pixel centres
     matrix[:, :2] /= scale
     matrix[:, 2] -= matrix[:, :2].sum(axis=1) * (scale / 2 - 0.5)
     return Picture.whole(np.asarray(turned, dtype=np.uint8)), Turn(matrix, degrees)
@@ -83,7 +83,7 @@ def turn_picture(picture: Picture, degrees: int, *, longest: int) -> tuple[Pictu
 def _quarter_turned(picture: Picture, quarters: int, degrees: int) -> tuple[Picture, Turn]:
     step = picture.reduction
     pixels = np.ascontiguousarray(np.rot90(picture.pixels, -quarters))
-    # of a reduced picture the last row and column may reach beyond the image's
+    # a reduced picture's last row and column may extend beyond the image
     height, width = (edge * step for edge in picture.pixels.shape[:2])
     wide, high = (height, width) if quarters % 2 else (width, height)
     matrix = np.rint(_about_centre(degrees, (width, height), (wide, high)))
@@ -93,7 +93,7 @@ def _quarter_turned(picture: Picture, quarters: int, degrees: int) -> tuple[Pict
 def turn_about(
     degrees: int, point: Doubles, target: Doubles, *, scale: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Matrix [2,3] of a clockwise turn, and a change of size, that brings `point` to `target`."""
+    """Matrix [2,3] of a clockwise rotation with scaling that maps `point` to `target`."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     linear = scale * np.array([[cosine, -sine], [sine, cosine]])
     return np.column_stack([linear, target - linear @ point])
@@ -102,13 +102,13 @@ def turn_about(
 def _about_centre(
     degrees: int, size: tuple[int, int], target: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """Turn pixels of `size` (width, height) so that their middle comes to that of `target`."""
+    """Rotate pixels of `size` (width, height); their centre maps to the centre of `target`."""
     middle, goal = (np.array(edges) / 2 - 0.5 for edges in (size, target))
     return turn_about(degrees, middle, goal)
 
 
 def _shrunk(picture: Picture, longest: int) -> tuple[Pixels, float]:
-    """Make pixels of at most `longest`; how many of the image's each then stands for."""
+    """Reduce pixels to `longest`; also returns the number of image pixels per pixel."""
     pixels = picture.pixels
     edge = max(pixels.shape[:2])
     if edge <= longest:

@@ -1,7 +1,7 @@
-"""Part of stage 3 of 7: the detector is asked again where the frame leaves doubt.
+"""Part of stage 3 of 6: further calls of the detector, for images with an unclear frame.
 
-The alignment stage asks `face_detection` through Triton, so that it is the served model that
-answers, in the queue and batches of all others, and most images cost one pass.
+The alignment stage calls `face_detection` through Triton, so that the served model runs, in the
+same queue and batches as for all other requests. Most images need only the first pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,33 +17,33 @@ from triton_python_backend.detection import Detections
 
 LATEST: Final = -1
 TOGETHER: Final = 4
-"""Canvases in one request: the next image's frame waits for no more."""
+"""Canvases in one request; more would delay the next image's frame."""
 AT_ONCE: Final = 2
-"""Requests under way of one image, so that a lone caller's tiles have more than one core."""
+"""Concurrent requests for one image, so that a single caller's tiles use several cores."""
 
 
 class DetectorError(RuntimeError):
-    """The detector did not answer when it was asked again; the text says why."""
+    """A further call of the detector failed; the text says why."""
 
 
 class ServedDetector:
-    """Asks the detector that answered about the frame about other canvases, too."""
+    """Runs the detector that produced the frame's detections on further canvases."""
 
     def __init__(self, pb_utils: Any, repository: Path) -> None:
-        """Ask through `pb_utils` (Triton's module of that name in a stub).
+        """Create a client; `pb_utils` is Triton's module of that name in a stub.
 
-        repository: the folder of all stages, in which the detector's versions lie.
+        repository: the folder of all stages, with the detector's versions.
         """
         self._pb_utils = pb_utils
         self._versions = repository / contract.DETECTION.name
         self._threads = ThreadPoolExecutor(AT_ONCE)
 
     def ask(self, canvases: Sequence[Pixels], *, detector: int) -> list[Detections] | None:
-        """Faces of each canvas, in its pixels; None where that detector is not served any more.
+        """Detect faces on each canvas, in its pixels; None if that detector is no longer served.
 
-        canvases: [h,w,3] uint8 RGB each, edges multiples of 32. Neighbours of one size go together.
-        detector: id of the weights that answered about the frame. While two versions serve, one
-        on trial or one being exchanged for another, the right one is looked for.
+        canvases: [h,w,3] uint8 RGB each, edges multiples of 32. Adjacent ones of one size share a
+        request. detector: id of the weights that detected the frame's faces. While two versions
+        serve (a trial or an exchange), the matching one is found by this id.
 
         Raises:
             DetectorError: if the stage fails.
@@ -97,7 +97,7 @@ class ServedDetector:
 
 
 def batched(canvases: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
-    """Split into runs of neighbours of one size, at most `TOGETHER` each."""
+    """Group adjacent canvases of one size, at most `TOGETHER` in each group."""
     start = 0
     for end in range(1, len(canvases) + 1):
         full = end - start == TOGETHER
@@ -107,7 +107,7 @@ def batched(canvases: Sequence[Pixels]) -> Iterator[Sequence[Pixels]]:
 
 
 def read_canvases(answer: dict[str, Any]) -> list[Detections]:
-    """Split the detector's outputs into the faces of each canvas, without the filler rows."""
+    """Split the detector's outputs by canvas, without the filler rows."""
     rows = zip(
         answer[contract.BOXES],
         answer[contract.LANDMARKS],

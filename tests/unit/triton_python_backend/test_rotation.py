@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from triton_python_backend.decoding import Picture
-from triton_python_backend.turning import turn_picture
+from triton_python_backend.rotation import turn_picture
 
 WIDTH, HEIGHT = 203, 301
 

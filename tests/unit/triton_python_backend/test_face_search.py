@@ -8,8 +8,8 @@ import pytest
 from triton_python_backend import contract, preprocess
 from triton_python_backend.decoding import Picture
 from triton_python_backend.detection import Detections
+from triton_python_backend.face_search import Found, find_faces
 from triton_python_backend.geometry import ARCFACE_TEMPLATE
-from triton_python_backend.looking import Found, find_faces
 from triton_python_backend.second_look import UNMEASURED, SecondLook
 
 HIGH = contract.Look(detail="high")

@@ -1,0 +1,1 @@
+"""Keys and audit log of a tenant."""

@@ -1,0 +1,238 @@
+"""`aurum keys`: create, list, rotate and revoke API keys, directly in the records."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.errors import AurumError, ConfigurationError
+from gateway.records import clock
+from gateway.records.factory import open_records
+from gateway.records.keys import ApiKeyRecord
+from gateway.security.factory import key_service, pepper_file
+from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService, NewKey
+from gateway.security.peppers import Peppers
+from gateway.security.roles import Role
+from gateway.settings import Settings, load_settings
+from gateway.types import DEFAULT_TENANT
+from tools.serving.home import resolve
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Create, list, rotate and revoke API keys.",
+)
+T = TypeVar("T")
+_ACTOR: Final = "aurum keys"
+_HOUR_SECONDS: Final = 3600
+_PAGE: Final = 1000
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+KeyId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the key: its part between the first underscores.")
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Create, list, rotate and revoke API keys."""
+
+
+@app.command()
+def create(
+    *,
+    name: Annotated[str, typer.Option(help="Whom or what the key is for.")],
+    role: Annotated[list[Role], typer.Option(help="What it may do; repeat for several.")],
+    tenant: Annotated[
+        str, typer.Option(help="Whose collections and audit it sees.")
+    ] = DEFAULT_TENANT,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(help="Limit it to this collection; repeat for several. Default: all."),
+    ] = None,
+    expires_in_days: Annotated[
+        float | None, typer.Option(help="Days for which it is valid; default: for good.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and write it to standard output, this once."""
+    request = KeyRequest(
+        tenant=tenant,
+        name=name,
+        roles=role,
+        collections=collection or None,
+        expires_in_seconds=None if expires_in_days is None else expires_in_days * DAY_SECONDS,
+    )
+    settings = _settings()
+    made = _run(settings, lambda keys: keys.create(request, by=_ACTOR))
+    _show_new(made, settings, as_json=as_json)
+
+
+@app.command("list")
+def list_keys(
+    *,
+    tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys without their secrets, oldest first."""
+
+    async def all_pages(keys: KeyService) -> list[ApiKeyRecord]:
+        found: list[ApiKeyRecord] = []
+        after = None
+        while page := await keys.page(tenant=tenant, limit=_PAGE, after=after):
+            found += page
+            after = (page[-1].created_at, page[-1].id)
+        return found
+
+    records = _run(_settings(), all_pages)
+    if as_json:
+        _write_json([_document(record) for record in records])
+        return
+    table = Table("id", "tenant", "name", "roles", "collections", "state", "last used")
+    for record in records:
+        table.add_row(
+            record.id,
+            record.tenant,
+            record.name,
+            ", ".join(record.roles),
+            "all" if record.collections is None else ", ".join(record.collections),
+            _state(record),
+            _moment(record.last_used_at) or "never",
+        )
+    Console().print(table)
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    *,
+    overlap_hours: Annotated[
+        float, typer.Option(help="Hours for which the old key stays valid.")
+    ] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key like another one, which expires after the overlap."""
+    settings = _settings()
+    overlap_seconds = overlap_hours * _HOUR_SECONDS
+    rotated = _run(
+        settings,
+        lambda keys: keys.rotate(key_id, overlap_seconds=overlap_seconds, tenant=None, by=_ACTOR),
+    )
+    _note(f"key {rotated.old.id} is valid until {_moment(rotated.old.expires_at)}")
+    _show_new(rotated.new, settings, as_json=as_json)
+
+
+@app.command()
+def revoke(key_id: KeyId, *, as_json: AsJson = False) -> None:
+    """End a key; running gateways refuse it within two seconds."""
+    record = _run(_settings(), lambda keys: keys.revoke(key_id, tenant=None, by=_ACTOR))
+    if as_json:
+        _write_json(_document(record))
+    else:
+        _note(f"key {record.id} ({record.name}) was revoked at {_moment(record.revoked_at)}")
+
+
+@app.command("new-pepper")
+def new_pepper() -> None:
+    """Add a pepper, under which new keys are hashed; running gateways need a restart.
+
+    Keys of older peppers stay valid as long as those are in the file.
+    """
+    settings = _settings()
+    file = pepper_file(settings)
+    try:
+        peppers = Peppers.add(file)
+    except (ConfigurationError, OSError) as error:
+        _fail(str(error))
+    _note(f"{file} has {len(peppers.by_id)} peppers; new keys use {peppers.active_id}")
+
+
+def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with _open(settings) as keys:
+            return await work(keys)
+
+    try:
+        return asyncio.run(run())
+    except (AurumError, ConfigurationError, OSError) as error:
+        _fail(str(error))
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[KeyService]:
+    records = await open_records(settings)
+    try:
+        yield key_service(settings, records)
+    finally:
+        await records.close()
+
+
+def _show_new(made: NewKey, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        _write_json({**_document(made.record), "key": made.key.text})
+    else:
+        typer.echo(made.key.text)
+    roles = ", ".join(made.record.roles)
+    _note(f"key {made.record.id} of tenant {made.record.tenant} may {roles}; it is shown this once")
+    if settings.authentication != "on":
+        _note(
+            "AURUM_AUTHENTICATION is not on: a gateway with these settings asks nobody for a key",
+            style="bold yellow",
+        )
+
+
+def _document(record: ApiKeyRecord) -> dict[str, Any]:
+    return {
+        "key_id": record.id,
+        "tenant": record.tenant,
+        "name": record.name,
+        "roles": record.roles,
+        "collections": record.collections,
+        "created_at": _moment(record.created_at),
+        "created_by": record.created_by,
+        "expires_at": _moment(record.expires_at),
+        "revoked_at": _moment(record.revoked_at),
+        "last_used_at": _moment(record.last_used_at),
+        "replaces": record.replaces,
+        "pepper": record.pepper_id,
+        "state": _state(record),
+    }
+
+
+def _state(record: ApiKeyRecord) -> str:
+    if record.revoked_at is not None:
+        return "revoked"
+    if not record.is_valid(at=clock.now()):
+        return "expired"
+    return "valid" if record.expires_at is None else f"valid until {_moment(record.expires_at)}"
+
+
+def _moment(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2))
+
+
+def _settings() -> Settings:
+    try:
+        return resolve(load_settings())
+    except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _note(text: str, style: str | None = None) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
+
+
+def _fail(reason: str) -> NoReturn:
+    _note(f"error: {reason}")
+    raise typer.Exit(1)
