@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from gateway.inference.work_done import WorkDone
 
 FLOOR: Final = 1
-_YIELD_SECONDS: Final = 2.0
+_YIELD_SECONDS: Final = 4.0
 """How long a worker stays at the floor after it last saw other callers."""
 _QUEUED_SHARE: Final = 0.3
 """Requests that wait for a network for this share of the time that it computes gain nothing."""
@@ -30,27 +31,32 @@ class Load:
 
 
 class LoadMeter:
-    """Compares what Triton did with what this worker asked of it.
+    """Compares what Triton did with what this worker and others asked of it.
 
-    Triton counts an image a moment before its answer arrives here, so one reading may take an image
-    of ours for another caller's. Two readings in a row must agree.
+    Triton counts an image a moment before its answer arrives here, and other workers report what
+    they asked every few seconds: for so long their images look like those of callers. What is seen
+    in all of the last `readings` is certain.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, readings: int = 2) -> None:
+        self._readings = readings
         self._last: WorkDone | None = None
-        self._others = 0
+        self._seen: deque[int] = deque(maxlen=readings)
         self._known = 0
 
     def read(self, done: WorkDone, *, own_images: int) -> Load:
-        """Take a reading; own_images: that this worker has had answered since it started."""
+        """Take a reading; own_images: that all known workers have had answered so far."""
         last, self._last = self._last, done
-        others, before = done.images - own_images, self._others
-        self._others = others
+        others = done.images - own_images
         if last is None or done.images < last.images:
             # the first reading, or the first of a Triton that was started again
-            self._known = others
+            self._seen.clear()
+            self._seen.append(others)
             return Load(0, math.nan)
-        certain = min(others, before)
+        if len(self._seen) < self._readings:
+            self._known = min(others, *self._seen)
+        self._seen.append(others)
+        certain = min(self._seen)
         new, self._known = max(0, certain - self._known), max(certain, self._known)
         computed = done.computed_seconds - last.computed_seconds
         queued = done.queued_seconds - last.queued_seconds

@@ -112,7 +112,7 @@ def make_worker(
     return Worker(
         state,
         Lane(options, around.records, around.objects, runner, state, insistence),
-        Heartbeat(state, around.records.job_queue),
+        Heartbeat(state, around.records.job_queue, lambda: counted.images),
         insistence,
         most=settings.worker_concurrency,
         read_work_done=lambda deadline: engine.work_done(deadline=deadline),

@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -28,14 +28,21 @@ _LOOK_SECONDS: Final = 0.2
 _READING_SECONDS: Final = 0.4
 _READING_TIMEOUT_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 0.5
+ASKED: Final = "asked"
+"""In heartbeats: images that Triton has answered or refused."""
+_PEERS_SECONDS: Final = 1.0
+_PEER_SEEN_SECONDS: Final = 30.0
+_PEERS_READINGS: Final = 12
+"""Longer than what other workers asked may be unknown: their heartbeats, and the look at them."""
 
 
 class Heartbeat:
     """Writes what a worker does to the records."""
 
-    def __init__(self, state: WorkerState, queue: JobQueue) -> None:
+    def __init__(self, state: WorkerState, queue: JobQueue, own_images: Callable[[], int]) -> None:
         self._state = state
         self._queue = queue
+        self._own_images = own_images
         self._started_at = clock.now()
 
     async def beat(self) -> None:
@@ -50,9 +57,14 @@ class Heartbeat:
                 seen_at=clock.now(),
                 concurrency=state.slots.limit,
                 operations=state.operations,
-                counters=state.numbers(),
+                counters={**state.numbers(), ASKED: self._own_images()},
             )
         )
+
+    async def others(self, seen_within_seconds: float) -> list[WorkerRecord]:
+        """Return the other workers that were seen lately."""
+        workers = await self._queue.workers(seen_within_seconds)
+        return [each for each in workers if each.name != self._state.name]
 
     async def leave(self) -> None:
         """Remove the heartbeat of a worker that ends."""
@@ -112,16 +124,36 @@ class Worker:
     async def _keep_adapting(self) -> None:
         while True:
             controller = ConcurrencyController(most=self._most)
-            meter = LoadMeter()
             self.state.slots.resize(controller.limit)
+            peers = await self._find_peers()
+            meter = _meter(peers)
+            looked_at = time.monotonic()
             while self.lane.is_working:
-                try:
-                    deadline = Deadline.after(_READING_TIMEOUT_SECONDS)
-                    done = await self._read_work_done(deadline)
-                    load = meter.read(done, own_images=self._own_images())
-                    self.state.slots.resize(controller.note(load))
-                except AurumError:
-                    # without readings the number stays
-                    pass
+                if time.monotonic() - looked_at >= _PEERS_SECONDS:
+                    known, looked_at = peers, time.monotonic()
+                    peers = await self._find_peers()
+                    if peers.keys() != known.keys():
+                        meter = _meter(peers)
+                await self._adapt(controller, meter, sum(peers.values()))
                 await asyncio.sleep(_READING_SECONDS)
             await asyncio.sleep(_READING_SECONDS)
+
+    async def _adapt(
+        self, controller: ConcurrencyController, meter: LoadMeter, of_peers: int
+    ) -> None:
+        try:
+            done = await self._read_work_done(Deadline.after(_READING_TIMEOUT_SECONDS))
+        except AurumError:
+            # without readings the number stays
+            return
+        load = meter.read(done, own_images=self._own_images() + of_peers)
+        self.state.slots.resize(controller.note(load))
+
+    async def _find_peers(self) -> dict[tuple[str, float], int]:
+        """Count the images that each other worker says that it had answered."""
+        workers = await self._insistence.on(lambda: self._heartbeat.others(_PEER_SEEN_SECONDS))
+        return {(each.name, each.started_at): int(each.counters.get(ASKED, 0)) for each in workers}
+
+
+def _meter(peers: Mapping[tuple[str, float], int]) -> LoadMeter:
+    return LoadMeter(readings=_PEERS_READINGS) if peers else LoadMeter()

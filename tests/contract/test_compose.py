@@ -69,7 +69,7 @@ def test_compose_accepts_the_file() -> None:
     assert result.returncode == 0, result.stderr
     assert "variable is not set" not in result.stderr
     resolved = yaml.safe_load(result.stdout)
-    assert set(resolved["services"]) == {"gateway", "triton", "redis", "qdrant"}
+    assert set(resolved["services"]) == {"gateway", "triton", "redis", "qdrant", "worker"}
 
 
 def test_every_variable_is_a_setting() -> None:
@@ -192,3 +192,16 @@ def test_stages_run_on_the_python_of_the_container() -> None:
             for alias in node.names
         }
         assert not names & newer, source
+
+
+def test_workers_share_what_the_gateway_uses() -> None:
+    gateway, worker = SERVICES["gateway"], SERVICES["worker"]
+    # records, images of jobs and their key lie in the home
+    assert worker["environment"] == gateway["environment"]
+    assert worker["volumes"] == gateway["volumes"]
+    assert worker["build"] == gateway["build"]
+    python, option, module = worker["command"]
+    assert (python, option) == ("python", "-m")
+    assert (CHECKOUT / module.replace(".", "/") / "__main__.py").is_file()
+    # more of them can be started: no port is published
+    assert "ports" not in worker

@@ -57,6 +57,7 @@ class ScriptedQueue:
         self.taken_up: list[str] = []
         self.beats: list[WorkerRecord] = []
         self.left: list[str] = []
+        self.others: list[WorkerRecord] = []
         self.changed = asyncio.Event()
 
     def _answer(self) -> None:
@@ -120,6 +121,10 @@ class ScriptedQueue:
     async def beat(self, worker: WorkerRecord) -> None:
         self._answer()
         self.beats.append(worker)
+
+    async def workers(self, seen_within_seconds: float) -> tuple[WorkerRecord, ...]:
+        self._answer()
+        return (*self.others, *self.beats[-1:])
 
     async def leave(self, name: str) -> None:
         self._answer()

@@ -46,9 +46,9 @@ def test_other_callers_bring_it_down_at_once(controller):
 
 def test_it_stays_down_for_a_while_after_the_last_caller(controller, clock):
     notes(controller, QUIET, QUIET, BUSY)
-    clock.at = 1.9
+    clock.at = 3.9
     assert controller.note(QUIET) == 1
-    clock.at = 2.1
+    clock.at = 4.1
     assert controller.note(QUIET) == 2
 
 

@@ -246,3 +246,17 @@ async def test_the_slices_of_other_jobs_follow():
     async with World(leased(0), leased(1, of=other)).working() as world:
         await world.queue.until(2)
     assert sorted(world.queue.ended) == [0, 1]
+
+
+async def test_answers_in_hand_are_written_when_the_database_is_back():
+    world = World(*[leased(n) for n in range(3)])
+    world.runner.go.clear()
+    async with world.working():
+        await until(lambda: len(world.runner.started) == 3)
+        world.queue.away = GONE
+        world.runner.go.set()
+        await asyncio.sleep(0.02)
+        assert (world.queue.ended, world.lane.is_working) == ({}, True)
+        world.queue.away = None
+        await world.queue.until(3)
+    assert world.runner.started == [0, 1, 2]

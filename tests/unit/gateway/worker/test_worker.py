@@ -11,6 +11,7 @@ from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError, StorageUnavailableError
 from gateway.inference.work_done import WorkDone
+from gateway.records.job_types import WorkerRecord
 from gateway.worker import worker as module
 from gateway.worker.backoff import Pauses
 from gateway.worker.state import Upstreams, WorkerState
@@ -41,6 +42,7 @@ class World:
         self.queue = ScriptedQueue()
         self.done = WorkDone(0, 0.0, 1.0)
         self.away = False
+        self.reads = 0
         self.triton_answers = asyncio.Event()
         self.triton = Upstream("Triton", self.probe, background, pauses=HASTY)
         upstreams = Upstreams(self.triton, self.triton, self.triton)
@@ -48,7 +50,7 @@ class World:
         self.worker = Worker(
             self.state,
             self.lane,  # type: ignore[arg-type]
-            Heartbeat(self.state, self.queue),  # type: ignore[arg-type]
+            Heartbeat(self.state, self.queue, lambda: 0),  # type: ignore[arg-type]
             Insistence(pauses=HASTY),
             most=3,
             read_work_done=self.read,
@@ -61,6 +63,7 @@ class World:
 
     async def read(self, deadline: Deadline) -> WorkDone:
         deadline.remaining_seconds()
+        self.reads += 1
         if self.away:
             raise InferenceUnavailableError("away")
         return self.done
@@ -78,7 +81,13 @@ class World:
 
 @pytest.fixture
 async def world(monkeypatch) -> AsyncIterator[World]:
-    for name in ("BEAT_SECONDS", "IDLE_BEAT_SECONDS", "_LOOK_SECONDS", "_READING_SECONDS"):
+    for name in (
+        "BEAT_SECONDS",
+        "IDLE_BEAT_SECONDS",
+        "_LOOK_SECONDS",
+        "_READING_SECONDS",
+        "_PEERS_SECONDS",
+    ):
         monkeypatch.setattr(module, name, 0.005)
     async with BackgroundTasks() as background:
         yield World(background)
@@ -162,3 +171,33 @@ async def test_after_a_pause_it_begins_with_one_again(world):
         await until(lambda: world.state.slots.limit == 3)
         world.lane.is_working = False
         await until(lambda: world.state.slots.limit == 1)
+
+
+def peer(asked: int) -> WorkerRecord:
+    return WorkerRecord("w2", "there", 1, 1.0, 2.0, 4, ("score",), {"asked": asked})
+
+
+async def test_images_of_other_workers_are_not_those_of_callers(world):
+    world.queue.others = [peer(0)]
+    async with world.running():
+        await until(lambda: world.state.slots.limit == 3)
+        for images in range(0, 100, 5):
+            # Triton has counted them before they are reported
+            world.done = WorkDone(images, 0.0, 1.0)
+            await asyncio.sleep(0.004)
+            world.queue.others = [peer(images)]
+            reads = world.reads
+            await until(lambda r=reads: world.reads > r + 3)
+            assert world.state.slots.limit == 3
+
+
+async def test_callers_are_seen_beside_other_workers(world):
+    world.queue.others = [peer(0)]
+    async with world.running():
+        await until(lambda: world.state.slots.limit == 3)
+        images = 0
+        while world.state.slots.limit > 1:
+            images += 5
+            world.done = WorkDone(2 * images, 0.0, 1.0)
+            world.queue.others = [peer(images)]
+            await asyncio.sleep(0.005)
