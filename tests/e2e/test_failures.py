@@ -24,7 +24,7 @@ CASES = (
     ((one(faults.TRITON, "killed"),), _MOMENT),
     ((one(faults.REDIS, "garbage"), one(faults.WORKER, "killed")), _MOMENT),
     ((one(faults.VECTORS, "paused"), one(faults.OBJECTS, "slow")), _LONGER_THAN_A_REQUEST),
-    ((one(faults.POSTGRESQL, "flipped"),), _MOMENT),
+    ((one(faults.POSTGRESQL, "garbage"),), _MOMENT),
 )
 
 
