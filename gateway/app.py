@@ -10,6 +10,7 @@ from gateway.api.auth import Authorizer, OpenAuthorizer
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
+from gateway.api.in_time import HANDLERS
 from gateway.api.jobs.serializers import job_json
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
@@ -94,6 +95,8 @@ def create_app(
     app[LIFECYCLE] = lifecycle
     receiving = Receiving(settings)
     app[RECEIVING] = receiving
+    handlers = BackgroundTasks()
+    app[HANDLERS] = handlers
     streams = Streams()
     app[STREAMS] = streams
     app.on_shutdown.extend((receiving.stop, streams.stop))
@@ -209,6 +212,9 @@ def create_app(
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
                     yield
+                    # requests that were given up may still be undoing what they had begun
+                    await handlers.settle(seconds=_GRACE_SECONDS)
+                    await handlers.close()
         finally:
             await background.close()
             await kserve.close()

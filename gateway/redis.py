@@ -15,8 +15,18 @@ from gateway.settings import PREFIX
 
 __all__ = ["UNREACHABLE", "Redis", "RedisError", "ResponseError", "connect"]
 
-UNREACHABLE: Final = (RedisError, OSError)
-"""What a call raises if Redis does not answer, refuses, or does not answer in time."""
+UNREACHABLE: Final = (
+    RedisError,
+    OSError,
+    # an answer that is no Redis protocol fails wherever the client stumbles over it
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a call raises if Redis does not answer, refuses, answers too late, or answers garbage."""
 _CONNECTIONS: Final = 64
 _CLIENT_NAME: Final = "aurum-{purpose}"
 

@@ -9,6 +9,7 @@ from gateway.api.body import Body, BodySpec, read_body
 from gateway.api.call import Answer, Call
 from gateway.api.context import Handler, context_of, read_options, services_of
 from gateway.api.idempotency import answer_once
+from gateway.api.in_time import in_time
 from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 
@@ -20,14 +21,18 @@ def endpoint(route: Route) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         call = await _receive(route, request)
-        work = partial(route.handler, call)
-        if route.idempotency is None:
-            outcome = await work()
-        else:
-            outcome = await answer_once(call, route.idempotency, work)
+        work = _work(route, call)
+        outcome = await (work if route.own_time else in_time(request, work))
         return outcome.response() if isinstance(outcome, Answer) else outcome
 
     return answer
+
+
+async def _work(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
+    work = partial(route.handler, call)
+    if route.idempotency is None:
+        return await work()
+    return await answer_once(call, route.idempotency, work)
 
 
 async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:

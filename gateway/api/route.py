@@ -45,3 +45,7 @@ class Route:
     """Media types of the same answers as bytes."""
     idempotency: Idempotency | None = None
     """Honour `Idempotency-Key`; None ignores it."""
+    own_time: bool = False
+    """The handler limits its time itself: it receives a body, streams, waits as long as the caller
+    asked for, or carries a large deletion to its end. Every other one ends at the deadline of the
+    request."""

@@ -41,11 +41,12 @@ class RedisCache:
             raise CacheError("refused", "the image is being forgotten")
         async with self._asking(image):
             found = await self._client.hmget(entry_key(image), list(fields))
-        return {
-            field: value
-            for field, value in zip(fields, found, strict=True)
-            if isinstance(value, bytes)
-        }
+            # within: what is no list of as many values is an answer that makes no sense
+            return {
+                field: value
+                for field, value in zip(fields, found, strict=True)
+                if isinstance(value, bytes)
+            }
 
     async def set(self, image: str, field: str, value: bytes) -> None:
         """See `Cache.set`."""

@@ -26,7 +26,13 @@ from gateway.collections.base import (
     new_id,
 )
 from gateway.deadline import Deadline
-from gateway.errors import AurumError, ConflictError, InvalidRequestError, NotFoundError
+from gateway.errors import (
+    AurumError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    StorageUnavailableError,
+)
 from gateway.records.encryption import DataCipher
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
 from gateway.vectors.base import (
@@ -47,11 +53,24 @@ log = logging.getLogger(__name__)
 class Enrolment:
     """Writes faces to vectors and records."""
 
-    def __init__(self, stores: Stores, embedder: CropEmbedder, cipher: DataCipher) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        embedder: CropEmbedder,
+        cipher: DataCipher,
+        *,
+        longest_seconds: float,
+    ) -> None:
+        """Enrol in these stores.
+
+        longest_seconds: no enrolment runs so long, in any process that uses the stores.
+        """
         self._stores = stores
         self._embedder = embedder
         self._cipher = cipher
+        self._longest_seconds = longest_seconds
         self._made: set[VectorCollection] = set()
+        self._unsettled: dict[str, tuple[CollectionRecord, Sequence[FaceRecord]]] = {}
 
     async def enrol(
         self,
@@ -81,14 +100,26 @@ class Enrolment:
             if copies is not None:
                 copies = copies[0], copies[1][new]
             try:
-                await self._write_vectors(
-                    collection, begun.faces, [candidates[number] for number in new], copies
-                )
-                await self._stores.records.faces.commit(sorted(written))
+                chosen = [candidates[number] for number in new]
+                await self._write(collection, begun.faces, chosen, copies)
             except BaseException:
                 await self._undo(collection, begun.faces)
                 raise
         return _answer(candidates, faces, begun)
+
+    async def _write(
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        candidates: Sequence[FaceCandidate],
+        copies: tuple[str, Vector] | None,
+    ) -> None:
+        """Write the vectors, then the journal again: the faces exist."""
+        await self._write_vectors(collection, faces, candidates, copies)
+        if not await self._stores.records.faces.commit(sorted(face.id for face in faces)):
+            raise StorageUnavailableError(
+                "the enrolment took so long that it was undone", retry_after_seconds=_BUSY_SECONDS
+            )
 
     async def _begin(
         self,
@@ -111,6 +142,8 @@ class Enrolment:
                 begun = Begun(busy=True)
             if not begun.busy:
                 return begun
+            if await self._removed_dead(collection, begun.pending):
+                continue
             if not deadline.allows(pause):
                 message = "another request is enrolling the same image; try again"
                 raise ConflictError(message, retry_after_seconds=_BUSY_SECONDS)
@@ -233,18 +266,44 @@ class Enrolment:
         await self._stores.vectors.create(index, dimension=dimension)
         self._made.add(index)
 
+    async def settle(self) -> None:
+        """Try again to remove what could not be removed when its enrolment failed."""
+        for collection, faces in tuple(self._unsettled.values()):
+            await self._undo(collection, faces)
+
+    async def _removed_dead(
+        self, collection: CollectionRecord, pending: Sequence[FaceRecord]
+    ) -> bool:
+        """Remove what a request began that cannot be running any more; whether there was any.
+
+        Its gateway was killed, or lost the stores and ended before it could remove them itself.
+        """
+        before = time.time() - self._longest_seconds
+        dead = [face for face in pending if face.created_at < before]
+        if dead:
+            log.warning("removing a dead enrolment", extra={"faces": len(dead)})
+            await self._remove(collection, dead)
+        return bool(dead)
+
     async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
-        """Remove what was written; what cannot be removed is left to `Repair`."""
+        """Remove what was written; what cannot be removed now is left to `settle`."""
+        key = faces[0].id
+        self._unsettled[key] = collection, faces
+        try:
+            await self._remove(collection, faces)
+        except AurumError as error:
+            log.warning("an enrolment is undone later", extra={"reason": error.detail})
+        else:
+            self._unsettled.pop(key, None)
+
+    async def _remove(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
         ids = [face.id for face in faces]
         spaces = {face.space for face in faces}
         if collection.migration is not None:
             spaces |= {collection.migration.source, collection.migration.target}
-        try:
-            for space in spaces:
-                await remove_vectors(self._stores, index_of(collection, space), ids)
-            await self._stores.records.faces.remove(ids)
-        except AurumError as error:
-            log.warning("an enrolment is left to repair", extra={"reason": error.detail})
+        for space in spaces:
+            await remove_vectors(self._stores, index_of(collection, space), ids)
+        await self._stores.records.faces.remove(ids)
 
 
 async def remove_vectors(stores: Stores, index: VectorCollection, face_ids: Sequence[str]) -> int:

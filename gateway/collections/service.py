@@ -36,6 +36,10 @@ from triton_python_backend import contract
 _EXPIRED_AT_ONCE = 500
 _STALE_SECONDS = 600.0
 _SETTLE_SECONDS = 5.0
+_UNDO_SECONDS = 2.0
+"""Between two attempts to undo what a failed enrolment left."""
+_MARGIN_SECONDS = 30.0
+"""Longest difference between the clocks of two gateways, and time for undoing."""
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +73,12 @@ class Collections:
         self.limits = limits
         self.quotas = Quotas(stores.records.usage, limits.quotas)
         self._cipher = cipher
-        self.enrolment = Enrolment(stores, embedder, cipher)
+        self.enrolment = Enrolment(
+            stores,
+            embedder,
+            cipher,
+            longest_seconds=_MARGIN_SECONDS + 2 * limits.request_timeout_seconds,
+        )
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.repair = Repair(stores, self.forgetting)
@@ -102,6 +111,7 @@ class Collections:
                     self._keep_house,
                     restart_seconds=self.limits.retention_interval_seconds,
                 ),
+                self._background.running("enrolments", self._keep_settling),
             ):
                 yield
         finally:
@@ -189,6 +199,11 @@ class Collections:
                     await self.forgetting.faces(collection, faces, actor, action="retention")
             forgotten += len(expired)
         return forgotten
+
+    async def _keep_settling(self) -> None:
+        while True:
+            await asyncio.sleep(_UNDO_SECONDS)
+            await self.enrolment.settle()
 
     async def _keep_house(self) -> None:
         while True:

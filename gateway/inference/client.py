@@ -1,7 +1,8 @@
 """One gRPC channel to Triton: requests in, typed errors out."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -61,6 +62,18 @@ _ABSENT: Final = frozenset(
 )
 
 
+_BROKEN: Final = (
+    # a Python stage whose process died says so as an internal error, and is started again
+    "Stub process",
+    # gRPC's own words for bytes that are no HTTP/2, or no message
+    "Stream removed",
+    "Failed parsing HTTP/2",
+    "deserializing",
+)
+_STUMBLES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading an answer raises that has no sense; gRPC answers None for an unreadable message."""
+
+
 class TritonCalls:
     """The calls that the gateway makes, on one channel; opened within a running event loop.
 
@@ -102,7 +115,8 @@ class TritonCalls:
                 raise RequestTimeoutError("inference did not answer within the deadline") from error
             except InferenceServerException as error:
                 raise translate(error) from error
-            return {name: _output(answer.as_numpy(name), name) for name in outputs}
+            with readable():
+                return {name: _output(answer.as_numpy(name), name) for name in outputs}
 
         def give_up(state: RetryCallState) -> bool:
             enough = stop_after_attempt(attempts)(state)
@@ -155,13 +169,15 @@ class TritonCalls:
         except InferenceServerException as error:
             raise translate(error) from error
         versions: dict[str, list[StageVersion]] = {name: [] for name in names}
-        for entry in index.models:
-            if entry.name in versions and entry.version:
-                versions[entry.name].append(StageVersion(entry.version, entry.state, entry.reason))
-        return tuple(
-            StageStatus(name, tuple(sorted(found, key=lambda each: int(each.version))))
-            for name, found in versions.items()
-        )
+        with readable():
+            for entry in index.models:
+                if entry.name in versions and entry.version:
+                    version = StageVersion(entry.version, entry.state, entry.reason)
+                    versions[entry.name].append(version)
+            return tuple(
+                StageStatus(name, tuple(sorted(found, key=lambda each: int(each.version))))
+                for name, found in versions.items()
+            )
 
     async def work_done(self, *, deadline: Deadline) -> WorkDone:
         """Sum up what all models did since Triton started."""
@@ -179,13 +195,24 @@ class TritonCalls:
             answer = await self._client.get_model_config(model, client_timeout=seconds)
         except InferenceServerException as error:
             raise translate(error) from error
-        parameters = answer.config.parameters
-        return str(parameters[key].string_value) if key in parameters else None
+        with readable():
+            parameters = answer.config.parameters
+            return str(parameters[key].string_value) if key in parameters else None
 
     async def close(self) -> None:
         """Close the channel; calls under way have a moment, then end with an error."""
         await self._under_way.settle(seconds=_CLOSING_SECONDS)
         await self._client.close()
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Treat an answer on which reading stumbles as one of a Triton that is not there."""
+    try:
+        yield
+    except _STUMBLES as error:
+        log.exception("triton answered nonsense")
+        raise _unavailable() from error
 
 
 def _may_retry(error: BaseException) -> bool:
@@ -200,14 +227,17 @@ def translate(error: InferenceServerException) -> AurumError:
         return undecodable
     if status == _TOO_LATE:
         return RequestTimeoutError("inference did not answer within the deadline")
-    # a Python stage whose process died says so as an internal error, and is started again
-    if status in _ABSENT or "Stub process" in text:
+    if status in _ABSENT or any(words in text for words in _BROKEN):
         log.warning("triton unavailable", extra={"status": status, "reason": text})
-        return InferenceUnavailableError(
-            "inference is not available at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
-        )
+        return _unavailable()
     log.error("triton failed", extra={"status": status, "reason": text})
     return AurumError("inference failed")
+
+
+def _unavailable() -> InferenceUnavailableError:
+    return InferenceUnavailableError(
+        "inference is not available at the moment", retry_after_seconds=RETRY_AFTER_SECONDS
+    )
 
 
 def find_undecodable(text: str) -> InvalidImageError | None:
@@ -231,6 +261,5 @@ def _tensor(name: str, value: Array) -> InferInput:
 def _output(value: Array | None, name: str) -> Array:
     if value is None:
         message = f"Triton answered without {name}"
-        log.error(message)
-        raise AurumError("inference failed")
+        raise LookupError(message)
     return value

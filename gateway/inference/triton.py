@@ -5,7 +5,7 @@ import numpy as np
 from gateway.deadline import Deadline
 from gateway.errors import AurumError
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
-from gateway.inference.client import TritonCalls
+from gateway.inference.client import TritonCalls, readable
 from gateway.inference.version_index import VersionIndex
 from gateway.inference.work_done import WorkDone
 from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
@@ -40,18 +40,17 @@ class TritonInference:
             deadline=deadline,
             parameters=look.parameters(),
         )
+        with readable():
+            ids = dict(read_ids(answer))
+            faces, beyond = read_faces(answer, need), read_beyond(answer)
+            rotation = read_rotation(answer)
+        if contract.DETECTION.name not in ids:
+            raise AurumError("inference failed")
         weights = {
             stage: await self._versions.name(stage, identifier, deadline=deadline)
-            for stage, identifier in read_ids(answer)
+            for stage, identifier in ids.items()
         }
-        if contract.DETECTION.name not in weights:
-            raise AurumError("inference failed")
-        return Analysis(
-            faces=read_faces(answer, need),
-            weights=weights,
-            beyond=read_beyond(answer),
-            rotation=read_rotation(answer),
-        )
+        return Analysis(faces=faces, weights=weights, beyond=beyond, rotation=rotation)
 
     async def status(self, *, deadline: Deadline) -> EngineStatus:
         """See `Inference.status`."""

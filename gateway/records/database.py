@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.deadline import seconds_allowed
 from gateway.errors import ConfigurationError, InsufficientStorageError, StorageUnavailableError
+from gateway.records.connections import Connections, name_garbage
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations" / "versions"
 _WRITES = "aurum_writes"
@@ -56,6 +57,7 @@ class Database:
         self._inode: tuple[int, int] | None = None
         self._timeout_seconds = timeout_seconds
         self._breaker = breaker
+        self._connections = Connections(connect_seconds=timeout_seconds)
         self.observer: Observer = lambda operation, seconds, worked: None
         """Observer of each transaction."""
 
@@ -100,12 +102,13 @@ class Database:
             )
             breaker = CircuitBreaker(retry_seconds=_RETRY_SECONDS, observer=observer)
             database = cls(engine, timeout_seconds=timeout_seconds, breaker=breaker)
+        name_garbage(engine)
         database._inode = await asyncio.to_thread(_inode, database._file)
         return database
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError if that fails."""
-        async with self._asking(probes=True), self._reads.connect() as connection:
+        async with self._asking(probes=True), self._connections.lend(self._reads) as connection:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
         # SQLite would continue in a deleted file, whose data is lost when the process ends
         if await asyncio.to_thread(_inode, self._file) != self._inode:
@@ -117,7 +120,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that only reads."""
         with self._timed("read"):
-            async with self._asking(), self._reads.connect() as connection:
+            async with self._asking(), self._connections.lend(self._reads) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -130,12 +133,14 @@ class Database:
             async with (
                 self._asking(most_seconds=most_seconds),
                 self._turn,
-                self._writes.begin() as connection,
+                self._connections.lend(self._writes) as connection,
+                connection.begin(),
             ):
                 yield connection
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._connections.settle()
         await self._reads.dispose()
 
     @asynccontextmanager

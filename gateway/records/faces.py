@@ -11,11 +11,15 @@ from gateway.records import clock
 from gateway.records.database import Database
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
-from gateway.records.types import Begun, FaceRecord, FaceState, SealedCrop
+from gateway.records.types import Begun, FaceRecord, SealedCrop
 
 _IDS_AT_ONCE = 500
 _ALL_CROPS_SECONDS = 60.0
 _COLUMNS = [column for column in FACES.c if column.name != "claim"]
+
+
+class _NotPendingError(Exception):
+    """Undoes a transaction that would mark faces which are gone."""
 
 
 class FaceRecords:
@@ -38,8 +42,9 @@ class FaceRecords:
             return Begun()
         async with self._database.write() as connection:
             known = await _known(connection, faces)
-            if any(face.state == "pending" for found in known.values() for face in found):
-                return Begun(busy=True)
+            pending = {f.id: f for found in known.values() for f in found if f.state == "pending"}
+            if pending:
+                return Begun(busy=True, pending=tuple(pending.values()))
             new = [face for face in faces if face.claim not in known]
             if new:
                 await make_records(connection, new)
@@ -51,9 +56,18 @@ class FaceRecords:
                 await connection.execute(insert(CROPS), rows)
         return Begun(tuple(new), known)
 
-    async def commit(self, face_ids: Sequence[str]) -> None:
-        """Mark faces whose vectors are on the disk; from now on they exist."""
-        await self._set_state(face_ids, "committed")
+    async def commit(self, face_ids: Sequence[str]) -> bool:
+        """Mark pending faces whose vectors are on the disk; from now on they exist.
+
+        Returns False, and marks none, if one of them is pending no longer: another process took
+        this one for dead and removed what it had begun.
+        """
+        try:
+            async with self._database.write() as connection:
+                await _commit(connection, face_ids)
+        except _NotPendingError:
+            return False
+        return True
 
     async def begin_forgetting(self, face_ids: Sequence[str]) -> None:
         """Mark faces as deleted; from now on they do not exist, even if a crash follows."""
@@ -262,9 +276,6 @@ class FaceRecords:
             removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(own)))
         return removed.rowcount
 
-    async def _set_state(self, face_ids: Sequence[str], state: FaceState) -> None:
-        await self._update(face_ids, {"state": state})
-
     async def _update(self, face_ids: Sequence[str], values: dict[str, Any]) -> None:
         async with self._database.write() as connection:
             for part in _parts(face_ids):
@@ -274,6 +285,17 @@ class FaceRecords:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(_record(row) for row in rows)
+
+
+async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
+    """Mark pending faces as committed; raises _NotPendingError if one of them is not pending."""
+    marked = 0
+    for part in _parts(face_ids):
+        mine = and_(FACES.c.id.in_(part), FACES.c.state == "pending")
+        query = update(FACES).where(mine).values(state="committed")
+        marked += (await connection.execute(query)).rowcount
+    if marked != len(face_ids):
+        raise _NotPendingError
 
 
 async def _known(

@@ -90,12 +90,14 @@ class Begun:
 
     faces: those that are written as `pending`, in the order given. known: by claim, the faces
     that the same image has given this subject before; nothing was written for them. busy: another
-    request is enrolling one of the images; nothing was written at all.
+    request is enrolling one of the images; nothing was written at all. pending: the faces that it
+    has written so far.
     """
 
     faces: tuple[FaceRecord, ...] = ()
     known: Mapping[str, tuple[FaceRecord, ...]] = field(default_factory=dict)
     busy: bool = False
+    pending: tuple[FaceRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

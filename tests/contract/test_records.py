@@ -185,6 +185,18 @@ async def test_only_committed_faces_exist(records: RecordStore) -> None:
     assert await records.faces.get(collection.id, every) == (expected,)
 
 
+async def test_all_or_none_of_the_pending_faces_are_committed(records: RecordStore) -> None:
+    collection = a_collection()
+    await records.collections.add(collection)
+    kept, gone = a_face(collection, 0), a_face(collection, 1)
+    await records.faces.begin([kept, gone])
+    await records.faces.remove([gone.id])
+    assert not await records.faces.commit([kept.id, gone.id])
+    assert [face.id for face in await records.faces.in_state("pending")] == [kept.id]
+    assert await records.faces.commit([kept.id])
+    assert not await records.faces.commit([kept.id]), "it is pending no longer"
+
+
 async def test_faces_of_equal_time_are_paged_once_each(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 20)
     seen: list[FaceRecord] = []

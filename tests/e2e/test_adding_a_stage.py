@@ -29,7 +29,7 @@ def blocks() -> list[tuple[str, str, str]]:
     found = re.findall(
         r"(?:^`([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
     )
-    assert len(found) == 8
+    assert len(found) == 9
     return found
 
 

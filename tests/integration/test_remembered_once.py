@@ -117,7 +117,7 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     # as a gateway leaves it that is killed between record and vector
     await world.vectors.delete(index_of(collection, OLD), [cut_off])
-    await world.records.faces._set_state([cut_off], "pending")
+    await world.records.faces._update([cut_off], {"state": "pending"})
     assert (await world.records.faces.count(collection.id)) == (0, 0)
     soon = type(in_time()).after(0.3)
     with pytest.raises(ConflictError) as refused:
@@ -130,6 +130,38 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
         (again,) = await enrolled(world, 1)
     assert not again.duplicate
     assert await who(world, 1) == ["anna"]
+
+
+async def test_what_a_dead_gateway_left_is_removed_by_the_next_request(world: World) -> None:
+    await make_world(world)
+    (cut_off,) = await enrol_numbers(world, 1, subject="anna")
+    an_hour_ago = time.time() - 3600
+    await world.records.faces._update([cut_off], {"state": "pending", "created_at": an_hour_ago})
+    (again,) = await enrolled(world, 1)
+    assert not again.duplicate
+    assert again.face.id != cut_off
+    assert await who(world, 1) == ["anna"]
+    # the gateway was only asleep, and must not acknowledge what is gone
+    assert not await world.records.faces.commit([cut_off])
+
+
+async def test_what_could_not_be_undone_is_undone_later(world: World, tmp_path: Path) -> None:
+    collection = await make_world(world)
+
+    class Away(Stumbling):
+        async def delete(self, *arguments: Any) -> int:
+            raise StorageUnavailableError("away")
+
+    away = Away(world.vectors)
+    service, _ = collections_on(away, world.records, tmp_path, world.embedder)
+    with pytest.raises(StorageUnavailableError):
+        await service.enrolment.enrol(collection, [candidate(1, "anna")], deadline=in_time())
+    assert len(await world.records.faces.in_state("pending")) == 1
+    await service.enrolment.settle()
+    assert len(await world.records.faces.in_state("pending")) == 1, "the store is still away"
+    del Away.delete
+    await service.enrolment.settle()
+    assert await world.records.faces.in_state("pending") == ()
 
 
 async def test_eight_requests_at_once(client: aiohttp.ClientSession) -> None:

@@ -85,6 +85,7 @@ COLLECTION_ROUTES: Final = (
         responses={200: CollectionAnswer},
         fields=routes.CHANGE_BODY,
         errors=(*_WRITES, "unsupported_media_type"),
+        own_time=True,
     ),
     Route(
         method="DELETE",
@@ -97,6 +98,7 @@ COLLECTION_ROUTES: Final = (
         "answers with a receipt.",
         responses={200: ReceiptOut},
         errors=_NAMED,
+        own_time=True,
     ),
     Route(
         method="POST",
@@ -197,6 +199,7 @@ COLLECTION_ROUTES: Final = (
         description="Deletes its record and all its faces.",
         responses={200: ReceiptOut},
         errors=_NAMED,
+        own_time=True,
     ),
     Route(
         method="POST",

@@ -47,6 +47,7 @@ JOB_ROUTES: Final = (
         description="With `wait`, answers when the job has ended or after so many seconds.",
         responses={200: JobAnswer},
         options=JobOptions,
+        own_time=True,
         errors=(*_NAMED, *_WAITING),
     ),
     Route(
@@ -60,6 +61,7 @@ JOB_ROUTES: Final = (
         "comes in pages; NDJSON and CSV are streamed for the whole job.",
         responses={200: JobResultsOut},
         options=ResultOptions,
+        own_time=True,
         errors=(*_NAMED, *_WAITING),
         more_media=("application/x-ndjson", "text/csv"),
     ),
@@ -75,6 +77,7 @@ JOB_ROUTES: Final = (
         "off, and is answered with 204 if nothing follows.",
         responses={200: None, 204: None},
         options=EventOptions,
+        own_time=True,
         errors=(*_NAMED, *_WAITING),
         media="text/event-stream",
     ),

@@ -34,6 +34,7 @@ UPLOAD_ROUTE: Final = Route(
             "application/gzip": None,
         }
     ),
+    own_time=True,
     errors=(
         "invalid_request",
         "forbidden",

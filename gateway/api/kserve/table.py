@@ -53,6 +53,8 @@ def _infer(path: str, handler: RouteHandler, summary: str) -> Route:
         fields=_TENSORS,
         errors=_INFERS,
         more_media=(_BINARY,),
+        # it receives its body itself, and its calls to Triton keep to the deadline
+        own_time=True,
     )
 
 

@@ -1,6 +1,7 @@
 """Vectors in Qdrant Edge, durable in a folder, with one engine process (the default store)."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -28,6 +29,7 @@ from gateway.vectors.base import (
     VectorTuning,
 )
 from gateway.vectors.edge.protocol import MANIFEST
+from gateway.vectors.edge.silence import Silence
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -38,6 +40,11 @@ _START_SECONDS = 120.0
 _LOCK_RETRY_SECONDS = 0.5
 _LOCK_TRIES = 20
 _MAX_IN_FLIGHT = 256
+_SILENT_SECONDS = 5.0
+"""An engine that has answered nothing for so long is not asked any more."""
+_HANGING_SECONDS = 30.0
+"""An engine that has answered nothing for so long is ended, and starts again."""
+_RETRY_SECONDS = 2
 _CALL_SECONDS = 60.0
 """Longest time of a call of a request, which has its own deadline as well."""
 _T = TypeVar("_T")
@@ -61,6 +68,7 @@ class EdgeVectorStore:
         self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._running_flushes: dict[str, asyncio.Task[None]] = {}
         self._queued_flushes: dict[str, asyncio.Task[None]] = {}
+        self._silence = Silence()
         self._closed = False
 
     @classmethod
@@ -199,6 +207,12 @@ class EdgeVectorStore:
             await self._reader
 
     async def _call(self, method: str, *arguments: object) -> object:
+        silent = self._silence.seconds
+        if silent > _SILENT_SECONDS:
+            raise StorageUnavailableError(
+                f"the vector engine has not answered for {silent:.0f} s",
+                retry_after_seconds=_RETRY_SECONDS,
+            )
         try:
             async with asyncio.timeout(seconds_allowed(_CALL_SECONDS)), self._slots:
                 return await self._exchange(method, arguments)
@@ -213,9 +227,21 @@ class EdgeVectorStore:
         self._waiting[number] = future
         try:
             write_to(process, Request(number, method, arguments))
-            return await future
+            self._silence.asked()
+            return await self._answer(process, future)
         finally:
             self._waiting.pop(number, None)
+
+    async def _answer(self, process: "Process", future: "asyncio.Future[object]") -> object:
+        """Wait for an answer; an engine that answers nothing at all is ended and starts again."""
+        while not future.done():
+            await asyncio.wait({future}, timeout=_HANGING_SECONDS)
+            if not future.done() and self._silence.seconds > _HANGING_SECONDS:
+                log.error("the vector engine hangs and is ended")
+                # no more than a crash: what it acknowledged is on the disk
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        return future.result()
 
     async def _ensure_started(self) -> "Process":
         async with self._starting:
@@ -229,6 +255,7 @@ class EdgeVectorStore:
                 process = await self._start()
                 if process is not None:
                     self._process = process
+                    self._silence = Silence()
                     self._starts += 1
                     self._reader = self._tasks.start("vectors-reader", self._read(process))
                     return process
@@ -263,6 +290,7 @@ class EdgeVectorStore:
 
     async def _read(self, process: "Process") -> None:
         while (frame := await read_from(process)) is not None:
+            self._silence.answered()
             reply = cast("Reply", frame)
             future = self._waiting.get(reply.number)
             if future is None or future.done():
@@ -271,6 +299,7 @@ class EdgeVectorStore:
                 future.set_result(reply.value)
             else:
                 future.set_exception(reply.error)
+        self._silence = Silence()
         code = await process.wait()
         if not self._closed:
             log.error("the vector engine ended with %s", code)
