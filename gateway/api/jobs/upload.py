@@ -38,11 +38,9 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
             await quotas.charge_images(call.caller.tenant, upload.total)
             return await _answer(call, await upload.submit())
 
-        if key is None:
-            ending = submit()
-        else:
-            ending = answer_under_key(call, key, digest, _IDEMPOTENCY, submit)
-        outcome = await uploads.carry_through(ending)
+        outcome = await uploads.carry_through(
+            submit() if key is None else answer_under_key(call, key, digest, _IDEMPOTENCY, submit)
+        )
     if not upload.is_submitted:
         return _located(outcome)
     if call.options.wait:
