@@ -159,7 +159,8 @@ def submit(
                 progress=progress,
             )
         if follow:
-            note(f"job {job.job_id}: {job.total:,} images")
+            images = "1 image" if job.total == 1 else f"{job.total:,} images"
+            note(f"job {job.job_id}: {images}")
             _watch(client, job, as_json=as_json, timeout=None)
         typer.echo(display.job_json(job) if as_json else job.job_id)
         if job.detail:
