@@ -1,6 +1,7 @@
 """Connections, transactions, migrations and errors of SQLite and PostgreSQL."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -29,6 +30,7 @@ _MIGRATION_SECONDS: Final = 30.0
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
+log = logging.getLogger(__name__)
 Observer = Callable[[str, float, bool], None]
 """Called with an operation, its seconds and whether it succeeded."""
 _WRONG: Final = ("28", "3D")
@@ -288,6 +290,10 @@ def _translated(error: Exception) -> InsufficientStorageError | StorageUnavailab
     detail = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
     if any(words in detail for words in _DISK_FULL):
         return InsufficientStorageError("the disk of the records is full")
+    if isinstance(error, OSError) or isinstance(getattr(error, "orig", None), OSError):
+        # its text has the address of the server, which is not for callers
+        log.warning("the records cannot be reached", extra={"reason": detail})
+        return _unavailable("the database cannot be reached")
     return _unavailable(detail)
 
 

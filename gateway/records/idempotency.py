@@ -1,6 +1,7 @@
 """Answers by `Idempotency-Key`."""
 
 from collections.abc import Collection
+from typing import Final
 
 from sqlalchemy import delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -10,6 +11,10 @@ from gateway.records.database import Database
 from gateway.records.subjects import living
 from gateway.records.tables import ANSWERED_FACES, FACES, IDEMPOTENCY
 from gateway.records.types import IDEMPOTENCY_SECONDS, Answered
+
+_LONGEST_REQUEST_SECONDS: Final = 900.0
+"""A request that claimed its key longer ago was interrupted: keys are claimed when the body is
+complete, and the deadline of what follows is much shorter."""
 
 
 class IdempotencyRecords:
@@ -33,8 +38,11 @@ class IdempotencyRecords:
         }
         try:
             async with self._database.write() as connection:
+                interrupted = IDEMPOTENCY.c.status.is_(None) & (
+                    IDEMPOTENCY.c.created_at < clock.now() - _LONGEST_REQUEST_SECONDS
+                )
                 await connection.execute(
-                    delete(IDEMPOTENCY).where(IDEMPOTENCY.c.created_at < oldest)
+                    delete(IDEMPOTENCY).where((IDEMPOTENCY.c.created_at < oldest) | interrupted)
                 )
                 await connection.execute(insert(IDEMPOTENCY).values(row))
         except IntegrityError:
@@ -81,6 +89,13 @@ class IdempotencyRecords:
             await connection.execute(delete(IDEMPOTENCY).where(mine))
 
     async def give_back_unfinished(self) -> None:
-        """At start: release the keys of requests that a crash interrupted."""
+        """At start: release the keys of requests that a crash interrupted.
+
+        Where other gateways may be answering requests, only of those that take too long to be
+        under way.
+        """
+        interrupted = IDEMPOTENCY.c.status.is_(None)
+        if not self._database.has_one_writer:
+            interrupted &= IDEMPOTENCY.c.created_at < clock.now() - _LONGEST_REQUEST_SECONDS
         async with self._database.write() as connection:
-            await connection.execute(delete(IDEMPOTENCY).where(IDEMPOTENCY.c.status.is_(None)))
+            await connection.execute(delete(IDEMPOTENCY).where(interrupted))

@@ -125,11 +125,16 @@ def _verify(text: str, key: Any, algorithm: str, issuer: Issuer) -> Mapping[str,
 def _identity(issuer: Issuer, claims: Mapping[str, Any]) -> Identity:
     allowed = set(issuer.roles)
     given = _texts(claims.get(issuer.roles_claim), "roles")
+    roles = tuple(role for role in Role if role in allowed and role in given)
+    collections = _collections(issuer, claims)
+    if collections is not None and Role.ADMIN in roles:
+        # like a key: who can make keys can make one without limits
+        raise UnauthorizedError(f"{_REFUSED}: an admin cannot be limited to collections")
     return Identity(
         tenant=_tenant(issuer, claims),
         name=_name(claims["sub"]),
-        roles=tuple(role for role in Role if role in allowed and role in given),
-        collections=_collections(issuer, claims),
+        roles=roles,
+        collections=collections,
     )
 
 

@@ -129,6 +129,8 @@ async def test_admin_has_to_be_allowed(checked):
 async def test_collections_limit_a_token(checked):
     assert (await checked.authenticate(signed(collections=["a", "b"]))).collections == {"a", "b"}
     assert (await checked.authenticate(signed(collections=[]))).collections == frozenset()
+    # who can make keys can make one for every collection
+    assert "admin" in await refused(checked, shared(roles="admin", collections=["a"]))
 
 
 async def test_a_public_key_is_no_secret(checked):
