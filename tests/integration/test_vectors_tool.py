@@ -74,16 +74,16 @@ def progress(tmp_path: Path) -> Progress:
 async def test_everything_moves_there_and_back(
     edge: VectorStore, server: VectorStore, tmp_path: Path
 ) -> None:
-    progress: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     moved = await move_all(
         edge,
         server,
         progress(tmp_path),
-        lambda _, what, done, total: progress.append((what, done, total)),
+        lambda _, what, done, total: steps.append((what, done, total)),
     )
     assert [(each.collection, each.points) for each in moved] == [(OTHERS, 3), (PEOPLE, 1234)]
-    assert ("copied", 1234, 1234) in progress
-    assert ("verified", 1234, 1234) in progress
+    assert ("copied", 1234, 1234) in steps
+    assert ("verified", 1234, 1234) in steps
     again = await EdgeVectorStore.open(tmp_path / "again", TUNING, min_free_bytes=0)
     try:
         back = await move_all(server, again, progress(tmp_path), silent)
