@@ -94,8 +94,9 @@ class IdempotencyRecords:
         Where other gateways may be answering requests, only of those that take too long to be
         under way.
         """
-        interrupted = IDEMPOTENCY.c.status.is_(None)
+        query = delete(IDEMPOTENCY).where(IDEMPOTENCY.c.status.is_(None))
         if not self._database.has_one_writer:
-            interrupted &= IDEMPOTENCY.c.created_at < clock.now() - _LONGEST_REQUEST_SECONDS
+            started_before = clock.now() - _LONGEST_REQUEST_SECONDS
+            query = query.where(IDEMPOTENCY.c.created_at < started_before)
         async with self._database.write() as connection:
-            await connection.execute(delete(IDEMPOTENCY).where(interrupted))
+            await connection.execute(query)
