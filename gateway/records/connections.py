@@ -57,13 +57,13 @@ class Connections:
 
     async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         connection = engine.connect()
-        starting: asyncio.Future[object] = asyncio.ensure_future(_start(connection))
+        starting = self._tasks.detach("records-connect", _start(connection))
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await asyncio.shield(starting)
         except (asyncio.CancelledError, TimeoutError):
             # nobody waits for it to end: the driver's own cleaning-up may hang, too
-            self._tasks.detach("records-connect", _abandon(connection, starting))
+            self._tasks.detach("records-abandon", _abandon(connection, starting))
             raise
         except (SQLAlchemyError, OSError):
             raise
@@ -78,7 +78,7 @@ async def _start(connection: AsyncConnection) -> None:
     await connection.start()
 
 
-async def _abandon(connection: AsyncConnection, starting: "asyncio.Future[object]") -> None:
+async def _abandon(connection: AsyncConnection, starting: asyncio.Task[None]) -> None:
     """Give up connecting, and close the connection if it came about after all."""
     starting.cancel()
     await asyncio.wait({starting})
