@@ -59,7 +59,7 @@ async def test_a_slow_document_is_given_up():
     async def answer(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        await asyncio.sleep(30)
+        await asyncio.sleep(1)
         return response
 
     async with answering(answer) as url:
