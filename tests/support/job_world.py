@@ -1,6 +1,7 @@
 """Jobs of a gateway whose images the test ends, as a worker of another process would."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -140,14 +141,14 @@ class JobWorld:
             return body
 
     async def metric(self, name: str) -> float:
-        """Read a value of `/metrics`; name: with its labels."""
+        """Read a value of `/metrics`, NaN if it is not there yet; name: with its labels."""
         async with self.client.get("/metrics") as response:
             text = await response.text()
         values = [
             line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")
         ]
-        assert len(values) == 1, name
-        return float(values[0])
+        assert len(values) <= 1, name
+        return float(values[0]) if values else math.nan
 
     async def read(self, path: str, **more: Any) -> tuple[str, Mapping[str, str]]:
         """Read text below `/api/ml/jobs`; returns it with the headers."""
