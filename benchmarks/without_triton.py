@@ -41,7 +41,7 @@ PHASES: Final = ("before", "away", "after")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: when it was asked for, after how long it came, from whom or with which code."""
+    """One answer: time of its request, latency, and the engine or the error code."""
 
     phase: str
     seconds: float

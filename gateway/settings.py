@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     fallback_threads: int = Field(default=2, ge=1)
     """Images that the fallback engine works on at a time, one core each."""
     drain_seconds: float = Field(default=0.0, ge=0)
-    """Time for which a gateway that was told to stop is not ready but still answers, so that
+    """Time for which a stopping gateway is not ready but still answers, so that
     balancers stop sending requests; behind a balancer, twice the interval of its checks."""
     max_faces: int = Field(default=MAX_FACES, ge=1, le=MOST_FACES)
     """Most faces in an answer, largest first, unless the request asks for another number."""

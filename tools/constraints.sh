@@ -16,9 +16,9 @@ trap 'rm -rf "$folder"' EXIT
 compile() {
     out=$1
     shift
+    # without the options, no address of a package source is written
     .venv/bin/pip-compile --quiet --allow-unsafe --strip-extras --no-header --no-annotate \
-        --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-        --output-file "$out" "$@"
+        --no-emit-options --output-file "$out" "$@"
 }
 
 # write NAME FILE COMMENT: the file below a comment, as requirements/NAME.txt

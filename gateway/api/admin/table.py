@@ -70,7 +70,8 @@ ADMIN_ROUTES: Final = (
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Show the audit log",
-        description="Newest first: deletions and changes of keys, by whom and of how much.",
+        description="Deletions and changes of keys, newest first: who made them, and how many "
+        "faces they concerned.",
         responses={200: AuditOut},
         options=PageOptions,
         errors=_STORED,

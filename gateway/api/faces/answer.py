@@ -26,7 +26,7 @@ _NEEDS: Final[dict[FaceOperation, Need]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Who asks, until when, and what the answer repeats of it.
+    """The caller, the deadline, and what the answer repeats of the request.
 
     identity: for canary routing; None always uses the active version.
     elapsed_ms: gives the milliseconds since the request arrived.
