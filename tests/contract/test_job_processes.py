@@ -1,6 +1,7 @@
 """Several processes work on one database, and some of them are killed."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from sqlalchemy import func, select
+
+from gateway.records.job_tables import JOB_ITEMS
 from gateway.records.store import RecordStore
 from tests.support.jobs import a_job, found, submitted
 
@@ -32,9 +36,17 @@ class Workers:
             [*command, str(LEASE_SECONDS)], stdout=self._log, stderr=self._log
         )
 
-    def kill(self, name: str) -> None:
+    async def kill_at_work(self, name: str, records: RecordStore) -> None:
+        """Kill a process while it holds images."""
         process = self._running.pop(name)
-        assert process.poll() is None, f"{name} has ended: there is nothing to kill"
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                assert process.poll() is None, f"{name} has ended: there is nothing to kill"
+                process.send_signal(signal.SIGSTOP)
+                if await held_by(records, name):
+                    break
+                process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.005)
         process.kill()
         process.wait()
 
@@ -60,6 +72,13 @@ def workers(url: str, log: Path) -> Iterator[Workers]:
             started.kill_all()
 
 
+async def held_by(records: RecordStore, worker: str) -> int:
+    """Count the images that a worker holds."""
+    held = (JOB_ITEMS.c.worker == worker) & (JOB_ITEMS.c.state == "leased")
+    async with records.job_queue._database.read() as connection:
+        return (await connection.execute(select(func.count()).where(held))).scalar_one()
+
+
 async def becomes(records: RecordStore, ended: int) -> None:
     """Wait until so many images have ended, of all jobs."""
     last = time.monotonic() + DEADLINE_SECONDS
@@ -80,14 +99,14 @@ async def test_killed_workers_lose_and_double_nothing(
         for name in ("first", "second", "third"):
             running.start(name)
         await becomes(records, 100)
-        running.kill("first")
-        running.kill("second")
+        await running.kill_at_work("first", records)
+        await running.kill_at_work("second", records)
         # one starts again under its name, the other does not: its leases run out
         running.start("first")
         running.start("fourth")
         await becomes(records, 300)
-        running.kill("first")
-        running.kill("third")
+        await running.kill_at_work("first", records)
+        await running.kill_at_work("third", records)
         running.start("first")
         running.start("third")
         # the gateway writes meanwhile

@@ -23,7 +23,9 @@ async def work(url: str, name: str, lease_seconds: float) -> None:
         # in any order, so that a kill finds slices of which some images have ended
         await asyncio.sleep(random.random() / 50)
         if await queue.finish(item, well(f"{name} {item.index}")):
-            print(f"{item.job.id} {item.index}", flush=True)
+            # one write: the file is shared, and a kill must not leave half a line
+            sys.stdout.write(f"{item.job.id} {item.index}\n")
+            sys.stdout.flush()
 
     try:
         await queue.release_worker(name)

@@ -21,6 +21,7 @@ from tools.errors import BatchError
 _KEPT_FAILURES: Final = 1000
 _FINISH_SECONDS: Final = 15.0
 """How long requests may take to finish after a signal."""
+_CANCEL_AGAIN_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ class Batch:
         self._progress = progress
         self._parallel = parallel
         self._stopping = asyncio.Event()
+        self._ended_at_once = False
+        self._tasks: list[asyncio.Task[None]] = []
         self._seen: set[tuple[str, str]] = set()
 
     async def run(self, inputs: Iterator[Input]) -> Summary:
@@ -92,11 +95,14 @@ class Batch:
         with self._stopped_by_signals():
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._read(inputs, waiting))
-                    for _ in range(self._parallel):
-                        group.create_task(self._work(waiting))
+                    self._tasks = [
+                        group.create_task(self._read(inputs, waiting)),
+                        *(group.create_task(self._work(waiting)) for _ in range(self._parallel)),
+                    ]
             except* BatchError as errors:
                 self.summary.error = _first(errors)
+        if self._ended_at_once:
+            raise asyncio.CancelledError
         self.summary.interrupted = self._stopping.is_set()
         return self.summary
 
@@ -186,12 +192,17 @@ class Batch:
     def _stopped_by_signals(self) -> Iterator[None]:
         """Let the first signal finish what was begun, for a while; the second ends at once."""
         loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
         late: asyncio.TimerHandle | None = None
 
         def end() -> None:
-            if main is not None:
-                main.cancel()
+            nonlocal late
+            if late is not None:
+                late.cancel()
+            self._ended_at_once = True
+            for task in self._tasks:
+                task.cancel()
+            # again, because a library below can swallow a cancellation that meets an answer
+            late = loop.call_later(_CANCEL_AGAIN_SECONDS, end)
 
         def stop() -> None:
             nonlocal late

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import os
+import signal
 
 import pytest
 from rich.console import Console
@@ -72,6 +74,29 @@ async def test_an_answer_that_all_would_get_ends_the_run(status):
     engine = Engine(bad=1, then=Reply(status, {"code": "x", "detail": "why"}))
     summary = await batch(engine, parallel=1).run(iter(photos(50)))
     assert (summary.exit_status, str(summary.error), engine.asked) == (1, "x: why", 2)
+
+
+async def test_a_second_signal_ends_requests_that_swallow_the_first_cancellation():
+    class Stubborn(Engine):
+        async def ask(self, _):
+            self.asked += 1
+            while self.cancelled < 2:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    self.cancelled += 1
+            raise asyncio.CancelledError
+
+    engine = Stubborn()
+    running = asyncio.create_task(batch(engine, parallel=1).run(iter(photos(9))))
+    while not engine.asked:
+        await asyncio.sleep(0)
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 10)
+    assert (engine.asked, engine.cancelled) == (1, 2)
 
 
 async def test_an_output_that_cannot_be_written_ends_the_run():
