@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """`http://host:port` of KServe v2 on an external Triton, for `/v2` of the gateway."""
     triton_start_timeout_seconds: float = Field(default=120.0, gt=0)
     """Longest time until all stages of a starting Triton are ready."""
+    triton_folder: Path | None = None
+    """Folder of the unpacked tritonserver, for several homes; unset uses a folder in `home`."""
     withdraw_after_seconds: float = Field(default=10.0, gt=0)
     """Take a version out of service (or abort its trial) when Triton refuses it for this long and
     nobody has written to it for half of that."""

@@ -4,7 +4,8 @@
 #
 #   dev      the extra `dev`, and what PyTorch needs
 #   run      the part of it for the extras `serve` and `client`
-#   gateway  the part of it for the extra `gateway`
+#   sbom     the part of it that lists what an image holds
+#   build    the part of it that builds this project itself
 #   golden   the versions stay as they are in the file, only hashes are written anew
 set -eu
 
@@ -44,11 +45,15 @@ write dev "$folder/dev" "Exact versions of everything in .venv, tested together.
 
 compile "$folder/run.names" --extra serve --extra client --constraint "$folder/dev" pyproject.toml
 subset "$folder/run.names" >"$folder/run"
-write run "$folder/run" "What \`make run\` installs: a part of dev.txt."
+write run "$folder/run" "What \`make run\` and images of containers install: a part of dev.txt."
 
-compile "$folder/gateway.names" --extra gateway --constraint "$folder/dev" pyproject.toml
-subset "$folder/gateway.names" >"$folder/gateway"
-write gateway "$folder/gateway" "What the gateway's container installs: a part of dev.txt."
+for name in sbom:cyclonedx-bom build:setuptools; do
+    echo "${name#*:}" >"$folder/${name%:*}.in"
+    compile "$folder/${name%:*}.names" --constraint "$folder/dev" "$folder/${name%:*}.in"
+    subset "$folder/${name%:*}.names" >"$folder/${name%:*}"
+done
+write sbom "$folder/sbom" "What lists the packages of an image: a part of dev.txt."
+write build "$folder/build" "What builds this project itself: a part of dev.txt."
 
 grep -oE '^[A-Za-z0-9_.-]+==[^ ]+' requirements/golden.txt >"$folder/golden.in"
 compile "$folder/golden" --generate-hashes "$folder/golden.in"

@@ -47,9 +47,9 @@ def provide(folder: Path, wanted: Wanted, *, report: Callable[[str], None]) -> P
 
 def _provide(folder: Path, report: Callable[[str], None]) -> Path:
     _check_runtime()
-    compiler = _find_compiler()
-    library = folder / _digest(compiler) / LIBRARY
+    library = folder / _digest() / LIBRARY
     if not library.is_file():
+        compiler = _find_compiler()
         report("Compiling the onnxruntime backend (some seconds; only when it changes)")
         try:
             _compile(compiler, library)
@@ -76,9 +76,12 @@ def _find_compiler() -> str:
     raise ServingError("no C++ compiler was found; on Debian: apt-get install g++")
 
 
-def _digest(compiler: str) -> str:
-    """Hash what a library depends on; another system with another C library may use the home."""
-    made_by = (compiler, *_FLAGS, platform.machine(), *platform.libc_ver())
+def _digest() -> str:
+    """Hash what a library depends on; another system with another C library may use the home.
+
+    Not the compiler: containers bring the library and no compiler.
+    """
+    made_by = (*_FLAGS, platform.machine(), *platform.libc_ver())
     digest = hashlib.sha256(" ".join(made_by).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())

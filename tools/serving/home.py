@@ -60,13 +60,14 @@ class Home:
 
 def resolve(settings: "Settings") -> "Settings":
     """Make relative folders absolute, relative to the current folder."""
-    mirror = settings.model_mirror
+    mirror, folder = settings.model_mirror, settings.triton_folder
     if mirror is not None and "://" not in mirror:
         mirror = str(Path(mirror).expanduser().resolve())
     return settings.model_copy(
         update={
             "home": settings.home.expanduser().resolve(),
             "model_repository": settings.model_repository.expanduser().resolve(),
+            "triton_folder": folder and folder.expanduser().resolve(),
             "model_mirror": mirror,
         }
     )

@@ -96,7 +96,8 @@ class Stack:
         server = None
         if self.with_triton:
             self._check_weights(report)
-            installation = triton_install.install(self.home.triton, report=report)
+            folder = self.settings.triton_folder or self.home.triton
+            installation = triton_install.install(folder, report=report)
             TritonPart(settings, self.home, installation).prepare(report)
             server = installation.root
         with_redis = self.extent == "all" and self._prepare_redis(settings, report)

@@ -1,0 +1,44 @@
+# aurum-cpu: everything on one image, with the Triton of the wheel and the built-in weights.
+#
+#     docker run --rm -p 127.0.0.1:8080:8080 aurum-cpu
+#     curl -F image=@photo.jpg http://127.0.0.1:8080/api/ml/score
+#
+# It asks nobody for a key unless AURUM_AUTHENTICATION=on: publish its port on this machine only.
+# State lies in /var/lib/aurum, which may be a volume or a tmpfs; nothing else is written but /tmp
+# and /dev/shm. `make images` builds it; tests/e2e/test_images.py builds and starts it.
+#
+# It grows from the gateway's image, so build that first.
+ARG GATEWAY=aurum-gateway
+
+FROM ${GATEWAY} AS build
+SHELL ["/bin/sh", "-eu", "-c"]
+# hadolint ignore=DL3002
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ libpython3.11 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+# pip fetches the wheel with Triton
+RUN python -m ensurepip && AURUM_TRITON_FOLDER=/opt/triton python -m tools.serving.unpack
+
+FROM ${GATEWAY}
+SHELL ["/bin/sh", "-eu", "-c"]
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libpython3.11 redis-server \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/triton /opt/triton
+COPY model_repository /opt/aurum/model_repository
+LABEL org.opencontainers.image.title="aurum-cpu" \
+      org.opencontainers.image.description="Aurum on one image, with Triton for processors"
+
+# proxy: the container's port is reached only as far as it is published
+ENV AURUM_TRITON_FOLDER=/opt/triton \
+    AURUM_HOST=0.0.0.0 \
+    AURUM_AUTHENTICATION=proxy
+USER 10001:10001
+# the first start checks the networks
+HEALTHCHECK --interval=5s --timeout=5s --start-period=90s --retries=3 \
+    CMD ["python", "-m", "gateway.health_check"]
+CMD ["aurum", "serve"]

@@ -1,0 +1,156 @@
+"""Images of containers, built and started without an engine: buildah in a changed root.
+
+The base is a Debian of debootstrap. Containers have the network of this machine and no limits; what
+an engine adds (read-only root, dropped capabilities) is not tried here.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from gateway.settings import CHECKOUT
+from tests.support.prerequisites import is_missing
+
+PREFIX = "localhost/aurum-"
+_PROGRAMS = ("buildah", "debootstrap")
+_CONFIGURED = re.compile(r"^(?:global|:env:)\.(cert|index-url)='(.*)'$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A store of images in a folder."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which buildah works on this store."""
+        clean = {name: text for name, text in os.environ.items() if not name.startswith("AURUM_")}
+        return clean | {
+            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+            "BUILDAH_ISOLATION": "chroot",
+        }
+
+    def buildah(self, *arguments: str) -> str:
+        """Run buildah; return its output."""
+        done = subprocess.run(
+            ["buildah", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"buildah {' '.join(arguments)}: {done.stderr[-2000:]}"
+        return done.stdout.strip()
+
+    def configuration(self, name: str) -> dict[str, Any]:
+        """What an engine reads from an image: user, command, labels, health check."""
+        found = json.loads(self.buildah("inspect", "--type", "image", f"{PREFIX}{name}:test"))
+        configuration: dict[str, Any] = found["Docker"]["config"]
+        return configuration
+
+    @contextmanager
+    def container(self, name: str) -> Iterator[tuple[str, Path]]:
+        """A container of an image, and the folder of its files."""
+        container = self.buildah("from", f"{PREFIX}{name}:test")
+        try:
+            yield container, Path(self.buildah("mount", container))
+        finally:
+            self.buildah("rm", container)
+
+    @contextmanager
+    def running(
+        self,
+        name: str,
+        container: str,
+        log: IO[bytes],
+        variables: Mapping[str, object],
+        *options: str,
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start the image's own command as its own user; end it with SIGTERM."""
+        command = self.configuration(name)
+        run = [*(command["Entrypoint"] or []), *command["Cmd"]]
+        given = [f"--env={variable}={value}" for variable, value in variables.items()]
+        process = subprocess.Popen(
+            ["buildah", "run", *options, *given, container, "--", *run],
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            # to all of it: buildah does not hand signals on
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def build(folder: Path) -> Images:
+    """Build `gateway` and `cpu` from this checkout, in a store below a folder."""
+    for program in _PROGRAMS:
+        if shutil.which(program) is None:
+            is_missing(f"{program} is not installed (Debian: {program})")
+    if os.geteuid() != 0:
+        is_missing("images are built in a changed root, which needs root")
+    images = Images(folder)
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
+    )
+    _make_base(images)
+    volumes = " ".join(f"--volume {there}:{inside}:ro" for there, inside in _pip(folder).items())
+    done = subprocess.run(
+        [str(CHECKOUT / "deploy/docker/build.sh"), "gateway", "cpu"],
+        env=images.environment
+        | {
+            **{"ENGINE": "buildah", "BASE": f"{PREFIX}base", "PREFIX": PREFIX, "TAG": "test"},
+            "OPTIONS": f"--layers=false {volumes}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return images
+
+
+def _make_base(images: Images) -> None:
+    root = images.folder / "base"
+    done = subprocess.run(
+        ["debootstrap", "--variant=minbase", "bookworm", str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    container = images.buildah("from", "scratch")
+    images.buildah("add", container, str(root), "/")
+    images.buildah("config", "--cmd", "/bin/sh", container)
+    images.buildah("commit", "--rm", container, f"{PREFIX}base")
+    shutil.rmtree(root)
+
+
+def _pip(folder: Path) -> Mapping[Path, str]:
+    """Files that let pip in a container find packages as pip does here, by their place inside."""
+    pip = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(pip, capture_output=True, text=True, check=True).stdout
+    found = dict(_CONFIGURED.findall(listed))
+    lines, files = ["[global]"], {}
+    if "index-url" in found:
+        lines.append(f"index-url = {found['index-url']}")
+    if "cert" in found:
+        inside = "/run/certificates.pem"
+        lines.append(f"cert = {inside}")
+        files[Path(found["cert"])] = inside
+    configuration = folder / "pip.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    return {**files, configuration: "/etc/pip.conf"}
