@@ -15,7 +15,7 @@ from gateway.records.types import Begun, FaceRecord, SealedCrop
 
 _IDS_AT_ONCE = 500
 _ALL_CROPS_SECONDS = 60.0
-_COLUMNS = [column for column in FACES.c if column.name != "claim"]
+_COLUMNS = [column for column in FACES.c if column.name not in ("claim", "metadata_key_id")]
 
 
 class _NotPendingError(Exception):

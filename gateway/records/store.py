@@ -1,7 +1,7 @@
 """All records, opened and closed together."""
 
 from gateway.circuit_breaker import StateObserver
-from gateway.records.audit import AuditRecords
+from gateway.records.audit import AuditRecords, ChainKeys
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
@@ -20,14 +20,14 @@ class RecordStore:
 
     """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit_keys: ChainKeys | None = None) -> None:
         self._database = database
         self.collections = CollectionRecords(database)
         self.faces = FaceRecords(database)
         self.subjects = SubjectRecords(database)
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
-        self.audit = AuditRecords(database)
+        self.audit = AuditRecords(database, audit_keys)
         self.keys = ApiKeyRecords(database)
         self.usage = UsageRecords(database)
         self.jobs = JobRecords(database)
@@ -41,9 +41,11 @@ class RecordStore:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         observer: StateObserver = lambda _: None,
+        audit_keys: ChainKeys | None = None,
     ) -> "RecordStore":
-        """Connect and migrate; see `Database.open`."""
-        return cls(await Database.open(url, timeout_seconds=timeout_seconds, observer=observer))
+        """Connect and migrate; see `Database.open`. audit_keys: see `AuditRecords`."""
+        database = await Database.open(url, timeout_seconds=timeout_seconds, observer=observer)
+        return cls(database, audit_keys)
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""
@@ -55,4 +57,5 @@ class RecordStore:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.audit.settle()
         await self._database.close()
