@@ -61,6 +61,12 @@ COMMANDS = {
     "keys": Entry(
         "tools.commands.keys", "app", "Create, list, rotate and revoke API keys.", "serve"
     ),
+    "audit": Entry(
+        "tools.commands.audit",
+        "app",
+        "Show the head of the audit log, verify it, export it.",
+        "serve",
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.api.audit import note_refusal
 from gateway.api.auth import ANONYMOUS_CALLER, public_permissions
 from gateway.api.context import (
     CONTEXT,
@@ -112,7 +113,11 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
             context.caller = ANONYMOUS_CALLER
         else:
             context.caller = await services.authorizer.authorize(request.headers, route.permission)
-            _hide_other_collections(request, route, context.caller)
+            try:
+                _hide_other_collections(request, route, context.caller)
+            except NotFoundError as error:
+                await note_refusal(request, route.audit, error)
+                raise
     return await handler(request)
 
 

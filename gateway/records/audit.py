@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.concurrency import BackgroundTasks
-from gateway.deadline import seconds_allowed
 from gateway.errors import AurumError, StorageUnavailableError
 from gateway.records.audit_chain import FIRST, hash_of
 from gateway.records.database import TIMEOUT_SECONDS, Database
@@ -52,11 +51,12 @@ class ChainKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last line of the chain: its number (0 without a line), hash and time."""
+    """The last line of the chain: its number (0 without a line), hash, time, key."""
 
     line: int
     hash: str
     at: float
+    key_id: str | None
 
 
 class AuditRecords:
@@ -84,7 +84,8 @@ class AuditRecords:
             # a task of its own: it writes the lines of other requests, too
             self._tasks.start("audit", self._write_waiting())
         try:
-            async with asyncio.timeout(seconds_allowed(2 * TIMEOUT_SECONDS)):
+            # what was done is recorded also where the deadline of its request has passed
+            async with asyncio.timeout(2 * TIMEOUT_SECONDS):
                 await asyncio.shield(written)
         except TimeoutError as error:
             raise _unavailable("the audit line was not written in time") from error
@@ -143,7 +144,7 @@ class AuditRecords:
             async with self._database.read() as connection:
                 page = (await connection.execute(query.where(AUDIT.c.id > after))).mappings().all()
             for row in page:
-                yield row
+                yield dict(row)
             if not page:
                 return
             after = page[-1]["id"]
@@ -152,7 +153,7 @@ class AuditRecords:
         """Delete the oldest lines, all from before a time; returns how many there were.
 
         A line that is appended first says so and holds the hash of the last one of them, with
-        which the rest of the chain begins. The last line of all always stays.
+        which the rest of the chain begins.
         """
         removed = 0
         while count := await self._expire_some(before=before, at=at):
@@ -165,7 +166,7 @@ class AuditRecords:
             head = await _head(connection)
             kept = select(func.min(AUDIT.c.id)).where(AUDIT.c.at >= before)
             first_kept = (await connection.execute(kept)).scalar()
-            over = AUDIT.c.id < (head.line if first_kept is None else first_kept)
+            over = AUDIT.c.id < (head.line + 1 if first_kept is None else first_kept)
             query = select(AUDIT.c.id, AUDIT.c.hash).where(over).order_by(AUDIT.c.id)
             found = (await connection.execute(query.limit(_EXPIRED_AT_ONCE))).all()
             if not found:
@@ -258,9 +259,10 @@ async def _lock(connection: AsyncConnection) -> None:
 
 
 async def _head(connection: AsyncConnection) -> Head:
-    query = select(AUDIT.c.id, AUDIT.c.hash, AUDIT.c.at).order_by(AUDIT.c.id.desc()).limit(1)
+    columns = (AUDIT.c.id, AUDIT.c.hash, AUDIT.c.at, AUDIT.c.key_id)
+    query = select(*columns).order_by(AUDIT.c.id.desc()).limit(1)
     row = (await connection.execute(query)).first()
-    return Head(0, FIRST, 0.0) if row is None else Head(row.id, row.hash, row.at)
+    return Head(0, FIRST, 0.0, None) if row is None else Head(row.id, row.hash, row.at, row.key_id)
 
 
 def _look_at(written: asyncio.Future[None]) -> None:

@@ -118,9 +118,15 @@ def open_bucket(settings: Settings) -> S3Objects:
 
     Raises ConfigurationError that names the wrong variable.
     """
-    address = urlsplit(settings.object_store_url or "")
+    store = open_store(settings, settings.object_store_url or "", "AURUM_OBJECT_STORE_URL")
+    return S3Objects(store, timeout_seconds=settings.object_store_timeout_seconds)
+
+
+def open_store(settings: Settings, url: str, variable: str) -> S3Store:
+    """Open a bucket by its URL, the value of `variable`; raises as `open_bucket`."""
+    address = urlsplit(url)
     if address.scheme != "s3" or not address.netloc or "@" in address.netloc:
-        raise ConfigurationError("AURUM_OBJECT_STORE_URL: use s3://bucket or s3://bucket/prefix")
+        raise ConfigurationError(f"{variable}: use s3://bucket or s3://bucket/prefix")
     key_id, secret = settings.object_store_key_id, settings.object_store_secret
     if (key_id is None) != (secret is None):
         missing = "KEY_ID" if key_id is None else "SECRET"
@@ -137,7 +143,7 @@ def open_bucket(settings: Settings) -> S3Objects:
         config["access_key_id"] = key_id
         config["secret_access_key"] = secret.get_secret_value()
     seconds = settings.object_store_timeout_seconds
-    store = S3Store(
+    return S3Store(
         address.netloc,
         prefix=address.path.strip("/") or None,
         config=config,
@@ -156,4 +162,3 @@ def open_bucket(settings: Settings) -> S3Objects:
             },
         },
     )
-    return S3Objects(store, timeout_seconds=seconds)
