@@ -203,7 +203,14 @@ class Settings(BaseSettings):
     """How long a starting gateway waits for a PostgreSQL or a Qdrant server that does not answer
     yet."""
     crop_key_file: Path | None = None
-    """File of the 32-byte key that encrypts stored crops; unset creates one in `home`."""
+    """File of the storage keys, which encrypt crops, images and results of jobs, and metadata;
+    unset creates one in `home`. `aurum keys rotate-storage` adds keys to it."""
+    storage_keys: SecretStr | None = None
+    """Storage keys instead of the file: 64 hexadecimal digits each, separated by commas, the
+    current one last; `index:` and 64 digits for the blind index of sealed metadata."""
+    seal_metadata: Literal["on", "off"] = "off"
+    """`on` encrypts the metadata of faces and subjects in the records, and keeps a blind index of
+    it beside the vectors, which finds equal values only."""
     max_metadata_entries: int = Field(default=16, ge=0)
     """Most metadata entries of a face."""
     max_enrol_images: int = Field(default=32, ge=1)

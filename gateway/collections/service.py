@@ -17,6 +17,7 @@ from gateway.collections.enrol import Enrolment
 from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
 from gateway.collections.reconcile import Repair
+from gateway.collections.sealing import Sealing
 from gateway.collections.search import Search
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import (
@@ -81,6 +82,7 @@ class Collections:
         )
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
+        self.sealing = Sealing(stores)
         self.repair = Repair(stores, self.forgetting)
         self.clusters = Clusters(
             stores, background, scratch=scratch, max_faces=limits.max_cluster_faces
@@ -211,6 +213,7 @@ class Collections:
                 await self.forget_expired(at=time.time())
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
                 await self.quotas.forget_old()
+                await self.sealing.run()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

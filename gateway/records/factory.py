@@ -6,6 +6,8 @@ from gateway.records import clock
 from gateway.records.audit import AuditRecords
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.database import sqlite_url
+from gateway.records.encryption import load_cipher
+from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
 from gateway.settings import Settings
@@ -18,10 +20,11 @@ SEAL: Final = "chain_audit"
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
     """Open the records that the settings name, and migrate them.
 
-    Raises ConfigurationError also for keys of the audit log that cannot be used.
+    Raises ConfigurationError also for keys of the audit log, and storage keys, that cannot be used.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     keys = load_audit_keys(settings)
+    seal = MetadataSeal(load_cipher(settings), is_on=settings.seal_metadata == "on")
     url = (
         sqlite_url(settings.home.resolve() / "records.sqlite3")
         if settings.database_url is None
@@ -33,6 +36,7 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
         timeout_seconds=settings.database_timeout_seconds,
         observer=metrics.circuit("records") if is_observed and metrics else lambda _: None,
         audit_keys=keys,
+        metadata_seal=seal,
     )
     try:
         await _close_old_lines(records.audit)

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from gateway.errors import ConfigurationError, JobsUnavailableError
-from gateway.jobs.objects.base import ObjectMissingError, check_job_id, job_of
+from gateway.jobs.objects.base import ObjectMissingError, check_job_id, is_key, job_of
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,6 +58,27 @@ class S3Objects:
                 return bytes(await found.bytes_async())
         except FileNotFoundError:
             raise ObjectMissingError(key) from None
+
+    async def start(self, key: str, size: int) -> bytes:
+        """See `ObjectStore.start`."""
+        job_of(key)
+        try:
+            async with self._call("get"):
+                found = await obstore.get_range_async(self._store, key, start=0, length=size)
+                return bytes(found)
+        except FileNotFoundError:
+            raise ObjectMissingError(key) from None
+
+    async def keys(self, job_id: str) -> Collection[str]:
+        """See `ObjectStore.keys`."""
+        pages = obstore.list(self._store, check_job_id(job_id), chunk_size=_DELETE_AT_ONCE)
+        found: list[str] = []
+        while True:
+            async with self._call("list"):
+                page = await anext(pages, None)
+            if page is None:
+                return sorted(filter(is_key, found))
+            found += (each["path"] for each in page)
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
