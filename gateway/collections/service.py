@@ -29,6 +29,7 @@ from gateway.errors import (
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
+from gateway.records.sealed_rows import KINDS
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.security.quotas import NO_QUOTAS, QuotaLimits, Quotas
 from gateway.types import Caller
@@ -207,7 +208,21 @@ class Collections:
             await asyncio.sleep(_UNDO_SECONDS)
             await self.enrolment.settle()
 
+    async def _miss_keys(self) -> None:
+        """Log what nobody can open: a storage key is missing, and nothing is lost yet."""
+        for kind in KINDS:
+            for key_id, number in (await self.stores.records.sealed.count(kind)).items():
+                if not self._cipher.knows(key_id):
+                    log.error(
+                        "a storage key is missing",
+                        extra={"key": key_id, "kind": kind.name, "unreadable": number},
+                    )
+
     async def _keep_house(self) -> None:
+        try:
+            await self._miss_keys()
+        except AurumError as error:
+            log.warning("storage keys were not checked", extra={"reason": error.detail})
         while True:
             try:
                 await self.forget_expired(at=time.time())

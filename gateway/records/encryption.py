@@ -38,6 +38,10 @@ class DataCipher(Protocol):
         """Id of the key with which `seal` encrypts."""
         ...
 
+    def knows(self, key_id: str) -> bool:
+        """Whether there is a key with this id."""
+        ...
+
     def seal(self, name: str, data: bytes) -> SealedBytes:
         """Encrypt."""
         ...
@@ -90,6 +94,10 @@ class RingCipher:
     def ring(self) -> KeyRing:
         """The keys as they are now."""
         return self._refresh()[0]
+
+    def knows(self, key_id: str) -> bool:
+        """See `DataCipher.knows`."""
+        return key_id in self._refresh()[1]
 
     def seal(self, name: str, data: bytes) -> SealedBytes:
         """See `DataCipher.seal`."""

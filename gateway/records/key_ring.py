@@ -2,8 +2,9 @@
 
 A ring is the text of a file or of a variable, with an entry for each key. An entry is 64
 hexadecimal digits; the last one is current. Its id is derived from the key, so that no entry can
-pass for another. An entry `index:<64 digits>` is the key of the blind index (`metadata_seal`), which is not
-rotated. A file of exactly 32 bytes is a ring of one key, as Aurum wrote it before there were rings.
+pass for another. An entry `index:<64 digits>` is the key of the blind index (`metadata_seal`),
+which is not rotated. A file of exactly 32 bytes is a ring of one key, as Aurum wrote it before
+there were rings.
 """
 
 import hashlib

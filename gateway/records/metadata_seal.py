@@ -1,8 +1,8 @@
 """Seals the metadata of faces and subjects in the records, and makes a blind index of it.
 
 Sealed metadata is stored as `{"sealed": "<base64>"}`, the nonce first; the id of its key has a
-column of its own. The blind index replaces each key and value by an HMAC, so that equal ones can be found
-and nothing can be read; see `blind`.
+column of its own. The blind index replaces each key and value by an HMAC, so that equal ones can
+be found and nothing can be read; see `blind`.
 """
 
 import base64

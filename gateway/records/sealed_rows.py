@@ -121,7 +121,7 @@ class SealedRows:
             rows = (await connection.execute(query)).mappings().all()
             for row in rows:
                 try:
-                    values = _anew(kind, cipher, row)
+                    values = _anew(kind, cipher, dict(row))
                 except ConfigurationError as error:
                     unreadable.append(str(error))
                     continue
