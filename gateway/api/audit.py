@@ -13,9 +13,15 @@ from aiohttp import web
 from gateway.api.auth import UNRESOLVED_CALLER
 from gateway.api.context import context_of, services_of
 from gateway.api.in_time import HANDLERS
-from gateway.errors import AurumError, InsufficientStorageError, StorageUnavailableError
+from gateway.errors import (
+    AurumError,
+    ForbiddenError,
+    InsufficientStorageError,
+    StorageUnavailableError,
+)
 from gateway.records import clock
 from gateway.records.types import AuditLine
+from gateway.types import Caller
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -78,6 +84,9 @@ async def audited(request: web.Request, audit: Audit | None, work: Callable[[], 
 
 async def note_refusal(request: web.Request, audit: Audit | None, error: AurumError) -> None:
     """Write the line of a request that is refused before its route is reached."""
+    if isinstance(error, ForbiddenError) and error.known is not None:
+        tenant, name = error.known
+        context_of(request).caller = Caller(tenant=tenant, name=name)
     if audit is not None:
         await _try(request, audit, error.code)
 

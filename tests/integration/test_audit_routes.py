@@ -122,6 +122,20 @@ async def test_lines_say_who_did_what_and_not_to_whom(home: Path, admin: dict[st
         assert "hidden" not in str(lines)
 
 
+async def test_a_caller_without_the_role_is_recorded_before_its_body_is_read(home: Path) -> None:
+    async with managing(home) as keys:
+        headers = bearer(await new_key(keys, "search"))
+    async with guarded(home, workers=0) as client:
+        async with client.delete("/api/collections/people", headers=headers) as answer:
+            assert answer.status == 403
+        async with client.delete("/api/collections/people") as answer:
+            assert answer.status == 401
+    (line,) = await lines_of(home)
+    assert (line.action, line.outcome) == ("forget_collection", "forbidden")
+    assert line.collection == "people"
+    assert headers["Authorization"].split("_")[1] in line.actor
+
+
 async def test_reads_may_be_left_out(home: Path, admin: dict[str, str]) -> None:
     async with guarded(home, workers=0, audit_reads="off") as client:
         client.headers.update(admin)
