@@ -33,6 +33,7 @@ from gateway.inference.triton import TritonInference
 from gateway.jobs.factory import open_jobs
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
+from gateway.monitoring.audit_watch import watch_audit
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
@@ -168,6 +169,7 @@ def create_app(
                     open_watch(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
+                    watch_audit(settings, collections.stores.records.audit, background),
                     open_access(settings, collections.stores.records, background) as access,
                     open_jobs(
                         settings,

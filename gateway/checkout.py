@@ -18,6 +18,7 @@ SECRETS: Final = frozenset(
         "OBJECT_STORE_SECRET",
         "QDRANT_API_KEY",
         "REDIS_URL",
+        "STORAGE_KEYS",
         "WEBHOOK_SECRET",
     )
 )

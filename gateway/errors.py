@@ -36,9 +36,16 @@ class UnauthorizedError(AurumError):
 
 
 class ForbiddenError(AurumError):
-    """The credentials do not grant what the route needs."""
+    """The credentials do not grant what the route needs.
+
+    known: tenant and name of the caller, for the audit log; None where the caller is known anyway.
+    """
 
     code = "forbidden"
+
+    def __init__(self, detail: str, *, known: tuple[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.known = known
 
 
 class NotFoundError(AurumError):

@@ -122,6 +122,22 @@ class Settings(BaseSettings):
     docs_access: Literal["key", "public"] = "public"
     """Whether `/api/docs` and `/api/openapi.json` need a key, of any role, while authentication is
     on."""
+    audit_reads: Literal["on", "off"] = "on"
+    """`on` writes a line into the audit log for each search and each reading of what is stored
+    about people, too; `off` for changes only."""
+    audit_key_file: Path | None = None
+    """File of the keys under which the chain of the audit log is hashed, the same for all gateways
+    of one database; unset creates one in `home`."""
+    audit_anchor_file: Path | None = None
+    """File to which the head of the audit log is appended, best on another machine's disk; unset
+    uses `audit.anchor` in `home`."""
+    audit_anchor_url: str | None = None
+    """`s3://bucket/prefix` to which the head of the audit log is written as well, as one object for
+    each; endpoint and credentials are those of `AURUM_OBJECT_STORE_…`."""
+    audit_anchor_seconds: float = Field(default=60.0, gt=0)
+    """Interval at which the head of the audit log is anchored, if it has changed."""
+    audit_retention_days: float | None = Field(default=None, gt=0)
+    """Time after which lines of the audit log are deleted; unset keeps them for good."""
     tenant_max_collections: int | None = Field(default=None, ge=0)
     """Most collections of a tenant; unset sets no limit."""
     tenant_max_faces: int | None = Field(default=None, ge=0)
@@ -189,7 +205,14 @@ class Settings(BaseSettings):
     """How long a starting gateway waits for a PostgreSQL or a Qdrant server that does not answer
     yet."""
     crop_key_file: Path | None = None
-    """File of the 32-byte key that encrypts stored crops; unset creates one in `home`."""
+    """File of the storage keys, which encrypt crops, images and results of jobs, and metadata;
+    unset creates one in `home`. `aurum keys rotate-storage` adds keys to it."""
+    storage_keys: SecretStr | None = None
+    """Storage keys instead of the file: 64 hexadecimal digits each, separated by commas, the
+    current one last; `index:` and 64 digits for the blind index of sealed metadata."""
+    seal_metadata: Literal["on", "off"] = "off"
+    """`on` encrypts the metadata of faces and subjects in the records, and keeps a blind index of
+    it beside the vectors, which finds equal values only."""
     max_metadata_entries: int = Field(default=16, ge=0)
     """Most metadata entries of a face."""
     max_enrol_images: int = Field(default=32, ge=1)

@@ -59,7 +59,16 @@ COMMANDS = {
     ),
     "heads": Entry("tools.commands.heads", "app", "Train scoring heads.", "heads"),
     "keys": Entry(
-        "tools.commands.keys", "app", "Create, list, rotate and revoke API keys.", "serve"
+        "tools.commands.keys",
+        "app",
+        "Create, list, rotate and revoke API keys; rotate storage keys.",
+        "serve",
+    ),
+    "audit": Entry(
+        "tools.commands.audit",
+        "app",
+        "Show the head of the audit log, verify it, export it.",
+        "serve",
     ),
     "vectors": Entry(
         "tools.commands.vectors",

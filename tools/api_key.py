@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.errors import ConfigurationError
-from gateway.security.secret_files import read_secret_file
+from gateway.secret_files import read_secret_file
 from gateway.settings import Settings
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
 
 from aiohttp import web
@@ -63,6 +63,19 @@ class Services:
 
 
 @dataclass(slots=True)
+class AuditNotes:
+    """What a request adds to its audit line; a path says the rest.
+
+    receipt: id of the job that it makes. outcome: what was written, None so far.
+    """
+
+    collection: str | None = None
+    receipt: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    outcome: str | None = None
+
+
+@dataclass(slots=True)
 class RequestContext:
     """What is known of a request before its handler runs; times on the monotonic clock.
 
@@ -77,6 +90,7 @@ class RequestContext:
     work_started: float
     deadline: Deadline
     timeout_seconds: float
+    notes: AuditNotes = field(default_factory=AuditNotes)
 
     @classmethod
     def begin(cls, request_id: str, *, timeout_seconds: float) -> Self:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api.audit import audited
 from gateway.api.body import Body, BodySpec, read_body
 from gateway.api.call import Answer, Call
 from gateway.api.context import Handler, context_of, read_options, services_of
@@ -19,13 +20,16 @@ _NO_BODY: Final = Body(NoOptions(), (), frozenset())
 def endpoint(route: Route) -> Handler:
     """Make the aiohttp handler of a route."""
 
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await audited(request, route.audit, partial(answer, request))
+
     async def answer(request: web.Request) -> web.StreamResponse:
         call = await _receive(route, request)
         work = _work(route, call)
         outcome = await (work if route.own_time else in_time(request, work))
         return outcome.response() if isinstance(outcome, Answer) else outcome
 
-    return answer
+    return handle
 
 
 async def _work(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
@@ -54,6 +58,8 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
             await read_body(request, spec, spec.shape) if isinstance(spec, BodySpec) else _NO_BODY
         ),
     )
+    if call.body.images:
+        call.context.notes.counts["images"] = len(call.body.images)
     quotas = call.services.collections.quotas
     await quotas.charge_images(call.caller.tenant, len(call.body.images))
     return call

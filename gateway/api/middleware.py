@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.api.audit import note_refusal
 from gateway.api.auth import ANONYMOUS_CALLER, public_permissions
 from gateway.api.context import (
     CONTEXT,
@@ -25,7 +26,13 @@ from gateway.api.problems import CODE, is_kserve, problem
 from gateway.api.receiving import abandon, awaits_continue
 from gateway.api.route import Route
 from gateway.collections.base import no_collection
-from gateway.errors import AurumError, InvalidRequestError, MethodNotAllowedError, NotFoundError
+from gateway.errors import (
+    AurumError,
+    ForbiddenError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+)
 from gateway.kserve.public_models import NOT_OFFERED
 from gateway.types import Caller
 
@@ -111,8 +118,14 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
         if route.permission in public_permissions(services.settings):
             context.caller = ANONYMOUS_CALLER
         else:
-            context.caller = await services.authorizer.authorize(request.headers, route.permission)
-            _hide_other_collections(request, route, context.caller)
+            try:
+                context.caller = await services.authorizer.authorize(
+                    request.headers, route.permission
+                )
+                _hide_other_collections(request, route, context.caller)
+            except (ForbiddenError, NotFoundError) as error:
+                await note_refusal(request, route.audit, error)
+                raise
     return await handler(request)
 
 

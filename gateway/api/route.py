@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.body import BodySpec
 from gateway.api.call import RouteHandler
@@ -45,6 +46,9 @@ class Route:
     """Media types of the same answers as bytes."""
     idempotency: Idempotency | None = None
     """Honour `Idempotency-Key`; None ignores it."""
+    audit: Audit | None = None
+    """How it is recorded in the audit log; None for what neither changes nor reads what is stored
+    about people."""
     own_time: bool = False
     """The handler limits its time itself: it receives a body, streams, waits as long as the caller
     asked for, or carries a large deletion to its end. Every other one ends at the deadline of the

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.circuit_breaker import StateObserver
 from gateway.collections.base import CropEmbedder, ImageForgetter, NothingCached, Stores
+from gateway.collections.blind_vectors import BlindVectorStore
 from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.records.encryption import load_cipher
@@ -110,11 +111,18 @@ async def open_stores(
             is_server=settings.qdrant_url is not None,
         )
         try:
-            yield Stores(vectors, records)
+            yield Stores(blinded(settings, vectors), records)
         finally:
             await vectors.close()
     finally:
         await records.close()
+
+
+def blinded(settings: Settings, vectors: VectorStore) -> VectorStore:
+    """Keep metadata from the vectors where it is sealed."""
+    if settings.seal_metadata == "off":
+        return vectors
+    return BlindVectorStore(vectors, load_cipher(settings).index_key())
 
 
 def metered(stores: Stores, metrics: PartMetrics) -> Stores:

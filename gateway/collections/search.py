@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,7 +78,28 @@ class Search:
             except DimensionMismatchError as error:
                 raise InvalidRequestError(str(error)) from error
             found.append(matches)
+        if self._stores.records.faces.seals:
+            return await self._with_metadata(collection, found)
         return tuple(found)
+
+    async def _with_metadata(
+        self, collection: CollectionRecord, found: Sequence[tuple[Match, ...]]
+    ) -> tuple[tuple[Match, ...], ...]:
+        """Take the metadata from the records: the vectors have only a blind index of it.
+
+        A face that was deleted a moment ago is left out.
+        """
+        ids = sorted({match.face_id for matches in found for match in matches})
+        faces = await self._stores.records.faces.get(collection.id, ids)
+        metadata = {face.id: face.metadata for face in faces}
+        return tuple(
+            tuple(
+                replace(match, metadata=metadata[match.face_id])
+                for match in matches
+                if match.face_id in metadata
+            )
+            for matches in found
+        )
 
     async def _in_space(
         self, space: str, probes: Sequence[Probe], deadline: Deadline

@@ -17,6 +17,7 @@ from gateway.collections.enrol import Enrolment
 from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
 from gateway.collections.reconcile import Repair
+from gateway.collections.sealing import Sealing
 from gateway.collections.search import Search
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import (
@@ -28,6 +29,7 @@ from gateway.errors import (
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
+from gateway.records.sealed_rows import KINDS
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.security.quotas import NO_QUOTAS, QuotaLimits, Quotas
 from gateway.types import Caller
@@ -81,6 +83,7 @@ class Collections:
         )
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
+        self.sealing = Sealing(stores)
         self.repair = Repair(stores, self.forgetting)
         self.clusters = Clusters(
             stores, background, scratch=scratch, max_faces=limits.max_cluster_faces
@@ -205,12 +208,27 @@ class Collections:
             await asyncio.sleep(_UNDO_SECONDS)
             await self.enrolment.settle()
 
+    async def _miss_keys(self) -> None:
+        """Log what nobody can open: a storage key is missing, and nothing is lost yet."""
+        for kind in KINDS:
+            for key_id, number in (await self.stores.records.sealed.count(kind)).items():
+                if not self._cipher.knows(key_id):
+                    log.error(
+                        "a storage key is missing",
+                        extra={"key": key_id, "kind": kind.name, "unreadable": number},
+                    )
+
     async def _keep_house(self) -> None:
+        try:
+            await self._miss_keys()
+        except AurumError as error:
+            log.warning("storage keys were not checked", extra={"reason": error.detail})
         while True:
             try:
                 await self.forget_expired(at=time.time())
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
                 await self.quotas.forget_old()
+                await self.sealing.run()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

@@ -1,6 +1,6 @@
 """The journal of faces, with their encrypted crops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, update
@@ -9,6 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
 from gateway.records.database import Database
+from gateway.records.metadata_seal import (
+    MetadataSeal,
+    StoredMetadata,
+    face_name,
+    otherwise_sealed,
+)
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
 from gateway.records.types import Begun, FaceRecord, SealedCrop
@@ -29,8 +35,34 @@ class FaceRecords:
     whose time is over and that are not forgotten yet.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: MetadataSeal | None = None) -> None:
+        """Keep faces in a database. seal: of their metadata."""
         self._database = database
+        self._seal = seal or MetadataSeal()
+
+    @property
+    def seals(self) -> bool:
+        """Whether metadata is sealed when it is written."""
+        return self._seal.is_on
+
+    async def otherwise_sealed(self, *, limit: int) -> tuple[FaceRecord, ...]:
+        """Return faces with metadata that is sealed though it should not be, or the reverse."""
+        query = select(*_COLUMNS).where(
+            FACES.c.state == "committed", otherwise_sealed(FACES, is_on=self._seal.is_on)
+        )
+        return await self._all(query.limit(limit))
+
+    async def seal_again(self, face_ids: Sequence[str]) -> None:
+        """Write the metadata of faces as it should be, sealed or not."""
+        async with self._database.write() as connection:
+            for part in _parts(face_ids):
+                query = select(*_COLUMNS).where(FACES.c.id.in_(part)).order_by(FACES.c.id)
+                rows = (await connection.execute(query.with_for_update())).mappings().all()
+                for row in rows:
+                    stored = self._seal.write(face_name(row["id"]), self._record(row).metadata)
+                    values = {"metadata": stored.value, "metadata_key_id": stored.key_id}
+                    query_again = update(FACES).where(FACES.c.id == row["id"])
+                    await connection.execute(query_again.values(values))
 
     async def begin(self, faces: Sequence[FaceRecord], crops: Sequence[SealedCrop] = ()) -> Begun:
         """Write journal lines and crops of one collection before the vectors are written.
@@ -41,7 +73,7 @@ class FaceRecords:
         if not faces:
             return Begun()
         async with self._database.write() as connection:
-            known = await _known(connection, faces)
+            known = await self._known(connection, faces)
             pending = {f.id: f for found in known.values() for f in found if f.state == "pending"}
             if pending:
                 return Begun(busy=True, pending=tuple(pending.values()))
@@ -49,7 +81,7 @@ class FaceRecords:
             if new:
                 await make_records(connection, new)
                 await _release(connection, new)
-                await connection.execute(insert(FACES), _rows(new))
+                await connection.execute(insert(FACES), self._rows(new))
             written = {face.id for face in new}
             rows = [_crop_row(crop) for crop in crops if crop.face_id in written]
             if rows:
@@ -284,7 +316,77 @@ class FaceRecords:
     async def _all(self, query: Select[Any]) -> tuple[FaceRecord, ...]:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return tuple(_record(row) for row in rows)
+        return tuple(self._record(row) for row in rows)
+
+    def _row(self, face: FaceRecord) -> dict[str, Any]:
+        stored = self._seal.write(face_name(face.id), face.metadata)
+        return {
+            "id": face.id,
+            "collection_id": face.collection_id,
+            "subject": face.subject,
+            "space": face.space,
+            "copied_to": face.copied_to,
+            "state": face.state,
+            "image_sha256": face.image_sha256,
+            "box": None if face.box is None else list(face.box),
+            "quality": dict(face.quality),
+            "metadata": stored.value,
+            "metadata_key_id": stored.key_id,
+            "detector": face.detector,
+            "created_at": face.created_at,
+            "expires_at": face.expires_at,
+        }
+
+    def _record(self, row: RowMapping) -> FaceRecord:
+        values = dict(row)
+        stored = StoredMetadata(values["metadata"], values.pop("metadata_key_id"))
+        values["metadata"] = self._seal.read(face_name(values["id"]), stored)
+        if values["box"] is not None:
+            values["box"] = tuple(values["box"])
+        return FaceRecord(**values)
+
+    async def _known(
+        self, connection: AsyncConnection, faces: Sequence[FaceRecord]
+    ) -> dict[str, tuple[FaceRecord, ...]]:
+        """Return by claim the faces that were or are being enrolled from the images of new ones.
+
+        An image without a subject counts as known for every subject.
+        """
+        at = clock.now()
+        digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
+        of_image: dict[str, list[FaceRecord]] = {}
+        for part in _parts(digests):
+            query = select(*_COLUMNS).where(
+                FACES.c.collection_id == faces[0].collection_id,
+                FACES.c.image_sha256.in_(part),
+                or_(living(at), FACES.c.state == "pending"),
+            )
+            for row in (await connection.execute(query.order_by(FACES.c.id))).mappings():
+                of_image.setdefault(row["image_sha256"], []).append(self._record(row))
+        known: dict[str, tuple[FaceRecord, ...]] = {}
+        for face in faces:
+            if face.claim is not None and face.claim not in known:
+                found = of_image.get(face.image_sha256 or "", [])
+                named = face.subject != face.id
+                same = tuple(each for each in found if not named or each.claim == face.claim)
+                if same:
+                    known[face.claim] = same
+        return known
+
+    def _rows(self, faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
+        """Make the rows of new faces; the first of each image and subject claims the image.
+
+        Sorted by claim, so that of two transactions one waits instead of both deadlocking.
+        """
+        first: dict[str, str] = {}
+        for face in faces:
+            if face.claim is not None:
+                first.setdefault(face.claim, face.id)
+        rows = [self._row(face) | {"claim": None} for face in faces]
+        for row, face in zip(rows, faces, strict=True):
+            if face.claim is not None and first[face.claim] == face.id:
+                row["claim"] = face.claim
+        return sorted(rows, key=lambda row: row["claim"] or "")
 
 
 async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
@@ -296,35 +398,6 @@ async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
         marked += (await connection.execute(query)).rowcount
     if marked != len(face_ids):
         raise _NotPendingError
-
-
-async def _known(
-    connection: AsyncConnection, faces: Sequence[FaceRecord]
-) -> dict[str, tuple[FaceRecord, ...]]:
-    """Return by claim the faces that were or are being enrolled from the images of new ones.
-
-    An image without a subject counts as known for every subject.
-    """
-    at = clock.now()
-    digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
-    of_image: dict[str, list[FaceRecord]] = {}
-    for part in _parts(digests):
-        query = select(*_COLUMNS).where(
-            FACES.c.collection_id == faces[0].collection_id,
-            FACES.c.image_sha256.in_(part),
-            or_(living(at), FACES.c.state == "pending"),
-        )
-        for row in (await connection.execute(query.order_by(FACES.c.id))).mappings():
-            of_image.setdefault(row["image_sha256"], []).append(_record(row))
-    known: dict[str, tuple[FaceRecord, ...]] = {}
-    for face in faces:
-        if face.claim is not None and face.claim not in known:
-            found = of_image.get(face.image_sha256 or "", [])
-            named = face.subject != face.id
-            same = tuple(each for each in found if not named or each.claim == face.claim)
-            if same:
-                known[face.claim] = same
-    return known
 
 
 async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
@@ -339,22 +412,6 @@ async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> 
         await connection.execute(query.values(claim=None))
 
 
-def _rows(faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
-    """Make the rows of new faces; the first of each image and subject claims the image.
-
-    Sorted by claim, so that of two transactions one waits instead of both deadlocking.
-    """
-    first: dict[str, str] = {}
-    for face in faces:
-        if face.claim is not None:
-            first.setdefault(face.claim, face.id)
-    rows = [_row(face) | {"claim": None} for face in faces]
-    for row, face in zip(rows, faces, strict=True):
-        if face.claim is not None and first[face.claim] == face.id:
-            row["claim"] = face.claim
-    return sorted(rows, key=lambda row: row["claim"] or "")
-
-
 def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:
     alive = FACES.c.state == "committed" if over else living(clock.now())
     return select(*_COLUMNS).where(FACES.c.collection_id == collection_id, alive)
@@ -364,24 +421,6 @@ def _parts(face_ids: Sequence[str]) -> list[Sequence[str]]:
     return [face_ids[i : i + _IDS_AT_ONCE] for i in range(0, len(face_ids), _IDS_AT_ONCE)]
 
 
-def _row(face: FaceRecord) -> dict[str, Any]:
-    return {
-        "id": face.id,
-        "collection_id": face.collection_id,
-        "subject": face.subject,
-        "space": face.space,
-        "copied_to": face.copied_to,
-        "state": face.state,
-        "image_sha256": face.image_sha256,
-        "box": None if face.box is None else list(face.box),
-        "quality": dict(face.quality),
-        "metadata": dict(face.metadata),
-        "detector": face.detector,
-        "created_at": face.created_at,
-        "expires_at": face.expires_at,
-    }
-
-
 def _crop_row(crop: SealedCrop) -> dict[str, Any]:
     return {
         "face_id": crop.face_id,
@@ -389,8 +428,3 @@ def _crop_row(crop: SealedCrop) -> dict[str, Any]:
         "nonce": crop.nonce,
         "sealed": crop.sealed,
     }
-
-
-def _record(row: RowMapping | Mapping[str, Any]) -> FaceRecord:
-    box = row["box"]
-    return FaceRecord(**{**row, "box": None if box is None else tuple(box)})

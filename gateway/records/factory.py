@@ -1,20 +1,62 @@
 """Opens the records that the settings name."""
 
+from typing import Final
+
+from gateway.records import clock
+from gateway.records.audit import AuditRecords
+from gateway.records.audit_keys import load_audit_keys
 from gateway.records.database import sqlite_url
+from gateway.records.encryption import load_cipher
+from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
+from gateway.records.types import AuditLine
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
 
+SEAL: Final = "chain_audit"
+"""The action of a line which closes the lines from before the log was hashed with a key."""
+
 
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
-    """Open the records that the settings name, and migrate them."""
-    seconds = settings.database_timeout_seconds
-    if settings.database_url is None:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        url = sqlite_url(settings.home.resolve() / "records.sqlite3")
-        return await RecordStore.open(url, timeout_seconds=seconds)
-    url = settings.database_url.get_secret_value()
-    if metrics is None:
-        return await RecordStore.open(url, timeout_seconds=seconds)
-    observer = metrics.circuit("records")
-    return await RecordStore.open(url, timeout_seconds=seconds, observer=observer)
+    """Open the records that the settings name, and migrate them.
+
+    Raises ConfigurationError also for keys of the audit log, and storage keys, that cannot be used.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    keys = load_audit_keys(settings)
+    seal = MetadataSeal(load_cipher(settings), is_on=settings.seal_metadata == "on")
+    url = (
+        sqlite_url(settings.home.resolve() / "records.sqlite3")
+        if settings.database_url is None
+        else settings.database_url.get_secret_value()
+    )
+    is_observed = settings.database_url is not None and metrics is not None
+    records = await RecordStore.open(
+        url,
+        timeout_seconds=settings.database_timeout_seconds,
+        observer=metrics.circuit("records") if is_observed and metrics else lambda _: None,
+        audit_keys=keys,
+        metadata_seal=seal,
+    )
+    try:
+        await _close_old_lines(records.audit)
+    except BaseException:
+        await records.close()
+        raise
+    return records
+
+
+async def _close_old_lines(audit: AuditRecords) -> None:
+    head = await audit.head()
+    if head.line and head.key_id is None:
+        line = AuditLine(
+            at=clock.now(),
+            tenant="",
+            actor="migration",
+            action=SEAL,
+            collection=None,
+            receipt=str(head.line),
+            counts={"lines": await audit.count()},
+            request_id=None,
+        )
+        await audit.add(line)

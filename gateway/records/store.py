@@ -1,7 +1,7 @@
 """All records, opened and closed together."""
 
 from gateway.circuit_breaker import StateObserver
-from gateway.records.audit import AuditRecords
+from gateway.records.audit import AuditRecords, ChainKeys
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
@@ -11,6 +11,8 @@ from gateway.records.job_progress import JobProgress
 from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
+from gateway.records.metadata_seal import MetadataSeal
+from gateway.records.sealed_rows import SealedRows
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
 
@@ -20,16 +22,23 @@ class RecordStore:
 
     """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit_keys: ChainKeys | None = None,
+        metadata_seal: MetadataSeal | None = None,
+    ) -> None:
         self._database = database
+        seal = metadata_seal or MetadataSeal()
         self.collections = CollectionRecords(database)
-        self.faces = FaceRecords(database)
-        self.subjects = SubjectRecords(database)
+        self.faces = FaceRecords(database, seal)
+        self.subjects = SubjectRecords(database, seal)
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
-        self.audit = AuditRecords(database)
+        self.audit = AuditRecords(database, audit_keys)
         self.keys = ApiKeyRecords(database)
         self.usage = UsageRecords(database)
+        self.sealed = SealedRows(database)
         self.jobs = JobRecords(database)
         self.job_queue = JobQueue(database)
         self.job_progress = JobProgress(database)
@@ -41,9 +50,15 @@ class RecordStore:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         observer: StateObserver = lambda _: None,
+        audit_keys: ChainKeys | None = None,
+        metadata_seal: MetadataSeal | None = None,
     ) -> "RecordStore":
-        """Connect and migrate; see `Database.open`."""
-        return cls(await Database.open(url, timeout_seconds=timeout_seconds, observer=observer))
+        """Connect and migrate; see `Database.open`.
+
+        audit_keys: see `AuditRecords`. metadata_seal: of faces and subjects; none by default.
+        """
+        database = await Database.open(url, timeout_seconds=timeout_seconds, observer=observer)
+        return cls(database, audit_keys, metadata_seal)
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""
@@ -55,4 +70,5 @@ class RecordStore:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.audit.settle()
         await self._database.close()

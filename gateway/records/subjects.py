@@ -7,7 +7,7 @@ over.
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,13 +16,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
 from gateway.records.database import Database
+from gateway.records.metadata_seal import (
+    MetadataSeal,
+    StoredMetadata,
+    otherwise_sealed,
+    subject_name,
+)
 from gateway.records.tables import FACES, SUBJECTS
 from gateway.records.types import FaceRecord, MetadataValue, SubjectRecord
 
+_AT_ONCE: Final = 200
 _BLANK: Mapping[str, Any] = {
     "display_name": None,
     "external_id": None,
     "metadata": {},
+    "metadata_key_id": None,
     "kept": False,
 }
 
@@ -30,15 +38,17 @@ _BLANK: Mapping[str, Any] = {
 class SubjectRecords:
     """Subjects by collection and name; one without an existing face must be marked as kept."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: MetadataSeal | None = None) -> None:
+        """Keep subjects in a database. seal: of their metadata."""
         self._database = database
+        self._seal = seal or MetadataSeal()
 
     async def get(self, collection_id: str, name: str, *, at: float) -> SubjectRecord | None:
         """Return a subject at a time (seconds since 1970)."""
         query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).mappings().first()
-        return None if row is None else _record(row)
+        return None if row is None else self._record(row)
 
     async def page(
         self,
@@ -61,7 +71,7 @@ class SubjectRecords:
             query = query.where(SUBJECTS.c.search_text.contains(word, autoescape=True))
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return tuple(_record(row) for row in rows)
+        return tuple(self._record(row) for row in rows)
 
     async def change(
         self,
@@ -79,13 +89,16 @@ class SubjectRecords:
             if row is None:
                 return None
             values = {**{field: row[field] for field in _BLANK}, **changes, "updated_at": at}
+            if isinstance(changed := changes.get("metadata"), Mapping):
+                stored = self._seal.write(subject_name(collection_id, name), changed)
+                values |= {"metadata": stored.value, "metadata_key_id": stored.key_id}
             written = [values[field] for field in ("display_name", "external_id", "metadata")]
             values["kept"] = any(written)
             values["search_text"] = _search_text(name, *written[:2])
             await connection.execute(
                 update(SUBJECTS).where(_named(collection_id, [name])).values(values)
             )
-        return _record({**row, **values})
+        return self._record({**row, **values})
 
     async def wipe(self, collection_id: str, name: str) -> None:
         """Clear the fields of a record; remove a record without faces."""
@@ -98,6 +111,41 @@ class SubjectRecords:
             await connection.execute(
                 delete(SUBJECTS).where(_named(collection_id, [name]), not_(exists(_faces())))
             )
+
+    async def seal_again(self) -> int:
+        """Write metadata as it should be, sealed or not; returns of how many subjects."""
+        other = otherwise_sealed(SUBJECTS, is_on=self._seal.is_on)
+        query = select(SUBJECTS.c.collection_id, SUBJECTS.c.name).where(other).limit(_AT_ONCE)
+        changed = 0
+        while True:
+            async with self._database.write() as connection:
+                keys = (await connection.execute(query)).all()
+                for collection_id, name in keys:
+                    await self._seal_again(connection, collection_id, name)
+            changed += len(keys)
+            if len(keys) < _AT_ONCE:
+                return changed
+
+    async def _seal_again(self, connection: AsyncConnection, collection_id: str, name: str) -> None:
+        await _lock(connection, collection_id, [name])
+        mine = _named(collection_id, [name])
+        columns = (SUBJECTS.c.metadata, SUBJECTS.c.metadata_key_id)
+        row = (await connection.execute(select(*columns).where(mine))).first()
+        if row is None:
+            return
+        bound = subject_name(collection_id, name)
+        metadata = self._seal.read(bound, StoredMetadata(row.metadata, row.metadata_key_id))
+        stored = self._seal.write(bound, metadata)
+        values = {"metadata": stored.value, "metadata_key_id": stored.key_id}
+        await connection.execute(update(SUBJECTS).where(mine).values(values))
+
+    def _record(self, row: RowMapping | Mapping[str, Any]) -> SubjectRecord:
+        columns = ("name", "display_name", "external_id", "created_at", "updated_at", "faces")
+        stored = StoredMetadata(row["metadata"], row["metadata_key_id"])
+        name = subject_name(row["collection_id"], row["name"])
+        return SubjectRecord(
+            **{column: row[column] for column in columns}, metadata=self._seal.read(name, stored)
+        )
 
 
 async def make_records(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
@@ -225,8 +273,3 @@ def _by_collection(subjects: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _search_text(name: str, display_name: str | None, external_id: str | None) -> str:
     return "\n".join(fold(text) for text in (name, display_name, external_id) if text)
-
-
-def _record(row: RowMapping | Mapping[str, Any]) -> SubjectRecord:
-    columns = ("name", "display_name", "external_id", "metadata", "created_at", "updated_at")
-    return SubjectRecord(**{column: row[column] for column in columns}, faces=row["faces"])

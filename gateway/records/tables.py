@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -51,6 +52,7 @@ COLLECTIONS: Final = Table(
 _SELDOM: Final = text("state <> 'committed'")
 """Nearly all faces are committed: an index on them would be useless, but SQLite would prefer it."""
 _ENDS: Final = text("expires_at IS NOT NULL")
+_SEALED: Final = text("metadata_key_id IS NOT NULL")
 
 FACES: Final = Table(
     "faces",
@@ -75,6 +77,7 @@ FACES: Final = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("claim", String(200)),
+    Column("metadata_key_id", String(32)),
     Index(None, "collection_id", "created_at", "id"),
     Index(None, "collection_id", "subject"),
     Index(None, "collection_id", "image_sha256"),
@@ -82,11 +85,13 @@ FACES: Final = Table(
     Index(None, "expires_at"),
     Index(None, "collection_id", "expires_at", sqlite_where=_ENDS, postgresql_where=_ENDS),
     Index(None, "collection_id", "claim", unique=True),
+    Index(None, "metadata_key_id", sqlite_where=_SEALED, postgresql_where=_SEALED),
 )
 """The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,
 `deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too.
 claim: `image:subject` (`image:` without a subject) on the first face that an enrolment took from an
-image, so that the same image is remembered once; given up when the face is forgotten or over."""
+image, so that the same image is remembered once; given up when the face is forgotten or over.
+metadata_key_id: the key with which the metadata is sealed, empty where it is not."""
 
 SUBJECTS: Final = Table(
     "subjects",
@@ -105,6 +110,8 @@ SUBJECTS: Final = Table(
     Column("search_text", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("metadata_key_id", String(32)),
+    Index(None, "metadata_key_id", sqlite_where=_SEALED, postgresql_where=_SEALED),
 )
 """Whom faces show. kept: somebody wrote something into it, so that it stays without a face.
 search_text: names and external id as `subjects.fold` writes them."""
@@ -146,10 +153,11 @@ ANSWERED_FACES: Final = Table(
 )
 """Faces that a kept answer names."""
 
+_EXPIRY: Final = text("expired_through IS NOT NULL")
 AUDIT: Final = Table(
     "audit",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", Double, nullable=False),
     Column("tenant", String(64), nullable=False),
     Column("actor", String(64), nullable=False),
@@ -158,10 +166,20 @@ AUDIT: Final = Table(
     Column("receipt", String(36), nullable=False),
     Column("counts", JSON, nullable=False),
     Column("request_id", String(64)),
+    Column("outcome", String(64)),
+    Column("expired_through", BigInteger),
+    Column("expired_hash", String(64)),
+    Column("key_id", String(16)),
+    Column("prev", String(64), nullable=False, server_default=""),
+    Column("hash", String(64), nullable=False, server_default=""),
     Index(None, "tenant", "at"),
+    Index(None, "expired_through", sqlite_where=_EXPIRY, postgresql_where=_EXPIRY),
 )
-"""Audit log: who did what to how many faces, and when. It has no image, crop, vector, face id
-or subject."""
+"""Audit log: who did what to how many faces, when, and with which outcome (`ok`, or the code of the
+problem; empty in lines from before it was noted). It has no image, crop, vector, face id, subject
+or metadata. prev, hash, key_id: the chain, see `audit_chain`; key_id is empty for plain SHA-256.
+expired_through, expired_hash: of a line which says that the lines up to another one have expired;
+the database lets only those be deleted, and none be changed."""
 
 CLUSTER_RUNS: Final = Table(
     "cluster_runs",

@@ -144,7 +144,10 @@ class SealedCrop:
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """A line of the audit log, without image, vector, face id or subject."""
+    """A line of the audit log, without image, vector, face id or subject.
+
+    outcome: `ok`, or the code of the problem; None in lines from before it was noted.
+    """
 
     at: float
     tenant: str
@@ -154,6 +157,7 @@ class AuditLine:
     receipt: str
     counts: Mapping[str, int]
     request_id: str | None
+    outcome: str | None = "ok"
 
 
 @dataclass(frozen=True, slots=True)

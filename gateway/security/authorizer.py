@@ -23,7 +23,7 @@ class CredentialAuthorizer:
         if not grants(identity.roles, permission):
             has = ", ".join(identity.roles) or "none"
             message = f"this needs the role {permission}; roles of {identity.name}: {has}"
-            raise ForbiddenError(message)
+            raise ForbiddenError(message, known=(identity.tenant, identity.name))
         return Caller(identity.tenant, identity.name, identity.collections)
 
     async def _identify(self, credentials: Credentials) -> Identity:

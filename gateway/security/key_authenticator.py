@@ -24,10 +24,10 @@ from gateway.errors import (
 )
 from gateway.records import clock
 from gateway.records.keys import ApiKeyRecord
+from gateway.secret_files import make_secret_file, read_secret_file
 from gateway.security.api_keys import ApiKey
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
-from gateway.security.secret_files import make_secret_file, read_secret_file
 from gateway.types import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.errors import ConfigurationError
+from gateway.secret_files import make_secret_file, read_secret_file, replace_secret_file
 from gateway.security.api_keys import ApiKey
-from gateway.security.secret_files import make_secret_file, read_secret_file, replace_secret_file
 
 VARIABLE: Final = "AURUM_API_KEY_PEPPER_FILE"
 _LINE: Final = re.compile(r"([0-9a-z]{1,16}) ([0-9a-f]{64})")

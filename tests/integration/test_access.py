@@ -141,8 +141,11 @@ async def test_the_life_of_a_key_over_http(tmp_path):
         assert [each["valid"] for each in listed["keys"]] == [True, False, True]
         assert made["key"] not in str(listed)
         lines = (await call(client, "GET", "/api/admin/audit", status=200, headers=admin))["lines"]
-        assert [each["action"] for each in lines] == [
-            *("revoke_key", "rotate_key", "create_key", "create_key")
+        assert [(each["action"], each["outcome"]) for each in lines] == [
+            ("list_keys", "ok"),
+            ("revoke_key", "ok"),
+            ("rotate_key", "conflict"),
+            *(("rotate_key", "ok"), ("create_key", "ok"), ("create_key", "ok")),
         ]
 
 

@@ -1,4 +1,4 @@
-"""`aurum keys`: create, list, rotate and revoke API keys, directly in the records."""
+"""`aurum keys`: create, list, rotate and revoke API keys, directly in the records; storage keys."""
 
 import asyncio
 import json
@@ -21,12 +21,13 @@ from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
 from gateway.settings import Settings, load_settings
 from gateway.types import DEFAULT_TENANT
+from tools.commands.storage_keys import rotate_storage
 from tools.serving.home import resolve
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Create, list, rotate and revoke API keys.",
+    help="Create, list, rotate and revoke API keys; rotate storage keys.",
 )
 T = TypeVar("T")
 _ACTOR: Final = "aurum keys"
@@ -40,7 +41,7 @@ KeyId = Annotated[
 
 @app.callback()
 def _group() -> None:
-    """Create, list, rotate and revoke API keys."""
+    """Create, list, rotate and revoke API keys; rotate storage keys."""
 
 
 @app.command()
@@ -150,6 +151,9 @@ def new_pepper() -> None:
     except (ConfigurationError, OSError) as error:
         _fail(str(error))
     _note(f"{file} has {len(peppers.by_id)} peppers; new keys use {peppers.active_id}")
+
+
+app.command("rotate-storage")(rotate_storage)
 
 
 def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:

@@ -47,6 +47,7 @@ ADMIN_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
                 "receipt": "7k2m9qwz41xt",
                 "counts": {},
                 "request_id": _ID,
+                "outcome": "ok",
             }
         ],
     },

@@ -106,6 +106,7 @@ async def show_audit(call: Call[PageOptions, NoOptions]) -> Answer:
             receipt=line.receipt,
             counts=dict(line.counts),
             request_id=line.request_id,
+            outcome=line.outcome,
         )
         for _, line in page.items
     ]

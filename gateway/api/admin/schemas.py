@@ -80,9 +80,11 @@ class AuditLineOut(Shape):
     action: str
     collection: str | None
     receipt: str
-    """Of a deletion; of a key, its id."""
+    """Of a deletion; of a key or a job, its id; otherwise empty."""
     counts: dict[str, int]
     request_id: str | None
+    outcome: str | None
+    """`ok`, `begun` for a stream, or the code of the problem; null in lines of before."""
 
 
 class AuditOut(PageOut):

@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.api.admin import routes
 from gateway.api.admin.schemas import AuditOut, KeyAnswer, KeysOut, NewKeyAnswer
+from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.pagination import PageOptions
 from gateway.api.route import Route
@@ -17,6 +18,7 @@ ADMIN_ROUTES: Final = (
         method="POST",
         path="/api/admin/keys",
         handler=routes.create_key,
+        audit=Audit(action="create_key", kind="receipt"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Create an API key",
@@ -30,6 +32,7 @@ ADMIN_ROUTES: Final = (
         method="GET",
         path="/api/admin/keys",
         handler=routes.list_keys,
+        audit=Audit(action="list_keys", kind="read"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="List API keys",
@@ -42,6 +45,7 @@ ADMIN_ROUTES: Final = (
         method="POST",
         path="/api/admin/keys/{key_id}/rotate",
         handler=routes.rotate_key,
+        audit=Audit(action="rotate_key", kind="receipt"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Replace an API key",
@@ -55,6 +59,7 @@ ADMIN_ROUTES: Final = (
         method="DELETE",
         path="/api/admin/keys/{key_id}",
         handler=routes.revoke_key,
+        audit=Audit(action="revoke_key", kind="receipt"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Revoke an API key",
@@ -67,11 +72,12 @@ ADMIN_ROUTES: Final = (
         method="GET",
         path="/api/admin/audit",
         handler=routes.show_audit,
+        audit=Audit(action="show_audit", kind="read"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Show the audit log",
-        description="Deletions and changes of keys, newest first: who made them, and how many "
-        "faces they concerned.",
+        description="Newest first: who changed, searched or read what is stored about people, or "
+        "managed keys, in which collection and with which outcome; never whom it concerned.",
         responses={200: AuditOut},
         options=PageOptions,
         errors=_STORED,

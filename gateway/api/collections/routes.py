@@ -40,6 +40,7 @@ async def create_collection(call: Call[NoOptions, CollectionIn]) -> Answer:
     """Create an empty collection."""
     fields = call.fields.model_dump()
     name = fields.pop("name")
+    call.context.notes.collection = name
     settings = CollectionSettings(**fields)
     record = await call.services.collections.create(call.caller, name, settings)
     location = {"Location": f"/api/collections/{name}"}

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.jobs import events, results, routes
 from gateway.api.jobs.schemas import (
@@ -54,6 +55,7 @@ JOB_ROUTES: Final = (
         method="GET",
         path=f"{_JOB}/results",
         handler=results.show_results,
+        audit=Audit(action="show_job_results", kind="stream"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Show the results of a job",
@@ -69,6 +71,7 @@ JOB_ROUTES: Final = (
         method="GET",
         path=f"{_JOB}/events",
         handler=events.follow_job,
+        audit=Audit(action="follow_job", kind="stream"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Follow a job",
@@ -85,6 +88,7 @@ JOB_ROUTES: Final = (
         method="DELETE",
         path=_JOB,
         handler=routes.cancel_job,
+        audit=Audit(action="cancel_job", kind="change"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Cancel a job",
@@ -96,6 +100,7 @@ JOB_ROUTES: Final = (
         method="POST",
         path=f"{_JOB}/retry",
         handler=routes.retry_job,
+        audit=Audit(action="retry_job", kind="change"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Retry the failed images of a job",
@@ -107,6 +112,7 @@ JOB_ROUTES: Final = (
         method="POST",
         path=f"{_JOB}/pause",
         handler=routes.pause_job,
+        audit=Audit(action="pause_job", kind="change"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Pause a job",
@@ -118,6 +124,7 @@ JOB_ROUTES: Final = (
         method="POST",
         path=f"{_JOB}/resume",
         handler=routes.resume_job,
+        audit=Audit(action="resume_job", kind="change"),
         permission=Permission.INFER,
         tag=_TAG,
         summary="Resume a paused job",

@@ -28,12 +28,15 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
     uploads = call.services.uploads
     key = read_key(call.request)
     check_head(call.request, uploads)
+    call.context.notes.collection = call.options.collection
     job = await _new_job(call)
+    call.context.notes.receipt = job.id
     async with uploads.receive(job) as upload:
         await receive_images(call.request, uploads, upload)
         digest = await upload.finish()
 
         async def submit() -> Answer:
+            call.context.notes.counts["images"] = upload.total
             quotas = call.services.collections.quotas
             await quotas.charge_images(call.caller.tenant, upload.total)
             return await _answer(call, await upload.submit())

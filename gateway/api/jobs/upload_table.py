@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.jobs import upload
 from gateway.api.jobs.schemas import JobAnswer
@@ -12,6 +13,7 @@ UPLOAD_ROUTE: Final = Route(
     method="POST",
     path="/api/ml/score/batch",
     handler=upload.create_job,
+    audit=Audit(action="create_job", kind="change"),
     permission=Permission.INFER,
     tag="jobs",
     summary="Create a job of many images",

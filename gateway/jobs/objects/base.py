@@ -25,6 +25,11 @@ def job_of(key: str) -> str:
     return found[1]
 
 
+def is_key(text: str) -> bool:
+    """Whether a text is the key of an object."""
+    return _KEY.fullmatch(text) is not None
+
+
 def check_job_id(job_id: str) -> str:
     """Return the id of a job; raises ValueError for one that no job can have."""
     if not _JOB_ID.fullmatch(job_id):
@@ -57,6 +62,14 @@ class ObjectStore(Protocol):
             ConfigurationError: it was sealed with another key, or changed.
 
         """
+        ...
+
+    async def start(self, key: str, size: int) -> bytes:
+        """Return the first `size` bytes, or all of fewer; raises ObjectMissingError."""
+        ...
+
+    async def keys(self, job_id: str) -> Collection[str]:
+        """Return the keys of all objects of a job, sorted."""
         ...
 
     async def delete(self, keys: Iterable[str]) -> None:

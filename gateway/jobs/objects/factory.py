@@ -11,7 +11,7 @@ from gateway.settings import Settings
 
 
 @asynccontextmanager
-async def open_objects(settings: Settings) -> AsyncIterator[ObjectStore]:
+async def open_objects(settings: Settings) -> AsyncIterator[SealedObjects]:
     """Open the store of uploaded images until the end of the block.
 
     It connects to nothing yet: a bucket that is away makes uploads fail, not the start. Raises

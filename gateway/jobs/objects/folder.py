@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.errors import InsufficientStorageError, JobsUnavailableError
-from gateway.jobs.objects.base import ObjectMissingError, check_job_id, job_of
+from gateway.jobs.objects.base import ObjectMissingError, check_job_id, is_key, job_of
 
 T = TypeVar("T")
 
@@ -48,6 +48,31 @@ class FolderObjects:
             return await _in_thread((self._folder / key).read_bytes)
         except FileNotFoundError:
             raise ObjectMissingError(key) from None
+
+    async def start(self, key: str, size: int) -> bytes:
+        """See `ObjectStore.start`."""
+        job_of(key)
+
+        def read() -> bytes:
+            with (self._folder / key).open("rb") as file:
+                return file.read(size)
+
+        try:
+            return await _in_thread(read)
+        except FileNotFoundError:
+            raise ObjectMissingError(key) from None
+
+    async def keys(self, job_id: str) -> Collection[str]:
+        """See `ObjectStore.keys`."""
+        folder = self._folder / check_job_id(job_id)
+
+        def names() -> list[str]:
+            if not folder.is_dir():
+                return []
+            found = (f"{job_id}/{each.name}" for each in folder.iterdir())
+            return sorted(key for key in found if is_key(key))
+
+        return await _in_thread(names)
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from gateway.errors import ConfigurationError, JobsUnavailableError
-from gateway.jobs.objects.base import ObjectMissingError, check_job_id, job_of
+from gateway.jobs.objects.base import ObjectMissingError, check_job_id, is_key, job_of
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,6 +58,27 @@ class S3Objects:
                 return bytes(await found.bytes_async())
         except FileNotFoundError:
             raise ObjectMissingError(key) from None
+
+    async def start(self, key: str, size: int) -> bytes:
+        """See `ObjectStore.start`."""
+        job_of(key)
+        try:
+            async with self._call("get"):
+                found = await obstore.get_range_async(self._store, key, start=0, length=size)
+                return bytes(found)
+        except FileNotFoundError:
+            raise ObjectMissingError(key) from None
+
+    async def keys(self, job_id: str) -> Collection[str]:
+        """See `ObjectStore.keys`."""
+        pages = obstore.list(self._store, check_job_id(job_id), chunk_size=_DELETE_AT_ONCE)
+        found: list[str] = []
+        while True:
+            async with self._call("list"):
+                page = await anext(pages, None)
+            if page is None:
+                return sorted(filter(is_key, found))
+            found += (each["path"] for each in page)
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
@@ -118,9 +139,15 @@ def open_bucket(settings: Settings) -> S3Objects:
 
     Raises ConfigurationError that names the wrong variable.
     """
-    address = urlsplit(settings.object_store_url or "")
+    store = open_store(settings, settings.object_store_url or "", "AURUM_OBJECT_STORE_URL")
+    return S3Objects(store, timeout_seconds=settings.object_store_timeout_seconds)
+
+
+def open_store(settings: Settings, url: str, variable: str) -> S3Store:
+    """Open a bucket by its URL, the value of `variable`; raises as `open_bucket`."""
+    address = urlsplit(url)
     if address.scheme != "s3" or not address.netloc or "@" in address.netloc:
-        raise ConfigurationError("AURUM_OBJECT_STORE_URL: use s3://bucket or s3://bucket/prefix")
+        raise ConfigurationError(f"{variable}: use s3://bucket or s3://bucket/prefix")
     key_id, secret = settings.object_store_key_id, settings.object_store_secret
     if (key_id is None) != (secret is None):
         missing = "KEY_ID" if key_id is None else "SECRET"
@@ -137,7 +164,7 @@ def open_bucket(settings: Settings) -> S3Objects:
         config["access_key_id"] = key_id
         config["secret_access_key"] = secret.get_secret_value()
     seconds = settings.object_store_timeout_seconds
-    store = S3Store(
+    return S3Store(
         address.netloc,
         prefix=address.path.strip("/") or None,
         config=config,
@@ -156,4 +183,3 @@ def open_bucket(settings: Settings) -> S3Objects:
             },
         },
     )
-    return S3Objects(store, timeout_seconds=seconds)

@@ -38,6 +38,24 @@ class SealedObjects:
         """See `ObjectStore.get`."""
         return await asyncio.to_thread(self._open, key, await self._store.get(key))
 
+    async def start(self, key: str, size: int) -> bytes:
+        """Return the first bytes as they are stored, sealed; see `ObjectStore.start`."""
+        return await self._store.start(key, size)
+
+    async def keys(self, job_id: str) -> Collection[str]:
+        """See `ObjectStore.keys`."""
+        return await self._store.keys(job_id)
+
+    async def key_id(self, key: str) -> str:
+        """Return the id of the storage key of an object; empty for one that is not sealed.
+
+        Raises ObjectMissingError.
+        """
+        start = await self._store.start(key, _NONCE_AT)
+        if not start.startswith(_MARK) or len(start) < _NONCE_AT:
+            return ""
+        return start[_KEY_ID_AT:].decode("ascii", "replace")
+
     async def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
         await self._store.delete(keys)

@@ -20,8 +20,9 @@ from gateway.errors import (
     StorageUnavailableError,
 )
 from gateway.jobs.results import open_result
-from gateway.records.encryption import FileKeyCipher
+from gateway.records.encryption import RingCipher
 from gateway.records.job_types import LeasedItem
+from gateway.records.key_ring import KeyRing
 from gateway.worker.backoff import Pauses
 from gateway.worker.item_run import GiveBack, ItemRunner
 from gateway.worker.slots import Slots
@@ -61,7 +62,7 @@ class World:
     def __init__(self, background: BackgroundTasks) -> None:
         self.operation = Operation()
         self.objects = MemoryObjects({f"job/{n:06d}": b"image %d" % n for n in range(10)})
-        self.cipher = FileKeyCipher(b"k" * 32)
+        self.cipher = RingCipher(lambda: KeyRing.of(b"k" * 32))
         self.triton: list[AurumError] = []
         self.vectors: list[AurumError] = []
         self.upstreams = Upstreams(
