@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     of `max_image_bytes` may be larger."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     """Deadline of a request, counted from the end of its body, including all waiting."""
+    head_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Close a connection when the head of a request is not complete after this long, counted from
+    its first byte, or from the start of a new connection."""
     body_idle_seconds: float = Field(default=10.0, gt=0)
     """Refuse a body when no byte of it arrives for this long."""
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
@@ -126,6 +129,16 @@ class Settings(BaseSettings):
     """Most enrolled faces of a tenant, in all its collections; unset sets no limit."""
     tenant_images_per_day: int | None = Field(default=None, ge=0)
     """Most images that a tenant may send on a day (UTC); more get 429. Unset sets no limit."""
+    key_requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Requests a minute of each API key, or of each subject of tokens, unless the key has limits of
+    its own; more get 429. Unset sets no limit."""
+    key_burst: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Requests that a key may send at once after a pause; unset allows those of a minute."""
+    key_megapixels_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Megapixels a minute of the images that a key sends; one that sent more must wait until they
+    are paid back. Unset sets no limit."""
+    key_concurrent: int | None = Field(default=None, ge=1, le=100_000)
+    """Requests of a key that are answered at a time; more get 429. Unset sets no limit."""
     api_key: SecretStr | None = None
     """Key that `aurum score`, `enrol`, `search`, `jobs`, `draw` and `vectors migrate` send to the
     gateway; processes that Aurum starts do not see it."""
@@ -258,7 +271,8 @@ class Settings(BaseSettings):
     cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
     """Largest answer that is cached; one with many crops may be larger."""
     cache_timeout_seconds: float = Field(default=0.02, gt=0)
-    """Longest time for a cache operation in Redis; then the answer is computed."""
+    """Longest time for a cache operation in Redis, after which the answer is computed, and for a
+    check of limits, after which this gateway counts for itself."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
     """Memory limit of the Redis that `aurum serve` starts."""
 

@@ -46,8 +46,11 @@ class RateLimits:
 
     requests_per_minute: int | None = None
     burst: int | None = None
-    megapixels_per_minute: float | None = None
+    megapixels_per_minute: int | None = None
     concurrent: int | None = None
+
+
+NO_RATE_LIMITS: Final = RateLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Caller:
     name: str
     collections: frozenset[str] | None = None
     account: str = ""
-    limits: RateLimits = RateLimits()
+    limits: RateLimits = NO_RATE_LIMITS
 
     def sees(self, collection: str) -> bool:
         """Whether a collection of its tenant exists for it."""

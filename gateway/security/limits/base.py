@@ -1,6 +1,5 @@
 """What limits consist of: their names, how a caller stands, and where it is counted."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -91,8 +90,7 @@ class LimitStore(Protocol):
     async def admit(
         self, account: str, limits: LimitSet, *, lease: str, with_images: bool
     ) -> Counts:
-        """Count a request if all limits admit it, and hold `lease` if requests at a time are
-        limited.
+        """Count a request if all limits admit it, and hold `lease` until it ends.
 
         with_images: refuse it if the account has used up its pixels; other requests may pass.
         """
@@ -120,7 +118,7 @@ def limit_set(defaults: RateLimits, own: RateLimits) -> LimitSet:
     rate = source.requests_per_minute
     burst = own.burst or source.burst or rate
     pixels = own.megapixels_per_minute or defaults.megapixels_per_minute
-    kilopixels = None if pixels is None else max(1, math.floor(pixels * KILOPIXELS))
+    kilopixels = None if pixels is None else pixels * KILOPIXELS
     return LimitSet(
         requests=None if rate is None or burst is None else Bucket(rate, burst),
         pixels=None if kilopixels is None else Bucket(kilopixels, kilopixels),

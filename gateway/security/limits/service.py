@@ -1,5 +1,6 @@
 """Admits the requests of callers within their limits."""
 
+import asyncio
 import math
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -81,9 +82,7 @@ class Limits:
         return self._held
 
     @asynccontextmanager
-    async def admit(
-        self, caller: Caller, *, with_images: bool = False
-    ) -> AsyncIterator[Admission]:
+    async def admit(self, caller: Caller, *, with_images: bool = False) -> AsyncIterator[Admission]:
         """Count a request before its body is read, and hold it until the end of the block.
 
         with_images: whether the request may carry images, which a caller without megapixels must
@@ -110,13 +109,12 @@ class Limits:
             yield Admission(self._store, caller.account, limits, standing)
         finally:
             del self._held[lease]
-            # the next request of the caller may come as soon as this one is answered; a caller
-            # that hung up does not keep its lease
-            await self._background.outlast(
-                "limits-release",
-                self._store.release(caller.account, lease),
-                seconds=_RELEASE_SECONDS,
+            # before the answer is sent, as the next request may follow it at once; a task of its
+            # own, as the caller may have hung up
+            release = self._background.detach(
+                "limits-release", self._store.release(caller.account, lease)
             )
+            await asyncio.wait({release}, timeout=_RELEASE_SECONDS)
 
     def _refuse(self, limits: LimitSet, counts: Counts, standing: Standing) -> OverLimitError:
         names = [policy for policy in Policy if policy in counts.refused]
@@ -145,8 +143,7 @@ def standing_of(limits: LimitSet, counts: Counts) -> Standing:
     if limits.pixels is not None:
         bucket = limits.pixels
         available = bucket.available(counts.pixels) // KILOPIXELS
-        # a request is admitted as soon as anything is left
-        wait = bucket.microseconds_to(counts.pixels, bucket.most - 1)
+        wait = bucket.wait_microseconds(counts.pixels, KILOPIXELS)
         seconds = _seconds(bucket, counts.pixels, available=available, wait=wait)
         quota = bucket.rate // KILOPIXELS
         standing[Policy.MEGAPIXELS] = Left(quota, None, available, seconds)
