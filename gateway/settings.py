@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     are paid back. Unset sets no limit."""
     key_concurrent: int | None = Field(default=None, ge=1, le=100_000)
     """Requests of a key that are answered at a time; more get 429. Unset sets no limit."""
+    limits_timeout_seconds: float = Field(default=0.1, gt=0)
+    """Longest time for counting in Redis what a key uses; then this gateway counts for itself."""
     api_key: SecretStr | None = None
     """Key that `aurum score`, `enrol`, `search`, `jobs`, `draw` and `vectors migrate` send to the
     gateway; processes that Aurum starts do not see it."""
@@ -271,8 +273,7 @@ class Settings(BaseSettings):
     cache_max_entry_kilobytes: int = Field(default=1024, ge=1)
     """Largest answer that is cached; one with many crops may be larger."""
     cache_timeout_seconds: float = Field(default=0.02, gt=0)
-    """Longest time for a cache operation in Redis, after which the answer is computed, and for a
-    check of limits, after which this gateway counts for itself."""
+    """Longest time for a cache operation in Redis; then the answer is computed."""
     redis_memory_megabytes: int = Field(default=256, ge=16)
     """Memory limit of the Redis that `aurum serve` starts."""
 

@@ -207,16 +207,20 @@ async def test_limits_of_a_single_key(tmp_path, key):
 
 
 async def test_gateways_with_one_redis_count_together_and_alone_while_it_is_away(tmp_path, key):
+    async with managing(tmp_path) as keys:
+        other = bearer(await new_key(keys, Role.INFER))
     with redis.server() as (url, process):
         limits = {"redis_url": url, "key_requests_per_minute": 1, "key_burst": 3}
         # a slow machine must not fail over
-        limits |= {"cache_timeout_seconds": 10, "cache": "off"}
+        limits |= {"limits_timeout_seconds": 10, "cache": "off"}
         async with guarded(tmp_path, **limits) as one, guarded(tmp_path, **limits) as two:
             found = [(await ask(each, key))[0] for each in (one, two, one, two, one)]
             assert found == [200, 200, 200, 429, 429]
             process.kill()
             process.wait()
-            found = [[(await ask(each, key))[0] for _ in range(4)] for each in (one, two)]
+            # they go on from what they know
+            assert [(await ask(each, key))[0] for each in (one, two)] == [429, 429]
+            found = [[(await ask(each, other))[0] for _ in range(4)] for each in (one, two)]
             assert found == [[200, 200, 200, 429]] * 2
     async with managing(tmp_path) as keys:
         other = bearer(await new_key(keys, Role.INFER, limits=RateLimits(100)))

@@ -53,15 +53,16 @@ async def open_limits(
     """
     defaults = default_limits(settings)
     async with AsyncExitStack() as closing:
-        store: LimitStore = MemoryLimits()
+        own = MemoryLimits()
+        store: LimitStore = own
         if settings.redis_url is not None and settings.authentication == "on":
             shared = RedisLimits(settings.redis_url.get_secret_value())
             closing.push_async_callback(shared.close)
             store = FailoverLimits(
                 shared,
-                store,
+                own,
                 metrics.limits,
-                timeout_seconds=settings.cache_timeout_seconds,
+                timeout_seconds=settings.limits_timeout_seconds,
                 breaker=CircuitBreaker(
                     retry_seconds=RETRY_SECONDS,
                     observer=metrics.parts.circuit("redis_limits"),

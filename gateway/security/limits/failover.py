@@ -8,22 +8,28 @@ from typing import Final, TypeVar
 from gateway.circuit_breaker import CircuitBreaker
 from gateway.redis import UNREACHABLE, ResponseError
 from gateway.security.limits.base import Counts, LimitSet, LimitStore
+from gateway.security.limits.memory import MemoryLimits
 from gateway.telemetry.limit_metrics import LimitMetrics
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_AT_ONCE: Final = 16
+"""Calls to Redis at a time; the others wait for their turn, which comes after microseconds."""
 RETRY_SECONDS: Final = 1.0
 """While Redis is away, one call in this time finds out whether it is back."""
 
 
 class FailoverLimits:
-    """`LimitStore` that never fails: each gateway counts for itself while Redis is away."""
+    """`LimitStore` that never fails: each gateway counts for itself while Redis is away.
+
+    It goes on from what it last knew of each account.
+    """
 
     def __init__(
         self,
         shared: LimitStore,
-        own: LimitStore,
+        own: MemoryLimits,
         metrics: LimitMetrics,
         *,
         timeout_seconds: float,
@@ -35,6 +41,7 @@ class FailoverLimits:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._breaker = breaker
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def admit(
         self, account: str, limits: LimitSet, *, lease: str, with_images: bool
@@ -45,6 +52,8 @@ class FailoverLimits:
         )
         self._metrics.checks.labels("memory" if found is None else "redis").inc()
         if found is not None:
+            held = None if found.refused else lease
+            self._own.note(account, limits, found, lease=held)
             return found
         return await self._own.admit(account, limits, lease=lease, with_images=with_images)
 
@@ -52,6 +61,7 @@ class FailoverLimits:
         """See `LimitStore.charge`."""
         found = await self._ask(lambda: self._shared.charge(account, limits, kilopixels))
         if found is not None:
+            self._own.note(account, limits, found)
             return found
         return await self._own.charge(account, limits, kilopixels)
 
@@ -68,6 +78,11 @@ class FailoverLimits:
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """Ask Redis; None if it does not answer in time."""
+        # many requests at once must not look like a Redis that is slow
+        async with self._turns:
+            return await self._ask_now(call)
+
+    async def _ask_now(self, call: Callable[[], Awaitable[T]]) -> T | None:
         if not self._breaker.allows_call():
             return None
         try:

@@ -82,6 +82,18 @@ class MemoryLimits:
             known.pixels.debt += kilopixels * TICKS
         return Counts(counts.requests, known.pixels.debt, counts.taken)
 
+    def note(
+        self, account: str, limits: LimitSet, counts: Counts, *, lease: str | None = None
+    ) -> None:
+        """Take over what another store has counted by now, and hold a lease that it gave."""
+        known = self._account(account, limits)
+        now = self._clock()
+        known.drain(now)
+        known.requests.debt = counts.requests
+        known.pixels.debt = counts.pixels
+        if lease is not None and limits.concurrent is not None:
+            known.leases[lease] = now + self._lease_microseconds
+
     async def release(self, account: str, lease: str) -> None:
         """See `LimitStore.release`."""
         known = self._accounts.get(account)

@@ -15,8 +15,6 @@ from gateway.security.limits.memory import LEASE_SECONDS
 from gateway.security.limits.meter import TICKS
 
 _CONNECT_SECONDS: Final = 1.0
-_CONNECTIONS: Final = 512
-"""More than a gateway asks for at a time: a check that finds none free would not be shared."""
 _REFUSED: Final = {1: Policy.REQUESTS, 2: Policy.MEGAPIXELS, 4: Policy.CONCURRENT}
 """Bits in the answer of a script."""
 
@@ -101,12 +99,7 @@ class RedisLimits:
     """`LimitStore` in Redis; opened within a running event loop. Raises as `UNREACHABLE` says."""
 
     def __init__(self, url: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        self._client = connect(
-            url,
-            purpose="limits",
-            timeout_seconds=_CONNECT_SECONDS,
-            connections=_CONNECTIONS,
-        )
+        self._client = connect(url, purpose="limits", timeout_seconds=_CONNECT_SECONDS)
         self._lease_microseconds = int(lease_seconds * 1e6)
         self._admit = self._client.register_script(_ADMIT)
         self._charge = self._client.register_script(_CHARGE)
