@@ -237,7 +237,7 @@ async def test_a_stream_of_events_ends_with_its_key(tmp_path, key, how, monkeypa
     monkeypatch.setattr(events, "_AUTHORIZED_SECONDS", 0.1)
     async with managing(tmp_path) as keys:
         mine = await new_key(keys, Role.INFER, expires_in_seconds=3600)
-    async with guarded(tmp_path) as client:
+    async with guarded(tmp_path, key_concurrent=9) as client:
         sent = {"data": form(images=photo()), "headers": key}
         job = await call(client, "POST", "/api/ml/score/batch", status=202, **sent)
         path = f"/api/ml/jobs/{job['job_id']}/events"
@@ -248,6 +248,7 @@ async def test_a_stream_of_events_ends_with_its_key(tmp_path, key, how, monkeypa
         ):
             for each in (response, other):
                 assert each.status == 200
+                assert "concurrent" in left(each.headers)
                 await each.content.readuntil(b"data:")
             if how == "revoked":
                 revoke = f"/api/admin/keys/{mine.split('_')[1]}"

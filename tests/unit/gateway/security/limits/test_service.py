@@ -123,6 +123,19 @@ async def test_a_caller_that_hangs_up_keeps_nothing():
     await world.send()
 
 
+async def test_a_place_is_free_before_its_request_is_answered(monkeypatch):
+    world = World(RateLimits(concurrent=1))
+    release = world.store.release
+
+    async def take_a_moment(account, lease):
+        await asyncio.sleep(0.01)
+        await release(account, lease)
+
+    monkeypatch.setattr(world.store, "release", take_a_moment)
+    for _ in range(3):
+        await world.send()
+
+
 async def test_limits_of_one_key():
     world = World(RateLimits(requests_per_minute=1))
     busy = Caller("acme", "key:b", account="key:b", limits=RateLimits(requests_per_minute=3))
