@@ -44,6 +44,7 @@ from gateway.rollout.candidate_engine import TritonCandidate
 from gateway.rollout.trial_metrics import TrialMetrics
 from gateway.rollout.trials import open_trials
 from gateway.security.factory import open_access
+from gateway.security.limits.factory import open_limits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -171,6 +172,7 @@ def create_app(
                     ) as watch,
                     watch_audit(settings, collections.stores.records.audit, background),
                     open_access(settings, collections.stores.records, background) as access,
+                    open_limits(settings, metrics, background) as limits,
                     open_jobs(
                         settings,
                         collections.stores.records,
@@ -210,6 +212,7 @@ def create_app(
                         kserve=kserve,
                         authorizer=authorizer or access.authorizer or OpenAuthorizer(),
                         access=access,
+                        limits=limits,
                         jobs=jobs,
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
@@ -248,5 +251,6 @@ def make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         # images do not compress; a body that unpacks to a hundred times its size stays packed
         auto_decompress=False,
         read_bufsize=READ_BUFFER_BYTES,
+        head_timeout_seconds=settings.head_timeout_seconds,
         shutdown_timeout=settings.request_timeout_seconds + _GRACE_SECONDS,
     )

@@ -142,7 +142,9 @@ POLICIES: Final[Mapping[str, Policy]] = {
         retry=True,
         client_retry=True,
         retry_after="always",
-        action="Refuses the request before its body is read.",
+        action="Refuses the request before its body is read; the images of the day also after it, "
+        "if it has more of them than are left. `violated-policies` names the limits of the key "
+        "that refuse, which `RateLimit` describes.",
     ),
     "internal": Policy(
         kind=Kind.SYSTEM,

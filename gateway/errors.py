@@ -3,6 +3,8 @@
 `error_policy.py` states what each code means: its kind, its HTTP status, what is done about it.
 """
 
+from collections.abc import Sequence
+
 
 class AurumError(Exception):
     """Base of all errors that a client may see: a code, a sentence, and when to retry."""
@@ -121,9 +123,22 @@ class JobsUnavailableError(AurumError):
 
 
 class RateLimitedError(AurumError):
-    """The caller, or all callers together, ask for more than is served at a time."""
+    """The caller, or all callers together, ask for more than is served at a time.
+
+    policies: names of the limits of the caller that are exceeded, if it is theirs.
+    """
 
     code = "rate_limited"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_seconds: int | None = None,
+        policies: Sequence[str] = (),
+    ) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+        self.policies = tuple(policies)
 
 
 class InsufficientStorageError(AurumError):

@@ -5,6 +5,7 @@ takes microseconds and protects everything behind it.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.errors import ImageTooLargeError, InvalidImageError, UnsupportedMediaTypeError
@@ -49,6 +50,20 @@ def check_image(data: bytes, limits: ImageLimits) -> CheckedImage:
     return CheckedImage(
         data, header.format, header.width, header.height, digest, is_slow=header.is_slow
     )
+
+
+def pixels_of(images: Iterable[bytes], *, most_megapixels: float) -> int:
+    """Add up the pixels of images by their headers; those that will be refused count nothing."""
+    pixels = 0
+    for data in images:
+        try:
+            header = read_header(data)
+        except (headers.UnknownFormatError, headers.InvalidImageError):
+            continue
+        size = header.width * header.height
+        if size <= most_megapixels * 1e6:
+            pixels += size
+    return pixels
 
 
 def too_many_bytes(limit: int) -> str:

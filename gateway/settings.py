@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     of `max_image_bytes` may be larger."""
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     """Deadline of a request, counted from the end of its body, including all waiting."""
+    head_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Close a connection when the head of a request is not complete after this long, counted from
+    its first byte, or from the start of a new connection."""
     body_idle_seconds: float = Field(default=10.0, gt=0)
     """Refuse a body when no byte of it arrives for this long."""
     body_min_bytes_per_second: int = Field(default=4000, ge=1)
@@ -144,6 +147,18 @@ class Settings(BaseSettings):
     """Most enrolled faces of a tenant, in all its collections; unset sets no limit."""
     tenant_images_per_day: int | None = Field(default=None, ge=0)
     """Most images that a tenant may send on a day (UTC); more get 429. Unset sets no limit."""
+    key_requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Requests a minute of each API key, or of each subject of tokens, unless the key has limits of
+    its own; more get 429. Unset sets no limit."""
+    key_burst: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Requests that a key may send at once after a pause; unset allows those of a minute."""
+    key_megapixels_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Megapixels a minute of the images that a key sends; one that sent more must wait until they
+    are paid back. Unset sets no limit."""
+    key_concurrent: int | None = Field(default=None, ge=1, le=100_000)
+    """Requests of a key that are answered at a time; more get 429. Unset sets no limit."""
+    limits_timeout_seconds: float = Field(default=0.1, gt=0)
+    """Longest time for counting in Redis what a key uses; then this gateway counts for itself."""
     api_key: SecretStr | None = None
     """Key that `aurum score`, `enrol`, `search`, `jobs`, `draw` and `vectors migrate` send to the
     gateway; processes that Aurum starts do not see it."""

@@ -38,15 +38,35 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """How much a caller may ask for; None: no limit, or the default of the gateway.
+
+    burst: requests at once. concurrent: requests that have not ended.
+    """
+
+    requests_per_minute: int | None = None
+    burst: int | None = None
+    megapixels_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+NO_RATE_LIMITS: Final = RateLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The tenant and name for which a request is answered.
 
-    collections: names of those that it sees; None for all of its tenant.
+    collections: names of those that it sees; None for all of its tenant. account: what its use is
+    counted under, the same for each request of a key or a token subject; empty: it has no limits.
+    limits: its own ones, instead of the defaults.
     """
 
     tenant: str
     name: str
     collections: frozenset[str] | None = None
+    account: str = ""
+    limits: RateLimits = NO_RATE_LIMITS
 
     def sees(self, collection: str) -> bool:
         """Whether a collection of its tenant exists for it."""

@@ -26,6 +26,8 @@ from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
 from gateway.rollout.trials import Trials
 from gateway.security.factory import Access
+from gateway.security.limits.base import Standing
+from gateway.security.limits.service import Admission, Limits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
@@ -60,6 +62,7 @@ class Services:
     uploads: Uploads
     authorizer: Authorizer
     access: Access
+    limits: Limits
 
 
 @dataclass(slots=True)
@@ -91,6 +94,10 @@ class RequestContext:
     deadline: Deadline
     timeout_seconds: float
     notes: AuditNotes = field(default_factory=AuditNotes)
+    admission: Admission | None = None
+    """How the caller stands with its limits; None before it is known."""
+    refused_standing: Standing | None = None
+    """The same for a request that its limits refused."""
 
     @classmethod
     def begin(cls, request_id: str, *, timeout_seconds: float) -> Self:

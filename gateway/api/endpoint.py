@@ -11,6 +11,7 @@ from gateway.api.call import Answer, Call
 from gateway.api.context import Handler, context_of, read_options, services_of
 from gateway.api.idempotency import answer_once
 from gateway.api.in_time import in_time
+from gateway.api.rate_limit import charge_images, takes_images
 from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 
@@ -24,6 +25,10 @@ def endpoint(route: Route) -> Handler:
         return await audited(request, route.audit, partial(answer, request))
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        if takes_images(route):
+            # a quota that is used up costs no body
+            quotas = services_of(request).collections.quotas
+            await quotas.check_images(context_of(request).caller.tenant)
         call = await _receive(route, request)
         work = _work(route, call)
         outcome = await (work if route.own_time else in_time(request, work))
@@ -60,6 +65,5 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
     )
     if call.body.images:
         call.context.notes.counts["images"] = len(call.body.images)
-    quotas = call.services.collections.quotas
-    await quotas.charge_images(call.caller.tenant, len(call.body.images))
+    await charge_images(call)
     return call

@@ -5,6 +5,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +25,7 @@ from gateway.api.context import (
 )
 from gateway.api.lifecycle import LIFECYCLE
 from gateway.api.problems import CODE, is_kserve, problem
+from gateway.api.rate_limit import fields_of, within_limits
 from gateway.api.receiving import abandon, awaits_continue
 from gateway.api.route import Route
 from gateway.collections.base import no_collection
@@ -66,6 +69,7 @@ async def give_context(request: web.Request, handler: Handler) -> web.StreamResp
         response.force_close()
     response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(fields_of(request))
     return response
 
 
@@ -110,7 +114,10 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Resolve the caller by the permission of the route, before its body is read."""
+    """Resolve the caller by the permission of the route, and check its limits.
+
+    Both need the head of the request only: no byte of its body is read before.
+    """
     route = request.app[DECLARED_ROUTES].get(request.match_info.route)
     # no route: the handler of aiohttp answers 404 or 405
     if route is not None:
@@ -118,15 +125,25 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
         if route.permission in public_permissions(services.settings):
             context.caller = ANONYMOUS_CALLER
         else:
-            try:
+            async with _noting_refusals(request, route):
                 context.caller = await services.authorizer.authorize(
                     request.headers, route.permission
                 )
-                _hide_other_collections(request, route, context.caller)
-            except (ForbiddenError, NotFoundError) as error:
-                await note_refusal(request, route.audit, error)
-                raise
+            async with within_limits(request, route):
+                async with _noting_refusals(request, route):
+                    _hide_other_collections(request, route, context.caller)
+                return await handler(request)
     return await handler(request)
+
+
+@asynccontextmanager
+async def _noting_refusals(request: web.Request, route: Route) -> AsyncIterator[None]:
+    """Write the audit line of what is refused to a known caller."""
+    try:
+        yield
+    except (ForbiddenError, NotFoundError) as error:
+        await note_refusal(request, route.audit, error)
+        raise
 
 
 MIDDLEWARES: Final[tuple[Middleware, ...]] = (give_context, observe, answer_problems, authorize)

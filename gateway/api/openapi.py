@@ -21,8 +21,21 @@ from gateway.settings import Settings
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("internal",)
-_GUARDED: Final = ("unauthorized", "forbidden", "storage_unavailable")
+_GUARDED: Final = ("unauthorized", "forbidden", "rate_limited", "storage_unavailable")
 """Codes of routes that need a key; the last one where no key can be looked up."""
+_LIMIT_HEADERS: Final[Json] = {
+    "RateLimit-Policy": {
+        "description": "The limits of the key or token, if it has any: a list of structured "
+        "fields, as in draft-ietf-httpapi-ratelimit-headers-11.",
+        "schema": {"type": "string"},
+        "example": '"requests";q=600;w=60;aurum-burst=60',
+    },
+    "RateLimit": {
+        "description": "What is left of each of them.",
+        "schema": {"type": "string"},
+        "example": '"requests";r=59;t=1',
+    },
+}
 _SCHEMES: Final[Json] = {
     "apiKey": {
         "type": "apiKey",
@@ -78,7 +91,11 @@ def build_document(routes: Sequence[Route], *, version: str, settings: Settings)
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": definitions["$defs"], "securitySchemes": _SCHEMES},
+        "components": {
+            "schemas": definitions["$defs"],
+            "headers": _LIMIT_HEADERS,
+            "securitySchemes": _SCHEMES,
+        },
     }
 
 
@@ -101,6 +118,10 @@ def _operation(route: Route) -> Json:
     for status, codes in _by_status(_codes(route)).items():
         if str(status) not in operation["responses"]:
             operation["responses"][str(status)] = _problems(status, codes)
+    if route.permission is not Permission.PUBLIC:
+        for answer in operation["responses"].values():
+            for name in _LIMIT_HEADERS:
+                answer["headers"][name] = {"$ref": f"#/components/headers/{name}"}
     return operation
 
 
@@ -109,10 +130,6 @@ def _codes(route: Route) -> list[str]:
     codes = [*route.errors, *_ANYWHERE]
     if route.permission is not Permission.PUBLIC:
         codes += _GUARDED
-    spec = route.fields
-    if isinstance(spec, Bodies) or (isinstance(spec, BodySpec) and spec.image_names):
-        # the quota of images
-        codes.append("rate_limited")
     return list(dict.fromkeys(codes))
 
 

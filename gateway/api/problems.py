@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.api.context import context_of
 from gateway.error_policy import policy_of
-from gateway.errors import AurumError, UnauthorizedError
+from gateway.errors import AurumError, RateLimitedError, UnauthorizedError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 CODE: Final = web.ResponseKey("code", str)
@@ -36,7 +36,7 @@ def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = Fals
     policy = policy_of(error)
     # the detail may quote a header that is not valid text
     detail = error.detail.encode("utf-8", "replace").decode()
-    body = {
+    body: dict[str, object] = {
         "type": f"urn:aurum:problem:{error.code}",
         "title": policy.title,
         "status": policy.status,
@@ -46,6 +46,8 @@ def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = Fals
     }
     if for_kserve:
         body["error"] = detail
+    if isinstance(error, RateLimitedError) and error.policies:
+        body["violated-policies"] = list(error.policies)
     response = web.Response(
         body=orjson.dumps(body), status=policy.status, content_type=PROBLEM_TYPE
     )

@@ -112,6 +112,8 @@ class ProblemOut(Shape):
     request_id: str
     error: str | None = None
     """The detail again, where clients of KServe v2 expect it; on paths below `/v2` only."""
+    violated_policies: list[str] | None = Field(default=None, alias="violated-policies")
+    """The limits of the caller that the request exceeds, as `RateLimit-Policy` names them."""
 
 
 def dump_json(answer: BaseModel) -> bytes:

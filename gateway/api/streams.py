@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.api.context import REQUEST_ID_HEADER, context_of
+from gateway.api.rate_limit import fields_of
 from gateway.errors import AurumError, RateLimitedError
 
 _MOST: Final = 256
@@ -89,6 +90,7 @@ class Streams:
         # the middleware sets them too late
         response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(fields_of(request))
         if request.method == "HEAD":
             return response
         try:

@@ -41,6 +41,8 @@ class Packed:
     head_bytes: int
     is_slow: bool = False
     """Whether it takes as long as many others: an image that is slow to decode, or high detail."""
+    pixels: int = 0
+    """Of its images, by their headers."""
 
 
 def unpack(body: bytes, encoding: str, *, most: int) -> bytes:
@@ -91,13 +93,16 @@ def pack_request(
     blobs = _split(document, body[len(head) :])
     tensors = _match_inputs(document, model)
     is_slow = document.parameters.get("detail") == "high"
+    pixels = 0
     packed: list[bytes] = []
     for given, blob, tensor in zip(document.inputs, blobs, tensors, strict=True):
         count = check_shape(given, tensor, max_batch_size=model.max_batch_size)
         data = _pack_input(given, blob, count)
         if tensor.name == contract.IMAGE:
             images = split_elements(given.name, data, count=count)
-            is_slow |= any([check_image(image, limits).is_slow for image in images])
+            checked = [check_image(image, limits) for image in images]
+            is_slow |= any(image.is_slow for image in checked)
+            pixels += sum(image.width * image.height for image in checked)
         packed.append(data)
     written: dict[str, Any] = {
         "inputs": [
@@ -117,7 +122,7 @@ def pack_request(
     if document.id:
         written["id"] = document.id
     json = orjson.dumps(written)
-    return Packed(b"".join([json, *packed]), len(json), is_slow)
+    return Packed(b"".join([json, *packed]), len(json), is_slow, pixels)
 
 
 def _split(document: RequestIn, rest: bytes) -> list[bytes | None]:

@@ -22,11 +22,13 @@ API_KEYS: Final = Table(
     Column("revoked_at", Double),
     Column("last_used_at", Double),
     Column("replaces", String(24)),
+    Column("limits", JSON(none_as_null=True)),
     Index(None, "tenant", "created_at", "id"),
 )
 """Keys without their secrets. digest: HMAC-SHA-256 of the key under the pepper `pepper_id`,
 hexadecimal. collections: names that the key is limited to, empty for all. replaces: the key that
-this one was rotated from. Rows stay after revocation, for the audit."""
+this one was rotated from. limits: its own ones, by the names of `types.RateLimits`; empty for
+none. Rows stay after revocation, for the audit."""
 
 USAGE: Final = Table(
     "tenant_usage",

@@ -1,7 +1,7 @@
 """Records of API keys."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import and_, insert, or_, select, update
@@ -10,13 +10,15 @@ from sqlalchemy.engine import RowMapping
 from gateway.errors import ConflictError, NotFoundError
 from gateway.records.access_tables import API_KEYS
 from gateway.records.database import Database
+from gateway.types import NO_RATE_LIMITS, RateLimits
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRecord:
     """A key without its secret; see `access_tables.API_KEYS`.
 
-    roles: names of `security.roles.Role`. collections: None for all of the tenant.
+    roles: names of `security.roles.Role`. collections: None for all of the tenant. limits: its own
+    ones, instead of the defaults of the gateway.
     """
 
     id: str
@@ -32,6 +34,7 @@ class ApiKeyRecord:
     revoked_at: float | None = None
     last_used_at: float | None = None
     replaces: str | None = None
+    limits: RateLimits = NO_RATE_LIMITS
 
     def is_valid(self, *, at: float) -> bool:
         """Whether the key is neither revoked nor expired."""
@@ -134,6 +137,8 @@ def _row(record: ApiKeyRecord) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in record.__slots__}
     row["roles"] = list(record.roles)
     row["collections"] = None if record.collections is None else list(record.collections)
+    limits = {name: value for name, value in asdict(record.limits).items() if value is not None}
+    row["limits"] = limits or None
     return row
 
 
@@ -144,5 +149,6 @@ def _record(row: RowMapping) -> ApiKeyRecord:
             **row,
             "roles": tuple(row["roles"]),
             "collections": None if collections is None else tuple(collections),
+            "limits": RateLimits(**(row["limits"] or {})),
         }
     )

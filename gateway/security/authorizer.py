@@ -24,7 +24,13 @@ class CredentialAuthorizer:
             has = ", ".join(identity.roles) or "none"
             message = f"this needs the role {permission}; roles of {identity.name}: {has}"
             raise ForbiddenError(message, known=(identity.tenant, identity.name))
-        return Caller(identity.tenant, identity.name, identity.collections)
+        return Caller(
+            identity.tenant,
+            identity.name,
+            identity.collections,
+            account=identity.account,
+            limits=identity.limits,
+        )
 
     async def _identify(self, credentials: Credentials) -> Identity:
         if credentials.kind == "token":
@@ -36,4 +42,6 @@ class CredentialAuthorizer:
             f"key:{record.id}",
             record.roles,
             None if collections is None else frozenset(collections),
+            account=f"key:{record.id}",
+            limits=record.limits,
         )

@@ -1,7 +1,7 @@
 """Creates, lists, rotates and revokes API keys, for the command line and the admin routes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from gateway.records.types import AuditLine
 from gateway.security.api_keys import ApiKey
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
+from gateway.types import NO_RATE_LIMITS, RateLimits
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of tenants and collections."""
@@ -20,13 +21,21 @@ _LABEL: Final = re.compile(r"[ -~]{1,100}")
 MAX_COLLECTIONS: Final = 100
 MAX_OVERLAP_SECONDS: Final = 90 * 86_400
 DAY_SECONDS: Final = 86_400
+MOST_LIMITS: Final[Mapping[str, int]] = {
+    "requests_per_minute": 1_000_000,
+    "burst": 1_000_000,
+    "megapixels_per_minute": 1_000_000,
+    "concurrent": 100_000,
+}
+"""Largest limits; one that is never reached is in effect none."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
     """What a new key shall be.
 
-    collections: None for all of the tenant. expires_in_seconds: None for never.
+    collections: None for all of the tenant. expires_in_seconds: None for never. limits: its own
+    ones, instead of the defaults of the gateway.
     """
 
     tenant: str
@@ -34,6 +43,7 @@ class KeyRequest:
     roles: Sequence[str]
     collections: Sequence[str] | None = None
     expires_in_seconds: float | None = None
+    limits: RateLimits = NO_RATE_LIMITS
 
     def check(self) -> None:
         """Raise InvalidRequestError that names what is wrong."""
@@ -49,6 +59,15 @@ class KeyRequest:
         self._check_collections()
         if self.expires_in_seconds is not None and self.expires_in_seconds <= 0:
             raise InvalidRequestError("a key must expire in the future")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        for name, most in MOST_LIMITS.items():
+            value = getattr(self.limits, name)
+            if value is not None and not 1 <= value <= most:
+                raise InvalidRequestError(f"{name} of a key must be 1 to {most:,}")
+        if self.limits.burst is not None and self.limits.requests_per_minute is None:
+            raise InvalidRequestError("the burst of a key needs its requests_per_minute")
 
     def _check_collections(self) -> None:
         if self.collections is None:
@@ -109,6 +128,7 @@ class KeyService:
                 created_at=now,
                 created_by=by[:64],
                 expires_at=None if ends is None else now + ends,
+                limits=request.limits,
             )
         )
         await self._keys.add(made.record)

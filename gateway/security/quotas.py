@@ -63,9 +63,18 @@ class Quotas:
         finally:
             await self.write()
 
+    async def check_images(self, tenant: str) -> None:
+        """Raise RateLimitedError if the tenant may send no further image today."""
+        await self._room_for(tenant, 1)
+
     async def charge_images(self, tenant: str, number: int) -> None:
         """Count images before they are worked on; raises RateLimitedError when it is too many."""
-        if self._images is None or not number:
+        if self._images is not None and number:
+            await self._room_for(tenant, number)
+            self._pending[tenant] += number
+
+    async def _room_for(self, tenant: str, number: int) -> None:
+        if self._images is None:
             return
         now = clock.now()
         self._turn_day(now)
@@ -75,7 +84,6 @@ class Quotas:
         if used + number > self._images:
             message = f"the quota of {self._images:,} images a day is used up"
             raise RateLimitedError(message, retry_after_seconds=_seconds_left(now))
-        self._pending[tenant] += number
 
     async def check_collections(self, tenant: str) -> None:
         """Raise ForbiddenError if the tenant may make no further collection."""

@@ -4,6 +4,7 @@ The issuer decides which algorithms are accepted, never the token: a token signe
 key as an HMAC secret, or not signed at all, is refused before its signature is looked at.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,7 @@ from gateway.security.key_service import NAME
 from gateway.security.key_sets import KeySet
 from gateway.security.roles import Role
 from gateway.security.url_fetch import fetch
+from gateway.types import NO_RATE_LIMITS, RateLimits
 
 MAX_CHARACTERS: Final = 8192
 _MAX_COLLECTIONS: Final = 1000
@@ -39,6 +41,9 @@ class Identity:
     name: str
     roles: tuple[str, ...]
     collections: frozenset[str] | None
+    account: str
+    """What its use is counted under; see `types.Caller`."""
+    limits: RateLimits = NO_RATE_LIMITS
 
 
 class TokenAuthenticator:
@@ -135,6 +140,7 @@ def _identity(issuer: Issuer, claims: Mapping[str, Any]) -> Identity:
         name=_name(claims["sub"]),
         roles=roles,
         collections=collections,
+        account=_account(issuer, claims["sub"]),
     )
 
 
@@ -166,6 +172,12 @@ def _texts(value: object, what: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     raise UnauthorizedError(f"{_REFUSED}: its {what} are neither a text nor a list of texts")
+
+
+def _account(issuer: Issuer, subject: object) -> str:
+    """Digest issuer and whole subject: names are cut off, and may contain anything."""
+    text = f"{issuer.issuer}\0{subject}"
+    return f"token:{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:32]}"
 
 
 def _name(subject: object) -> str:

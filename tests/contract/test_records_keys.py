@@ -11,6 +11,7 @@ from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService
 from gateway.security.peppers import Peppers
+from gateway.types import NO_RATE_LIMITS, RateLimits
 from tests.contract.test_records import a_collection, enrolled
 
 INFER = KeyRequest("acme", "shop", ["infer"])
@@ -34,6 +35,16 @@ async def test_a_key_is_stored_without_its_secret(records, service) -> None:
     assert await records.keys.get("none") is None
 
 
+async def test_limits_of_a_key_are_kept_when_it_is_rotated(records, service) -> None:
+    limits = RateLimits(600, 60, 300, 8)
+    made = await service.create(replace(INFER, limits=limits), by="test")
+    other = await service.create(INFER, by="test")
+    rotated = await service.rotate(made.key.id, overlap_seconds=0, tenant="acme", by="test")
+    for key in (made.key, rotated.new.key):
+        assert (await records.keys.get(key.id)).limits == limits
+    assert (await records.keys.get(other.key.id)).limits == NO_RATE_LIMITS
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -49,6 +60,9 @@ async def test_a_key_is_stored_without_its_secret(records, service) -> None:
         {"collections": ["/"]},
         {"roles": ["admin"], "collections": ["a"]},
         {"expires_in_seconds": 0.0},
+        {"limits": RateLimits(requests_per_minute=0)},
+        {"limits": RateLimits(megapixels_per_minute=1_000_001)},
+        {"limits": RateLimits(burst=1)},
     ],
 )
 async def test_a_wrong_key_is_not_made(records, service, wrong) -> None:

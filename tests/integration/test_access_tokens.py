@@ -97,6 +97,16 @@ async def test_tokens_and_keys_of_a_tenant_see_the_same(tmp_path, issuer):
             assert wrong not in answer["detail"]
 
 
+async def test_each_subject_has_limits_of_its_own(tmp_path, issuer):
+    file = trusting(tmp_path, issuer)
+    # names are cut off in logs; subjects do not share limits because of that
+    one, two = "a" * 100 + "1", "a" * 100 + "2"
+    async with guarded(tmp_path, token_issuers_file=file, key_requests_per_minute=1) as client:
+        for subject, status in ((one, 200), (one, 429), (two, 200)):
+            headers = bearer(token(sub=subject))
+            await call(client, "GET", "/api/collections", status=status, headers=headers)
+
+
 async def test_an_issuer_that_is_away_from_the_start_is_503(tmp_path, issuer):
     await issuer.stop()
     async with (

@@ -70,7 +70,7 @@ def engine_of(detail: str) -> psutil.Process:
 async def test_both_homes_say_how_they_do(client):
     detail = await becomes(client, "vectors", "ready", "Edge")
     assert detail == "Qdrant Edge, which starts with the first face"
-    assert await becomes(client, "records", "ready", "SQLite") == "SQLite, tables 0006"
+    assert await becomes(client, "records", "ready", "SQLite") == "SQLite, tables 0009"
     await remember(client)
     detail = await becomes(client, "vectors", "ready", "1 collections")
     memory = engine_of(detail).memory_info().rss
@@ -143,7 +143,7 @@ async def test_a_database_that_stops_is_named(fake, tmp_path):
             if url.partition("host=")[2] in " ".join(process.info["cmdline"] or ())
         )
         async with serving(fake, home=tmp_path, database_url=url) as client:
-            assert await becomes(client, "records", "ready", "P") == "PostgreSQL, tables 0006"
+            assert await becomes(client, "records", "ready", "P") == "PostgreSQL, tables 0009"
             family = [server, *server.children(recursive=True)]
             for process in family:
                 process.send_signal(signal.SIGSTOP)

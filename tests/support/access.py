@@ -14,6 +14,7 @@ from gateway.security.factory import key_service
 from gateway.security.key_service import KeyRequest, KeyService
 from gateway.security.roles import Role
 from gateway.settings import Settings
+from gateway.types import NO_RATE_LIMITS, RateLimits
 from tests.support.collection_client import Embedder
 from tests.support.fake_inference import FakeInference
 from tests.support.gateway_server import serving
@@ -42,9 +43,10 @@ async def new_key(
     tenant: str = MINE,
     collections: Sequence[str] | None = None,
     expires_in_seconds: float | None = None,
+    limits: RateLimits = NO_RATE_LIMITS,
 ) -> str:
     """Make a key; returns its text."""
-    request = KeyRequest(tenant, "of a test", roles, collections, expires_in_seconds)
+    request = KeyRequest(tenant, "of a test", roles, collections, expires_in_seconds, limits)
     return (await keys.create(request, by="test")).key.text
 
 
@@ -93,8 +95,10 @@ async def _mixed(identified_by: str, secret_of: str) -> str:
 
 
 @asynccontextmanager
-async def guarded(home: Path, **settings: Any) -> AsyncIterator[ClientSession]:
+async def guarded(
+    home: Path, engine: FakeInference | None = None, **settings: Any
+) -> AsyncIterator[ClientSession]:
     """Serve a gateway that asks for keys."""
     chosen = {"authentication": "on", "home": home, **settings}
-    async with serving(FakeInference(), Embedder(), **chosen) as client:
+    async with serving(engine or FakeInference(), Embedder(), **chosen) as client:
         yield client

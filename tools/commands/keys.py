@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
@@ -20,7 +21,7 @@ from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService, Ne
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
 from gateway.settings import Settings, load_settings
-from gateway.types import DEFAULT_TENANT
+from gateway.types import DEFAULT_TENANT, RateLimits
 from tools.commands.storage_keys import rotate_storage
 from tools.serving.home import resolve
 
@@ -59,6 +60,18 @@ def create(
     expires_in_days: Annotated[
         float | None, typer.Option(help="Days for which it is valid; default: for good.")
     ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests a minute, instead of the gateway's default.")
+    ] = None,
+    burst: Annotated[
+        int | None, typer.Option(help="Requests at once; default: those of a minute.")
+    ] = None,
+    megapixels_per_minute: Annotated[
+        int | None, typer.Option(help="Megapixels a minute of the images that it sends.")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(help="Requests that are answered at a time.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and write it to standard output, this once."""
@@ -68,6 +81,7 @@ def create(
         roles=role,
         collections=collection or None,
         expires_in_seconds=None if expires_in_days is None else expires_in_days * DAY_SECONDS,
+        limits=RateLimits(requests_per_minute, burst, megapixels_per_minute, concurrent),
     )
     settings = _settings()
     made = _run(settings, lambda keys: keys.create(request, by=_ACTOR))
@@ -203,6 +217,7 @@ def _document(record: ApiKeyRecord) -> dict[str, Any]:
         "revoked_at": _moment(record.revoked_at),
         "last_used_at": _moment(record.last_used_at),
         "replaces": record.replaces,
+        "limits": asdict(record.limits),
         "pepper": record.pepper_id,
         "state": _state(record),
     }

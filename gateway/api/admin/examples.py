@@ -16,6 +16,12 @@ _KEY: Final[dict[str, Any]] = {
     "revoked_at": None,
     "last_used_at": None,
     "replaces": None,
+    "limits": {
+        "requests_per_minute": 600,
+        "burst": 60,
+        "megapixels_per_minute": None,
+        "concurrent": 8,
+    },
     "valid": True,
 }
 _NEW: Final = {

@@ -1,5 +1,6 @@
 """Keys: create, list, rotate, revoke. The audit log."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from gateway.api.admin.schemas import (
@@ -7,6 +8,7 @@ from gateway.api.admin.schemas import (
     AuditOut,
     KeyAnswer,
     KeyIn,
+    KeyLimits,
     KeyOut,
     KeysOut,
     NewKeyAnswer,
@@ -20,6 +22,7 @@ from gateway.api.shapes import NoOptions
 from gateway.records import clock
 from gateway.records.keys import ApiKeyRecord
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, NewKey
+from gateway.types import RateLimits
 
 KEY_BODY: Final = BodySpec(KeyIn, "none")
 ROTATE_BODY: Final = BodySpec(RotateIn, "none")
@@ -37,6 +40,7 @@ async def create_key(call: Call[NoOptions, KeyIn]) -> Answer:
         roles=fields.roles,
         collections=fields.collections,
         expires_in_seconds=None if days is None else days * DAY_SECONDS,
+        limits=RateLimits(**({} if fields.limits is None else fields.limits.model_dump())),
     )
     made = await call.services.access.keys.create(
         request, by=call.caller.name, request_id=call.request_id
@@ -132,6 +136,7 @@ def _key(record: ApiKeyRecord) -> dict[str, Any]:
         "revoked_at": _moment(record.revoked_at),
         "last_used_at": _moment(record.last_used_at),
         "replaces": record.replaces,
+        "limits": KeyLimits(**asdict(record.limits)),
         "valid": record.is_valid(at=clock.now()),
     }
 

@@ -5,11 +5,28 @@ from pydantic import Field
 from gateway.api.collections.schemas import Name
 from gateway.api.pagination import PageOut
 from gateway.api.shapes import Shape
-from gateway.security.key_service import MAX_COLLECTIONS, MAX_OVERLAP_SECONDS
+from gateway.security.key_service import MAX_COLLECTIONS, MAX_OVERLAP_SECONDS, MOST_LIMITS
 from gateway.security.roles import Role, RoleName
 
 _MOST_DAYS = 36500
 _HOUR_SECONDS = 3600
+
+
+class KeyLimits(Shape):
+    """Limits of a single key; null, or a missing one, is the default of the gateway."""
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=MOST_LIMITS["requests_per_minute"]
+    )
+    """Requests a minute."""
+    burst: int | None = Field(default=None, ge=1, le=MOST_LIMITS["burst"])
+    """Requests at once after a pause; needs `requests_per_minute`, and is as large without it."""
+    megapixels_per_minute: int | None = Field(
+        default=None, ge=1, le=MOST_LIMITS["megapixels_per_minute"]
+    )
+    """Megapixels a minute of the images that are sent."""
+    concurrent: int | None = Field(default=None, ge=1, le=MOST_LIMITS["concurrent"])
+    """Requests that are answered at a time."""
 
 
 class KeyIn(Shape):
@@ -22,6 +39,8 @@ class KeyIn(Shape):
     """Names that the key is limited to, whether they exist or not; null for all of the tenant."""
     expires_in_days: float | None = Field(default=None, gt=0, le=_MOST_DAYS, allow_inf_nan=False)
     """Days for which the key is valid; null for good."""
+    limits: KeyLimits | None = None
+    """Its own limits, instead of the defaults of the gateway."""
 
 
 class RotateIn(Shape):
@@ -49,6 +68,8 @@ class KeyOut(Shape):
     """Accurate to a minute or two."""
     replaces: str | None
     """The key that this one was rotated from."""
+    limits: KeyLimits
+    """Its own limits; null where the default of the gateway applies."""
     valid: bool
     """Whether it is neither revoked nor expired."""
 

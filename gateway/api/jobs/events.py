@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.api.auth import Permission
 from gateway.api.call import Call
 from gateway.api.context import dump_json
 from gateway.api.jobs.routes import job_of
@@ -26,6 +27,8 @@ from gateway.jobs.views import JobView
 from gateway.records.job_types import JobRecord
 
 HEARTBEAT_SECONDS: Final = 15.0
+_AUTHORIZED_SECONDS: Final = 2.0
+"""Interval at which the credentials of a caller that is still listening are checked again."""
 _RECONNECT_MILLISECONDS: Final = 2000
 _HEADERS: Final = {
     "Content-Type": CONTENT_TYPE,
@@ -36,7 +39,7 @@ _HEADERS: Final = {
 
 
 async def follow_job(call: Call[EventOptions, NoOptions]) -> web.StreamResponse:
-    """Stream the events of a job until it ends."""
+    """Stream the events of a job until it ends, or until its caller may not see it any more."""
     job = await job_of(call)
     position = read_position(call.request.headers.get("Last-Event-ID"))
     if job.is_finished and position.ended and position.sequence >= job.sequence:
@@ -51,9 +54,13 @@ async def _events(
     call: Call[EventOptions, Any], job: JobRecord, after: int
 ) -> AsyncGenerator[bytes, None]:
     yield reconnect_after(_RECONNECT_MILLISECONDS)
-    sent_at = time.monotonic()
+    sent_at = authorized_at = time.monotonic()
     async with aclosing(call.services.jobs.follow(call.caller, job, after=after)) as changes:
         async for change in changes:
+            if time.monotonic() - authorized_at >= _AUTHORIZED_SECONDS:
+                # breaks off when the key was revoked or the token has expired
+                await call.services.authorizer.authorize(call.request.headers, Permission.INFER)
+                authorized_at = time.monotonic()
             if isinstance(change, JobView):
                 ended = change.record.is_finished
                 position = Position(change.record.sequence, ended=True) if ended else None

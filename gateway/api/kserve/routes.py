@@ -92,6 +92,8 @@ async def model_infer(call: Call[NoOptions, NoOptions]) -> web.Response:
     packed = await _read_request(call, model)
     # a batch of crops or embeddings counts as one image, too
     await call.services.collections.quotas.charge_images(call.caller.tenant, 1)
+    if call.context.admission is not None:
+        await call.context.admission.charge_pixels(packed.pixels)
     answer = await call.services.kserve.infer(path, packed, deadline=call.deadline)
     response = web.Response(
         body=answer.body, content_type=_JSON if answer.head_bytes is None else _BINARY

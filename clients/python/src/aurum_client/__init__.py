@@ -26,6 +26,7 @@ from aurum_client.errors import (
 from aurum_client.fallback import FaceOptions, Fallback
 from aurum_client.images import ImageSource
 from aurum_client.limits import TimeLimits
+from aurum_client.rate_limits import RateLimit
 from aurum_client.results.faces import Face, FacesResult
 from aurum_client.results.jobs import Job, JobEvent, JobItem
 from aurum_client.retry import RetryPolicy
@@ -58,6 +59,7 @@ __all__ = [
     "PermissionDeniedError",
     "Problem",
     "ProblemError",
+    "RateLimit",
     "RateLimitedError",
     "RetryPolicy",
     "ServerError",

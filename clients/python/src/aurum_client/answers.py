@@ -59,12 +59,14 @@ def _problem(response: httpx.Response) -> Optional[Problem]:
         return None
     if not isinstance(document, Mapping) or not isinstance(document.get("code"), str):
         return None
+    policies = document.get("violated-policies")
     return Problem(
         code=document["code"],
         status=response.status_code,
         title=str(document.get("title", "")),
         detail=str(document.get("detail", "")),
         request_id=str(document.get("request_id", "")),
+        violated_policies=tuple(map(str, policies)) if isinstance(policies, list) else (),
     )
 
 

@@ -58,6 +58,8 @@ class Problem:
     """A sentence for people."""
     request_id: str
     """Names the request in the service's log."""
+    violated_policies: tuple[str, ...] = ()
+    """Names of the limits of the key that the request exceeds."""
 
 
 class ProblemError(AurumError):
@@ -122,7 +124,12 @@ class FaceError(ProblemError):
 
 
 class RateLimitedError(ProblemError):
-    """Too many requests."""
+    """Too many requests, of this key or of all; or the images of the day are used up."""
+
+    @property
+    def violated_policies(self) -> tuple[str, ...]:
+        """Names of the limits of the key that the request exceeds; empty for others."""
+        return self.problem.violated_policies
 
 
 class UnavailableError(ProblemError):

@@ -47,6 +47,25 @@ def test_json_of_a_new_key(keys):
     assert made["state"].startswith("valid until 20")
 
 
+def test_limits_of_a_new_key(keys):
+    limits = ("--requests-per-minute", "600", "--burst", "60", "--concurrent", "8")
+    made = json.loads(keys("create", "--name", "x", "--role", "infer", *limits, "--json").stdout)
+    assert made["limits"] == {
+        "requests_per_minute": 600,
+        "burst": 60,
+        "megapixels_per_minute": None,
+        "concurrent": 8,
+    }
+    again = json.loads(keys("rotate", made["key_id"], "--json").stdout)
+    assert again["limits"] == made["limits"]
+    for wrong, reason in (
+        (("--burst", "5"), "requests_per_minute"),
+        (("--concurrent", "0"), "concurrent of a key must be 1 to 100,000"),
+    ):
+        result = keys("create", "--name", "x", "--role", "infer", *wrong, status=1)
+        assert reason in result.stderr
+
+
 def test_rotate_and_revoke(keys):
     old = json.loads(keys("create", "--name", "x", "--role", "infer", "--json").stdout)
     new = json.loads(keys("rotate", old["key_id"], "--overlap-hours", "1", "--json").stdout)

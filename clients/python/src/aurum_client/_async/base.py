@@ -21,6 +21,7 @@ from aurum_client.fallback import (
 )
 from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline, TimeLimits
+from aurum_client.rate_limits import LastLimits, RateLimit
 from aurum_client.request import Request, as_json, bearer, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
@@ -74,6 +75,7 @@ class AsyncBase:
         self._retry = retry or RetryPolicy()
         self._fallback = fallback
         self._gate = HealthGate(check_seconds)
+        self._last_limits = LastLimits()
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={
@@ -105,6 +107,14 @@ class AsyncBase:
         other._limits = limits or self._limits
         other._retry = retry or self._retry
         return other
+
+    @property
+    def rate_limits(self) -> Mapping[str, RateLimit]:
+        """The limits of the key in the last answer that named any, by policy; mostly `requests`.
+
+        Empty if the key has no limits.
+        """
+        return self._last_limits.by_policy
 
     @property
     def uses_fallback(self) -> bool:
@@ -140,6 +150,7 @@ class AsyncBase:
             # a step that was cut short by the deadline
             deadline.remaining()
             raise transport_error(error) from error
+        self._last_limits.note(response.headers)
         return read_answer(request, response)
 
     async def _open(self, request: Request[object], deadline: Deadline) -> httpx.Response:
@@ -151,6 +162,7 @@ class AsyncBase:
                 await response.aread()
         except httpx.RequestError as error:
             raise transport_error(error) from error
+        self._last_limits.note(response.headers)
         if not response.is_success:
             raise read_error(response)
         return response

@@ -22,6 +22,7 @@ from aurum_client.fallback import (
 )
 from aurum_client.images import ImageSource
 from aurum_client.limits import Deadline, TimeLimits
+from aurum_client.rate_limits import LastLimits, RateLimit
 from aurum_client.request import Request, as_json, bearer, path_of, raw_body, texts_of
 from aurum_client.results.faces import FacesResult
 from aurum_client.results.service import Liveness, Readiness
@@ -75,6 +76,7 @@ class Base:
         self._retry = retry or RetryPolicy()
         self._fallback = fallback
         self._gate = HealthGate(check_seconds)
+        self._last_limits = LastLimits()
         self._http = httpx.Client(
             base_url=url,
             headers={
@@ -106,6 +108,14 @@ class Base:
         other._limits = limits or self._limits
         other._retry = retry or self._retry
         return other
+
+    @property
+    def rate_limits(self) -> Mapping[str, RateLimit]:
+        """The limits of the key in the last answer that named any, by policy; mostly `requests`.
+
+        Empty if the key has no limits.
+        """
+        return self._last_limits.by_policy
 
     @property
     def uses_fallback(self) -> bool:
@@ -141,6 +151,7 @@ class Base:
             # a step that was cut short by the deadline
             deadline.remaining()
             raise transport_error(error) from error
+        self._last_limits.note(response.headers)
         return read_answer(request, response)
 
     def _open(self, request: Request[object], deadline: Deadline) -> httpx.Response:
@@ -152,6 +163,7 @@ class Base:
                 response.read()
         except httpx.RequestError as error:
             raise transport_error(error) from error
+        self._last_limits.note(response.headers)
         if not response.is_success:
             raise read_error(response)
         return response
