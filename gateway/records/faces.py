@@ -8,14 +8,17 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
+from gateway.records.consents import under_consent
 from gateway.records.database import Database
+from gateway.records.erasures import hold_collection, refuse_erased
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
-from gateway.records.types import Begun, FaceRecord, SealedCrop
+from gateway.records.types import Begun, FaceRecord, SealedCrop, Terms
 
 _IDS_AT_ONCE = 500
+_NO_TERMS = Terms()
 _ALL_CROPS_SECONDS = 60.0
-_COLUMNS = [column for column in FACES.c if column.name != "claim"]
+_COLUMNS = [column for column in FACES.c if column.name not in ("claim", "kept_until")]
 
 
 class _NotPendingError(Exception):
@@ -32,28 +35,41 @@ class FaceRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, faces: Sequence[FaceRecord], crops: Sequence[SealedCrop] = ()) -> Begun:
+    async def begin(
+        self,
+        faces: Sequence[FaceRecord],
+        crops: Sequence[SealedCrop] = (),
+        terms: Terms = _NO_TERMS,
+    ) -> Begun:
         """Write journal lines and crops of one collection before the vectors are written.
 
         Images that the collection remembers for their subject are left out. Raises IntegrityError
-        where another transaction was first with one of the images, or without the collection.
+        where another transaction was first with one of the images, or without the collection;
+        EnrolmentRefusedError or ConsentRequiredError where the terms do not allow it.
         """
         if not faces:
             return Begun()
         async with self._database.write() as connection:
+            refusals = await hold_collection(connection, faces[0].collection_id)
+            if terms.refusals is not None and refusals not in (None, terms.refusals):
+                return Begun(outdated=True)
             known = await _known(connection, faces)
             pending = {f.id: f for found in known.values() for f in found if f.state == "pending"}
             if pending:
                 return Begun(busy=True, pending=tuple(pending.values()))
             new = [face for face in faces if face.claim not in known]
             if new:
+                await refuse_erased(connection, new, terms.begun_at)
                 await make_records(connection, new)
+                kept_until = {face.id: face.expires_at for face in new}
+                new = await under_consent(connection, new, terms)
                 await _release(connection, new)
-                await connection.execute(insert(FACES), _rows(new))
+                rows = [row | {"kept_until": kept_until[row["id"]]} for row in _rows(new)]
+                await connection.execute(insert(FACES), rows)
             written = {face.id for face in new}
-            rows = [_crop_row(crop) for crop in crops if crop.face_id in written]
-            if rows:
-                await connection.execute(insert(CROPS), rows)
+            sealed = [_crop_row(crop) for crop in crops if crop.face_id in written]
+            if sealed:
+                await connection.execute(insert(CROPS), sealed)
         return Begun(tuple(new), known)
 
     async def commit(self, face_ids: Sequence[str]) -> bool:

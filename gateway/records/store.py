@@ -5,12 +5,15 @@ from gateway.records.audit import AuditRecords
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
+from gateway.records.erasures import ErasureRecords
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_erasure import JobErasure
 from gateway.records.job_progress import JobProgress
 from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
+from gateway.records.refusals import RefusalRecords
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
 
@@ -25,6 +28,8 @@ class RecordStore:
         self.collections = CollectionRecords(database)
         self.faces = FaceRecords(database)
         self.subjects = SubjectRecords(database)
+        self.erasures = ErasureRecords(database)
+        self.refusals = RefusalRecords(database)
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
         self.audit = AuditRecords(database)
@@ -33,6 +38,7 @@ class RecordStore:
         self.jobs = JobRecords(database)
         self.job_queue = JobQueue(database)
         self.job_progress = JobProgress(database)
+        self.job_erasure = JobErasure(database)
 
     @classmethod
     async def open(

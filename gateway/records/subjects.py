@@ -15,15 +15,18 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
+from gateway.records.consents import consent_of, consent_row, date_faces
 from gateway.records.database import Database
 from gateway.records.tables import FACES, SUBJECTS
-from gateway.records.types import FaceRecord, MetadataValue, SubjectRecord
+from gateway.records.types import Consent, FaceRecord, MetadataValue, SubjectRecord
 
 _BLANK: Mapping[str, Any] = {
     "display_name": None,
     "external_id": None,
     "metadata": {},
     "kept": False,
+    "purpose": None,
+    **consent_row(None),
 }
 
 
@@ -67,25 +70,52 @@ class SubjectRecords:
         self,
         collection_id: str,
         name: str,
-        changes: Mapping[str, str | Mapping[str, MetadataValue] | None],
+        changes: Mapping[str, str | Mapping[str, MetadataValue] | Consent | None],
         *,
         at: float,
     ) -> SubjectRecord | None:
-        """Replace `display_name`, `external_id` or `metadata`; None if there is no such subject."""
+        """Replace some of the fields that clients write; None if there is no such subject.
+
+        A changed `consent` changes when the faces of the subject expire.
+        """
+        written = dict(changes)
+        if "consent" in changes:
+            consent = written.pop("consent")
+            written |= consent_row(consent if isinstance(consent, Consent) else None)
         query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
         async with self._database.write() as connection:
             await _lock(connection, collection_id, [name])
             row = (await connection.execute(query)).mappings().first()
             if row is None:
                 return None
-            values = {**{field: row[field] for field in _BLANK}, **changes, "updated_at": at}
-            written = [values[field] for field in ("display_name", "external_id", "metadata")]
-            values["kept"] = any(written)
-            values["search_text"] = _search_text(name, *written[:2])
+            values = {**{field: row[field] for field in _BLANK}, **written, "updated_at": at}
+            texts = [values[field] for field in ("display_name", "external_id")]
+            values["kept"] = any((*texts, values["metadata"]))
+            values["search_text"] = _search_text(name, *texts)
             await connection.execute(
                 update(SUBJECTS).where(_named(collection_id, [name])).values(values)
             )
+            if "consent" in changes:
+                ends_at = values["consent_ends_at"]
+                await date_faces(connection, collection_id, [name], ends_at=ends_at, at=at)
         return _record({**row, **values})
+
+    async def drop_over(self, at: float) -> int:
+        """Remove records without faces whose consent has ended; returns how many there were."""
+        over = and_(SUBJECTS.c.consent_ends_at <= at, not_(exists(_faces())))
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(SUBJECTS).where(over))).rowcount
+
+    async def named(
+        self, collection_ids: Collection[str], name: str, *, at: float
+    ) -> dict[str, SubjectRecord]:
+        """Return the subjects of this name by collection, of those that are asked for."""
+        found: dict[str, SubjectRecord] = {}
+        for collection_id in sorted(collection_ids):
+            record = await self.get(collection_id, name, at=at)
+            if record is not None:
+                found[collection_id] = record
+        return found
 
     async def wipe(self, collection_id: str, name: str) -> None:
         """Clear the fields of a record; remove a record without faces."""
@@ -229,4 +259,9 @@ def _search_text(name: str, display_name: str | None, external_id: str | None) -
 
 def _record(row: RowMapping | Mapping[str, Any]) -> SubjectRecord:
     columns = ("name", "display_name", "external_id", "metadata", "created_at", "updated_at")
-    return SubjectRecord(**{column: row[column] for column in columns}, faces=row["faces"])
+    return SubjectRecord(
+        **{column: row[column] for column in columns},
+        faces=row["faces"],
+        consent=consent_of(row),
+        purpose=row["purpose"],
+    )

@@ -43,11 +43,13 @@ COLLECTIONS: Final = Table(
     Column("space", String(16)),
     Column("dimension", Integer),
     Column("migration", JSON),
+    Column("refusals", Integer, nullable=False, server_default="0"),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     UniqueConstraint("tenant", "name"),
 )
-"""state: `active`, or `deleting` while its vectors are being removed."""
+"""state: `active`, or `deleting` while its vectors are being removed. refusals: number of
+changes of its list of faces that are not enrolled."""
 _SELDOM: Final = text("state <> 'committed'")
 """Nearly all faces are committed: an index on them would be useless, but SQLite would prefer it."""
 _ENDS: Final = text("expires_at IS NOT NULL")
@@ -74,6 +76,7 @@ FACES: Final = Table(
     Column("detector", String(16)),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
+    Column("kept_until", Double),
     Column("claim", String(200)),
     Index(None, "collection_id", "created_at", "id"),
     Index(None, "collection_id", "subject"),
@@ -84,9 +87,11 @@ FACES: Final = Table(
     Index(None, "collection_id", "claim", unique=True),
 )
 """The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,
-`deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too.
-claim: `image:subject` (`image:` without a subject) on the first face that an enrolment took from an
-image, so that the same image is remembered once; given up when the face is forgotten or over."""
+`deleting` while it is being forgotten. kept_until: the end of the collection's retention;
+expires_at: that, or the end of the subject's consent if it is earlier. copied_to: the space a
+migration has embedded it in, too. claim: `image:subject` (`image:` without a subject) on the first
+face that an enrolment took from an image, so that the same image is remembered once; given up when
+the face is forgotten or over."""
 
 SUBJECTS: Final = Table(
     "subjects",
@@ -105,9 +110,17 @@ SUBJECTS: Final = Table(
     Column("search_text", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("purpose", String(200)),
+    Column("consent_reference", String(200)),
+    Column("consent_given_at", Double),
+    Column("consent_expires_at", Double),
+    Column("consent_withdrawn_at", Double),
+    Column("consent_ends_at", Double),
+    Index(None, "consent_ends_at"),
 )
 """Whom faces show. kept: somebody wrote something into it, so that it stays without a face.
-search_text: names and external id as `subjects.fold` writes them."""
+search_text: names and external id as `subjects.fold` writes them. consent_ends_at: the earlier of
+its expiry and its withdrawal."""
 
 CROPS: Final = Table(
     "crops",
