@@ -65,9 +65,7 @@ class ErasureRecords:
             named = or_(
                 FACES.c.subject.in_(sorted(subjects)), FACES.c.image_sha256.in_(sorted(images))
             )
-            begun = and_(
-                FACES.c.collection_id == collection_id, FACES.c.state == "pending", named
-            )
+            begun = and_(FACES.c.collection_id == collection_id, FACES.c.state == "pending", named)
             stopped = update(FACES).where(begun).values(state="deleting", claim=None)
             return frozenset((await connection.execute(stopped.returning(FACES.c.id))).scalars())
 

@@ -1,8 +1,8 @@
 """Removes people from jobs: results, names and images of job items that show or name them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import and_, select, update
 from sqlalchemy.engine import RowMapping
@@ -18,6 +18,9 @@ _AT_ONCE: Final = 500
 _CODE: Final = "not_found"
 _DETAIL: Final = "what this image showed was deleted"
 _GONE_STATES: Final = ("receiving", "expired")
+Unfinished = Literal["none", "here", "all"]
+"""Which images that have not ended are ended: those of jobs that enrol into the collection, or all
+that show or name the person."""
 SubjectOf = Callable[[str, str], str | None]
 """Names the subject of an image by the source (`folder`, `name`) and the name of the image."""
 
@@ -26,13 +29,14 @@ SubjectOf = Callable[[str, str], str | None]
 class Trace:
     """Whom to look for in the jobs of a tenant.
 
-    images: SHA-256 of images that show them. subjects: names in the collection, looked for in jobs
+    images: SHA-256 of images that show them, and until when: results that were made later are about
+    somebody who was enrolled again. subjects: names in the collection, looked for in jobs
     that enrol into it.
     """
 
     tenant: str
     collection_id: str
-    images: frozenset[str] = frozenset()
+    images: Mapping[str, float] = field(default_factory=dict)
     subjects: frozenset[str] = frozenset()
 
 
@@ -74,11 +78,13 @@ class JobErasure:
                     found += [_traced(job, row) for row in await _items(connection, job_id, part)]
         return found
 
-    async def erase(self, trace: Trace, subject_of: SubjectOf, *, unfinished: bool) -> ErasedItems:
+    async def erase(
+        self, trace: Trace, subject_of: SubjectOf, *, unfinished: Unfinished
+    ) -> ErasedItems:
         """Remove results, names and digests of a person's images.
 
-        Images that have not ended end as errors: those that enrol into the collection, and all
-        others if `unfinished` says so. Whoever works on one of them cannot end it any more.
+        Images that have not ended end as errors, as `unfinished` says. Whoever works on one of them
+        cannot end it any more.
         """
         erased = ErasedItems()
         for job_id, indexes in sorted((await self._matching(trace, subject_of)).items()):
@@ -101,20 +107,28 @@ class JobErasure:
                 indexes = sorted((await connection.execute(mine)).scalars())
             for part in _parts(indexes):
                 async with self._database.write() as connection:
-                    await _erase(connection, job_id, part, trace, erased, unfinished=True)
+                    await _erase(connection, job_id, part, trace, erased, unfinished="here")
         return erased
 
     async def _matching(self, trace: Trace, subject_of: SubjectOf) -> dict[str, set[int]]:
         """Return the indexes of matching images by job."""
         found: dict[str, set[int]] = {}
         mine = and_(JOBS.c.tenant == trace.tenant, JOBS.c.state.not_in(_GONE_STATES))
-        with_jobs = JOB_ITEMS.join(JOBS, JOBS.c.id == JOB_ITEMS.c.job_id)
+        with_jobs = JOB_ITEMS.join(JOBS, JOBS.c.id == JOB_ITEMS.c.job_id).outerjoin(
+            JOB_RESULTS,
+            and_(
+                JOB_RESULTS.c.job_id == JOB_ITEMS.c.job_id,
+                JOB_RESULTS.c.index == JOB_ITEMS.c.index,
+            ),
+        )
+        columns = (JOB_ITEMS.c.job_id, JOB_ITEMS.c.index, JOB_ITEMS.c.sha256)
         async with self._database.read() as connection:
             for part in _parts(sorted(trace.images)):
-                query = select(JOB_ITEMS.c.job_id, JOB_ITEMS.c.index).select_from(with_jobs)
+                query = select(*columns, JOB_RESULTS.c.finished_at).select_from(with_jobs)
                 query = query.where(JOB_ITEMS.c.sha256.in_(part), mine)
-                for job_id, index in await connection.execute(query):
-                    found.setdefault(job_id, set()).add(index)
+                for job_id, index, image, at in await connection.execute(query):
+                    if at is None or at <= trace.images[image]:
+                        found.setdefault(job_id, set()).add(index)
             if not trace.subjects:
                 return found
             into = and_(JOBS.c.collection_id == trace.collection_id, mine)
@@ -138,7 +152,7 @@ async def _erase(
     trace: Trace,
     erased: ErasedItems,
     *,
-    unfinished: bool,
+    unfinished: Unfinished,
 ) -> None:
     """Remove what a job has of some of its images."""
     job = await lock_job(connection, job_id)
@@ -147,7 +161,8 @@ async def _erase(
     rows = await _items(connection, job_id, indexes)
     enrols_here = job.collection_id == trace.collection_id
     ended = [row for row in rows if row["status"] is not None]
-    left = [row for row in rows if row["status"] is None and (unfinished or enrols_here)]
+    ends = unfinished == "all" or (unfinished == "here" and enrols_here)
+    left = [row for row in rows if row["status"] is None and ends]
     gone = [row["index"] for row in (*ended, *left)]
     if not gone:
         return
@@ -168,8 +183,8 @@ async def _erase(
         await save_job(connection, job)
     if job.state in UNFINISHED_STATES:
         outcome = ItemOutcome("error", None, _CODE, _DETAIL)
-        ends = [Ended(row["index"], outcome) for row in left]
-        await end_items(connection, job, ends, at=clock.now())
+        open_ones = [Ended(row["index"], outcome) for row in left]
+        await end_items(connection, job, open_ones, at=clock.now())
     if enrols_here and job.options.get("subject") in trace.subjects:
         options = {**job.options, "subject": None, "metadata": {}, "consent": None, "purpose": None}
         await connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(options=options))

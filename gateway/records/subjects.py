@@ -98,24 +98,14 @@ class SubjectRecords:
             if "consent" in changes:
                 ends_at = values["consent_ends_at"]
                 await date_faces(connection, collection_id, [name], ends_at=ends_at, at=at)
-        return _record({**row, **values})
+        ended = "consent" in changes and (values["consent_ends_at"] or at + 1) <= at
+        return _record({**row, **values, "faces": 0 if ended else row["faces"]})
 
     async def drop_over(self, at: float) -> int:
         """Remove records without faces whose consent has ended; returns how many there were."""
         over = and_(SUBJECTS.c.consent_ends_at <= at, not_(exists(_faces())))
         async with self._database.write() as connection:
             return (await connection.execute(delete(SUBJECTS).where(over))).rowcount
-
-    async def named(
-        self, collection_ids: Collection[str], name: str, *, at: float
-    ) -> dict[str, SubjectRecord]:
-        """Return the subjects of this name by collection, of those that are asked for."""
-        found: dict[str, SubjectRecord] = {}
-        for collection_id in sorted(collection_ids):
-            record = await self.get(collection_id, name, at=at)
-            if record is not None:
-                found[collection_id] = record
-        return found
 
     async def wipe(self, collection_id: str, name: str) -> None:
         """Clear the fields of a record; remove a record without faces."""
