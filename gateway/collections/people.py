@@ -235,6 +235,7 @@ class People:
         if number > MOST_FACES:
             message = f"{number} faces are too many for one export: {MOST_FACES} at most"
             raise InvalidRequestError(message)
+        extend_current(_LONGEST_SECONDS)
         gathered = tuple([await self._held(person) for person in people])
         counts = {
             "subjects": len(gathered),

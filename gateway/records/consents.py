@@ -48,6 +48,27 @@ def consent_of(row: Mapping[Any, Any]) -> Consent | None:
     )
 
 
+async def refuse_withdrawn(
+    connection: AsyncConnection, faces: Sequence[FaceRecord], terms: Terms
+) -> None:
+    """Raise ConsentRequiredError for a consent that was withdrawn, as long as that is known.
+
+    For new faces of a collection, before their subjects' records are renewed.
+    """
+    if terms.consent is None:
+        return
+    names = sorted({face.subject for face in faces})
+    query = select(SUBJECTS.c.name).where(
+        SUBJECTS.c.collection_id == faces[0].collection_id,
+        SUBJECTS.c.name.in_(names),
+        SUBJECTS.c.consent_reference == terms.consent.reference,
+        SUBJECTS.c.consent_withdrawn_at.is_not(None),
+    )
+    name = await connection.scalar(query.limit(1))
+    if name is not None:
+        raise ConsentRequiredError(f"the consent of {name!r} was withdrawn")
+
+
 async def under_consent(
     connection: AsyncConnection, faces: Sequence[FaceRecord], terms: Terms
 ) -> list[FaceRecord]:
@@ -95,11 +116,7 @@ async def date_faces(
 
 def _valid(name: str, held: Consent | None, terms: Terms, *, at: float) -> Consent | None:
     """Return the consent under which a subject is enrolled."""
-    given = terms.consent
-    withdrawn = held is not None and held.withdrawn_at is not None and held.reference
-    if given is not None and given.reference == withdrawn:
-        raise ConsentRequiredError(f"the consent of {name!r} was withdrawn")
-    consent = given or held
+    consent = terms.consent or held
     if consent is None:
         if terms.requires_consent:
             message = f"the collection enrols nobody without consent; send one for {name!r}"

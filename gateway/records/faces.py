@@ -8,7 +8,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
-from gateway.records.consents import under_consent
+from gateway.records.consents import refuse_withdrawn, under_consent
 from gateway.records.database import Database
 from gateway.records.erasures import hold_collection, refuse_erased
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
@@ -60,6 +60,7 @@ class FaceRecords:
             new = [face for face in faces if face.claim not in known]
             if new:
                 await refuse_erased(connection, new, terms.begun_at)
+                await refuse_withdrawn(connection, new, terms)
                 await make_records(connection, new)
                 kept_until = {face.id: face.expires_at for face in new}
                 new = await under_consent(connection, new, terms)
