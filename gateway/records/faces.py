@@ -8,10 +8,9 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
-from gateway.records.consents import refuse_withdrawn, under_consent
+from gateway.records.admission import admit, is_outdated
 from gateway.records.database import Database
-from gateway.records.erasures import hold_collection, refuse_erased
-from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
+from gateway.records.subjects import drop_records, faceless, living, lock_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
 from gateway.records.types import Begun, FaceRecord, SealedCrop, Terms
 
@@ -50,8 +49,7 @@ class FaceRecords:
         if not faces:
             return Begun()
         async with self._database.write() as connection:
-            refusals = await hold_collection(connection, faces[0].collection_id)
-            if terms.refusals is not None and refusals not in (None, terms.refusals):
+            if await is_outdated(connection, faces[0].collection_id, terms):
                 return Begun(outdated=True)
             known = await _known(connection, faces)
             pending = {f.id: f for found in known.values() for f in found if f.state == "pending"}
@@ -59,13 +57,9 @@ class FaceRecords:
                 return Begun(busy=True, pending=tuple(pending.values()))
             new = [face for face in faces if face.claim not in known]
             if new:
-                await refuse_erased(connection, new, terms.begun_at)
-                await refuse_withdrawn(connection, new, terms)
-                await make_records(connection, new)
-                kept_until = {face.id: face.expires_at for face in new}
-                new = await under_consent(connection, new, terms)
-                await _release(connection, new)
-                rows = [row | {"kept_until": kept_until[row["id"]]} for row in _rows(new)]
+                kept = {face.id: {"kept_until": face.expires_at} for face in new}
+                new = await admit(connection, new, terms)
+                rows = [row | kept[row["id"]] for row in _rows(new)]
                 await connection.execute(insert(FACES), rows)
             written = {face.id for face in new}
             sealed = [_crop_row(crop) for crop in crops if crop.face_id in written]
@@ -342,18 +336,6 @@ async def _known(
             if same:
                 known[face.claim] = same
     return known
-
-
-async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
-    """Release the claims of expired faces that new faces need."""
-    claims = sorted({face.claim for face in faces if face.claim is not None})
-    for part in _parts(claims):
-        query = update(FACES).where(
-            FACES.c.collection_id == faces[0].collection_id,
-            FACES.c.claim.in_(part),
-            FACES.c.expires_at <= clock.now(),
-        )
-        await connection.execute(query.values(claim=None))
 
 
 def _rows(faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ class RefuseIn(DetectionIn):
     """Keep the aligned face, encrypted, so that the entry moves to a newer embedding model."""
 
 
-class CandidateOut(SubjectOut):
+class PersonOut(SubjectOut):
     """A subject that may be the person."""
 
     collection: str
@@ -78,7 +78,7 @@ class PeopleOut(Shape):
     """Subjects that may be the person, most similar first."""
 
     request_id: str
-    people: list[CandidateOut]
+    people: list[PersonOut]
     not_searched: list[str]
     """Collections of an embedding model that is not in service."""
 

@@ -3,7 +3,7 @@
 from gateway.api.collections.consent import moment
 from gateway.api.collections.serializers import subject_out
 from gateway.api.people.schemas import (
-    CandidateOut,
+    PersonOut,
     ErasedOut,
     ErasureOut,
     PeopleOut,
@@ -21,7 +21,7 @@ def people_out(found: FoundPeople, *, request_id: str) -> PeopleOut:
     return PeopleOut(
         request_id=request_id,
         people=[
-            CandidateOut(
+            PersonOut(
                 **subject_out(person.subject).model_dump(),
                 collection=person.collection.name,
                 similarity=None if person.similarity is None else round(person.similarity, 6),

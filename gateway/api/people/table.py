@@ -65,8 +65,8 @@ PEOPLE_ROUTES: Final = (
         tag=_TAG,
         summary="Erase a person",
         description="Deletes records, faces, vectors, crops, cached and kept answers, and what "
-        "jobs have of the person, before it answers with a receipt. Nothing that was under way enrols "
-        "the person again. `remains` says what is left and until when.",
+        "jobs have of the person, before it answers with a receipt. Nothing that was under way "
+        "enrols the person again. `remains` says what is left and until when.",
         responses={200: ErasureOut},
         fields=routes.ERASE_BODY,
         errors=_NAMED,
