@@ -58,6 +58,10 @@ class ConsentIn(Shape):
     """When it was withdrawn; the faces expire then."""
 
 
+SentConsent = Annotated[ConsentIn, WithJsonSchema(ConsentIn.model_json_schema())]
+"""The schema is written out, because a query parameter cannot refer to another one."""
+
+
 class ConsentOut(Shape):
     """What a subject has agreed to."""
 

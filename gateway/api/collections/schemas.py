@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from gateway.api.collections.consent import ConsentIn, Text
+from gateway.api.collections.consent import SentConsent, Text
 from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import NO_NUL, MaxFaces, QualityOut, Shape
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
@@ -124,7 +124,7 @@ class EnrolIn(DetectionIn):
     """Lowest quality, instead of that of the collection."""
     metadata: Metadata = Field(default_factory=dict)
     """Flat object of strings, numbers and booleans."""
-    consent: ConsentIn | None = None
+    consent: SentConsent | None = None
     """What the subject has agreed to; kept with the subject, and replaces what is there. Needed
     where the collection has `requires_consent` and the subject has no valid one."""
     purpose: Text | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from gateway.api.collections.consent import ConsentIn, ConsentOut, Text
+from gateway.api.collections.consent import ConsentOut, SentConsent, Text
 from gateway.api.collections.schemas import Metadata, Subject
 from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import Shape
@@ -32,7 +32,7 @@ class SubjectChange(Shape):
     """Id in another system; null removes it."""
     metadata: Metadata = Field(default_factory=dict)
     """Flat object of strings, numbers and booleans; replaces the previous one."""
-    consent: ConsentIn | None = None
+    consent: SentConsent | None = None
     """What the subject has agreed to; replaces the previous one. With `withdrawn_at` it ends and
     the faces expire. null removes it, unless the collection has `requires_consent`."""
     purpose: Text | None = None

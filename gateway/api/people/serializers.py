@@ -3,10 +3,10 @@
 from gateway.api.collections.consent import moment
 from gateway.api.collections.serializers import subject_out
 from gateway.api.people.schemas import (
-    PersonOut,
     ErasedOut,
     ErasureOut,
     PeopleOut,
+    PersonOut,
     RefusalOut,
     RemainOut,
 )
