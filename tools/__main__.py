@@ -61,6 +61,12 @@ COMMANDS = {
     "keys": Entry(
         "tools.commands.keys", "app", "Create, list, rotate and revoke API keys.", "serve"
     ),
+    "subjects": Entry(
+        "tools.commands.subjects",
+        "app",
+        "Find a person in all collections, export or erase what is stored, refuse enrolment.",
+        "serve",
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",
