@@ -224,6 +224,7 @@ class Collections:
                 await self.forget_expired(at=time.time())
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
                 await self.quotas.forget_old()
+                await self.stores.records.idempotency.forget_old()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

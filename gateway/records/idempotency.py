@@ -100,6 +100,12 @@ class IdempotencyRecords:
         async with self._database.read() as connection:
             return tuple((await connection.execute(query)).scalars())
 
+    async def forget_old(self) -> int:
+        """Remove answers whose day is over, also while nobody sends a key; returns their number."""
+        old = IDEMPOTENCY.c.created_at < clock.now() - IDEMPOTENCY_SECONDS
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(IDEMPOTENCY).where(old))).rowcount
+
     async def give_back(self, *, tenant: str, key: str) -> None:
         """Release the key of a failed request."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)

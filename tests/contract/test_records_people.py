@@ -2,17 +2,26 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway.collections.names import subject_in
 from gateway.errors import ConsentRequiredError, EnrolmentRefusedError, NotFoundError
+from gateway.records import faces as faces_module
 from gateway.records import refusals as refusals_module
+from gateway.records.admission import admit
 from gateway.records.erasures import KEPT_SECONDS
 from gateway.records.job_erasure import Trace
 from gateway.records.refusals import RefusedFace
 from gateway.records.store import RecordStore
-from gateway.records.types import Consent, FaceRecord, SealedBytes, Terms
+from gateway.records.types import (
+    IDEMPOTENCY_SECONDS,
+    Consent,
+    FaceRecord,
+    SealedBytes,
+    Terms,
+)
 from tests.contract.test_records import a_collection, a_face
 from tests.support.jobs import a_job, an_item, badly, claim, found, submitted, well
 from tests.support.records import SetClock
@@ -156,23 +165,46 @@ async def test_notes_stay_as_long_as_jobs_need_them(
     assert not await records.erasures.forbids([face], job.created_at)
 
 
-async def test_an_enrolment_and_an_erasure_at_once(records: RecordStore) -> None:
-    """Whoever comes first: afterwards no face is there that could be committed."""
+async def test_an_erasure_waits_for_an_enrolment_that_has_read_the_notes(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collection = a_collection()
     await records.collections.add(collection)
-    for number in range(20):
-        face = replace(a_face(collection, number), subject="anna", image_sha256=f"{number:064x}")
-        outcomes = await asyncio.gather(
-            records.faces.begin([face], (), Terms(begun_at=1.0)),
-            records.erasures.note(collection.id, subjects=["anna"]),
-            return_exceptions=True,
+    has_read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: Any, faces: Any, terms: Any) -> list[FaceRecord]:
+        admitted = await admit(connection, faces, terms)
+        has_read.set()
+        await go_on.wait()
+        return admitted
+
+    monkeypatch.setattr(faces_module, "admit", slow)
+    face = replace(a_face(collection, 1), subject="anna")
+    beginning = asyncio.create_task(records.faces.begin([face], (), Terms(begun_at=1.0)))
+    await has_read.wait()
+    noting = asyncio.create_task(records.erasures.note(collection.id, subjects=["anna"]))
+    listing = asyncio.create_task(records.refusals.add(collection.id, [an_entry(1)]))
+    # without a lock both end at once, and miss the face
+    done, _ = await asyncio.wait({noting, listing}, timeout=0.3)
+    assert not done
+    go_on.set()
+    assert (await beginning).faces
+    assert await noting == {face.id}
+    await listing
+    assert not await records.faces.commit([face.id])
+
+
+async def test_kept_answers_go_after_a_day(records: RecordStore, set_clock: SetClock) -> None:
+    for key in ("old", "new"):
+        await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
+        await records.idempotency.finish(
+            tenant="default", key=key, status=201, body="{}", face_ids=["a"]
         )
-        assert not isinstance(outcomes[1], BaseException), outcomes[1]
-        if isinstance(outcomes[0], BaseException):
-            assert isinstance(outcomes[0], EnrolmentRefusedError), outcomes[0]
-        else:
-            assert face.id in outcomes[1]
-            assert not await records.faces.commit([face.id])
+        set_clock.move(IDEMPOTENCY_SECONDS / 2 + 1)
+    assert await records.idempotency.naming("default", ["a", "b"]) != ()
+    assert await records.idempotency.forget_old() == 1
+    assert len(await records.idempotency.naming("default", ["a"])) == 1
+    assert await records.idempotency.naming("initech", ["a"]) == ()
 
 
 def an_entry(number: int, *, crop: bool = False) -> RefusedFace:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,22 @@ async def test_a_withdrawn_consent_ends_the_faces(client: aiohttp.ClientSession)
     new = json.dumps({**CONSENT, "reference": "form 4712"})
     await enrol(client, people, 1, "ada", consent=new)
     assert (await audit(client))[0]["action"] == "withdraw_consent"
+
+
+async def test_the_log_names_nobody(
+    client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = await make(client)
+    with caplog.at_level(logging.INFO):
+        await enrol(client, people, 1, "ada-lovelace")
+        await call(client, "GET", f"{people}/subjects/ada-lovelace", status=200)
+        body = {"people": [{"collection": "people", "subject": "ada-lovelace"}]}
+        await call(client, "POST", "/api/subjects/erase", status=200, json=body)
+        await call(client, "DELETE", f"{people}/subjects/ada-lovelace", status=404)
+    requests = [record.__dict__ for record in caplog.records if record.message == "request"]
+    assert len(requests) >= 4
+    assert "/api/collections/{name}/subjects/{subject}" in {each["path"] for each in requests}
+    assert "ada-lovelace" not in repr(requests)
 
 
 async def test_who_is_erased_is_gone_everywhere(client: aiohttp.ClientSession) -> None:

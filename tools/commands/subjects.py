@@ -289,13 +289,14 @@ def _show(people: Sequence[Candidate]) -> None:
 
 
 def _show_refused(entries: Sequence[RefusedFace]) -> None:
-    table = Table("entry", "since", "by", "reason", "compared")
+    table = Table("entry", "since", "by", "reason", "crop", "compared")
     for each in entries:
         table.add_row(
             each.entry_id,
             f"{each.created_at:%Y-%m-%d}",
             printable(each.created_by),
             printable(each.reason),
+            "kept" if each.has_crop else "",
             "yes" if each.compared else "no: add it again",
         )
     Console(markup=False).print(table)
