@@ -194,6 +194,7 @@ def create_app(
                         open_job_engine,
                     ),
                 ):
+                    collections.forgetting.drop_objects = jobs.objects.delete
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
                         settings=settings,

@@ -99,6 +99,19 @@ POLICIES: Final[Mapping[str, Policy]] = {
         action="Refuses the request. While another request with the same `Idempotency-Key` runs, "
         "the answer has a `Retry-After`.",
     ),
+    "enrolment_refused": Policy(
+        kind=Kind.STATE,
+        status=409,
+        title="Enrolment refused",
+        action="Does not enrol a face that the collection's do-not-enrol list has, or that was "
+        "erased after the request or job was made; nothing is stored.",
+    ),
+    "consent_required": Policy(
+        kind=Kind.STATE,
+        status=409,
+        title="Consent required",
+        action="Does not enrol a face whose subject has no valid consent; nothing is stored.",
+    ),
     "image_too_large": Policy(
         kind=Kind.VALIDATION,
         status=413,

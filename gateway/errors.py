@@ -98,6 +98,18 @@ class ConflictError(AurumError):
     code = "conflict"
 
 
+class ConsentRequiredError(AurumError):
+    """The collection enrols nobody without a consent, and there is none that is valid."""
+
+    code = "consent_required"
+
+
+class EnrolmentRefusedError(AurumError):
+    """The person is not to be enrolled: by the list of the collection, or erased meanwhile."""
+
+    code = "enrolment_refused"
+
+
 class LowQualityError(AurumError):
     """The face found is below the quality that the request requires."""
 

@@ -31,6 +31,7 @@ _SHARED_STACKS = {
         "tests/e2e/test_client_examples.py",
         "tests/e2e/test_jobs.py",
         "tests/e2e/test_locust.py",
+        "tests/e2e/test_people_rights.py",
         "tests/e2e/test_photos_to_answers.py",
         "tests/e2e/test_readme.py",
         "tests/e2e/test_remembering.py",

@@ -70,6 +70,12 @@ COMMANDS = {
         "Show the head of the audit log, verify it, export it.",
         "serve",
     ),
+    "subjects": Entry(
+        "tools.commands.subjects",
+        "app",
+        "Find a person in all collections, export or erase what is stored, refuse enrolment.",
+        "serve",
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

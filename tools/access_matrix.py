@@ -21,7 +21,7 @@ HIDDEN: Final = "404"
 OWN: Final = "own"
 _OWNED: Final = ("/api/collections/{name}", "/api/ml/jobs/{job_id}", "/api/admin/keys/{key_id}")
 """Paths that name something of a tenant."""
-_OWN: Final = ("/api/collections", "/api/ml/jobs", "/api/admin/")
+_OWN: Final = ("/api/collections", "/api/ml/jobs", "/api/subjects/", "/api/admin/")
 HEAD: Final = ("route", "needs", *Role, "no valid key", "other tenant")
 
 

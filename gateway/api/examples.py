@@ -6,6 +6,7 @@ from gateway.api.admin.examples import ADMIN_EXAMPLES
 from gateway.api.collections.examples import COLLECTION_EXAMPLES
 from gateway.api.jobs.examples import JOB_EXAMPLES
 from gateway.api.kserve.examples import KSERVE_EXAMPLES
+from gateway.api.people.examples import PEOPLE_EXAMPLES
 
 _QUALITY: Final = {
     "size": 104.2,
@@ -169,5 +170,6 @@ EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
     **JOB_EXAMPLES,
     **ADMIN_EXAMPLES,
     **COLLECTION_EXAMPLES,
+    **PEOPLE_EXAMPLES,
     **KSERVE_EXAMPLES,
 }

@@ -10,6 +10,7 @@ from gateway.api.health.table import HEALTH_ROUTES
 from gateway.api.jobs.table import JOB_ROUTES
 from gateway.api.kserve.table import KSERVE_ROUTES
 from gateway.api.models.table import MODEL_ROUTES
+from gateway.api.people.table import PEOPLE_ROUTES
 from gateway.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -17,6 +18,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *JOB_ROUTES,
     *MODEL_ROUTES,
     *COLLECTION_ROUTES,
+    *PEOPLE_ROUTES,
     *KSERVE_ROUTES,
     *ADMIN_ROUTES,
     *HEALTH_ROUTES,

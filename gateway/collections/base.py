@@ -102,6 +102,7 @@ class Receipt:
     vectors: int
     crops: int
     cached_answers: int
+    job_results: int = 0
 
 
 @dataclass(frozen=True, slots=True)

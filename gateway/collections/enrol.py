@@ -29,12 +29,13 @@ from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
     ConflictError,
+    EnrolmentRefusedError,
     InvalidRequestError,
     NotFoundError,
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
-from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
+from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop, Terms
 from gateway.vectors.base import (
     DimensionMismatchError,
     FacePoint,
@@ -47,7 +48,12 @@ _DAY_SECONDS = 86_400
 _FIRST_LOOK_SECONDS = 0.01
 _LONGEST_LOOK_SECONDS = 0.2
 _BUSY_SECONDS = 1
+_NO_TERMS = Terms()
 log = logging.getLogger(__name__)
+
+
+class ListChangedError(Exception):
+    """The list of faces that are not enrolled has changed: compare the candidates again."""
 
 
 class Enrolment:
@@ -78,12 +84,14 @@ class Enrolment:
         candidates: Sequence[FaceCandidate],
         *,
         deadline: Deadline,
+        terms: Terms = _NO_TERMS,
     ) -> tuple[Enrolled, ...]:
         """Enrol all of them, in their order, or none.
 
         Candidates of an image that was enrolled for their subject before are answered with the
         faces enrolled then. Raises ConflictError for embeddings of another space than the
-        collection's, or while another request holds one of the images.
+        collection's, or while another request holds one of the images; EnrolmentRefusedError,
+        ConsentRequiredError or ListChangedError where the terms do not allow it.
         """
         if not candidates:
             return ()
@@ -93,7 +101,7 @@ class Enrolment:
         faces = [_face(collection, candidate, at=now) for candidate in candidates]
         copies = await self._copies(collection, candidates, deadline)
         crops = self._sealed(collection, faces, candidates)
-        begun = await self._begin(collection, faces, crops, deadline)
+        begun = await self._begin(collection, faces, crops, deadline, terms)
         if begun.faces:
             written = {face.id for face in begun.faces}
             new = [number for number, face in enumerate(faces) if face.id in written]
@@ -101,7 +109,7 @@ class Enrolment:
                 copies = copies[0], copies[1][new]
             try:
                 chosen = [candidates[number] for number in new]
-                await self._write(collection, begun.faces, chosen, copies)
+                await self._write(collection, begun.faces, chosen, copies, terms)
             except BaseException:
                 await self._undo(collection, begun.faces)
                 raise
@@ -113,10 +121,13 @@ class Enrolment:
         faces: Sequence[FaceRecord],
         candidates: Sequence[FaceCandidate],
         copies: tuple[str, Vector] | None,
+        terms: Terms,
     ) -> None:
         """Write the vectors, then the journal again: the faces exist."""
         await self._write_vectors(collection, faces, candidates, copies)
         if not await self._stores.records.faces.commit(sorted(face.id for face in faces)):
+            if await self._stores.records.erasures.forbids(faces, terms.begun_at):
+                raise EnrolmentRefusedError("it was erased while it was being enrolled")
             raise StorageUnavailableError(
                 "the enrolment took so long that it was undone", retry_after_seconds=_BUSY_SECONDS
             )
@@ -127,19 +138,22 @@ class Enrolment:
         faces: Sequence[FaceRecord],
         crops: Sequence[SealedCrop],
         deadline: Deadline,
+        terms: Terms,
     ) -> Begun:
         """Write the journal once no other request is enrolling one of the images."""
         records = self._stores.records
         pause = _FIRST_LOOK_SECONDS
         while True:
             try:
-                begun = await records.faces.begin(faces, crops)
+                begun = await records.faces.begin(faces, crops, terms)
             except IntegrityError as error:
                 record = await records.collections.get(collection.id)
                 if record is None or record.state != "active":
                     raise NotFoundError(f"collection {collection.name} was just deleted") from error
                 # another gateway wrote one of the images first
                 begun = Begun(busy=True)
+            if begun.outdated:
+                raise ListChangedError
             if not begun.busy:
                 return begun
             if await self._removed_dead(collection, begun.pending):

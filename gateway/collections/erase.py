@@ -1,10 +1,14 @@
-"""Deletes vectors, copies of a migration, crops, cached answers, then records.
+"""Deletes vectors, copies of a migration, crops, cached answers, results of jobs, then records.
 
-The journal says `deleting` first, so that a crash in between is finished at the next start.
+First the erasure is noted, so that nothing that is under way brings a face back. Then the journal
+says `deleting`, so that a crash in between is finished at the next start.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Final
 
 from gateway.collections.base import (
     Actor,
@@ -15,8 +19,10 @@ from gateway.collections.base import (
     new_id,
 )
 from gateway.collections.enrol import remove_vectors
+from gateway.collections.names import subject_in
 from gateway.deadline import extend_current
-from gateway.errors import NotFoundError
+from gateway.errors import AurumError, NotFoundError
+from gateway.records.job_erasure import ErasedItems, Trace, Unfinished
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.types import Caller
 
@@ -24,6 +30,21 @@ _FACES_AT_ONCE = 1000
 _LONGEST_SECONDS = 300.0
 """A deletion of many faces is carried to its end, also beyond the deadline of its request."""
 RETENTION_CALLER = Caller(tenant="", name="retention")
+_UNFINISHED: Final[Mapping[str, Unfinished]] = {
+    "forget_face": "here",
+    "forget_subject": "here",
+    "erase_person": "all",
+}
+"""By action: which images of jobs end. What other actions delete may be enrolled again at once."""
+_LOOK_SECONDS: Final = 0.02
+_LOOKS: Final = 250
+"""How often a deletion looks whether enrolments that it stopped have removed what they wrote."""
+log = logging.getLogger(__name__)
+DropObjects = Callable[[Sequence[str]], Awaitable[None]]
+
+
+async def _drop_nothing(keys: Sequence[str]) -> None:
+    """Leave uploaded images to the retention of their jobs."""
 
 
 class Forgetting:
@@ -32,23 +53,33 @@ class Forgetting:
     def __init__(self, stores: Stores, cache: ImageForgetter) -> None:
         self._stores = stores
         self._cache = cache
+        self.drop_objects: DropObjects = _drop_nothing
+        """Deletes uploaded images of jobs by key; set where there are jobs."""
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Delete a face; raises NotFoundError."""
         found = await self._stores.face(collection, face_id)
         return await self.faces(collection, [found], actor, action="forget_face")
 
-    async def subject(self, collection: CollectionRecord, subject: str, actor: Actor) -> Receipt:
+    async def subject(
+        self,
+        collection: CollectionRecord,
+        subject: str,
+        actor: Actor,
+        *,
+        action: str = "forget_subject",
+    ) -> Receipt:
         """Delete a subject's record and all its faces; raises NotFoundError."""
         extend_current(_LONGEST_SECONDS)
         records = self._stores.records
+        await self._stop(collection, subjects=[subject])
         await self.over(collection, subject=subject)
         found = await records.faces.of_subject(collection.id, subject)
         if await records.subjects.get(collection.id, subject, at=time.time()) is None:
             raise NotFoundError(f"there is no subject {subject[:128]!r} in {collection.name}")
         # the record is deleted with the last face
         await records.subjects.wipe(collection.id, subject)
-        return await self.faces(collection, found, actor, action="forget_subject")
+        return await self.faces(collection, found, actor, action=action, subjects=[subject])
 
     async def over(self, collection: CollectionRecord, *, subject: str | None = None) -> None:
         """Delete the expired faces of a collection, of one subject or of all."""
@@ -65,25 +96,47 @@ class Forgetting:
         actor: Actor,
         *,
         action: str,
+        subjects: Collection[str] = (),
     ) -> Receipt:
-        """Delete faces of a collection and write the audit line."""
+        """Delete faces of a collection and write the audit line.
+
+        subjects: names that are deleted altogether, also from jobs.
+        """
         ids = [face.id for face in faces]
+        unfinished = _UNFINISHED.get(action, "none")
+        if unfinished != "none":
+            await self._stop(collection, subjects=subjects, images=_digests(faces))
         await self._stores.records.faces.begin_forgetting(ids)
-        counts = await self.finish(collection, faces)
+        counts = await self.finish(collection, faces, subjects=subjects, unfinished=unfinished)
         return await self._receipt(collection, counts, actor, action=action)
 
     async def finish(
-        self, collection: CollectionRecord, faces: Sequence[FaceRecord]
+        self,
+        collection: CollectionRecord,
+        faces: Sequence[FaceRecord],
+        *,
+        subjects: Collection[str] = (),
+        unfinished: Unfinished = "none",
     ) -> dict[str, int]:
         """Carry out what the journal already says, also after a crash."""
         ids = [face.id for face in faces]
         vectors = 0
         for space in spaces_of(collection, faces):
             vectors += await remove_vectors(self._stores, index_of(collection, space), ids)
-        digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
-        cached = await self._cache.forget_images(sorted(digests), tenant=collection.tenant)
+        digests = _digests(faces)
+        cached = await self._cache.forget_images(digests, tenant=collection.tenant)
+        trace = Trace(
+            collection.tenant, collection.id, _until(faces, time.time()), frozenset(subjects)
+        )
+        results = await self._in_jobs(trace, unfinished)
         crops = await self._stores.records.faces.remove(ids)
-        return {"faces": len(ids), "vectors": vectors, "crops": crops, "cached_answers": cached}
+        return {
+            "faces": len(ids),
+            "vectors": vectors,
+            "crops": crops,
+            "cached_answers": cached,
+            "job_results": results,
+        }
 
     async def collection(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete a collection and everything in it."""
@@ -103,13 +156,20 @@ class Forgetting:
             ):
                 vectors += await self._stores.vectors.count(index)
                 await self._stores.vectors.drop(index)
+        trace = Trace(collection.tenant, collection.id)
+        erased = await self._stores.records.job_erasure.erase_collection(trace)
+        await self._drop(erased)
         totals = {"faces": 0, "vectors": vectors, "crops": 0, "cached_answers": 0}
+        totals["job_results"] = erased.results
         records = self._stores.records.faces
         while faces := await records.page(collection.id, limit=_FACES_AT_ONCE, over=True):
-            digests = {face.image_sha256 for face in faces if face.image_sha256 is not None}
+            digests = _digests(faces)
             totals["cached_answers"] += await self._cache.forget_images(
-                sorted(digests), tenant=collection.tenant
+                digests, tenant=collection.tenant
             )
+            images = _until(faces, time.time())
+            shown = Trace(collection.tenant, collection.id, images)
+            totals["job_results"] += await self._in_jobs(shown, "here")
             totals["crops"] += await records.remove([f.id for f in faces])
             totals["faces"] += len(faces)
         await self._stores.records.collections.remove(collection.id)
@@ -120,7 +180,45 @@ class Forgetting:
         extend_current(_LONGEST_SECONDS)
         removed = await self._stores.records.faces.remove_crops(collection.id)
         counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
+        counts["job_results"] = 0
         return await self._receipt(collection, counts, actor, action="forget_crops")
+
+    async def _stop(
+        self,
+        collection: CollectionRecord,
+        *,
+        subjects: Collection[str] = (),
+        images: Collection[str] = (),
+    ) -> None:
+        """Note an erasure, and wait until enrolments that it stops have removed what they wrote.
+
+        What they cannot remove, as after a crash, the repair removes.
+        """
+        erasures = self._stores.records.erasures
+        stopped = await erasures.note(collection.id, subjects=subjects, images=images)
+        for _ in range(_LOOKS):
+            if not stopped or not await erasures.left(stopped):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+        log.warning("enrolments that were stopped are removed later", extra={"faces": len(stopped)})
+
+    async def _in_jobs(self, trace: Trace, unfinished: Unfinished) -> int:
+        """Remove the results of jobs about the faces; returns how many there were."""
+        if not trace.images and not trace.subjects:
+            return 0
+        erasure = self._stores.records.job_erasure
+        erased = await erasure.erase(trace, subject_in, unfinished=unfinished)
+        await self._drop(erased)
+        return erased.results
+
+    async def _drop(self, erased: ErasedItems) -> None:
+        if not erased.objects:
+            return
+        try:
+            await self.drop_objects(erased.objects)
+        except AurumError as error:
+            # they are sealed, nothing names them any more, and they go with their job
+            log.warning("uploaded images stay for now", extra={"reason": error.detail})
 
     async def _receipt(
         self,
@@ -148,7 +246,25 @@ class Forgetting:
             vectors=counts["vectors"],
             crops=counts["crops"],
             cached_answers=counts["cached_answers"],
+            job_results=counts["job_results"],
         )
+
+
+def _digests(faces: Sequence[FaceRecord]) -> list[str]:
+    return sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
+
+
+def _until(faces: Sequence[FaceRecord], now: float) -> dict[str, float]:
+    """Return images, and until when results of jobs are about the faces that they gave.
+
+    An image may be enrolled anew once its face has expired.
+    """
+    until: dict[str, float] = {}
+    for face in faces:
+        if face.image_sha256 is not None:
+            over = now if face.expires_at is None else min(now, face.expires_at)
+            until[face.image_sha256] = max(over, until.get(face.image_sha256, 0.0))
+    return until
 
 
 def spaces_of(collection: CollectionRecord, faces: Sequence[FaceRecord]) -> list[str]:

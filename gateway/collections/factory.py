@@ -12,9 +12,11 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.records.encryption import load_cipher
 from gateway.records.factory import open_records
+from gateway.registry.calibration import Calibrations
 from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
+from gateway.thresholds import Thresholds
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
@@ -176,6 +178,7 @@ def make_collections(
         load_cipher(settings),
         cache or NothingCached(),
         background,
+        Thresholds(Calibrations(settings.model_repository), default=settings.match_threshold),
         scratch=settings.home / "scratch",
         limits=Limits(
             max_metadata_entries=settings.max_metadata_entries,

@@ -7,14 +7,17 @@ from typing import Final, Literal
 
 import numpy as np
 
+from gateway.collections.admission import REFUSED
 from gateway.collections.base import Enrolled, FaceCandidate
 from gateway.collections.quality import Gate, why_rejected
+from gateway.collections.refusals import NewRefusal
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
 from gateway.concurrency import run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
+    EnrolmentRefusedError,
     ImageTooLargeError,
     InvalidImageError,
     InvalidRequestError,
@@ -24,7 +27,8 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.pipeline import Pipeline, Result, Selection
-from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue
+from gateway.records import clock
+from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue, Terms
 from gateway.types import Face, Need, Quality
 from gateway.vectors.base import Match, Vector
 
@@ -50,13 +54,17 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class EnrolOptions:
-    """How images are enrolled; gate None uses that of the collection."""
+    """How images are enrolled; gate None uses that of the collection.
+
+    terms: consent and purpose; without `begun_at`, the enrolment begins now.
+    """
 
     subject: str | None
     faces: Literal["largest", "all", "single"]
     gate: Gate | None
     metadata: Mapping[str, MetadataValue]
     selection: Selection
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,11 @@ class Intake:
         *,
         deadline: Deadline,
     ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
-        """Enrol the images that can be; raises the error of the first image if none can."""
+        """Enrol the images that can be; raises the error of the first image if none can.
+
+        Raises ConsentRequiredError where a consent is missing.
+        """
+        terms = _begun(options.terms)
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
 
         async def analyse(image: NamedImage) -> Result | AurumError:
@@ -153,7 +165,16 @@ class Intake:
                 sorted_.rejected.append(rejected)
         if not sorted_.candidates and not sorted_.enrolled:
             raise errors[0] if errors else _low_quality(sorted_.rejected)
-        added = await self._enrol(collection, sorted_.candidates, deadline)
+        admitted = await self._collections.admission.enrol(
+            collection, sorted_.candidates, terms, deadline=deadline
+        )
+        added = admitted.enrolled
+        sorted_.rejected += [
+            Rejected(c.index, images[c.index].name, EnrolmentRefusedError.code, REFUSED, box=c.box)
+            for c in admitted.refused
+        ]
+        if admitted.refused and not added and not sorted_.enrolled:
+            raise EnrolmentRefusedError(REFUSED)
         found = [each.faces_found if isinstance(each, Result) else None for each in results]
         added = tuple(replace(each, faces_found=found[each.index]) for each in added)
         repeats = [
@@ -163,7 +184,7 @@ class Intake:
             if each.face.image_sha256 == digest
         ]
         everything = sorted([*sorted_.enrolled, *added, *repeats], key=lambda each: each.index)
-        return tuple(everything), tuple(sorted_.rejected)
+        return tuple(everything), tuple(sorted(sorted_.rejected, key=lambda each: each.index))
 
     async def enrol_embeddings(
         self,
@@ -172,23 +193,45 @@ class Intake:
         *,
         space: str,
         deadline: Deadline,
+        terms: Terms,
     ) -> tuple[Enrolled, ...]:
-        """Enrol embeddings, all or none."""
+        """Enrol embeddings, all or none.
+
+        Raises EnrolmentRefusedError if one is on the list of the collection, ConsentRequiredError
+        where a consent is missing.
+        """
         candidates = [
             FaceCandidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
-        return await self._enrol(collection, candidates, deadline)
+        admitted = await self._collections.admission.enrol(
+            collection, candidates, _begun(terms), deadline=deadline, all_or_none=True
+        )
+        if admitted.refused:
+            raise EnrolmentRefusedError(f"embedding {admitted.refused[0].index}: {REFUSED}")
+        return admitted.enrolled
 
-    async def _enrol(
-        self,
-        collection: CollectionRecord,
-        candidates: Sequence[FaceCandidate],
-        deadline: Deadline,
-    ) -> tuple[Enrolled, ...]:
-        """Enrol candidates; raises ForbiddenError if the quota of the tenant is used up."""
-        await self._collections.quotas.check_faces(collection.tenant, len(candidates))
-        return await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
+    async def one_face(
+        self, data: bytes, selection: Selection, *, tenant: str, keep_crop: bool, deadline: Deadline
+    ) -> NewRefusal:
+        """Return the largest face of an image, for a do-not-enrol list.
+
+        Raises NoFaceError if there is none.
+        """
+        result = await self._analyse(data, selection, tenant=tenant, deadline=deadline)
+        if not result.analysis.faces:
+            raise NoFaceError("the image shows no face")
+        face = result.analysis.faces[0]
+        return NewRefusal(_embedding(face), _space(result), face.crop if keep_crop else None)
+
+    async def probe(
+        self, data: bytes, selection: Selection, *, tenant: str, deadline: Deadline
+    ) -> Probe:
+        """Return the largest face of an image, to search for; raises NoFaceError."""
+        face = await self.one_face(
+            data, selection, tenant=tenant, keep_crop=True, deadline=deadline
+        )
+        return Probe(face.vector, face.space, face.crop)
 
     async def search_image(
         self,
@@ -276,6 +319,10 @@ class Intake:
         """Return the faces enrolled from this image before, of the subject if one is named."""
         found = await self._collections.stores.records.faces.of_image(collection.id, digest)
         return [face for face in found if subject is None or face.subject == subject]
+
+
+def _begun(terms: Terms) -> Terms:
+    return terms if terms.begun_at is not None else replace(terms, begun_at=clock.now())
 
 
 def unit(vector: Vector) -> Vector:

@@ -16,6 +16,7 @@ import numpy as np
 from gateway.collections.base import CropEmbedder, Crops, Stores, index_of
 from gateway.collections.enrol import point_of, remove_vectors
 from gateway.collections.reconcile import Repair
+from gateway.collections.refusals import Refusals
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError
@@ -42,6 +43,7 @@ class Migrations:
         embedder: CropEmbedder,
         cipher: DataCipher,
         repair: Repair,
+        refusals: Refusals,
         background: BackgroundTasks,
         *,
         settle_seconds: float,
@@ -50,6 +52,7 @@ class Migrations:
         self._embedder = embedder
         self._cipher = cipher
         self._repair = repair
+        self._refusals = refusals
         self._background = background
         # longer than any request: enrolments that began before the switch have ended by then
         self._settle_seconds = settle_seconds
@@ -185,6 +188,7 @@ class Migrations:
         await self._repair.mend(drifts)
         await self._backfill(collection, migration)
         await self._verify(collection, migration)
+        await self._refusals.migrate(collection, migration.target)
         dimension = (
             await self._stores.vectors.info(index_of(collection, migration.target))
         ).dimension

@@ -57,6 +57,14 @@ def subject_of_file(path: str) -> str:
     return subject_name(name)
 
 
+def subject_in(source: str, path: str) -> str | None:
+    """Return the subject that a photo's path names, by `folder` or `name`; None if none."""
+    try:
+        return subject_of_folder(path) if source == "folder" else subject_of_file(path)
+    except ValueError:
+        return None
+
+
 def short_text(text: str) -> str:
     """Return a text in Unicode NFC; raises ValueError that says what is wrong."""
     return _clean(text, MAX_TEXT)

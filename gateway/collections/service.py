@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gateway.collections.admission import Admission
 from gateway.collections.base import Actor, CropEmbedder, ImageForgetter, Stores, new_id
 from gateway.collections.cluster_runs import Clusters
 from gateway.collections.enrol import Enrolment
 from gateway.collections.erase import RETENTION_CALLER, Forgetting
 from gateway.collections.migrate import Migrations
+from gateway.collections.people import People
 from gateway.collections.reconcile import Repair
+from gateway.collections.refusals import Refusals
 from gateway.collections.sealing import Sealing
 from gateway.collections.search import Search
 from gateway.concurrency import BackgroundTasks
@@ -32,6 +35,7 @@ from gateway.records.encryption import DataCipher
 from gateway.records.sealed_rows import KINDS
 from gateway.records.types import CollectionRecord, CollectionSettings, FaceRecord
 from gateway.security.quotas import NO_QUOTAS, QuotaLimits, Quotas
+from gateway.thresholds import Thresholds
 from gateway.types import Caller
 from triton_python_backend import contract
 
@@ -67,6 +71,7 @@ class Collections:
         cipher: DataCipher,
         cache: ImageForgetter,
         background: BackgroundTasks,
+        thresholds: Thresholds,
         *,
         scratch: Path,
         limits: Limits,
@@ -81,9 +86,14 @@ class Collections:
             cipher,
             longest_seconds=_MARGIN_SECONDS + 2 * limits.request_timeout_seconds,
         )
+        self.refusals = Refusals(stores, embedder, cipher, thresholds)
+        self.admission = Admission(stores, self.enrolment, self.refusals, self.quotas)
         self.search = Search(stores, embedder)
         self.forgetting = Forgetting(stores, cache)
         self.sealing = Sealing(stores)
+        self.people = People(
+            stores, self.search, self.forgetting, self.refusals, cipher, thresholds
+        )
         self.repair = Repair(stores, self.forgetting)
         self.clusters = Clusters(
             stores, background, scratch=scratch, max_faces=limits.max_cluster_faces
@@ -93,6 +103,7 @@ class Collections:
             embedder,
             cipher,
             self.repair,
+            self.refusals,
             background,
             settle_seconds=limits.request_timeout_seconds + _SETTLE_SECONDS,
         )
@@ -201,6 +212,8 @@ class Collections:
                     actor = Actor(RETENTION_CALLER)
                     await self.forgetting.faces(collection, faces, actor, action="retention")
             forgotten += len(expired)
+        await self.stores.records.subjects.drop_over(at)
+        await self.stores.records.erasures.forget(at)
         return forgotten
 
     async def _keep_settling(self) -> None:
@@ -229,6 +242,7 @@ class Collections:
                 await self.repair.settle(older_than=time.time() - _STALE_SECONDS)
                 await self.quotas.forget_old()
                 await self.sealing.run()
+                await self.stores.records.idempotency.forget_old()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

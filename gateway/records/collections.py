@@ -31,6 +31,7 @@ class CollectionRecords:
             "space": record.space,
             "dimension": record.dimension,
             "migration": None,
+            "refusals": record.refusals,
             "created_at": record.created_at,
             "updated_at": record.updated_at,
         }
@@ -156,4 +157,5 @@ def _record(row: RowMapping) -> CollectionRecord:
         migration=None if migration is None else Migration(**migration),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        refusals=row["refusals"],
     )

@@ -8,6 +8,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
+from gateway.records.admission import admit, is_outdated
 from gateway.records.database import Database
 from gateway.records.metadata_seal import (
     MetadataSeal,
@@ -15,13 +16,14 @@ from gateway.records.metadata_seal import (
     face_name,
     otherwise_sealed,
 )
-from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
+from gateway.records.subjects import drop_records, faceless, living, lock_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
-from gateway.records.types import Begun, FaceRecord, SealedCrop
+from gateway.records.types import Begun, FaceRecord, SealedCrop, Terms
 
 _IDS_AT_ONCE = 500
+_NO_TERMS = Terms()
 _ALL_CROPS_SECONDS = 60.0
-_COLUMNS = [column for column in FACES.c if column.name != "claim"]
+_COLUMNS = [column for column in FACES.c if column.name not in ("claim", "kept_until")]
 
 
 class _NotPendingError(Exception):
@@ -64,28 +66,37 @@ class FaceRecords:
                     query_again = update(FACES).where(FACES.c.id == row["id"])
                     await connection.execute(query_again.values(values))
 
-    async def begin(self, faces: Sequence[FaceRecord], crops: Sequence[SealedCrop] = ()) -> Begun:
+    async def begin(
+        self,
+        faces: Sequence[FaceRecord],
+        crops: Sequence[SealedCrop] = (),
+        terms: Terms = _NO_TERMS,
+    ) -> Begun:
         """Write journal lines and crops of one collection before the vectors are written.
 
         Images that the collection remembers for their subject are left out. Raises IntegrityError
-        where another transaction was first with one of the images, or without the collection.
+        where another transaction was first with one of the images, or without the collection;
+        EnrolmentRefusedError or ConsentRequiredError where the terms do not allow it.
         """
         if not faces:
             return Begun()
         async with self._database.write() as connection:
+            if await is_outdated(connection, faces[0].collection_id, terms):
+                return Begun(outdated=True)
             known = await self._known(connection, faces)
             pending = {f.id: f for found in known.values() for f in found if f.state == "pending"}
             if pending:
                 return Begun(busy=True, pending=tuple(pending.values()))
             new = [face for face in faces if face.claim not in known]
             if new:
-                await make_records(connection, new)
-                await _release(connection, new)
-                await connection.execute(insert(FACES), self._rows(new))
+                kept = {face.id: {"kept_until": face.expires_at} for face in new}
+                new = await admit(connection, new, terms)
+                rows = [row | kept[row["id"]] for row in self._rows(new)]
+                await connection.execute(insert(FACES), rows)
             written = {face.id for face in new}
-            rows = [_crop_row(crop) for crop in crops if crop.face_id in written]
-            if rows:
-                await connection.execute(insert(CROPS), rows)
+            sealed = [_crop_row(crop) for crop in crops if crop.face_id in written]
+            if sealed:
+                await connection.execute(insert(CROPS), sealed)
         return Begun(tuple(new), known)
 
     async def commit(self, face_ids: Sequence[str]) -> bool:
@@ -400,16 +411,6 @@ async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
         raise _NotPendingError
 
 
-async def _release(connection: AsyncConnection, faces: Sequence[FaceRecord]) -> None:
-    """Release the claims of expired faces that new faces need."""
-    claims = sorted({face.claim for face in faces if face.claim is not None})
-    for part in _parts(claims):
-        query = update(FACES).where(
-            FACES.c.collection_id == faces[0].collection_id,
-            FACES.c.claim.in_(part),
-            FACES.c.expires_at <= clock.now(),
-        )
-        await connection.execute(query.values(claim=None))
 
 
 def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:

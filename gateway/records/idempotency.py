@@ -82,6 +82,30 @@ class IdempotencyRecords:
             if named:
                 await connection.execute(insert(ANSWERED_FACES), named)
 
+    async def naming(self, tenant: str, face_ids: Collection[str]) -> tuple[float, ...]:
+        """Return when answers were kept that name one of these faces."""
+        query = (
+            select(IDEMPOTENCY.c.created_at)
+            .select_from(
+                ANSWERED_FACES.join(
+                    IDEMPOTENCY,
+                    (ANSWERED_FACES.c.tenant == IDEMPOTENCY.c.tenant)
+                    & (ANSWERED_FACES.c.key == IDEMPOTENCY.c.key),
+                )
+            )
+            .where(ANSWERED_FACES.c.tenant == tenant, IDEMPOTENCY.c.body.is_not(None))
+            .where(ANSWERED_FACES.c.face_id.in_(sorted(face_ids)))
+            .distinct()
+        )
+        async with self._database.read() as connection:
+            return tuple((await connection.execute(query)).scalars())
+
+    async def forget_old(self) -> int:
+        """Remove answers whose day is over, also while nobody sends a key; returns their number."""
+        old = IDEMPOTENCY.c.created_at < clock.now() - IDEMPOTENCY_SECONDS
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(IDEMPOTENCY).where(old))).rowcount
+
     async def give_back(self, *, tenant: str, key: str) -> None:
         """Release the key of a failed request."""
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)

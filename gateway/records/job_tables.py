@@ -56,6 +56,7 @@ JOBS: Final = Table(
     Column("webhook_at", Double),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "state", "expires_at"),
+    Index(None, "collection_id"),
     Index(None, "webhook_at", sqlite_where=_DUE, postgresql_where=_DUE),
 )
 """Jobs of many images. state: `receiving` until all images are there; `queued`, `running`,
@@ -81,6 +82,7 @@ JOB_ITEMS: Final = Table(
     Column("detail", Text),
     Index(None, "job_id", "available_at", "index", sqlite_where=_OPEN, postgresql_where=_OPEN),
     Index(None, "worker", sqlite_where=_LEASED, postgresql_where=_LEASED),
+    Index(None, "sha256"),
 )
 """Images of jobs. state: `queued`, `leased`, `ended`. available_at: from when a worker may claim
 it: 0 if it never was claimed; of a leased one, when its lease runs out. lease: fencing number, one

@@ -5,13 +5,16 @@ from gateway.records.audit import AuditRecords, ChainKeys
 from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
+from gateway.records.erasures import ErasureRecords
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_erasure import JobErasure
 from gateway.records.job_progress import JobProgress
 from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
 from gateway.records.metadata_seal import MetadataSeal
+from gateway.records.refusals import RefusalRecords
 from gateway.records.sealed_rows import SealedRows
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
@@ -33,6 +36,8 @@ class RecordStore:
         self.collections = CollectionRecords(database)
         self.faces = FaceRecords(database, seal)
         self.subjects = SubjectRecords(database, seal)
+        self.erasures = ErasureRecords(database)
+        self.refusals = RefusalRecords(database)
         self.clusters = ClusterRecords(database)
         self.idempotency = IdempotencyRecords(database)
         self.audit = AuditRecords(database, audit_keys)
@@ -42,6 +47,7 @@ class RecordStore:
         self.jobs = JobRecords(database)
         self.job_queue = JobQueue(database)
         self.job_progress = JobProgress(database)
+        self.job_erasure = JobErasure(database)
 
     @classmethod
     async def open(

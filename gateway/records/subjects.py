@@ -15,6 +15,7 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
+from gateway.records.consents import consent_of, consent_row, date_faces
 from gateway.records.database import Database
 from gateway.records.metadata_seal import (
     MetadataSeal,
@@ -23,7 +24,7 @@ from gateway.records.metadata_seal import (
     subject_name,
 )
 from gateway.records.tables import FACES, SUBJECTS
-from gateway.records.types import FaceRecord, MetadataValue, SubjectRecord
+from gateway.records.types import Consent, FaceRecord, MetadataValue, SubjectRecord
 
 _AT_ONCE: Final = 200
 _BLANK: Mapping[str, Any] = {
@@ -32,6 +33,8 @@ _BLANK: Mapping[str, Any] = {
     "metadata": {},
     "metadata_key_id": None,
     "kept": False,
+    "purpose": None,
+    **consent_row(None),
 }
 
 
@@ -77,28 +80,47 @@ class SubjectRecords:
         self,
         collection_id: str,
         name: str,
-        changes: Mapping[str, str | Mapping[str, MetadataValue] | None],
+        changes: Mapping[str, str | Mapping[str, MetadataValue] | Consent | None],
         *,
         at: float,
     ) -> SubjectRecord | None:
-        """Replace `display_name`, `external_id` or `metadata`; None if there is no such subject."""
+        """Replace some of the fields that clients write; None if there is no such subject.
+
+        A changed `consent` changes when the faces of the subject expire.
+        """
+        written = dict(changes)
+        if "consent" in changes:
+            consent = written.pop("consent")
+            written |= consent_row(consent if isinstance(consent, Consent) else None)
         query = _shown(collection_id, at).where(SUBJECTS.c.name == name)
         async with self._database.write() as connection:
             await _lock(connection, collection_id, [name])
             row = (await connection.execute(query)).mappings().first()
             if row is None:
                 return None
-            values = {**{field: row[field] for field in _BLANK}, **changes, "updated_at": at}
+            values = {**{field: row[field] for field in _BLANK}, **written, "updated_at": at}
+            kept_metadata = bool(row["metadata"])
             if isinstance(changed := changes.get("metadata"), Mapping):
                 stored = self._seal.write(subject_name(collection_id, name), changed)
                 values |= {"metadata": stored.value, "metadata_key_id": stored.key_id}
-            written = [values[field] for field in ("display_name", "external_id", "metadata")]
-            values["kept"] = any(written)
-            values["search_text"] = _search_text(name, *written[:2])
+                kept_metadata = bool(changed)
+            texts = [values[field] for field in ("display_name", "external_id")]
+            values["kept"] = any((*texts, kept_metadata))
+            values["search_text"] = _search_text(name, *texts)
             await connection.execute(
                 update(SUBJECTS).where(_named(collection_id, [name])).values(values)
             )
-        return self._record({**row, **values})
+            if "consent" in changes:
+                ends_at = values["consent_ends_at"]
+                await date_faces(connection, collection_id, [name], ends_at=ends_at, at=at)
+        ended = "consent" in changes and (values["consent_ends_at"] or at + 1) <= at
+        return self._record({**row, **values, "faces": 0 if ended else row["faces"]})
+
+    async def drop_over(self, at: float) -> int:
+        """Remove records without faces whose consent has ended; returns how many there were."""
+        over = and_(SUBJECTS.c.consent_ends_at <= at, not_(exists(_faces())))
+        async with self._database.write() as connection:
+            return (await connection.execute(delete(SUBJECTS).where(over))).rowcount
 
     async def wipe(self, collection_id: str, name: str) -> None:
         """Clear the fields of a record; remove a record without faces."""
@@ -144,7 +166,10 @@ class SubjectRecords:
         stored = StoredMetadata(row["metadata"], row["metadata_key_id"])
         name = subject_name(row["collection_id"], row["name"])
         return SubjectRecord(
-            **{column: row[column] for column in columns}, metadata=self._seal.read(name, stored)
+            **{column: row[column] for column in columns},
+            metadata=self._seal.read(name, stored),
+            consent=consent_of(row),
+            purpose=row["purpose"],
         )
 
 

@@ -44,11 +44,13 @@ COLLECTIONS: Final = Table(
     Column("space", String(16)),
     Column("dimension", Integer),
     Column("migration", JSON),
+    Column("refusals", Integer, nullable=False, server_default="0"),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     UniqueConstraint("tenant", "name"),
 )
-"""state: `active`, or `deleting` while its vectors are being removed."""
+"""state: `active`, or `deleting` while its vectors are being removed. refusals: number of
+changes of its list of faces that are not enrolled."""
 _SELDOM: Final = text("state <> 'committed'")
 """Nearly all faces are committed: an index on them would be useless, but SQLite would prefer it."""
 _ENDS: Final = text("expires_at IS NOT NULL")
@@ -76,6 +78,7 @@ FACES: Final = Table(
     Column("detector", String(16)),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
+    Column("kept_until", Double),
     Column("claim", String(200)),
     Column("metadata_key_id", String(32)),
     Index(None, "collection_id", "created_at", "id"),
@@ -88,10 +91,12 @@ FACES: Final = Table(
     Index(None, "metadata_key_id", sqlite_where=_SEALED, postgresql_where=_SEALED),
 )
 """The journal of enrolment. state: `pending` until its vector is on the disk, then `committed`,
-`deleting` while it is being forgotten. copied_to: the space a migration has embedded it in, too.
-claim: `image:subject` (`image:` without a subject) on the first face that an enrolment took from an
-image, so that the same image is remembered once; given up when the face is forgotten or over.
-metadata_key_id: the key with which the metadata is sealed, empty where it is not."""
+`deleting` while it is being forgotten. kept_until: the end of the collection's retention;
+expires_at: that, or the end of the subject's consent if it is earlier. copied_to: the space a
+migration has embedded it in, too. claim: `image:subject` (`image:` without a subject) on the first
+face that an enrolment took from an image, so that the same image is remembered once; given up when
+the face is forgotten or over. metadata_key_id: the key with which the metadata is sealed, empty
+where it is not."""
 
 SUBJECTS: Final = Table(
     "subjects",
@@ -112,9 +117,17 @@ SUBJECTS: Final = Table(
     Column("updated_at", Double, nullable=False),
     Column("metadata_key_id", String(32)),
     Index(None, "metadata_key_id", sqlite_where=_SEALED, postgresql_where=_SEALED),
+    Column("purpose", String(200)),
+    Column("consent_reference", String(200)),
+    Column("consent_given_at", Double),
+    Column("consent_expires_at", Double),
+    Column("consent_withdrawn_at", Double),
+    Column("consent_ends_at", Double),
+    Index(None, "consent_ends_at"),
 )
 """Whom faces show. kept: somebody wrote something into it, so that it stays without a face.
-search_text: names and external id as `subjects.fold` writes them."""
+search_text: names and external id as `subjects.fold` writes them. consent_ends_at: the earlier of
+its expiry and its withdrawal."""
 
 CROPS: Final = Table(
     "crops",

@@ -17,6 +17,7 @@ class CollectionSettings:
     quality: gate of enrolment, see `collections/quality.py`.
     retention_days: faces are forgotten this long after enrolment; None: never.
     match_threshold: cosine from which a search matches; None: the setting of the gateway.
+    requires_consent: no face is enrolled without a consent of its subject.
     """
 
     keep: Literal["none", "crop"] = "none"
@@ -24,6 +25,7 @@ class CollectionSettings:
     retention_days: float | None = None
     match_threshold: float | None = None
     description: str = ""
+    requires_consent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """A collection; space and dimension are None before the first face."""
+    """A collection; space and dimension are None before the first face.
+
+    refusals: how often its list of faces that are not enrolled has changed.
+    """
 
     id: str
     tenant: str
@@ -56,6 +61,7 @@ class CollectionRecord:
     migration: Migration | None
     created_at: float
     updated_at: float
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +97,47 @@ class Begun:
     faces: those that are written as `pending`, in the order given. known: by claim, the faces
     that the same image has given this subject before; nothing was written for them. busy: another
     request is enrolling one of the images; nothing was written at all. pending: the faces that it
-    has written so far.
+    has written so far. outdated: the list of faces that are not enrolled has changed since the new
+    ones were compared with it; nothing was written.
     """
 
     faces: tuple[FaceRecord, ...] = ()
     known: Mapping[str, tuple[FaceRecord, ...]] = field(default_factory=dict)
     busy: bool = False
     pending: tuple[FaceRecord, ...] = ()
+    outdated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a subject has agreed to, as a reference to where that is written; UTC seconds."""
+
+    reference: str
+    given_at: float
+    expires_at: float | None = None
+    withdrawn_at: float | None = None
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it ends: by its expiry or its withdrawal; None while neither is known."""
+        ends = [at for at in (self.expires_at, self.withdrawn_at) if at is not None]
+        return min(ends, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms faces are enrolled.
+
+    consent, purpose: to keep with their subjects; None keeps what is there. begun_at: what was
+    erased since is not enrolled. requires_consent: nobody is enrolled without one. refusals: the
+    change of the collection's list with which the faces were compared; None skips that.
+    """
+
+    consent: Consent | None = None
+    purpose: str | None = None
+    begun_at: float | None = None
+    requires_consent: bool = False
+    refusals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +151,8 @@ class SubjectRecord:
     created_at: float
     updated_at: float
     faces: int
+    consent: Consent | None = None
+    purpose: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

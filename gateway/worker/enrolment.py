@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.api.collections.consent import read_consent
 from gateway.api.collections.schemas import EnrolIn
 from gateway.api.collections.serializers import enrol_out
 from gateway.api.shapes import dump_json
@@ -14,7 +15,7 @@ from gateway.deadline import Deadline
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.pipeline import Selection
 from gateway.records.job_types import LeasedItem
-from gateway.records.types import CollectionRecord
+from gateway.records.types import CollectionRecord, Terms
 from gateway.worker.operations import read_options, request_id_of
 
 
@@ -49,6 +50,8 @@ class EnrolFaces:
             selection=Selection(
                 fields.max_faces, fields.min_confidence, fields.rotation, fields.detail
             ),
+            # what was erased since the job was made stays away
+            terms=Terms(read_consent(fields.consent), fields.purpose, item.job.created_at),
         )
         enrolled, rejected = await enroller.intake.enrol_images(
             await _collection(enroller, item),

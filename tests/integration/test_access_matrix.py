@@ -25,6 +25,8 @@ TRITON = {
 REFUSED = {401: UNAUTHORIZED, 403: FORBIDDEN}
 BATCH = "/api/ml/score/batch"
 COLLECTION = "/api/collections/people"
+LIST = f"{COLLECTION}/do-not-enrol"
+ADA = {"people": [{"collection": "people", "subject": "ada"}]}
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class World:
     face_id: str = ""
     key_id: str = ""
     job_id: str = ""
+    entry_id: str = ""
 
     async def restore(self) -> None:
         async with self.client.post(
@@ -53,6 +56,10 @@ class World:
             self.client, "POST", "/api/admin/keys", status=201, json=key, headers=self.admin
         )
         self.key_id = made["key_id"]
+        # of another face: the first one is to be enrolled
+        refused = {"data": form(image=photo(seed=5)), "headers": self.admin}
+        listed = await call(self.client, "POST", LIST, status=201, **refused)
+        self.entry_id = listed["entries"][0]["entry_id"]
         sent = {"data": form(images=photo()), "headers": self.admin}
         job = await call(self.client, "POST", BATCH, status=202, **sent)
         self.job_id = job["job_id"]
@@ -66,6 +73,7 @@ class World:
             "model": "face_pipeline",
             "version": "1",
             "job_id": self.job_id,
+            "entry_id": self.entry_id,
         }.items():
             path = path.replace(f"{{{name}}}", value)
         assert "{" not in path
@@ -78,6 +86,12 @@ def body_of(route: Route, tenant: str) -> dict[str, Any]:
         return {"json": {"name": f"made-by-{tenant}-{len(route.path)}"}}
     if route.path == "/api/admin/keys" and route.method == "POST":
         return {"json": {"name": "made by a test", "roles": ["infer"]}}
+    if route.path.endswith("/subjects/find"):
+        return {"json": {"subject": "ada"}}
+    if route.path.endswith(("/subjects/export", "/subjects/erase")):
+        return {"json": ADA}
+    if route.path.endswith("/do-not-enrol") and route.method == "POST":
+        return {"data": form(image=photo(seed=6))}
     if route.path.endswith(("/score", "/detect", "/embed", "/faces", "/search")):
         return {"data": form(image=photo())} if route.method == "POST" else {}
     if route.path == BATCH:
@@ -119,7 +133,7 @@ async def row(client: ClientSession, world: World, route: Route, keys: Keys) -> 
     status, text = await ask(client, world, route, keys.other, OTHER)
     about = text.partition('"detail"')[2] or text
     # nothing of the first tenant is in what the other one gets, not even in a refusal
-    mine = (world.face_id, world.key_id, world.job_id)
+    mine = (world.face_id, world.key_id, world.job_id, world.entry_id)
     assert status >= 400 or not [each for each in mine if each in about], (route.path, text)
     others = REFUSED.get(status, HIDDEN if status == 404 and "{" in route.path else YES)
     for role in Role:
@@ -127,7 +141,8 @@ async def row(client: ClientSession, world: World, route: Route, keys: Keys) -> 
         assert status < 500 or "migrate" in route.path, (route.path, role, status)
         assert status != 404 or "clusters" in route.path, route.path
         found.append(REFUSED.get(status, YES))
-        if status < 300 and route.method != "GET" and "{" in route.path:
+        takes_away = "{" in route.path or route.path.endswith("/erase")
+        if status < 300 and route.method != "GET" and takes_away:
             await world.restore()
     found.append(REFUSED.get(refused.pop(), YES))
     if others == YES and cells(route)[-1] == OWN:

@@ -56,7 +56,8 @@ async def test_the_audit_tells_counts_and_nobody(world: World) -> None:
     receipt = await world.service.forgetting.face(await current(world), face, ACTOR)
     (line, *_) = await world.records.audit.latest(tenant="default", limit=1)
     assert line.receipt == receipt.receipt
-    assert line.counts == {"faces": 1, "vectors": 1, "crops": 0, "cached_answers": 1}
+    counts = {"faces": 1, "vectors": 1, "crops": 0, "cached_answers": 1, "job_results": 0}
+    assert line.counts == counts
     assert (line.action, line.actor, line.collection) == ("forget_face", "tester", "people")
     assert line.request_id == "req-1"
     written = repr(line)

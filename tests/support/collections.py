@@ -15,6 +15,8 @@ from gateway.errors import ConflictError
 from gateway.records.database import sqlite_url
 from gateway.records.encryption import FileKeyCipher
 from gateway.records.store import RecordStore
+from gateway.registry.calibration import Calibrations
+from gateway.thresholds import Thresholds
 from gateway.types import Caller
 from gateway.vectors.base import Vector, VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
@@ -133,6 +135,7 @@ def collections_on(
         FileKeyCipher.load(home / "crops.key"),
         cache,
         BackgroundTasks(),
+        Thresholds(Calibrations(home), default=0.5),
         scratch=home / "scratch",
         limits=Limits(
             max_metadata_entries=16,

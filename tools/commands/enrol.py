@@ -60,6 +60,13 @@ def enrol(
     quality: Annotated[
         Gate | None, typer.Option(help="Lowest quality of a face; default: the collection's.")
     ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(help="JSON: reference, given_at, expires_at; kept with each subject."),
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="Why they are enrolled; kept with each subject.")
+    ] = None,
     url: given.Url = None,
     api_key_file: given.ApiKeyFile = None,
     parallel: given.Parallel = 8,
@@ -79,6 +86,10 @@ def enrol(
     fields = {"faces": faces.value}
     if quality is not None:
         fields["quality"] = quality.value
+    if consent is not None:
+        fields["consent"] = consent
+    if purpose is not None:
+        fields["purpose"] = purpose
 
     @asynccontextmanager
     async def prepare(settings: Settings) -> AsyncIterator[Order]:

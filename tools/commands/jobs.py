@@ -127,6 +127,13 @@ def submit(
     metadata: Annotated[
         str | None, typer.Option(help="`enrol`: JSON object that is added to each face.")
     ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(help="`enrol`: JSON: reference, given_at, expires_at; kept with subjects."),
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="`enrol`: why they are enrolled; kept with subjects.")
+    ] = None,
     webhook: Annotated[str | None, typer.Option(help="URL to call when the job has ended.")] = None,
     key: Annotated[
         str | None,
@@ -153,7 +160,9 @@ def submit(
                 subject_from=subject_from,
                 faces=faces,
                 quality=quality,
-                metadata=_parse_metadata(metadata),
+                metadata=_parse_object("--metadata", metadata),
+                consent=_parse_object("--consent", consent),
+                purpose=purpose,
                 webhook=webhook,
                 idempotency_key=key,
                 progress=progress,
@@ -345,15 +354,15 @@ def _sources(paths: list[Path]) -> Iterator[UploadSource]:
             yield NamedImage(prefix + found.name, found.image)
 
 
-def _parse_metadata(text: str | None) -> dict[str, Any] | None:
+def _parse_object(option: str, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise BatchError(f"--metadata: not JSON: {error}") from error
+        raise BatchError(f"{option}: not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise BatchError("--metadata: not a JSON object")
+        raise BatchError(f"{option}: not a JSON object")
     return found
 
 

@@ -49,8 +49,12 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def connected(target: Target) -> Iterator[AurumClient]:
+def connected(
+    target: Target, *, missing: str = "list jobs with: aurum jobs list"
+) -> Iterator[AurumClient]:
     """Open a client; end the command with a line and a status if the block fails.
+
+    missing: what to say where something does not exist.
 
     The statuses are those of `options.EXIT_STATUSES`: 1 for a request that was rejected, 3 for a
     service that does not answer, 130 for Ctrl-C.
@@ -66,12 +70,12 @@ def connected(target: Target) -> Iterator[AurumClient]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_BROKEN_PIPE) from None
     except (AurumError, BatchError, ConfigurationError, OSError, ValueError) as error:
-        _fail(error, url, is_own=target.url is None)
+        _fail(error, url, missing, is_own=target.url is None)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _fail(error: Exception, url: str, *, is_own: bool) -> NoReturn:
+def _fail(error: Exception, url: str, missing: str, *, is_own: bool) -> NoReturn:
     status = BatchError.exit_status
     if isinstance(error, ServiceUnreachableError):
         text = f"no gateway at {url}: {error}" + ("; start one with: aurum up" if is_own else "")
@@ -83,7 +87,7 @@ def _fail(error: Exception, url: str, *, is_own: bool) -> NoReturn:
     elif isinstance(error, AuthenticationError):
         text = f"{error.detail}; pass a key with AURUM_API_KEY or --api-key-file"
     elif isinstance(error, NotFoundError):
-        text = f"{error.detail}; list jobs with: aurum jobs list"
+        text = f"{error.detail}; {missing}"
     elif isinstance(error, ProblemError):
         text = str(error)
     elif isinstance(error, OSError) and error.filename is not None:

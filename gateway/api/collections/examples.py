@@ -25,6 +25,7 @@ _COLLECTION: Final = {
     "quality": "standard",
     "retention_days": None,
     "match_threshold": None,
+    "requires_consent": False,
     "faces": 3,
     "subjects": 3,
     "space": _SPACE,
@@ -71,12 +72,20 @@ _RECEIPT: Final = {
     "vectors": 1,
     "crops": 0,
     "cached_answers": 1,
+    "job_results": 0,
 }
 _SUBJECT: Final = {
     "subject": "anna",
     "display_name": "Anna Bell",
     "external_id": "E-1042",
     "metadata": {"team": "red", "badge": True},
+    "consent": {
+        "reference": "form 4711",
+        "given_at": _AT,
+        "expires_at": None,
+        "withdrawn_at": None,
+    },
+    "purpose": "door of building 7",
     "faces": 3,
     "created_at": _AT,
     "updated_at": _AT,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.api.body import BodySpec
 from gateway.api.call import Answer, Call
+from gateway.api.collections.consent import read_consent
 from gateway.api.collections.routes import actor_of, collection_of
 from gateway.api.collections.schemas import (
     DetectionIn,
@@ -26,7 +27,7 @@ from gateway.collections.intake import EnrolOptions, RawEmbedding
 from gateway.collections.search import SearchOptions
 from gateway.errors import InvalidRequestError
 from gateway.pipeline import Selection
-from gateway.records.types import CollectionRecord
+from gateway.records.types import CollectionRecord, Terms
 
 ENROL_BODY: Final = BodySpec(EnrolIn, "many")
 SEARCH_BODY: Final = BodySpec(SearchIn, "one")
@@ -123,12 +124,13 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> En
     fields, images, intake = call.fields, call.body.images, call.services.intake
     limits = call.services.collections.limits
     entries = limits.max_metadata_entries
+    terms = Terms(consent=read_consent(fields.consent), purpose=fields.purpose)
     embeddings = _embeddings(fields, max_entries=entries, most=limits.max_enrol_images)
     if embeddings:
         if images:
             raise InvalidRequestError("send images or embeddings, not both")
         enrolled = await intake.enrol_embeddings(
-            record, embeddings, space=_space(fields.space), deadline=call.deadline
+            record, embeddings, space=_space(fields.space), deadline=call.deadline, terms=terms
         )
         return enrol_out(enrolled, (), request_id=call.request_id)
     if not images:
@@ -139,6 +141,7 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> En
         gate=fields.quality,
         metadata=check_metadata(fields.metadata, max_entries=entries),
         selection=_selection(fields),
+        terms=terms,
     )
     enrolled, rejected = await intake.enrol_images(record, images, options, deadline=call.deadline)
     return enrol_out(enrolled, rejected, request_id=call.request_id)

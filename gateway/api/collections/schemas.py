@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from gateway.api.collections.consent import SentConsent, Text
 from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import NO_NUL, MaxFaces, QualityOut, Shape
 from gateway.collections.base import MAX_INTEGER, MAX_METADATA_TEXT, METADATA_KEY
@@ -73,6 +74,8 @@ class CollectionIn(Shape):
     """Days after which an enrolled face is deleted; null keeps it."""
     match_threshold: Cosine | None = None
     """Lowest cosine similarity of a match; null uses the service's threshold."""
+    requires_consent: bool = False
+    """Enrol nobody without a `consent` that is valid."""
 
 
 class CollectionChange(Shape):
@@ -84,6 +87,8 @@ class CollectionChange(Shape):
     quality: Gate = "standard"
     retention_days: float | None = Field(default=None, gt=0, le=36500, allow_inf_nan=False)
     match_threshold: Cosine | None = None
+    requires_consent: bool = False
+    """Faces that were enrolled without consent stay."""
 
 
 class EmbeddingIn(Shape):
@@ -119,6 +124,11 @@ class EnrolIn(DetectionIn):
     """Lowest quality, instead of that of the collection."""
     metadata: Metadata = Field(default_factory=dict)
     """Flat object of strings, numbers and booleans."""
+    consent: SentConsent | None = None
+    """What the subject has agreed to; kept with the subject, and replaces what is there. Needed
+    where the collection has `requires_consent` and the subject has no valid one."""
+    purpose: Text | None = None
+    """Why the subject is enrolled; kept with the subject."""
     embedding: Embedding | None = None
     """One embedding instead of images, with `space`."""
     embeddings: Annotated[list[EmbeddingIn], Field(min_length=1, fail_fast=True)] | None = None
@@ -186,6 +196,7 @@ class CollectionOut(Shape):
     quality: Gate
     retention_days: float | None
     match_threshold: float | None
+    requires_consent: bool
     faces: int
     subjects: int
     space: str | None
@@ -311,6 +322,8 @@ class ReceiptOut(Shape):
     """Deleted vectors; more than faces while a collection moves to another space."""
     crops: int
     cached_answers: int
+    job_results: int
+    """Results of jobs about the faces; these images of the jobs end with the code `not_found`."""
 
 
 class ClusterOut(Shape):

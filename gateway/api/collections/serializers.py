@@ -1,8 +1,9 @@
 """Converts collections, faces and matches to the shapes of answers."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
+from gateway.api.collections.consent import consent_out
+from gateway.api.collections.consent import moment as moment
 from gateway.api.collections.schemas import (
     ClusterOut,
     ClusterRunOut,
@@ -37,12 +38,6 @@ from triton_python_backend import contract
 _FACES_SHOWN = 100
 
 
-def moment(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601, UTC, milliseconds."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
 def collection_out(record: CollectionRecord, *, faces: int, subjects: int) -> CollectionOut:
     """Shape a collection."""
     migration = record.migration
@@ -53,6 +48,7 @@ def collection_out(record: CollectionRecord, *, faces: int, subjects: int) -> Co
         quality=record.settings.quality,
         retention_days=record.settings.retention_days,
         match_threshold=record.settings.match_threshold,
+        requires_consent=record.settings.requires_consent,
         faces=faces,
         subjects=subjects,
         space=record.space,
@@ -117,6 +113,8 @@ def subject_out(subject: SubjectRecord) -> SubjectOut:
         display_name=subject.display_name,
         external_id=subject.external_id,
         metadata=dict(subject.metadata),
+        consent=consent_out(subject.consent),
+        purpose=subject.purpose,
         faces=subject.faces,
         created_at=moment(subject.created_at),
         updated_at=moment(subject.updated_at),
@@ -169,6 +167,7 @@ def receipt_out(receipt: Receipt, *, request_id: str) -> ReceiptOut:
         vectors=receipt.vectors,
         crops=receipt.crops,
         cached_answers=receipt.cached_answers,
+        job_results=receipt.job_results,
     )
 
 

@@ -4,12 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from gateway.api.collections.schemas import Metadata, Subject, text_schema
+from gateway.api.collections.consent import ConsentOut, SentConsent, Text
+from gateway.api.collections.schemas import Metadata, Subject
 from gateway.api.pagination import PageOptions, PageOut
 from gateway.api.shapes import Shape
-from gateway.collections.names import MAX_TEXT, short_text
-
-Text = Annotated[str, AfterValidator(short_text), text_schema(MAX_TEXT)]
+from gateway.collections.names import short_text
 
 
 def _words(text: str) -> str:
@@ -33,6 +32,11 @@ class SubjectChange(Shape):
     """Id in another system; null removes it."""
     metadata: Metadata = Field(default_factory=dict)
     """Flat object of strings, numbers and booleans; replaces the previous one."""
+    consent: SentConsent | None = None
+    """What the subject has agreed to; replaces the previous one. With `withdrawn_at` it ends and
+    the faces expire. null removes it, unless the collection has `requires_consent`."""
+    purpose: Text | None = None
+    """Why the subject is enrolled; null removes it."""
 
 
 class SubjectOut(Shape):
@@ -42,6 +46,8 @@ class SubjectOut(Shape):
     display_name: str | None
     external_id: str | None
     metadata: dict[str, Any]
+    consent: ConsentOut | None
+    purpose: str | None
     faces: int
     created_at: str
     updated_at: str

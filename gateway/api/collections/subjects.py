@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from gateway.api.body import BodySpec
 from gateway.api.call import Answer, Call
+from gateway.api.collections.consent import read_consent
 from gateway.api.collections.routes import actor_of, collection_of
 from gateway.api.collections.serializers import receipt_out, subject_out
 from gateway.api.collections.subject_schemas import (
@@ -64,9 +65,10 @@ async def change_subject(call: Call[NoOptions, SubjectChange]) -> Answer:
     fields["metadata"] = check_metadata(
         fields["metadata"], max_entries=collections.limits.max_metadata_entries
     )
+    fields["consent"] = read_consent(call.fields.consent)
     changes = {field: fields[field] for field in call.body.given}
-    records = collections.stores.records.subjects
-    return _answer(call, record, await records.change(record.id, name, changes, at=time.time()))
+    changed = await collections.people.change(record, name, changes, actor_of(call))
+    return _answer(call, record, changed)
 
 
 async def forget_subject(call: Call[NoOptions, NoOptions]) -> Answer:

@@ -119,7 +119,14 @@ COLLECTION_ROUTES: Final = (
         "body the fields go into the query.",
         responses={201: EnrolOut, 200: EnrolOut},
         fields=faces.ENROL_BODY,
-        errors=(*_WRITES, *_IMAGES, "low_quality", "several_faces"),
+        errors=(
+            *_WRITES,
+            *_IMAGES,
+            "low_quality",
+            "several_faces",
+            "enrolment_refused",
+            "consent_required",
+        ),
         idempotency=Idempotency(faces.enrolled_ids),
     ),
     Route(
@@ -195,10 +202,12 @@ COLLECTION_ROUTES: Final = (
         permission=Permission.ENROL,
         tag=_TAG,
         summary="Change a subject's record",
-        description="Fields that are left out do not change; `metadata` is replaced as a whole.",
+        description="Fields that are left out do not change; `metadata` and `consent` are "
+        "replaced as a whole. A consent with `withdrawn_at` ends: the faces of the subject are not "
+        "found any more, and the retention task deletes them.",
         responses={200: SubjectAnswer},
         fields=subjects.SUBJECT_BODY,
-        errors=(*_NAMED, "unsupported_media_type", "insufficient_storage"),
+        errors=(*_NAMED, "unsupported_media_type", "insufficient_storage", "consent_required"),
     ),
     Route(
         method="DELETE",

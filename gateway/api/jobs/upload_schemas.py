@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from gateway.api.collections.consent import SentConsent, Text
 from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
 from gateway.api.faces.schemas import FaceOptions
 from gateway.api.jobs.schemas import MAX_WAIT_SECONDS
@@ -47,9 +48,14 @@ class BatchOptions(FaceOptions):
     """`enrol`: lowest quality, instead of that of the collection."""
     metadata: Annotated[Metadata, BeforeValidator(_parse)] = Field(default_factory=dict)
     """`enrol`: flat JSON object of strings, numbers and booleans, added to each face."""
+    consent: Annotated[SentConsent | None, BeforeValidator(_parse)] = None
+    """`enrol`: JSON object; what the subjects have agreed to, as for the route that enrols."""
+    purpose: Text | None = None
+    """`enrol`: why the subjects are enrolled."""
 
 
-ENROL_OPTIONS: Final = ("subject", "subject_from", "faces", "quality", "metadata")
+_ENROLMENT: Final = ("subject", "subject_from", "faces", "quality", "metadata")
+ENROL_OPTIONS: Final = (*_ENROLMENT, "consent", "purpose")
 FACE_OPTIONS: Final = ("max_faces", "min_confidence", "rotation", "detail")
 
 _BASE64: Final = {

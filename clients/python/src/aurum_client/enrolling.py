@@ -35,6 +35,8 @@ def embeddings_body(
     space: str,
     subject: Optional[str],
     metadata: Optional[Mapping[str, Any]],
+    consent: Optional[Mapping[str, Any]],
+    purpose: Optional[str],
 ) -> Mapping[str, Any]:
     """Write an enrolment of embeddings."""
     entries = []
@@ -45,7 +47,14 @@ def embeddings_body(
         if each.metadata:
             entry["metadata"] = dict(each.metadata)
         entries.append(entry)
-    return _without_none(embeddings=entries, space=space, subject=subject, metadata=metadata)
+    return _without_none(
+        embeddings=entries,
+        space=space,
+        subject=subject,
+        metadata=metadata,
+        consent=consent,
+        purpose=purpose,
+    )
 
 
 def embedding_search(embedding: Iterable[float], *, space: str, **fields: Any) -> Mapping[str, Any]:

@@ -115,6 +115,10 @@ class ConflictError(ProblemError):
     """The thing exists already, or its state does not allow the request."""
 
 
+class EnrolmentRefusedError(ProblemError):
+    """The collection does not enrol this person: its list, an erasure or a missing consent."""
+
+
 class ImageError(ProblemError):
     """The image is too large, broken, or of an unsupported format."""
 
@@ -151,6 +155,8 @@ FAMILIES: dict[str, type[ProblemError]] = {
     "forbidden": PermissionDeniedError,
     "not_found": NotFoundError,
     "conflict": ConflictError,
+    "enrolment_refused": EnrolmentRefusedError,
+    "consent_required": EnrolmentRefusedError,
     "image_too_large": ImageError,
     "unsupported_media_type": ImageError,
     "invalid_image": ImageError,

@@ -9,6 +9,7 @@ from typing import Optional
 
 from aurum_client.errors import (
     AurumError,
+    EnrolmentRefusedError,
     ProblemError,
     ServiceUnreachableError,
     TimeLimitError,
@@ -106,6 +107,7 @@ def may_repeat(request: Request[object], error: AurumError) -> bool:
         error.status == _CONFLICT
         and request.idempotency_key is not None
         and error.retry_after is not None
+        and not isinstance(error, EnrolmentRefusedError)
     )
 
 

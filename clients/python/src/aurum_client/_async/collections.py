@@ -30,6 +30,7 @@ class AsyncCollections(AsyncBase):
         quality: Union[str, Unset] = UNSET,
         retention_days: Union[float, Unset, None] = UNSET,
         match_threshold: Union[float, Unset, None] = UNSET,
+        requires_consent: Union[bool, Unset] = UNSET,
     ) -> Collection:
         """Create a collection; raises ConflictError if it exists.
 
@@ -40,6 +41,7 @@ class AsyncCollections(AsyncBase):
             quality: lowest quality of enrolled faces: `off`, `standard` (default), `strict`.
             retention_days: days after which an enrolled face is deleted; None keeps it.
             match_threshold: lowest cosine similarity of a match; None uses the service's.
+            requires_consent: enrol nobody without a `consent`.
 
         """
         body = given(
@@ -49,6 +51,7 @@ class AsyncCollections(AsyncBase):
             quality=quality,
             retention_days=retention_days,
             match_threshold=match_threshold,
+            requires_consent=requires_consent,
         )
         path = path_of("collections")
         return await self._send(Request("POST", path, as_json(Collection), body={"json": body}))
@@ -86,6 +89,7 @@ class AsyncCollections(AsyncBase):
         quality: Union[str, Unset] = UNSET,
         retention_days: Union[float, Unset, None] = UNSET,
         match_threshold: Union[float, Unset, None] = UNSET,
+        requires_consent: Union[bool, Unset] = UNSET,
     ) -> Collection:
         """Change the settings that are given; `keep="none"` deletes stored crops."""
         body = given(
@@ -94,6 +98,7 @@ class AsyncCollections(AsyncBase):
             quality=quality,
             retention_days=retention_days,
             match_threshold=match_threshold,
+            requires_consent=requires_consent,
         )
         path = path_of("collections", name)
         return await self._send(Request("PATCH", path, as_json(Collection), body={"json": body}))

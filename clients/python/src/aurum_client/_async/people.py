@@ -36,6 +36,8 @@ class AsyncPeople(AsyncBase):
         faces: Optional[str] = None,
         quality: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
+        consent: Optional[Mapping[str, Any]] = None,
+        purpose: Optional[str] = None,
         min_confidence: Optional[float] = None,
         max_faces: Optional[int] = None,
         rotation: Optional[str] = None,
@@ -51,6 +53,9 @@ class AsyncPeople(AsyncBase):
             faces: `largest` (default), `all`, or `single`, which refuses images with several.
             quality: lowest quality, instead of the collection's.
             metadata: flat object of strings, numbers and booleans.
+            consent: what the subject has agreed to: `reference`, `given_at` (ISO 8601), and
+                `expires_at` if it ends; kept with the subject.
+            purpose: why the subject is enrolled; kept with the subject.
             min_confidence: as for `embed`.
             max_faces: with faces="all", most faces of an image.
             rotation: as for `embed`.
@@ -60,6 +65,7 @@ class AsyncPeople(AsyncBase):
 
         Raises:
             FaceError, ImageError: every image was refused; this is why the first was.
+            EnrolmentRefusedError: the collection does not enrol this person, or needs a consent.
 
         """
         deadline = Deadline.after(self._limits.total)
@@ -69,6 +75,8 @@ class AsyncPeople(AsyncBase):
             "faces": faces,
             "quality": quality,
             "metadata": metadata,
+            "consent": consent,
+            "purpose": purpose,
             "min_confidence": min_confidence,
             "max_faces": max_faces,
             "rotation": rotation,
@@ -91,10 +99,19 @@ class AsyncPeople(AsyncBase):
         space: str,
         subject: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
+        consent: Optional[Mapping[str, Any]] = None,
+        purpose: Optional[str] = None,
         idempotency_key: Optional[str] = None,
     ) -> Enrolment:
         """Enrol faces that were embedded before, in this space; other arguments as `enrol`."""
-        body = embeddings_body(embeddings, space=space, subject=subject, metadata=metadata)
+        body = embeddings_body(
+            embeddings,
+            space=space,
+            subject=subject,
+            metadata=metadata,
+            consent=consent,
+            purpose=purpose,
+        )
         request = Request(
             "POST",
             path_of("collections", collection, "faces"),
@@ -273,9 +290,20 @@ class AsyncPeople(AsyncBase):
         display_name: Union[str, Unset, None] = UNSET,
         external_id: Union[str, Unset, None] = UNSET,
         metadata: Union[Mapping[str, Any], Unset] = UNSET,
+        consent: Union[Mapping[str, Any], Unset, None] = UNSET,
+        purpose: Union[str, Unset, None] = UNSET,
     ) -> Subject:
-        """Change the fields that are given; None removes a name or id, `metadata` is replaced."""
-        body = given(display_name=display_name, external_id=external_id, metadata=metadata)
+        """Change the fields that are given; None removes a text, `metadata` is replaced.
+
+        consent: as for `enrol`; with `withdrawn_at` it ends, and the faces expire.
+        """
+        body = given(
+            display_name=display_name,
+            external_id=external_id,
+            metadata=metadata,
+            consent=consent,
+            purpose=purpose,
+        )
         path = path_of("collections", collection, "subjects", subject)
         return await self._send(Request("PATCH", path, as_json(Subject), body={"json": body}))
 

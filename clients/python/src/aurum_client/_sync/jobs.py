@@ -56,6 +56,8 @@ class Jobs:
         faces: Optional[str] = None,
         quality: Optional[str] = None,
         metadata: Optional[Mapping[str, Any]] = None,
+        consent: Optional[Mapping[str, Any]] = None,
+        purpose: Optional[str] = None,
         webhook: Optional[str] = None,
         wait: Optional[float] = None,
         idempotency_key: Optional[str] = None,
@@ -81,6 +83,8 @@ class Jobs:
             faces: for `enrol`: `largest` (default), `all` or `single`.
             quality: for `enrol`: lowest quality, instead of the collection's.
             metadata: for `enrol`: flat object of strings, numbers and booleans.
+            consent: for `enrol`: what the subjects have agreed to, as for `AurumClient.enrol`.
+            purpose: for `enrol`: why the subjects are enrolled.
             webhook: URL to call when the job has ended.
             wait: seconds to wait for the end of the job before returning, at most 60.
             idempotency_key: makes a repeated upload return the first job, for a day; generated
@@ -109,6 +113,8 @@ class Jobs:
             "faces": faces,
             "quality": quality,
             "metadata": metadata,
+            "consent": consent,
+            "purpose": purpose,
             "webhook": webhook,
             "wait": wait,
         }

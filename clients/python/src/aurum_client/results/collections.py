@@ -38,6 +38,8 @@ class Collection:
     """Days after which an enrolled face is deleted; None keeps it."""
     match_threshold: Optional[float]
     """Lowest cosine similarity of a match; None uses the service's threshold."""
+    requires_consent: bool
+    """Whether nobody is enrolled without consent."""
     faces: int
     subjects: int
     space: Optional[str]
@@ -172,6 +174,19 @@ class Receipt:
     vectors: int
     crops: int
     cached_answers: int
+    job_results: int
+    """Results of jobs about the faces."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What a subject has agreed to."""
+
+    reference: str
+    """Where it is written."""
+    given_at: datetime
+    expires_at: Optional[datetime]
+    withdrawn_at: Optional[datetime]
 
 
 @dataclass(frozen=True)
@@ -182,6 +197,8 @@ class Subject:
     display_name: Optional[str]
     external_id: Optional[str]
     metadata: Mapping[str, Any]
+    consent: Optional[Consent]
+    purpose: Optional[str]
     faces: int
     created_at: datetime
     updated_at: datetime

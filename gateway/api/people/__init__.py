@@ -1,0 +1,1 @@
+"""A person across collections: find, export, erase; lists of people not to be enrolled."""
