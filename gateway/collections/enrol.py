@@ -11,7 +11,7 @@ writes it and the others wait and answer with what it wrote.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ from gateway.errors import (
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
-from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop
+from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer, SealedCrop
 from gateway.vectors.base import (
     DimensionMismatchError,
     FacePoint,
@@ -48,6 +48,8 @@ _FIRST_LOOK_SECONDS = 0.01
 _LONGEST_LOOK_SECONDS = 0.2
 _BUSY_SECONDS = 1
 log = logging.getLogger(__name__)
+KeepEnrolled = Callable[[tuple[Enrolled, ...]], KeptAnswer]
+"""Makes of the faces of a request the answer that names them."""
 
 
 class Enrolment:
@@ -78,11 +80,13 @@ class Enrolment:
         candidates: Sequence[FaceCandidate],
         *,
         deadline: Deadline,
+        kept: KeepEnrolled | None = None,
     ) -> tuple[Enrolled, ...]:
         """Enrol all of them, in their order, or none.
 
         Candidates of an image that was enrolled for their subject before are answered with the
-        faces enrolled then. Raises ConflictError for embeddings of another space than the
+        faces enrolled then. kept: makes the answer that is kept when new faces come to exist, in
+        the same transaction. Raises ConflictError for embeddings of another space than the
         collection's, or while another request holds one of the images.
         """
         if not candidates:
@@ -101,22 +105,19 @@ class Enrolment:
                 copies = copies[0], copies[1][new]
             try:
                 chosen = [candidates[number] for number in new]
-                await self._write(collection, begun.faces, chosen, copies)
+                await self._write_vectors(collection, begun.faces, chosen, copies)
+                enrolled = _answer(candidates, faces, begun)
+                await self._commit(begun.faces, None if kept is None else kept(enrolled))
             except BaseException:
                 await self._undo(collection, begun.faces)
                 raise
+            return enrolled
         return _answer(candidates, faces, begun)
 
-    async def _write(
-        self,
-        collection: CollectionRecord,
-        faces: Sequence[FaceRecord],
-        candidates: Sequence[FaceCandidate],
-        copies: tuple[str, Vector] | None,
-    ) -> None:
-        """Write the vectors, then the journal again: the faces exist."""
-        await self._write_vectors(collection, faces, candidates, copies)
-        if not await self._stores.records.faces.commit(sorted(face.id for face in faces)):
+    async def _commit(self, faces: Sequence[FaceRecord], kept: KeptAnswer | None) -> None:
+        """Write the journal again: the faces exist."""
+        ids = sorted(face.id for face in faces)
+        if not await self._stores.records.faces.commit(ids, kept=kept):
             raise StorageUnavailableError(
                 "the enrolment took so long that it was undone", retry_after_seconds=_BUSY_SECONDS
             )

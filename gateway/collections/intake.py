@@ -1,13 +1,14 @@
 """Takes images and raw embeddings to enrol or search for their faces."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
 
 from gateway.collections.base import Enrolled, FaceCandidate
+from gateway.collections.enrol import KeepEnrolled
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
@@ -24,7 +25,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.pipeline import Pipeline, Result, Selection
-from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue
+from gateway.records.types import CollectionRecord, FaceRecord, KeptAnswer, MetadataValue
 from gateway.types import Face, Need, Quality
 from gateway.vectors.base import Match, Vector
 
@@ -123,8 +124,12 @@ class Intake:
         options: EnrolOptions,
         *,
         deadline: Deadline,
+        kept: Callable[[Sequence[Enrolled], Sequence[Rejected]], KeptAnswer] | None = None,
     ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
-        """Enrol the images that can be; raises the error of the first image if none can."""
+        """Enrol the images that can be; raises the error of the first image if none can.
+
+        kept: makes the answer that is kept in the transaction that enrols.
+        """
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
 
         async def analyse(image: NamedImage) -> Result | AurumError:
@@ -153,17 +158,17 @@ class Intake:
                 sorted_.rejected.append(rejected)
         if not sorted_.candidates and not sorted_.enrolled:
             raise errors[0] if errors else _low_quality(sorted_.rejected)
-        added = await self._enrol(collection, sorted_.candidates, deadline)
         found = [each.faces_found if isinstance(each, Result) else None for each in results]
-        added = tuple(replace(each, faces_found=found[each.index]) for each in added)
-        repeats = [
-            Enrolled(index, each.face, True, found[index])
-            for index, digest in sorted_.repeated
-            for each in added
-            if each.face.image_sha256 == digest
-        ]
-        everything = sorted([*sorted_.enrolled, *added, *repeats], key=lambda each: each.index)
-        return tuple(everything), tuple(sorted_.rejected)
+        rejected_ = tuple(sorted_.rejected)
+
+        def keep(added: tuple[Enrolled, ...]) -> KeptAnswer:
+            assert kept is not None
+            return kept(_everything(sorted_, added, found), rejected_)
+
+        added = await self._enrol(
+            collection, sorted_.candidates, deadline, None if kept is None else keep
+        )
+        return _everything(sorted_, added, found), rejected_
 
     async def enrol_embeddings(
         self,
@@ -172,23 +177,27 @@ class Intake:
         *,
         space: str,
         deadline: Deadline,
+        kept: KeepEnrolled | None = None,
     ) -> tuple[Enrolled, ...]:
-        """Enrol embeddings, all or none."""
+        """Enrol embeddings, all or none; kept: as of `Enrolment.enrol`."""
         candidates = [
             FaceCandidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
-        return await self._enrol(collection, candidates, deadline)
+        return await self._enrol(collection, candidates, deadline, kept)
 
     async def _enrol(
         self,
         collection: CollectionRecord,
         candidates: Sequence[FaceCandidate],
         deadline: Deadline,
+        kept: KeepEnrolled | None,
     ) -> tuple[Enrolled, ...]:
         """Enrol candidates; raises ForbiddenError if the quota of the tenant is used up."""
         await self._collections.quotas.check_faces(collection.tenant, len(candidates))
-        return await self._collections.enrolment.enrol(collection, candidates, deadline=deadline)
+        return await self._collections.enrolment.enrol(
+            collection, candidates, deadline=deadline, kept=kept
+        )
 
     async def search_image(
         self,
@@ -276,6 +285,23 @@ class Intake:
         """Return the faces enrolled from this image before, of the subject if one is named."""
         found = await self._collections.stores.records.faces.of_image(collection.id, digest)
         return [face for face in found if subject is None or face.subject == subject]
+
+
+def _everything(
+    sorted_: _Sorted, added: Sequence[Enrolled], found: Sequence[int | None]
+) -> tuple[Enrolled, ...]:
+    """Bring the faces of a request in the order of its images.
+
+    found: number of faces in each image, None where it was not analysed.
+    """
+    new = [replace(each, faces_found=found[each.index]) for each in added]
+    repeats = [
+        Enrolled(index, each.face, True, found[index])
+        for index, digest in sorted_.repeated
+        for each in new
+        if each.face.image_sha256 == digest
+    ]
+    return tuple(sorted([*sorted_.enrolled, *new, *repeats], key=lambda each: each.index))
 
 
 def unit(vector: Vector) -> Vector:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,6 +113,11 @@ class Jobs:
     async def view(self, job: JobRecord) -> JobView:
         """Describe a job."""
         return (await self.views([job]))[0]
+
+    async def new_views(self) -> Callable[[JobRecord], JobView]:
+        """Return what describes a job at the moment at which it is submitted."""
+        workers = await self.records.job_queue.workers(WORKER_SECONDS)
+        return lambda job: make_view(job, {}, workers=workers, delayed=None, now=clock.now())
 
     async def wait(self, caller: Caller, job: JobRecord, *, seconds: float) -> JobRecord:
         """Return the job when it has ended or after `seconds`; raises NotFoundError if it goes."""

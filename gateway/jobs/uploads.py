@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from gateway.jobs.objects.folder import check_free_space
 from gateway.jobs.unpacking import TooLargeMember, limits_of, unpack
 from gateway.records.job_types import JobRecord, NewItem
 from gateway.records.jobs import JobRecords
+from gateway.records.types import KeptAnswer
 from gateway.settings import Settings
 
 T = TypeVar("T")
@@ -224,9 +225,9 @@ class Upload:
         asked = [job.operation, job.collection_id, job.webhook_url, dict(job.options)]
         return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
 
-    async def submit(self) -> JobRecord:
-        """Let workers begin; call `finish` first."""
-        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped)
+    async def submit(self, kept: Callable[[JobRecord], KeptAnswer] | None = None) -> JobRecord:
+        """Let workers begin; call `finish` first. kept: as of `JobRecords.submit`."""
+        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped, kept=kept)
         self.is_submitted = True
         return job
 

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
 from gateway.records.database import Database
+from gateway.records.idempotency import keep
 from gateway.records.subjects import drop_records, faceless, living, lock_records, make_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
-from gateway.records.types import Begun, FaceRecord, SealedCrop
+from gateway.records.types import Begun, FaceRecord, KeptAnswer, SealedCrop
 
 _IDS_AT_ONCE = 500
 _ALL_CROPS_SECONDS = 60.0
@@ -56,15 +57,17 @@ class FaceRecords:
                 await connection.execute(insert(CROPS), rows)
         return Begun(tuple(new), known)
 
-    async def commit(self, face_ids: Sequence[str]) -> bool:
+    async def commit(self, face_ids: Sequence[str], *, kept: KeptAnswer | None = None) -> bool:
         """Mark pending faces whose vectors are on the disk; from now on they exist.
 
-        Returns False, and marks none, if one of them is pending no longer: another process took
+        kept: the answer that names them; raises as `idempotency.keep`. Returns False, and marks none, if one of them is pending no longer: another process took
         this one for dead and removed what it had begun.
         """
         try:
             async with self._database.write() as connection:
                 await _commit(connection, face_ids)
+                if kept is not None:
+                    await keep(connection, kept)
         except _NotPendingError:
             return False
         return True

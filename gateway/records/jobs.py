@@ -1,7 +1,7 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import ConflictError, NotFoundError
 from gateway.records import clock, job_expiry, job_results
 from gateway.records.database import Database
+from gateway.records.idempotency import keep
 from gateway.records.job_results import RESULTS_WITH_ITEMS
 from gateway.records.job_rows import (
     JOB_COLUMNS,
@@ -37,6 +38,7 @@ from gateway.records.job_types import (
     JobState,
     NewItem,
 )
+from gateway.records.types import KeptAnswer
 
 _ITEMS_AT_ONCE = 500
 _IDS_AT_ONCE = 500
@@ -78,10 +80,18 @@ class JobRecords:
                 ]
                 await end_items(connection, job, refused, at=at)
 
-    async def submit(self, job_id: str, *, skipped: int = 0) -> JobRecord:
+    async def submit(
+        self,
+        job_id: str,
+        *,
+        skipped: int = 0,
+        kept: Callable[[JobRecord], KeptAnswer] | None = None,
+    ) -> JobRecord:
         """Let workers begin; a job without an open image is done at once. Returns the job.
 
-        Raises NotFoundError without the job, ConflictError if it was submitted before.
+        kept: makes the answer of the upload, which is kept in the same transaction. Raises
+        NotFoundError without the job, ConflictError if it was submitted before, and as
+        `idempotency.keep`.
         """
         async with self._database.write() as connection:
             job = await _receiving(connection, job_id)
@@ -89,6 +99,8 @@ class JobRecords:
             if job.open == 0:
                 job = finished(job, "done", at=clock.now())
             await save_job(connection, job)
+            if kept is not None:
+                await keep(connection, kept(job))
         return job
 
     async def discard(self, job_id: str) -> bool:
