@@ -60,8 +60,8 @@ class FaceRecords:
     async def commit(self, face_ids: Sequence[str], *, kept: KeptAnswer | None = None) -> bool:
         """Mark pending faces whose vectors are on the disk; from now on they exist.
 
-        kept: the answer that names them; raises as `idempotency.keep`. Returns False, and marks none, if one of them is pending no longer: another process took
-        this one for dead and removed what it had begun.
+        kept: the answer that names them; raises as `idempotency.keep`. Returns False, and marks
+        none, if one is pending no longer: another process took this one for dead and removed it.
         """
         try:
             async with self._database.write() as connection:

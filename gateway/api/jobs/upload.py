@@ -29,7 +29,7 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
     """Receive a job of many images."""
     uploads = call.services.uploads
     key = read_key(call.request)
-    check_head(call.request, uploads)
+    await check_head(call.request, uploads)
     job = await _new_job(call)
     async with uploads.receive(job) as upload:
         await receive_images(call.request, uploads, upload)
