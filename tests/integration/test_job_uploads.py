@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,14 @@ from tests.support.upload_world import (
     TWO,
     World,
     form,
+    gateway,
     tarred,
     world,
     zipped,
 )
 from triton_python_backend.contract import DEFAULT_LOOK, MIN_CONFIDENCE
 
-
-@pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path) as running:
-        yield running
+__all__ = ["gateway"]
 
 
 async def test_a_form_becomes_a_job(gateway: World) -> None:
