@@ -3,9 +3,11 @@ PYTHON_IN_VENV := .venv/bin/python
 CPP_SOURCES := $(wildcard triton_python_backend/onnxruntime/*.cc triton_python_backend/onnxruntime/*.h)
 .DEFAULT_GOAL := help
 
-# the whole suite: two workers, the slowest tests, and in CI what of the code the tests ran
+# the whole suite: three workers for two cores, as many tests wait for servers; the slowest tests;
+# in CI what of the code the tests ran
+WORKERS ?= 3
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
-WHOLE_SUITE := --numprocesses=2 --dist=loadscope --durations=25 $(if $(CI),$(COVERAGE))
+WHOLE_SUITE := --numprocesses=$(WORKERS) --dist=loadscope --durations=25 $(if $(CI),$(COVERAGE))
 
 .PHONY: help run up down status test bench bench-vectors lint audit format docs constraints clean
 

@@ -10,10 +10,29 @@ from pydantic import BaseModel
 from gateway.api.body import Body
 from gateway.api.context import RequestContext, Services, json_answer
 from gateway.deadline import Deadline
+from gateway.records.types import KeptAnswer
 from gateway.types import Caller
 
 Options = TypeVar("Options", bound=BaseModel)
 Fields = TypeVar("Fields", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON answer; fields that were left unset do not appear in it."""
+
+    shape: BaseModel
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> web.Response:
+        """Write the answer."""
+        response = json_answer(self.shape, status=self.status)
+        response.headers.update(self.headers)
+        return response
+
+
+Keep = Callable[[Answer], KeptAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +45,8 @@ class Call(Generic[Options, Fields]):
     options: Options
     """Query parameters."""
     body: Body[Fields]
+    keep: Keep | None = None
+    """Makes of an answer what the handler's last transaction keeps under the request's key."""
 
     @property
     def fields(self) -> Fields:
@@ -50,21 +71,6 @@ class Call(Generic[Options, Fields]):
     def path(self, name: str) -> str:
         """Return a parameter of the path."""
         return self.request.match_info[name]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A JSON answer; fields that were left unset do not appear in it."""
-
-    shape: BaseModel
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def response(self) -> web.Response:
-        """Write the answer."""
-        response = json_answer(self.shape, status=self.status)
-        response.headers.update(self.headers)
-        return response
 
 
 RouteHandler = Callable[[Call[Any, Any]], Awaitable[Answer | web.StreamResponse]]

@@ -38,10 +38,9 @@ def endpoint(route: Route) -> Handler:
 
 
 async def _work(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
-    work = partial(route.handler, call)
     if route.idempotency is None:
-        return await work()
-    return await answer_once(call, route.idempotency, work)
+        return await route.handler(call)
+    return await answer_once(call, route.idempotency, route.handler)
 
 
 async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:

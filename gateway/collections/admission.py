@@ -1,6 +1,6 @@
 """Lets faces into a collection: quota, do-not-enrol list, consent; then they are enrolled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.collections.base import Enrolled, FaceCandidate, Stores
@@ -8,7 +8,7 @@ from gateway.collections.enrol import Enrolment, ListChangedError
 from gateway.collections.refusals import Refusals
 from gateway.deadline import Deadline
 from gateway.errors import NotFoundError
-from gateway.records.types import CollectionRecord, Terms
+from gateway.records.types import CollectionRecord, KeptAnswer, Terms
 from gateway.security.quotas import Quotas
 
 REFUSED = "this person is not to be enrolled in this collection"
@@ -21,6 +21,10 @@ class Admitted:
 
     enrolled: tuple[Enrolled, ...]
     refused: tuple[FaceCandidate, ...]
+
+
+KeepAdmitted = Callable[[Admitted], KeptAnswer]
+"""Makes of what a request enrolled, and did not, the answer that is kept."""
 
 
 class Admission:
@@ -42,10 +46,12 @@ class Admission:
         *,
         deadline: Deadline,
         all_or_none: bool = False,
+        kept: KeepAdmitted | None = None,
     ) -> Admitted:
         """Enrol those that are not refused.
 
         all_or_none: enrol none if one is refused.
+        kept: makes the answer that is kept in the transaction that enrols.
 
         Raises:
             ForbiddenError: the quota of the tenant is used up.
@@ -63,9 +69,20 @@ class Admission:
                 return Admitted((), out)
             required = collection.settings.requires_consent
             agreed = replace(terms, refusals=changes, requires_consent=required)
+
+            def keep(
+                enrolled: tuple[Enrolled, ...], out: tuple[FaceCandidate, ...] = out
+            ) -> KeptAnswer:
+                assert kept is not None
+                return kept(Admitted(enrolled, out))
+
             try:
                 enrolled = await self._enrolment.enrol(
-                    collection, left, deadline=deadline, terms=agreed
+                    collection,
+                    left,
+                    deadline=deadline,
+                    terms=agreed,
+                    kept=None if kept is None else keep,
                 )
             except ListChangedError:
                 deadline.remaining_seconds()

@@ -11,7 +11,7 @@ writes it and the others wait and answer with what it wrote.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +35,14 @@ from gateway.errors import (
     StorageUnavailableError,
 )
 from gateway.records.encryption import DataCipher
-from gateway.records.types import Begun, CollectionRecord, FaceRecord, SealedCrop, Terms
+from gateway.records.types import (
+    Begun,
+    CollectionRecord,
+    FaceRecord,
+    KeptAnswer,
+    SealedCrop,
+    Terms,
+)
 from gateway.vectors.base import (
     DimensionMismatchError,
     FacePoint,
@@ -50,6 +57,8 @@ _LONGEST_LOOK_SECONDS = 0.2
 _BUSY_SECONDS = 1
 _NO_TERMS = Terms()
 log = logging.getLogger(__name__)
+KeepEnrolled = Callable[[tuple[Enrolled, ...]], KeptAnswer]
+"""Makes of the faces of a request the answer that names them."""
 
 
 class ListChangedError(Exception):
@@ -85,11 +94,13 @@ class Enrolment:
         *,
         deadline: Deadline,
         terms: Terms = _NO_TERMS,
+        kept: KeepEnrolled | None = None,
     ) -> tuple[Enrolled, ...]:
         """Enrol all of them, in their order, or none.
 
         Candidates of an image that was enrolled for their subject before are answered with the
-        faces enrolled then. Raises ConflictError for embeddings of another space than the
+        faces enrolled then. kept: makes the answer that is kept when new faces come to exist, in
+        the same transaction. Raises ConflictError for embeddings of another space than the
         collection's, or while another request holds one of the images; EnrolmentRefusedError,
         ConsentRequiredError or ListChangedError where the terms do not allow it.
         """
@@ -109,23 +120,22 @@ class Enrolment:
                 copies = copies[0], copies[1][new]
             try:
                 chosen = [candidates[number] for number in new]
-                await self._write(collection, begun.faces, chosen, copies, terms)
+                await self._write_vectors(collection, begun.faces, chosen, copies)
+                enrolled = _answer(candidates, faces, begun)
+                keep = None if kept is None else kept(enrolled)
+                await self._commit(begun.faces, terms, keep)
             except BaseException:
                 await self._undo(collection, begun.faces)
                 raise
+            return enrolled
         return _answer(candidates, faces, begun)
 
-    async def _write(
-        self,
-        collection: CollectionRecord,
-        faces: Sequence[FaceRecord],
-        candidates: Sequence[FaceCandidate],
-        copies: tuple[str, Vector] | None,
-        terms: Terms,
+    async def _commit(
+        self, faces: Sequence[FaceRecord], terms: Terms, kept: KeptAnswer | None
     ) -> None:
-        """Write the vectors, then the journal again: the faces exist."""
-        await self._write_vectors(collection, faces, candidates, copies)
-        if not await self._stores.records.faces.commit(sorted(face.id for face in faces)):
+        """Write the journal again: the faces exist."""
+        ids = sorted(face.id for face in faces)
+        if not await self._stores.records.faces.commit(ids, kept=kept):
             if await self._stores.records.erasures.forbids(faces, terms.begun_at):
                 raise EnrolmentRefusedError("it was erased while it was being enrolled")
             raise StorageUnavailableError(

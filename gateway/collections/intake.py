@@ -1,14 +1,15 @@
 """Takes images and raw embeddings to enrol or search for their faces."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
 
-from gateway.collections.admission import REFUSED
+from gateway.collections.admission import REFUSED, Admitted
 from gateway.collections.base import Enrolled, FaceCandidate
+from gateway.collections.enrol import KeepEnrolled
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.refusals import NewRefusal
 from gateway.collections.search import Probe, SearchOptions
@@ -28,7 +29,13 @@ from gateway.errors import (
 )
 from gateway.pipeline import Pipeline, Result, Selection
 from gateway.records import clock
-from gateway.records.types import CollectionRecord, FaceRecord, MetadataValue, Terms
+from gateway.records.types import (
+    CollectionRecord,
+    FaceRecord,
+    KeptAnswer,
+    MetadataValue,
+    Terms,
+)
 from gateway.types import Face, Need, Quality
 from gateway.vectors.base import Match, Vector
 
@@ -131,10 +138,12 @@ class Intake:
         options: EnrolOptions,
         *,
         deadline: Deadline,
+        kept: Callable[[Sequence[Enrolled], Sequence[Rejected]], KeptAnswer] | None = None,
     ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
         """Enrol the images that can be; raises the error of the first image if none can.
 
-        Raises ConsentRequiredError where a consent is missing.
+        kept: makes the answer that is kept in the transaction that enrols. Raises
+        ConsentRequiredError where a consent is missing.
         """
         terms = _begun(options.terms)
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
@@ -165,26 +174,29 @@ class Intake:
                 sorted_.rejected.append(rejected)
         if not sorted_.candidates and not sorted_.enrolled:
             raise errors[0] if errors else _low_quality(sorted_.rejected)
-        admitted = await self._collections.admission.enrol(
-            collection, sorted_.candidates, terms, deadline=deadline
-        )
-        added = admitted.enrolled
-        sorted_.rejected += [
-            Rejected(c.index, images[c.index].name, EnrolmentRefusedError.code, REFUSED, box=c.box)
-            for c in admitted.refused
-        ]
-        if admitted.refused and not added and not sorted_.enrolled:
-            raise EnrolmentRefusedError(REFUSED)
         found = [each.faces_found if isinstance(each, Result) else None for each in results]
-        added = tuple(replace(each, faces_found=found[each.index]) for each in added)
-        repeats = [
-            Enrolled(index, each.face, True, found[index])
-            for index, digest in sorted_.repeated
-            for each in added
-            if each.face.image_sha256 == digest
-        ]
-        everything = sorted([*sorted_.enrolled, *added, *repeats], key=lambda each: each.index)
-        return tuple(everything), tuple(sorted(sorted_.rejected, key=lambda each: each.index))
+        names = [image.name for image in images]
+
+        def outcome(admitted: Admitted) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
+            return (
+                _everything(sorted_, admitted.enrolled, found),
+                _all_rejected(sorted_, admitted.refused, names),
+            )
+
+        def keep(admitted: Admitted) -> KeptAnswer:
+            assert kept is not None
+            return kept(*outcome(admitted))
+
+        admitted = await self._collections.admission.enrol(
+            collection,
+            sorted_.candidates,
+            terms,
+            deadline=deadline,
+            kept=None if kept is None else keep,
+        )
+        if admitted.refused and not admitted.enrolled and not sorted_.enrolled:
+            raise EnrolmentRefusedError(REFUSED)
+        return outcome(admitted)
 
     async def enrol_embeddings(
         self,
@@ -194,8 +206,9 @@ class Intake:
         space: str,
         deadline: Deadline,
         terms: Terms,
+        kept: KeepEnrolled | None = None,
     ) -> tuple[Enrolled, ...]:
-        """Enrol embeddings, all or none.
+        """Enrol embeddings, all or none; kept: as of `Enrolment.enrol`.
 
         Raises EnrolmentRefusedError if one is on the list of the collection, ConsentRequiredError
         where a consent is missing.
@@ -204,8 +217,18 @@ class Intake:
             FaceCandidate(index, unit(each.vector), space, each.subject, each.metadata)
             for index, each in enumerate(embeddings)
         ]
+
+        def keep(admitted: Admitted) -> KeptAnswer:
+            assert kept is not None
+            return kept(admitted.enrolled)
+
         admitted = await self._collections.admission.enrol(
-            collection, candidates, _begun(terms), deadline=deadline, all_or_none=True
+            collection,
+            candidates,
+            _begun(terms),
+            deadline=deadline,
+            all_or_none=True,
+            kept=None if kept is None else keep,
         )
         if admitted.refused:
             raise EnrolmentRefusedError(f"embedding {admitted.refused[0].index}: {REFUSED}")
@@ -323,6 +346,32 @@ class Intake:
 
 def _begun(terms: Terms) -> Terms:
     return terms if terms.begun_at is not None else replace(terms, begun_at=clock.now())
+
+
+def _everything(
+    sorted_: _Sorted, added: Sequence[Enrolled], found: Sequence[int | None]
+) -> tuple[Enrolled, ...]:
+    """Bring the faces of a request in the order of its images.
+
+    found: number of faces in each image, None where it was not analysed.
+    """
+    new = [replace(each, faces_found=found[each.index]) for each in added]
+    repeats = [
+        Enrolled(index, each.face, True, found[index])
+        for index, digest in sorted_.repeated
+        for each in new
+        if each.face.image_sha256 == digest
+    ]
+    return tuple(sorted([*sorted_.enrolled, *new, *repeats], key=lambda each: each.index))
+
+
+def _all_rejected(
+    sorted_: _Sorted, refused: Sequence[FaceCandidate], names: Sequence[str | None]
+) -> tuple[Rejected, ...]:
+    """Bring what was not enrolled in the order of the images; refused: by the collection's list."""
+    code = EnrolmentRefusedError.code
+    listed = [Rejected(c.index, names[c.index], code, REFUSED, box=c.box) for c in refused]
+    return tuple(sorted([*sorted_.rejected, *listed], key=lambda each: each.index))
 
 
 def unit(vector: Vector) -> Vector:

@@ -36,25 +36,35 @@ def subject_name(text: str) -> str:
 
 
 def subject_of_folder(path: str) -> str:
-    """Name the subject by the folder that holds a photo: `people/ada/1.jpg` shows `ada`.
+    """Name the subject by `folder_of`; raises ValueError, also if that is no subject's name."""
+    return subject_name(folder_of(path))
 
-    Raises ValueError if there is none, or its name cannot be that of a subject.
+
+def subject_of_file(path: str) -> str:
+    """Name the subject by `unnumbered`; raises ValueError, also if that is no subject's name."""
+    return subject_name(unnumbered(path))
+
+
+def folder_of(path: str) -> str:
+    """Return the name of the folder that holds a photo: `ada` for `people/ada/1.jpg`.
+
+    Raises ValueError if there is none.
     """
     folder = PurePosixPath(path).parent.name
     if not folder or folder == "..":
         raise ValueError("its path has no folder that names the subject")
-    return subject_name(folder)
+    return folder
 
 
-def subject_of_file(path: str) -> str:
-    """Name the subject by a photo's name without suffix and number: `ada_2.jpg` shows `ada`.
+def unnumbered(path: str) -> str:
+    """Return the name of a photo without suffix and number: `ada` for `people/ada_2.jpg`.
 
-    Raises ValueError if nothing is left, or that cannot be the name of a subject.
+    Raises ValueError if nothing is left.
     """
     name = _NUMBER.sub("", PurePosixPath(path).stem).strip()
     if not name or name == "-":
         raise ValueError("its name has nothing but a number")
-    return subject_name(name)
+    return name
 
 
 def subject_in(source: str, path: str) -> str | None:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Collection, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,17 +95,18 @@ class Jobs:
 
     async def views(self, jobs: Sequence[JobRecord]) -> list[JobView]:
         """Describe jobs."""
-        now = clock.now()
+        now, progress = clock.now(), self.records.job_progress
         running = [job for job in jobs if job.state == "running"]
-        active = any(job.state in ACTIVE_STATES for job in jobs)
-        ended_at = await self.records.job_progress.ended_at(running, back=BACK) if running else {}
+        active = [job.id for job in jobs if job.state in ACTIVE_STATES]
+        ended_at = await progress.ended_at(running, back=BACK) if running else {}
+        delayed = await progress.delayed(active, now=now) if active else {}
         workers = await self.records.job_queue.workers(WORKER_SECONDS) if active else ()
         return [
             make_view(
                 job,
                 ended_at.get(job.id, {}),
                 workers=workers,
-                delayed=await self._delayed(job, now),
+                delayed=delayed.get(job.id),
                 now=now,
             )
             for job in jobs
@@ -114,10 +116,15 @@ class Jobs:
         """Describe a job."""
         return (await self.views([job]))[0]
 
+    async def new_views(self) -> Callable[[JobRecord], JobView]:
+        """Return what describes a job at the moment at which it is submitted."""
+        workers = await self.records.job_queue.workers(WORKER_SECONDS)
+        return lambda job: make_view(job, {}, workers=workers, delayed=None, now=clock.now())
+
     async def wait(self, caller: Caller, job: JobRecord, *, seconds: float) -> JobRecord:
         """Return the job when it has ended or after `seconds`; raises NotFoundError if it goes."""
-        end = clock.now() + seconds
-        while not job.is_finished and (left := end - clock.now()) > 0:
+        end = time.monotonic() + seconds
+        while not job.is_finished and (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(_POLL_SECONDS, left))
             job = await self.find(caller, job.id)
         return job
@@ -196,11 +203,6 @@ class Jobs:
         if item.result is None:
             return OpenedItem(item, None)
         return OpenedItem(item, open_result(self.cipher, job.id, item.index, item.result))
-
-    async def _delayed(self, job: JobRecord, now: float) -> tuple[str, str] | None:
-        if job.state not in ACTIVE_STATES:
-            return None
-        return await self.records.job_progress.delayed(job.id, now=now)
 
     async def _drop_objects(self, job_id: str) -> None:
         try:

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -14,13 +15,14 @@ import orjson
 
 from gateway.archives.types import ImageMember, OtherMember
 from gateway.concurrency import BackgroundTasks
-from gateway.errors import AurumError, ImageTooLargeError, InvalidRequestError
+from gateway.errors import AurumError, ConflictError, ImageTooLargeError, InvalidRequestError
 from gateway.images import ImageLimits, check_image, too_many_bytes
 from gateway.jobs.objects.base import ObjectStore, object_key
 from gateway.jobs.objects.folder import check_free_space
 from gateway.jobs.unpacking import TooLargeMember, limits_of, unpack
 from gateway.records.job_types import JobRecord, NewItem
-from gateway.records.jobs import JobRecords
+from gateway.records.jobs import CANCELLED, JobRecords
+from gateway.records.types import KeptAnswer
 from gateway.settings import Settings
 
 T = TypeVar("T")
@@ -68,12 +70,16 @@ class Uploads:
         self.storing = asyncio.Semaphore(_STORING_AT_ONCE)
         self.unpacking = asyncio.Semaphore(_UNPACKING_AT_ONCE)
         self._background = background
+        self._arriving: dict[str, Upload] = {}
+        """By job."""
         self._scratch = settings.home / "scratch"
         self._min_free_bytes = settings.min_free_disk_megabytes * _MEGABYTE
 
-    def check_space(self, more_bytes: int = 0) -> None:
+    async def check_space(self, more_bytes: int = 0) -> None:
         """Raise InsufficientStorageError unless the disk has room for this much more."""
-        check_free_space(self._scratch, self._min_free_bytes, more_bytes=more_bytes)
+        # a thread: a disk that hangs shall delay nobody else
+        check = partial(check_free_space, self._scratch, self._min_free_bytes)
+        await asyncio.to_thread(check, more_bytes=more_bytes)
 
     @asynccontextmanager
     async def scratch_file(self) -> AsyncIterator[IO[bytes]]:
@@ -92,17 +98,26 @@ class Uploads:
         Raises JobsUnavailableError if the object store is away, StorageUnavailableError if the
         records are, InsufficientStorageError if the disk is nearly full.
         """
-        self.check_space()
+        await self.check_space()
         await self.objects.health()
         await self.records.create(job)
-        upload = Upload(self, job)
+        upload = self._arriving[job.id] = Upload(self, job)
         try:
             yield upload
         finally:
+            del self._arriving[job.id]
             if not upload.is_submitted:
                 # goes on when the client has hung up and this task is cancelled again
                 task = self._background.detach("discard-upload", self._discard(upload))
                 await asyncio.wait({task})
+
+    def stop(self, job_id: str) -> None:
+        """End the upload of a job that was cancelled, if it arrives here, with its next image.
+
+        One that arrives at another gateway ends when its next images are recorded.
+        """
+        if job_id in self._arriving:
+            self._arriving[job_id].fail(ConflictError(CANCELLED))
 
     async def carry_through(self, ending: Coroutine[Any, Any, T]) -> T:
         """Return what `ending` returns; it goes on to its end if the client hangs up meanwhile.
@@ -224,9 +239,9 @@ class Upload:
         asked = [job.operation, job.collection_id, job.webhook_url, dict(job.options)]
         return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
 
-    async def submit(self) -> JobRecord:
-        """Let workers begin; call `finish` first."""
-        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped)
+    async def submit(self, kept: Callable[[JobRecord], KeptAnswer] | None = None) -> JobRecord:
+        """Let workers begin; call `finish` first. kept: as of `JobRecords.submit`."""
+        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped, kept=kept)
         self.is_submitted = True
         return job
 
@@ -266,8 +281,13 @@ class Upload:
     def _stored(self, task: asyncio.Task[None]) -> None:
         self._uploads.storing.release()
         error = None if task.cancelled() else task.exception()
-        if error is not None and self._failure is None:
-            self._failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        if error is not None:
+            self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    def fail(self, error: Exception) -> None:
+        """Let the upload end with this error, unless it failed before."""
+        if self._failure is None:
+            self._failure = error
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -95,7 +95,9 @@ def name_garbage(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "handle_error")
     def _rename(context: ExceptionContext) -> None:
         error = context.original_exception
-        known = (DBAPIError, context.dialect.loaded_dbapi.Error, OSError)
+        # the last two: of a value of ours, which no driver takes
+        of_driver = (DBAPIError, context.dialect.loaded_dbapi.Error)
+        known = (*of_driver, OSError, UnicodeEncodeError, OverflowError)
         # a statement that cannot be prepared is a mistake of ours
         prepared = context.execution_context is not None or context.statement is None
         if isinstance(error, Exception) and not isinstance(error, known) and prepared:

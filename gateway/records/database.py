@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -37,6 +37,8 @@ _WRONG: Final = ("28", "3D")
 """Classes of PostgreSQL's codes for credentials and databases that do not exist."""
 _AWAY: Final = ("08", "53", "57")
 """Classes of PostgreSQL's codes for a server that is away, starting, ending or out of resources."""
+_REFUSED: Final = ("22", "23", "54")
+"""Classes of PostgreSQL's codes for values that it does not store."""
 _DISK_FULL = ("database or disk is full", "No space left on device", "could not extend file")
 
 
@@ -164,7 +166,9 @@ class Database:
             self._note(is_away=False)
             raise
         except (DBAPIError, PoolTimeoutError, OSError) as error:
-            is_away = not isinstance(error, DBAPIError) or _is_away(error)
+            is_away = not is_refused(error) and (
+                not isinstance(error, DBAPIError) or _is_away(error)
+            )
             # a request that had little time left does not tell
             if not (scope.expired() and allowed is not None and allowed < self._timeout_seconds):
                 self._note(is_away=is_away)
@@ -304,6 +308,17 @@ def _unavailable(detail: str) -> StorageUnavailableError:
 def _code(error: DBAPIError) -> str:
     """Return PostgreSQL's code of an error; empty where there is none."""
     return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a transaction failed because of its values, and would fail with them again."""
+    if isinstance(error, StorageUnavailableError):
+        error = error.__cause__ or error
+    if isinstance(error, DBAPIError):
+        by_driver = isinstance(getattr(error.orig, "__cause__", None), ValueError | TypeError)
+        refused = isinstance(error, DataError | IntegrityError)
+        return refused or by_driver or _code(error).startswith(_REFUSED)
+    return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
 
 
 def _is_away(error: DBAPIError) -> bool:

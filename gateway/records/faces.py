@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.records import clock
 from gateway.records.admission import admit, is_outdated
 from gateway.records.database import Database
+from gateway.records.idempotency import keep
 from gateway.records.metadata_seal import (
     MetadataSeal,
     StoredMetadata,
@@ -18,7 +19,7 @@ from gateway.records.metadata_seal import (
 )
 from gateway.records.subjects import drop_records, faceless, living, lock_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
-from gateway.records.types import Begun, FaceRecord, SealedCrop, Terms
+from gateway.records.types import Begun, FaceRecord, KeptAnswer, SealedCrop, Terms
 
 _IDS_AT_ONCE = 500
 _NO_TERMS = Terms()
@@ -99,15 +100,17 @@ class FaceRecords:
                 await connection.execute(insert(CROPS), sealed)
         return Begun(tuple(new), known)
 
-    async def commit(self, face_ids: Sequence[str]) -> bool:
+    async def commit(self, face_ids: Sequence[str], *, kept: KeptAnswer | None = None) -> bool:
         """Mark pending faces whose vectors are on the disk; from now on they exist.
 
-        Returns False, and marks none, if one of them is pending no longer: another process took
-        this one for dead and removed what it had begun.
+        kept: the answer that names them; raises as `idempotency.keep`. Returns False, and marks
+        none, if one is pending no longer: another process took this one for dead and removed it.
         """
         try:
             async with self._database.write() as connection:
                 await _commit(connection, face_ids)
+                if kept is not None:
+                    await keep(connection, kept)
         except _NotPendingError:
             return False
         return True
@@ -409,8 +412,6 @@ async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
         marked += (await connection.execute(query)).rowcount
     if marked != len(face_ids):
         raise _NotPendingError
-
-
 
 
 def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:

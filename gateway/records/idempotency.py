@@ -5,12 +5,14 @@ from typing import Final
 
 from sqlalchemy import delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.errors import ConflictError
 from gateway.records import clock
 from gateway.records.database import Database
 from gateway.records.subjects import living
 from gateway.records.tables import ANSWERED_FACES, FACES, IDEMPOTENCY
-from gateway.records.types import IDEMPOTENCY_SECONDS, Answered
+from gateway.records.types import IDEMPOTENCY_SECONDS, Answered, KeptAnswer
 
 _LONGEST_REQUEST_SECONDS: Final = 900.0
 """A request that claimed its key longer ago was interrupted: keys are claimed when the body is
@@ -70,17 +72,10 @@ class IdempotencyRecords:
         async with self._database.read() as connection:
             return bool((await connection.execute(query)).scalar_one())
 
-    async def finish(
-        self, *, tenant: str, key: str, status: int, body: str, face_ids: Collection[str] = ()
-    ) -> None:
-        """Keep an answer for a day, or until a face that it names is deleted."""
-        mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
-        values = {"status": status, "body": body}
-        named = [{"tenant": tenant, "key": key, "face_id": each} for each in sorted(set(face_ids))]
+    async def finish(self, kept: KeptAnswer) -> None:
+        """Keep an answer for a day, or until a face that it names is deleted; raises as `keep`."""
         async with self._database.write() as connection:
-            await connection.execute(update(IDEMPOTENCY).where(mine).values(values))
-            if named:
-                await connection.execute(insert(ANSWERED_FACES), named)
+            await keep(connection, kept)
 
     async def naming(self, tenant: str, face_ids: Collection[str]) -> tuple[float, ...]:
         """Return when answers were kept that name one of these faces."""
@@ -106,9 +101,15 @@ class IdempotencyRecords:
         async with self._database.write() as connection:
             return (await connection.execute(delete(IDEMPOTENCY).where(old))).rowcount
 
-    async def give_back(self, *, tenant: str, key: str) -> None:
-        """Release the key of a failed request."""
+    async def give_back(self, *, tenant: str, key: str, even_if_kept: bool) -> None:
+        """Release the key of a failed request.
+
+        even_if_kept: what the request did is undone, so that a kept answer is wrong. Without it an
+        answer stays that was kept before the request learned that its transaction had succeeded.
+        """
         mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
+        if not even_if_kept:
+            mine &= IDEMPOTENCY.c.status.is_(None)
         async with self._database.write() as connection:
             await connection.execute(delete(IDEMPOTENCY).where(mine))
 
@@ -124,3 +125,26 @@ class IdempotencyRecords:
             query = query.where(IDEMPOTENCY.c.created_at < started_before)
         async with self._database.write() as connection:
             await connection.execute(query)
+
+
+async def keep(connection: AsyncConnection, kept: KeptAnswer) -> None:
+    """Keep an answer as part of a transaction: what it tells of and the answer exist or neither.
+
+    Raises ConflictError if the request took so long that its key was released.
+    """
+    mine = (
+        (IDEMPOTENCY.c.tenant == kept.tenant)
+        & (IDEMPOTENCY.c.key == kept.key)
+        & (IDEMPOTENCY.c.fingerprint == kept.fingerprint)
+        & IDEMPOTENCY.c.status.is_(None)
+    )
+    values = {"status": kept.status, "body": kept.body}
+    written = await connection.execute(update(IDEMPOTENCY).where(mine).values(values))
+    if written.rowcount == 0:
+        raise ConflictError("the request took so long that its idempotency key was released")
+    named = [
+        {"tenant": kept.tenant, "key": kept.key, "face_id": each}
+        for each in sorted(set(kept.face_ids))
+    ]
+    if named:
+        await connection.execute(insert(ANSWERED_FACES), named)

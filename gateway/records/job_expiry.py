@@ -7,18 +7,23 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records.database import Database
-from gateway.records.job_rows import lock_job, save_job
+from gateway.records.job_rows import finished, lock_job, save_job
 from gateway.records.job_tables import JOB_ITEMS, JOBS
+from gateway.records.job_types import UNFINISHED_STATES
 
 _ROWS_AT_ONCE = 500
 _KEPT_STATES: Final = ("done", "cancelled")
 
 
 async def expire(database: Database, now: float) -> tuple[str, ...]:
-    """Remove images and results of finished jobs and all of abandoned ones; returns their ids."""
+    """Remove images and results of finished jobs and all of abandoned ones; end idle ones.
+
+    Returns the ids of all these.
+    """
     over = JOBS.c.expires_at <= now
     abandoned = select(JOBS.c.id).where(JOBS.c.state == "receiving", over)
     ended = select(JOBS.c.id).where(JOBS.c.state.in_(_KEPT_STATES), over)
+    idle = select(JOBS.c.id).where(JOBS.c.state.in_(UNFINISHED_STATES), over)
     # ordered, so that PostgreSQL looks it up instead of reading images of other jobs
     first_item = (
         select(JOB_ITEMS.c.index)
@@ -32,12 +37,14 @@ async def expire(database: Database, now: float) -> tuple[str, ...]:
     async with database.read() as connection:
         left = sorted((await connection.execute(abandoned)).scalars())
         due = sorted((await connection.execute(ended)).scalars())
+        waiting = sorted((await connection.execute(idle)).scalars())
         interrupted = sorted((await connection.execute(half_removed)).scalars())
     removed = [job_id for job_id in left if await remove_abandoned(database, job_id, now=now)]
     expired = [job_id for job_id in due if await _expire_job(database, job_id, now)]
     for job_id in (*expired, *interrupted):
         await _remove_items(database, job_id)
-    return (*removed, *expired, *interrupted)
+    cancelled = [job_id for job_id in waiting if await _cancel_idle(database, job_id, now)]
+    return (*removed, *expired, *interrupted, *cancelled)
 
 
 async def remove_abandoned(database: Database, job_id: str, *, now: float = 0.0) -> bool:
@@ -75,6 +82,16 @@ async def _expire_job(database: Database, job_id: str, now: float) -> bool:
         if job is None or job.state not in _KEPT_STATES or not _is_over(job.expires_at, now):
             return False
         await save_job(connection, replace(job, state="expired"))
+    return True
+
+
+async def _cancel_idle(database: Database, job_id: str, now: float) -> bool:
+    """End a job on which nothing happened, unless something does since."""
+    async with database.write() as connection:
+        job = await lock_job(connection, job_id)
+        if job is None or job.state not in UNFINISHED_STATES or not _is_over(job.expires_at, now):
+            return False
+        await save_job(connection, finished(job, "cancelled", at=now))
     return True
 
 

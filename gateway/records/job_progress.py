@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import and_, or_, select, text, union_all
 
 from gateway.records.database import Database
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS
@@ -51,20 +51,30 @@ class JobProgress:
                 found[job_id][sequences[job_id] - sequence] = finished_at
         return found
 
-    async def delayed(self, job_id: str, *, now: float) -> tuple[str, str] | None:
-        """Return code and detail of an image that waits for another attempt; None if none does."""
-        query = (
-            select(JOB_ITEMS.c.code, JOB_ITEMS.c.detail)
-            .where(
-                JOB_ITEMS.c.job_id == job_id,
-                # as the index says it
-                text("state <> 'ended'"),
-                JOB_ITEMS.c.state == "queued",
-                JOB_ITEMS.c.available_at > now,
-                JOB_ITEMS.c.code.is_not(None),
-            )
-            .limit(1)
-        )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).first()
-        return None if row is None else (row.code, row.detail or "")
+    async def delayed(self, job_ids: Sequence[str], *, now: float) -> dict[str, tuple[str, str]]:
+        """Return code and detail of an image that waits for another attempt, by job.
+
+        Jobs without such an image are left out.
+        """
+        found: dict[str, tuple[str, str]] = {}
+        for start in range(0, len(job_ids), _JOBS_AT_ONCE):
+            # one look into the index for each job: a job may have many images that wait
+            parts = [
+                select(JOB_ITEMS.c.job_id, JOB_ITEMS.c.code, JOB_ITEMS.c.detail)
+                .where(
+                    JOB_ITEMS.c.job_id == job_id,
+                    # as the index says it
+                    text("state <> 'ended'"),
+                    JOB_ITEMS.c.state == "queued",
+                    JOB_ITEMS.c.available_at > now,
+                    JOB_ITEMS.c.code.is_not(None),
+                )
+                .limit(1)
+                .subquery()
+                for job_id in job_ids[start : start + _JOBS_AT_ONCE]
+            ]
+            query = union_all(*(select(part) for part in parts))
+            async with self._database.read() as connection:
+                rows = (await connection.execute(query)).all()
+            found.update((job_id, (code, detail or "")) for job_id, code, detail in rows)
+        return found

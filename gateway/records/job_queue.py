@@ -9,7 +9,7 @@ from sqlalchemy.engine import RowMapping
 
 from gateway.concurrency import BackgroundTasks
 from gateway.records import clock, job_claims
-from gateway.records.database import Database
+from gateway.records.database import Database, is_refused
 from gateway.records.job_rows import (
     JOB_COLUMNS,
     LEASED,
@@ -34,7 +34,12 @@ from gateway.records.job_types import (
 _ENDED_AT_ONCE = 64
 _LONGEST_REST_SECONDS = 0.05
 _FORGOTTEN_SECONDS = 86_400.0
+_REFUSED_END = ItemOutcome("error", code="internal", detail="the result could not be stored")
 _End = tuple[LeasedItem, ItemOutcome, "asyncio.Future[bool]"]
+
+
+class ResultRefusedError(Exception):
+    """The database does not store the outcome of an image, which ended with an error instead."""
 
 
 class JobQueue:
@@ -102,8 +107,8 @@ class JobQueue:
         """End an image: its result, the job's counts, sequence and state in one transaction.
 
         False if the lease is not the current one or the job was cancelled: the result is dropped.
-        Ends that come while another is being written are written together, which a disk allows
-        only so many times a second.
+        Raises ResultRefusedError if the outcome cannot be stored. Ends that come while another is
+        being written are written together, which a disk allows only so many times a second.
         """
         told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._ends.append((item, outcome, told))
@@ -119,23 +124,41 @@ class JobQueue:
                 await asyncio.sleep(self._rests_until - time.monotonic())
                 part, self._ends = self._ends[:_ENDED_AT_ONCE], self._ends[_ENDED_AT_ONCE:]
                 try:
-                    ended = await self._end(part)
+                    await self._write_together(part)
                 except BaseException as error:
                     _fail(part, error)
                     if not isinstance(error, Exception):
                         raise
-                else:
-                    for item, _, told in part:
-                        mine = (item.key, item.lease)
-                        if not told.done():
-                            told.set_result(mine in ended)
-                        # an image that was ended twice was ended by the first
-                        ended.discard(mine)
         finally:
             self._is_writing = False
             # only if this task was cancelled: the loop ends
             _fail(self._ends, asyncio.CancelledError())
             self._ends = []
+
+    async def _write_together(self, ends: Sequence[_End]) -> None:
+        """Write ends in one transaction; one by one if it is refused, as one of them may be."""
+        try:
+            _tell(ends, await self._end(ends))
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            for end in ends:
+                try:
+                    await self._write_alone(end)
+                except Exception as failed:  # noqa: BLE001 - whoever waits for the end gets it
+                    _fail([end], failed)
+
+    async def _write_alone(self, end: _End) -> None:
+        """Write an end; if it is refused, the image ends with an error instead."""
+        try:
+            _tell([end], await self._end([end]))
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            item, _, told = end
+            if (item.key, item.lease) in await self._end([(item, _REFUSED_END, told)]):
+                raise ResultRefusedError(f"image {item.index} of job {item.job.id}") from error
+            _tell([end], set())
 
     async def _end(self, ends: Sequence[_End]) -> set[tuple[tuple[str, int], int]]:
         """End images in one transaction; returns (key, lease) of those that were held."""
@@ -310,6 +333,16 @@ def _by_job(items: Sequence[LeasedItem]) -> list[tuple[str, list[LeasedItem]]]:
     for item in items:
         parts.setdefault(item.job.id, []).append(item)
     return sorted(parts.items())
+
+
+def _tell(ends: Sequence[_End], ended: set[tuple[tuple[str, int], int]]) -> None:
+    """Tell whoever waits whether an image was ended by them."""
+    for item, _, told in ends:
+        mine = (item.key, item.lease)
+        if not told.done():
+            told.set_result(mine in ended)
+        # an image that was ended twice was ended by the first
+        ended.discard(mine)
 
 
 def _fail(ends: Sequence[_End], error: BaseException) -> None:

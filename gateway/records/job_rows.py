@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
 from gateway.records.job_types import (
+    IDLE_SECONDS,
     UNFINISHED_STATES,
     ItemOutcome,
     JobRecord,
@@ -114,10 +115,15 @@ async def end_items(
         failed=job.failed + len(ended) - done,
         sequence=job.sequence + len(ended),
     )
-    if job.open == 0 and job.state in UNFINISHED_STATES:
-        job = finished(job, "done", at=at)
+    if job.state in UNFINISHED_STATES:
+        job = finished(job, "done", at=at) if job.open == 0 else active(job, at=at)
     await save_job(connection, job)
     return job
+
+
+def active(job: JobRecord, *, at: float) -> JobRecord:
+    """Return a job to which something happens: from now on it may be idle for a while."""
+    return replace(job, expires_at=at + IDLE_SECONDS)
 
 
 def finished(job: JobRecord, state: JobState, *, at: float) -> JobRecord:

@@ -18,6 +18,9 @@ UNFINISHED_STATES: Final = ("queued", "running", "paused")
 """States of jobs whose leased images may still end."""
 RECEIVING_SECONDS: Final = 3600.0
 """How long after its last image a job that is being received counts as abandoned."""
+IDLE_SECONDS: Final = 7 * 86_400.0
+"""A job that is paused, or that no worker takes up, is cancelled when nothing happened to it for so
+long: it is submitted, paused, resumed or retried, or one of its images ends."""
 RETENTION_SECONDS: Final = 86_400.0
 """How long results are kept after the end of a job, unless its creator says otherwise."""
 MAX_ATTEMPTS: Final = 5
@@ -30,8 +33,9 @@ class JobRecord:
 
     done, failed: images that ended well, with an error. skipped: files of an archive that are no
     images. sequence: number of the last event; each image that ends is one. retention_seconds: how
-    long results are kept after the end; expires_at is empty until then (of a job that is being
-    received: when it counts as abandoned). webhook_at: when the webhook is due.
+    long results are kept after the end. expires_at: until when they are kept; of an unfinished
+    job, when it is cancelled unless something happens; of one that is being received, when it
+    counts as abandoned. webhook_at: when the webhook is due.
     """
 
     id: str

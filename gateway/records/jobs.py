@@ -1,9 +1,9 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import ConflictError, NotFoundError
 from gateway.records import clock, job_expiry, job_results
 from gateway.records.database import Database
+from gateway.records.idempotency import keep
 from gateway.records.job_results import RESULTS_WITH_ITEMS
 from gateway.records.job_rows import (
     JOB_COLUMNS,
     LEASED,
     NOT_ENDED,
     Ended,
+    active,
     end_items,
     finished,
     job_of,
@@ -37,7 +39,9 @@ from gateway.records.job_types import (
     JobState,
     NewItem,
 )
+from gateway.records.types import KeptAnswer
 
+CANCELLED: Final = "the job was cancelled while its images arrived"
 _ITEMS_AT_ONCE = 500
 _IDS_AT_ONCE = 500
 
@@ -78,28 +82,39 @@ class JobRecords:
                 ]
                 await end_items(connection, job, refused, at=at)
 
-    async def submit(self, job_id: str, *, skipped: int = 0) -> JobRecord:
+    async def submit(
+        self,
+        job_id: str,
+        *,
+        skipped: int = 0,
+        kept: Callable[[JobRecord], KeptAnswer] | None = None,
+    ) -> JobRecord:
         """Let workers begin; a job without an open image is done at once. Returns the job.
 
-        Raises NotFoundError without the job, ConflictError if it was submitted before.
+        kept: makes the answer of the upload, which is kept in the same transaction. Raises
+        NotFoundError without the job, ConflictError if it was submitted before, and as
+        `idempotency.keep`.
         """
         async with self._database.write() as connection:
             job = await _receiving(connection, job_id)
-            job = replace(job, state="queued", skipped=skipped, expires_at=None)
+            job = active(replace(job, state="queued", skipped=skipped), at=clock.now())
             if job.open == 0:
                 job = finished(job, "done", at=clock.now())
             await save_job(connection, job)
+            if kept is not None:
+                await keep(connection, kept(job))
         return job
 
     async def discard(self, job_id: str) -> bool:
         """Remove a job that is being received, with its images.
 
-        False if it was submitted: it stays, and needs its objects.
+        False if it was submitted: it stays, and needs its objects. One that was cancelled
+        meanwhile stays without them.
         """
         async with self._database.write() as connection:
             job = await lock_job(connection, job_id)
             if job is None or job.state != "receiving":
-                return job is None
+                return job is None or job.state == "cancelled"
             # from now on it is abandoned, even if a crash follows
             await save_job(connection, replace(job, expires_at=0.0))
         await job_expiry.remove_abandoned(self._database, job_id)
@@ -185,11 +200,12 @@ class JobRecords:
     async def cancel(self, tenant: str, job_id: str) -> JobRecord:
         """End a job; images that have not ended never will, whoever holds them.
 
+        One that is being received takes no more images from now on.
         A job that was cancelled before is returned as it is. Raises NotFoundError without the
         job, ConflictError if it is done or expired.
         """
         async with self._database.write() as connection:
-            job = await _submitted(connection, tenant, job_id)
+            job = await _known(connection, tenant, job_id)
             if job.state == "cancelled":
                 return job
             if job.is_finished:
@@ -202,27 +218,29 @@ class JobRecords:
         """Let no worker claim further images; those that are held still end.
 
         A job that is paused is returned as it is. Raises NotFoundError without the job,
-        ConflictError if it is neither queued nor running.
+        ConflictError if it has finished or is being received.
         """
         async with self._database.write() as connection:
             job = await _submitted(connection, tenant, job_id)
             if job.is_finished:
                 raise ConflictError(f"the job is {job.state}: there is nothing left to pause")
-            job = replace(job, state="paused")
-            await save_job(connection, job)
+            if job.state != "paused":
+                job = active(replace(job, state="paused"), at=clock.now())
+                await save_job(connection, job)
         return job
 
     async def resume(self, tenant: str, job_id: str) -> JobRecord:
         """Continue a paused job; one that is queued or running is returned as it is.
 
-        Raises NotFoundError without the job, ConflictError if it has finished.
+        Raises NotFoundError without the job, ConflictError if it has finished or is being received.
         """
         async with self._database.write() as connection:
             job = await _submitted(connection, tenant, job_id)
             if job.is_finished:
                 raise ConflictError(f"the job is {job.state}: only a paused job can be resumed")
             if job.state == "paused":
-                job = replace(job, state="queued" if job.started_at is None else "running")
+                state: JobState = "queued" if job.started_at is None else "running"
+                job = active(replace(job, state=state), at=clock.now())
                 await save_job(connection, job)
         return job
 
@@ -230,7 +248,7 @@ class JobRecords:
         """Queue the images that ended with an error again, except those refused on receipt.
 
         A job that is paused stays so. Raises NotFoundError without the job, ConflictError if it
-        was cancelled or has expired, or if there is nothing to repeat.
+        was cancelled, has expired or is being received, or if there is nothing to repeat.
         """
         async with self._database.write() as connection:
             job = await _submitted(connection, tenant, job_id)
@@ -245,17 +263,18 @@ class JobRecords:
                     job,
                     state="queued",
                     finished_at=None,
-                    expires_at=None,
                     webhook_state="none",
                     webhook_at=None,
                 )
+            job = active(job, at=clock.now())
             await save_job(connection, job)
         return job
 
     async def expire(self, now: float) -> tuple[str, ...]:
         """Remove images and results of jobs whose time is over; abandoned jobs entirely.
 
-        Returns the ids of these jobs: their objects must go.
+        Cancels jobs on which nothing happened for `IDLE_SECONDS`. Returns the ids of all these
+        jobs: their objects must go.
         """
         return await job_expiry.expire(self._database, now)
 
@@ -294,16 +313,27 @@ async def _receiving(connection: AsyncConnection, job_id: str) -> JobRecord:
     job = await lock_job(connection, job_id)
     if job is None or job.expires_at == 0.0:
         raise NotFoundError("there is no such job")
+    if job.state == "cancelled":
+        raise ConflictError(CANCELLED)
     if job.state != "receiving":
         raise ConflictError("the job was submitted before")
     return job
 
 
-async def _submitted(connection: AsyncConnection, tenant: str, job_id: str) -> JobRecord:
+async def _known(connection: AsyncConnection, tenant: str, job_id: str) -> JobRecord:
     """Lock a job that clients know."""
     job = await lock_job(connection, job_id, tenant=tenant)
-    if job is None or job.state == "receiving":
+    # one that is abandoned is being removed
+    if job is None or (job.state == "receiving" and job.expires_at == 0.0):
         raise NotFoundError("there is no such job")
+    return job
+
+
+async def _submitted(connection: AsyncConnection, tenant: str, job_id: str) -> JobRecord:
+    """Lock a job whose images are all there; ConflictError if they are still arriving."""
+    job = await _known(connection, tenant, job_id)
+    if job.state == "receiving":
+        raise ConflictError("the images of the job are still arriving; it can only be cancelled")
     return job
 
 

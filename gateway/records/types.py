@@ -212,6 +212,21 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that is to be kept under its key, in the transaction that does the work.
+
+    face_ids: of the faces that it names; it goes with the first of them that is deleted.
+    """
+
+    tenant: str
+    key: str
+    fingerprint: str
+    status: int
+    body: str
+    face_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRun:
     """The latest clustering of a collection."""
 

@@ -21,6 +21,7 @@ from gateway.worker.counted import CountedInference, JobInference
 from gateway.worker.item_run import ItemRunner
 from gateway.worker.lane import Lane, LaneOptions
 from gateway.worker.operations import AnswerFaces, ItemOperation
+from gateway.worker.share import SharingInference
 from gateway.worker.state import Upstreams, WorkerState
 from gateway.worker.upstream import Insistence, Upstream
 from gateway.worker.worker import Heartbeat, Worker
@@ -43,8 +44,14 @@ class Surroundings:
 
 
 async def open_job_inference(settings: Settings) -> JobInference:
-    """Open a client of the ensembles whose requests are answered after those of callers."""
-    return TritonInference(settings.triton_address, priority=JOB_PRIORITY)
+    """Open a client of the ensembles whose requests are answered after those of callers.
+
+    While callers take all of Triton, it asks as one of them from time to time.
+    """
+    address = settings.triton_address
+    return SharingInference(
+        TritonInference(address, priority=JOB_PRIORITY), TritonInference(address)
+    )
 
 
 def make_pipeline(

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError
 from gateway.jobs.objects.base import ObjectStore
+from gateway.records.job_queue import ResultRefusedError
 from gateway.records.job_types import ItemOutcome, LeasedItem
 from gateway.records.store import RecordStore
 from gateway.worker.backoff import Backoff, Pauses
@@ -155,8 +156,14 @@ class Lane:
             )
             self._counters.retried += held
         else:
-            held = await self._insistence.on(lambda: self._queue.finish(item, ending))
-            self._written.add(_lease(item))
+            try:
+                held = await self._insistence.on(lambda: self._queue.finish(item, ending))
+            except ResultRefusedError as error:
+                log.exception("a result could not be stored", extra={"item": str(error)})
+                self._counters.failed += 1
+                return
+            finally:
+                self._written.add(_lease(item))
             await self._note(item, ending, held=held)
         self._counters.dropped += not held
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.records import job_queue
+from gateway.records.job_queue import ResultRefusedError
 from gateway.records.job_types import JobRecord, LeasedItem
 from gateway.records.store import RecordStore
 from tests.support.jobs import (
@@ -63,6 +64,31 @@ async def test_only_the_holder_of_the_current_lease_ends_an_image(
     assert [(r.status, r.attempts) for r in results] == [("error", 1), ("ok", 2)]
     assert await queue.renew("a", (), LEASE_SECONDS) == set()
     assert await queue.release(()) == 0
+
+
+async def test_a_result_that_cannot_be_stored_takes_no_other_along(records: RecordStore) -> None:
+    job = await submitted(records, 20)
+    items = await claim(records, limit=20)
+    # half of a character, which neither database takes as text
+    refused = replace(badly(), code="\ud800")
+    told = await asyncio.gather(
+        *(
+            records.job_queue.finish(item, refused if item.index == 7 else well())
+            for item in [*items, items[3]]
+        ),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in told[:20]] == [*[bool] * 7, ResultRefusedError, *[bool] * 12]
+    assert told[:7] == [True] * 7
+    assert told[20] is False, "ended before"
+    over = await found(records, job)
+    assert (over.state, over.done, over.failed, over.sequence) == ("done", 19, 1, 20)
+    (failed,) = await records.jobs.results(job.id, limit=9, status="error")
+    assert (failed.index, failed.code, failed.detail) == (
+        7,
+        "internal",
+        "the result could not be stored",
+    )
 
 
 async def test_ends_that_come_together_are_written_together(records: RecordStore) -> None:

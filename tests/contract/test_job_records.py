@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import ConflictError, NotFoundError
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
-from gateway.records.job_types import JobDepth, JobRecord, SealedResult
+from gateway.records.job_types import IDLE_SECONDS, JobDepth, JobRecord, SealedResult
 from gateway.records.store import RecordStore
 from tests.support.jobs import a_job, a_refusal, an_item, badly, claim, found, submitted, well
 from tests.support.records import SetClock
@@ -60,7 +60,13 @@ async def test_a_job_from_its_images_to_its_results(
     assert await claim(records) == (), "claimed before all images are there"
     waiting = await records.jobs.submit(job.id, skipped=3)
     assert waiting == replace(
-        job, state="queued", total=1200, failed=1, skipped=3, sequence=1, expires_at=None
+        job,
+        state="queued",
+        total=1200,
+        failed=1,
+        skipped=3,
+        sequence=1,
+        expires_at=set_clock.at + IDLE_SECONDS,
     )
     assert await records.jobs.get(job.tenant, job.id) == waiting
     assert await records.jobs.get("another", job.id) is None
@@ -79,7 +85,9 @@ async def test_a_job_from_its_images_to_its_results(
     set_clock.move(1)
     assert await records.job_queue.finish(items[1], well("two"))
     assert await records.job_queue.finish(items[0], badly())
-    assert await found(records, job) == replace(running, done=1, failed=2, sequence=3)
+    assert await found(records, job) == replace(
+        running, done=1, failed=2, sequence=3, expires_at=set_clock.at + IDLE_SECONDS
+    )
     page = await records.jobs.results(job.id, limit=4)
     assert [(r.index, r.status, r.code, r.sequence) for r in page] == [
         (0, "error", "no_face", 3),
@@ -126,14 +134,25 @@ async def test_receiving_ends_with_the_job_or_without_it(
     with pytest.raises(IntegrityError):
         await records.jobs.add_items(job.id, [an_item(job.id, 1), an_item(job.id, 0)])
     assert await rows_of(records, job) == (1, 1, 0)
-    for control in (records.jobs.cancel, records.jobs.pause, records.jobs.retry_failed):
-        with pytest.raises(NotFoundError):
+    for control in (records.jobs.pause, records.jobs.resume, records.jobs.retry_failed):
+        with pytest.raises(ConflictError, match="still arriving"):
             await control(job.tenant, job.id)
     assert await records.jobs.discard(job.id)
     assert await records.jobs.discard(job.id)
     assert await rows_of(records, job) == (0, 0, 0)
     with pytest.raises(NotFoundError):
         await records.jobs.submit(job.id)
+    cancelled = a_job()
+    await records.jobs.create(cancelled)
+    await records.jobs.add_items(cancelled.id, [an_item(cancelled.id, 0)])
+    over = await records.jobs.cancel(cancelled.tenant, cancelled.id)
+    assert (over.state, over.expires_at) == ("cancelled", set_clock.at + DAY)
+    with pytest.raises(ConflictError, match="cancelled while its images arrived"):
+        await records.jobs.add_items(cancelled.id, [an_item(cancelled.id, 1)])
+    with pytest.raises(ConflictError, match="cancelled while its images arrived"):
+        await records.jobs.submit(cancelled.id)
+    assert await records.jobs.discard(cancelled.id), "its images must go"
+    assert await found(records, cancelled) == over
     kept = await submitted(records, 1)
     assert not await records.jobs.discard(kept.id)
     assert await rows_of(records, kept) == (1, 1, 0)
@@ -260,7 +279,8 @@ async def test_failed_images_are_repeated(records: RecordStore, set_clock: SetCl
     set_clock.move(7)
     again = await records.jobs.retry_failed(job.tenant, job.id)
     assert (again.state, again.done, again.failed, again.open) == ("queued", 3, 1, 2)
-    assert (again.finished_at, again.expires_at, again.webhook_state) == (None, None, "none")
+    assert (again.finished_at, again.webhook_state) == (None, "none")
+    assert again.expires_at == set_clock.at + IDLE_SECONDS
     assert not await records.job_queue.webhook_sent(claimed), "of the end before"
     assert [r.index for r in await records.jobs.results(job.id, limit=9, status="error")] == [5]
     repeated = await claim(records)
@@ -308,11 +328,32 @@ async def test_what_is_over_is_removed(records: RecordStore, set_clock: SetClock
         await jobs.retry_failed(over.tenant, over.id)
     assert await jobs.needing_objects(everything) == {waiting.id}
     assert await jobs.expire(started + DAY + 1) == ()
-    assert await jobs.expire(started + 9 * DAY) == (cancelled.id,)
+    assert await jobs.expire(started + 6 * DAY) == (cancelled.id,)
     assert await jobs.forget(started + DAY) == 0
     assert await jobs.forget(started + DAY + 1) == 1
     assert await rows_of(records, over) == (0, 0, 0)
     assert (await found(records, waiting)).state == "queued"
+
+
+async def test_a_job_to_which_nothing_happens_is_cancelled(
+    records: RecordStore, set_clock: SetClock
+) -> None:
+    jobs = records.jobs
+    waiting, paused, worked_on = [await submitted(records, 3) for _ in range(3)]
+    set_clock.move(IDLE_SECONDS - 60)
+    await jobs.pause(paused.tenant, paused.id)
+    # what was held when it was paused still ends
+    held = [*await claim(records, limit=1), *await claim(records, limit=1)]
+    (image,) = (item for item in held if item.job.id == worked_on.id)
+    assert await records.job_queue.finish(image, well())
+    set_clock.move(60)
+    assert await jobs.expire(set_clock.at) == (waiting.id,)
+    over = await found(records, waiting)
+    assert (over.state, over.open, over.expires_at) == ("cancelled", 3, set_clock.at + DAY)
+    set_clock.move(IDLE_SECONDS - 60)
+    assert set(await jobs.expire(set_clock.at)) == {waiting.id, paused.id, worked_on.id}
+    results = await jobs.results(worked_on.id, limit=9)
+    assert [result.status for result in results] == ["ok", "cancelled", "cancelled"]
 
 
 async def test_an_interrupted_removal_is_completed(records: RecordStore) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway.records import migrate as migrate_module
 from gateway.records.database import Database, _with_driver
 from gateway.records.store import RecordStore
-from tests.contract.test_records import a_collection
+from tests.support.faces import a_collection
 
 
 def upgrade(connection: Connection, revision: str) -> None:

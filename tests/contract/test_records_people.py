@@ -22,7 +22,7 @@ from gateway.records.types import (
     SealedBytes,
     Terms,
 )
-from tests.contract.test_records import a_collection, a_face
+from tests.support.faces import a_collection, a_face
 from tests.support.jobs import a_job, an_item, badly, claim, found, submitted, well
 from tests.support.records import SetClock
 

@@ -18,8 +18,8 @@ from gateway.records import faces as faces_module
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
-from gateway.records.types import Begun, CollectionRecord, FaceRecord
-from tests.contract.test_records import a_collection, a_face, enrolled
+from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer
+from tests.support.faces import a_collection, a_face, enrolled
 from tests.support.records import SetClock
 
 
@@ -143,8 +143,8 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     stays = a_face(collection, 1, "bert")
     await wrote(records, over, stays)
     await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
-    named = {"tenant": "default", "key": "k", "status": 201, "body": "{}"}
-    await records.idempotency.finish(**named, face_ids=[over.id])
+    answer = KeptAnswer("default", "k", "f", 201, "{}", face_ids=(over.id,))
+    await records.idempotency.finish(answer)
     kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
     assert kept is not None
     assert kept.body == "{}"

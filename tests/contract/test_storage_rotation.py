@@ -32,8 +32,8 @@ from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
 from gateway.records.types import CollectionRecord, SealedCrop
 from gateway.settings import Settings
-from tests.contract.test_records import a_collection, a_face
 from tests.support.command_line import PYTHONPATH
+from tests.support.faces import a_collection, a_face
 from tests.support.jobs import a_job, an_item
 from tests.support.object_server import ObjectServer, object_server
 from tools.commands import storage_keys

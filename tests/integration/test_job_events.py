@@ -123,7 +123,7 @@ async def test_a_cancelled_job_ends_the_stream(world):
 
 
 async def test_thousands_of_events_arrive_once_and_in_order(world):
-    count = 3000
+    count = 1500
     job_id = await world.submit(count)
 
     async def work() -> None:

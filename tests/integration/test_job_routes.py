@@ -5,7 +5,11 @@ import time
 
 import pytest
 
+from gateway.concurrency import BackgroundTasks
+from gateway.jobs.service import Jobs
+from gateway.jobs.webhook_policy import WebhookPolicy
 from gateway.records import clock
+from gateway.types import DEFAULT_TENANT
 from tests.support.job_world import job_world
 from tests.support.records import migrated_postgres, migrated_url
 
@@ -65,6 +69,27 @@ async def test_the_detail_says_why_images_wait(world):
     page = await world.call("GET", f"/{job_id}/results")
     assert page["results"][0]["status"] == "queued"
     assert page["results"][0]["error"]["code"] == "inference_unavailable"
+
+
+async def test_a_page_of_waiting_jobs_costs_few_questions(world):
+    made = [await world.submit(1) for _ in range(12)]
+    for item in [(await world.claim())[0] for _ in range(3)]:
+        assert await world.records.job_queue.retry_later(
+            item, delay_seconds=60, code=f"c{made.index(item.job.id)}", detail="d"
+        )
+    reads = []
+    world.records.observe(lambda operation, seconds, worked: reads.append(operation))
+    async with BackgroundTasks() as background:
+        policy = WebhookPolicy(frozenset(), "")
+        jobs = Jobs(world.records, None, world.cipher, policy, background)
+        page = await world.records.jobs.page(DEFAULT_TENANT, limit=20)
+        await world.beat()
+        reads.clear()
+        views = {view.record.id: view.detail for view in await jobs.views(page)}
+    # images that ended, images that wait, workers
+    assert reads == ["read"] * 3
+    waiting = [f"images wait for another attempt: c{number} (d)" for number in range(3)]
+    assert [views[job_id] for job_id in made] == [*waiting, *[None] * 9]
 
 
 async def test_jobs_are_listed_newest_first_page_by_page_and_by_state(world):

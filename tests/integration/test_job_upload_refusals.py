@@ -20,18 +20,15 @@ from tests.support.upload_world import (
     TWO,
     World,
     form,
+    gateway,
     tarred,
     world,
     zipped,
 )
 
+__all__ = ["gateway"]
 
-@pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path) as running:
-        yield running
-
-
+ARRIVING = "the images of the job are still arriving"
 JSON_REFUSALS = {
     "no list": ({"images": "abc"}, "must be a list"),
     "an empty list": ({"images": []}, "must be a list"),
@@ -224,6 +221,43 @@ async def test_a_client_that_hangs_up_leaves_nothing(gateway: World) -> None:
         await hang_up(*pieces, kind=kind)
         await gateway.nothing_new((set(), 0))
     assert not await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)
+
+
+async def test_an_upload_that_is_cancelled_ends_and_leaves_nothing(gateway: World) -> None:
+    cancelled = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PARTS[0]
+        await cancelled.wait()
+        for part in PARTS[1:]:
+            yield part
+
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    sending = asyncio.create_task(gateway.send(body(), headers=kind, status=409))
+    async with asyncio.timeout(20):
+        while not (
+            jobs := await gateway.records.jobs.page(DEFAULT_TENANT, limit=9, states=["receiving"])
+        ):
+            await asyncio.sleep(0.02)
+    path = f"/api/ml/jobs/{jobs[0].id}"
+    for method, below, status, expected in (
+        ("GET", "", 200, "the images are being received"),
+        (
+            "POST",
+            "/pause",
+            409,
+            "the images of the job are still arriving; it can only be cancelled",
+        ),
+        ("DELETE", "", 200, "cancelled"),
+    ):
+        async with gateway.client.request(method, path + below) as response:
+            assert (response.status, (await response.json())["detail"]) == (status, expected)
+    cancelled.set()
+    problem = await sending
+    assert problem["detail"] == "the job was cancelled while its images arrived"
+    await gateway.nothing_new((set(), 0))
+    async with gateway.client.get(path) as response:
+        assert (await response.json())["state"] == "cancelled"
 
 
 async def test_a_full_disk_refuses_uploads(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import StorageUnavailableError
-from gateway.records.idempotency import IdempotencyRecords
+from gateway.records.job_types import JobRecord
 from gateway.records.jobs import JobRecords
 from gateway.types import DEFAULT_TENANT
 from tests.support.gateway_server import LIMIT
@@ -24,17 +23,14 @@ from tests.support.upload_world import (
     TWO,
     World,
     form,
+    gateway,
     tarred,
     world,
     zipped,
 )
 from triton_python_backend.contract import DEFAULT_LOOK, MIN_CONFIDENCE
 
-
-@pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path) as running:
-        yield running
+__all__ = ["gateway"]
 
 
 async def test_a_form_becomes_a_job(gateway: World) -> None:
@@ -170,35 +166,38 @@ async def test_a_repeated_upload_gets_the_first_answer(gateway: World) -> None:
 async def test_a_client_that_hangs_up_at_the_end_finds_its_job_under_its_key(
     gateway: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted, gone = asyncio.Event(), asyncio.Event()
-    finish = IdempotencyRecords.finish
+    checked, gone, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    submit = JobRecords.submit
 
-    async def late(self: IdempotencyRecords, **given: Any) -> None:
-        submitted.set()
+    async def late(self: JobRecords, *given: Any, **more: Any) -> JobRecord:
+        checked.set()
         await gone.wait()
-        await finish(self, **given)
+        job = await submit(self, *given, **more)
+        done.set()
+        return job
 
     headers = {"Idempotency-Key": "k1"}
     with monkeypatch.context() as slow:
-        slow.setattr(IdempotencyRecords, "finish", late)
+        slow.setattr(JobRecords, "submit", late)
         sending = asyncio.create_task(gateway.send(form(("a.png", ONE)), headers=headers))
-        await submitted.wait()
+        await checked.wait()
         sending.cancel()
         await asyncio.wait({sending})
         # long enough for the gateway to notice
         await asyncio.sleep(0.2)
         gone.set()
-        await asyncio.sleep(0.2)
+        await done.wait()
     again = await gateway.send(form(("a.png", ONE)), headers=headers)
     (job,) = await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)
     assert again["job_id"] == job.id
     assert await gateway.stored(again) == [ONE]
 
 
-async def test_a_job_that_was_submitted_unnoticed_keeps_its_images(
+async def test_a_job_that_was_submitted_unnoticed_keeps_its_images_and_its_key(
     gateway: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = JobRecords.submit
+    headers = {"Idempotency-Key": "k1"}
 
     async def lost(self: JobRecords, *given: Any, **more: Any) -> None:
         await submit(self, *given, **more)
@@ -206,9 +205,10 @@ async def test_a_job_that_was_submitted_unnoticed_keeps_its_images(
 
     with monkeypatch.context() as broken:
         broken.setattr(JobRecords, "submit", lost)
-        await gateway.send(form(("a.png", ONE)), status=503)
+        await gateway.send(form(("a.png", ONE)), status=503, headers=headers)
+    again = await gateway.send(form(("a.png", ONE)), headers=headers)
     (job,) = await gateway.records.jobs.page(DEFAULT_TENANT, limit=9)
-    assert job.state == "queued"
+    assert (job.state, job.id) == ("queued", again["job_id"])
     assert await gateway.stored({"job_id": job.id}) == [ONE]
 
 

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 kind, port = sys.argv[1], int(sys.argv[2])
 if kind == "broken":
     raise ValueError("no networks")
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
 print("child", child.pid, flush=True)
 answered = 0
 
@@ -94,7 +94,7 @@ def services(tmp_path):
 
 def test_rounds_measure_what_answers_and_name_what_does_not(tmp_path, services):
     said = Console(record=True, width=200, file=io.StringIO())
-    plan = Plan(rounds=2, seconds=0.3, rest_seconds=0.0)
+    plan = Plan(rounds=2, seconds=0.1, rest_seconds=0.0)
     outcomes = compare(services, {"a": b"x", "b": b"xyz"}, plan, logs=tmp_path, console=said)
     assert "ValueError: no networks" in outcomes["broken"].not_run
     assert "500" in outcomes["failing"].not_run

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import pytest_asyncio
 
 from benchmarks.failures.postgres import postgres
 from benchmarks.failures.proxy import Proxy
@@ -27,12 +28,20 @@ PATIENCE = 20.0
 NONSENSE = (b"\xff\xfe\xfd\r\n", b"*x\r\n", b"*1\r\n:7\r\n", b"$3\r\nab", b"*-9\r\n", b"\r\n" * 9)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server():
+    """The port of a PostgreSQL, for the whole module: its files take seconds to make."""
+    (port,) = free_ports(1)
+    async with postgres(port):
+        yield port
+
+
 @pytest.fixture
-async def hanging_database(monkeypatch):
-    """A PostgreSQL behind a proxy, with the gateway's patience shortened."""
+async def hanging_database(server, monkeypatch):
+    """The PostgreSQL behind a proxy, with the gateway's patience shortened."""
     monkeypatch.setattr(connections_module, "_TRANSACTION_SECONDS", SOON)
-    server, outside = free_ports(2)
-    async with postgres(server), Proxy(outside, target_port=server) as proxy:
+    (outside,) = free_ports(1)
+    async with Proxy(outside, target_port=server) as proxy:
         url = f"postgresql://postgres@127.0.0.1:{outside}/postgres"
         database = await Database.open(url, timeout_seconds=2 * SOON)
         yield database, proxy

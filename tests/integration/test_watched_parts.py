@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import aiohttp
 import psutil
 import pytest
 
+from gateway.monitoring.probes import ComponentProbes
 from gateway.vectors.edge.protocol import MANIFEST
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving
@@ -50,6 +52,13 @@ async def remember(client: aiohttp.ClientSession) -> None:
     data.add_field("quality", "off")
     async with client.post(ROUTE, data=data) as response:
         assert response.status == 201, await response.text()
+
+
+@pytest.fixture(autouse=True)
+def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the parts more often than every other second."""
+    often = partial(ComponentProbes, interval_seconds=0.1, patience_seconds=0.5)
+    monkeypatch.setattr("gateway.monitoring.factory.ComponentProbes", often)
 
 
 @pytest.fixture
@@ -126,7 +135,11 @@ async def test_records_that_were_removed_are_named(client, tmp_path):
     detail = await becomes(client, "records", "degraded")
     assert detail == f"records: {file} was removed or replaced"
     shutil.copy(moved, file)
-    await asyncio.sleep(2.5)
+    # until it was asked about again
+    asked = 'aurum_part_probe_seconds_count{part="records"}'
+    before = await metric(client, asked)
+    while await metric(client, asked) < before + 2:
+        await asyncio.sleep(0.05)
     await becomes(client, "records", "degraded", "replaced")
     file.unlink()
     moved.rename(file)

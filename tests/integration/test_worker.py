@@ -191,6 +191,8 @@ async def test_no_attempt_is_lost_while_triton_is_away(around, engine):
 
 async def test_a_heartbeat_says_what_a_worker_does(around, engine, monkeypatch):
     monkeypatch.setattr("gateway.worker.worker.BEAT_SECONDS", 0.2)
+    # images that end between two looks at the lane are told by the next beat of an idle worker
+    monkeypatch.setattr("gateway.worker.worker.IDLE_BEAT_SECONDS", 0.2)
     job = await submit(around, [photo(), photo(faces=0)])
     async with working(new_worker(around, engine)):
         await ended(around, job)

@@ -1,5 +1,6 @@
 """Jobs of a gateway whose images the test ends, as a worker of another process would."""
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping
@@ -114,8 +115,10 @@ class JobWorld:
     async def work(self, limit: int = 1000, *, failing: tuple[int, ...] = ()) -> int:
         """Take images and end them; those of `failing` with an error. Returns their number."""
         items = await self.claim(limit)
-        for item in items:
-            await (self.fail(item) if item.index in failing else self.finish(item))
+        # together: they share transactions, and end in this order all the same
+        await asyncio.gather(
+            *(self.fail(item) if item.index in failing else self.finish(item) for item in items)
+        )
         return len(items)
 
     async def beat(self, name: str = WORKER, *, started_at: float = 1.0, **counters: int) -> None:

@@ -56,7 +56,7 @@ async def connect(client: ClientSession) -> tuple[asyncio.StreamReader, asyncio.
 async def exchange(client: ClientSession, pieces: Iterable[bytes], *, pause: float = 0) -> Answer:
     """Send pieces with pauses, while the server answers or not, and read until it closes."""
     reader, writer = await connect(client)
-    answer = asyncio.ensure_future(reader.read())
+    answer = asyncio.ensure_future(_read_all(reader))
     try:
         for piece in pieces:
             writer.write(piece)
@@ -68,6 +68,18 @@ async def exchange(client: ClientSession, pieces: Iterable[bytes], *, pause: flo
     finally:
         answer.cancel()
         writer.close()
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    """Read until the server closes, or resets as it closes while this side still sends."""
+    data = b""
+    try:
+        while piece := await reader.read(1 << 16):
+            data += piece
+    except ConnectionResetError:
+        if not data:
+            raise
+    return data
 
 
 def parse(data: bytes) -> Answer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.errors import AurumError
+from gateway.records.job_queue import ResultRefusedError
 from gateway.records.job_types import (
     ItemOutcome,
     JobRecord,
@@ -52,6 +53,8 @@ class ScriptedQueue:
         self.later: dict[int, Later] = {}
         self.released: list[int] = []
         self.lost: set[int] = set()
+        self.refused: set[int] = set()
+        """Whose outcomes no database stores."""
         self.renewals = 0
         self.claims = 0
         self.taken_up: list[str] = []
@@ -97,6 +100,8 @@ class ScriptedQueue:
         self._answer()
         if item.index in self.lost:
             return False
+        if item.index in self.refused:
+            raise ResultRefusedError
         assert item.index not in self.ended
         self.ended[item.index] = outcome
         return True

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from aiohttp import ClientSession, FormData
 
 from gateway.api.auth import Permission
@@ -160,3 +161,10 @@ def tarred(
             info.size = len(each[1])
             archive.addfile(info, io.BytesIO(each[1]))
     return target.getvalue()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[World]:
+    """A gateway of its own for each test."""
+    async with world(tmp_path) as running:
+        yield running

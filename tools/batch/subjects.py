@@ -2,18 +2,16 @@
 
 import csv
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from gateway.archives.types import text_of
+from gateway.collections.names import folder_of, unnumbered
 from tools.batch.types import Photo
 from tools.errors import BatchError
-
-_NUMBER: Final = re.compile(r"[ _.-]*(\d+|\(\d+\))$")
 
 
 class SubjectFrom(StrEnum):
@@ -43,26 +41,19 @@ class SubjectSource(Protocol):
         """Return the subject; raises SubjectError."""
 
 
-class FolderSubjects:
-    """The folder that holds the photo: `people/ada/1.jpg` shows `ada`."""
+class PathSubjects:
+    """The path of the photo, by a rule that the service has, too: `folder_of` or `unnumbered`."""
+
+    def __init__(self, rule: Callable[[str], str], path: Callable[[Photo], str]) -> None:
+        self._rule = rule
+        self._path = path
 
     def of(self, photo: Photo) -> Subject:
         """See `SubjectSource.of`."""
-        folder = PurePosixPath(photo.member or photo.name).parent.name
-        if not folder or folder == "..":
-            raise SubjectError("its path has no folder that names the subject")
-        return Subject(folder)
-
-
-class NameSubjects:
-    """The name without its suffix and the number at its end: `ada_2.jpg` shows `ada`."""
-
-    def of(self, photo: Photo) -> Subject:
-        """See `SubjectSource.of`."""
-        name = _NUMBER.sub("", PurePosixPath(photo.name).stem).strip()
-        if not name or name == "-":
-            raise SubjectError("its name has nothing but a number")
-        return Subject(name)
+        try:
+            return Subject(self._rule(self._path(photo)))
+        except ValueError as error:
+            raise SubjectError(str(error)) from error
 
 
 class CsvSubjects:
@@ -89,7 +80,9 @@ def open_subjects(source: SubjectFrom, file: Path | None) -> SubjectSource:
         return CsvSubjects(file)
     if file is not None:
         raise BatchError("--csv needs --subject-from csv")
-    return FolderSubjects() if source is SubjectFrom.FOLDER else NameSubjects()
+    if source is SubjectFrom.FOLDER:
+        return PathSubjects(folder_of, lambda photo: photo.member or photo.name)
+    return PathSubjects(unnumbered, lambda photo: photo.name)
 
 
 def _read(file: Path) -> Mapping[str, Subject]:

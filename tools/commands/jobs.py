@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
@@ -203,17 +203,27 @@ def list_jobs(
             note("no jobs")
 
 
-@app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
-def show(
-    job_id: JobId,
-    *,
-    as_json: AsJson = False,
-    url: given.Url = None,
-    api_key_file: given.ApiKeyFile = None,
-) -> None:
-    """Show a job: state, counts, rate, time left."""
-    with connected(Target(url, api_key_file)) as client:
-        _print_job(client.jobs.get(job_id), as_json=as_json)
+def _job_command(name: str, ask: Callable[[AurumClient, str], Job], summary: str) -> None:
+    """Add a command that asks for something of a job and prints the job."""
+
+    @app.command(name, cls=given.BatchCommand, epilog=_CHANGE_STATUSES, help=summary)
+    def command(
+        job_id: JobId,
+        *,
+        as_json: AsJson = False,
+        url: given.Url = None,
+        api_key_file: given.ApiKeyFile = None,
+    ) -> None:
+        with connected(Target(url, api_key_file)) as client:
+            job = ask(client, job_id)
+            typer.echo(display.job_json(job) if as_json else "\n".join(display.job_lines(job)))
+
+
+_job_command(
+    "show",
+    lambda client, job_id: client.jobs.get(job_id),
+    "Show a job: state, counts, rate, time left.",
+)
 
 
 @app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
@@ -269,56 +279,26 @@ def watch_job(
         _watch(client, client.jobs.get(job_id), as_json=as_json, timeout=timeout)
 
 
-@app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
-def retry(
-    job_id: JobId,
-    *,
-    as_json: AsJson = False,
-    url: given.Url = None,
-    api_key_file: given.ApiKeyFile = None,
-) -> None:
-    """Queue the failed images of a job again."""
-    with connected(Target(url, api_key_file)) as client:
-        _print_job(client.jobs.retry(job_id), as_json=as_json)
-
-
-@app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
-def cancel(
-    job_id: JobId,
-    *,
-    as_json: AsJson = False,
-    url: given.Url = None,
-    api_key_file: given.ApiKeyFile = None,
-) -> None:
-    """End a job; results so far stay until it expires."""
-    with connected(Target(url, api_key_file)) as client:
-        _print_job(client.jobs.cancel(job_id), as_json=as_json)
-
-
-@app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
-def pause(
-    job_id: JobId,
-    *,
-    as_json: AsJson = False,
-    url: given.Url = None,
-    api_key_file: given.ApiKeyFile = None,
-) -> None:
-    """Start no further images of a job."""
-    with connected(Target(url, api_key_file)) as client:
-        _print_job(client.jobs.pause(job_id), as_json=as_json)
-
-
-@app.command(cls=given.BatchCommand, epilog=_CHANGE_STATUSES)
-def resume(
-    job_id: JobId,
-    *,
-    as_json: AsJson = False,
-    url: given.Url = None,
-    api_key_file: given.ApiKeyFile = None,
-) -> None:
-    """Continue a paused job."""
-    with connected(Target(url, api_key_file)) as client:
-        _print_job(client.jobs.resume(job_id), as_json=as_json)
+_job_command(
+    "retry",
+    lambda client, job_id: client.jobs.retry(job_id),
+    "Queue the failed images of a job again.",
+)
+_job_command(
+    "cancel",
+    lambda client, job_id: client.jobs.cancel(job_id),
+    "End a job; results so far stay until it expires.",
+)
+_job_command(
+    "pause",
+    lambda client, job_id: client.jobs.pause(job_id),
+    "Start no further images of a job.",
+)
+_job_command(
+    "resume",
+    lambda client, job_id: client.jobs.resume(job_id),
+    "Continue a paused job.",
+)
 
 
 def _watch(client: AurumClient, job: Job, *, as_json: bool, timeout: float | None) -> None:
@@ -376,7 +356,3 @@ def _write(chunks: Iterator[bytes], file: IO[bytes]) -> None:
     for chunk in chunks:
         file.write(chunk)
     file.flush()
-
-
-def _print_job(job: Job, *, as_json: bool) -> None:
-    typer.echo(display.job_json(job) if as_json else "\n".join(display.job_lines(job)))

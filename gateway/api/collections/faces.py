@@ -1,5 +1,6 @@
 """The faces of a collection: enrol, list, delete, search."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -22,12 +23,12 @@ from gateway.api.collections.serializers import enrol_out, face_record_out, rece
 from gateway.api.faces.serializers import png
 from gateway.api.pagination import read_page
 from gateway.api.shapes import NoOptions
-from gateway.collections.base import check_metadata
-from gateway.collections.intake import EnrolOptions, RawEmbedding
+from gateway.collections.base import Enrolled, check_metadata
+from gateway.collections.intake import EnrolOptions, RawEmbedding, Rejected
 from gateway.collections.search import SearchOptions
 from gateway.errors import InvalidRequestError
 from gateway.pipeline import Selection
-from gateway.records.types import CollectionRecord, Terms
+from gateway.records.types import CollectionRecord, KeptAnswer, Terms
 
 ENROL_BODY: Final = BodySpec(EnrolIn, "many")
 SEARCH_BODY: Final = BodySpec(SearchIn, "one")
@@ -35,10 +36,7 @@ SEARCH_BODY: Final = BodySpec(SearchIn, "one")
 
 async def enrol_faces(call: Call[NoOptions, EnrolIn]) -> Answer:
     """Enrol the faces of images, or embeddings."""
-    record = await collection_of(call)
-    answer = await _enrol(call, record)
-    is_new = any(not face.duplicate for face in answer.faces)
-    return Answer(answer, status=201 if is_new else 200)
+    return await _enrol(call, await collection_of(call))
 
 
 def enrolled_ids(answer: EnrolOut) -> list[str]:
@@ -120,19 +118,35 @@ async def search_faces(call: Call[NoOptions, SearchIn]) -> Answer:
     return Answer(shape)
 
 
-async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> EnrolOut:
+async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> Answer:
     fields, images, intake = call.fields, call.body.images, call.services.intake
     limits = call.services.collections.limits
     entries = limits.max_metadata_entries
     terms = Terms(consent=read_consent(fields.consent), purpose=fields.purpose)
+
+    def answer(enrolled: Sequence[Enrolled], rejected: Sequence[Rejected] = ()) -> Answer:
+        is_new = any(not each.duplicate for each in enrolled)
+        shape = enrol_out(enrolled, rejected, request_id=call.request_id)
+        return Answer(shape, status=201 if is_new else 200)
+
+    def keep(enrolled: Sequence[Enrolled], rejected: Sequence[Rejected] = ()) -> KeptAnswer:
+        assert call.keep is not None
+        return call.keep(answer(enrolled, rejected))
+
+    kept = None if call.keep is None else keep
     embeddings = _embeddings(fields, max_entries=entries, most=limits.max_enrol_images)
     if embeddings:
         if images:
             raise InvalidRequestError("send images or embeddings, not both")
         enrolled = await intake.enrol_embeddings(
-            record, embeddings, space=_space(fields.space), deadline=call.deadline, terms=terms
+            record,
+            embeddings,
+            space=_space(fields.space),
+            deadline=call.deadline,
+            terms=terms,
+            kept=kept,
         )
-        return enrol_out(enrolled, (), request_id=call.request_id)
+        return answer(enrolled)
     if not images:
         raise InvalidRequestError("send images, or embeddings with their space")
     options = EnrolOptions(
@@ -143,8 +157,10 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> En
         selection=_selection(fields),
         terms=terms,
     )
-    enrolled, rejected = await intake.enrol_images(record, images, options, deadline=call.deadline)
-    return enrol_out(enrolled, rejected, request_id=call.request_id)
+    enrolled, rejected = await intake.enrol_images(
+        record, images, options, deadline=call.deadline, kept=kept
+    )
+    return answer(enrolled, rejected)
 
 
 def _embeddings(fields: EnrolIn, *, max_entries: int, most: int) -> list[RawEmbedding]:

@@ -50,7 +50,9 @@ async def show_job(call: Call[JobOptions, NoOptions]) -> Answer:
 
 async def cancel_job(call: Call[NoOptions, NoOptions]) -> Answer:
     """End a job; its results so far stay."""
-    return await _answer(call, await call.services.jobs.cancel(call.caller, await job_of(call)))
+    job = await call.services.jobs.cancel(call.caller, await job_of(call))
+    call.services.uploads.stop(job.id)
+    return await _answer(call, job)
 
 
 async def retry_job(call: Call[NoOptions, NoOptions]) -> Answer:

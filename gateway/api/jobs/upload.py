@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from gateway.api.auth import Permission
-from gateway.api.call import Answer, Call
+from gateway.api.call import Answer, Call, Keep
 from gateway.api.idempotency import Idempotency, answer_under_key, read_key
 from gateway.api.jobs.serializers import job_answer
 from gateway.api.jobs.upload_body import check_head, receive_images
@@ -16,18 +16,20 @@ from gateway.api.shapes import NoOptions
 from gateway.api.streams import STREAMS, StoppingError
 from gateway.collections.base import check_metadata
 from gateway.errors import InvalidRequestError, RateLimitedError
+from gateway.jobs.views import JobView
 from gateway.records import clock
 from gateway.records.job_types import JobRecord
-from gateway.records.types import CollectionRecord
+from gateway.records.types import CollectionRecord, KeptAnswer
 
-_IDEMPOTENCY: Final = Idempotency(lambda _: ())
+# a job that was submitted goes on, whatever becomes of the request
+_IDEMPOTENCY: Final = Idempotency(lambda _: (), failure_undoes=False)
 
 
 async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.StreamResponse:
     """Receive a job of many images."""
     uploads = call.services.uploads
     key = read_key(call.request)
-    check_head(call.request, uploads)
+    await check_head(call.request, uploads)
     call.context.notes.collection = call.options.collection
     job = await _new_job(call)
     call.context.notes.receipt = job.id
@@ -35,11 +37,20 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
         await receive_images(call.request, uploads, upload)
         digest = await upload.finish()
 
-        async def submit() -> Answer:
+        async def submit(keep: Keep | None = None) -> Answer:
+            services = call.services
             call.context.notes.counts["images"] = upload.total
-            quotas = call.services.collections.quotas
-            await quotas.charge_images(call.caller.tenant, upload.total)
-            return await _answer(call, await upload.submit())
+            await services.collections.quotas.charge_images(call.caller.tenant, upload.total)
+            view = await services.jobs.new_views()
+
+            def answer(new: JobRecord) -> Answer:
+                return _answer(call, view(new))
+
+            def kept(new: JobRecord) -> KeptAnswer:
+                assert keep is not None
+                return keep(answer(new))
+
+            return answer(await upload.submit(None if keep is None else kept))
 
         outcome = await uploads.carry_through(
             submit() if key is None else answer_under_key(call, key, digest, _IDEMPOTENCY, submit)
@@ -107,10 +118,11 @@ def _options_of(options: BatchOptions) -> dict[str, Any]:
     return options.model_dump(mode="json", include=set(names))
 
 
-async def _answer(call: Call[BatchOptions, NoOptions], job: JobRecord, status: int = 202) -> Answer:
-    view = await call.services.jobs.view(job)
+def _answer(call: Call[BatchOptions, NoOptions], view: JobView, status: int = 202) -> Answer:
     return Answer(
-        job_answer(view, request_id=call.request_id), status=status, headers=_location(job.id)
+        job_answer(view, request_id=call.request_id),
+        status=status,
+        headers=_location(view.record.id),
     )
 
 
@@ -125,7 +137,7 @@ async def _wait(
     except (StoppingError, RateLimitedError):
         # the job is accepted all the same
         return accepted
-    return await _answer(call, job, status=200) if job.is_finished else accepted
+    return _answer(call, await jobs.view(job), status=200) if job.is_finished else accepted
 
 
 def _located(replayed: Answer | web.StreamResponse) -> Answer | web.StreamResponse:

@@ -53,7 +53,7 @@ _NO_ARCHIVE: Final = "is not a ZIP, tar or tar.gz file"
 _OTHER_ARCHIVE: Final = "is an archive of another kind than ZIP, tar and tar.gz"
 
 
-def check_head(request: web.Request, uploads: Uploads) -> None:
+async def check_head(request: web.Request, uploads: Uploads) -> None:
     """Refuse a body by its headers, before any byte of it is read.
 
     Raises:
@@ -78,7 +78,7 @@ def check_head(request: web.Request, uploads: Uploads) -> None:
     if announced > _most_bytes(kind, uploads):
         raise ImageTooLargeError(_too_many(kind, uploads))
     needs_disk = uploads.is_local or kind in ARCHIVES
-    uploads.check_space(announced if needs_disk else 0)
+    await uploads.check_space(announced if needs_disk else 0)
 
 
 async def receive_images(request: web.Request, uploads: Uploads, upload: Upload) -> None:
@@ -155,7 +155,7 @@ class _Writer:
         self._unchecked += len(block)
         if self._unchecked >= _CHECKED_EVERY:
             self._unchecked = 0
-            self._uploads.check_space(len(block))
+            await self._uploads.check_space(len(block))
         await asyncio.to_thread(self._file.write, block)
 
 

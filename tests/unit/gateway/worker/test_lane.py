@@ -241,6 +241,18 @@ async def test_an_image_that_could_not_be_written_does_not_stop_the_others(caplo
     assert "an image was not written" in caplog.text
 
 
+async def test_a_result_that_cannot_be_stored_is_an_image_that_failed(caplog):
+    world = World(leased(0), leased(1))
+    world.queue.refused.add(0)
+    async with world.working():
+        await world.queue.until(1)
+        await until(lambda: not world.lane.is_working)
+    assert list(world.queue.ended) == [1]
+    assert list(world.objects.objects) == ["job/000000"], "it may be repeated"
+    assert (world.counters.ok, world.counters.failed, world.counters.dropped) == (1, 1, 0)
+    assert "a result could not be stored" in caplog.text
+
+
 async def test_the_slices_of_other_jobs_follow():
     other = job(job_id="other")
     async with World(leased(0), leased(1, of=other)).working() as world:
