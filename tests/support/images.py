@@ -104,7 +104,7 @@ def build(folder: Path) -> Images:
         is_missing("images are built in a changed root, which needs root")
     images = Images(folder)
     (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
+        f'[storage]\ndriver = "overlay"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
     )
     _make_base(images)
     volumes = " ".join(f"--volume {there}:{inside}:ro" for there, inside in _pip(folder).items())
