@@ -12,12 +12,16 @@ from gateway.errors import AurumError
 from gateway.records import clock
 from gateway.records.audit import AuditRecords
 from gateway.records.audit_anchor import anchor_file, append_anchor
+from gateway.records.audit_keys import AuditKeys, load_audit_keys
+from gateway.records.types import AuditLine
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.jobs.objects.anchors import AnchorBucket
 
 _DAY_SECONDS: Final = 86_400
+CLOSE: Final = "chain_audit"
+"""The action of a line which closes the lines from before the log was hashed with a key."""
 _LAST_SECONDS: Final = 2.0
 """For the anchor of a gateway that stops."""
 log = logging.getLogger(__name__)
@@ -78,6 +82,25 @@ class AuditWatch:
             log.info("audit lines have expired", extra={"lines": removed})
 
 
+async def _close_old_lines(audit: AuditRecords, keys: AuditKeys) -> None:
+    """Cover lines from before the log was hashed with a key; complain about a foreign key."""
+    head = await audit.head()
+    if head.line and head.key_id is None:
+        line = AuditLine(
+            at=clock.now(),
+            tenant="",
+            actor="migration",
+            action=CLOSE,
+            collection=None,
+            receipt=str(head.line),
+            counts={"lines": await audit.count()},
+            request_id=None,
+        )
+        await audit.add(line)
+    elif head.key_id is not None and head.key_id not in keys.by_id:
+        log.error("the audit log has a key that the file does not have", extra={"key": head.key_id})
+
+
 @asynccontextmanager
 async def watch_audit(
     settings: Settings, audit: AuditRecords, background: BackgroundTasks
@@ -96,7 +119,10 @@ async def watch_audit(
         audit, anchor_file(settings), bucket, retention_days=settings.audit_retention_days
     )
 
+    keys = load_audit_keys(settings)
+
     async def keep_anchoring() -> None:
+        await _close_old_lines(audit, keys)
         while True:
             await watch.anchor()
             await asyncio.sleep(settings.audit_anchor_seconds)

@@ -1,20 +1,12 @@
 """Opens the records that the settings name."""
 
-from typing import Final
-
-from gateway.records import clock
-from gateway.records.audit import AuditRecords
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.database import sqlite_url
 from gateway.records.encryption import load_cipher
 from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
-from gateway.records.types import AuditLine
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
-
-SEAL: Final = "chain_audit"
-"""The action of a line which closes the lines from before the log was hashed with a key."""
 
 
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
@@ -31,32 +23,10 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
         else settings.database_url.get_secret_value()
     )
     is_observed = settings.database_url is not None and metrics is not None
-    records = await RecordStore.open(
+    return await RecordStore.open(
         url,
         timeout_seconds=settings.database_timeout_seconds,
         observer=metrics.circuit("records") if is_observed and metrics else lambda _: None,
         audit_keys=keys,
         metadata_seal=seal,
     )
-    try:
-        await _close_old_lines(records.audit)
-    except BaseException:
-        await records.close()
-        raise
-    return records
-
-
-async def _close_old_lines(audit: AuditRecords) -> None:
-    head = await audit.head()
-    if head.line and head.key_id is None:
-        line = AuditLine(
-            at=clock.now(),
-            tenant="",
-            actor="migration",
-            action=SEAL,
-            collection=None,
-            receipt=str(head.line),
-            counts={"lines": await audit.count()},
-            request_id=None,
-        )
-        await audit.add(line)

@@ -13,13 +13,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConfigurationError
+from gateway.monitoring.audit_watch import watch_audit
 from gateway.records.audit_anchor import Anchor, append_anchor, read_anchor_file
 from gateway.records.audit_check import Verdict, verify
 from gateway.records.audit_keys import AuditKeys
 from gateway.records.database import Database, _with_driver
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
+from gateway.settings import Settings
 from tests.contract.test_records_migrations import upgrade
 
 TENANTS = ("acme", "initech")
@@ -335,6 +338,35 @@ async def test_old_lines_are_chained_by_the_migration(database_url: str, keys) -
         verdict = await judge(store, keys)
         assert verdict.problem is None
         assert (verdict.lines, verdict.unkeyed, verdict.last) == (4, 3, 6)
+    finally:
+        await store.close()
+
+
+async def test_a_gateway_covers_lines_without_a_key(
+    migrated_url: str, keys, tmp_path, caplog
+) -> None:
+    before = await RecordStore.open(migrated_url)
+    await fill(before, 3)
+    await before.close()
+    store = await RecordStore.open(migrated_url, audit_keys=keys)
+    settings = Settings(home=tmp_path, audit_anchor_file=tmp_path / "a", audit_retention_days=1)
+    try:
+        assert "no line has a hash with a key" in str((await judge(store, keys)).problem)
+        async with BackgroundTasks() as tasks, watch_audit(settings, store.audit, tasks):
+            async with asyncio.timeout(10):
+                while not (tmp_path / "a").exists():
+                    await asyncio.sleep(0.01)
+        verdict = await judge(store, keys, read_anchor_file(tmp_path / "a"))
+        assert verdict.problem is None
+        assert verdict.anchors >= 1
+        # the old lines are long over
+        async for row in store.audit.rows():
+            assert row["action"] in ("chain_audit", "expire_audit")
+        other = settings.model_copy(update={"audit_key_file": tmp_path / "other"})
+        async with BackgroundTasks() as tasks, watch_audit(other, store.audit, tasks):
+            async with asyncio.timeout(10):
+                while "the file does not have" not in caplog.text:
+                    await asyncio.sleep(0.01)
     finally:
         await store.close()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.concurrency import BackgroundTasks
@@ -55,7 +54,7 @@ def anchored(server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return settings
 
 
-def run(*arguments: str) -> Result:
+def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 

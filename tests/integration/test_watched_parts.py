@@ -13,6 +13,7 @@ import pytest
 
 from gateway.monitoring.probes import ComponentProbes
 from gateway.vectors.edge.protocol import MANIFEST
+from tests.contract.test_records import newest_revision
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, serving
 from tests.support.postgres import find_binaries, private_postgres
@@ -79,7 +80,9 @@ def engine_of(detail: str) -> psutil.Process:
 async def test_both_homes_say_how_they_do(client):
     detail = await becomes(client, "vectors", "ready", "Edge")
     assert detail == "Qdrant Edge, which starts with the first face"
-    assert await becomes(client, "records", "ready", "SQLite") == "SQLite, tables 0009"
+    assert (
+        await becomes(client, "records", "ready", "SQLite") == f"SQLite, tables {newest_revision()}"
+    )
     await remember(client)
     detail = await becomes(client, "vectors", "ready", "1 collections")
     memory = engine_of(detail).memory_info().rss
@@ -156,7 +159,10 @@ async def test_a_database_that_stops_is_named(fake, tmp_path):
             if url.partition("host=")[2] in " ".join(process.info["cmdline"] or ())
         )
         async with serving(fake, home=tmp_path, database_url=url) as client:
-            assert await becomes(client, "records", "ready", "P") == "PostgreSQL, tables 0009"
+            assert (
+                await becomes(client, "records", "ready", "P")
+                == f"PostgreSQL, tables {newest_revision()}"
+            )
             family = [server, *server.children(recursive=True)]
             for process in family:
                 process.send_signal(signal.SIGSTOP)
