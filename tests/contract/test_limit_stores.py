@@ -35,7 +35,7 @@ async def stores(request):
             made.append(MemoryLimits(lease_seconds=lease_seconds))
         else:
             url = request.getfixturevalue("redis_url")
-            made.append(RedisLimits(url, lease_seconds=lease_seconds))
+            made.append(RedisLimits(url, timeout_seconds=20, lease_seconds=lease_seconds))
         return made[-1]
 
     yield make
@@ -176,7 +176,7 @@ async def test_a_rate_that_changes_keeps_the_debt(stores):
 )
 async def test_the_script_counts_as_the_meter_does(redis_url, rate, burst, pixels):
     """To the tick, with large numbers and with the times that Redis took."""
-    store = RedisLimits(redis_url)
+    store = RedisLimits(redis_url, timeout_seconds=20)
     limits = LimitSet(Bucket(rate, burst), Bucket(rate, burst))
     try:
         await store._client.flushall()
@@ -202,7 +202,7 @@ async def kept(store):
 
 
 async def test_what_is_paid_back_leaves_nothing_in_redis(redis_url):
-    store = RedisLimits(redis_url, lease_seconds=0.5)
+    store = RedisLimits(redis_url, timeout_seconds=20, lease_seconds=0.5)
     # a request is paid back in 60 microseconds
     limits = LimitSet(Bucket(1_000_000, 5), None, 3)
     try:
@@ -218,7 +218,7 @@ async def test_what_is_paid_back_leaves_nothing_in_redis(redis_url):
 
 
 async def test_a_foreign_value_under_the_key_is_an_error(redis_url):
-    store = RedisLimits(redis_url)
+    store = RedisLimits(redis_url, timeout_seconds=20)
     try:
         await store._client.set(_keys("key:a")[0], b"text")
         with pytest.raises(ResponseError, match="WRONGTYPE"):

@@ -11,7 +11,7 @@ from tests.support.gateway_server import serving
 from tests.support.raw_http import connect, exchange, head
 
 LIVE = head("GET", "/api/health/live", close=False)
-SECONDS = 0.4
+SECONDS = 0.8
 
 
 @pytest.fixture
@@ -61,10 +61,11 @@ async def test_bytes_that_keep_coming_do_not_keep_the_connection(client):
 
 async def test_a_connection_may_rest_but_its_next_head_must_end(client):
     reader, writer = await connect(client)
-    for _ in range(2):
-        writer.write(LIVE)
-        await answered(reader)
-        await asyncio.sleep(2 * SECONDS)
+    writer.write(LIVE)
+    await answered(reader)
+    await asyncio.sleep(1.5 * SECONDS)
+    writer.write(LIVE)
+    await answered(reader)
     sending = asyncio.create_task(trickle(writer))
     assert await closed(reader)
     sending.cancel()
@@ -78,5 +79,5 @@ async def test_a_head_in_pieces_and_a_slow_body_are_answered(client):
     started = time.monotonic()
     pieces = [sent[:middle], sent[middle:], *(body[at : at + 20] for at in range(0, 200, 20))]
     answer = await exchange(client, [*pieces, body[200:]], pause=0.08)
-    assert time.monotonic() - started > 2 * SECONDS
+    assert time.monotonic() - started > SECONDS
     assert answer.status == 200

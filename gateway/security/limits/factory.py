@@ -56,7 +56,10 @@ async def open_limits(
         own = MemoryLimits()
         store: LimitStore = own
         if settings.redis_url is not None and settings.authentication == "on":
-            shared = RedisLimits(settings.redis_url.get_secret_value())
+            shared = RedisLimits(
+                settings.redis_url.get_secret_value(),
+                timeout_seconds=settings.limits_timeout_seconds,
+            )
             closing.push_async_callback(shared.close)
             store = FailoverLimits(
                 shared,

@@ -14,7 +14,6 @@ from gateway.security.limits.base import Counts, LimitSet, Policy
 from gateway.security.limits.memory import LEASE_SECONDS
 from gateway.security.limits.meter import TICKS
 
-_CONNECT_SECONDS: Final = 1.0
 _REFUSED: Final = {1: Policy.REQUESTS, 2: Policy.MEGAPIXELS, 4: Policy.CONCURRENT}
 """Bits in the answer of a script."""
 
@@ -98,8 +97,11 @@ return 0
 class RedisLimits:
     """`LimitStore` in Redis; opened within a running event loop. Raises as `UNREACHABLE` says."""
 
-    def __init__(self, url: str, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        self._client = connect(url, purpose="limits", timeout_seconds=_CONNECT_SECONDS)
+    def __init__(
+        self, url: str, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        """timeout_seconds: for connecting, and for each read."""
+        self._client = connect(url, purpose="limits", timeout_seconds=timeout_seconds)
         self._lease_microseconds = int(lease_seconds * 1e6)
         self._admit = self._client.register_script(_ADMIT)
         self._charge = self._client.register_script(_CHARGE)
