@@ -124,7 +124,7 @@ def test_a_damaged_picture_costs_no_process(decoders):
 
 def test_too_many_pixels_reach_no_process(decoders, monkeypatch):
     monkeypatch.setenv(decoding.MAX_PIXELS_VARIABLE, "1000")
-    with pytest.raises(InvalidImageError, match="262144|512 x 512"):
+    with pytest.raises(InvalidImageError, match="512 x 512 pixels"):
         decoders(PORTRAIT)
 
 
@@ -168,11 +168,10 @@ def test_crashes_fail_no_other_picture(frail):
 def test_a_picture_that_hangs_is_refused(frail, monkeypatch):
     frail.start()
     monkeypatch.setattr(worker, "LONGEST_SECONDS", 0.2)
+    # the one that is idle still has the usual time
+    taken = frail._take()
     with pytest.raises(InvalidImageError, match=CRASHES):
-        # the process that is idle still has the usual time
-        with ThreadPoolExecutor(1) as other:
-            taken = frail._take()
-            other.submit(frail, hanging(PORTRAIT)).result()
+        frail(hanging(PORTRAIT))
     frail._give_back(taken)
     assert len(frail.lines) == 1
     assert frail(PORTRAIT).width == 512

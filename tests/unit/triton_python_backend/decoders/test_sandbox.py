@@ -21,8 +21,7 @@ def after_entering(what):
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": PYTHONPATH},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
