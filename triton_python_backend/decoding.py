@@ -113,12 +113,12 @@ def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
 def decode_with(header: Header, data: bytes, *, reduction: int | None = None) -> Picture:
     """Decode as `decode_reduced` does, with a header that was read before."""
     check_pixels(header)
-    if header.format == "BMP":
-        return Picture.whole(_decode_bitmap(data))
     stream = header.stream.of(data)
     if sniff(stream) != header.format:
         # OpenCV chooses its decoder by the first bytes, and knows more formats than these
         raise InvalidImageError("the header and the pixels are of different formats")
+    if header.format == "BMP":
+        return Picture.whole(_decode_bitmap(stream))
     if header.is_cut and _lacks_pixels(stream):
         raise InvalidImageError("the JPEG ends before its image does")
     if header.format != "JPEG":

@@ -69,17 +69,13 @@ class Decoder:
     def _decode(mapped: mmap.mmap, layout: Layout, reduction: int | None) -> bytes:
         data = mapped[: layout.image]
         # written by the owner, which is trusted
-        header = cast(
-            "Header", pickle.loads(mapped[layout.image : layout.image + layout.header])
-        )
+        header = cast("Header", pickle.loads(mapped[layout.image : layout.image + layout.header]))
         picture = decoding.decode_with(header, data, reduction=reduction)
         pixels = picture.pixels
         target = np.frombuffer(mapped, np.uint8, pixels.size, layout.pixels_at)
         np.copyto(target.reshape(pixels.shape), pixels)
         rows, columns = pixels.shape[:2]
-        return REPLY.pack(
-            DECODED, rows, columns, picture.width, picture.height, picture.reduction
-        )
+        return REPLY.pack(DECODED, rows, columns, picture.width, picture.height, picture.reduction)
 
 
 def _failure(outcome: int, reason: str) -> bytes:
