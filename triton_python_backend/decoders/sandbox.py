@@ -111,11 +111,6 @@ def enter() -> None:
         _filter_calls(libc, *machine)
 
 
-def is_filter_possible() -> bool:
-    """Whether this machine has a filter of system calls that is known here."""
-    return platform.machine() in _MACHINES
-
-
 def _limit(kind: int, most: int) -> None:
     _, hard = resource.getrlimit(kind)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -4,12 +4,9 @@ import sys
 import pytest
 
 from tests.support.command_line import PYTHONPATH
-from triton_python_backend.decoders import sandbox
 
 ENTER = """
-import os, resource, signal, socket, subprocess, sys
-from triton_python_backend.decoders import sandbox
-memory = os.memfd_create("memory")
+import os, resource, signal, socket, subprocess, sysmemory = os.memfd_create("memory")
 os.ftruncate(memory, 4096)
 sandbox.enter()
 """
@@ -48,7 +45,6 @@ def test_ordinary_work_goes_on():
     ],
 )
 def test_what_a_picture_needs_not_is_refused(what):
-    assert sandbox.is_filter_possible()
     assert after_entering(what) == "PermissionError(1, 'Operation not permitted')"
 
 
