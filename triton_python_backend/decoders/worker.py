@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Worker:
         self._pid = 0
 
     @classmethod
-    def prepare(cls, niceness: int) -> tuple[Self, socket.socket, int]:
+    def prepare(cls, niceness: int) -> "tuple[Worker, socket.socket, int]":
         """Make the owner's side; returns it with the socket and the memory for the process."""
         memory = os.memfd_create("aurum-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:

@@ -2,13 +2,14 @@
 
 import ctypes
 import sys
+from typing import Any
 
 if "triton_python_backend.decoders.process" in sys.orig_argv:
     from triton_python_backend import decoding
 
     _decode_with = decoding.decode_with
 
-    def crash_or_decode(header, data, *, reduction=None):
+    def crash_or_decode(header: Any, data: bytes, *, reduction: int | None = None) -> Any:
         """Read address 0 for a marked picture, and never end for one with the other mark."""
         if b"this picture crashes the decoder" in data:
             ctypes.string_at(0)

@@ -6,7 +6,9 @@ import pytest
 from tests.support.command_line import PYTHONPATH
 
 ENTER = """
-import os, resource, signal, socket, subprocess, sysmemory = os.memfd_create("memory")
+import os, signal, socket
+from triton_python_backend.decoders import sandbox
+memory = os.memfd_create("memory")
 os.ftruncate(memory, 4096)
 sandbox.enter()
 """
