@@ -9,6 +9,7 @@ from gateway.settings import Settings
 from tests.support.access import bearer, guarded, managing, new_key
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, serving
+from tests.support.raw_http import exchange
 
 LISTED = "https://app.example.com"
 FOREIGN = "https://evil.example"
@@ -180,6 +181,14 @@ async def test_every_answer_is_protected(client):
         kept = "max-age=3600" if path.endswith(".js") else "no-store"
         assert kept in headers["Cache-Control"]
         assert "Strict-Transport-Security" not in headers
+
+
+async def test_bytes_that_are_no_http_get_a_protected_answer(client):
+    answer = await exchange(client, [b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+    assert answer.status == 400
+    assert answer.headers["Server"] == "aurum"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 async def test_who_has_no_key_learns_no_address(tmp_path):
