@@ -65,7 +65,9 @@ async def serve(settings: Settings) -> None:
     app = create_app(settings)
     runner = make_runner(app, settings)
     try:
-        if not await _open(runner, app[LIFECYCLE], listener, signals):
+        shows_details = settings.authentication != "on"
+        starting = starting_app(app[LIFECYCLE], shows_details=shows_details)
+        if not await _open(runner, app[LIFECYCLE], starting, listener, signals):
             return
         await web.SockSite(runner, listener).start()
         # modules and schemas are never freed; scanning them all in each garbage collection delayed
@@ -89,7 +91,11 @@ async def serve(settings: Settings) -> None:
 
 
 async def _open(
-    runner: web.AppRunner, lifecycle: Lifecycle, listener: socket.socket, signals: Signals
+    runner: web.AppRunner,
+    lifecycle: Lifecycle,
+    until_then: web.Application,
+    listener: socket.socket,
+    signals: Signals,
 ) -> bool:
     """Open the services; whether they are open: a signal ends the wait for them.
 
@@ -104,7 +110,7 @@ async def _open(
     try:
         await asyncio.wait({opening, stopped, waits}, return_when=asyncio.FIRST_COMPLETED)
         if not (opening.done() or stopped.done()):
-            starting = web.AppRunner(starting_app(lifecycle), access_log=None)
+            starting = web.AppRunner(until_then, access_log=None)
             await starting.setup()
             await web.SockSite(starting, listener.dup()).start()
             await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)

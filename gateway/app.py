@@ -6,7 +6,9 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from gateway.api import answer_headers
 from gateway.api.auth import Authorizer, OpenAuthorizer
+from gateway.api.browsers import BROWSERS, Browsers
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
@@ -91,8 +93,18 @@ def create_app(
     """Build the application; it connects to nothing before it starts.
 
     authorizer: decides who may call which route, instead of what the settings say.
+
+    Raises ConfigurationError for origins or host names that are none.
     """
     app = web.Application(middlewares=MIDDLEWARES)
+    browsers = Browsers.from_settings(settings)
+    app[BROWSERS] = browsers
+    app.on_response_prepare.append(answer_headers.add_headers)
+
+    async def let_pages_read(request: web.Request, response: web.StreamResponse) -> None:
+        browsers.add_headers(request, response)
+
+    app.on_response_prepare.append(let_pages_read)
     lifecycle = Lifecycle()
     app[LIFECYCLE] = lifecycle
     receiving = Receiving(settings)

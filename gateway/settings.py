@@ -120,6 +120,14 @@ class Settings(BaseSettings):
     """File of the secrets under which API keys are hashed; unset creates one in `home`."""
     token_issuers_file: Path | None = None
     """TOML file of the issuers whose JSON Web Tokens are accepted; unset accepts none."""
+    cors_origins: str = ""
+    """Origins whose web pages may call the gateway from a browser, separated by commas
+    (`https://app.example.com`). Pages of other origins read nothing, and while authentication is
+    not `on` their requests are refused."""
+    allowed_hosts: str = ""
+    """Further host names under which the gateway is reached, separated by commas. While
+    authentication is `off`, requests that name another host than these, `AURUM_HOST` or loopback
+    are refused; otherwise only if this is set."""
     metrics_access: Literal["key", "public"] = "key"
     """Whether `/metrics` needs a key, of any role, while authentication is on."""
     docs_access: Literal["key", "public"] = "public"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triton_python_backend import contract
+from triton_python_backend.decoders.pool import DecodersAwayError
 from triton_python_backend.formats.header import InvalidImageError
 from triton_python_backend.lanes import Lanes
 from triton_python_backend.parameters import InvalidParameterError, read_look
@@ -132,6 +133,9 @@ class Adapter:
             return self._refuse(
                 f"{contract.INVALID_PARAMETER}: {error}", pb_utils.TritonError.INVALID_ARG
             )
+        except DecodersAwayError as error:
+            pb_utils.Logger.log_error(f"{self._stage.name}: {error}")
+            return self._refuse(str(error), pb_utils.TritonError.UNAVAILABLE)
         except Exception as error:  # noqa: BLE001 - one bad request answers with its own error
             pb_utils.Logger.log_error(f"{self._stage.name}: {error!r}")
             return self._refuse(f"{self._stage.name}: {error!r}", pb_utils.TritonError.INTERNAL)

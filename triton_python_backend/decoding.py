@@ -7,7 +7,7 @@ and applies no orientation itself.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from triton_python_backend.formats import jpeg
 from triton_python_backend.formats.bmp import read_layout
 from triton_python_backend.formats.header import Header, InvalidImageError
-from triton_python_backend.formats.reader import read_header
+from triton_python_backend.formats.reader import read_header, sniff
 from triton_python_backend.geometry import Letterbox
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,7 +27,7 @@ SMALLEST_LONGER_EDGE: Final = 1280
 With less, large group photos had to be decoded twice, as their faces were smaller than crops.
 """
 
-_MAX_PIXELS_VARIABLE: Final = "OPENCV_IO_MAX_IMAGE_PIXELS"
+MAX_PIXELS_VARIABLE: Final = "OPENCV_IO_MAX_IMAGE_PIXELS"
 """OpenCV's own limit of pixels; OpenCV reads this variable."""
 _FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED: Final = {1: 0, 2: 16, 4: 32, 8: 64}
@@ -71,6 +71,13 @@ class Picture:
         return Letterbox(1 / self.reduction, shift, shift)
 
 
+class Decode(Protocol):
+    """Decodes an image whose header was read before, here or in another process."""
+
+    def __call__(self, header: Header, data: bytes, *, reduction: int | None = None) -> Picture:
+        """See `decode_with`."""
+
+
 def decode(data: bytes) -> Pixels:
     """Decode one JPEG, PNG, WebP or BMP to upright pixels.
 
@@ -105,13 +112,13 @@ def decode_reduced(data: bytes, *, reduction: int | None = None) -> Picture:
 
 def decode_with(header: Header, data: bytes, *, reduction: int | None = None) -> Picture:
     """Decode as `decode_reduced` does, with a header that was read before."""
-    most = int(os.environ.get(_MAX_PIXELS_VARIABLE, 1 << 30))
-    if header.width * header.height > most:
-        message = f"{header.width} x {header.height} pixels, {most} may be"
-        raise InvalidImageError(message)
-    if header.format == "BMP":
-        return Picture.whole(_decode_bitmap(data))
+    check_pixels(header)
     stream = header.stream.of(data)
+    if sniff(stream) != header.format:
+        # OpenCV chooses its decoder by the first bytes, and knows more formats than these
+        raise InvalidImageError("the header and the pixels are of different formats")
+    if header.format == "BMP":
+        return Picture.whole(_decode_bitmap(stream))
     if header.is_cut and _lacks_pixels(stream):
         raise InvalidImageError("the JPEG ends before its image does")
     if header.format != "JPEG":
@@ -125,6 +132,19 @@ def decode_with(header: Header, data: bytes, *, reduction: int | None = None) ->
     turn = _TURNS.get(header.orientation)
     upright = stored if turn is None else turn(stored)
     return Picture(np.asarray(upright, dtype=np.uint8), header.width, header.height, reduction)
+
+
+def check_pixels(header: Header) -> None:
+    """Raise InvalidImageError for an image of more pixels than OpenCV decodes."""
+    most = most_pixels()
+    if header.width * header.height > most:
+        message = f"{header.width} x {header.height} pixels, {most} may be"
+        raise InvalidImageError(message)
+
+
+def most_pixels() -> int:
+    """Return the largest number of pixels that OpenCV decodes."""
+    return int(os.environ.get(MAX_PIXELS_VARIABLE, 1 << 30))
 
 
 def _reduction(header: Header) -> int:

@@ -21,7 +21,7 @@ from triton_python_backend import (
     results,
 )
 from triton_python_backend import quality as qualities
-from triton_python_backend.decoding import Picture, Pixels
+from triton_python_backend.decoding import Decode, Picture, Pixels
 from triton_python_backend.formats.header import Header
 from triton_python_backend.formats.reader import read_header
 from triton_python_backend.second_look import UNMEASURED, SecondLook
@@ -58,7 +58,7 @@ class AskDetector(Protocol):
         """Detect faces on each canvas, in its pixels; None if that detector is not served."""
 
 
-def preprocess_image(inputs: Arrays) -> Arrays:
+def preprocess_image(inputs: Arrays, *, decode: Decode = decoding.decode_with) -> Arrays:
     """Stage 1 of 6: IMAGE to PIXELS, FRAME and SIZE.
 
     Raises:
@@ -66,21 +66,23 @@ def preprocess_image(inputs: Arrays) -> Arrays:
 
     """
     data = _encoded(inputs)
-    return _preprocess(read_header(data), data)
+    return _preprocess(read_header(data), data, decode)
 
 
-def preprocess_or_defer(inputs: Arrays) -> Arrays | Beside | Slow:
+def preprocess_or_defer(
+    inputs: Arrays, *, decode: Decode = decoding.decode_with
+) -> Arrays | Beside | Slow:
     """Run `preprocess_image`; for an image that is costly to decode, return the work instead."""
     data = _encoded(inputs)
     header = read_header(data)
-    work = partial(_preprocess, header, data)
+    work = partial(_preprocess, header, data, decode)
     if header.is_slow:
         return Slow(work)
     return Beside(work) if header.cost > BRIEF_NANOSECONDS else work()
 
 
-def _preprocess(header: Header, data: bytes) -> Arrays:
-    picture = decoding.decode_with(header, data)
+def _preprocess(header: Header, data: bytes, decode: Decode) -> Arrays:
+    picture = decode(header, data)
     frame, _ = preprocess.make_frame(picture)
     size = [picture.width, picture.height, picture.reduction]
     return {
@@ -96,6 +98,7 @@ def align_faces(
     *,
     ask: AskDetector,
     second_look: FindSecondLook = lambda detector: UNMEASURED,
+    decode: Decode = decoding.decode_with,
 ) -> Arrays:
     """Stage 3 of 6: the picture and the frame's detections to faces, crops and quality.
 
@@ -110,7 +113,8 @@ def align_faces(
     )
 
     def finer(reduction: int) -> Picture:
-        return decoding.decode_reduced(_encoded(inputs), reduction=reduction)
+        data = _encoded(inputs)
+        return decode(read_header(data), data, reduction=reduction)
 
     found = face_search.find_faces(
         picture,
@@ -144,12 +148,13 @@ def align_or_defer(
     *,
     ask: AskDetector,
     second_look: FindSecondLook = lambda detector: UNMEASURED,
+    decode: Decode = decoding.decode_with,
 ) -> Arrays | Beside | Slow:
     """Run `align_faces`; if the detector must run again, return the work instead.
 
     High detail takes seconds and is slow work.
     """
-    work = partial(align_faces, inputs, look, second_look=second_look)
+    work = partial(align_faces, inputs, look, second_look=second_look, decode=decode)
     if look.detail == "high":
         return Slow(partial(work, ask=ask))
     try:

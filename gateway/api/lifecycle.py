@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.api.answer_headers import add_headers
 from gateway.api.context import REQUEST_ID_HEADER, json_answer
 from gateway.api.health.schemas import LiveOut, PartOut, ReadyOut
 from gateway.api.problems import is_kserve, write_problem
@@ -42,12 +43,16 @@ def stopping_out() -> ReadyOut:
     return ReadyOut(status="stopping", parts={"gateway": part})
 
 
-def starting_app(lifecycle: Lifecycle) -> web.Application:
-    """Make what answers until the services are open: alive, not ready, 503 for all else."""
+def starting_app(lifecycle: Lifecycle, *, shows_details: bool) -> web.Application:
+    """Make what answers until the services are open: alive, not ready, 503 for all else.
+
+    shows_details: say what is waited for, with its address. Keys cannot be looked up yet.
+    """
     app = web.Application()
+    app.on_response_prepare.append(add_headers)
 
     async def answer(request: web.Request) -> web.Response:
-        detail = lifecycle.waiting_for or "is starting"
+        detail = (lifecycle.waiting_for if shows_details else "") or "is starting"
         if request.path == "/api/health/live":
             response = json_answer(LiveOut(status="live"))
         elif request.path == "/api/health/ready":

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.api.audit import note_refusal
 from gateway.api.auth import ANONYMOUS_CALLER, public_permissions
+from gateway.api.browsers import BROWSERS
 from gateway.api.context import (
     CONTEXT,
     REQUEST_ID_HEADER,
@@ -68,7 +69,6 @@ async def give_context(request: web.Request, handler: Handler) -> web.StreamResp
         # the next request of this client shall go elsewhere
         response.force_close()
     response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.update(fields_of(request))
     return response
 
@@ -93,6 +93,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer errors as problem details; of unexpected ones clients see the request id only."""
     try:
+        request.app[BROWSERS].check_host(request)
         _refuse_bad_target(request)
         return await handler(request)
     except AurumError as error:
@@ -101,7 +102,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         detail = NOT_OFFERED if is_kserve(request) else _NO_ROUTE
         return problem(request, NotFoundError(detail))
     except web.HTTPMethodNotAllowed as error:
-        return _answer_method(request, ", ".join(sorted(error.allowed_methods)))
+        return _answer_method(request, error.allowed_methods)
     except web.RequestPayloadError:
         return problem(request, InvalidRequestError("the body is not well-formed HTTP"))
     except ConnectionError:
@@ -122,6 +123,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     # no route: the handler of aiohttp answers 404 or 405
     if route is not None:
         context, services = context_of(request), services_of(request)
+        request.app[BROWSERS].check_page(request, route.permission)
         if route.permission in public_permissions(services.settings):
             context.caller = ANONYMOUS_CALLER
         else:
@@ -178,10 +180,12 @@ def _hide_other_collections(request: web.Request, route: Route, caller: Caller) 
         raise NotFoundError(no_collection(name))
 
 
-def _answer_method(request: web.Request, allowed: str) -> web.Response:
+def _answer_method(request: web.Request, methods: Collection[str]) -> web.Response:
     """Answer OPTIONS with the methods of a path, and every other unknown method as a problem."""
+    allowed = ", ".join(sorted(methods))
     if request.method == "OPTIONS":
         response = web.Response(status=204)
+        request.app[BROWSERS].answer_preflight(request, response, methods)
     else:
         response = problem(request, MethodNotAllowedError(f"allowed methods: {allowed}"))
     response.headers["Allow"] = allowed

@@ -20,8 +20,9 @@ from gateway.settings import Settings
 
 Json = dict[str, Any]
 
-_ANYWHERE: Final = ("internal",)
-_GUARDED: Final = ("unauthorized", "forbidden", "rate_limited", "storage_unavailable")
+_ANYWHERE: Final = ("forbidden", "internal")
+"""Codes of every route; the first one for a host name that is not the gateway\x27s."""
+_GUARDED: Final = ("unauthorized", "rate_limited", "storage_unavailable")
 """Codes of routes that need a key; the last one where no key can be looked up."""
 _LIMIT_HEADERS: Final[Json] = {
     "RateLimit-Policy": {

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.api.answer_headers import protect
 from gateway.api.context import REQUEST_ID_HEADER
 from gateway.api.problems import write_problem
 from gateway.errors import AurumError, InvalidRequestError
@@ -99,6 +100,7 @@ class Connection(RequestHandler):
             raise ConnectionError("a part of the answer was sent already")
         response = write_problem(error, request_id=request_id)
         response.headers[REQUEST_ID_HEADER] = request_id
+        protect(response, secure=request.secure)
         response.force_close()
         return response
 

@@ -89,7 +89,6 @@ class Streams:
         response = web.StreamResponse(headers=headers)
         # the middleware sets them too late
         response.headers[REQUEST_ID_HEADER] = context_of(request).request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.update(fields_of(request))
         if request.method == "HEAD":
             return response

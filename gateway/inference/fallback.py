@@ -290,16 +290,15 @@ class FallbackInference:
         return cast("ActiveVersions", reply.value)
 
     async def _read(self, child: _Child) -> None:
-        while (frame := await read_from(child.process)) is not None:
-            reply = cast("Reply", frame)
-            future = child.waiting.get(reply.number)
-            if future is None or future.done():
-                continue
-            if reply.error is None:
-                future.set_result(cast("Analysis", reply.value))
-            else:
-                future.set_exception(reply.error)
+        """Hand out replies until the process ends, or says something that cannot be read."""
+        try:
+            while (frame := await read_from(child.process)) is not None:
+                _hand_over(cast("Reply", frame), child)
+        except Exception:  # whatever unpickling half a reply raises
+            log.exception("the fallback engine answered nonsense")
+        # first: nobody may be given a process that is not read any more
         child.ended = True
+        _kill(child.process)
         code = await child.process.wait()
         if not child.retired:
             log.warning("the fallback engine ended", extra={"status": code})
@@ -333,6 +332,16 @@ class FallbackInference:
         except TimeoutError:
             _kill(child.process)
             await child.process.wait()
+
+
+def _hand_over(reply: Reply, child: _Child) -> None:
+    future = child.waiting.get(reply.number)
+    if future is None or future.done():
+        return
+    if reply.error is None:
+        future.set_result(cast("Analysis", reply.value))
+    else:
+        future.set_exception(reply.error)
 
 
 def _kill(process: "Process") -> None:

@@ -15,11 +15,17 @@ from google.protobuf import text_format
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import model_config_pb2
 
-from gateway.errors import AurumError, ConfigurationError, InvalidImageError
+from gateway.errors import (
+    AurumError,
+    ConfigurationError,
+    InferenceUnavailableError,
+    InvalidImageError,
+)
 from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rotation
 from gateway.types import ActiveVersions, Analysis, Need, Weights
 from triton_python_backend import contract, stages
-from triton_python_backend.decoding import Pixels
+from triton_python_backend.decoders.pool import DecodersAwayError
+from triton_python_backend.decoding import Decode, Pixels, decode_with
 from triton_python_backend.detection import Detections
 from triton_python_backend.formats.header import InvalidImageError as UndecodableError
 from triton_python_backend.needs import networks_for
@@ -49,14 +55,23 @@ Arrays = dict[str, npt.NDArray[Any]]
 class LocalEnsemble:
     """One version of each ONNX stage of a repository. May be shared by threads."""
 
-    def __init__(self, repository: Path, versions: Mapping[str, str] = _NEWEST) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        versions: Mapping[str, str] = _NEWEST,
+        *,
+        decode: Decode = decode_with,
+    ) -> None:
         """Load the networks: of each stage the version named, else, or if it is gone, the newest.
+
+        decode: where images are decoded; by default in this process.
 
         Raises ConfigurationError for a stage without a version, or whose version does not load.
         """
         self.folders: dict[str, Path] = {}
         """The version's folder by name of the stage."""
         self._second_looks = SecondLooks(repository)
+        self._decode = decode
         self._sessions: dict[str, OnnxSession] = {}
         for stage in contract.ONNX_STAGES:
             folder = _choose_version(repository / stage.name, versions.get(stage.name))
@@ -86,6 +101,7 @@ class LocalEnsemble:
 
         Raises:
             InvalidImageError: the bytes cannot be decoded.
+            InferenceUnavailableError: no process that decodes starts.
             AurumError: a network failed.
         """
         try:
@@ -93,6 +109,8 @@ class LocalEnsemble:
         except UndecodableError as error:
             reason = str(error).splitlines()[0]
             raise InvalidImageError(f"the image cannot be decoded: {reason}") from error
+        except DecodersAwayError as error:
+            raise InferenceUnavailableError(str(error)) from error
         crops = answer.pop(contract.CROPS_OR_FILLER)
         for stage in contract.FACE_NETWORKS:
             if stage.name in networks_for(need):
@@ -112,7 +130,7 @@ class LocalEnsemble:
 
     def _detect(self, image: bytes, look: contract.Look) -> Arrays:
         encoded = np.array([image], dtype=np.object_)
-        seen = dict(stages.preprocess_image({contract.IMAGE: encoded}))
+        seen = dict(stages.preprocess_image({contract.IMAGE: encoded}, decode=self._decode))
         found = self._run(contract.DETECTION, {contract.CANVAS: seen.pop(contract.FRAME)})
         frame = zip(_FRAME, contract.DETECTION.outputs, strict=True)
         given = {name: found[tensor.name] for name, tensor in frame}
@@ -122,6 +140,7 @@ class LocalEnsemble:
                 look,
                 ask=self._ask,
                 second_look=self._second_looks.of,
+                decode=self._decode,
             )
         )
 

@@ -21,6 +21,7 @@ from gateway.inference.local import LocalEnsemble
 from gateway.telemetry.logs import configure_logging
 from gateway.types import Analysis, Need
 from triton_python_backend.contract import Look
+from triton_python_backend.decoders.pool import DecoderPool
 
 log = logging.getLogger("aurum.fallback")
 
@@ -90,8 +91,10 @@ def main() -> int:
     if start is None:
         return 0
     configure_logging(start.log_level)
+    # here, too, a picture may crash its decoder and nothing else
+    decoders = DecoderPool(keep=start.threads, log=log.warning)
     try:
-        ensemble = LocalEnsemble(start.repository, start.versions)
+        ensemble = LocalEnsemble(start.repository, start.versions, decode=decoders.decode_with)
     except ConfigurationError as error:
         sink.write(pack(Reply(0, None, error)))
         sink.flush()
@@ -99,6 +102,7 @@ def main() -> int:
     server = Server(ensemble, sink, threads=start.threads)
     server.send(Reply(0, ensemble.weights, None))
     server.serve(source)
+    decoders.close()
     return 0
 
 

@@ -168,7 +168,7 @@ def send(stack: Served, body: bytes, *, head: int | None) -> dict:
 def million_chunks(stack: Served) -> bytes:
     with socket.create_connection(("127.0.0.1", stack.settings.port), timeout=60) as line:
         line.sendall(
-            f"POST {INFER} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         for _ in range(100):

@@ -161,7 +161,8 @@ async def test_a_reader_that_stalls_is_given_up_and_frees_its_place(world, monke
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.connect((base.host, base.port))
         raw.sendall(
-            f"GET /api/ml/jobs/{job_id}/results?format=ndjson HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+            f"GET /api/ml/jobs/{job_id}/results?format=ndjson HTTP/1.1\r\n"
+            "Host: localhost\r\n\r\n".encode()
         )
         # beside the one that asks
         async with asyncio.timeout(30):

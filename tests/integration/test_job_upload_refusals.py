@@ -198,7 +198,7 @@ async def test_a_client_that_hangs_up_leaves_nothing(gateway: World) -> None:
     async def hang_up(*pieces: bytes, kind: str) -> None:
         host, port = str(gateway.client._base_url.host), gateway.client._base_url.port
         _, writer = await asyncio.open_connection(host, port)
-        head = f"POST {ROUTE} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n"
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
         writer.write(f"{head}Content-Length: 9999999\r\n\r\n".encode())
         for piece in pieces:
             writer.write(piece)

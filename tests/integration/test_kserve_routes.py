@@ -317,7 +317,7 @@ async def chunked(client, path, kind, pieces, headers="") -> bytes:
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
         start = (
-            f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n{headers}"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{headers}"
             "Transfer-Encoding: chunked\r\n\r\n"
         )
         writer.write(start.encode())

@@ -108,7 +108,7 @@ def head(
     if close:
         encoded.append(b"Connection: close")
     path = path.encode() if isinstance(path, str) else path
-    start = b"%s %s HTTP/1.1\r\nHost: a\r\n" % (method.encode(), path)
+    start = b"%s %s HTTP/1.1\r\nHost: localhost\r\n" % (method.encode(), path)
     return start + b"".join(line + b"\r\n" for line in encoded) + b"\r\n"
 
 

@@ -76,7 +76,7 @@ def assemble_interpreter(home: Home) -> Path:
     return binaries
 
 
-_KEEP_MEMORY: Final = {
+KEEP_MEMORY: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
     "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1)),
@@ -101,7 +101,7 @@ def environment(
         "PYTHONUNBUFFERED": "1",
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(max_image_pixels),
         PLANS_VARIABLE: str(home.trials / "plans"),
-        **_KEEP_MEMORY,
+        **KEEP_MEMORY,
         **dict.fromkeys(_ONE_THREAD, "1"),
     }
 

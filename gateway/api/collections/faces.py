@@ -78,9 +78,7 @@ async def show_crop(call: Call[NoOptions, NoOptions]) -> web.Response:
     record = await collection_of(call)
     crop = await call.services.collections.kept_crop(record, call.path("face_id"))
     data = await call.services.cpu_pool.run(partial(png, crop), deadline=call.deadline)
-    # a copy in a cache on the way would survive the deletion of the face
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=data, content_type="image/png", headers=headers)
+    return web.Response(body=data, content_type="image/png")
 
 
 async def search_faces(call: Call[NoOptions, SearchIn]) -> Answer:

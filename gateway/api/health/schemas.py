@@ -26,6 +26,7 @@ class PartOut(Shape):
 
     status: Literal["ready", "degraded", "unready"]
     detail: str
+    """Empty for a caller without a key."""
     version: str | None = None
     """The version of a stage that answers; null if none does."""
     versions: list[StateOut] = Field(default_factory=list)

@@ -39,6 +39,12 @@ def ready_out(
     return ReadyOut(status="degraded" if replaced else "unready", parts=parts)
 
 
+def without_details(shape: ReadyOut) -> ReadyOut:
+    """Keep the state of each component only: details name addresses and versions."""
+    parts = {name: PartOut(status=part.status, detail="") for name, part in shape.parts.items()}
+    return ReadyOut(status=shape.status, parts=parts)
+
+
 def _degraded(part: PartOut) -> PartOut:
     """Show a part of Triton's whose work the fallback engine does."""
     return part if part.status == "ready" else part.model_copy(update={"status": "degraded"})

@@ -30,7 +30,8 @@ HEALTH_ROUTES: Final = (
         "version that answers and all versions that the inference server knows. A component that "
         "finding faces does not need (cache, vectors, records, portrait) is at worst `degraded`, "
         "and the service stays ready. While Triton is away and the fallback engine answers, the "
-        "service is `degraded`, with status 200.",
+        "service is `degraded`, with status 200. While authentication is `on`, a caller without a "
+        "key gets no `detail` and no version.",
         responses={200: ReadyOut, 503: ReadyOut},
         errors=("invalid_request",),
     ),

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 from tests.support import photos
 from triton_python_backend import contract, stages
 from triton_python_backend.adapter import Adapter, read_threads
+from triton_python_backend.decoders.pool import DecodersAwayError
 from triton_python_backend.slow_lane import MAX_WAITING
 
 
@@ -121,6 +123,15 @@ def test_an_unexpected_failure_fails_only_its_own_request():
 
     answer = Adapter(utils(), contract.PREPROCESS, fail).execute([request(png(9))])[0]
     assert answer.error.code == TritonError.INTERNAL
+
+
+def test_without_a_process_that_decodes_another_engine_may_answer():
+    def decode(header, data, *, reduction=None):
+        raise DecodersAwayError("no decoder process starts: no room")
+
+    function = partial(stages.preprocess_or_defer, decode=decode)
+    answer = Adapter(utils(), contract.PREPROCESS, function).execute([request(png(9))])[0]
+    assert answer.error.code == TritonError.UNAVAILABLE
 
 
 def test_only_used_inputs_are_read_and_only_requested_outputs_are_answered():

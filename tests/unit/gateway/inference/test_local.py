@@ -7,12 +7,14 @@ import sys
 
 import pytest
 
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, InferenceUnavailableError
 from gateway.inference.local import LocalEnsemble
 from gateway.settings import CHECKOUT
 from gateway.types import Need
 from tests.support import photos
 from triton_python_backend import contract
+from triton_python_backend.decoders.pool import DecodersAwayError
+from triton_python_backend.decoding import decode_with
 
 _HEAVY = {"cv2", "onnxruntime", "gateway.inference.local"}
 
@@ -47,6 +49,22 @@ def test_only_the_networks_that_are_needed_run(shipped, monkeypatch):
     assert set(ran) == {contract.DETECTION}
     shipped.analyse(photos.PORTRAIT.read_bytes(), Need.EMBEDDING)
     assert set(ran) == {contract.DETECTION, contract.EMBEDDING_STAGE}
+
+
+def test_images_are_decoded_where_it_is_said():
+    asked = []
+
+    def decode(header, data, *, reduction=None):
+        asked.append(header.format)
+        if len(asked) > 1:
+            raise DecodersAwayError("no room")
+        return decode_with(header, data, reduction=reduction)
+
+    engine = LocalEnsemble(CHECKOUT / "model_repository", decode=decode)
+    assert len(engine.analyse(photos.PORTRAIT.read_bytes(), Need.CROPS).faces) == 1
+    with pytest.raises(InferenceUnavailableError, match="no room"):
+        engine.analyse(photos.PORTRAIT.read_bytes(), Need.CROPS)
+    assert asked == ["PNG", "PNG"]
 
 
 def test_the_ids_are_those_that_the_graphs_answer(shipped):
