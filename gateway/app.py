@@ -46,6 +46,7 @@ from gateway.security.factory import open_access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
+from gateway.tls_files import files_for_triton
 from gateway.worker.counted import JobInference
 from gateway.worker.factory import Surroundings, open_job_inference
 from gateway.worker.gateway_worker import run_enrol_worker
@@ -63,17 +64,17 @@ _GRACE_SECONDS: Final = 2.0
 
 async def open_triton(settings: Settings) -> Inference:
     """Open the client of the ensembles."""
-    return TritonInference(settings.triton_address)
+    return TritonInference(settings.triton_address, files=files_for_triton(settings))
 
 
 async def open_triton_candidate(settings: Settings) -> CandidateInference:
     """Open the client of the version on trial."""
-    return TritonCandidate(settings.triton_address)
+    return TritonCandidate(settings.triton_address, files=files_for_triton(settings))
 
 
 async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
     """Open the client of the embedding stage."""
-    return TritonEmbedder(settings.triton_address)
+    return TritonEmbedder(settings.triton_address, files=files_for_triton(settings))
 
 
 def create_app(
@@ -129,6 +130,7 @@ def create_app(
             admission=admission,
             slow=slow,
             connections=settings.max_in_flight,
+            files=files_for_triton(settings),
         )
         try:
             async with (

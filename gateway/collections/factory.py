@@ -14,6 +14,7 @@ from gateway.records.factory import open_records
 from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
+from gateway.tls_files import files_for_qdrant
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
@@ -70,6 +71,7 @@ async def open_server(
         api_key=None if key is None else key.get_secret_value(),
         timeout_seconds=settings.qdrant_timeout_seconds,
         observer=observer,
+        files=files_for_qdrant(settings),
     )
 
 

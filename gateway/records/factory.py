@@ -4,6 +4,7 @@ from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
+from gateway.tls_files import files_for_database
 
 
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
@@ -14,7 +15,8 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
         url = sqlite_url(settings.home.resolve() / "records.sqlite3")
         return await RecordStore.open(url, timeout_seconds=seconds)
     url = settings.database_url.get_secret_value()
+    files = files_for_database(settings)
     if metrics is None:
-        return await RecordStore.open(url, timeout_seconds=seconds)
+        return await RecordStore.open(url, timeout_seconds=seconds, files=files)
     observer = metrics.circuit("records")
-    return await RecordStore.open(url, timeout_seconds=seconds, observer=observer)
+    return await RecordStore.open(url, timeout_seconds=seconds, observer=observer, files=files)

@@ -13,6 +13,7 @@ from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
+from gateway.tls import NO_FILES, TlsFiles
 
 
 class RecordStore:
@@ -41,9 +42,14 @@ class RecordStore:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         observer: StateObserver = lambda _: None,
+        files: TlsFiles = NO_FILES,
     ) -> "RecordStore":
         """Connect and migrate; see `Database.open`."""
-        return cls(await Database.open(url, timeout_seconds=timeout_seconds, observer=observer))
+        return cls(
+            await Database.open(
+                url, timeout_seconds=timeout_seconds, observer=observer, files=files
+            )
+        )
 
     async def health(self) -> str:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""

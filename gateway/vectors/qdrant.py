@@ -9,9 +9,15 @@ import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from gateway.checkout import PREFIX
 from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.deadline import seconds_allowed
-from gateway.errors import InsufficientStorageError, StorageUnavailableError
+from gateway.errors import (
+    ConfigurationError,
+    InsufficientStorageError,
+    StorageUnavailableError,
+)
+from gateway.tls import NO_FILES, ClientTls, TlsFiles
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
@@ -48,6 +54,27 @@ _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEE
 _T = TypeVar("_T")
 
 
+def _encryption(url: str, files: TlsFiles) -> dict[str, Any]:
+    """Return the client's arguments for an encrypted server; none for plain text."""
+    if not url.lower().startswith("https://"):
+        for variable, _ in files.named():
+            message = f"{variable} is set: {PREFIX}QDRANT_URL must begin with https://"
+            raise ConfigurationError(message)
+        return {}
+    tls = ClientTls(files)
+    pem = tls.pem()
+    given = {
+        "root_certificates": pem.ca,
+        "private_key": pem.key,
+        "certificate_chain": pem.certificate,
+    }
+    # the context is for HTTP, the rest for gRPC, which reads the files once
+    return {
+        "verify": tls.context(),
+        "grpc_options": {name: value for name, value in given.items() if value is not None},
+    }
+
+
 class QdrantVectorStore:
     """The client of a Qdrant server; the server indexes in the background."""
 
@@ -80,15 +107,20 @@ class QdrantVectorStore:
         api_key: str | None,
         timeout_seconds: float,
         observer: StateObserver = lambda _: None,
+        files: TlsFiles = NO_FILES,
     ) -> "QdrantVectorStore":
         """Connect; raises StorageUnavailableError if no server answers.
 
-        The URL names the HTTP port (6333 by default); gRPC is the port after it.
+        The URL names the HTTP port (6333 by default); gRPC is the port after it. An https URL
+        encrypts both; without authorities among the `files`, the system's are used.
+
+        Raises ConfigurationError for files that cannot be used, or that need an https URL.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)
         port = urlsplit(url).port or _HTTP_PORT
         client = AsyncQdrantClient(
+            **_encryption(url, files),
             url=url,
             port=port,
             grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,

@@ -17,6 +17,7 @@ from gateway.records.job_types import Operation
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.tls_files import files_for_triton
 from gateway.worker.counted import CountedInference, JobInference
 from gateway.worker.item_run import ItemRunner
 from gateway.worker.lane import Lane, LaneOptions
@@ -44,7 +45,9 @@ class Surroundings:
 
 async def open_job_inference(settings: Settings) -> JobInference:
     """Open a client of the ensembles whose requests are answered after those of callers."""
-    return TritonInference(settings.triton_address, priority=JOB_PRIORITY)
+    return TritonInference(
+        settings.triton_address, priority=JOB_PRIORITY, files=files_for_triton(settings)
+    )
 
 
 def make_pipeline(
