@@ -12,7 +12,7 @@ from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
 from gateway.api.jobs.serializers import job_json
-from gateway.api.lifecycle import LIFECYCLE, Lifecycle
+from gateway.api.lifecycle import LIFECYCLE, SERVER_TLS, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
@@ -25,6 +25,7 @@ from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
 from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
+from gateway.grpc.factory import open_grpc
 from gateway.images import ImageLimits
 from gateway.inference.base import FallbackEngine, Inference
 from gateway.inference.embedder import TritonEmbedder
@@ -33,6 +34,7 @@ from gateway.inference.triton import TritonInference
 from gateway.jobs.factory import open_jobs
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
+from gateway.monitoring.certificates import watch_certificates
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
@@ -46,7 +48,7 @@ from gateway.security.factory import open_access
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
-from gateway.tls_files import files_for_triton
+from gateway.tls_files import files_for_triton, open_server_tls
 from gateway.worker.counted import JobInference
 from gateway.worker.factory import Surroundings, open_job_inference
 from gateway.worker.gateway_worker import run_enrol_worker
@@ -100,7 +102,10 @@ def create_app(
     app[HANDLERS] = handlers
     streams = Streams()
     app[STREAMS] = streams
-    app.on_shutdown.extend((receiving.stop, streams.stop))
+    tls = open_server_tls(settings)
+    if tls is not None:
+        app[SERVER_TLS] = tls
+    app.on_shutdown.extend((receiving.stop, streams.stop, lifecycle.end))
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -213,7 +218,13 @@ def create_app(
                         jobs=jobs,
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
-                    yield
+                    async with (
+                        background.running(
+                            "certificates", lambda: watch_certificates(settings, metrics.tls)
+                        ),
+                        open_grpc(app, admission, slow, background, tls),
+                    ):
+                        yield
                     # requests that were given up may still be undoing what they had begun
                     await handlers.settle(seconds=_GRACE_SECONDS)
                     await handlers.close()
