@@ -64,7 +64,8 @@ class Reception:
         finally:
             self._places.release()
         if message is None:
-            raise InvalidRequestError("the call has no message")
+            # gRPC itself answers one that is too large, and here it looks as if there were none
+            raise InvalidRequestError("the call has no message that may be received")
         return message
 
     @asynccontextmanager
