@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import ssl
-from contextlib import asynccontextmanager
+import subprocess
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 import pytest
@@ -32,7 +34,7 @@ from tests.support.fake_inference import photo
 from tests.support.grpc_triton import Script, running
 from tests.support.postgres import Encryption, private_postgres
 from tests.support.redis import encrypted_server
-from tests.support.serving import free_ports
+from tests.support.serving import free_ports, shared_installation
 
 PASSWORD = "s3cret-in-a-url"
 
@@ -218,6 +220,58 @@ async def test_triton_over_grpc(authority, other, server, mine, caplog):
     assert "CERTIFICATE_VERIFY_FAILED" in said(caplog)
     with pytest.raises(ConfigurationError, match="set AURUM_TRITON_CA_FILE, too"):
         TritonInference("x:1", files=files_for_triton(settings("triton", None, mine)))
+
+
+@contextmanager
+def tritonserver(folder, server, authority):
+    """Run the real server without models, with gRPC over TLS for clients with a certificate."""
+    installed = shared_installation()
+    (port,) = free_ports(1)
+    models = folder / "models"
+    models.mkdir()
+    flags = {
+        "model-repository": models,
+        "allow-http": "false",
+        "allow-metrics": "false",
+        "grpc-address": "127.0.0.1",
+        "grpc-port": port,
+        "grpc-use-ssl": "true",
+        "grpc-use-ssl-mutual": "true",
+        "grpc-server-cert": server.certificate,
+        "grpc-server-key": server.key,
+        "grpc-root-cert": authority.file,
+    }
+    process = subprocess.Popen(
+        [installed.binary, *(f"--{name}={value}" for name, value in flags.items())],
+        env={**os.environ, "LD_LIBRARY_PATH": str(installed.libraries)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def test_the_real_tritonserver(tmp_path, authority, other, server, mine):
+    with tritonserver(tmp_path, server, authority) as address:
+
+        async def status(given: Settings, *, seconds: float):
+            engine = TritonInference(address, files=files_for_triton(given))
+            try:
+                deadline = Deadline.after(seconds)
+                while not (found := await engine.status(deadline=deadline)).reachable:
+                    if not deadline.allows(0.1):
+                        break
+                    await asyncio.sleep(0.05)
+                return found
+            finally:
+                await engine.close()
+
+        assert (await status(settings("triton", authority, mine), seconds=60)).reachable
+        for given in (settings("triton", authority), settings("triton", other, mine), Settings()):
+            assert not (await status(given, seconds=0.5)).reachable
 
 
 @asynccontextmanager
