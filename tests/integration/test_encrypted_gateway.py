@@ -7,10 +7,9 @@ import ssl
 from tempfile import TemporaryDirectory
 
 import grpc
-import httpx
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
-from aurum_client import AsyncAurumClient
+from aurum_client import AsyncAurumClient, RetryPolicy, ServiceUnreachableError
 from tritonclient.grpc.aio import InferenceServerClient
 
 from gateway.app import create_app
@@ -56,9 +55,11 @@ async def test_http_and_grpc_speak_tls_and_nothing_else(authority, tmp_path):
         data = form(image=photo())
         async with http.post("/api/ml/detect", data=data, ssl=trusting(authority)) as response:
             assert response.status == 200
-        transport = httpx.AsyncHTTPTransport(verify=trusting(authority))
-        async with AsyncAurumClient(base, transport=transport) as client:
+        async with AsyncAurumClient(base, verify=trusting(authority)) as client:
             assert len((await client.detect(photo())).faces) == 1
+        async with AsyncAurumClient(base, retry=RetryPolicy(attempts=1)) as client:
+            with pytest.raises(ServiceUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.detect(photo())
         with pytest.raises(ClientConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             await http.get(LIVE, ssl=trusting(other))
         async with ClientSession(base.replace("https", "http")) as plain:

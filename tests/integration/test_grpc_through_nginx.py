@@ -32,7 +32,9 @@ async def test_calls_and_streams_pass_and_a_gateway_that_is_gone_costs_nothing(t
     ):
         with ExitStack() as stack:
             stack.enter_context(
-                nginx.balancing(tmp_path, port, [gone, gone], grpc_port=balanced, grpc=grpc_ports)
+                nginx.balancing(
+                    tmp_path, port, [gone, gone], grpc_port=balanced, grpc=[port_of(address), gone]
+                )
             )
             async with grpc.aio.insecure_channel(f"127.0.0.1:{balanced}") as channel:
                 infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
