@@ -7,6 +7,7 @@ import re
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -22,6 +23,7 @@ from gateway.errors import (
 )
 from gateway.inference.client import RETRY_AFTER_SECONDS, find_undecodable
 from gateway.kserve.request import Packed
+from gateway.security.hosts import is_loopback
 from gateway.tls import NO_FILES, ClientTls, TlsFiles
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,10 @@ class TritonHttp:
         self._address = address
         is_encrypted = address is not None and address.startswith("https://")
         self._tls = ClientTls(files) if is_encrypted else None
+        if files.ca is not None and address is not None and not is_encrypted:
+            host = urlsplit(address).hostname or ""
+            if not is_loopback(host):
+                log.warning("KServe v2 over HTTP to Triton is not encrypted", extra={"host": host})
         self._admission = admission
         self._slow = slow
         # answers are read as a whole, up to a limit; each caller has its own deadline

@@ -9,15 +9,13 @@ import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from gateway.checkout import PREFIX
 from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.deadline import seconds_allowed
 from gateway.errors import (
-    ConfigurationError,
     InsufficientStorageError,
     StorageUnavailableError,
 )
-from gateway.tls import NO_FILES, ClientTls, TlsFiles
+from gateway.tls import NO_FILES, TlsFiles
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
@@ -40,6 +38,7 @@ from gateway.vectors.payload import (
     read_point,
     write_payload,
 )
+from gateway.vectors.qdrant_tls import encryption_arguments
 
 IN_MEMORY: Final = ":memory:"
 """The in-process engine of the client library, for the contract suite without a server."""
@@ -52,27 +51,6 @@ _TIMEOUT_SECONDS = 5.0
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 """gRPC statuses that mean that no server answered."""
 _T = TypeVar("_T")
-
-
-def _encryption(url: str, files: TlsFiles) -> dict[str, Any]:
-    """Return the client's arguments for an encrypted server; none for plain text."""
-    if not url.lower().startswith("https://"):
-        for variable, _ in files.named():
-            message = f"{variable} is set: {PREFIX}QDRANT_URL must begin with https://"
-            raise ConfigurationError(message)
-        return {}
-    tls = ClientTls(files)
-    pem = tls.pem()
-    given = {
-        "root_certificates": pem.ca,
-        "private_key": pem.key,
-        "certificate_chain": pem.certificate,
-    }
-    # the context is for HTTP, the rest for gRPC, which reads the files once
-    return {
-        "verify": tls.context(),
-        "grpc_options": {name: value for name, value in given.items() if value is not None},
-    }
 
 
 class QdrantVectorStore:
@@ -109,18 +87,16 @@ class QdrantVectorStore:
         observer: StateObserver = lambda _: None,
         files: TlsFiles = NO_FILES,
     ) -> "QdrantVectorStore":
-        """Connect; raises StorageUnavailableError if no server answers.
+        """Connect; raises StorageUnavailableError if no server answers, and ConfigurationError.
 
-        The URL names the HTTP port (6333 by default); gRPC is the port after it. An https URL
-        encrypts both; without authorities among the `files`, the system's are used.
-
-        Raises ConfigurationError for files that cannot be used, or that need an https URL.
+        The URL names the HTTP port (6333 by default); gRPC is the port after it. `files`: see
+        `encryption_arguments`.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)
         port = urlsplit(url).port or _HTTP_PORT
         client = AsyncQdrantClient(
-            **_encryption(url, files),
+            **encryption_arguments(url, files),
             url=url,
             port=port,
             grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,

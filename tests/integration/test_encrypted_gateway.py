@@ -74,6 +74,27 @@ async def test_http_and_grpc_speak_tls_and_nothing_else(authority, tmp_path):
                     await client.is_server_live(client_timeout=5)
 
 
+async def test_commands_check_a_gateway_elsewhere_by_the_authority_in_the_settings(
+    authority, tmp_path
+):
+    own, other = authority.issue("localhost"), Authority(tmp_path, "other")
+    async with serving_grpc(tls_certificate_file=own.certificate, tls_key_file=own.key) as (
+        _,
+        http,
+    ):
+        command = ("jobs", "list", "--url", f"https://localhost:{http._base_url.port}")
+        for given, status, words in (
+            (authority, 0, ""),
+            (other, 3, "CERTIFICATE_VERIFY_FAILED"),
+        ):
+            environment = {"AURUM_HOME": str(tmp_path), "AURUM_GATEWAY_CA_FILE": str(given.file)}
+            told = await asyncio.to_thread(
+                run_in_process, command, environment=environment, folder=tmp_path
+            )
+            assert told.returncode == status, told.stderr
+            assert words in told.stderr
+
+
 async def test_renewed_certificates_are_shown_by_both_ports(authority):
     own = authority.issue("localhost", "127.0.0.1")
     async with serving_grpc(tls_certificate_file=own.certificate, tls_key_file=own.key) as (

@@ -4,6 +4,7 @@ from gateway.settings import Settings
 from tools.listeners import gateway_listeners, gateway_url, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
+from tools.serving.run_plan import RunPlan
 from tools.serving.run_settings import RunSettings
 
 
@@ -35,3 +36,8 @@ def test_the_gateway_has_one_port_or_two_and_says_whether_it_is_encrypted(tmp_pa
     assert [each.address for each in gateway_listeners(settings)] == ["[::1]:8080", "[::1]:9001"]
     assert gateway_url(settings) == "https://[::1]:8080"
     assert RunSettings.from_json(RunSettings.of(settings).to_json()) == RunSettings.of(settings)
+    lines = list(RunPlan(RunSettings.of(settings), "all", None, with_redis=False).ready_lines())
+    assert lines[-2:] == [
+        "KServe v2 over gRPC with TLS: [::1]:9001",
+        "Aurum is ready: https://[::1]:8080",
+    ]
