@@ -60,6 +60,8 @@ class GrpcCall:
     caller: Caller = UNRESOLVED_CALLER
     bytes_in: int = 0
     bytes_out: int = 0
+    is_stuck: bool = False
+    """Whether the client did not take an answer."""
 
     @classmethod
     def begin(cls, services: GrpcServices, context: grpc.aio.ServicerContext) -> "GrpcCall":

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from gateway.errors import (
     AurumError,
     MethodNotAllowedError,
+    RequestTimeoutError,
 )
 from gateway.grpc import handlers
 from gateway.grpc.call import GrpcCall, GrpcServices
@@ -68,6 +69,10 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
         if failure is None:
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return
+        if call.is_stuck:
+            # no status can follow an answer that was not taken; gRPC keeps it until the client
+            # reads, cancels or goes away, but it holds no place any more
+            raise asyncio.CancelledError
         metadata = metadata_of(failure, request_id=call.request_id)
         await context.abort(status_of(failure), text_of(failure), metadata)
 
@@ -158,6 +163,14 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
 
-async def _write(call: GrpcCall, context: Any, answer: bytes) -> None:
+async def _write(call: GrpcCall, context: grpc.aio.ServicerContext, answer: bytes) -> None:
+    """Send an answer; raises RequestTimeoutError if the client does not take it."""
     call.bytes_out += len(answer)
-    await context.write(answer)
+    seconds = call.services.settings.body_timeout_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            await context.write(answer)
+    except TimeoutError as error:
+        call.is_stuck = True
+        message = f"the client has not taken its answer within {seconds:g} s"
+        raise RequestTimeoutError(message) from error

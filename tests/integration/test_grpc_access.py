@@ -1,6 +1,7 @@
 """Who may call over gRPC: the key comes in the metadata, before any message is received."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 import grpc
@@ -168,3 +169,26 @@ async def test_there_is_room_for_so_many_messages_only():
             await third.write(MESSAGE)
             await third.done_writing()
             assert await third.read()
+
+
+async def test_a_client_that_does_not_take_its_answers_is_given_up(caplog):
+    caplog.set_level(logging.INFO, "gateway.access")
+    small = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024)]
+    async with (
+        running(Script()) as triton,
+        serving_grpc(triton_grpc_url=triton, body_timeout_seconds=0.5) as (address, _),
+        grpc.aio.insecure_channel(address, small) as channel,
+    ):
+        stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")()
+        # each answer has 40 kB, and nobody reads them
+        for _ in range(20):
+            await stream.write(MESSAGE)
+        async with asyncio.timeout(20):
+            while not caplog.records:
+                await asyncio.sleep(0.05)
+        [record] = caplog.records
+        assert (record.status, record.code) == ("DEADLINE_EXCEEDED", "timeout")
+        assert record.bytes_out < 20 * 40_000
+        # others are still answered
+        assert await channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=10)
+        stream.cancel()
