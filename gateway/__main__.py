@@ -6,21 +6,24 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import uvloop
 from aiohttp import web
 from PIL import Image
 
-from gateway.api.lifecycle import LIFECYCLE, Lifecycle, starting_app
+from gateway.api.lifecycle import LIFECYCLE, SERVER_TLS, Lifecycle, starting_app
 from gateway.app import create_app, make_runner
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, ConfigurationError
 from gateway.security.exposure import check_exposure, warning
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.logs import configure_logging
+from gateway.tls import ServerTls
 
 log = logging.getLogger("gateway")
 
@@ -39,7 +42,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Signals:
-    """SIGTERM and SIGINT: the first one stops the service, the second one ends its drain."""
+    """SIGTERM and SIGINT: the first one stops the service, the second one ends its drain.
+
+    SIGHUP reads the certificates again, which happens by itself when their files change.
+    """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
@@ -47,6 +53,8 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
+        self.reload: Callable[[], None] = lambda: None
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.reload())
 
     def _received(self) -> None:
         (self.hurry if self.stop.is_set() else self.stop).set()
@@ -63,20 +71,24 @@ async def serve(settings: Settings) -> None:
     # before anything else is opened: without its port the gateway cannot serve
     listener = bind(settings.host, settings.port)
     app = create_app(settings)
+    tls = app.get(SERVER_TLS)
+    if tls is not None:
+        signals.reload = lambda: tls.refresh(force=True)
     runner = make_runner(app, settings)
     try:
         shows_details = settings.authentication != "on"
         starting = starting_app(app[LIFECYCLE], shows_details=shows_details)
-        if not await _open(runner, app[LIFECYCLE], starting, listener, signals):
+        if not await _open(runner, app[LIFECYCLE], starting, listener, signals, tls):
             return
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=_context(tls)).start()
         # modules and schemas are never freed; scanning them all in each garbage collection delayed
         # every request by a fifth of a second
         gc.collect()
         gc.freeze()
         if (open_to := warning(settings)) is not None:
             log.warning(open_to)
-        log.info("listening", extra={"url": f"http://{settings.host}:{settings.port}"})
+        scheme = "http" if tls is None else "https"
+        log.info("listening", extra={"url": f"{scheme}://{settings.host}:{settings.port}"})
         await signals.stop.wait()
         app[LIFECYCLE].stopping = True
         if settings.drain_seconds:
@@ -96,6 +108,7 @@ async def _open(
     until_then: web.Application,
     listener: socket.socket,
     signals: Signals,
+    tls: ServerTls | None,
 ) -> bool:
     """Open the services; whether they are open: a signal ends the wait for them.
 
@@ -112,7 +125,8 @@ async def _open(
         if not (opening.done() or stopped.done()):
             starting = web.AppRunner(until_then, access_log=None)
             await starting.setup()
-            await web.SockSite(starting, listener.dup()).start()
+            context = _context(tls)
+            await web.SockSite(starting, listener.dup(), ssl_context=context).start()
             await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
@@ -121,6 +135,10 @@ async def _open(
         await tasks.close()
         if starting is not None:
             await starting.cleanup()
+
+
+def _context(tls: ServerTls | None) -> ssl.SSLContext | None:
+    return None if tls is None else tls.listening_context()
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
 from gateway.api.jobs.serializers import job_json
-from gateway.api.lifecycle import LIFECYCLE, Lifecycle
+from gateway.api.lifecycle import LIFECYCLE, SERVER_TLS, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
 from gateway.api.receiving import RECEIVING, Receiving, expect
@@ -27,6 +27,7 @@ from gateway.collections.base import ClosableEmbedder, NothingCached
 from gateway.collections.factory import open_collections
 from gateway.collections.intake import Intake
 from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool, SlowGate
+from gateway.grpc.factory import open_grpc
 from gateway.images import ImageLimits
 from gateway.inference.base import FallbackEngine, Inference
 from gateway.inference.embedder import TritonEmbedder
@@ -36,6 +37,7 @@ from gateway.jobs.factory import open_jobs
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.audit_watch import watch_audit
+from gateway.monitoring.certificates import watch_certificates
 from gateway.monitoring.factory import make_distributions, open_watch
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
@@ -50,6 +52,7 @@ from gateway.security.limits.factory import open_limits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
+from gateway.tls_files import files_for_triton, open_server_tls
 from gateway.worker.counted import JobInference
 from gateway.worker.factory import Surroundings, open_job_inference
 from gateway.worker.gateway_worker import run_enrol_worker
@@ -67,17 +70,17 @@ _GRACE_SECONDS: Final = 2.0
 
 async def open_triton(settings: Settings) -> Inference:
     """Open the client of the ensembles."""
-    return TritonInference(settings.triton_address)
+    return TritonInference(settings.triton_address, files=files_for_triton(settings))
 
 
 async def open_triton_candidate(settings: Settings) -> CandidateInference:
     """Open the client of the version on trial."""
-    return TritonCandidate(settings.triton_address)
+    return TritonCandidate(settings.triton_address, files=files_for_triton(settings))
 
 
 async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
     """Open the client of the embedding stage."""
-    return TritonEmbedder(settings.triton_address)
+    return TritonEmbedder(settings.triton_address, files=files_for_triton(settings))
 
 
 def create_app(
@@ -113,7 +116,10 @@ def create_app(
     app[HANDLERS] = handlers
     streams = Streams()
     app[STREAMS] = streams
-    app.on_shutdown.extend((receiving.stop, streams.stop))
+    tls = open_server_tls(settings)
+    if tls is not None:
+        app[SERVER_TLS] = tls
+    app.on_shutdown.extend((receiving.stop, streams.stop, lifecycle.end))
     app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release(), settings=settings))
 
     async def services(app: web.Application) -> AsyncIterator[None]:
@@ -143,6 +149,7 @@ def create_app(
             admission=admission,
             slow=slow,
             connections=settings.max_in_flight,
+            files=files_for_triton(settings),
         )
         try:
             async with (
@@ -229,7 +236,13 @@ def create_app(
                         jobs=jobs,
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
                     )
-                    yield
+                    async with (
+                        background.running(
+                            "certificates", lambda: watch_certificates(settings, metrics.tls)
+                        ),
+                        open_grpc(app, admission, slow, background, tls, limits),
+                    ):
+                        yield
                     # requests that were given up may still be undoing what they had begun
                     await handlers.settle(seconds=_GRACE_SECONDS)
                     await handlers.close()

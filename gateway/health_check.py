@@ -4,6 +4,7 @@ Imports little, because a container runs it every few seconds.
 """
 
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -23,6 +24,20 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     except (urllib.error.URLError, OSError) as error:
         print(f"not ready: {error}", file=sys.stderr)
         return 1
+
+
+def _tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Accept the gateway's own certificate only, whatever its names; None without TLS."""
+    certificate = environment.get("AURUM_TLS_CERTIFICATE_FILE")
+    if not certificate:
+        return None
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    mine = environment.get("AURUM_GATEWAY_CLIENT_CERTIFICATE_FILE")
+    if mine:
+        context.load_cert_chain(mine, environment.get("AURUM_GATEWAY_CLIENT_KEY_FILE"))
+    return context
 
 
 if __name__ == "__main__":

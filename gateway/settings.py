@@ -32,20 +32,27 @@ class Settings(BaseSettings):
     home: Path = Path(".aurum")
     """Folder of all state: Triton's environment, logs, records, caches."""
     host: str = "127.0.0.1"
-    """Address on which all services listen, except Triton's HTTP, which stays on loopback."""
+    """Address on which the gateway listens; Triton stays on loopback, see `AURUM_TRITON_HOST`."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the gateway."""
+    grpc_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of KServe v2 over gRPC at the gateway, which asks for keys; unset does not offer it."""
 
     triton_http_port: int = Field(default=8000, ge=1, le=65535)
     """Port of Triton's KServe v2 HTTP on loopback; clients use `/v2` of the gateway."""
     triton_grpc_port: int = Field(default=8001, ge=1, le=65535)
-    """Port of Triton's KServe v2 gRPC."""
+    """Port of Triton's KServe v2 gRPC, which asks nobody for a key; clients use
+    `AURUM_GRPC_PORT`."""
     triton_metrics_port: int = Field(default=8002, ge=1, le=65535)
     """Port of Triton's Prometheus metrics."""
+    triton_host: str = "127.0.0.1"
+    """Address of Triton's gRPC and metrics. Triton asks nobody for a key: whoever reaches another
+    address than loopback may do everything with the models."""
     triton_grpc_url: str | None = None
     """`host:port` of an external Triton; unset uses the Triton that `aurum serve` starts."""
     triton_http_url: str | None = None
-    """`http://host:port` of KServe v2 on an external Triton, for `/v2` of the gateway."""
+    """`http://host:port` or `https://…` of KServe v2 on an external Triton, for `/v2` of the
+    gateway."""
     triton_start_timeout_seconds: float = Field(default=120.0, gt=0)
     """Longest time until all stages of a starting Triton are ready."""
     triton_folder: Path | None = None
@@ -173,6 +180,49 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None
     """File with that key, instead of `AURUM_API_KEY`."""
 
+    # Encrypted connections
+    tls_certificate_file: Path | None = None
+    """PEM file of the gateway's certificate, with the intermediate ones after it; set, the gateway
+    speaks https, and TLS on `AURUM_GRPC_PORT`."""
+    tls_key_file: Path | None = None
+    """PEM file of its private key, without a password."""
+    tls_client_ca_file: Path | None = None
+    """PEM file of the authorities of client certificates; set, every client needs one."""
+    gateway_ca_file: Path | None = None
+    """PEM file of the authorities by which commands check a gateway on another machine; unset uses
+    the system's."""
+    gateway_client_certificate_file: Path | None = None
+    """PEM file of the client certificate that commands and health checks show to the gateway."""
+    gateway_client_key_file: Path | None = None
+    """PEM file of its private key."""
+    triton_ca_file: Path | None = None
+    """PEM file of the authorities of Triton's certificate; set, gRPC to Triton is encrypted."""
+    triton_certificate_file: Path | None = None
+    """PEM file of the client certificate that Triton is shown."""
+    triton_key_file: Path | None = None
+    """PEM file of its private key."""
+    redis_ca_file: Path | None = None
+    """PEM file of the authorities of the certificate of a `rediss://` server; unset uses the
+    system's."""
+    redis_certificate_file: Path | None = None
+    """PEM file of the client certificate that Redis is shown."""
+    redis_key_file: Path | None = None
+    """PEM file of its private key."""
+    database_ca_file: Path | None = None
+    """PEM file of the authorities of PostgreSQL's certificate; set, the connection is encrypted and
+    the server's name is checked, as `sslmode=verify-full` in the URL does."""
+    database_certificate_file: Path | None = None
+    """PEM file of the client certificate that PostgreSQL is shown."""
+    database_key_file: Path | None = None
+    """PEM file of its private key."""
+    qdrant_ca_file: Path | None = None
+    """PEM file of the authorities of the certificate of an `https://` Qdrant; unset uses the
+    system's."""
+    qdrant_certificate_file: Path | None = None
+    """PEM file of the client certificate that Qdrant is shown."""
+    qdrant_key_file: Path | None = None
+    """PEM file of its private key."""
+
     # Monitoring
     portrait_interval_seconds: float = Field(default=60.0, ge=0)
     """Interval at which the live models analyse the shipped portrait; 0 disables it."""
@@ -186,7 +236,8 @@ class Settings(BaseSettings):
 
     # Vectors, records, collections
     qdrant_url: str | None = None
-    """`http://host:6333` of a Qdrant server or cluster; unset uses Qdrant Edge in `home`."""
+    """`http://host:6333` or `https://…` of a Qdrant server or cluster; unset uses Qdrant Edge in
+    `home`."""
     qdrant_api_key: SecretStr | None = None
     """API key of the Qdrant server."""
     qdrant_timeout_seconds: float = Field(default=5.0, gt=0)
@@ -221,7 +272,8 @@ class Settings(BaseSettings):
     """Refuse uploads of jobs, and with Qdrant Edge new faces, with 507 when less disk space is
     free."""
     database_url: SecretStr | None = None
-    """`postgresql://…` of the records; unset uses SQLite in `home`."""
+    """`postgresql://…` of the records, also with `sslmode`, `sslrootcert`, `sslcert` and `sslkey`;
+    unset uses SQLite in `home`."""
     database_timeout_seconds: float = Field(default=5.0, gt=0)
     """Longest time for connecting to the database, and for one transaction of a request."""
     stores_start_timeout_seconds: float = Field(default=60.0, ge=0)

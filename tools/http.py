@@ -1,6 +1,7 @@
 """One HTTP request to a part on this machine, without a library that the supervisor would keep."""
 
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,6 +17,7 @@ def fetch(
     post: bytes | None = None,
     headers: Mapping[str, str] = _NO_HEADERS,
     timeout_seconds: float = _TIMEOUT_SECONDS,
+    context: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
     """Ask and read the whole answer.
 
@@ -25,6 +27,7 @@ def fetch(
         post: JSON to post; None gets.
         headers: further ones.
         timeout_seconds: for each step: connecting, sending, each piece of the answer.
+        context: checks the server; None speaks plain HTTP.
 
     Returns:
         The status and the body.
@@ -43,11 +46,20 @@ def fetch(
     )
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     with socket.create_connection((host.strip("[]"), int(port)), timeout_seconds) as connection:
-        connection.sendall(head.encode() + body)
-        pieces = []
-        while piece := connection.recv(_CHUNK_BYTES):
-            pieces.append(piece)
-    return _parse(b"".join(pieces))
+        if context is None:
+            answer = _exchange(connection, head.encode() + body)
+        else:
+            with context.wrap_socket(connection, server_hostname=host.strip("[]")) as secured:
+                answer = _exchange(secured, head.encode() + body)
+    return _parse(answer)
+
+
+def _exchange(connection: socket.socket, request: bytes) -> bytes:
+    connection.sendall(request)
+    pieces = []
+    while piece := connection.recv(_CHUNK_BYTES):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _parse(answer: bytes) -> tuple[int, bytes]:

@@ -20,12 +20,28 @@ class Addresses(Protocol):
         """Address that they bind."""
 
     @property
-    def authentication(self) -> str:
-        """`on`: only the gateway, which asks for keys, listens on `host`."""
-
-    @property
     def port(self) -> int:
         """Port of the gateway."""
+
+    @property
+    def grpc_port(self) -> int | None:
+        """Port of the gateway's gRPC; None: it has none."""
+
+    @property
+    def tls_certificate_file(self) -> Path | None:
+        """Certificate of the gateway; None: it speaks plain HTTP."""
+
+    @property
+    def gateway_client_certificate_file(self) -> Path | None:
+        """Certificate that clients on this machine show to the gateway."""
+
+    @property
+    def gateway_client_key_file(self) -> Path | None:
+        """Private key of that certificate."""
+
+    @property
+    def triton_host(self) -> str:
+        """Address of Triton's gRPC and metrics."""
 
     @property
     def triton_http_port(self) -> int:
@@ -59,11 +75,11 @@ class Listener:
 def triton_listeners(settings: Addresses) -> tuple[Listener, Listener, Listener]:
     """HTTP, gRPC and metrics of Triton, in this order.
 
-    HTTP stays on this machine, whatever the host: 80 kB of nested JSON or a million tiny chunks
+    HTTP stays on this machine in any case: 80 kB of nested JSON or a million tiny chunks
     (CVE-2025-23310) kill Triton 24.10 there. Others use `/v2` of the gateway, which is bounded.
-    While the gateway asks for keys, gRPC and metrics stay on this machine, too: Triton asks nobody.
+    gRPC and metrics stay there, too, unless a setting says otherwise: Triton asks nobody for a key.
     """
-    host = _LOOPBACK if settings.authentication == "on" else settings.host
+    host = settings.triton_host
     return (
         Listener("Triton's HTTP", "triton_http_port", _LOOPBACK, settings.triton_http_port),
         Listener("Triton's gRPC", "triton_grpc_port", host, settings.triton_grpc_port),
@@ -74,3 +90,17 @@ def triton_listeners(settings: Addresses) -> tuple[Listener, Listener, Listener]
 def gateway_listener(settings: Addresses) -> Listener:
     """HTTP of the gateway."""
     return Listener("the gateway", "port", settings.host, settings.port)
+
+
+def gateway_listeners(settings: Addresses) -> tuple[Listener, ...]:
+    """HTTP and, if it is offered, gRPC of the gateway."""
+    first = gateway_listener(settings)
+    if settings.grpc_port is None:
+        return (first,)
+    return first, Listener("the gateway's gRPC", "grpc_port", settings.host, settings.grpc_port)
+
+
+def gateway_url(settings: Addresses) -> str:
+    """Return the URL of the gateway for a client on this machine."""
+    scheme = "http" if settings.tls_certificate_file is None else "https"
+    return f"{scheme}://{gateway_listener(settings).address}"

@@ -11,6 +11,7 @@ from gateway.api.context import REQUEST_ID_HEADER, json_answer
 from gateway.api.health.schemas import LiveOut, PartOut, ReadyOut
 from gateway.api.problems import is_kserve, write_problem
 from gateway.errors import StorageUnavailableError
+from gateway.tls import ServerTls
 
 _NOT_READY: Final = 503
 _RETRY_AFTER_SECONDS: Final = 2
@@ -22,10 +23,16 @@ class Lifecycle:
     def __init__(self) -> None:
         self.stopping = False
         """Whether the service is about to end: it still answers, but wants no more requests."""
+        self.ending = asyncio.Event()
+        """Whether it ends now: what is in flight is answered, and nothing else."""
         self.waiting_for = ""
         """The store that the start waits for; empty while it goes on."""
         self.waits = asyncio.Event()
         """Whether the start had to wait for a store."""
+
+    async def end(self, _: web.Application) -> None:
+        """Note that the service ends now."""
+        self.ending.set()
 
     def note_waiting(self, what: str) -> None:
         """Note what the start waits for; empty: nothing any more."""
@@ -34,6 +41,8 @@ class Lifecycle:
             self.waits.set()
 
 
+SERVER_TLS: Final = web.AppKey("server_tls", ServerTls)
+"""The certificates of the service; missing where it speaks plain text."""
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 
 

@@ -14,6 +14,7 @@ from gateway.concurrency import BackgroundTasks
 from gateway.inference.base import Inference
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.tls_files import files_for_redis
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def _redis(settings: Settings, metrics: Metrics) -> RedisCache | None:
         ttl_seconds=settings.cache_ttl_seconds,
         timeout_seconds=settings.cache_timeout_seconds,
         breaker=CircuitBreaker(observer=metrics.parts.circuit("redis")),
+        files=files_for_redis(settings),
     )
 
 

@@ -9,6 +9,7 @@ from gateway.cache.base import CacheError
 from gateway.cache.keys import entry_key
 from gateway.circuit_breaker import CircuitBreaker
 from gateway.redis import UNREACHABLE, RedisError, ResponseError, connect
+from gateway.tls import NO_FILES, TlsFiles
 
 _HEALTH_SECONDS: Final = 1.0
 _WRONG_TYPE: Final = "WRONGTYPE"
@@ -28,8 +29,10 @@ class RedisCache:
         ttl_seconds: float,
         timeout_seconds: float,
         breaker: CircuitBreaker | None = None,
+        files: TlsFiles = NO_FILES,
     ) -> None:
-        self._client = connect(url, purpose="cache", timeout_seconds=_HEALTH_SECONDS)
+        """files: certificates, for `rediss://`."""
+        self._client = connect(url, purpose="cache", timeout_seconds=_HEALTH_SECONDS, files=files)
         self._ttl_seconds = max(int(ttl_seconds), 1)
         self._timeout_seconds = timeout_seconds
         self._breaker = breaker or CircuitBreaker()

@@ -17,6 +17,7 @@ from gateway.security.quotas import QuotaLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
 from gateway.thresholds import Thresholds
+from gateway.tls_files import files_for_qdrant
 from gateway.vectors.base import VectorStore, VectorTuning
 from gateway.vectors.edge.store import EdgeVectorStore
 from gateway.vectors.metered import MeteredVectorStore
@@ -73,6 +74,7 @@ async def open_server(
         api_key=None if key is None else key.get_secret_value(),
         timeout_seconds=settings.qdrant_timeout_seconds,
         observer=observer,
+        files=files_for_qdrant(settings),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 from tenacity import (
@@ -23,11 +24,13 @@ from gateway.deadline import Deadline
 from gateway.error_policy import may_retry
 from gateway.errors import (
     AurumError,
+    ConfigurationError,
     InferenceUnavailableError,
     InvalidImageError,
     RequestTimeoutError,
 )
 from gateway.inference.work_done import WorkDone, sum_up
+from gateway.tls import NO_FILES, TlsFiles, read_pem
 from gateway.types import StageStatus, StageVersion
 from triton_python_backend import contract
 
@@ -44,7 +47,7 @@ _LEFT_ALONE_SECONDS: Final = 60.0
 """How long past its deadline an abandoned call goes on before it is cancelled."""
 _CLOSING_SECONDS: Final = 5.0
 
-_CHANNEL: Final[list[tuple[str, int]]] = [
+CHANNEL: Final[list[tuple[str, int]]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # find a restarted Triton at once; gRPC would wait up to two minutes
@@ -80,9 +83,15 @@ class TritonCalls:
     priority: of all its requests; 0 for the default of each model.
     """
 
-    def __init__(self, address: str, *, priority: int = 0) -> None:
+    def __init__(self, address: str, *, priority: int = 0, files: TlsFiles = NO_FILES) -> None:
+        """files: certificates; their authorities switch encryption on.
+
+        Raises ConfigurationError for a file that cannot be used.
+        """
         self._priority = priority
-        self._client = InferenceServerClient(address, channel_args=_CHANNEL)
+        self._client = InferenceServerClient(
+            address, creds=channel_credentials(files), channel_args=CHANNEL
+        )
         self._under_way = BackgroundTasks()
 
     async def infer(
@@ -203,6 +212,24 @@ class TritonCalls:
         """Close the channel; calls under way have a moment, then end with an error."""
         await self._under_way.settle(seconds=_CLOSING_SECONDS)
         await self._client.close()
+
+
+def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
+    """Return what encrypts a channel to Triton; None without authorities: plain text.
+
+    gRPC reads them once: a renewed client certificate is used after a restart.
+
+    Raises ConfigurationError for a file that cannot be used.
+    """
+    pem = read_pem(files)
+    if pem.ca is None:
+        if pem.certificate is not None:
+            message = f"{files.certificate_variable} is set: set {files.ca_variable}, too"
+            raise ConfigurationError(message)
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=pem.ca, private_key=pem.key, certificate_chain=pem.certificate
+    )
 
 
 @contextmanager

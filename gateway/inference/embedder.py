@@ -6,6 +6,7 @@ import numpy.typing as npt
 from gateway.deadline import Deadline
 from gateway.errors import AurumError, ConflictError, InferenceUnavailableError
 from gateway.inference.client import TritonCalls
+from gateway.tls import NO_FILES, TlsFiles
 from triton_python_backend import contract
 
 _STAGE = contract.EMBEDDING_STAGE.name
@@ -15,8 +16,9 @@ _RETRY_SECONDS = 2
 class TritonEmbedder:
     """Embeds crops by space, not by version; opened within a running event loop."""
 
-    def __init__(self, address: str) -> None:
-        self._calls = TritonCalls(address)
+    def __init__(self, address: str, *, files: TlsFiles = NO_FILES) -> None:
+        """files: as `TritonCalls`."""
+        self._calls = TritonCalls(address, files=files)
         self._versions: dict[str, str] = {}
         self._newest = ""
         self._dimension = 0

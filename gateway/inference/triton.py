@@ -8,6 +8,7 @@ from gateway.inference.answer import read_beyond, read_faces, read_ids, read_rot
 from gateway.inference.client import TritonCalls, readable
 from gateway.inference.version_index import VersionIndex
 from gateway.inference.work_done import WorkDone
+from gateway.tls import NO_FILES, TlsFiles
 from gateway.types import ActiveVersions, Analysis, EngineStatus, Need, StageStatus
 from triton_python_backend import contract
 from triton_python_backend.needs import ensemble_for, outputs_for
@@ -19,9 +20,10 @@ class TritonInference:
     priority: of its requests, as in `config.pbtxt`; 0 for the default.
     """
 
-    def __init__(self, address: str, *, priority: int = 0) -> None:
+    def __init__(self, address: str, *, priority: int = 0, files: TlsFiles = NO_FILES) -> None:
+        """files: as `TritonCalls`."""
         self._address = address
-        self._calls = TritonCalls(address, priority=priority)
+        self._calls = TritonCalls(address, priority=priority, files=files)
         self._versions = VersionIndex(self._calls)
 
     async def analyse(

@@ -97,7 +97,7 @@ def parse_document(data: bytes) -> RequestIn:
         raise InvalidRequestError(f"the request cannot be read: {error}") from error
     if len(document.id) > _MAX_TEXT:
         raise InvalidRequestError(f"an id has {_MAX_TEXT} characters at most")
-    _check_parameters(document.parameters)
+    check_parameters(document.parameters)
     refuse_doubled(_without_data(data, inputs))
     return RequestIn(document.id, document.parameters, inputs, tuple(document.outputs))
 
@@ -129,7 +129,8 @@ def _without_data(data: bytes, inputs: Sequence[InputIn]) -> bytes:
     return data
 
 
-def _check_parameters(parameters: Parameters) -> None:
+def check_parameters(parameters: Parameters) -> None:
+    """Check the parameters of a request; raises InvalidRequestError."""
     if len(parameters) > _MAX_PARAMETERS:
         raise InvalidRequestError(f"a request has {_MAX_PARAMETERS} parameters at most")
     for name, value in parameters.items():

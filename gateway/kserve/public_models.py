@@ -16,6 +16,8 @@ NOT_OFFERED: Final = (
     "control, shared memory, statistics, trace and log settings are not offered"
 )
 """Detail of the answer on all other paths below `/v2`."""
+EXTENSIONS: Final = frozenset({"model_configuration", "binary_tensor_data", "parameters"})
+"""Protocol extensions that the gateway offers; Triton has more."""
 _STAGES: Final = (contract.PIPELINE, contract.UNSCORED, *contract.ONNX_STAGES)
 _ALL_STATISTICS: Final = "stats"
 """Takes the place of a model in the path of the statistics of all models."""

@@ -148,7 +148,7 @@ def _split(document: RequestIn, rest: bytes) -> list[bytes | None]:
 
 def _binary_size(given: InputIn) -> int | None:
     name = given.name[:100]
-    _refuse_unknown(f"input {name!r}", set(given.parameters) - {_SIZE})
+    refuse_unknown(f"input {name!r}", set(given.parameters) - {_SIZE})
     size = given.parameters.get(_SIZE)
     if (size is None) == (given.data is None):
         raise InvalidRequestError(f"input {name!r} needs either data or {_SIZE}")
@@ -159,7 +159,7 @@ def _binary_size(given: InputIn) -> int | None:
 
 def _match_inputs(document: RequestIn, model: PublicModel) -> list[Tensor]:
     known = {tensor.name: tensor for tensor in model.inputs}
-    given = _names("input", [each.name for each in document.inputs], known, model)
+    given = check_names("input", [each.name for each in document.inputs], known, model)
     missing = sorted(set(known) - set(given))
     if missing:
         raise InvalidRequestError(f"input {missing[0]!r} of {model.name} is missing")
@@ -177,10 +177,10 @@ def _outputs(document: RequestIn, model: PublicModel) -> list[dict[str, Any]]:
     all_binary = document.parameters.get(_ALL_BINARY, False)
     known = {tensor.name: tensor for tensor in model.outputs}
     wanted = document.outputs or [OutputIn(name) for name in known]
-    _names("output", [each.name for each in wanted], known, model)
+    check_names("output", [each.name for each in wanted], known, model)
     outputs: list[dict[str, Any]] = []
     for each in wanted:
-        _refuse_unknown(f"output {each.name!r}", set(each.parameters) - {_BINARY})
+        refuse_unknown(f"output {each.name!r}", set(each.parameters) - {_BINARY})
         binary = each.parameters.get(_BINARY, all_binary)
         if type(binary) is not bool:
             raise InvalidRequestError(f"output {each.name!r}: {_BINARY} must be true or false")
@@ -188,7 +188,7 @@ def _outputs(document: RequestIn, model: PublicModel) -> list[dict[str, Any]]:
     return outputs
 
 
-def _names(
+def check_names(
     kind: str, given: Sequence[str], known: dict[str, Tensor], model: PublicModel
 ) -> Sequence[str]:
     """Return the names if each is known and occurs once; raises InvalidRequestError."""
@@ -203,7 +203,7 @@ def _names(
     return given
 
 
-def _refuse_unknown(where: str, names: set[str]) -> None:
+def refuse_unknown(where: str, names: set[str]) -> None:
     """Refuse unsupported parameters of a tensor, such as shared memory or classification."""
     if names:
         name = min(names)[:100]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -22,16 +23,18 @@ from gateway.errors import (
 )
 from gateway.inference.client import RETRY_AFTER_SECONDS, find_undecodable
 from gateway.kserve.request import Packed
+from gateway.security.hosts import is_loopback
+from gateway.tls import NO_FILES, ClientTls, TlsFiles
 
 log = logging.getLogger(__name__)
 
 HEAD_BYTES: Final = "Inference-Header-Content-Length"
-_ATTEMPTS: Final = 2
-_JITTER_SECONDS: Final = (0.02, 0.15)
-_LEFT_ALONE_SECONDS: Final = 60.0
+ATTEMPTS: Final = 2
+JITTER_SECONDS: Final = (0.02, 0.15)
+LEFT_ALONE_SECONDS: Final = 60.0
 """How long a call that nobody awaits continues beyond its deadline."""
-_CLOSING_SECONDS: Final = 5.0
-_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+CLOSING_SECONDS: Final = 5.0
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _LONGEST_REASON: Final = 200
 _PREFIX: Final = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )+")
 _OK: Final = 200
@@ -56,14 +59,29 @@ class TritonHttp:
     """Calls to Triton by HTTP; opened within a running event loop."""
 
     def __init__(
-        self, address: str | None, *, admission: AdmissionControl, slow: SlowGate, connections: int
+        self,
+        address: str | None,
+        *,
+        admission: AdmissionControl,
+        slow: SlowGate,
+        connections: int,
+        files: TlsFiles = NO_FILES,
     ) -> None:
         """Call a server over at most `connections` connections.
 
         address: a URL without a path; None if it is not known, which refuses every call.
         slow: admits slow requests.
+        files: certificates, for an https address.
+
+        Raises ConfigurationError for a file that cannot be used.
         """
         self._address = address
+        is_encrypted = address is not None and address.startswith("https://")
+        self._tls = ClientTls(files) if is_encrypted else None
+        if files.ca is not None and address is not None and not is_encrypted:
+            host = urlsplit(address).hostname or ""
+            if not is_loopback(host):
+                log.warning("KServe v2 over HTTP to Triton is not encrypted", extra={"host": host})
         self._admission = admission
         self._slow = slow
         # answers are read as a whole, up to a limit; each caller has its own deadline
@@ -97,7 +115,7 @@ class TritonHttp:
 
     async def close(self) -> None:
         """Close the connections; running calls have a moment to finish, then they fail."""
-        await self._under_way.settle(seconds=_CLOSING_SECONDS)
+        await self._under_way.settle(seconds=CLOSING_SECONDS)
         await self._under_way.close()
         await self._session.close()
 
@@ -118,13 +136,13 @@ class TritonHttp:
         self, method: str, path: str, request: Packed | None, deadline: Deadline
     ) -> TritonAnswer:
         """Call once more after a short random pause if Triton is not available."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._call_once(method, path, request, deadline)
             except InferenceUnavailableError:
-                if attempt == _ATTEMPTS or not deadline.allows(_JITTER_SECONDS[1]):
+                if attempt == ATTEMPTS or not deadline.allows(JITTER_SECONDS[1]):
                     raise
-            await asyncio.sleep(random.uniform(*_JITTER_SECONDS))
+            await asyncio.sleep(random.uniform(*JITTER_SECONDS))
         raise AssertionError("not reached")
 
     async def _call_once(
@@ -143,13 +161,14 @@ class TritonHttp:
             }
         try:
             async with (
-                asyncio.timeout(deadline.remaining_seconds() + _LEFT_ALONE_SECONDS),
+                asyncio.timeout(deadline.remaining_seconds() + LEFT_ALONE_SECONDS),
                 self._session.request(
                     method,
                     self._address + path,
                     data=None if request is None else request.body,
                     headers=headers,
                     allow_redirects=False,
+                    ssl=True if self._tls is None else self._tls.context(),
                 ) as response,
             ):
                 body = await _read(response)
@@ -168,7 +187,11 @@ def refusal(status: int, body: bytes, *, infers: bool) -> AurumError:
     Gives InvalidImageError, InvalidRequestError, NotFoundError (no such version),
     InferenceUnavailableError, or AurumError ("internal") for anything unexpected.
     """
-    text = _error_text(body)
+    return explain(status, _error_text(body), infers=infers)
+
+
+def explain(status: int, text: str, *, infers: bool) -> AurumError:
+    """As `refusal`, for a status and a text."""
     undecodable = find_undecodable(text)
     if undecodable is not None:
         return undecodable
@@ -210,7 +233,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
-        if len(body) > _MAX_ANSWER_BYTES:
+        if len(body) > MAX_ANSWER_BYTES:
             log.error("triton's answer is too large", extra={"bytes": len(body)})
             raise AurumError("inference failed")
     return bytes(body)

@@ -17,6 +17,7 @@ from gateway.monitoring.probes import ComponentProbes
 from gateway.registry.reference import References
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics, PartMetrics
+from gateway.tls_files import files_for_redis
 from gateway.types import Need
 
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
@@ -85,7 +86,8 @@ def make_lease(settings: Settings) -> Lease:
         return LocalLease()
     if address.startswith(_LOOPBACK):
         address = f"{socket.gethostname()}/{address}"
-    return RedisLease(settings.redis_url.get_secret_value(), f"portrait:{address}")
+    url = settings.redis_url.get_secret_value()
+    return RedisLease(url, f"portrait:{address}", files=files_for_redis(settings))
 
 
 async def _ask_vectors(stores: Stores, metrics: PartMetrics) -> str:

@@ -4,6 +4,7 @@ import logging
 from typing import Final, Protocol
 
 from gateway.redis import UNREACHABLE, connect
+from gateway.tls import NO_FILES, TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ class LocalLease:
 class RedisLease:
     """`Lease` in the Redis that all gateways share; always granted while Redis is away."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._client = connect(url, purpose="lease", timeout_seconds=_TIMEOUT_SECONDS)
+    def __init__(self, url: str, name: str, *, files: TlsFiles = NO_FILES) -> None:
+        """files: certificates, for `rediss://`."""
+        self._client = connect(url, purpose="lease", timeout_seconds=_TIMEOUT_SECONDS, files=files)
         self._key = f"{_PREFIX}:turn:{name}"
         self._report = f"{_PREFIX}:report:{name}"
 

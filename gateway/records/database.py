@@ -19,6 +19,8 @@ from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.deadline import seconds_allowed
 from gateway.errors import ConfigurationError, InsufficientStorageError, StorageUnavailableError
 from gateway.records.connections import Connections, name_garbage
+from gateway.records.encrypted import Encryption, encrypt, explain, read_encryption
+from gateway.tls import NO_FILES, TlsFiles
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations" / "versions"
 _WRITES = "aurum_writes"
@@ -77,6 +79,7 @@ class Database:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         observer: StateObserver = lambda _: None,
+        files: TlsFiles = NO_FILES,
     ) -> "Database":
         """Connect and migrate; of several processes that start at once, one migrates.
 
@@ -84,14 +87,17 @@ class Database:
             url: of SQLite or PostgreSQL.
             timeout_seconds: longest time for connecting, and for each transaction of a request.
             observer: of the circuit of a PostgreSQL.
+            files: certificates of connections to PostgreSQL.
 
         Raises:
             ConfigurationError: a URL of another kind, credentials or a database that PostgreSQL
-                does not know.
+                does not know, no encryption as `read_encryption` asks for it.
             StorageUnavailableError: no database answers.
         """
-        parsed = _with_driver(url)
-        await _migrate(parsed)
+        parsed, encryption = _with_driver(url), None
+        if parsed.get_backend_name() != "sqlite":
+            parsed, encryption = read_encryption(parsed, files)
+        await _migrate(parsed, encryption)
         if parsed.get_backend_name() == "sqlite":
             engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
             _prepare_sqlite(engine, busy_seconds=timeout_seconds)
@@ -104,6 +110,7 @@ class Database:
                 pool_pre_ping=True,
                 connect_args={"timeout": timeout_seconds},
             )
+            encrypt(engine, encryption)
             breaker = CircuitBreaker(retry_seconds=_RETRY_SECONDS, observer=observer)
             database = cls(engine, timeout_seconds=timeout_seconds, breaker=breaker)
         name_garbage(engine)
@@ -246,10 +253,11 @@ def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-async def _migrate(url: URL) -> None:
+async def _migrate(url: URL, encryption: Encryption | None) -> None:
     """Bring the tables up to date; raises as `Database.open`."""
     # no limits: another process may migrate first, and a migration may take long
     engine = create_async_engine(url, poolclass=NullPool)
+    encrypt(engine, encryption)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine, busy_seconds=_MIGRATION_SECONDS)
     try:
@@ -261,9 +269,9 @@ async def _migrate(url: URL) -> None:
     except DBAPIError as error:
         if _code(error).startswith(_WRONG):
             raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
-        raise _translated(error) from error
+        raise explain(error) or _translated(error) from error
     except OSError as error:
-        raise _translated(error) from error
+        raise explain(error) or _translated(error) from error
     finally:
         await engine.dispose()
 

@@ -7,6 +7,8 @@ from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
+from gateway.tls import NO_FILES
+from gateway.tls_files import files_for_database
 
 
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
@@ -17,16 +19,17 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
     settings.home.mkdir(parents=True, exist_ok=True)
     keys = load_audit_keys(settings)
     seal = MetadataSeal(load_cipher(settings), is_on=settings.seal_metadata == "on")
+    is_own = settings.database_url is None
     url = (
         sqlite_url(settings.home.resolve() / "records.sqlite3")
         if settings.database_url is None
         else settings.database_url.get_secret_value()
     )
-    is_observed = settings.database_url is not None and metrics is not None
     return await RecordStore.open(
         url,
         timeout_seconds=settings.database_timeout_seconds,
-        observer=metrics.circuit("records") if is_observed and metrics else lambda _: None,
+        observer=(lambda _: None) if is_own or metrics is None else metrics.circuit("records"),
+        files=NO_FILES if is_own else files_for_database(settings),
         audit_keys=keys,
         metadata_seal=seal,
     )

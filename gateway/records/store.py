@@ -18,6 +18,7 @@ from gateway.records.refusals import RefusalRecords
 from gateway.records.sealed_rows import SealedRows
 from gateway.records.subjects import SubjectRecords
 from gateway.records.usage import UsageRecords
+from gateway.tls import NO_FILES, TlsFiles
 
 
 class RecordStore:
@@ -56,6 +57,7 @@ class RecordStore:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         observer: StateObserver = lambda _: None,
+        files: TlsFiles = NO_FILES,
         audit_keys: ChainKeys | None = None,
         metadata_seal: MetadataSeal | None = None,
     ) -> "RecordStore":
@@ -63,7 +65,9 @@ class RecordStore:
 
         audit_keys: see `AuditRecords`. metadata_seal: of faces and subjects; none by default.
         """
-        database = await Database.open(url, timeout_seconds=timeout_seconds, observer=observer)
+        database = await Database.open(
+            url, timeout_seconds=timeout_seconds, observer=observer, files=files
+        )
         return cls(database, audit_keys, metadata_seal)
 
     async def health(self) -> str:

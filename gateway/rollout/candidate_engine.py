@@ -15,6 +15,7 @@ from gateway.inference.answer import Array, read_beyond, read_faces, read_ids, r
 from gateway.inference.client import TritonCalls
 from gateway.inference.version_index import REFRESH_SECONDS, VersionIndex, smallest_inputs
 from gateway.rollout.plan import Candidate, Plan
+from gateway.tls import NO_FILES, TlsFiles
 from gateway.types import Analysis, Face, Need, StageStatus, Weights
 from triton_python_backend import contract
 from triton_python_backend.needs import ensemble_for, networks_behind, outputs_for
@@ -31,8 +32,9 @@ _GREY: Final = 127
 class TritonCandidate:
     """`CandidateInference` by a Triton server; opened within a running event loop."""
 
-    def __init__(self, address: str) -> None:
-        self._calls = TritonCalls(address)
+    def __init__(self, address: str, *, files: TlsFiles = NO_FILES) -> None:
+        """files: as `TritonCalls`."""
+        self._calls = TritonCalls(address, files=files)
         self._versions = VersionIndex(self._calls)
         self._known: Candidate | None = None
         self._seen: tuple[StageStatus, ...] = ()

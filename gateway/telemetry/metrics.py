@@ -6,8 +6,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.telemetry.grpc_metrics import GrpcMetrics
 from gateway.telemetry.job_metrics import JobMetrics
 from gateway.telemetry.limit_metrics import LimitMetrics
+from gateway.telemetry.tls_metrics import TlsMetrics
 from triton_python_backend.contract import FACE_OUTPUTS
 
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -103,6 +105,8 @@ class Metrics:
         self.drift = DriftMetrics(self.registry)
         self.jobs = JobMetrics(self.registry)
         self.limits = LimitMetrics(self.registry)
+        self.grpc = GrpcMetrics(self.registry)
+        self.tls = TlsMetrics(self.registry)
 
     def text(self) -> bytes:
         """Render all metrics in Prometheus's text format."""

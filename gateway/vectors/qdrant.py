@@ -11,7 +11,11 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from gateway.circuit_breaker import CircuitBreaker, StateObserver
 from gateway.deadline import seconds_allowed
-from gateway.errors import InsufficientStorageError, StorageUnavailableError
+from gateway.errors import (
+    InsufficientStorageError,
+    StorageUnavailableError,
+)
+from gateway.tls import NO_FILES, TlsFiles
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
@@ -34,6 +38,7 @@ from gateway.vectors.payload import (
     read_point,
     write_payload,
 )
+from gateway.vectors.qdrant_tls import encryption_arguments
 
 IN_MEMORY: Final = ":memory:"
 """The in-process engine of the client library, for the contract suite without a server."""
@@ -80,15 +85,18 @@ class QdrantVectorStore:
         api_key: str | None,
         timeout_seconds: float,
         observer: StateObserver = lambda _: None,
+        files: TlsFiles = NO_FILES,
     ) -> "QdrantVectorStore":
-        """Connect; raises StorageUnavailableError if no server answers.
+        """Connect; raises StorageUnavailableError if no server answers, and ConfigurationError.
 
-        The URL names the HTTP port (6333 by default); gRPC is the port after it.
+        The URL names the HTTP port (6333 by default); gRPC is the port after it. `files`: see
+        `encryption_arguments`.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)
         port = urlsplit(url).port or _HTTP_PORT
         client = AsyncQdrantClient(
+            **encryption_arguments(url, files),
             url=url,
             port=port,
             grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,

@@ -17,6 +17,7 @@ from gateway.records.job_types import Operation
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.tls_files import files_for_triton
 from gateway.worker.counted import CountedInference, JobInference
 from gateway.worker.item_run import ItemRunner
 from gateway.worker.lane import Lane, LaneOptions
@@ -48,9 +49,10 @@ async def open_job_inference(settings: Settings) -> JobInference:
 
     While callers take all of Triton, it asks as one of them from time to time.
     """
-    address = settings.triton_address
+    address, files = settings.triton_address, files_for_triton(settings)
     return SharingInference(
-        TritonInference(address, priority=JOB_PRIORITY), TritonInference(address)
+        TritonInference(address, priority=JOB_PRIORITY, files=files),
+        TritonInference(address, files=files),
     )
 
 

@@ -10,6 +10,7 @@ from gateway.collections.factory import make_collections, metered, open_vectors
 from gateway.collections.intake import Intake
 from gateway.inference.embedder import TritonEmbedder
 from gateway.pipeline import Pipeline
+from gateway.tls_files import files_for_triton
 from gateway.worker.enrolment import EnrolFaces, Enroller
 from gateway.worker.factory import Surroundings
 
@@ -58,7 +59,8 @@ class ServerEnrolment:
         around = self._around
         vectors = await open_vectors(around.settings, around.metrics.parts)
         self._stack.push_async_callback(vectors.close)
-        embedder = TritonEmbedder(around.settings.triton_address)
+        settings = around.settings
+        embedder = TritonEmbedder(settings.triton_address, files=files_for_triton(settings))
         self._stack.push_async_callback(embedder.close)
         collections = make_collections(
             around.settings,

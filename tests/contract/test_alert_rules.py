@@ -43,6 +43,10 @@ SERIES = {
     'aurum_job_images_total{instance="a",job="g",outcome="failed"}': "0x90",
     'aurum_job_images_total{instance="a",job="g",outcome="dead"}': "0x30 1x60",
     'aurum_job_webhooks_total{instance="a",job="g",outcome="given_up"}': "0x30 1x60",
+    # 14 days are left after half an hour
+    'aurum_certificate_expiry_timestamp_seconds{setting="AURUM_TLS_CERTIFICATE_FILE"}': (
+        "1211400x90"
+    ),
 }
 """One value per minute."""
 CASES = (
@@ -70,6 +74,7 @@ CASES = (
         {"instance": "a", "job": "g", "outcome": "given_up"},
         "",
     ),
+    ("AurumCertificateEndsSoon", 30, 40, {"setting": "AURUM_TLS_CERTIFICATE_FILE"}, ""),
 )
 """Alert, a minute without it, a minute with it (None: it ends), its labels, its value."""
 

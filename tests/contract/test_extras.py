@@ -20,7 +20,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 PACKAGES = ("gateway", "tools", "triton_python_backend")
 ENTRIES = [*COMMANDS.values(), *models.COMMANDS.values()]
 LOADED_BY_NAME = {"aiosqlite", "async-timeout", "asyncpg", "greenlet", "swagger-ui-py"}
-"""SQLAlchemy's drivers and its asyncio, what redis needs on older Pythons, files of the API's page."""
+"""SQLAlchemy's drivers and its asyncio, what redis needs on older Pythons, the API's page."""
 NOT_FROM_AN_INDEX = {"triton_python_backend_utils"}
 """Triton puts it on the path of its Python stages."""
 

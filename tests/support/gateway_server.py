@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import ClientSession, FormData, web
 
 from gateway.api.auth import Authorizer
+from gateway.api.lifecycle import SERVER_TLS
 from gateway.app import create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
 from gateway.error_policy import POLICIES
@@ -85,9 +86,12 @@ async def serving(
     runner = make_runner(app, chosen)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        tls = app.get(SERVER_TLS)
+        context = None if tls is None else tls.listening_context()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         host, port = runner.addresses[0][:2]
-        async with ClientSession(f"http://{host}:{port}") as session:
+        scheme = "http" if tls is None else "https"
+        async with ClientSession(f"{scheme}://{host}:{port}") as session:
             yield session
     finally:
         await runner.cleanup()

@@ -40,6 +40,9 @@ class Script:
     calls: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     parameters: list[dict[str, object]] = field(default_factory=list)
     """Of the calls to an ensemble."""
+    questions: list[tuple[str, Any]] = field(default_factory=list)
+    """Calls about the server and its models: name and message."""
+    inferred: list[Any] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: int = 0
 
@@ -63,8 +66,37 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         answer.models.add(name="something_else", version="7", state="READY")
         return answer
 
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        self._script.questions.append(("ServerLive", request))
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        self._script.questions.append(("ServerReady", request))
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        extensions = ["parameters", "model_repository", "statistics", "binary_tensor_data"]
+        return service_pb2.ServerMetadataResponse(name="triton", extensions=extensions)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        self._script.questions.append(("ModelReady", request))
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        stage = {stage.name: stage for stage in contract.STAGES}[request.name]
+        answer = service_pb2.ModelMetadataResponse(name=stage.name)
+        for tensor in stage.outputs:
+            answer.outputs.add(name=tensor.name)
+        return answer
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
+        answer = service_pb2.ModelConfigResponse()
+        answer.config.name = request.name
+        return answer
+
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by gRPC
         script = self._script
+        script.inferred.append(request)
         outputs = tuple(output.name for output in request.outputs)
         script.calls.append((request.model_name, request.model_version, outputs))
         # the gateway learns ids from single stages on its own; an image goes to the ensemble
@@ -88,7 +120,7 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         if request.model_name == "face_scoring" and shapes[0][1] != script.dimension:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape")
         stage = {stage.name: stage for stage in contract.STAGES}[request.model_name]
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
         for tensor in stage.outputs:
             if tensor.name in outputs:
                 array = self._value(request, tensor)
@@ -109,11 +141,18 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 @asynccontextmanager
-async def running(script: Script, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+async def running(
+    script: Script,
+    address: str = "127.0.0.1:0",
+    credentials: grpc.ServerCredentials | None = None,
+) -> AsyncIterator[str]:
     """Serve the script; yields the address."""
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Service(script), server)
-    port = server.add_insecure_port(address)
+    if credentials is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

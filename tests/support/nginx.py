@@ -12,6 +12,7 @@ import requests
 
 from gateway.settings import CHECKOUT
 from tests.support.prerequisites import is_missing
+from tests.support.serving import free_ports
 
 _CONFIG = CHECKOUT / "deploy" / "nginx" / "aurum.conf"
 _MAIN = """daemon off;
@@ -40,13 +41,27 @@ def find_nginx() -> str:
 
 
 @contextmanager
-def balancing(folder: Path, port: int, gateways: Sequence[int]) -> Iterator[str]:
-    """Balance between the gateways on these ports; yields the URL."""
+def balancing(
+    folder: Path,
+    port: int,
+    gateways: Sequence[int],
+    *,
+    grpc_port: int | None = None,
+    grpc: Sequence[int] = (),
+) -> Iterator[str]:
+    """Balance between the gateways on these ports; yields the URL.
+
+    grpc: ports of their gRPC; `grpc_port` balances between them.
+    """
     program = find_nginx()
     text = _CONFIG.read_text()
     assert text.count("127.0.0.1:80") == len(gateways)
     for number, gateway in enumerate(gateways):
         text = text.replace(f"127.0.0.1:808{number}", f"127.0.0.1:{gateway}")
+    for number, gateway in enumerate(grpc, 1):
+        text = text.replace(f"127.0.0.1:900{number}", f"127.0.0.1:{gateway}")
+    chosen = grpc_port or free_ports(1)[0]
+    text = text.replace("listen 8089", f"listen 127.0.0.1:{chosen}")
     (folder / "aurum.conf").write_text(re.sub("listen 8088", f"listen 127.0.0.1:{port}", text))
     (folder / "nginx.conf").write_text(_MAIN.format(folder=folder))
     process = subprocess.Popen([program, "-p", str(folder), "-c", str(folder / "nginx.conf")])

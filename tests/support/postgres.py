@@ -8,8 +8,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.certificates import Files
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _START_SECONDS = 60
@@ -26,9 +29,43 @@ def find_binaries() -> Path | None:
     return Path(found).parent if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """What a server shows and asks for on a port; it then accepts no plain text there.
+
+    Each user needs a certificate with its name.
+    """
+
+    port: int
+    files: Files
+    authority: Path
+
+    def options(self, folder: Path, identity: dict[str, Any]) -> list[str]:
+        """Copy the files to where the server may read them; returns its options."""
+        options = ["-p", str(self.port), "-h", "127.0.0.1", "-c", "ssl=on"]
+        given = {
+            "ssl_cert_file": self.files.certificate,
+            "ssl_key_file": self.files.key,
+            "ssl_ca_file": self.authority,
+        }
+        for name, file in given.items():
+            copy = folder / name
+            shutil.copyfile(file, copy)
+            copy.chmod(0o600)
+            if identity:
+                os.chown(copy, identity["user"], identity["group"])
+            options += ["-c", f"{name}={copy}"]
+        rules = folder / "hba"
+        rules.write_text(
+            "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-full\n"
+        )
+        rules.chmod(0o644)
+        return [*options, "-c", f"hba_file={rules}"]
+
+
 @contextmanager
-def private_postgres() -> Iterator[str]:
-    """Start a cluster; yields the URL of its database `postgres`.
+def private_postgres(encryption: Encryption | None = None) -> Iterator[str]:
+    """Start a cluster; yields the URL of its database `postgres`, at a socket.
 
     The server refuses to run as root: then it runs as the user that owns Debian's clusters.
     """
@@ -55,16 +92,18 @@ def private_postgres() -> Iterator[str]:
             env=environment,
             **identity,
         )
+        more = ["-h", ""] if encryption is None else encryption.options(folder, identity)
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, "-k", folder, "-h", "", "-F"],
+                [binaries / "postgres", "-D", data, "-k", folder, "-F", *more],
                 stdout=log,
                 stderr=log,
                 cwd=folder,
                 env=environment,
                 **identity,
             )
-        wait = [binaries / "pg_isready", "-h", folder, "-t", str(_START_SECONDS)]
+        port = [] if encryption is None else ["-p", str(encryption.port)]
+        wait = [binaries / "pg_isready", "-h", folder, *port, "-t", str(_START_SECONDS)]
         _wait_until_ready(process, [str(part) for part in wait])
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:

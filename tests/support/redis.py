@@ -9,18 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.support.certificates import Files
 from tests.support.prerequisites import is_missing
+from tests.support.serving import free_ports
 
 
 @contextmanager
-def running(path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server that listens on the socket only; it is gone at the end."""
+def running(path: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that listens on the socket, if nothing `more` is said; it is gone at the end."""
     program = shutil.which("redis-server")
     if program is None:
         is_missing("redis-server is not installed: as root, `make test` installs it")
     command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
     process = subprocess.Popen(
-        [*command, str(path.parent)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, str(path.parent), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + 20
@@ -42,6 +44,23 @@ def _is_listened_on(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+@contextmanager
+def encrypted_server(files: Files, authority: Path, password: str) -> Iterator[int]:
+    """Run a server that speaks TLS only, to clients with a certificate; yields its port."""
+    (port,) = free_ports(1)
+    with TemporaryDirectory(prefix="aurum-redis-") as folder:
+        more = [
+            *("--tls-port", str(port)),
+            *("--tls-cert-file", str(files.certificate)),
+            *("--tls-key-file", str(files.key)),
+            *("--tls-ca-cert-file", str(authority)),
+            *("--tls-auth-clients", "yes"),
+            *("--requirepass", password),
+        ]
+        with running(Path(folder) / "redis.sock", *more):
+            yield port
 
 
 @contextmanager

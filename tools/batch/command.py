@@ -25,7 +25,7 @@ from tools.batch.run import Batch, Summary, Targets
 from tools.batch.sheet import ContactSheet
 from tools.batch.types import Outcome, printable
 from tools.errors import BatchError
-from tools.listeners import gateway_listener
+from tools.listeners import gateway_url
 from tools.serving.home import resolve
 
 _LISTED: Final = 100
@@ -63,7 +63,7 @@ def carry_out(options: Options, prepare: Prepare, *, parallel: int) -> NoReturn:
 
 def url_of(options: Options, settings: Settings) -> str:
     """Return the address of the gateway: `--url`, or where the settings let it listen."""
-    return options.url or f"http://{gateway_listener(settings).address}"
+    return options.url or gateway_url(settings)
 
 
 def _sources(options: Options) -> tuple[Sources, IO[bytes]]:

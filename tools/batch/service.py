@@ -28,6 +28,7 @@ from aurum_client.images import Picture
 from aurum_client.request import Request as ClientRequest
 from aurum_client.request import form_body
 
+from gateway.settings import Settings, load_settings
 from tools.errors import BatchError, ServiceError
 from tools.service_client import open_async_client
 
@@ -114,6 +115,7 @@ class Service:
         *,
         parallel: int,
         headers: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """Prepare.
@@ -122,11 +124,13 @@ class Service:
             url: `http://host:port`, perhaps with a path.
             parallel: connections at a time.
             headers: of every request, such as a key.
+            settings: whose certificates an https service must show; None uses the environment's.
             patience_seconds: how long one request is tried while the service is busy or away.
         """
         self.url = url.rstrip("/")
         self._parallel = parallel
         self._headers = dict(headers or {})
+        self._settings = settings
         self._patience = patience_seconds
         self._not_before = 0.0
         self._client: AsyncAurumClient | None = None
@@ -135,6 +139,7 @@ class Service:
         """Open; raises BatchError for no URL, ServiceError unless a gateway answers there now."""
         client = open_async_client(
             self.url,
+            self._settings or load_settings(),
             headers=self._headers,
             connections=self._parallel,
             limits=TimeLimits(connect=_ANSWER_SECONDS, read=_ANSWER_SECONDS, total=_ANSWER_SECONDS),

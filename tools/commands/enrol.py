@@ -96,7 +96,9 @@ def enrol(
         subjects = open_subjects(subject_from, csv)
         headers = key_headers(settings, api_key_file)
         address = url_of(options, settings)
-        async with Service(address, parallel=parallel, headers=headers) as service:
+        async with Service(
+            address, parallel=parallel, headers=headers, settings=settings
+        ) as service:
             await need_collection(service, collection, create=create)
             yield EnrolOrder(service, collection, subjects, fields)
 

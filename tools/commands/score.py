@@ -56,7 +56,9 @@ def score(
             path = score_path(selection)
             headers = key_headers(settings, api_key_file)
             address = url_of(options, settings)
-            async with Service(address, parallel=parallel, headers=headers) as service:
+            async with Service(
+                address, parallel=parallel, headers=headers, settings=settings
+            ) as service:
                 yield ScoreOrder(lambda image: service.ask(Request(path, image=image)))
             return
         if url is not None:

@@ -64,7 +64,9 @@ def search(
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
         headers = key_headers(settings, api_key_file)
         address = url_of(options, settings)
-        async with Service(address, parallel=parallel, headers=headers) as service:
+        async with Service(
+            address, parallel=parallel, headers=headers, settings=settings
+        ) as service:
             await need_collection(service, collection)
             yield SearchOrder(service, collection, fields)
 

@@ -19,6 +19,8 @@ from gateway.errors import AurumError, ConfigurationError
 from gateway.settings import Settings, load_settings
 from gateway.vectors.base import VectorCollection
 from tools.api_key import key_headers
+from tools.listeners import gateway_url
+from tools.service_client import gateway_context
 from tools.serving.home import resolve
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
@@ -168,9 +170,12 @@ async def _check(settings: Settings, *, repair: bool) -> tuple[Repaired | None, 
 
 async def _migrate(settings: Settings, collection: str, action: Action) -> None:
     console = Console()
-    base = f"http://{settings.host}:{settings.port}"
+    base = gateway_url(settings)
+    connector = aiohttp.TCPConnector(ssl=gateway_context(base, settings) or True)
     path = f"/api/collections/{collection}"
-    async with aiohttp.ClientSession(base, headers=key_headers(settings)) as client:
+    async with aiohttp.ClientSession(
+        base, headers=key_headers(settings), connector=connector
+    ) as client:
         async with client.post(f"{path}/migrate", json={"action": action.value}) as response:
             answer = await response.json(content_type=None)
         if response.status >= 400:

@@ -26,7 +26,7 @@ from gateway.settings import load_settings
 from tools.api_key import key_headers
 from tools.batch.types import printable
 from tools.errors import BatchError, ServiceError
-from tools.listeners import gateway_listener
+from tools.listeners import gateway_url
 from tools.service_client import open_client
 from tools.serving.home import resolve
 
@@ -62,8 +62,10 @@ def connected(
     url = target.url or "the gateway"
     try:
         settings = resolve(load_settings())
-        url = target.url or f"http://{gateway_listener(settings).address}"
-        with open_client(url, headers=key_headers(settings, target.api_key_file)) as client:
+        url = target.url or gateway_url(settings)
+        with open_client(
+            url, settings, headers=key_headers(settings, target.api_key_file)
+        ) as client:
             yield client
     except BrokenPipeError:
         # the reader of a pipe, such as `head`, has ended; Python would complain at its exit

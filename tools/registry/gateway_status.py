@@ -1,17 +1,18 @@
 """State of the version on trial in a running gateway, over its HTTP port."""
 
-import json
-import urllib.request
 from typing import Final
 
 from pydantic import ValidationError
 
 from gateway.api.models.schemas import CandidateOut, TrialOut
 from gateway.settings import Settings
+from tools.gateway_tls import own_gateway_context
+from tools.http import fetch
+from tools.listeners import gateway_listener
 from tools.local_key import local_key_headers
 
 _TIMEOUT_SECONDS: Final = 3.0
-_ANY: Final = ("0.0.0.0", "::", "")
+_OK: Final = 200
 _ROUTE: Final = "/api/ml/models/candidate"
 
 
@@ -27,11 +28,13 @@ def gateway_answers(settings: Settings) -> bool:
 
 
 def _ask(settings: Settings) -> CandidateOut | None:
-    host = "127.0.0.1" if settings.host in _ANY else settings.host
-    url = f"http://{host}:{settings.port}{_ROUTE}"
-    request = urllib.request.Request(url, headers=local_key_headers(settings.home))
+    address = gateway_listener(settings).address
+    headers = local_key_headers(settings.home)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            return CandidateOut.model_validate(json.load(response))
-    except (OSError, json.JSONDecodeError, ValidationError):
+        context = own_gateway_context(settings)
+        status, body = fetch(
+            address, _ROUTE, headers=headers, timeout_seconds=_TIMEOUT_SECONDS, context=context
+        )
+        return CandidateOut.model_validate_json(body) if status == _OK else None
+    except (OSError, ValidationError):
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.errors import LifecycleError
+from tools.gateway_tls import own_gateway_context
 from tools.http import fetch
 from tools.listeners import Addresses, gateway_listener
 from tools.local_key import local_key_headers
@@ -118,7 +119,8 @@ def why_stopped(settings: Addresses, trial: str) -> str:
     try:
         headers = local_key_headers(settings.home)
         address = gateway_listener(settings).address
-        status, body = fetch(address, _CANDIDATE_ROUTE, headers=headers)
+        context = own_gateway_context(settings)
+        status, body = fetch(address, _CANDIDATE_ROUTE, headers=headers, context=context)
         found = json.loads(body).get("trial") if status == 200 else None
     except (OSError, json.JSONDecodeError):
         return ""

@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gateway.checkout import CHECKOUT, PREFIX
+from tools.gateway_tls import own_gateway_context
 from tools.http import fetch
 from tools.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
@@ -59,7 +61,10 @@ class GatewayPart:
         del first  # the first start needs no special check
         address = gateway_listener(self.settings).address
         try:
-            status, _ = await asyncio.to_thread(fetch, address, "/api/health/ready")
+            # made anew each time: the certificate may have been renewed
+            context = own_gateway_context(self.settings)
+            work = partial(fetch, address, "/api/health/ready", context=context)
+            status, _ = await asyncio.to_thread(work)
         except OSError:
             return False
         return status == 200
@@ -88,7 +93,7 @@ def backend_environment(settings: RunSettings, *, redis_url: str | None) -> dict
     variables = child_environment(settings)
     # glibc's eight arenas per core would mostly hold freed memory
     variables.setdefault("MALLOC_ARENA_MAX", _ARENAS)
-    if settings.triton_grpc_url is None and settings.host not in _LOCAL:
+    if settings.triton_grpc_url is None and settings.triton_host not in _LOCAL:
         # Triton's gRPC listens on this address only
         http, grpc, _ = triton_listeners(settings)
         variables[PREFIX + "TRITON_GRPC_URL"] = grpc.address

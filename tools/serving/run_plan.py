@@ -8,7 +8,7 @@ from typing import Literal
 
 from gateway.checkout import name_in_home
 from gateway.security.exposure import warning
-from tools.listeners import gateway_listener, triton_listeners
+from tools.listeners import gateway_listeners, gateway_url, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
 from tools.serving.part import Part
@@ -77,6 +77,9 @@ class RunPlan:
             open_to = warning(self.settings)
             if open_to is not None:
                 yield f"WARNING: {open_to}"
+            for grpc in gateway_listeners(self.settings)[1:]:
+                secured = "" if self.settings.tls_certificate_file is None else " with TLS"
+                yield f"KServe v2 over gRPC{secured}: {grpc.address}"
             yield f"Aurum is ready: {self.address}"
 
     def to_json(self) -> str:
@@ -94,5 +97,6 @@ class RunPlan:
 
 def address_of(settings: RunSettings, extent: Extent) -> str:
     """Return the address for users."""
-    listener = gateway_listener(settings) if extent == "all" else triton_listeners(settings)[0]
-    return f"http://{listener.address}"
+    if extent == "all":
+        return gateway_url(settings)
+    return f"http://{triton_listeners(settings)[0].address}"

@@ -3,10 +3,18 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
+
+_PATHS: Final = (
+    "home",
+    "model_repository",
+    "tls_certificate_file",
+    "gateway_client_certificate_file",
+    "gateway_client_key_file",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,11 @@ class RunSettings:
     host: str
     authentication: Literal["on", "off", "proxy"]
     port: int
+    grpc_port: int | None
+    tls_certificate_file: Path | None
+    gateway_client_certificate_file: Path | None
+    gateway_client_key_file: Path | None
+    triton_host: str
     triton_http_port: int
     triton_grpc_port: int
     triton_metrics_port: int
@@ -46,5 +59,5 @@ class RunSettings:
     def from_json(cls, text: str) -> "RunSettings":
         """Parse the output of `to_json`."""
         given = json.loads(text)
-        folders = {name: Path(given[name]) for name in ("home", "model_repository")}
-        return cls(**{**given, **folders})
+        paths = {name: Path(given[name]) for name in _PATHS if given[name] is not None}
+        return cls(**{**given, **paths})

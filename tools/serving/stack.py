@@ -10,7 +10,8 @@ from typing import NoReturn
 from gateway.errors import ConfigurationError
 from gateway.security.exposure import check_exposure
 from gateway.settings import Settings
-from tools.listeners import gateway_listener, triton_listeners
+from gateway.tls_files import check_gateway_files
+from tools.listeners import gateway_listeners, triton_listeners
 from tools.serving import redis_part, triton_install
 from tools.serving.errors import ServingError
 from tools.serving.gateway_part import child_environment
@@ -84,6 +85,8 @@ class Stack:
             report("Ended the processes of a crashed run")
         try:
             check_exposure(self.settings)
+            if self.extent == "all":
+                check_gateway_files(self.settings)
         except ConfigurationError as error:
             raise ServingError(str(error)) from error
         settings = RunSettings.of(self.settings)
@@ -91,7 +94,7 @@ class Stack:
         write_state(self.home, RunState(self.command, record(os.getpid()), address))
         listeners = [*triton_listeners(settings)] if self.with_triton else []
         if self.extent == "all":
-            listeners.append(gateway_listener(settings))
+            listeners += gateway_listeners(settings)
         check_free(listeners)
         server = None
         if self.with_triton:

@@ -19,14 +19,12 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import ImageLimits
-from gateway.kserve.public_models import PublicModel, find_model
+from gateway.kserve.public_models import EXTENSIONS, PublicModel, find_model
 from gateway.kserve.request import Packed, pack_request, too_large, unpack
 from gateway.kserve.upstream import HEAD_BYTES, TritonAnswer
 
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
-_OFFERED: Final = frozenset({"model_configuration", "binary_tensor_data", "parameters"})
-"""Protocol extensions that the gateway offers; Triton has more."""
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 _UNWANTED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _HEAD_BYTES: Final = re.compile(r"[0-9]{1,12}")
@@ -51,7 +49,7 @@ async def server_ready(call: Call[NoOptions, NoOptions]) -> Answer:
 async def server_metadata(call: Call[NoOptions, NoOptions]) -> web.Response:
     """Show the server and the protocol extensions that the gateway offers."""
     metadata = _parse(await _get(call, "/v2"))
-    offered = [name for name in metadata.get("extensions", ()) if name in _OFFERED]
+    offered = [name for name in metadata.get("extensions", ()) if name in EXTENSIONS]
     return _json({**metadata, "extensions": offered})
 
 

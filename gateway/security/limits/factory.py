@@ -15,6 +15,7 @@ from gateway.security.limits.redis import RedisLimits
 from gateway.security.limits.service import Limits
 from gateway.settings import PREFIX, Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.tls_files import files_for_redis
 from gateway.types import NO_RATE_LIMITS, RateLimits
 
 _RENEW_SECONDS: Final = LEASE_SECONDS / 3
@@ -59,6 +60,7 @@ async def open_limits(
             shared = RedisLimits(
                 settings.redis_url.get_secret_value(),
                 timeout_seconds=settings.limits_timeout_seconds,
+                files=files_for_redis(settings),
             )
             closing.push_async_callback(shared.close)
             store = FailoverLimits(

@@ -13,6 +13,7 @@ from gateway.redis import connect
 from gateway.security.limits.base import Counts, LimitSet, Policy
 from gateway.security.limits.memory import LEASE_SECONDS
 from gateway.security.limits.meter import TICKS
+from gateway.tls import NO_FILES, TlsFiles
 
 _REFUSED: Final = {1: Policy.REQUESTS, 2: Policy.MEGAPIXELS, 4: Policy.CONCURRENT}
 """Bits in the answer of a script."""
@@ -98,10 +99,15 @@ class RedisLimits:
     """`LimitStore` in Redis; opened within a running event loop. Raises as `UNREACHABLE` says."""
 
     def __init__(
-        self, url: str, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
+        files: TlsFiles = NO_FILES,
     ) -> None:
-        """timeout_seconds: for connecting, and for each read."""
-        self._client = connect(url, purpose="limits", timeout_seconds=timeout_seconds)
+        """timeout_seconds: for connecting, and for each read. files: of `rediss://`."""
+        self._client = connect(url, purpose="limits", timeout_seconds=timeout_seconds, files=files)
         self._lease_microseconds = int(lease_seconds * 1e6)
         self._admit = self._client.register_script(_ADMIT)
         self._charge = self._client.register_script(_CHARGE)

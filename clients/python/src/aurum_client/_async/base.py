@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Optional, TypeVar
+from typing import Optional, TypeVar, Union
 
 import httpx
 
@@ -52,6 +53,7 @@ class AsyncBase:
         api_key: Optional[str] = None,
         headers: Optional[Mapping[str, str]] = None,
         max_connections: int = 100,
+        verify: Union[ssl.SSLContext, bool] = True,
         transport: Optional[httpx.AsyncBaseTransport] = None,
     ) -> None:
         """Connect at the first call; close when done, or use it in a `with` block.
@@ -65,6 +67,8 @@ class AsyncBase:
             api_key: of the service, `aur_…`, or a token; sent with each request.
             headers: of each request.
             max_connections: most connections at once; further calls wait.
+            verify: checks the certificate of an https service, and may hold one of the client's;
+                `ssl.create_default_context(cafile=…)` accepts an authority of your own.
             transport: of httpx, instead of its own; for proxies and tests.
 
         """
@@ -86,6 +90,7 @@ class AsyncBase:
             limits=httpx.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
+            verify=verify,
             transport=transport,
         )
 

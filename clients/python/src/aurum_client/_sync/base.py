@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import copy
+import ssl
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Optional, TypeVar
+from typing import Optional, TypeVar, Union
 
 import httpx
 
@@ -53,6 +54,7 @@ class Base:
         api_key: Optional[str] = None,
         headers: Optional[Mapping[str, str]] = None,
         max_connections: int = 100,
+        verify: Union[ssl.SSLContext, bool] = True,
         transport: Optional[httpx.BaseTransport] = None,
     ) -> None:
         """Connect at the first call; close when done, or use it in a `with` block.
@@ -66,6 +68,8 @@ class Base:
             api_key: of the service, `aur_…`, or a token; sent with each request.
             headers: of each request.
             max_connections: most connections at once; further calls wait.
+            verify: checks the certificate of an https service, and may hold one of the client's;
+                `ssl.create_default_context(cafile=…)` accepts an authority of your own.
             transport: of httpx, instead of its own; for proxies and tests.
 
         """
@@ -87,6 +91,7 @@ class Base:
             limits=httpx.Limits(
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
+            verify=verify,
             transport=transport,
         )
 
