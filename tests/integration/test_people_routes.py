@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.integration.test_enrol_jobs import enrol_all
+from tests.support.access import bearer, guarded, managing, new_key
 from tests.support.collection_client import Embedder, call, enrol, found, make
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import form, serving
@@ -313,3 +314,29 @@ async def test_a_running_job_does_not_bring_back_who_was_erased(
         # by name, by the image that had been enrolled; the third one is nobody's business
         assert await found(client, people, 1) == []
         assert await found(client, people, 2) == ["other"]
+
+
+async def test_a_key_of_one_collection_finds_nobody_elsewhere(tmp_path: Path) -> None:
+    async with managing(tmp_path) as keys:
+        everything = bearer(await new_key(keys, "admin"))
+        guests_only = bearer(await new_key(keys, "manage", "search", collections=["guests"]))
+    async with guarded(tmp_path) as client:
+        for name in ("people", "guests"):
+            sent = {"json": {"name": name}, "headers": everything}
+            await call(client, "POST", "/api/collections", status=201, **sent)
+            data = form(image=photo(seed=1), subject="ada")
+            path = f"/api/collections/{name}/faces"
+            await call(client, "POST", path, status=201, data=data, headers=everything)
+        for body in ({"json": {"subject": "ada"}}, {"data": form(image=another(1))}):
+            sent = {**body, "headers": guests_only}
+            answer = await call(client, "POST", "/api/subjects/find", status=200, **sent)
+            assert [each["collection"] for each in answer["people"]] == ["guests"]
+        both = [{"collection": name, "subject": "ada"} for name in ("guests", "people")]
+        for path in ("export", "erase"):
+            sent = {"json": {"people": both}, "headers": guests_only}
+            problem = await call(client, "POST", f"/api/subjects/{path}", status=404, **sent)
+            assert problem["code"] == "not_found"
+        # nothing was deleted on the way to the one that does not exist
+        sent = {"json": {"subject": "ada"}, "headers": everything}
+        answer = await call(client, "POST", "/api/subjects/find", status=200, **sent)
+        assert len(answer["people"]) == 2
