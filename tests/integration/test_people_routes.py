@@ -117,7 +117,7 @@ async def test_a_withdrawn_consent_ends_the_faces(client: aiohttp.ClientSession)
     await refused(client, people, 1, "consent_required", subject="ada", **consent)
     new = json.dumps({**CONSENT, "reference": "form 4712"})
     await enrol(client, people, 1, "ada", consent=new)
-    assert (await audit(client))[0]["action"] == "withdraw_consent"
+    assert "withdraw_consent" in [line["action"] for line in await audit(client)]
 
 
 async def test_the_log_names_nobody(
@@ -210,11 +210,9 @@ async def test_who_is_erased_is_gone_everywhere(client: aiohttp.ClientSession) -
     await call(client, "POST", f"/api/ml/jobs/{job['job_id']}/retry", status=409)
     await call(client, "POST", "/api/subjects/erase", status=404, json=body)
     lines = await audit(client)
-    assert [line["action"] for line in lines[:3]] == [
-        "erase_people",
-        "erase_person",
-        "erase_person",
-    ]
+    erasures = [line for line in lines if line["action"] == "erase_person" and line["counts"]]
+    assert {line["receipt"] for line in erasures} == {each["receipt"] for each in answer["erased"]}
+    assert answer["receipt"] in {line["receipt"] for line in lines}
     assert {line["action"] for line in lines} >= {"export_people"}
     assert "ada" not in json.dumps(lines)
     # nothing forbids to enrol the person anew
