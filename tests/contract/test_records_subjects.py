@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
-from gateway.records import faces as faces_module
+from gateway.records import admission as admission_module
 from gateway.records.database import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
@@ -293,14 +293,14 @@ async def test_a_record_exists_whichever_transaction_is_first(
 ) -> None:
     """A subject's last face is removed while another face is being stored."""
     collection, (last,) = await enrolled(records, 1)
-    begun, release = asyncio.Event(), faces_module._release
+    begun, release = asyncio.Event(), admission_module._release
 
     async def slowly(*arguments: Any) -> None:
         begun.set()
         await asyncio.sleep(0.3)
         await release(*arguments)
 
-    monkeypatch.setattr(faces_module, "_release", slowly)
+    monkeypatch.setattr(admission_module, "_release", slowly)
     writing = asyncio.create_task(wrote(records, a_face(collection, 1)))
     await begun.wait()
     await records.faces.remove([last.id])

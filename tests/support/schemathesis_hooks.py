@@ -20,8 +20,11 @@ _IMAGES = {"image", "image_a", "image_b"}
 _MOST_IMAGES = 4
 _BATCH = "/api/ml/score/batch"
 _ARCHIVES = {"application/zip", "application/x-tar", "application/gzip"}
-_ENROL = {"subject", "subject_from", "faces", "quality", "metadata"}
-_NAMES = {"subject", "display_name", "external_id", "q"}
+_ENROL = {"subject", "subject_from", "faces", "quality", "metadata", "consent", "purpose"}
+_NAMES = {"subject", "display_name", "external_id", "q", "purpose", "reason"}
+_ONE_PERSON = ("/subjects/find", "/do-not-enrol")
+"""Ends of paths that take an image or a subject."""
+_CONSENT = {"reference": "form 1", "given_at": "2026-01-01T12:00:00Z"}
 
 
 def _portrait() -> bytes:
@@ -47,17 +50,24 @@ def before_call(
     body: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
     query: dict[str, Any] = case.query if isinstance(case.query, dict) else {}
     # what is not seen in a name is refused by Unicode's categories, of which no pattern knows
-    for fields in (query, body, *(body.get("embeddings") or ())):
+    given = body.get("embeddings") or ()
+    embeddings = given if isinstance(given, list) else ()
+    for fields in (query, body, *embeddings, *(body.get("people") or ())):
         for name in _NAMES & set(fields):
             fields[name] = _seen(fields[name])
+        # no format tells years that exist from others, nor the past from the future
+        if isinstance(fields.get("consent"), dict):
+            fields["consent"] = _CONSENT
     # a cursor comes from an answer, a false match rate from a calibration with enough pairs, nobody
     # works on a job, and a field comes in the query or in the body, not in both
     for name in {"cursor", "target_fmr", "wait", *body} & set(query):
         del query[name]
+    if case.path.endswith(_ONE_PERSON) and case.method.upper() == "POST":
+        _fit_person(case, query, body)
     if case.path == _BATCH:
         _fit_batch(case, query, kwargs)
     elif case.media_type == "application/json":
-        for each in (body, *(body.get("embeddings") or ())):
+        for each in (body, *embeddings):
             if each.get("embedding"):
                 each["embedding"] = _vector(each["embedding"])
         if body.get("space"):
@@ -73,6 +83,16 @@ def before_call(
         kwargs["data"] = None
     elif case.media_type and case.media_type.startswith("image/"):
         kwargs["data"] = PORTRAIT
+
+
+def _fit_person(case: schemathesis.Case[Any], query: dict[str, Any], body: dict[str, Any]) -> None:
+    """Send an image or a subject."""
+    if "image" in body or (case.media_type or "").startswith("image/"):
+        body.pop("subject", None)
+        query.pop("subject", None)
+    elif not body.get("subject"):
+        body.pop("subject", None)
+        query["subject"] = "ada"
 
 
 def _fit_batch(case: schemathesis.Case[Any], query: dict[str, Any], kwargs: Any) -> None:

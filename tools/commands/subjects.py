@@ -153,8 +153,8 @@ def refuse(
     api_key_file: given.ApiKeyFile = None,
 ) -> None:
     """Put a person on the do-not-enrol list of COLLECTION."""
-    _need_one(name, photo)
     with _service(url, api_key_file) as client:
+        _need_one(name, photo)
         added = client.refuse_person(
             collection, photo, subject=name, reason=reason, keep_crop=keep_crop
         )
@@ -263,7 +263,7 @@ def _choose(found: list[Candidate], verb: str, yes: bool) -> list[Candidate]:
 
 def _need_one(name: str | None, photo: Path | None) -> None:
     if (name is None) == (photo is None):
-        raise typer.BadParameter("give --name or --photo")
+        raise BatchError("give --name or --photo")
 
 
 def _pairs(people: Sequence[Candidate]) -> list[tuple[str, str]]:

@@ -126,7 +126,8 @@ class EnrolIn(DetectionIn):
     """Flat object of strings, numbers and booleans."""
     consent: SentConsent | None = None
     """What the subject has agreed to; kept with the subject, and replaces what is there. Needed
-    where the collection has `requires_consent` and the subject has no valid one."""
+    where the collection has `requires_consent` and the subject has no valid one. An image that was
+    enrolled before changes nothing: change the subject instead."""
     purpose: Text | None = None
     """Why the subject is enrolled; kept with the subject."""
     embedding: Embedding | None = None
