@@ -1,7 +1,8 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -34,6 +35,7 @@ from gateway.jobs.factory import open_jobs
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import make_distributions, open_watch
+from gateway.outbound.images import ImageFetcher, Observer, open_image_fetcher
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
@@ -56,6 +58,17 @@ InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
 FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
 JobInferenceFactory = Callable[[Settings], Awaitable[JobInference]]
+
+
+class FetcherFactory(Protocol):
+    """Opens what fetches images from URLs, until the end of the block."""
+
+    def __call__(
+        self, settings: Settings, *, observer: Observer
+    ) -> AbstractAsyncContextManager[ImageFetcher]:
+        """Open it; `observer` hears of each outcome."""
+        ...
+
 
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
@@ -84,6 +97,7 @@ def create_app(
     open_candidate: CandidateFactory = open_triton_candidate,
     open_fallback: FallbackFactory = make_fallback,
     open_job_engine: JobInferenceFactory = open_job_inference,
+    open_fetcher: FetcherFactory = open_image_fetcher,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
@@ -169,6 +183,7 @@ def create_app(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
                     open_access(settings, collections.stores.records, background) as access,
+                    open_fetcher(settings, observer=metrics.outbound.note_image) as fetcher,
                     open_jobs(
                         settings,
                         collections.stores.records,
@@ -210,6 +225,7 @@ def create_app(
                         access=access,
                         jobs=jobs,
                         uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
+                        fetcher=fetcher,
                     )
                     yield
                     # requests that were given up may still be undoing what they had begun

@@ -10,6 +10,7 @@ from gateway.api.call import Answer, Call
 from gateway.api.context import Handler, context_of, read_options, services_of
 from gateway.api.idempotency import answer_once
 from gateway.api.in_time import in_time
+from gateway.api.remote_images import with_fetched_images
 from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 
@@ -29,10 +30,17 @@ def endpoint(route: Route) -> Handler:
 
 
 async def _work(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
-    work = partial(route.handler, call)
+    work = partial(_handle, route, call)
     if route.idempotency is None:
         return await work()
     return await answer_once(call, route.idempotency, work)
+
+
+async def _handle(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
+    # only now: an answer that is given again needs no image
+    if isinstance(route.fields, BodySpec):
+        call = await with_fetched_images(call, route.fields)
+    return await route.handler(call)
 
 
 async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
@@ -55,5 +63,5 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
         ),
     )
     quotas = call.services.collections.quotas
-    await quotas.charge_images(call.caller.tenant, len(call.body.images))
+    await quotas.charge_images(call.caller.tenant, len(call.body.sources))
     return call

@@ -16,6 +16,8 @@ from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
     ImageTooLargeError,
+    ImageUrlFailedError,
+    ImageUrlRefusedError,
     InvalidImageError,
     InvalidRequestError,
     LowQualityError,
@@ -31,6 +33,8 @@ from gateway.vectors.base import Match, Vector
 _IMAGES_AT_ONCE = 4
 _OF_ONE_IMAGE: Final = (
     ImageTooLargeError,
+    ImageUrlFailedError,
+    ImageUrlRefusedError,
     InvalidImageError,
     LowQualityError,
     NoFaceError,
@@ -42,10 +46,14 @@ _OF_ONE_IMAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An encoded image and the name of its file, if it had one."""
+    """An encoded image and the name of its file, if it had one.
+
+    failure: why there is no image, for one of many that could not be fetched.
+    """
 
     data: bytes
     name: str | None
+    failure: AurumError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ class Intake:
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
 
         async def analyse(image: NamedImage) -> Result | AurumError:
+            if image.failure is not None:
+                return image.failure
             async with slots:
                 try:
                     return await self._analyse(

@@ -19,7 +19,8 @@ class HostList:
 
     def __init__(self, texts: Iterable[str], *, setting: str) -> None:
         """Read the entries of a setting; raises ConfigurationError that names it."""
-        exact, below = set(), set()
+        exact: set[str] = set()
+        below: set[str] = set()
         for text in texts:
             name = text.removeprefix(_WILDCARD)
             host = ascii_host(name)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class FairSlots:
-    """So many at a time in all, and so many for each key: one tenant does not hold up the others."""
+    """So many at a time in all, so many for each key: one does not hold up the others."""
 
     def __init__(self, *, total: int, each: int) -> None:
         self._total = asyncio.Semaphore(total)

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway.telemetry.job_metrics import JobMetrics
+from gateway.telemetry.outbound_metrics import OutboundMetrics
 from triton_python_backend.contract import FACE_OUTPUTS
 
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -101,6 +102,7 @@ class Metrics:
         self.portrait = PortraitMetrics(self.registry)
         self.drift = DriftMetrics(self.registry)
         self.jobs = JobMetrics(self.registry)
+        self.outbound = OutboundMetrics(self.registry)
 
     def text(self) -> bytes:
         """Render all metrics in Prometheus's text format."""
