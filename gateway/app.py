@@ -224,7 +224,9 @@ def create_app(
                         authorizer=authorizer or access.authorizer or OpenAuthorizer(),
                         access=access,
                         jobs=jobs,
-                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
+                        uploads=Uploads(
+                            settings, jobs.records.jobs, jobs.objects, background, fetcher
+                        ),
                         fetcher=fetcher,
                     )
                     yield

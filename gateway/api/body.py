@@ -5,7 +5,6 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar
-from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
@@ -93,12 +92,6 @@ class RemoteImage:
     """An image that is to be fetched."""
 
     url: str = field(repr=False)
-
-    @property
-    def name(self) -> str | None:
-        """The last part of its path; None if it has none."""
-        path = self.url.partition("?")[0].partition("#")[0]
-        return unquote(path.rpartition("/")[2])[:_MAX_NAME] or None
 
 
 @dataclass(frozen=True, slots=True)

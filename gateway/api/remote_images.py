@@ -16,9 +16,11 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import too_many_bytes
+from gateway.outbound.urls import name_of_url
 
 _AT_ONCE: Final = 4
 """Images of one request that are fetched at a time."""
+_MAX_NAME: Final = 200
 _OF_ONE_IMAGE: Final = (
     ImageTooLargeError,
     ImageUrlFailedError,
@@ -55,6 +57,7 @@ async def with_fetched_images(call: Call[Any, Any], spec: BodySpec) -> Call[Any,
 
 
 async def _fetch(call: Call[Any, Any], source: RemoteImage, *, alone: bool) -> NamedImage:
+    name = (name_of_url(source.url) or "")[-_MAX_NAME:] or None
     try:
         data = await call.services.fetcher.fetch(
             source.url,
@@ -64,8 +67,8 @@ async def _fetch(call: Call[Any, Any], source: RemoteImage, *, alone: bool) -> N
     except _OF_ONE_IMAGE as error:
         if alone:
             raise
-        return NamedImage(b"", source.name, failure=_plain(error))
-    return NamedImage(data, source.name)
+        return NamedImage(b"", name, failure=_plain(error))
+    return NamedImage(data, name)
 
 
 def _plain(error: AurumError) -> AurumError:

@@ -68,10 +68,14 @@ class ImageRules:
             settings.image_url_timeout_seconds,
         )
 
-    def check(self, text: str) -> URL:
-        """Return a URL that may be fetched, as far as it shows; raises ImageUrlRefusedError."""
+    def check_mode(self) -> None:
+        """Raise ImageUrlRefusedError if nothing is fetched at all."""
         if self.mode == "off":
             raise ImageUrlRefusedError(_OFF)
+
+    def check(self, text: str) -> URL:
+        """Return a URL that may be fetched, as far as it shows; raises ImageUrlRefusedError."""
+        self.check_mode()
         try:
             url = read_url(text)
         except UrlError as error:
@@ -95,9 +99,9 @@ class ImageFetcher:
         self._slots = FairSlots(total=_AT_ONCE, each=_AT_ONCE_OF_A_TENANT)
         self._observer = observer
 
-    def check(self, url: str) -> None:
-        """Refuse a URL by its text alone; raises ImageUrlRefusedError."""
-        self._rules.check(url)
+    def check_mode(self) -> None:
+        """Raise ImageUrlRefusedError if nothing is fetched at all."""
+        self._rules.check_mode()
 
     async def fetch(self, url: str, *, tenant: str, seconds: float) -> bytes:
         """Return the bytes under a URL, in `seconds` at most; nothing of them was decoded.

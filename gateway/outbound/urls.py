@@ -57,6 +57,15 @@ def without_query(url: URL) -> str:
     return str(url.with_query(None).with_fragment(None))
 
 
+def name_of_url(text: str) -> str | None:
+    """Name an image by its URL: host and path, so that folders and files are seen; None if bad."""
+    try:
+        url = read_url(text)
+    except UrlError:
+        return None
+    return f"{url.host}{url.path}".rstrip("/")
+
+
 def _why_no_host(host: str, *, is_bracketed: bool) -> str | None:
     """Say why a host is not accepted; None if it is."""
     if is_bracketed:

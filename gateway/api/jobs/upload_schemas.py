@@ -9,6 +9,7 @@ from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
 from gateway.api.faces.schemas import FaceOptions
 from gateway.api.jobs.schemas import MAX_WAIT_SECONDS
 from gateway.api.shapes import Shape
+from gateway.outbound.urls import MAX_URL_CHARACTERS
 from gateway.records.job_types import Operation
 
 SubjectFrom = Literal["folder", "name"]
@@ -61,6 +62,15 @@ _BASE64: Final = {
 _BYTES: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
+class BatchUrlIn(Shape):
+    """The URL of an image, which the service fetches if it is set up for that."""
+
+    image_url: str = Field(max_length=MAX_URL_CHARACTERS)
+    """http or https."""
+    name: str | None = Field(default=None, max_length=1000)
+    """Shown with the result; without it, host and path of the URL."""
+
+
 class BatchImageIn(Shape):
     """An image with a name."""
 
@@ -73,11 +83,16 @@ class BatchIn(Shape):
     """The images of a job as JSON."""
 
     images: Annotated[
-        list[Annotated[Any, WithJsonSchema(_BASE64)] | BatchImageIn], Field(min_length=1)
+        list[Annotated[Any, WithJsonSchema(_BASE64)] | BatchImageIn | BatchUrlIn],
+        Field(min_length=1),
     ]
 
 
 class BatchForm(Shape):
-    """The images of a job as a form; a file that is a ZIP, tar or tar.gz contributes its images."""
+    """The images of a job as a form; a file that is a ZIP, tar or tar.gz contributes its images.
 
-    images: Annotated[list[Annotated[Any, WithJsonSchema(_BYTES)]], Field(min_length=1)]
+    Send one file or one URL at least; both fields may occur several times.
+    """
+
+    images: list[Annotated[Any, WithJsonSchema(_BYTES)]] = Field(default_factory=list)
+    image_url: list[str] = Field(default_factory=list)
