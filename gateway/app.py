@@ -12,7 +12,7 @@ from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
-from gateway.api.jobs.serializers import job_json
+from gateway.api.jobs.serializers import webhook_json
 from gateway.api.lifecycle import LIFECYCLE, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
@@ -189,7 +189,7 @@ def create_app(
                         collections.stores.records,
                         background,
                         metrics.jobs,
-                        write=job_json,
+                        write=webhook_json,
                     ) as jobs,
                     run_enrol_worker(
                         Surroundings(
