@@ -74,6 +74,7 @@ PREFIXES: Final = _rows(
     168.63.129.16/32   never     metadata of Azure
     ::/96              never     unspecified, IPv4-compatible
     ::1/128            loopback  loopback
+    ::ffff:0:0/96      never     IPv4-mapped
     ::ffff:0:0:0/96    never     IPv4-translated
     64:ff9b::/96       never     NAT64
     64:ff9b:1::/48     never     NAT64 of a network's own
@@ -97,7 +98,6 @@ PREFIXES: Final = _rows(
 """The most specific row decides. What no row has is public; of IPv6 only what lies in 2000::/3."""
 
 _UNICAST: Final = IPv6Network("2000::/3")
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """Middle of an IPv6 address whose last four bytes are the IPv4 address of a tunnel's end."""
 _LAST_32_BITS: Final = 0xFFFF_FFFF
@@ -106,14 +106,12 @@ _LAST_32_BITS: Final = 0xFFFF_FFFF
 def reach_of(address: Address) -> Reach:
     """Say who is reached under an address.
 
-    An IPv4 address within an IPv6 address counts as itself where the system connects to it
-    (`::ffff:0:0/96`). All other prefixes that contain one are never connected to.
+    Prefixes of IPv6 that contain an IPv4 address are never connected to, whatever that address is;
+    an address that names the end of a tunnel in its middle is judged by that end.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return Reach.NEVER
-        if address in _MAPPED:
-            return reach_of(_embedded(address))
         middle = (int(address) >> 32) & _LAST_32_BITS
         if middle in _ISATAP and reach_of(_embedded(address)) is not Reach.PUBLIC:
             return Reach.NEVER

@@ -27,8 +27,7 @@ class CallersHosts:
         """See `AddressPolicy.allows`."""
         reach = reach_of(address)
         if reach is Reach.PRIVATE:
-            plain = getattr(address, "ipv4_mapped", None) or address
-            return any(plain in network for network in self._networks)
+            return any(address in network for network in self._networks)
         return reach is Reach.PUBLIC
 
 
