@@ -271,7 +271,7 @@ class _Files:
         except UnicodeDecodeError as error:
             raise InvalidRequestError(f"form field {_URL_FIELD!r} is not UTF-8") from error
         self._body.hand_on(len(self._data))
-        await self._upload.add_url(None, url)
+        await self._upload.add_url(self._name, url)
 
     async def _decide(self) -> None:
         """Tell an archive from an image."""

@@ -24,7 +24,7 @@ from aurum_client.errors import (
     UnexpectedAnswerError,
 )
 from aurum_client.fallback import FaceOptions, Fallback
-from aurum_client.images import ImageSource
+from aurum_client.images import ImageSource, ImageUrl
 from aurum_client.limits import TimeLimits
 from aurum_client.results.faces import Face, FacesResult
 from aurum_client.results.jobs import Job, JobEvent, JobItem
@@ -48,6 +48,7 @@ __all__ = [
     "Fallback",
     "ImageError",
     "ImageSource",
+    "ImageUrl",
     "InvalidRequestError",
     "Job",
     "JobEvent",
