@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ssl import SSLContext
 
+from gateway.app import FetcherFactory
 from gateway.outbound.addresses import Address
 from gateway.outbound.images import ImageFetcher, Observer, open_image_fetcher
 from gateway.outbound.policy import CallersHosts
@@ -113,6 +115,11 @@ def page(body: bytes, *headers: str, status: str = "200 OK", kind: str = "image/
 def moved(location: str, status: str = "302 Found") -> bytes:
     """Write a redirect."""
     return page(b"", f"Location: {location}", status=status)
+
+
+def opener(names: Names) -> FetcherFactory:
+    """Let a gateway of a test fetch from the servers of the test."""
+    return partial(open_image_fetcher, policy=TestHosts(), lookup=names)
 
 
 @asynccontextmanager

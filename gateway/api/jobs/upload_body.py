@@ -335,8 +335,10 @@ def _name_and_image(index: int, value: object) -> tuple[str | None, object]:
     for name in value:
         if name not in _ELEMENT:
             raise InvalidRequestError(f"{where}: {unknown_name('field', name, list(_ELEMENT))}")
-    if ("image" in value) == (_URL_FIELD in value):
-        raise InvalidRequestError(f"{where}: send either 'image' or {_URL_FIELD!r}")
+    if not ("image" in value or _URL_FIELD in value):
+        raise InvalidRequestError(f"{where}: 'image' is missing")
+    if "image" in value and _URL_FIELD in value:
+        raise InvalidRequestError(f"{where}: image and {_URL_FIELD} are given; send one")
     name = value.get("name")
     if name is not None and (not isinstance(name, str) or len(name) > 1000):
         raise InvalidRequestError(f"{where}: 'name' must be a string of 1000 characters at most")
