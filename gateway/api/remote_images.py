@@ -9,7 +9,6 @@ from gateway.api.call import Call
 from gateway.collections.intake import NamedImage
 from gateway.concurrency import run_together
 from gateway.errors import (
-    AurumError,
     ImageTooLargeError,
     ImageUrlFailedError,
     ImageUrlRefusedError,
@@ -67,11 +66,6 @@ async def _fetch(call: Call[Any, Any], source: RemoteImage, *, alone: bool) -> N
     except _OF_ONE_IMAGE as error:
         if alone:
             raise
-        return NamedImage(b"", name, failure=_plain(error))
+        # a copy: what it was raised from refers to connections
+        return NamedImage(b"", name, failure=type(error)(error.detail))
     return NamedImage(data, name)
-
-
-def _plain(error: AurumError) -> AurumError:
-    # what it was raised from refers to connections
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

@@ -8,24 +8,22 @@ import asyncio
 import socket
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import (
     ClientConnectionError,
+    ClientRequest,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
     TCPConnector,
 )
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from gateway.outbound.addresses import read_address
 from gateway.outbound.policy import AddressPolicy
-
-if TYPE_CHECKING:
-    from aiohttp import ClientRequest
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
 
 _MOST_ADDRESSES: Final = 8
 """Addresses of a name that are tried."""
@@ -131,10 +129,10 @@ class CheckedConnector(TCPConnector):
 
     async def connect(
         self,
-        req: "ClientRequest",
-        traces: "list[Trace]",
+        req: ClientRequest,
+        traces: list[Trace],
         timeout: ClientTimeout,  # noqa: ASYNC109
-    ) -> "Connection":
+    ) -> Connection:
         """Open a connection; raises RefusedAddressError if the address is not allowed."""
         host = req.url.raw_host or ""
         literal = read_address(host)
