@@ -316,7 +316,7 @@ def resume(
         _print_job(client.jobs.resume(job_id), as_json=as_json)
 
 
-@app.command("webhook-secret")
+@app.command("webhook-secret", cls=given.BatchCommand)
 def webhook_secret(
     *,
     tenant: Annotated[str, typer.Option(help="Whose jobs send the webhooks.")] = DEFAULT_TENANT,
