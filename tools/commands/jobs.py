@@ -325,7 +325,8 @@ def webhook_secret(
     try:
         typer.echo(WebhookPolicy.of(load_settings()).secret_of(tenant))
     except (ConfigurationError, NotFoundError) as error:
-        raise BatchError(f"{error}; set AURUM_WEBHOOK_HOSTS and AURUM_WEBHOOK_SECRET") from error
+        note(f"error: {error}; set AURUM_WEBHOOK_HOSTS and AURUM_WEBHOOK_SECRET")
+        raise typer.Exit(BatchError.exit_status) from error
 
 
 def _watch(client: AurumClient, job: Job, *, as_json: bool, timeout: float | None) -> None:

@@ -23,5 +23,5 @@ def test_without_a_secret_it_says_what_to_set(monkeypatch, hosts):
     monkeypatch.delenv("AURUM_WEBHOOK_SECRET", raising=False)
     monkeypatch.setenv("AURUM_WEBHOOK_HOSTS", hosts)
     shown = CliRunner().invoke(app, ["webhook-secret"])
-    assert shown.exit_code == 1
     assert "AURUM_WEBHOOK_SECRET" in shown.stderr
+    assert "Traceback" not in shown.stderr
