@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
 from gateway.api.faces.schemas import FaceOptions
@@ -62,10 +62,13 @@ _BASE64: Final = {
 _BYTES: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
+_Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]
+
+
 class BatchUrlIn(Shape):
     """The URL of an image, which the service fetches if it is set up for that."""
 
-    image_url: str = Field(max_length=MAX_URL_CHARACTERS)
+    image_url: _Url
     """http or https."""
     name: str | None = Field(default=None, max_length=1000)
     """Shown with the result; without it, host and path of the URL."""
@@ -94,5 +97,9 @@ class BatchForm(Shape):
     Send one file or one URL at least; both fields may occur several times.
     """
 
-    images: list[Annotated[Any, WithJsonSchema(_BYTES)]] = Field(default_factory=list)
-    image_url: list[str] = Field(default_factory=list)
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["images"]}, {"required": ["image_url"]}]}
+    )
+
+    images: list[Annotated[Any, WithJsonSchema(_BYTES)]] = Field(default_factory=list, min_length=1)
+    image_url: list[_Url] = Field(default_factory=list, min_length=1)
