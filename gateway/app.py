@@ -1,7 +1,8 @@
 """The application: creates, opens and closes its services, in one visible order."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -13,7 +14,7 @@ from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
 from gateway.api.endpoint import endpoint
 from gateway.api.in_time import HANDLERS
-from gateway.api.jobs.serializers import job_json
+from gateway.api.jobs.serializers import webhook_json
 from gateway.api.lifecycle import LIFECYCLE, SERVER_TLS, Lifecycle
 from gateway.api.middleware import DECLARED_ROUTES, MIDDLEWARES
 from gateway.api.openapi import build_document
@@ -39,6 +40,7 @@ from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.audit_watch import watch_audit
 from gateway.monitoring.certificates import watch_certificates
 from gateway.monitoring.factory import make_distributions, open_watch
+from gateway.outbound.images import ImageFetcher, Observer, open_image_fetcher
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
@@ -63,6 +65,17 @@ InferenceFactory = Callable[[Settings], Awaitable[Inference]]
 """Opens a client within the running event loop."""
 FallbackFactory = Callable[[Settings, Metrics], FallbackEngine | None]
 JobInferenceFactory = Callable[[Settings], Awaitable[JobInference]]
+
+
+class FetcherFactory(Protocol):
+    """Opens what fetches images from URLs, until the end of the block."""
+
+    def __call__(
+        self, settings: Settings, *, observer: Observer
+    ) -> AbstractAsyncContextManager[ImageFetcher]:
+        """Open it; `observer` hears of each outcome."""
+        ...
+
 
 _GRACE_SECONDS: Final = 2.0
 """Time beyond its deadline that a request in flight has when the process stops."""
@@ -91,6 +104,7 @@ def create_app(
     open_candidate: CandidateFactory = open_triton_candidate,
     open_fallback: FallbackFactory = make_fallback,
     open_job_engine: JobInferenceFactory = open_job_inference,
+    open_fetcher: FetcherFactory = open_image_fetcher,
     authorizer: Authorizer | None = None,
 ) -> web.Application:
     """Build the application; it connects to nothing before it starts.
@@ -192,12 +206,13 @@ def create_app(
                     watch_audit(settings, collections.stores.records.audit, background),
                     open_access(settings, collections.stores.records, background) as access,
                     open_limits(settings, metrics, background) as limits,
+                    open_fetcher(settings, observer=metrics.outbound.note_image) as fetcher,
                     open_jobs(
                         settings,
                         collections.stores.records,
                         background,
                         metrics.jobs,
-                        write=job_json,
+                        write=webhook_json,
                     ) as jobs,
                     run_enrol_worker(
                         Surroundings(
@@ -234,7 +249,10 @@ def create_app(
                         access=access,
                         limits=limits,
                         jobs=jobs,
-                        uploads=Uploads(settings, jobs.records.jobs, jobs.objects, background),
+                        uploads=Uploads(
+                            settings, jobs.records.jobs, jobs.objects, background, fetcher
+                        ),
+                        fetcher=fetcher,
                     )
                     async with (
                         background.running(

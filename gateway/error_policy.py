@@ -130,6 +130,20 @@ POLICIES: Final[Mapping[str, Policy]] = {
         title="Invalid image",
         action="Refuses the image, which cannot be decoded; no other engine is asked.",
     ),
+    "image_url_refused": Policy(
+        kind=Kind.VALIDATION,
+        status=422,
+        title="Image URL refused",
+        action="Fetches nothing: the service fetches no URLs, not from this host, or the host has "
+        "no public address. A redirect is checked in the same way.",
+    ),
+    "image_url_failed": Policy(
+        kind=Kind.VALIDATION,
+        status=424,
+        title="Image URL failed",
+        action="Gives up fetching the image: the server does not answer in time, answers an error, "
+        "or leads on too often. A client decides itself whether to ask again.",
+    ),
     "no_face": Policy(
         kind=Kind.PROCESSING,
         status=422,

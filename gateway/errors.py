@@ -80,6 +80,18 @@ class InvalidImageError(AurumError):
     code = "invalid_image"
 
 
+class ImageUrlRefusedError(AurumError):
+    """A URL that is not fetched: by its form, its host, or the address of its host."""
+
+    code = "image_url_refused"
+
+
+class ImageUrlFailedError(AurumError):
+    """A URL under which no image can be had."""
+
+    code = "image_url_failed"
+
+
 class NoFaceError(AurumError):
     """The photo shows no face, and the route needs one."""
 

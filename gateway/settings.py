@@ -223,6 +223,22 @@ class Settings(BaseSettings):
     qdrant_key_file: Path | None = None
     """PEM file of its private key."""
 
+    # Image URLs
+    image_urls: Literal["off", "listed", "public"] = "off"
+    """Whether callers may send the URL of an image instead of the image: `listed` fetches from
+    `image_url_hosts` only, `public` from every public host."""
+    image_url_hosts: str = ""
+    """Hosts from which images are fetched, separated by commas; `*.example.com` is all names below
+    it."""
+    image_url_ports: str = "80,443"
+    """Ports from which images are fetched, separated by commas."""
+    image_url_networks: str = ""
+    """Private networks (CIDR, separated by commas) from which images may be fetched as well; no
+    other setting opens a private address."""
+    image_url_timeout_seconds: float = Field(default=5.0, gt=0)
+    """Longest time for fetching an image, with its redirects; half of it until the head of the
+    answer is there."""
+
     # Monitoring
     portrait_interval_seconds: float = Field(default=60.0, ge=0)
     """Interval at which the live models analyse the shipped portrait; 0 disables it."""

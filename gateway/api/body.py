@@ -21,6 +21,7 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import too_many_bytes
+from gateway.settings import Settings
 
 _FORM: Final = "multipart/form-data"
 _JSON: Final = "application/json"
@@ -29,6 +30,10 @@ _MAX_FIELDS_BYTES: Final = 4 * 1024 * 1024
 INSTEAD_OF_IMAGES: Final = ("embedding", "embeddings", "space")
 """Fields of requests without an image, so never in the query beside one."""
 _MAX_NAME: Final = 200
+_URL_NAMES: Final = {"images": "image_urls"}
+"""Where the field for a URL is not called like that for the image and `_url`."""
+_REPEATED: Final = frozenset({"images", "image_urls"})
+"""Fields that a form may have several times, and that are lists in JSON."""
 _PLAIN_ENCODINGS: Final = frozenset({"", "binary", "8bit", "7bit"})
 In = TypeVar("In", bound=BaseModel)
 
@@ -38,7 +43,8 @@ class BodySpec:
     """The body of a route: fields of a shape, and images.
 
     images: `none`; `one`: at most one, `image`; `many`: any number, `image` or `images`; or the
-    names of required images. With `one` and `many` the fields may be in the query, as a body that
+    names of required images. Instead of each there may be its URL: `image_url` for `image`,
+    `image_urls` for `images`. With `one` and `many` the fields may be in the query, as a body that
     is a raw image has no other place for them.
     """
 
@@ -58,6 +64,11 @@ class BodySpec:
         return {"none": (), "one": ("image",), "many": ("image", "images")}[self.images]
 
     @property
+    def url_names(self) -> dict[str, str]:
+        """Names of fields that hold URLs of images, each with the name of its image."""
+        return {_URL_NAMES.get(name, f"{name}_url"): name for name in self.image_names}
+
+    @property
     def raw_name(self) -> str | None:
         """Name of the image that may be the whole body; None if there is none."""
         names = self.image_names
@@ -73,7 +84,14 @@ class BodySpec:
     @property
     def names(self) -> list[str]:
         """Names of all fields."""
-        return [*self.image_names, *sorted(self.shape.model_fields)]
+        return [*self.image_names, *self.url_names, *sorted(self.shape.model_fields)]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image that is to be fetched."""
+
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +99,26 @@ class Body(Generic[In]):
     """The fields and images of a request; required images are in the order of the spec."""
 
     fields: In
-    images: tuple[NamedImage, ...]
+    sources: tuple[NamedImage | RemoteImage, ...]
+    """Images as they were sent: with the work on a request begins that URLs are fetched."""
     given: frozenset[str]
     """Names of the fields that were sent."""
+
+    @property
+    def images(self) -> tuple[NamedImage, ...]:
+        """The images; all of them once they were fetched."""
+        return tuple(each for each in self.sources if isinstance(each, NamedImage))
 
     def fingerprint(self, route: str) -> str:
         """Digest of the whole request, the same for a form and for JSON."""
         digest = hashlib.sha256(route.encode())
         fields = self.fields.model_dump(mode="json")
         digest.update(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
-        for image in self.images:
-            digest.update(hashlib.sha256(image.data).digest())
+        for source in self.sources:
+            if isinstance(source, RemoteImage):
+                digest.update(b"url" + hashlib.sha256(source.url.encode()).digest())
+            else:
+                digest.update(hashlib.sha256(source.data).digest())
         return digest.hexdigest()
 
 
@@ -112,34 +139,39 @@ class _Parts:
     limits: _Limits
     values: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
-    images: list[tuple[str, NamedImage]] = field(default_factory=list)
+    images: list[tuple[str, NamedImage | RemoteImage]] = field(default_factory=list)
 
     def check(self, name: str, kind: str) -> None:
         """Refuse a field that is unknown or occurs twice."""
         spec = self.spec
-        if name == "image_url" and spec.image_names:
-            raise InvalidRequestError("image_url is not offered yet; send the image itself")
         if name not in spec.names:
             raise InvalidRequestError(unknown_name(kind, name, spec.names))
-        seen = {*self.values, *self.texts, *(each for each, _ in self.images if each != "images")}
+        seen = {*self.values, *self.texts, *(each for each, _ in self.images)} - _REPEATED
         if name in seen:
             many = "; send several images as 'images'" if spec.images == "many" else ""
             more = many if name == "image" else ""
             raise InvalidRequestError(f"{kind} {name!r} is given twice{more}")
+        if spec.images == "many":
+            return
+        for url_name, image_name in spec.url_names.items():
+            if {url_name, image_name} <= {name, *seen}:
+                raise InvalidRequestError(f"{image_name} and {url_name} are given; send one")
 
-    def add_image(self, name: str, image: NamedImage) -> None:
+    def add_image(self, name: str, image: NamedImage | RemoteImage) -> None:
         """Add an image; raises if there are too many images or bytes."""
         self.images.append((name, image))
         if len(self.images) > self.limits.images:
             raise InvalidRequestError(f"more than {self.limits.images} images")
-        if sum(len(each.data) for _, each in self.images) > self.limits.all_bytes:
+        sizes = (len(each.data) for _, each in self.images if isinstance(each, NamedImage))
+        if sum(sizes) > self.limits.all_bytes:
             raise ImageTooLargeError(too_many_bytes(self.limits.all_bytes))
 
-    def in_order(self, kind: str) -> tuple[NamedImage, ...]:
+    def in_order(self, kind: str) -> tuple[NamedImage | RemoteImage, ...]:
         """Return the images; raises if a required one is missing."""
         if not self.spec.required:
             return tuple(image for _, image in self.images)
-        by_name = dict(self.images)
+        names = self.spec.url_names
+        by_name = {names.get(name, name): image for name, image in self.images}
         for name in self.spec.required:
             if name not in by_name:
                 raise InvalidRequestError(f"{kind} {name!r} is missing")
@@ -175,12 +207,20 @@ async def read_body(request: web.Request, spec: BodySpec, shape: type[In]) -> Bo
 
 def _limits(request: web.Request, spec: BodySpec) -> _Limits:
     settings = services_of(request).settings
-    number = settings.max_enrol_images if spec.images == "many" else len(spec.image_names)
-    each = settings.max_image_bytes
-    together = each * number
+    number = _most_images(settings, spec)
+    return _Limits(settings.max_image_bytes, most_bytes(settings, spec), number)
+
+
+def _most_images(settings: Settings, spec: BodySpec) -> int:
+    return settings.max_enrol_images if spec.images == "many" else len(spec.image_names)
+
+
+def most_bytes(settings: Settings, spec: BodySpec) -> int:
+    """Return how many bytes the images of a request may have together."""
+    together = settings.max_image_bytes * _most_images(settings, spec)
     if spec.images == "many":
         together = min(together, settings.max_enrol_megabytes << 20)
-    return _Limits(each, together, number)
+    return together
 
 
 async def _read(request: web.Request, parts: _Parts) -> str:
@@ -232,8 +272,19 @@ def _read_json(body: bytes, parts: _Parts) -> None:
                 parts.add_image(name, NamedImage(decode_image(name, each, limit), None))
         elif name in spec.image_names:
             parts.add_image(name, NamedImage(decode_image(name, value, limit), None))
+        elif name in spec.url_names:
+            _add_urls(name, value, parts)
         else:
             parts.values[name] = value
+
+
+def _add_urls(name: str, value: object, parts: _Parts) -> None:
+    urls = value if name in _REPEATED else [value]
+    if not isinstance(urls, list) or not urls or not all(isinstance(each, str) for each in urls):
+        kind = "a list of URLs" if name in _REPEATED else "a URL"
+        raise InvalidRequestError(f"JSON field {name!r} must be {kind}")
+    for url in urls:
+        parts.add_image(name, RemoteImage(url))
 
 
 async def _read_form(body: IncomingBody, parser: FormParser, parts: _Parts) -> None:
@@ -274,7 +325,11 @@ def _add_part(part: Part, data: bytes, parts: _Parts) -> None:
         parts.add_image(part.name, NamedImage(data, file_name))
         return
     try:
-        parts.texts[part.name] = decode_text(data, part.charset, "strict")
+        text = decode_text(data, part.charset, "strict")
     except UnicodeDecodeError as error:
         message = f"form field {part.name!r} is not text in {part.charset[:40]!r}"
         raise InvalidRequestError(message) from error
+    if part.name in parts.spec.url_names:
+        parts.add_image(part.name, RemoteImage(text))
+    else:
+        parts.texts[part.name] = text

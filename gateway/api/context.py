@@ -21,6 +21,7 @@ from gateway.jobs.service import Jobs
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.factory import Watch
+from gateway.outbound.images import ImageFetcher
 from gateway.pipeline import Pipeline
 from gateway.registry.calibration import Calibrations
 from gateway.registry.reference import References
@@ -60,6 +61,7 @@ class Services:
     kserve: TritonHttp
     jobs: Jobs
     uploads: Uploads
+    fetcher: ImageFetcher
     authorizer: Authorizer
     access: Access
     limits: Limits

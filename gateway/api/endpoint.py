@@ -11,7 +11,8 @@ from gateway.api.call import Answer, Call
 from gateway.api.context import Handler, context_of, read_options, services_of
 from gateway.api.idempotency import answer_once
 from gateway.api.in_time import in_time
-from gateway.api.rate_limit import charge_images, takes_images
+from gateway.api.rate_limit import charge_images, charge_pixels, takes_images
+from gateway.api.remote_images import with_fetched_images
 from gateway.api.route import Route
 from gateway.api.shapes import NoOptions
 
@@ -39,8 +40,17 @@ def endpoint(route: Route) -> Handler:
 
 async def _work(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
     if route.idempotency is None:
-        return await route.handler(call)
-    return await answer_once(call, route.idempotency, route.handler)
+        return await _handle(route, call)
+    return await answer_once(call, route.idempotency, partial(_handle, route))
+
+
+async def _handle(route: Route, call: Call[Any, Any]) -> Answer | web.StreamResponse:
+    # only now: an answer that is given again needs no image
+    if isinstance(route.fields, BodySpec):
+        sent = call.body.images
+        call = await with_fetched_images(call, route.fields)
+        await charge_pixels(call, [each for each in call.body.images if each not in sent])
+    return await route.handler(call)
 
 
 async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
@@ -62,7 +72,7 @@ async def _receive(route: Route, request: web.Request) -> Call[Any, Any]:
             await read_body(request, spec, spec.shape) if isinstance(spec, BodySpec) else _NO_BODY
         ),
     )
-    if call.body.images:
-        call.context.notes.counts["images"] = len(call.body.images)
+    if call.body.sources:
+        call.context.notes.counts["images"] = len(call.body.sources)
     await charge_images(call)
     return call

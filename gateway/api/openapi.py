@@ -15,13 +15,14 @@ from gateway.api.problems import PROBLEM_TYPE
 from gateway.api.route import Bodies, Route
 from gateway.api.shapes import ProblemOut
 from gateway.error_policy import POLICIES
+from gateway.outbound.urls import MAX_URL_CHARACTERS
 from gateway.security.credentials import KEY_HEADER
 from gateway.settings import Settings
 
 Json = dict[str, Any]
 
 _ANYWHERE: Final = ("forbidden", "internal")
-"""Codes of every route; the first one for a host name that is not the gateway\x27s."""
+"""Codes of every route; the first one for a host name that is not the gateway's."""
 _GUARDED: Final = ("unauthorized", "rate_limited", "storage_unavailable")
 """Codes of routes that need a key; the last one where no key can be looked up."""
 _LIMIT_HEADERS: Final[Json] = {
@@ -37,6 +38,8 @@ _LIMIT_HEADERS: Final[Json] = {
         "example": '"requests";r=59;t=1',
     },
 }
+_OF_URLS: Final = ("image_url_refused", "image_url_failed")
+"""Codes of routes that take the URL of an image."""
 _SCHEMES: Final[Json] = {
     "apiKey": {
         "type": "apiKey",
@@ -56,6 +59,12 @@ _BASE64: Final = {
     "minLength": 1,
     "contentEncoding": "base64",
     "description": "Standard or URL-safe alphabet, padding optional; or a data URI.",
+}
+_URL: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_URL_CHARACTERS,
+    "description": "http or https; instead of the image, if the service fetches URLs.",
 }
 _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
@@ -131,6 +140,8 @@ def _codes(route: Route) -> list[str]:
     codes = [*route.errors, *_ANYWHERE]
     if route.permission is not Permission.PUBLIC:
         codes += _GUARDED
+    if isinstance(route.fields, BodySpec) and route.fields.image_names:
+        codes += _OF_URLS
     return list(dict.fromkeys(codes))
 
 
@@ -223,10 +234,14 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
             name: {"type": "array", "items": image, "minItems": 1} if name == "images" else image
             for name in spec.image_names
         }
+        urls: Json = {
+            name: {"type": "array", "items": _URL, "minItems": 1} if name == "image_urls" else _URL
+            for name in spec.url_names
+        }
         schema: Json = {
             "type": "object",
-            "properties": images | properties,
-            "required": [*spec.required, *shape.get("required", ())],
+            "properties": images | urls | properties,
+            "required": shape.get("required", []),
             "additionalProperties": False,
             **_rules(spec, fields),
         }
@@ -243,16 +258,23 @@ def _contents(spec: BodySpec, shape: Json) -> Json:
 def _rules(spec: BodySpec, fields: Json) -> Json:
     """Describe which fields belong together or exclude each other; null counts as left out."""
     rules: Json = {}
+    pairs = spec.url_names.items()
+    if spec.images != "many" and pairs:
+        # each image as itself or by its URL
+        either = [{"oneOf": [{"required": [image]}, {"required": [url]}]} for url, image in pairs]
+        both = [{"not": {"required": [image, url]}} for url, image in pairs]
+        rules["allOf"] = either if spec.required else both
     if not spec.required:
         vectors = [name for name in ("embedding", "embeddings") if name in fields]
         without = {name: {"not": {"type": "array"}} for name in vectors}
         ways: list[Json] = [
-            {"required": [name], "properties": without} for name in spec.image_names
+            {"required": [name], "properties": without}
+            for name in (*spec.image_names, *spec.url_names)
         ]
         for name in vectors:
             way = _given(**{name: "array", "space": "string"})
             others = {other: rule for other, rule in without.items() if other != name}
-            way["properties"] |= others | dict.fromkeys(spec.image_names, False)
+            way["properties"] |= others | dict.fromkeys((*spec.image_names, *spec.url_names), False)
             ways.append(way)
         rules["anyOf"] = ways
     if {"min_similarity", "target_fmr"} <= set(fields):

@@ -1,6 +1,6 @@
 """Limits of callers over HTTP: the check before a body is read, and the fields of every answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -11,6 +11,7 @@ from gateway.api.body import BodySpec
 from gateway.api.call import Call
 from gateway.api.context import context_of, services_of
 from gateway.api.route import Bodies, Route
+from gateway.collections.intake import NamedImage
 from gateway.images import pixels_of
 from gateway.security.limits.base import OverLimitError
 from gateway.security.limits.fields import rate_limit_fields
@@ -49,12 +50,17 @@ def fields_of(request: web.Request) -> dict[str, str]:
 
 
 async def charge_images(call: Call[Any, Any]) -> None:
-    """Charge the images of a body: their number per day, and their pixels.
+    """Charge the images of a body: their number per day, and the pixels of those that were sent.
 
     Raises RateLimitedError if the tenant has used up its images of the day.
     """
-    images = call.body.images
-    await call.services.collections.quotas.charge_images(call.caller.tenant, len(images))
+    number = len(call.body.sources)
+    await call.services.collections.quotas.charge_images(call.caller.tenant, number)
+    await charge_pixels(call, call.body.images)
+
+
+async def charge_pixels(call: Call[Any, Any], images: Sequence[NamedImage]) -> None:
+    """Charge the pixels of images whose bytes are there."""
     admission = call.context.admission
     if not images or admission is None or not admission.counts_pixels:
         return

@@ -20,6 +20,8 @@ from gateway.errors import (
     AurumError,
     EnrolmentRefusedError,
     ImageTooLargeError,
+    ImageUrlFailedError,
+    ImageUrlRefusedError,
     InvalidImageError,
     InvalidRequestError,
     LowQualityError,
@@ -42,6 +44,8 @@ from gateway.vectors.base import Match, Vector
 _IMAGES_AT_ONCE = 4
 _OF_ONE_IMAGE: Final = (
     ImageTooLargeError,
+    ImageUrlFailedError,
+    ImageUrlRefusedError,
     InvalidImageError,
     LowQualityError,
     NoFaceError,
@@ -53,10 +57,14 @@ _OF_ONE_IMAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An encoded image and the name of its file, if it had one."""
+    """An encoded image and the name of its file, if it had one.
+
+    failure: why there is no image, for one of many that could not be fetched.
+    """
 
     data: bytes
     name: str | None
+    failure: AurumError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +157,8 @@ class Intake:
         slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
 
         async def analyse(image: NamedImage) -> Result | AurumError:
+            if image.failure is not None:
+                return image.failure
             async with slots:
                 try:
                     return await self._analyse(

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +16,19 @@ import orjson
 
 from gateway.archives.types import ImageMember, OtherMember
 from gateway.concurrency import BackgroundTasks
-from gateway.errors import AurumError, ConflictError, ImageTooLargeError, InvalidRequestError
+from gateway.errors import (
+    AurumError,
+    ConflictError,
+    ImageTooLargeError,
+    ImageUrlFailedError,
+    InvalidRequestError,
+)
 from gateway.images import ImageLimits, check_image, too_many_bytes
 from gateway.jobs.objects.base import ObjectStore, object_key
 from gateway.jobs.objects.folder import check_free_space
 from gateway.jobs.unpacking import TooLargeMember, limits_of, unpack
+from gateway.outbound.images import ImageFetcher
+from gateway.outbound.urls import name_of_url
 from gateway.records.job_types import JobRecord, NewItem
 from gateway.records.jobs import CANCELLED, JobRecords
 from gateway.records.types import KeptAnswer
@@ -28,6 +37,8 @@ from gateway.settings import Settings
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_FETCHING_AT_ONCE: Final = 8
+"""URLs of one upload that are fetched at a time."""
 _STORING_AT_ONCE: Final = 8
 """Images in memory while they are sealed and stored, of all uploads together."""
 _UNPACKING_AT_ONCE: Final = 4
@@ -57,7 +68,11 @@ class Uploads:
         records: JobRecords,
         objects: ObjectStore,
         background: BackgroundTasks,
+        fetcher: ImageFetcher,
     ) -> None:
+        self.fetcher = fetcher
+        self.fetch_seconds = settings.body_timeout_seconds
+        """Time for all URLs of an upload."""
         self.limits = UploadLimits(
             ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
             settings.job_max_images,
@@ -160,6 +175,8 @@ class Upload:
         self._storing = BackgroundTasks()
         self._failure: AurumError | Exception | None = None
         self._digests: dict[int, str] = {}
+        self._fetching = asyncio.Semaphore(_FETCHING_AT_ONCE)
+        self._fetch_until: float | None = None
 
     @property
     def total(self) -> int:
@@ -192,6 +209,22 @@ class Upload:
         """Take note of an image that ends with this error at once."""
         index = self._take(0)
         self._add(_refused(index, _clean(name, index), "", 0, error))
+        await self._write_items(_ITEMS_AT_ONCE)
+
+    async def add_url(self, name: str | None, url: str) -> None:
+        """Take an image that is to be fetched; returns when it is, or when others have to be first.
+
+        One that cannot be had ends as an error at once. Raises as `add_image`, and
+        ImageUrlRefusedError if the service fetches no URLs at all.
+        """
+        self._uploads.fetcher.check_mode()
+        if self._fetch_until is None:
+            self._fetch_until = time.monotonic() + self._uploads.fetch_seconds
+        index = self._take(0)
+        await self._fetching.acquire()
+        name = _clean(name or name_of_url(url), index)
+        task = self._storing.detach("fetch", self._fetch(index, name, url, self._fetch_until))
+        task.add_done_callback(self._fetched)
         await self._write_items(_ITEMS_AT_ONCE)
 
     async def add_archive(self, file: IO[bytes], name: str | None) -> None:
@@ -271,6 +304,23 @@ class Upload:
             await self._uploads.objects.put(item.object_key, data)
         self._add(item)
 
+    async def _fetch(self, index: int, name: str, url: str, until: float) -> None:
+        try:
+            seconds = until - time.monotonic()
+            if seconds <= 0:
+                message = "the time for fetching the images of this job is over"
+                raise ImageUrlFailedError(message)
+            fetcher = self._uploads.fetcher
+            data = await fetcher.fetch(url, tenant=self.job.tenant, seconds=seconds)
+        except AurumError as error:
+            self._add(_refused(index, name, hashlib.sha256(url.encode()).hexdigest(), 0, error))
+            return
+        if self._bytes + len(data) > self._uploads.limits.total_bytes:
+            raise ImageTooLargeError(too_many_megabytes(self._uploads.limits.total_bytes))
+        self._bytes += len(data)
+        async with self._uploads.storing:
+            await self._store(index, name, data)
+
     def _check(self, index: int, name: str, data: bytes) -> NewItem:
         try:
             image = check_image(data, self._uploads.limits.image)
@@ -280,6 +330,13 @@ class Upload:
 
     def _stored(self, task: asyncio.Task[None]) -> None:
         self._uploads.storing.release()
+        self._note_failure(task)
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        self._fetching.release()
+        self._note_failure(task)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))

@@ -30,8 +30,8 @@ class DataCipher(Protocol):
     """Encrypts bytes, each bound to a name: sealed bytes open under their own name only.
 
     Names never clash: a crop has the id of its face, an uploaded image the key of its object
-    (`job/index`), a result `result/job/index`, metadata `metadata/…` (`metadata_seal`), an entry of a
-    do-not-enrol list `refusal/id` and `refusal-crop/id`.
+    (`job/index`), a result `result/job/index`, metadata `metadata/…` (`metadata_seal`), an
+    entry of a do-not-enrol list `refusal/id` and `refusal-crop/id`.
     """
 
     @property

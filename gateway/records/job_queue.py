@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, not_, select, update
 from sqlalchemy.engine import RowMapping
 
 from gateway.concurrency import BackgroundTasks
@@ -283,13 +283,21 @@ class JobQueue:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(_worker(row) for row in rows)
 
-    async def claim_webhook(self, *, lease_seconds: float = 60.0) -> JobRecord | None:
+    async def claim_webhook(
+        self, *, lease_seconds: float = 60.0, except_origins: Sequence[str] = ()
+    ) -> JobRecord | None:
         """Take a finished job whose webhook is due; None if there is none.
 
-        Counts an attempt. Due again when the lease runs out, unless the outcome was told before.
+        except_origins: receivers that are left alone for now (`https://host:port`). Counts an
+        attempt. Due again when the lease runs out, unless the outcome was told before.
         """
         at = clock.now()
-        due = (WEBHOOK_DUE, JOBS.c.webhook_at <= at)
+        url = JOBS.c.webhook_url
+        others = (
+            (url != origin) & not_(url.startswith(f"{origin}/", autoescape=True))
+            for origin in except_origins
+        )
+        due = (WEBHOOK_DUE, JOBS.c.webhook_at <= at, *others)
         async with self._database.read() as connection:
             if await connection.scalar(select(JOBS.c.id).where(*due).limit(1)) is None:
                 return None

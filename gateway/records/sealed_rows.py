@@ -18,6 +18,7 @@ from gateway.records.metadata_seal import (
     seal_metadata,
     subject_name,
 )
+from gateway.records.people_tables import REFUSED_CROPS, REFUSED_FACES
 from gateway.records.tables import CROPS, FACES, SUBJECTS
 from gateway.records.types import SealedBytes
 
@@ -64,6 +65,22 @@ KINDS: Final = (
         (JOB_RESULTS.c.job_id, JOB_RESULTS.c.index),
         (JOB_RESULTS.c.nonce, JOB_RESULTS.c.sealed),
         lambda row: f"result/{row['job_id']}/{row['index']:06d}",
+    ),
+    SealedKind(
+        "refused faces",
+        REFUSED_FACES,
+        REFUSED_FACES.c.key_id,
+        (REFUSED_FACES.c.id,),
+        (REFUSED_FACES.c.nonce, REFUSED_FACES.c.sealed),
+        lambda row: f"refusal/{row['id']}",
+    ),
+    SealedKind(
+        "crops of refused faces",
+        REFUSED_CROPS,
+        REFUSED_CROPS.c.key_id,
+        (REFUSED_CROPS.c.refusal_id,),
+        (REFUSED_CROPS.c.nonce, REFUSED_CROPS.c.sealed),
+        lambda row: f"refusal-crop/{row['refusal_id']}",
     ),
     SealedKind(
         "metadata of faces",

@@ -18,10 +18,10 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigurationError
+from gateway.outbound.documents import check_url
 from gateway.secret_files import read_secret_file
 from gateway.security.key_service import NAME
 from gateway.security.roles import RoleName
-from gateway.security.url_fetch import check_url
 
 VARIABLE: Final = "AURUM_TOKEN_ISSUERS_FILE"
 MIN_SECRET_BYTES: Final = 32

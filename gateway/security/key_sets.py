@@ -18,7 +18,7 @@ from jwt.exceptions import PyJWTError
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
-from gateway.security.url_fetch import FetchError
+from gateway.outbound.documents import FetchError
 
 log = logging.getLogger(__name__)
 

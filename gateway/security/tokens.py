@@ -20,11 +20,11 @@ from jwt.exceptions import (
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import UnauthorizedError
+from gateway.outbound.documents import fetch
 from gateway.security.issuers import Issuer
 from gateway.security.key_service import NAME
 from gateway.security.key_sets import KeySet
 from gateway.security.roles import Role
-from gateway.security.url_fetch import fetch
 from gateway.types import NO_RATE_LIMITS, RateLimits
 
 MAX_CHARACTERS: Final = 8192

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from gateway.telemetry.grpc_metrics import GrpcMetrics
 from gateway.telemetry.job_metrics import JobMetrics
 from gateway.telemetry.limit_metrics import LimitMetrics
+from gateway.telemetry.outbound_metrics import OutboundMetrics
 from gateway.telemetry.tls_metrics import TlsMetrics
 from triton_python_backend.contract import FACE_OUTPUTS
 
@@ -107,6 +108,7 @@ class Metrics:
         self.limits = LimitMetrics(self.registry)
         self.grpc = GrpcMetrics(self.registry)
         self.tls = TlsMetrics(self.registry)
+        self.outbound = OutboundMetrics(self.registry)
 
     def text(self) -> bytes:
         """Render all metrics in Prometheus's text format."""

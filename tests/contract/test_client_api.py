@@ -27,6 +27,7 @@ LEFT_OUT = {
     "rotate_key": ADMIN,
     "revoke_key": ADMIN,
     "show_audit": ADMIN,
+    "show_webhook_secret": ADMIN,
     "server_metadata": KSERVE,
     "server_live": KSERVE,
     "server_ready": KSERVE,
@@ -61,6 +62,10 @@ NAMES = {
 VERBS = {"show": "get", "change": "update", "forget": "delete"}
 ARGUMENTS = {
     "image": "image or images",
+    "image_url": "image or images",
+    "image_urls": "images",
+    "image_a_url": "image_a",
+    "image_b_url": "image_b",
     "embedding": "embedding or embeddings",
 }
 """Fields that are given as one of these arguments."""

@@ -102,7 +102,10 @@ def test_bodies_accept_only_the_fields_of_their_route(document):
         for media in ("multipart/form-data", "application/json"):
             schema = content[media]["schema"]
             assert list(schema["properties"]) == route.fields.names
-            assert schema["required"] == list(route.fields.required)
+            # each image, or its URL
+            pairs = [each["oneOf"] for each in schema["allOf"]]
+            urls = dict(zip(route.fields.required, route.fields.url_names, strict=True))
+            assert pairs == [[{"required": [a]}, {"required": [b]}] for a, b in urls.items()]
             assert schema["additionalProperties"] is False
         assert ("image/*" in content) == (len(route.fields.required) == 1)
 
@@ -122,7 +125,8 @@ def test_bodies_refuse_unknown_fields(document):
             schema = content[media]["schema"]
             if "$ref" in schema:
                 schema = document["components"]["schemas"][schema["$ref"].rsplit("/")[-1]]
-            assert set(schema["properties"]) == {*images, *route.fields.shape.model_fields}
+            urls = route.fields.url_names
+            assert set(schema["properties"]) == {*images, *urls, *route.fields.shape.model_fields}
             assert schema["additionalProperties"] is False
 
 

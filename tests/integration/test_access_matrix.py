@@ -158,7 +158,13 @@ async def test_every_route_answers_each_caller_as_documented(
     table = [HEAD]
     async with (
         running(script) as address,
-        guarded(tmp_path, triton_http_url=address, log_level="error") as client,
+        guarded(
+            tmp_path,
+            triton_http_url=address,
+            log_level="error",
+            webhook_hosts="hooks.example.com",
+            webhook_secret="the secret of webhooks",
+        ) as client,
     ):
         world = World(client, bearer(keys.admin))
         await world.restore()

@@ -102,7 +102,9 @@ async def test_refusals(client: aiohttp.ClientSession) -> None:
         {"image": image, "faces": "some"},
         {"images": [image] * 5},
         {"image": image, "embedding": [1.0, 0.0], "space": SPACE},
-        {"image_url": "http://x"},
+        {"image_urls": "http://x"},
+        {"image_urls": []},
+        {"image_urls": ["http://x"] * 5},
     ):
         problem = await call(client, "POST", f"{at}/faces", status=400, json=wrong)
         assert problem["code"] == "invalid_request"

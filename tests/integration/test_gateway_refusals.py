@@ -83,8 +83,11 @@ BAD_REQUESTS = {
         {"data": b"{", "headers": {"Content-Type": "application/json"}},
         "the body is not JSON",
     ),
-    "URL in JSON": ({"json": {"image_url": "https://example.org/a.jpg"}}, "not offered yet"),
-    "URL in a form": ({"data": form(image_url="https://example.org/a.jpg")}, "not offered yet"),
+    "number as URL": ({"json": {"image_url": 7}}, "'image_url' must be a URL"),
+    "image and URL": ({"json": {"image": PACKED, "image_url": "https://a"}}, "send one"),
+    "URL and image in a form": ({"data": form(image_url="https://a", image=b"x")}, "send one"),
+    "URL twice": ({"data": form()}, "'image_url' is given twice"),
+    "several URLs": ({"json": {"image_urls": ["https://a"]}}, "'image_urls'; known: image"),
     "form without boundary": (
         {"data": b"x", "headers": {"Content-Type": "multipart/form-data"}},
         "well-formed",
@@ -106,12 +109,19 @@ async def test_a_bad_request_says_what_is_wrong(client, fake, case, route):
     assert fake.needs == []
 
 
+def twice(name, value):
+    data = form(**{name: value})
+    data.add_field(name, value)
+    return data
+
+
 def rebuilt(case):
     """Forms can be sent only once."""
     return {
         "unknown form field": lambda: form(image=photo(), colour="red"),
         "field missing": form,
-        "URL in a form": lambda: form(image_url="https://example.org/a.jpg"),
+        "URL and image in a form": lambda: form(image_url="https://a", image=b"x"),
+        "URL twice": lambda: twice("image_url", "https://a"),
     }[case]()
 
 

@@ -33,8 +33,9 @@ JSON_REFUSALS = {
     "no list": ({"images": "abc"}, "must be a list"),
     "an empty list": ({"images": []}, "must be a list"),
     "no images": ({}, "must be a list"),
-    "a URL": ({"images": [{"image_url": "https://a/b"}]}, "image_url is not offered yet"),
-    "a URL beside": ({"image_url": "https://a/b"}, "image_url is not offered yet"),
+    "a URL beside": ({"image_url": "https://a/b"}, "'image_url'; known: images"),
+    "a number as URL": ({"images": [{"image_url": 3}]}, "'image_url' must be a URL"),
+    "both": ({"images": [{"image_url": "https://a", "image": "YQ=="}]}, "send one"),
     "a number": ({"images": [3]}, "must be base64"),
     "no image": ({"images": [{"name": "x"}]}, "'image' is missing"),
     "an unknown field": ({"images": [{"image": "YQ==", "nam": "x"}]}, "nam"),
@@ -163,8 +164,9 @@ async def test_archives_that_cannot_be_read(gateway: World) -> None:
 
 async def test_forms_that_are_refused(gateway: World) -> None:
     for data, expected in [
-        (form(("a.png", ONE), field="image"), "known: images; options belong in the query"),
-        (form((None, b"https://a/b"), field="image_url"), "image_url is not offered yet"),
+        (form(("a.png", ONE), field="image"), "known: images, image_url; options belong"),
+        (form((None, b"x" * 9000), field="image_url"), "'image_url' is too long"),
+        (form((None, b"\xff"), field="image_url"), "'image_url' is not UTF-8"),
         (form(*[(f"{i}.png", ONE) for i in range(21)]), "20 images at most"),
     ]:
         assert expected in await gateway.refused(400, "invalid_request", data)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.errors import ConfigurationError
+from gateway.jobs.webhook_policy import tenant_secret
 from tests.support.job_world import JobWorld, job_world
 from tests.support.records import migrated_postgres, migrated_url
 from tests.support.webhook_receiver import SECRET, Receiver
@@ -146,3 +147,97 @@ async def test_hosts_need_a_secret(tmp_path, migrated_url):
     with pytest.raises(ConfigurationError, match="AURUM_WEBHOOK_SECRET"):
         async with job_world(tmp_path, migrated_url, webhook_hosts="a.example.com"):
             pass
+
+
+async def test_a_receiver_that_hangs_delays_no_other(tmp_path, migrated_url):
+    """It gets eight deliveries at a time, whatever the path; the next go to whoever answers."""
+    hanging, waiting = asyncio.Event(), []
+
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        waiting.append(await reader.readline())
+        await hanging.wait()
+
+    receiver = Receiver()
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with receiver.running():
+        async with job_world(
+            tmp_path,
+            migrated_url,
+            webhook_hosts=f"{receiver.host},127.0.0.1:{port}",
+            webhook_secret=SECRET,
+            webhook_timeout_seconds=300.0,
+        ) as world:
+            for number in range(20):
+                await world.submit(1, webhook_url=f"http://127.0.0.1:{port}/hook/{number}?a=b")
+            job_id = await world.submit(1, webhook_url=receiver.url)
+            while await world.work():
+                pass
+            await until(lambda: _eventually(len(waiting) == 8 and len(receiver.jobs) == 1))
+            assert receiver.jobs[0]["job_id"] == job_id
+            # ninth and later ones wait until one has ended, not for the next look
+            await asyncio.sleep(0.3)
+            assert len(waiting) == 8
+        server.close()
+        hanging.set()
+
+
+async def test_nothing_is_sent_of_a_job_that_has_expired(tmp_path, migrated_url, monkeypatch):
+    monkeypatch.setattr("gateway.jobs.webhook_policy.RETRY_SECONDS", (7200.0,) * 10)
+    receiver = Receiver([500] * 100)
+    async with (
+        receiver.running(),
+        job_world(
+            tmp_path, migrated_url, webhook_hosts=receiver.host, webhook_secret=SECRET
+        ) as world,
+    ):
+        kept = {"webhook_url": receiver.url, "retention_seconds": 0.0}
+        expired = await world.submit(1, **kept)
+        # its first attempt is in time, the second one would not be
+        soon = await world.submit(1, **kept | {"retention_seconds": 3600.0})
+        while await world.work():
+            pass
+
+        async def has_failed(job_id: str) -> bool:
+            return (await webhook_of(world, job_id))["state"] == "failed"
+
+        await until(lambda: has_failed(expired))
+        await until(lambda: has_failed(soon))
+        assert {job["job_id"] for job in receiver.jobs} == {soon}
+        assert len(receiver.jobs) == 1
+
+
+async def test_each_tenant_checks_its_own_secret(tmp_path, migrated_url):
+    receiver = Receiver()
+    async with (
+        receiver.running(),
+        job_world(
+            tmp_path, migrated_url, webhook_hosts=receiver.host, webhook_secret=SECRET
+        ) as world,
+    ):
+        secrets = {}
+        for tenant in ("default", "acme"):
+            async with world.client.get(
+                "/api/admin/webhook-secret", headers={"X-Tenant": tenant}
+            ) as response:
+                assert response.headers["Cache-Control"] == "no-store"
+                body = await response.json()
+                assert body["tenant"] == tenant
+                secrets[tenant] = body["secret"]
+            await world.submit(1, tenant=tenant, webhook_url=receiver.url)
+        while await world.work():
+            pass
+        await until(lambda: _eventually(len(receiver.jobs) == 2))
+    assert len(set(secrets.values())) == 2
+    assert {job["tenant"] for job in receiver.jobs} == secrets.keys()
+    # the receiver checks each delivery with the secret of the tenant that its body names
+    assert secrets["acme"] == tenant_secret(SECRET, "acme")
+
+
+async def test_without_webhooks_there_is_no_secret(tmp_path, migrated_url):
+    async with (
+        job_world(tmp_path, migrated_url) as world,
+        world.client.get("/api/admin/webhook-secret") as response,
+    ):
+        assert response.status == 404
+        assert (await response.json(content_type=None))["code"] == "not_found"

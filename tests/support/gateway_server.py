@@ -10,10 +10,11 @@ from aiohttp import ClientSession, FormData, web
 
 from gateway.api.auth import Authorizer
 from gateway.api.lifecycle import SERVER_TLS
-from gateway.app import create_app, make_runner, open_triton_embedder
+from gateway.app import FetcherFactory, create_app, make_runner, open_triton_embedder
 from gateway.collections.base import ClosableEmbedder
 from gateway.error_policy import POLICIES
 from gateway.inference.base import FallbackEngine, Inference
+from gateway.outbound.images import open_image_fetcher
 from gateway.rollout.base import CandidateInference
 from gateway.settings import Settings
 from gateway.worker.counted import JobInference
@@ -35,6 +36,7 @@ async def serving(
     authorizer: Authorizer | None = None,
     fallback: FallbackEngine | None = None,
     job_engine: JobInference | None = None,
+    open_fetcher: FetcherFactory = open_image_fetcher,
     **settings: Any,
 ) -> AsyncIterator[ClientSession]:
     """Serve with this engine; yields a client session whose base is the server.
@@ -51,6 +53,7 @@ async def serving(
                 authorizer=authorizer,
                 fallback=fallback,
                 job_engine=job_engine,
+                open_fetcher=open_fetcher,
                 **settings,
             ) as session:
                 yield session
@@ -80,6 +83,7 @@ async def serving(
         open_embedder=open_embedder,
         open_candidate=open_candidate,
         open_job_engine=open_job_engine,
+        open_fetcher=open_fetcher,
         open_fallback=lambda _settings, _metrics: fallback,
         authorizer=authorizer,
     )

@@ -17,7 +17,9 @@ from tests.support.fake_inference import DIMENSION, SPACE, photo
 from triton_python_backend.self_test import PORTRAIT as FILE
 
 _IMAGES = {"image", "image_a", "image_b"}
-_MOST_IMAGES = 4
+_MOST_IMAGES = 1
+"""In each of the four fields that an enrolment may have: an image, its URL, and lists of both."""
+_LISTS = {"images", "image_urls"}
 _BATCH = "/api/ml/score/batch"
 _ARCHIVES = {"application/zip", "application/x-tar", "application/gzip"}
 _ENROL = {"subject", "subject_from", "faces", "quality", "metadata", "consent", "purpose"}
@@ -76,7 +78,9 @@ def before_call(
         for name in _IMAGES & set(body):
             body[name] = PACKED
         if "images" in body:
-            body["images"] = [PACKED] * min(len(body["images"]), _MOST_IMAGES)
+            body["images"] = [PACKED] * _MOST_IMAGES
+        if "image_urls" in body:
+            body["image_urls"] = body["image_urls"][:_MOST_IMAGES]
     # schemathesis takes bytes that a hook puts into a case for invalid: they are sent beside it
     elif case.media_type == "multipart/form-data":
         kwargs["files"] = [field for name in body for field in _form_fields(name, body[name])]
@@ -134,9 +138,12 @@ def _form_fields(name: str, value: Any) -> list[tuple[str, tuple[str | None, str
     """Say how `requests` sends a field: (name, (file name, content))."""
     if name == "target_fmr":
         return []
+    if name in _LISTS:
+        value = value[:_MOST_IMAGES]
     if name in _IMAGES or name == "images":
-        number = min(len(value), _MOST_IMAGES) if name == "images" else 1
-        return [(name, ("photo.png", PORTRAIT))] * number
+        return [(name, ("photo.png", PORTRAIT))] * _MOST_IMAGES
+    if name == "image_urls":
+        return [(name, (None, each)) for each in value]
     if name == "embedding":
         value = _vector(value)
     if name == "embeddings":

@@ -11,7 +11,11 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.jobs.webhook_policy import tenant_secret
+from gateway.types import DEFAULT_TENANT
+
 SECRET = "a secret of the tests"
+"""The service's. A receiver knows those of its tenants only."""
 MAX_AGE_SECONDS = 300
 
 
@@ -20,8 +24,13 @@ def verified(headers: Mapping[str, str], body: bytes) -> bool:
     timestamp = headers["Aurum-Timestamp"]
     if abs(time.time() - int(timestamp)) > MAX_AGE_SECONDS:
         return False
-    expected = hmac.new(SECRET.encode(), f"{timestamp}.".encode() + body, hashlib.sha256)
-    return hmac.compare_digest(headers["Aurum-Signature"], f"v1={expected.hexdigest()}")
+    try:
+        tenant = json.loads(body)["tenant"]
+    except ValueError:
+        tenant = DEFAULT_TENANT
+    secret = tenant_secret(SECRET, tenant)
+    expected = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256)
+    return hmac.compare_digest(headers["Aurum-Signature"], f"v2={expected.hexdigest()}")
 
 
 @dataclass

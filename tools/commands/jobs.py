@@ -10,6 +10,10 @@ from typing import IO, Annotated, Any, Final
 import typer
 from aurum_client import AurumClient, Job, NamedImage, TimeLimitError, UploadSource, images_in
 
+from gateway.errors import ConfigurationError, NotFoundError
+from gateway.jobs.webhook_policy import WebhookPolicy
+from gateway.settings import load_settings
+from gateway.types import DEFAULT_TENANT
 from tools.batch import options as given
 from tools.errors import BatchError
 from tools.jobs import display
@@ -299,6 +303,19 @@ _job_command(
     lambda client, job_id: client.jobs.resume(job_id),
     "Continue a paused job.",
 )
+
+
+@app.command("webhook-secret", cls=given.BatchCommand)
+def webhook_secret(
+    *,
+    tenant: Annotated[str, typer.Option(help="Whose jobs send the webhooks.")] = DEFAULT_TENANT,
+) -> None:
+    """Write the secret that signs the webhooks of a tenant, from this machine's settings."""
+    try:
+        typer.echo(WebhookPolicy.of(load_settings()).secret_of(tenant))
+    except (ConfigurationError, NotFoundError) as error:
+        note(f"error: {error}; set AURUM_WEBHOOK_HOSTS and AURUM_WEBHOOK_SECRET")
+        raise typer.Exit(BatchError.exit_status) from error
 
 
 def _watch(client: AurumClient, job: Job, *, as_json: bool, timeout: float | None) -> None:

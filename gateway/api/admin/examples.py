@@ -41,6 +41,12 @@ ADMIN_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
         "valid": False,
         "request_id": _ID,
     },
+    ("GET", "/api/admin/webhook-secret", 200): {
+        "request_id": _ID,
+        "tenant": "default",
+        # no secret of any gateway
+        "secret": f"whs_{'x' * 43}",
+    },
     ("GET", "/api/admin/audit", 200): {
         "request_id": _ID,
         "next_cursor": None,

@@ -13,6 +13,7 @@ from gateway.api.admin.schemas import (
     KeysOut,
     NewKeyAnswer,
     RotateIn,
+    WebhookSecretOut,
 )
 from gateway.api.body import BodySpec
 from gateway.api.call import Answer, Call
@@ -88,6 +89,14 @@ async def revoke_key(call: Call[NoOptions, NoOptions]) -> Answer:
     )
     call.services.access.forget_key(key_id)
     return Answer(KeyAnswer(**_key(record), request_id=call.request_id))
+
+
+async def show_webhook_secret(call: Call[NoOptions, NoOptions]) -> Answer:
+    """Show the secret that signs the webhooks of the caller's tenant."""
+    tenant = call.caller.tenant
+    secret = call.services.jobs.webhook_policy.secret_of(tenant)
+    shape = WebhookSecretOut(request_id=call.request_id, tenant=tenant, secret=secret)
+    return Answer(shape, headers=_SECRET)
 
 
 async def show_audit(call: Call[PageOptions, NoOptions]) -> Answer:

@@ -93,6 +93,14 @@ class KeysOut(PageOut):
     keys: list[KeyOut]
 
 
+class WebhookSecretOut(Shape):
+    """The secret that signs the webhooks of the caller's tenant."""
+
+    request_id: str
+    tenant: str
+    secret: str
+
+
 class AuditLineOut(Shape):
     """What was done: never an image, an embedding or the name of a person."""
 

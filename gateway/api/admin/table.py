@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.api.admin import routes
-from gateway.api.admin.schemas import AuditOut, KeyAnswer, KeysOut, NewKeyAnswer
+from gateway.api.admin.schemas import AuditOut, KeyAnswer, KeysOut, NewKeyAnswer, WebhookSecretOut
 from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.pagination import PageOptions
@@ -67,6 +67,18 @@ ADMIN_ROUTES: Final = (
         "share its records. A key that was revoked before stays as it is.",
         responses={200: KeyAnswer},
         errors=(*_STORED, "not_found", "insufficient_storage"),
+    ),
+    Route(
+        method="GET",
+        path="/api/admin/webhook-secret",
+        handler=routes.show_webhook_secret,
+        permission=Permission.ADMIN,
+        tag=_TAG,
+        summary="Show the secret of webhooks",
+        description="The secret with which webhooks of the tenant are signed. It changes with "
+        "`AURUM_WEBHOOK_SECRET`, from which it is derived; 404 if the service sends no webhooks.",
+        responses={200: WebhookSecretOut},
+        errors=("invalid_request", "not_found"),
     ),
     Route(
         method="GET",

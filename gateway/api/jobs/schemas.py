@@ -113,6 +113,13 @@ class JobAnswer(JobOut):
     request_id: str
 
 
+class WebhookBody(JobOut):
+    """A job as it is sent to its webhook."""
+
+    tenant: str
+    """Whose job it is; its own secret signs the webhook."""
+
+
 class JobsOut(PageOut):
     """Jobs, newest first."""
 

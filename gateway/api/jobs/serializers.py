@@ -6,7 +6,14 @@ import orjson
 
 from gateway.api.collections.serializers import moment
 from gateway.api.context import dump_json
-from gateway.api.jobs.schemas import ItemErrorOut, ItemOut, JobAnswer, JobOut, WebhookOut
+from gateway.api.jobs.schemas import (
+    ItemErrorOut,
+    ItemOut,
+    JobAnswer,
+    JobOut,
+    WebhookBody,
+    WebhookOut,
+)
 from gateway.jobs.service import OpenedItem
 from gateway.jobs.views import JobView
 
@@ -42,8 +49,13 @@ def job_answer(view: JobView, *, request_id: str) -> JobAnswer:
 
 
 def job_json(view: JobView) -> bytes:
-    """Write a job as JSON, for events and webhooks."""
+    """Write a job as JSON, for events."""
     return dump_json(job_out(view))
+
+
+def webhook_json(view: JobView) -> bytes:
+    """Write a job as the body of its webhook, which says whose job it is."""
+    return dump_json(WebhookBody(**job_out(view).model_dump(), tenant=view.record.tenant))
 
 
 def item_out(opened: OpenedItem, *, with_result: bool = True) -> ItemOut:

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 
 from aiohttp import web
 
+from gateway.api.body import RemoteImage
 from gateway.api.context import unknown_name
 from gateway.api.fields import decode_image, parse_json
 from gateway.api.forms import FormParser, Part, PartEnd, parse_header
@@ -25,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.jobs.uploads import Upload, Uploads, too_many_megabytes
 from gateway.json_limits import JsonBounds
+from gateway.outbound.urls import MAX_URL_CHARACTERS
 
 FORM: Final = "multipart/form-data"
 JSON: Final = "application/json"
@@ -48,7 +50,9 @@ _BLOCK: Final = 1 << 20
 _CHECKED_EVERY: Final = 16 << 20
 """Bytes after which the free space of the disk is looked at again."""
 _PLAIN_ENCODINGS: Final = frozenset({"", "binary", "8bit", "7bit"})
-_NOT_OFFERED: Final = "image_url is not offered yet; send the image itself"
+_URL_FIELD: Final = "image_url"
+_MAX_URL_BYTES: Final = 4 * MAX_URL_CHARACTERS
+_ELEMENT: Final = ("image", _URL_FIELD, "name")
 _NO_ARCHIVE: Final = "is not a ZIP, tar or tar.gz file"
 _OTHER_ARCHIVE: Final = "is an archive of another kind than ZIP, tar and tar.gz"
 
@@ -178,7 +182,7 @@ async def _read_form(body: IncomingBody, parser: FormParser, files: "_Files") ->
         for event in parser.feed(piece):
             if isinstance(event, Part):
                 _check_part(event)
-                files.begin(event.file_name)
+                files.begin(event.file_name, is_url=event.name == _URL_FIELD)
             elif isinstance(event, PartEnd):
                 await files.end()
             else:
@@ -187,15 +191,13 @@ async def _read_form(body: IncomingBody, parser: FormParser, files: "_Files") ->
 
 
 def _check_part(part: Part) -> None:
-    if part.name == "image_url":
-        raise InvalidRequestError(_NOT_OFFERED)
-    if part.name != _FIELD:
-        message = unknown_name("form field", part.name, [_FIELD])
+    if part.name not in (_FIELD, _URL_FIELD):
+        message = unknown_name("form field", part.name, [_FIELD, _URL_FIELD])
         raise InvalidRequestError(f"{message}; options belong in the query")
     if part.content_type.startswith("multipart/"):
         raise InvalidRequestError("a form field cannot contain another form")
     if part.transfer_encoding not in _PLAIN_ENCODINGS:
-        raise InvalidRequestError(f"form field {_FIELD!r}: send its bytes without an encoding")
+        raise InvalidRequestError(f"form field {part.name!r}: send its bytes without an encoding")
 
 
 class _Files:
@@ -212,12 +214,14 @@ class _Files:
         self._data = bytearray()
         self._is_known = False
         self._is_dropped = False
+        self._is_url = False
         self._archive: IO[bytes] | None = None
         self._writer: _Writer | None = None
 
-    def begin(self, name: str | None) -> None:
-        """Begin with the next file."""
+    def begin(self, name: str | None, *, is_url: bool) -> None:
+        """Begin with the next file, or with the URL of one."""
         self._name = name
+        self._is_url = is_url
         self._data = bytearray()
         self._is_known = self._is_dropped = False
         self._archive = self._writer = None
@@ -232,6 +236,10 @@ class _Files:
             self._body.hand_on(len(data))
             return
         self._data += data
+        if self._is_url:
+            if len(self._data) > _MAX_URL_BYTES:
+                raise InvalidRequestError(f"form field {_URL_FIELD!r} is too long")
+            return
         if not self._is_known and len(self._data) >= ARCHIVE_HEAD_BYTES:
             await self._decide()
         if self._writer is None and len(self._data) > self._upload.max_image_bytes:
@@ -241,6 +249,9 @@ class _Files:
 
     async def end(self) -> None:
         """Pass the complete file on."""
+        if self._is_url:
+            await self._end_url()
+            return
         if not self._is_known:
             await self._decide()
         if self._archive is not None and self._writer is not None:
@@ -253,6 +264,14 @@ class _Files:
             data, self._data = bytes(self._data), bytearray()
             await self._upload.add_image(self._name, data)
             self._body.hand_on(len(data))
+
+    async def _end_url(self) -> None:
+        try:
+            url = self._data.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(f"form field {_URL_FIELD!r} is not UTF-8") from error
+        self._body.hand_on(len(self._data))
+        await self._upload.add_url(self._name, url)
 
     async def _decide(self) -> None:
         """Tell an archive from an image."""
@@ -274,6 +293,9 @@ async def _read_json(data: bytes, uploads: Uploads, upload: Upload) -> None:
     images = await asyncio.to_thread(_parse_list, data, uploads.limits.images)
     async for index, value in _taken(images):
         name, image = _name_and_image(index, value)
+        if isinstance(image, RemoteImage):
+            await upload.add_url(name, image.url)
+            continue
         decode = partial(decode_image, f"{_FIELD}[{index}]", image, upload.max_image_bytes)
         try:
             decoded = await asyncio.to_thread(decode)
@@ -296,8 +318,6 @@ def _parse_list(data: bytes, most: int) -> list[Any]:
     if not isinstance(document, dict):
         raise InvalidRequestError("the body must be a JSON object")
     for name in document:
-        if name == "image_url":
-            raise InvalidRequestError(_NOT_OFFERED)
         if name != _FIELD:
             message = unknown_name("JSON field", name, [_FIELD])
             raise InvalidRequestError(f"{message}; options belong in the query")
@@ -308,17 +328,23 @@ def _parse_list(data: bytes, most: int) -> list[Any]:
 
 
 def _name_and_image(index: int, value: object) -> tuple[str | None, object]:
+    """Return the name of an element, and its base64 or a `RemoteImage`."""
     where = f"JSON field 'images[{index}]'"
     if not isinstance(value, dict):
         return None, value
-    if "image_url" in value:
-        raise InvalidRequestError(_NOT_OFFERED)
     for name in value:
-        if name not in ("image", "name"):
-            raise InvalidRequestError(f"{where}: {unknown_name('field', name, ['image', 'name'])}")
-    if "image" not in value:
+        if name not in _ELEMENT:
+            raise InvalidRequestError(f"{where}: {unknown_name('field', name, list(_ELEMENT))}")
+    if not ("image" in value or _URL_FIELD in value):
         raise InvalidRequestError(f"{where}: 'image' is missing")
+    if "image" in value and _URL_FIELD in value:
+        raise InvalidRequestError(f"{where}: image and {_URL_FIELD} are given; send one")
     name = value.get("name")
     if name is not None and (not isinstance(name, str) or len(name) > 1000):
         raise InvalidRequestError(f"{where}: 'name' must be a string of 1000 characters at most")
-    return name, value["image"]
+    if "image" in value:
+        return name, value["image"]
+    url = value[_URL_FIELD]
+    if not isinstance(url, str):
+        raise InvalidRequestError(f"{where}: {_URL_FIELD!r} must be a URL")
+    return name, RemoteImage(url)

@@ -3,13 +3,14 @@
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.api.collections.consent import SentConsent, Text
 from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
 from gateway.api.faces.schemas import FaceOptions
 from gateway.api.jobs.schemas import MAX_WAIT_SECONDS
 from gateway.api.shapes import Shape
+from gateway.outbound.urls import MAX_URL_CHARACTERS
 from gateway.records.job_types import Operation
 
 SubjectFrom = Literal["folder", "name"]
@@ -67,6 +68,18 @@ _BASE64: Final = {
 _BYTES: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
+_Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]
+
+
+class BatchUrlIn(Shape):
+    """The URL of an image, which the service fetches if it is set up for that."""
+
+    image_url: _Url
+    """http or https."""
+    name: str | None = Field(default=None, max_length=1000)
+    """Shown with the result; without it, host and path of the URL."""
+
+
 class BatchImageIn(Shape):
     """An image with a name."""
 
@@ -79,11 +92,20 @@ class BatchIn(Shape):
     """The images of a job as JSON."""
 
     images: Annotated[
-        list[Annotated[Any, WithJsonSchema(_BASE64)] | BatchImageIn], Field(min_length=1)
+        list[Annotated[Any, WithJsonSchema(_BASE64)] | BatchImageIn | BatchUrlIn],
+        Field(min_length=1),
     ]
 
 
 class BatchForm(Shape):
-    """The images of a job as a form; a file that is a ZIP, tar or tar.gz contributes its images."""
+    """The images of a job as a form; a file that is a ZIP, tar or tar.gz contributes its images.
 
-    images: Annotated[list[Annotated[Any, WithJsonSchema(_BYTES)]], Field(min_length=1)]
+    Send one file or one URL at least; both fields may occur several times.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["images"]}, {"required": ["image_url"]}]}
+    )
+
+    images: list[Annotated[Any, WithJsonSchema(_BYTES)]] = Field(default_factory=list, min_length=1)
+    image_url: list[_Url] = Field(default_factory=list, min_length=1)

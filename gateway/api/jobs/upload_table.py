@@ -45,6 +45,7 @@ UPLOAD_ROUTE: Final = Route(
         "image_too_large",
         "unsupported_media_type",
         "invalid_image",
+        "image_url_refused",
         "inference_unavailable",
         "jobs_unavailable",
         "storage_unavailable",

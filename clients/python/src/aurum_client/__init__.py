@@ -25,7 +25,7 @@ from aurum_client.errors import (
     UnexpectedAnswerError,
 )
 from aurum_client.fallback import FaceOptions, Fallback
-from aurum_client.images import ImageSource
+from aurum_client.images import ImageSource, ImageUrl
 from aurum_client.limits import TimeLimits
 from aurum_client.rate_limits import RateLimit
 from aurum_client.results.faces import Face, FacesResult
@@ -51,6 +51,7 @@ __all__ = [
     "Fallback",
     "ImageError",
     "ImageSource",
+    "ImageUrl",
     "InvalidRequestError",
     "Job",
     "JobEvent",

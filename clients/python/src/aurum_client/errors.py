@@ -160,6 +160,8 @@ FAMILIES: dict[str, type[ProblemError]] = {
     "image_too_large": ImageError,
     "unsupported_media_type": ImageError,
     "invalid_image": ImageError,
+    "image_url_refused": ImageError,
+    "image_url_failed": ImageError,
     "no_face": FaceError,
     "several_faces": FaceError,
     "low_quality": FaceError,

@@ -1,4 +1,4 @@
-"""Images as callers have them: paths, bytes or files."""
+"""Images as callers have them: paths, bytes, files or URLs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional, Union
 
-ImageSource = Union[str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO]
-"""A path, the encoded bytes, or a file opened in binary mode."""
+
+@dataclass(frozen=True)
+class ImageUrl:
+    """An image that the service fetches, if its operator allows it; http or https."""
+
+    url: str
+
+
+ImageSource = Union[str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, ImageUrl]
+"""A path, the encoded bytes, a file opened in binary mode, or an `ImageUrl`."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -22,11 +30,13 @@ _UNKNOWN = "image/x-unknown"
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded image in memory."""
+    """An encoded image in memory, or where the service finds it."""
 
     data: bytes
     name: Optional[str]
     """File name, if known."""
+    url: Optional[str] = None
+    """Where the service finds it; `data` is empty then."""
 
     @property
     def media_type(self) -> str:
@@ -45,6 +55,8 @@ def read_picture(source: ImageSource) -> Picture:
         TypeError: the source is none of `ImageSource`, or a file in text mode.
 
     """
+    if isinstance(source, ImageUrl):
+        return Picture(b"", None, source.url)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Picture(bytes(source), None)
     if isinstance(source, (str, os.PathLike)):

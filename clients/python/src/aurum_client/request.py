@@ -126,7 +126,9 @@ def _text(value: Option) -> str:
 
 
 def raw_body(picture: Picture) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """Send an image as the whole body; returns body and headers."""
+    """Send an image as the whole body, or its URL as JSON; returns body and headers."""
+    if picture.url is not None:
+        return {"json": {"image_url": picture.url}}, {}
     return {"content": picture.data}, {"Content-Type": picture.media_type}
 
 
@@ -134,7 +136,12 @@ def form_body(
     images: Sequence[tuple[str, Picture]], fields: Mapping[str, Option]
 ) -> Mapping[str, Any]:
     """Send named images and fields as a form."""
-    files = [
-        (name, (picture.name or name, picture.data, picture.media_type)) for name, picture in images
-    ]
+    files = [_form_file(name, picture) for name, picture in images]
     return {"files": files, "data": dict(texts_of(fields))}
+
+
+def _form_file(name: str, picture: Picture) -> tuple[str, Any]:
+    if picture.url is None:
+        return name, (picture.name or name, picture.data, picture.media_type)
+    # without a file name: a field
+    return ("image_urls" if name == "images" else f"{name}_url"), (None, picture.url.encode())

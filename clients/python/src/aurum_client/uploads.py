@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Optional, Union
 from urllib.parse import quote
 
-from aurum_client.images import ImageSource
+from aurum_client.images import ImageSource, ImageUrl
 
 _CHUNK = 1 << 20
 _HEAD = 512
@@ -35,7 +35,8 @@ class NamedImage:
 
 
 UploadSource = Union[ImageSource, NamedImage]
-"""An image or an archive (ZIP, tar, tar.gz): a path, bytes, or a binary file; or a `NamedImage`."""
+"""An image or an archive (ZIP, tar, tar.gz): a path, bytes, a binary file, or an `ImageUrl`; or a
+`NamedImage`."""
 
 
 def images_in(folder: Union[str, os.PathLike[str]]) -> Iterator[NamedImage]:
@@ -61,13 +62,20 @@ class _Part:
         name = None
         if isinstance(source, NamedImage):
             name, source = source.name, source.image
+        self.is_url = isinstance(source, ImageUrl)
         self._path: Optional[Path] = None
         self._file: Optional[BinaryIO] = None
         self._start = 0
         self.size: Optional[int] = None
         self.single_use = False
+        if isinstance(source, ImageUrl):
+            self._data: Optional[bytes] = source.url.encode()
+            self.size = len(self._data)
+            # without a name the service makes one of the URL
+            self.name = name or ""
+            return
         if isinstance(source, (bytes, bytearray, memoryview)):
-            self._data: Optional[bytes] = bytes(source)
+            self._data = bytes(source)
             self.size = len(self._data)
         elif isinstance(source, (str, os.PathLike)):
             self._data = None
@@ -187,13 +195,16 @@ class Upload:
         yield self._closing()
 
     def _opening(self, part: _Part) -> bytes:
-        if _PLAIN_NAME.fullmatch(part.name):
-            name = f'filename="{part.name}"'
+        field = "image_url" if part.is_url else "images"
+        if not part.name:
+            name = ""
+        elif _PLAIN_NAME.fullmatch(part.name):
+            name = f'; filename="{part.name}"'
         else:
-            name = f"filename*=UTF-8''{quote(part.name, safe='', errors='replace')}"
+            name = f"; filename*=UTF-8''{quote(part.name, safe='', errors='replace')}"
         return (
             f"--{self.boundary}\r\n"
-            f'Content-Disposition: form-data; name="images"; {name}\r\n'
+            f'Content-Disposition: form-data; name="{field}"{name}\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
 
@@ -231,7 +242,7 @@ def make_upload(
 
 def _is_one(images: object) -> bool:
     return isinstance(
-        images, (str, os.PathLike, bytes, bytearray, memoryview, NamedImage)
+        images, (str, os.PathLike, bytes, bytearray, memoryview, NamedImage, ImageUrl)
     ) or hasattr(images, "read")
 
 

@@ -3,7 +3,8 @@
 import io
 
 import pytest
-from aurum_client.images import Picture, read_picture
+from aurum_client.images import ImageUrl, Picture, read_picture
+from aurum_client.request import form_body, raw_body
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,15 @@ def test_images_of_a_wrong_kind():
         read_picture(io.StringIO("text"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not int"):
         read_picture(3)  # type: ignore[arg-type]
+
+
+def test_a_url_is_sent_as_json_or_as_a_field():
+    picture = read_picture(ImageUrl("https://images.example.com/a.jpg"))
+    assert raw_body(picture) == ({"json": {"image_url": "https://images.example.com/a.jpg"}}, {})
+    images = [("image_a", picture), ("image_b", read_picture(b"x")), ("images", picture)]
+    files = form_body(images, {"threshold": 0.5})["files"]
+    assert files == [
+        ("image_a_url", (None, b"https://images.example.com/a.jpg")),
+        ("image_b", ("image_b", b"x", "image/x-unknown")),
+        ("image_urls", (None, b"https://images.example.com/a.jpg")),
+    ]

@@ -7,6 +7,7 @@ from email.parser import BytesParser
 from email.policy import HTTP
 
 import pytest
+from aurum_client.images import ImageUrl
 from aurum_client.uploads import NamedImage, images_in, make_upload
 
 
@@ -32,6 +33,15 @@ def test_a_form_has_each_image_with_its_name(tmp_path):
             ("image", b"two"),
             ('x/Ä "q" 5%\r\n.jpg', b"three"),
         ]
+
+
+def test_a_url_is_a_field_of_its_own():
+    url = ImageUrl("https://images.example.com/a.jpg?b=c")
+    for images in (url, [url], [b"bytes", url, NamedImage("ada.jpg", url)]):
+        body = b"".join(make_upload(images).chunks())
+        assert b'name="image_url"\r\n' in body
+        assert body.count(b"images.example.com/a.jpg?b=c\r\n") == body.count(b'"image_url"')
+    assert b'name="image_url"; filename="ada.jpg"' in body
 
 
 @pytest.mark.parametrize(

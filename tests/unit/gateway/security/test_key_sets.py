@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import StorageUnavailableError
+from gateway.outbound.documents import FetchError
 from gateway.security.key_sets import (
     COOLDOWN_SECONDS,
     FRESH_SECONDS,
@@ -14,7 +15,6 @@ from gateway.security.key_sets import (
     KeySet,
     read_key_set,
 )
-from gateway.security.url_fetch import FetchError
 
 ALGORITHMS = frozenset({"RS256", "ES256"})
 KEY = rsa.generate_private_key(65537, 2048)

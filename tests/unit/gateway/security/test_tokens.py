@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConfigurationError, StorageUnavailableError, UnauthorizedError
+from gateway.outbound.documents import FetchError
 from gateway.security import tokens
 from gateway.security.issuers import load_issuers
 from gateway.security.tokens import TokenAuthenticator
-from gateway.security.url_fetch import FetchError
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ISSUER, CRON = "https://login.example.com/", "cron"

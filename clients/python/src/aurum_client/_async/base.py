@@ -199,7 +199,7 @@ class AsyncBase:
             is_read_only=True,
         )
         fallback = self._fallback
-        if fallback is None:
+        if fallback is None or picture.url is not None:
             return await self._send(request, deadline)
         if await self._is_healthy(deadline):
             try:

@@ -197,7 +197,7 @@ class Base:
             is_read_only=True,
         )
         fallback = self._fallback
-        if fallback is None:
+        if fallback is None or picture.url is not None:
             return self._send(request, deadline)
         if self._is_healthy(deadline):
             try:

@@ -69,8 +69,8 @@ class Jobs:
         Files are read from the disk while they are sent, never as a whole into memory.
 
         Args:
-            images: a path, bytes, a binary file or a `NamedImage`, or many of them; or a folder.
-                ZIP, tar and tar.gz archives are unpacked by the service.
+            images: a path, bytes, a binary file, an `ImageUrl` or a `NamedImage`, or many of them;
+                or a folder. ZIP, tar and tar.gz archives are unpacked by the service.
             operation: `score`, `detect`, `embed` or `enrol`.
             include: further values of each face, as for `score`.
             max_faces: as for `embed`.

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from gateway.security.url_fetch import FetchError, check_url, fetch
+from gateway.outbound.documents import FetchError, check_url, fetch
+from tests.support.image_urls import Names
 
 
 @asynccontextmanager
@@ -45,13 +46,13 @@ async def test_a_large_document_is_given_up():
             await fetch(url, max_bytes=20_000)
 
 
-async def test_a_document_that_unpacks_to_more_is_given_up():
+async def test_a_compressed_document_is_not_unpacked():
     async def answer(request):
         body = gzip.compress(b"x" * 1_000_000)
         return web.Response(body=body, headers={"Content-Encoding": "gzip"})
 
     async with answering(answer) as url:
-        with pytest.raises(FetchError, match="more than"):
+        with pytest.raises(FetchError, match="compressed"):
             await fetch(url, max_bytes=20_000)
 
 
@@ -81,6 +82,23 @@ async def test_redirects_are_not_followed():
 async def test_nobody_there():
     with pytest.raises(FetchError, match="cannot be reached"):
         await fetch("http://127.0.0.1:9/keys")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1"])
+async def test_an_issuer_that_moves_to_this_machine_is_not_asked(address):
+    names = Names({"login.example.com": [[address]]})
+    asked = []
+
+    async def answer(request):
+        asked.append(request.path)
+        return web.Response(body=b"{}")
+
+    async with answering(answer) as url:
+        port = url.split(":")[2]
+        with pytest.raises(FetchError, match="no address that may be connected to"):
+            await fetch(f"http://login.example.com:{port}", lookup=names)
+    assert asked == []
+    assert names.asked == ["login.example.com"]
 
 
 @pytest.mark.parametrize(

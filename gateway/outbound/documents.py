@@ -4,9 +4,11 @@ import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
+from yarl import URL
 
-from gateway.security.hosts import is_loopback
+from gateway.outbound.connector import Lookup, RefusedAddressError, open_session
+from gateway.outbound.download import DownloadError, download
+from gateway.outbound.policy import OperatorsHosts, is_this_machine
 
 MAX_BYTES: Final = 256 * 1024
 TIMEOUT_SECONDS: Final = 5.0
@@ -31,35 +33,33 @@ def check_url(url: str) -> str | None:
         return "it contains a password"
     if parts.scheme == "https" and host:
         return None
-    if parts.scheme == "http" and is_loopback(host):
+    if parts.scheme == "http" and is_this_machine(host):
         return None
     return "it must be an https URL (http only on this machine)"
 
 
 async def fetch(
-    url: str, *, max_bytes: int = MAX_BYTES, timeout_seconds: float = TIMEOUT_SECONDS
+    url: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    lookup: Lookup | None = None,
 ) -> bytes:
     """Get a document; redirects are not followed. Raises FetchError."""
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(
-                url,
-                allow_redirects=False,
-                # what unpacks to a thousand times its size is not asked for
-                headers={"Accept-Encoding": "identity"},
-            ) as response,
+            asyncio.timeout(timeout_seconds),
+            open_session(OperatorsHosts(), at_once=1, lookup=lookup) as session,
         ):
-            if response.status != 200:
-                raise FetchError(f"it answers {response.status}")
-            body = bytearray()
-            async for piece in response.content.iter_chunked(16 * 1024):
-                body += piece
-                if len(body) > max_bytes:
-                    raise FetchError(f"it sends more than {max_bytes} bytes")
-            return bytes(body)
+            answer = await download(
+                session, URL(url), max_bytes=max_bytes, head_seconds=timeout_seconds
+            )
     except TimeoutError as error:
         raise FetchError(f"it did not answer within {timeout_seconds:g} s") from error
-    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-        raise FetchError(f"it cannot be reached ({type(error).__name__})") from error
+    except RefusedAddressError as error:
+        raise FetchError("its host has no address that may be connected to") from error
+    except (DownloadError, ValueError) as error:
+        raise FetchError(str(error)) from error
+    if answer.status != 200:
+        raise FetchError(f"it answers {answer.status}")
+    return answer.body

@@ -1,0 +1,1 @@
+"""Everything that this service fetches or calls because somebody named a URL."""
