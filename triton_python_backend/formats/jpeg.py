@@ -33,6 +33,8 @@ _SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Frames that libjpeg decodes: baseline, extended, progressive; with arithmetic coding."""
 _OTHER_SOF: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
+_MAX_COMPONENTS: Final = 4
+"""In a frame, as no colour space has more, and in a scan (T.81, B.2.3)."""
 _SOI, _SOS, _EOI, _APP1 = 0xD8, 0xDA, 0xD9, 0xE1
 _METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 """Application segments and comments; JFIF's and Adobe's, with the colour space, are kept."""
@@ -91,7 +93,7 @@ def read_jpeg(data: bytes) -> Header:
     """
     frame: _Frame | None = None
     exif: list[bytes] = []
-    kept, ended = [(0, 2)], False
+    kept, kept_heads, ended = [(0, 2)], 2, False
     for part in _segments(data):
         payload = data[part.payload : part.after]
         if part.marker in _OTHER_SOF or (part.marker in _SOF and frame is not None):
@@ -107,10 +109,13 @@ def read_jpeg(data: bytes) -> Header:
         ended = part.marker == _EOI
         if part.marker not in _METADATA:
             kept.append((part.start, part.end))
+            kept_heads = part.after
     if frame is None or frame.scan_blocks == 0 or not (ended or frame.is_covered):
         raise InvalidImageError("the JPEG ends before its image does")
     if not ended:
-        kept[-1] = (kept[-1][0], _end_of_pixels(data, kept[-1][1]))
+        start, end = kept[-1]
+        # zeros and 0xFF that belong to a segment are not the rest of a copy
+        kept[-1] = start, max(_end_of_pixels(data, end), kept_heads)
     cost = frame.scan_blocks * _NANOSECONDS_PER_BLOCK + frame.width * frame.height * 3
     return Header(
         "JPEG",
@@ -173,6 +178,8 @@ def _read_frame(payload: bytes, *, progressive: bool) -> _Frame:
     height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
     if not width or not height:
         raise InvalidImageError("the image has no pixels")
+    if payload[5] > _MAX_COMPONENTS:
+        raise InvalidImageError("the JPEG has more components than are decoded")
     rows = [payload[6 + 3 * k : 9 + 3 * k] for k in range(payload[5])]
     factors = {row[0]: (row[1] >> 4, row[1] & 15) for row in rows}
     if not factors or not all(0 < h <= 4 and 0 < v <= 4 for h, v in factors.values()):
@@ -200,6 +207,8 @@ def _count_scan(frame: _Frame, payload: bytes) -> None:
     if len(payload) < 4 + 2 * number:
         raise InvalidImageError("a scan header of the JPEG cannot be read")
     names = [payload[1 + 2 * k] for k in range(number)]
+    if number > _MAX_COMPONENTS:
+        raise InvalidImageError("a scan of the JPEG has more components than there may be")
     if not names or any(name not in frame.components for name in names):
         raise InvalidImageError("a scan of the JPEG names a component that the frame has not")
     if number == 1:
