@@ -44,6 +44,7 @@ lint: ## check style, format, types, layers, dead code, dependencies
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m bandit --quiet --configfile pyproject.toml --recursive gateway tools triton_python_backend model_repository benchmarks clients
 	$(PYTHON_IN_VENV) -m mypy
 	$(PYTHON_IN_VENV) clients/python/generate_sync.py --check
 	cd clients/python && $(CURDIR)/$(PYTHON_IN_VENV) -m vulture

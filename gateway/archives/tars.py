@@ -142,8 +142,8 @@ class _Again:
 def _check_records(header: bytes) -> None:
     r"""Check the records of an extended header, each `<bytes of all of it> <key>=<value>\n`.
 
-    tarfile looks for numbers and keys beyond the end of a record, which takes it hours, or gigabytes
-    of memory, in a header that was made for it. Raises BombError, and ReadError for a damaged one.
+    tarfile looks for numbers and keys beyond the end of a record: in a header that was made for it
+    for hours, or with gigabytes of memory. Raises BombError, and ReadError for a damaged header.
     """
     if _LONG_NUMBER.search(header):
         raise BombError("it has an extended header with a number of a hundred digits")

@@ -20,8 +20,15 @@ from gateway.api.pagination import write_cursor
 from gateway.kserve.tensors import join_elements
 from gateway.security.api_keys import ApiKey
 from tests.fuzz.corpus_files import folder_of
-from tests.support.image_files import chunk, exif, many_scans, segment, tiff, with_chunks
-from tests.support.image_files import with_segments
+from tests.support.image_files import (
+    chunk,
+    exif,
+    many_scans,
+    segment,
+    tiff,
+    with_chunks,
+    with_segments,
+)
 from triton_python_backend import contract
 
 _PIXELS: Final = np.random.default_rng(5).integers(0, 255, (9, 7, 3), dtype=np.uint8)
@@ -34,7 +41,11 @@ def encoded(suffix: str, *options: int) -> bytes:
 
 def images() -> list[bytes]:
     """Return tiny images of each format and of unusual kinds."""
-    jpeg, png, webp = encoded(".jpg"), encoded(".png"), encoded(".webp", cv2.IMWRITE_WEBP_QUALITY, 80)
+    jpeg, png, webp = (
+        encoded(".jpg"),
+        encoded(".png"),
+        encoded(".webp", cv2.IMWRITE_WEBP_QUALITY, 80),
+    )
     lossless = encoded(".webp", cv2.IMWRITE_WEBP_QUALITY, 101)
     bitmap = encoded(".bmp")
     packed = bytearray(bitmap[:54] + struct.pack("<III", 0xF800, 0x7E0, 0x1F) + bytes(9 * 16))
@@ -65,7 +76,13 @@ def images() -> list[bytes]:
 def archives() -> list[bytes]:
     """Return small archives of each kind, with members of each sort."""
     png = encoded(".png")
-    members = {"a/1.png": png, "notes.txt": b"x", "../2.png": png, ".hidden.png": png, "n.zip": b"PK"}
+    members = {
+        "a/1.png": png,
+        "notes.txt": b"x",
+        "../2.png": png,
+        ".hidden.png": png,
+        "n.zip": b"PK",
+    }
     found = []
     for packing in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         target = io.BytesIO()
@@ -90,19 +107,36 @@ def archives() -> list[bytes]:
 def forms() -> list[bytes]:
     """Return forms with the boundary `b`."""
     heads = [
-        b'Content-Disposition: form-data; name="image"; filename="a;b.jpg"\r\nContent-Type: image/jpeg',
+        b'Content-Disposition: form-data; name="image"; filename="a;b.jpg"\r\n'
+        b"Content-Type: image/jpeg",
         b"Content-Disposition: form-data; name=\"image\"; filename*=UTF-8''%c3%a9.png",
         b'Content-Disposition: form-data; name*0="im"; name*1*=age',
-        b'content-disposition: form-data;\r\n name="max_faces"\r\ncontent-type: text/plain; charset=utf-8',
+        b'content-disposition: form-data;\r\n name="max_faces"\r\n'
+        b"content-type: text/plain; charset=utf-8",
     ]
     fields = b"".join(b"--b\r\n" + head + b"\r\n\r\n3\r\n" for head in heads)
-    return [b"\3" + fields + b"--b--\r\n", b"\1--b\r\n\r\n\r\nx\r\n--b \t\r\n\r\n\r\n--b--", fields[3:]]
+    return [
+        b"\3" + fields + b"--b--\r\n",
+        b"\1--b\r\n\r\n\r\nx\r\n--b \t\r\n\r\n\r\n--b--",
+        fields[3:],
+    ]
 
 
 def tokens() -> list[bytes]:
     """Return signed and unsigned tokens."""
-    claims = {"iss": "cron", "aud": ["aurum"], "exp": 4e9, "sub": "é", "roles": "infer admin", "nbf": 1}
-    heads = [{"alg": "HS256", "typ": "JWT"}, {"alg": "none", "kid": "../x"}, {"alg": "HS256", "crit": []}]
+    claims = {
+        "iss": "cron",
+        "aud": ["aurum"],
+        "exp": 4e9,
+        "sub": "é",
+        "roles": "infer admin",
+        "nbf": 1,
+    }
+    heads = [
+        {"alg": "HS256", "typ": "JWT"},
+        {"alg": "none", "kid": "../x"},
+        {"alg": "HS256", "crit": []},
+    ]
     both = [json.dumps(head).encode() + b"\n" + json.dumps(claims).encode() for head in heads]
     plain = b"eyJhbGciOiJub25lIn0.eyJpc3MiOiJjcm9uIiwiYXVkIjoiYXVydW0iLCJleHAiOjQwMDAwMDAwMDB9."
     return [b"\1" + each for each in both] + [b"\0" + plain, b"\0a.b.c"]
@@ -121,7 +155,12 @@ def requests() -> list[bytes]:
             }
         ]
     }
-    crop = {"name": "x", "shape": [1, 3, 2], "datatype": "FP32", "data": [[1.5, -2, 1e5], [0, 0, 0]]}
+    crop = {
+        "name": "x",
+        "shape": [1, 3, 2],
+        "datatype": "FP32",
+        "data": [[1.5, -2, 1e5], [0, 0, 0]],
+    }
     document = {"id": "1", "parameters": {"detail": "high"}, "inputs": [crop], "outputs": []}
     return [
         b"\0\1" + json.dumps(binary).encode() + join_elements([image]),
@@ -134,7 +173,12 @@ def requests() -> list[bytes]:
 def all_seeds() -> Mapping[str, Iterable[bytes]]:
     """Return the seeds of each target."""
     pictures, key = images(), ApiKey.generate().text.encode()
-    starts = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"RIFF\0\0\0\0WEBP", b"BM" + bytes(8)]
+    starts = [
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"RIFF\0\0\0\0WEBP",
+        b"BM" + bytes(8),
+    ]
     rsa = {"kty": "RSA", "kid": "1", "use": "sig", "n": "u" * 350, "e": "AQAB"}
     okp = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
     curve = {"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43}
@@ -152,7 +196,12 @@ def all_seeds() -> Mapping[str, Iterable[bytes]]:
             bytes([kind]) + write_cursor(*values).encode()
             for kind, values in enumerate([("ada",), (7,), (1.5, "x"), ("a", "b")])
         ],
-        "json": [b'{"a":[1,2.5e3,{"b":"\\u00e9\\"["}],"c":null}', b"[[[[]]]]", b'"\\ud800"', b"1e400"],
+        "json": [
+            b'{"a":[1,2.5e3,{"b":"\\u00e9\\"["}],"c":null}',
+            b"[[[[]]]]",
+            b'"\\ud800"',
+            b"1e400",
+        ],
         "kserve": requests(),
         "credentials": [b"Bearer " + key, b"bearer a.b.c\n" + key, key, b"\n" + key],
         "tokens": tokens(),
@@ -167,7 +216,9 @@ def main() -> None:
     for target, seeds in all_seeds().items():
         folder_of(target).mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            (folder_of(target) / hashlib.sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
+            (folder_of(target) / hashlib.sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(
+                seed
+            )
 
 
 if __name__ == "__main__":

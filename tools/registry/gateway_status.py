@@ -31,7 +31,7 @@ def _ask(settings: Settings) -> CandidateOut | None:
     url = f"http://{host}:{settings.port}{_ROUTE}"
     request = urllib.request.Request(url, headers=local_key_headers(settings.home))
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
             return CandidateOut.model_validate(json.load(response))
     except (OSError, json.JSONDecodeError, ValidationError):
         return None

@@ -69,7 +69,9 @@ def tarred(*infos: tarfile.TarInfo, body: bytes = b"", packed: bool = False) -> 
     return gzip.compress(target.getvalue()) if packed else target.getvalue()
 
 
-def _info(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> tarfile.TarInfo:
+def _info(
+    name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = ""
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, size, link
     return info
@@ -84,7 +86,7 @@ def _all() -> dict[str, tuple[str, bytes, Expected]]:
 
 
 def _zips() -> dict[str, tuple[str, bytes, Expected]]:
-    bomb = zipped({"bomb.jpg": bytes(300 << 20)})
+    bomb = zipped({"bomb.jpg": bytes(80 << 20)})
     good = {"a.jpg": GOOD}
     linked = zipped({"a.jpg": b"/etc/passwd"}, zipfile.ZIP_STORED)
     return {
@@ -97,16 +99,20 @@ def _zips() -> dict[str, tuple[str, bytes, Expected]]:
             "within a ZIP": (zipped({"b.zip": bytes(zipped(good))}), INVALID),
             "with a tar in it": (zipped({"b.tar.gz": b"\x1f\x8b"}), INVALID),
             "with a link": (_changed(linked, 38, "<I", 0o120777 << 16, both=False), INVALID),
-            "with a device": (_changed(zipped(good), 38, "<I", 0o060666 << 16, both=False), INVALID),
+            "with a device": (
+                _changed(zipped(good), 38, "<I", 0o060666 << 16, both=False),
+                INVALID,
+            ),
             "that is encrypted": (_changed(zipped(good), 8, "<H", 1), INVALID),
-            "of 300 MB in 300 KB": (bomb, ACCEPTED),
-            "of bzip2 that unpacks to a gigabyte": (_bzip2(), BAD_IMAGE),
+            "of 80 MB in 80 KB": (bomb, ACCEPTED),
+            "of bzip2 that unpacks to 24 MB": (_bzip2(), BAD_IMAGE),
             "with a wrong CRC": (_changed(zipped(good), 16, "<I", 1), BAD_IMAGE),
             "whose member says 4 GB": (_changed(zipped(good), 24, "<I", 0xFFFFFFF0), ACCEPTED),
             "whose member says one byte": (_changed(zipped(good), 24, "<I", 1), BAD_IMAGE),
             "with an unknown compression": (_changed(zipped(good), 10, "<H", 98), BAD_IMAGE),
             "whose member lies beyond its end": (
-                _changed(zipped(good), 42, "<I", 0x7FFFFFFF, both=False), BAD_IMAGE
+                _changed(zipped(good), 42, "<I", 0x7FFFFFFF, both=False),
+                BAD_IMAGE,
             ),
             "whose directory lies beyond its end": (_end(zipped(good), 16, 0x7FFFFFFF), BAD_IMAGE),
             "with 65,535 entries announced": (_end(zipped(good), 8, 0xFFFF, "<H"), ACCEPTED),
@@ -115,7 +121,10 @@ def _zips() -> dict[str, tuple[str, bytes, Expected]]:
             "with extra fields of 64 KB": (_extra(), INVALID),
             "of 41,000 members": (_many(41_000), INVALID),
             "with a name of NUL": (zipped({"a": b"x"}).replace(b"a", b"\0"), INVALID),
-            "with names that are no text": (_changed(zipped({"\xff.jpg": GOOD}), 8, "<H", 0x800), ACCEPTED),
+            "with names that are no text": (
+                _changed(zipped({"\xff.jpg": GOOD}), 8, "<H", 0x800),
+                ACCEPTED,
+            ),
         }.items()
     }
 
@@ -126,7 +135,7 @@ def _end(data: bytearray, at: int, value: int, layout: str = "<I") -> bytes:
 
 
 def _bzip2() -> bytes:
-    data = zipped({"a.jpg": bz2.compress(bytes(1 << 30))}, zipfile.ZIP_STORED)
+    data = zipped({"a.jpg": bz2.compress(bytes(24 << 20))}, zipfile.ZIP_STORED)
     return _changed(data, 10, "<H", zipfile.ZIP_BZIP2)
 
 
@@ -135,8 +144,10 @@ def _overlapping() -> bytes:
     data = bytes(zipped({"a.jpg": bytes(2 << 20)}))
     start, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
     entries = data[start:end] * 100
-    return data[:start] + entries + struct.pack(
-        "<4sHHHHIIH", b"PK\5\6", 0, 0, 100, 100, len(entries), start, 0
+    return (
+        data[:start]
+        + entries
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 100, 100, len(entries), start, 0)
     )
 
 
@@ -151,46 +162,72 @@ def _extra() -> bytes:
 
 def _many(count: int) -> bytes:
     local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
-    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    entry = (
+        struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+        + b"a"
+    )
     directory = entry * count
-    return local + directory + struct.pack(
-        "<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(local), 0
+    return (
+        local
+        + directory
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), len(local), 0)
     )
 
 
 def _tars() -> dict[str, tuple[str, bytes, Expected]]:
     regular = _info("a.jpg", size=len(GOOD))
-    zeros = bytes(300 << 20)
+    zeros = bytes(80 << 20)
     return {
         f"tar {name}": (_TAR if data[:2] != b"\x1f\x8b" else _GZIP, data, expected)
         for name, (data, expected) in {
             "that climbs out": (tarred(_info("../../a.jpg")), INVALID),
             "with an absolute path": (tarred(_info("/etc/a.jpg")), INVALID),
-            "with a symbolic link": (tarred(_info("a.jpg", tarfile.SYMTYPE, link="/etc/passwd")), INVALID),
-            "with a hard link": (tarred(_info("a.jpg", tarfile.LNKTYPE, link="/etc/passwd")), INVALID),
+            "with a symbolic link": (
+                tarred(_info("a.jpg", tarfile.SYMTYPE, link="/etc/passwd")),
+                INVALID,
+            ),
+            "with a hard link": (
+                tarred(_info("a.jpg", tarfile.LNKTYPE, link="/etc/passwd")),
+                INVALID,
+            ),
             "with a device": (tarred(_info("a.jpg", tarfile.BLKTYPE)), INVALID),
             "with a character device": (tarred(_info("a.jpg", tarfile.CHRTYPE)), INVALID),
             "with a pipe": (tarred(_info("a.jpg", tarfile.FIFOTYPE)), INVALID),
-            "of a sparse file": (tarred(_info("a.jpg", tarfile.GNUTYPE_SPARSE, 512), body=GOOD), INVALID),
+            "of a sparse file": (
+                tarred(_info("a.jpg", tarfile.GNUTYPE_SPARSE, 512), body=GOOD),
+                INVALID,
+            ),
             "within a tar": (tarred(_info("b.tar", size=512), body=bytes(512)), INVALID),
-            "in gzip of 300 MB of zeros": (gzip.compress(zeros), INVALID),
-            "in gzip with a member of 300 MB": (
-                tarred(_info("a.jpg", size=len(zeros)), body=zeros, packed=True), INVALID
+            "in gzip of 80 MB of zeros": (gzip.compress(zeros), INVALID),
+            "in gzip with a member of 80 MB": (
+                tarred(_info("a.jpg", size=len(zeros)), body=zeros, packed=True),
+                INVALID,
             ),
             "whose member says 8 GB": (tarred(_info("a.jpg", size=8 << 30), body=b"x"), BAD_IMAGE),
             "that is cut off": (tarred(regular, body=GOOD)[:700], BAD_IMAGE),
             "in gzip that is cut off": (tarred(regular, body=GOOD, packed=True)[:-200], BAD_IMAGE),
-            "in gzip with a wrong CRC": (tarred(regular, body=GOOD, packed=True)[:-8] + bytes(8), BAD_IMAGE),
-            "with a wrong checksum": (tarred(regular, body=GOOD).replace(b"ustar", b"ustbr"), UNKNOWN_TYPE),
+            "in gzip with a wrong CRC": (
+                tarred(regular, body=GOOD, packed=True)[:-8] + bytes(8),
+                BAD_IMAGE,
+            ),
+            "with a wrong checksum": (
+                tarred(regular, body=GOOD).replace(b"ustar", b"ustbr"),
+                UNKNOWN_TYPE,
+            ),
             "with a name of a megabyte": (
-                tarred(_info("x", tarfile.GNUTYPE_LONGNAME, 1 << 20), body=b"n" * (1 << 20)), INVALID
+                tarred(_info("x", tarfile.GNUTYPE_LONGNAME, 1 << 20), body=b"n" * (1 << 20)),
+                INVALID,
             ),
             "with a header of digits": (_extended(b"1" * 200_000), INVALID),
-            "with a header for all of digits": (_extended(b"1" * 200_000, tarfile.XGLTYPE), INVALID),
+            "with a header for all of digits": (
+                _extended(b"1" * 200_000, tarfile.XGLTYPE),
+                INVALID,
+            ),
             "with a header whose keys overlap": (_extended(b"2 " * 50_000 + b"=\n"), BAD_IMAGE),
             "with a header of 40,000 records": (_extended(b"6 a=b\n" * 40_000), INVALID),
             "with 2,000 headers in a row": (
-                tarred(*[_info("x", tarfile.XHDTYPE)] * 2000, regular, body=GOOD), BAD_IMAGE
+                tarred(*[_info("x", tarfile.XHDTYPE)] * 2000, regular, body=GOOD),
+                BAD_IMAGE,
             ),
             "with a size below zero": (_negative(regular), ACCEPTED),
         }.items()

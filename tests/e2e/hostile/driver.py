@@ -20,8 +20,8 @@ _LENGTH: Final = re.compile(rb"\r\nContent-Length: (\d+)")
 _MOST_BYTES: Final = 4096
 """Most bytes of a refusal: it must not repeat what was sent."""
 _INSIDE: Final = re.compile(
-    r"Traceback|File \\?\"|\.py\b|site-packages|/tmp/|/home/|/root/|gateway\.|aiohttp|pydantic|numpy"
-    r"|sqlalchemy|sqlite|asyncpg|msgspec|Exception|Error\b|0x[0-9a-f]{9,}",
+    r"Traceback|File \\?\"|\.py\b|site-packages|/tmp/|/home/|/root/|gateway\.|aiohttp|pydantic"
+    r"|numpy|sqlalchemy|sqlite|asyncpg|msgspec|Exception|Error\b|0x[0-9a-f]{9,}",
 )
 """What shows the inside of the service."""
 INJECTED: Final = "x-injected"

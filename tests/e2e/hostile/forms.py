@@ -55,7 +55,9 @@ def _malformed() -> dict[str, bytes]:
             'name="image"', b"--c\r\n\r\nx\r\n--c--", "Content-Type: multipart/mixed; boundary=c"
         )
         + b"--b--\r\n",
-        "form with base64 in a part": part('name="image"', b"aGk=", "Content-Transfer-Encoding: base64")
+        "form with base64 in a part": part(
+            'name="image"', b"aGk=", "Content-Transfer-Encoding: base64"
+        )
         + b"--b--\r\n",
         "form with NUL in a name": part(b'name="im\0age"', GOOD) + b"--b--\r\n",
         "form with bytes that are no text in a name": part(b'name="\xff\xfe"', GOOD) + b"--b--\r\n",
@@ -66,13 +68,14 @@ def _malformed() -> dict[str, bytes]:
 
 
 def _types() -> dict[str, str]:
+    kind = "Content-Type: multipart/form-data"
     return {
-        "form whose type has no boundary": "Content-Type: multipart/form-data",
-        "form whose boundary is empty": 'Content-Type: multipart/form-data; boundary=""',
-        "form whose boundary has 2,000 characters": f"Content-Type: multipart/form-data; boundary={'b' * 2000}",
-        "form whose boundary is not ASCII": "Content-Type: multipart/form-data; boundary=bé",
-        "form with a thousand parameters": f"Content-Type: multipart/form-data{';a=b' * 1000}",
-        "form whose boundary is split": "Content-Type: multipart/form-data; boundary*0=b; boundary*1=c",
+        "form whose type has no boundary": kind,
+        "form whose boundary is empty": f'{kind}; boundary=""',
+        "form whose boundary has 2,000 characters": f"{kind}; boundary={'b' * 2000}",
+        "form whose boundary is not ASCII": f"{kind}; boundary=bé",
+        "form with a thousand parameters": kind + ";a=b" * 1000,
+        "form whose boundary is split": f"{kind}; boundary*0=b; boundary*1=c",
     }
 
 
@@ -80,7 +83,10 @@ def _wrong_fields() -> dict[str, tuple[bytes, ...]]:
     return {
         "form with an unknown field": (_IMAGE, part('name="colour"', b"red")),
         "form with a proto field": (_IMAGE, part('name="__proto__"', b"{}")),
-        "form with a number of a million digits": (_IMAGE, part('name="max_faces"', b"9" * 1_000_000)),
+        "form with a number of a million digits": (
+            _IMAGE,
+            part('name="max_faces"', b"9" * 1_000_000),
+        ),
         "form with a number of other digits": (_IMAGE, part('name="max_faces"', "٣۴\0".encode())),
         "form with infinity": (_IMAGE, part('name="min_confidence"', b"Infinity")),
         "form with not a number": (_IMAGE, part('name="min_confidence"', b"nan")),
@@ -94,13 +100,19 @@ def _wrong_fields() -> dict[str, tuple[bytes, ...]]:
 
 
 def _others() -> Iterator[Case]:
-    twice = {"score": form(SCORE, _IMAGE, _IMAGE), "verify": form(VERIFY, part('name="image_a"', GOOD) * 2)}
+    twice = {
+        "score": form(SCORE, _IMAGE, _IMAGE),
+        "verify": form(VERIFY, part('name="image_a"', GOOD) * 2),
+    }
     yield Case("forms", "form with an image twice", twice, INVALID)
     missing = {"verify": form(VERIFY, part('name="image_a"', GOOD)), "score": form(SCORE)}
     yield Case("forms", "form without an image", missing, INVALID)
     crowd = form(ENROL, *[part('name="images"', b"")] * 200)
     yield Case("forms", "form with 200 images", {"enrol": crowd}, INVALID)
-    empty = {"score": form(SCORE, part('name="image"', b"")), "batch": form(BATCH, part('name="images"', b""))}
+    empty = {
+        "score": form(SCORE, part('name="image"', b"")),
+        "batch": form(BATCH, part('name="images"', b"")),
+    }
     yield Case("forms", "form with an image of no bytes", empty, BAD_IMAGE, {"batch": ACCEPTED})
     big = form(SCORE, part('name="image"', GOOD + bytes(11 << 20)))
     yield Case("forms", "form with an image of 11 MB", {"score": big}, TOO_LARGE)
@@ -109,7 +121,9 @@ def _others() -> Iterator[Case]:
         for route, path in (_ROUTES | {"batch": BATCH}).items()
     }
     yield Case("forms", "form that announces a terabyte", announced, TOO_LARGE)
-    field = form(ENROL, _IMAGE.replace(b'"image"', b'"images"'), part('name="metadata"', b"[" * 100_000))
+    field = form(
+        ENROL, _IMAGE.replace(b'"image"', b'"images"'), part('name="metadata"', b"[" * 100_000)
+    )
     yield Case("forms", "form with deep JSON in a field", {"enrol": field}, INVALID)
     wrong = {
         "score": form(SCORE, part('name="images"', GOOD)),
@@ -141,11 +155,15 @@ def _file_names() -> Iterator[Case]:
         field = part(b'name="image"; filename="' + text + b'"', GOOD)
         yield Case("forms", f"file name {name}", {"score": form(SCORE, field)}, FINE)
     encoded = "name=\"image\"; filename*=UTF-8''..%2F..%2F%00%0d%0aX-Injected:%201"
-    yield Case("forms", "file name that is encoded", {"score": form(SCORE, part(encoded, GOOD))}, FINE)
+    yield Case(
+        "forms", "file name that is encoded", {"score": form(SCORE, part(encoded, GOOD))}, FINE
+    )
     split = 'name="image"; filename*0="../"; filename*1*=%2e%2e%2f; filename*999="x"'
     yield Case("forms", "file name in sections", {"score": form(SCORE, part(split, GOOD))}, FINE)
     slow = 'name="image"; filename="' + '\\"' * 15_000
-    yield Case("forms", "file name of 15,000 quotes", {"score": form(SCORE, part(slow, GOOD))}, FINE)
+    yield Case(
+        "forms", "file name of 15,000 quotes", {"score": form(SCORE, part(slow, GOOD))}, FINE
+    )
     many = 'name="image"' + ';a="' * 8000
     yield Case("forms", "8,000 parameters", {"score": form(SCORE, part(many, GOOD))}, FINE)
     raw = post(DETECT, GOOD, "Content-Type: image/jpeg; name=" + "x" * 4000)

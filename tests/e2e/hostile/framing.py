@@ -23,7 +23,16 @@ def cases() -> Iterator[Case]:
 
 
 def _post(*lines: bytes, body: bytes = b"") -> bytes:
-    return b"POST " + DETECT.encode() + b" HTTP/1.1\r\n" + _HOST + _TYPE + b"".join(lines) + b"\r\n" + body
+    return (
+        b"POST "
+        + DETECT.encode()
+        + b" HTTP/1.1\r\n"
+        + _HOST
+        + _TYPE
+        + b"".join(lines)
+        + b"\r\n"
+        + body
+    )
 
 
 def _heads() -> dict[str, bytes]:
@@ -39,16 +48,24 @@ def _heads() -> dict[str, bytes]:
         "a length in hexadecimal": _post(b"Content-Length: 0x5\r\n", body=b"hello"),
         "a length with a blank in it": _post(b"Content-Length: 1 0\r\n", body=b"hello"),
         "a length with an underscore": _post(b"Content-Length: 1_0\r\n", body=b"hello"),
-        "a length of other digits": _post("Content-Length: ٥\r\n".encode(), body=b"hello"),
+        "a length of other digits": _post("Content-Length: \u0665\r\n".encode(), body=b"hello"),
         "a length of nothing": _post(b"Content-Length: \r\n", body=b"hello"),
         "a length of 5,000 digits": _post(b"Content-Length: " + b"9" * 5000 + b"\r\n"),
         "a length with a blank before its colon": _post(b"Content-Length : 5\r\n", body=b"hello"),
-        "chunks with a blank before the colon": _post(b"Transfer-Encoding : chunked\r\n", body=b"0\r\n\r\n"),
+        "chunks with a blank before the colon": _post(
+            b"Transfer-Encoding : chunked\r\n", body=b"0\r\n\r\n"
+        ),
         "chunks by another name": _post(b"Transfer-Encoding: xchunked\r\n", body=b"0\r\n\r\n"),
-        "chunks that are not last": _post(b"Transfer-Encoding: chunked, gzip\r\n", body=b"0\r\n\r\n"),
+        "chunks that are not last": _post(
+            b"Transfer-Encoding: chunked, gzip\r\n", body=b"0\r\n\r\n"
+        ),
         "chunks twice": _post(_CHUNKED, _CHUNKED, body=b"0\r\n\r\n"),
-        "chunks within chunks": _post(b"Transfer-Encoding: chunked, chunked\r\n", body=b"0\r\n\r\n"),
-        "chunks with a vertical tab": _post(b"Transfer-Encoding:\x0bchunked\r\n", body=b"0\r\n\r\n"),
+        "chunks within chunks": _post(
+            b"Transfer-Encoding: chunked, chunked\r\n", body=b"0\r\n\r\n"
+        ),
+        "chunks with a vertical tab": _post(
+            b"Transfer-Encoding:\x0bchunked\r\n", body=b"0\r\n\r\n"
+        ),
         "a folded header": _post(b"Content-Length: 5\r\n x: y\r\n", body=b"hello"),
         "a folded length": _post(b"Content-Length:\r\n 5\r\n", body=b"hello"),
         "a header without a colon": _post(b"nonsense\r\n"),
@@ -66,7 +83,9 @@ def _heads() -> dict[str, bytes]:
         "a version of HTTP that is none": b"GET / HTTP/9.9\r\n" + _HOST + b"\r\n",
         "a version of HTTP in words": b"GET / HTTP/one\r\n" + _HOST + b"\r\n",
         "HTTP/2 that was not agreed on": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(50),
-        "a start of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300) + b"\r\n\r\n",
+        "a start of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+        + bytes(300)
+        + b"\r\n\r\n",
         "a start of SSH": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "Redis": b"*1\r\n$4\r\nINFO\r\n\r\n",
         "noise": bytes(range(128, 256)) * 8 + b"\r\n\r\n",
@@ -108,8 +127,14 @@ def _targets() -> dict[str, tuple[bytes, Expected]]:
         "target with a broken escape": (get(b"/api/docs/%zz"), NOT_FOUND),
         "target with half an escape": (get(b"/api/docs/%"), NOT_FOUND),
         "target that climbs out": (get(b"/api/docs/..%2f..%2fsettings.py"), NOT_FOUND),
-        "target that climbs out twice escaped": (get(b"/api/docs/%252e%252e%252fsettings.py"), NOT_FOUND),
-        "target that climbs out in UTF-8 of five bytes": (get(b"/api/docs/%c0%ae%c0%ae/"), NOT_FOUND),
+        "target that climbs out twice escaped": (
+            get(b"/api/docs/%252e%252e%252fsettings.py"),
+            NOT_FOUND,
+        ),
+        "target that climbs out in UTF-8 of five bytes": (
+            get(b"/api/docs/%c0%ae%c0%ae/"),
+            NOT_FOUND,
+        ),
         "target that climbs out on Windows": (get(b"/api/docs/..%5c..%5csettings.py"), NOT_FOUND),
         "target that climbs into another route": (get(b"/api/docs/../admin/keys"), NOT_FOUND),
         "target with a semicolon": (get(b"/api/admin/keys;a=b"), NOT_FOUND),
@@ -121,7 +146,8 @@ def _targets() -> dict[str, tuple[bytes, Expected]]:
         "method of WebDAV": (b"PROPFIND " + embed + b" HTTP/1.1\r\n" + _HOST + b"\r\n", no_method),
         "method in small letters": (b"post " + embed + b" HTTP/1.1\r\n" + _HOST + b"\r\n", INVALID),
         "another method by header": (
-            b"GET " + embed + b" HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n" + _HOST + b"\r\n", no_method
+            b"GET " + embed + b" HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n" + _HOST + b"\r\n",
+            no_method,
         ),
         "change to WebSocket": (
             b"GET /api/health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\n"
@@ -129,18 +155,25 @@ def _targets() -> dict[str, tuple[bytes, Expected]]:
             FINE,
         ),
         "change to HTTP/2": (
-            b"GET /api/health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\n"
+            b"GET /api/health/live HTTP/1.1\r\nHost: a\r\n"
+            b"Connection: Upgrade, HTTP2-Settings, close\r\n"
             b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
             FINE,
         ),
         "no host": (b"GET /api/health/live HTTP/1.1\r\nConnection: close\r\n\r\n", INVALID),
         "two hosts": (b"GET /api/health/live HTTP/1.1\r\nHost: b\r\n" + _HOST + b"\r\n", INVALID),
         "HTTP/1.0 with chunks": (
-            b"POST " + SCORE.encode() + b" HTTP/1.0\r\n" + _TYPE + _CHUNKED + b"\r\n0\r\n\r\n", BAD_IMAGE
+            b"POST " + SCORE.encode() + b" HTTP/1.0\r\n" + _TYPE + _CHUNKED + b"\r\n0\r\n\r\n",
+            BAD_IMAGE,
         ),
         "an expectation that is none": (
-            b"POST " + DETECT.encode() + b" HTTP/1.1\r\nExpect: 999-magic\r\n" + _TYPE + _HOST
-            + b"Content-Length: %d\r\n\r\n" % len(GOOD) + GOOD,
+            b"POST "
+            + DETECT.encode()
+            + b" HTTP/1.1\r\nExpect: 999-magic\r\n"
+            + _TYPE
+            + _HOST
+            + b"Content-Length: %d\r\n\r\n" % len(GOOD)
+            + GOOD,
             FINE,
         ),
     }

@@ -47,7 +47,9 @@ def cases() -> Iterator[Case]:
         sent = {
             "detect": post(DETECT, GOOD, _TYPE, f"Content-Encoding: {coding}"),
             "create": post(COLLECTIONS, b"{}", JSON, f"Content-Encoding: {coding}"),
-            "batch": post(BATCH, GOOD, "Content-Type: application/zip", f"Content-Encoding: {coding}"),
+            "batch": post(
+                BATCH, GOOD, "Content-Type: application/zip", f"Content-Encoding: {coding}"
+            ),
         }
         yield Case("headers", f"content encoding {coding[:20]}", sent, UNKNOWN_TYPE)
     for name, text in _event_ids().items():
@@ -136,4 +138,9 @@ def _types() -> dict[str, bytes]:
 
 
 def _event_ids() -> dict[str, bytes]:
-    return {"of noise": b"\xff\xfe", "of 30 digits": b"9" * 30, "below zero": b"-1", "of NUL": b"%00"}
+    return {
+        "of noise": b"\xff\xfe",
+        "of 30 digits": b"9" * 30,
+        "below zero": b"-1",
+        "of NUL": b"%00",
+    }

@@ -23,5 +23,7 @@ def _changed(request: bytes, chance: random.Random) -> bytes:
         return request
     changed = bytearray(body)
     for _ in range(chance.randint(1, _MOST_CHANGES)):
-        changed[chance.randrange(len(changed))] = chance.choice((0, 0x7F, 0xFF, chance.randrange(256)))
+        changed[chance.randrange(len(changed))] = chance.choice(
+            (0, 0x7F, 0xFF, chance.randrange(256))
+        )
     return head + blank + bytes(changed)

@@ -54,7 +54,9 @@ def cases() -> Iterator[Case]:
     for name, text in _subjects().items():
         sent = {
             "enrol": document(_FACES, {"embedding": [0.1] * 9, "space": "0" * 16, "subject": text}),
-            "batch": post(f"{BATCH}?operation=enrol&collection={COLLECTION}&subject={quote(text)}", b"", JSON),
+            "batch": post(
+                f"{BATCH}?operation=enrol&collection={COLLECTION}&subject={quote(text)}", b"", JSON
+            ),
         }
         yield Case("names", f"subject {name}", sent, INVALID)
     yield Case("names", "name of NUL", _in_paths("a%00b"), NOT_FOUND)
@@ -166,10 +168,14 @@ def _cursors() -> Iterator[Case]:
         "of 2,000 characters": "A" * 2000,
     }
     for name, cursor in cursors.items():
-        sent = {route: head("GET", f"{path}?cursor={quote(cursor)}") for route, path in lists.items()}
+        sent = {
+            route: head("GET", f"{path}?cursor={quote(cursor)}") for route, path in lists.items()
+        }
         yield Case("cursors", f"cursor {name}", sent, INVALID)
     far = {
         "audit": head("GET", f"/api/admin/audit?cursor={_packed(b'[18446744073709551615]')}"),
-        "jobs": head("GET", f"{_JOB}?cursor={_packed(b'[1e308, chr]'.replace(b'chr', bytes([34, 120, 34])))}"),
+        "jobs": head(
+            "GET", f"{_JOB}?cursor={_packed(b'[1e308, chr]'.replace(b'chr', bytes([34, 120, 34])))}"
+        ),
     }
     yield Case("cursors", "cursor far beyond the end", far, FINE)

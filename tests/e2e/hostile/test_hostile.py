@@ -20,7 +20,10 @@ from tests.e2e.hostile.wire import COLLECTION
 from tests.support import photos
 from tests.support.access import guarded, managing, new_key
 
-TABLE = all_cases()
+
+@pytest.fixture(scope="module")
+def table() -> Sequence[Case]:
+    return all_cases()
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +35,14 @@ def attacked(stack):
     requests.delete(f"{stack.url}/api/collections/{COLLECTION}", timeout=60)
 
 
-def test_the_table_is_large_and_names_each_input_once():
-    assert len(TABLE) >= 300
-    assert len({(case.kind, case.name) for case in TABLE}) == len(TABLE)
+def test_the_table_is_large_and_names_each_input_once(table):
+    assert len(table) >= 300
+    assert len({(case.kind, case.name) for case in table}) == len(table)
 
 
-def test_every_input_gets_its_answer(attacked):
+def test_every_input_gets_its_answer(attacked, table):
     before = pids(attacked)
-    sent = send(attacked.url, TABLE)
+    sent = send(attacked.url, table)
     print_counts(sent)
     assert [found for each in sent if (found := each.complaint())] == []
     assert pids(attacked) == before, "a part of the stack died"
@@ -48,10 +51,10 @@ def test_every_input_gets_its_answer(attacked):
     answers_a_photo(attacked.url)
 
 
-def test_changed_inputs_cost_neither_files_nor_threads_nor_memory(attacked):
+def test_changed_inputs_cost_neither_files_nor_threads_nor_memory(attacked, table):
     """Bytes of the same inputs are changed at random; `benchmarks/hostile.py` sends 10,000."""
     chance = random.Random(7)
-    some = chance.sample([case for case in TABLE if case.kind != "framing"], 150)
+    some = chance.sample([case for case in table if case.kind != "framing"], 150)
     send(attacked.url, mutated(some, chance))
     before = Resources.of(attacked)
     sent = send(attacked.url, mutated(some, chance))
@@ -89,7 +92,9 @@ def print_counts(sent: Sequence[Sent]) -> None:
     for kind, count in requests_of.items():
         inputs = {each.case.name for each in sent if each.case.kind == kind}
         print(f"{kind}: {len(inputs)} inputs, {count} requests")
-    print(f"together {len({(s.case.kind, s.case.name) for s in sent})} inputs, {len(sent)} requests")
+    print(
+        f"together {len({(s.case.kind, s.case.name) for s in sent})} inputs, {len(sent)} requests"
+    )
 
 
 def pids(stack) -> list[int]:

@@ -43,7 +43,13 @@ def post(path: str | bytes, body: bytes, *lines: str | bytes) -> bytes:
 def part(disposition: str | bytes, data: bytes, *lines: str | bytes) -> bytes:
     """Write a form field, for the boundary `b`."""
     written = [each.encode() if isinstance(each, str) else each for each in (disposition, *lines)]
-    return b"--b\r\nContent-Disposition: form-data; " + b"\r\n".join(written) + b"\r\n\r\n" + data + b"\r\n"
+    return (
+        b"--b\r\nContent-Disposition: form-data; "
+        + b"\r\n".join(written)
+        + b"\r\n\r\n"
+        + data
+        + b"\r\n"
+    )
 
 
 def form(path: str, *parts: bytes, end: bytes = b"--b--\r\n") -> bytes:

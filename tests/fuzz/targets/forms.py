@@ -1,6 +1,6 @@
 """Multipart forms and header parameters."""
 
-from gateway.api.forms import Part, PartEnd, FormParser, decode_text, parse_header
+from gateway.api.forms import FormParser, Part, PartEnd, decode_text, parse_header
 from gateway.errors import InvalidRequestError
 
 Read = list[tuple[Part, bytes]] | None

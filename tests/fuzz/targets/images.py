@@ -4,14 +4,14 @@ import os
 
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 20))
 
-from triton_python_backend import decoding  # noqa: E402 - OpenCV reads the variable when loaded
-from triton_python_backend.formats.exif import read_orientation  # noqa: E402
-from triton_python_backend.formats.header import (  # noqa: E402
+from triton_python_backend import decoding
+from triton_python_backend.formats.exif import read_orientation
+from triton_python_backend.formats.header import (
     Header,
     InvalidImageError,
     UnknownFormatError,
 )
-from triton_python_backend.formats.reader import read_header, sniff  # noqa: E402
+from triton_python_backend.formats.reader import read_header, sniff
 
 _STARTS = (
     b"\xff\xd8\xff",

@@ -103,7 +103,7 @@ def test_extended_headers_that_cost_are_refused(name, kind):
 
 
 def test_what_is_said_for_all_members_is_not_collected():
-    """tarfile keeps every record of every global header."""
+    """Python keeps every record of every global header."""
     peaks = []
     for count in (4, 40):
         data = b"".join(
