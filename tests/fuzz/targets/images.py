@@ -1,9 +1,5 @@
 """Headers of images: sniffing, the walk through segments and chunks, orientation, decoding."""
 
-import os
-
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 20))
-
 from triton_python_backend import decoding
 from triton_python_backend.formats.exif import read_orientation
 from triton_python_backend.formats.header import (
