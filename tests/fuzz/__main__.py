@@ -11,7 +11,8 @@ from pathlib import Path
 
 import atheris
 
-from tests.fuzz.corpus_files import CORPUS, folder_of
+from tests.fuzz.corpus_files import folder_of
+from tests.fuzz.targets import TARGETS, load
 
 _INSTRUMENTED = ["gateway", "triton_python_backend", "tarfile", "zipfile", "gzip", "jwt"]
 _MOST_BYTES = 4096
@@ -21,14 +22,14 @@ _MOST_SECONDS_OF_ONE = 5
 def main() -> None:
     """Parse the options and hand over to libFuzzer, which ends the process."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=sorted(path.name for path in CORPUS.iterdir()))
+    parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, help="instead of the one in the repository")
     parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--minimise", type=Path, help="write a smaller corpus into this folder")
     options = parser.parse_args()
     with atheris.instrument_imports(include=_INSTRUMENTED):
-        from tests.fuzz.targets import TARGETS
+        target = load(options.target)
     arguments = [
         sys.argv[0],
         f"-timeout={_MOST_SECONDS_OF_ONE}",
@@ -43,7 +44,7 @@ def main() -> None:
         arguments += ["-merge=1", str(options.minimise), corpus]
     else:
         arguments += [f"-max_total_time={options.seconds}", corpus]
-    atheris.Setup(arguments, TARGETS[options.target])
+    atheris.Setup(arguments, target)
     atheris.Fuzz()
 
 

@@ -1,12 +1,10 @@
 """All inputs for a stack that asks nobody for a key."""
 
-from collections.abc import Sequence
-
 from tests.e2e.hostile import archives, documents, forms, framing, headers, images, names, tensors
 from tests.e2e.hostile.case import Case
 
 
-def all_cases() -> Sequence[Case]:
+def all_cases() -> list[Case]:
     """Make them anew."""
     return [
         *images.cases(),

@@ -36,7 +36,7 @@ from gateway.kserve.tensors import join_elements, split_elements
 from gateway.security.api_keys import ApiKey
 from gateway.security.credentials import read_credentials
 from tests.fuzz.seeds import all_seeds
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, load
 
 TEXT = st.text(max_size=60)
 ASCII = st.text(string.printable, max_size=80)
@@ -249,7 +249,7 @@ def test_what_fuzzing_states_holds_for_damaged_seeds(data):
         st.lists(st.tuples(st.integers(0, len(seed)), st.integers(0, 255)), max_size=6)
     ):
         seed[at : at + 1] = bytes([value])
-    TARGETS[name](bytes(seed[: data.draw(st.integers(0, len(seed)))]))
+    load(name)(bytes(seed[: data.draw(st.integers(0, len(seed)))]))
 
 
 SEEDS = {name: list(seeds) for name, seeds in all_seeds().items()}
