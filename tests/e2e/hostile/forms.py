@@ -95,7 +95,6 @@ def _wrong_fields() -> dict[str, tuple[bytes, ...]]:
             _IMAGE,
             part('name="rotation"', b"+ADw-", "Content-Type: text/plain; charset=utf-7"),
         ),
-        "form with an address of an image": (part('name="image_url"', b"http://169.254.169.254/"),),
     }
 
 

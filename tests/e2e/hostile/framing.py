@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from tests.e2e.hostile.case import BAD_IMAGE, FINE, INVALID, NOT_FOUND, Case, Expected
 from tests.e2e.hostile.wire import DETECT, EMBED, GOOD, SCORE
 
-_HOST = b"Host: a\r\nConnection: close\r\n"
+_HOST = b"Host: 127.0.0.1\r\nConnection: close\r\n"
 _TYPE = b"Content-Type: image/jpeg\r\n"
-_HIDDEN = b"GET /api/admin/keys HTTP/1.1\r\nHost: a\r\n\r\n"
+_HIDDEN = b"GET /api/admin/keys HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -73,7 +73,7 @@ def _heads() -> dict[str, bytes]:
         "a header with a blank in its name": _post(b"X Y: 1\r\n"),
         "a header with NUL": _post(b"X: a\0b\r\n"),
         "a header with a carriage return": _post(b"X: a\rb: c\r\n"),
-        "a header of line feeds only": b"POST /api/ml/detect HTTP/1.1\nHost: a\nX:\x00y\n\n",
+        "a header of line feeds only": b"POST /api/ml/detect HTTP/1.1\nHost: 127.0.0.1\nX:\x00y\n\n",
         "a header of 10 KB": _post(b"X: " + b"y" * 10_000 + b"\r\n"),
         "a name of 10 KB": _post(b"X" * 10_000 + b": y\r\n"),
         "10,000 headers": _post(b"X: y\r\n" * 10_000),
@@ -120,7 +120,7 @@ def _targets() -> dict[str, tuple[bytes, Expected]]:
     no_method: Expected = (405, "method_not_allowed")
     return {
         "target of another host": (get(b"http://169.254.169.254/latest/meta-data"), NOT_FOUND),
-        "target of this host, as a whole": (get(b"http://a/api/health/live"), FINE),
+        "target of this host, as a whole": (get(b"http://127.0.0.1/api/health/live"), FINE),
         "target without a host": (get(b"//api/admin/keys"), NOT_FOUND),
         "target of a proxy": (b"CONNECT 10.0.0.1:22 HTTP/1.1\r\n" + _HOST + b"\r\n", NOT_FOUND),
         "target with NUL, escaped": (get(b"/api/docs/%00"), NOT_FOUND),
@@ -150,12 +150,12 @@ def _targets() -> dict[str, tuple[bytes, Expected]]:
             no_method,
         ),
         "change to WebSocket": (
-            b"GET /api/health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\n"
+            b"GET /api/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, close\r\n"
             b"Upgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n",
             FINE,
         ),
         "change to HTTP/2": (
-            b"GET /api/health/live HTTP/1.1\r\nHost: a\r\n"
+            b"GET /api/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             b"Connection: Upgrade, HTTP2-Settings, close\r\n"
             b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
             FINE,

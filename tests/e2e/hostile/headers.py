@@ -91,8 +91,6 @@ def _harmless() -> dict[str, bytes]:
         "forwarding of nonsense": b'Forwarded: for="[::1";proto=;by="',
         "path behind a proxy": b"X-Original-URL: /api/admin/keys",
         "another method": b"X-HTTP-Method-Override: DELETE",
-        "origin elsewhere": b"Origin: https://evil.example",
-        "origin of null": b"Origin: null",
         "referrer with a secret": b"Referer: https://a/?token=aur_x",
         "agent of a shell": b"User-Agent: () { :; }; /bin/reboot",
         "agent of JNDI": b"User-Agent: ${jndi:ldap://127.0.0.1/a}",

@@ -27,7 +27,7 @@ def head(method: str, path: str | bytes, *lines: str | bytes) -> bytes:
     path = path.encode() if isinstance(path, str) else path
     written = [each.encode() if isinstance(each, str) else each for each in lines]
     start = method.encode() + b" " + path + b" HTTP/1.1"
-    return b"\r\n".join([start, b"Host: a", *written, b"Connection: close", b"", b""])
+    return b"\r\n".join([start, b"Host: 127.0.0.1", *written, b"Connection: close", b"", b""])
 
 
 def send(method: str, path: str | bytes, body: bytes, *lines: str | bytes) -> bytes:
