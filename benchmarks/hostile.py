@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from http import HTTPStatus
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -68,14 +69,16 @@ def main(
         )
         with serving(settings) as stack:
             stack.wait_for("Aurum is ready")
-            rows, statuses = _measure(stack, total, chance)
+            rows, statuses, failed = _measure(stack, total, chance)
     _print(rows, statuses)
+    Console().print(failed)
     written = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}",
         "versions": {name: version(name) for name in ("aiohttp", "numpy", "opencv-python-headless")}
         | {"python": platform.python_version()},
         "seed": seed,
         "statuses": statuses,
+        "failed": failed,
         "rows": rows,
     }
     output.write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
@@ -83,8 +86,8 @@ def main(
 
 def _measure(
     stack: Served, total: int, chance: random.Random
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Send; returns what was held by number of requests, and the statuses of the answers."""
+) -> tuple[list[dict[str, Any]], dict[str, int], list[str]]:
+    """Send; returns what was held by number of requests, the statuses, and what failed."""
     made = requests.post(f"{stack.url}/api/collections", json={"name": COLLECTION}, timeout=60)
     made.raise_for_status()
     pids = [stack.part_pid(part) for part in ("gateway", "triton")]
@@ -94,16 +97,18 @@ def _measure(
     _send(stack, cases)
     rows = [_row(stack, 0, started)]
     sent, changed = 0, _without_end(cases, chance)
+    failed: list[str] = []
     while sent < total:
         answers = _send(stack, islice(changed, _STEP // 2))
         sent += len(answers)
+        failed += [said for each in answers if (said := _failure(each))]
         statuses.update(str(each.answer.status if each.answer else None) for each in answers)
         if sent // _STEP > rows[-1]["requests"] // _STEP:
             rows.append(_row(stack, sent, started))
             Console().print(rows[-1])
     if pids != [stack.part_pid(part) for part in ("gateway", "triton")]:
         raise RuntimeError("a part of the stack died")
-    return rows, dict(statuses)
+    return rows, dict(statuses), failed
 
 
 def _without_end(cases: list[Case], chance: random.Random) -> Iterator[Case]:
@@ -116,6 +121,15 @@ def _without_end(cases: list[Case], chance: random.Random) -> Iterator[Case]:
 def _send(stack: Served, cases: Any) -> list[Sent]:
     place = urlsplit(stack.url)
     return list(asyncio.run(send_all(str(place.hostname), place.port or 80, cases)))
+
+
+def _failure(sent: Sent) -> str | None:
+    """Say what was not answered, or with 5xx; None for everything else."""
+    answer = sent.answer
+    if answer is not None and answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
+    said = "no answer" if answer is None else answer.body[:500].decode()
+    return f"{sent.case.kind}: {sent.case.name} -> {sent.route}: {said}"
 
 
 def _row(stack: Served, sent: int, started: float) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def read_tar(file: IO[bytes], limits: Limits, most: int) -> Iterator[Member]:
         count = 0
         while (info := archive.next()) is not None:
             # tarfile keeps all headers otherwise, also those meant for all members
-            archive.members, archive.pax_headers = [], {}
+            archive.members = []
+            archive.pax_headers.clear()
             count += 1
             if count > limits.members:
                 raise BombError(f"it has more than {limits.members:,} members")

@@ -131,15 +131,11 @@ def read_jpeg(data: bytes) -> Header:
 
 def _end_of_pixels(data: bytes, end: int) -> int:
     """Find where the stream of a file without an end marker ends."""
-    whole = end
     # trailing zeros, as left by copies, and half a marker, which would join the end marker
-    while end > 0 and data[end - 1] == 0:
-        end -= 1
-    if end < whole and data[end - 1] == 0xFF:
-        return end + 1
-    while end > 0 and data[end - 1] == 0xFF:
-        end -= 1
-    return end
+    without_zeros = len(data[:end].rstrip(b"\0"))
+    if without_zeros < end and data[without_zeros - 1] == 0xFF:
+        return without_zeros + 1
+    return len(data[:without_zeros].rstrip(b"\xff"))
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
