@@ -40,7 +40,7 @@ bench: ## compare the service with insightface and measure it alone; MODELS=fold
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format, types, layers, dead code, dependencies
+lint: ## check style, format, types, layers, dead code, dependencies, unsafe calls
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
