@@ -198,6 +198,12 @@ def test_metadata_in_a_query_is_an_object_or_refused(text):
     assert isinstance(options.metadata, dict)
 
 
+@pytest.mark.parametrize("text", ['{"a":1,"a":2}', '{"a":' * 60, '{"a\\u0000":1}', "{"])
+def test_metadata_in_a_query_is_read_as_strictly_as_in_a_body(text):
+    with pytest.raises(InvalidRequestError, match=r"metadata|JSON|NUL"):
+        BatchOptions.model_validate({"operation": "enrol", "metadata": text})
+
+
 @PRETTY_FAST
 @given(st.dictionaries(st.sampled_from(["id", "inputs", "outputs", "parameters", "x"]), JSON))
 def test_requests_of_kserve_are_read_or_refused(value):
