@@ -27,11 +27,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="instead of the one in the repository")
     parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--minimise", type=Path, help="write a smaller corpus into this folder")
-    options = parser.parse_args()
-    with atheris.instrument_imports(include=_INSTRUMENTED):
-        target = load(options.target)
+    # libFuzzer starts this again with options of its own
+    options, more = parser.parse_known_args()
     arguments = [
-        sys.argv[0],
         f"-timeout={_MOST_SECONDS_OF_ONE}",
         f"-max_len={_MOST_BYTES}",
         "-rss_limit_mb=2048",
@@ -39,12 +37,21 @@ def main() -> None:
         "-print_final_stats=1",
     ]
     corpus = str(options.corpus or folder_of(options.target))
-    if options.minimise is not None:
+    command = sys.argv[0]
+    if more:
+        arguments = more
+    elif options.minimise is not None:
         options.minimise.mkdir(parents=True, exist_ok=True)
+        # libFuzzer starts the command as its first word, so what follows it needs a file
+        again = options.minimise.with_suffix(".sh")
+        again.write_text(f'exec {sys.executable} -m tests.fuzz {options.target} "$@"\n')
+        command = f"/bin/sh {again}"
         arguments += ["-merge=1", str(options.minimise), corpus]
     else:
         arguments += [f"-max_total_time={options.seconds}", corpus]
-    atheris.Setup(arguments, target)
+    with atheris.instrument_imports(include=_INSTRUMENTED):
+        target = load(options.target)
+    atheris.Setup([command, *arguments], target)
     atheris.Fuzz()
 
 
