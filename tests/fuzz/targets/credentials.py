@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from multidict import CIMultiDict
-
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import UnauthorizedError
 from gateway.security.api_keys import PREFIX, ApiKey
@@ -33,9 +31,7 @@ def keys_and_headers(data: bytes) -> None:
     """Credentials are refused, or a key or a token; a key is read as it was written."""
     text = data.decode("utf-8", "surrogateescape")
     first, _, second = text.partition("\n")
-    headers = CIMultiDict([("Authorization", first)])
-    if second:
-        headers.add("X-API-Key", second)
+    headers = {"Authorization": first} | ({"X-API-Key": second} if second else {})
     with suppress(UnauthorizedError):
         found = read_credentials(headers)
         assert found.kind == "key" or found.text.count(".") == 2

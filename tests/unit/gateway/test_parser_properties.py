@@ -16,7 +16,6 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from gateway.api.collections.schemas import CollectionIn, EnrolIn, SearchIn
 from gateway.api.fields import decode_image, parse_json, read_fields
@@ -92,17 +91,17 @@ def test_a_key_with_another_character_is_none(at, character):
 
 
 @PRETTY_FAST
-@given(st.lists(st.tuples(st.sampled_from(["Authorization", "X-API-Key"]), ASCII), max_size=3))
+@given(st.dictionaries(st.sampled_from(["Authorization", "X-API-Key", "x-api-key"]), ASCII))
 def test_credentials_are_read_or_refused_without_quoting_them(headers):
     said = ""
     try:
-        found = read_credentials(CIMultiDict(headers))
+        found = read_credentials(headers)
     except UnauthorizedError as error:
         said = error.detail
     else:
-        assert found.text in headers[0][1]
+        assert any(found.text in text for text in headers.values())
         said = repr(found)
-    assert all(len(text) < 12 or text not in said for _, text in headers)
+    assert all(len(text) < 12 or text not in said for text in headers.values())
 
 
 @PRETTY_FAST
