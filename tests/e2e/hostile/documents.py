@@ -1,8 +1,11 @@
 """JSON that is deep, doubled, endless, no UTF-8, of wrong types, or with numbers out of range."""
 
 import json
+import re
 from collections.abc import Iterator
 
+from gateway.api.body import BodySpec
+from gateway.api.table import ROUTES as ROUTE_TABLE
 from tests.e2e.hostile.case import BAD_IMAGE, INVALID, TOO_LARGE, UNKNOWN_TYPE, Case
 from tests.e2e.hostile.wire import (
     BATCH,
@@ -38,16 +41,32 @@ ROUTES = {
     "rotate": ("POST", f"{KEYS}/x/rotate"),
     "infer": ("POST", INFER),
 }
-"""Every route that takes JSON."""
+"""Routes that take JSON."""
+
+
+def declared() -> dict[str, tuple[str, str]]:
+    """Return every declared route that takes JSON, with its method and a path of it."""
+    known = {"name": COLLECTION, "subject": "ada", "model": "face_pipeline", "version": "1"}
+    return {
+        f"{route.method} {route.path}": (
+            route.method,
+            re.sub(r"{(\w+)}", lambda found: known.get(found[1], "x"), route.path),
+        )
+        for route in ROUTE_TABLE
+        if isinstance(route.fields, BodySpec)
+        or (route.fields is not None and "application/json" in route.fields.shapes)
+    }
 
 
 def cases() -> Iterator[Case]:
     """Yield all documents."""
-    names = list(ROUTES)
+    every = declared()
+    names = list(every)
     for number, (name, body) in enumerate(_unreadable().items()):
         # the routes of one reader take turns; batch and infer have readers of their own
-        turns = {names[number % len(names)], names[(number + 5) % len(names)], "batch", "infer"}
-        sent = {route: send(*ROUTES[route], body, JSON) for route in turns}
+        turns = {names[(3 * number + step) % len(names)] for step in range(3)}
+        sent = {route: send(*every[route], body, JSON) for route in turns}
+        sent |= {route: send(*ROUTES[route], body, JSON) for route in ("batch", "infer")}
         yield Case("json", name, sent, INVALID)
     for name, (route, value) in _wrong().items():
         method, path = ROUTES[route]
