@@ -9,7 +9,9 @@ TABLES = {
     *("error_policy.py", "api/collections/table.py", "api/faces/table.py", "api/health/table.py"),
     *("api/kserve/table.py", "api/models/table.py"),
     *("api/examples.py", "api/collections/examples.py", "api/kserve/examples.py"),
-    *("api/health/routes.py", "api/docs.py", "api/lifecycle.py"), "grpc/status.py"}
+    *("api/health/routes.py", "api/docs.py", "api/lifecycle.py"),
+    "grpc/status.py",
+}
 """The table of errors, the tables of routes, and modules that answer without a problem."""
 
 
