@@ -40,7 +40,7 @@ def test_every_route_that_concerns_people_is_recorded() -> None:
         assert route.audit is not None
         assert re.fullmatch(r"[a-z_]{1,32}", route.audit.action)
         assert (route.audit.kind in ("read", "stream")) == (
-            route.method == "GET" or route.path.endswith("/search")
+            route.method == "GET" or route.path.endswith(("/search", "/find"))
         )
     actions = [route.audit.action for route in AUDITED if route.audit]
     assert len(set(actions)) == len(actions)

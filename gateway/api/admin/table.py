@@ -72,6 +72,7 @@ ADMIN_ROUTES: Final = (
         method="GET",
         path="/api/admin/webhook-secret",
         handler=routes.show_webhook_secret,
+        audit=Audit(action="show_webhook_secret", kind="read"),
         permission=Permission.ADMIN,
         tag=_TAG,
         summary="Show the secret of webhooks",

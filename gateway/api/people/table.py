@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.api.audit import Audit
 from gateway.api.auth import Permission
 from gateway.api.pagination import PageOptions
 from gateway.api.people import routes
@@ -40,6 +41,7 @@ PEOPLE_ROUTES: Final = (
         responses={200: PeopleOut},
         fields=routes.FIND_BODY,
         errors=(*_STORED, *_IMAGES),
+        audit=Audit(action="find_people", kind="read"),
     ),
     Route(
         method="POST",
@@ -56,6 +58,7 @@ PEOPLE_ROUTES: Final = (
         errors=_NAMED,
         media="application/zip",
         own_time=True,
+        audit=Audit(action="export_people", kind="receipt"),
     ),
     Route(
         method="POST",
@@ -71,6 +74,7 @@ PEOPLE_ROUTES: Final = (
         fields=routes.ERASE_BODY,
         errors=_NAMED,
         own_time=True,
+        audit=Audit(action="erase_people", kind="receipt"),
     ),
     Route(
         method="POST",
@@ -85,6 +89,7 @@ PEOPLE_ROUTES: Final = (
         responses={201: RefusalsAnswer},
         fields=routes.REFUSE_BODY,
         errors=(*_NAMED, *_IMAGES),
+        audit=Audit(action="add_do_not_enrol", kind="receipt"),
     ),
     Route(
         method="GET",
@@ -98,6 +103,7 @@ PEOPLE_ROUTES: Final = (
         responses={200: RefusalsOut},
         options=PageOptions,
         errors=("invalid_request", "storage_unavailable", "not_found", "inference_unavailable"),
+        audit=Audit(action="list_refused", kind="read"),
     ),
     Route(
         method="DELETE",
@@ -109,5 +115,6 @@ PEOPLE_ROUTES: Final = (
         description="The person can be enrolled again.",
         responses={200: RefusalAnswer},
         errors=("invalid_request", "storage_unavailable", "not_found", "insufficient_storage"),
+        audit=Audit(action="remove_do_not_enrol", kind="receipt"),
     ),
 )
