@@ -130,10 +130,10 @@ class Balancer:
             left = [each for each in self.replicas if each not in tried]
             fewest = min(each.taken for each in left)
             return self._random.choice([each for each in left if each.taken == fewest])
-        while True:
+        self._next = (self._next + 1) % len(self.replicas)
+        if self.replicas[self._next] in tried:
             self._next = (self._next + 1) % len(self.replicas)
-            if self.replicas[self._next] not in tried:
-                return self.replicas[self._next]
+        return self.replicas[self._next]
 
 
 class Station:

@@ -3,13 +3,17 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Final
 
 from benchmarks.served import CHECKOUT
 
-SAMPLES: Final = CHECKOUT / "benchmarks" / "results" / "scaling_samples.json"
+RESULTS: Final = CHECKOUT / "benchmarks" / "results"
+SAMPLES: Final = RESULTS / "scaling_samples.json"
 SERVERS: Final = 2
 """Requests that a replica of two cores works on at once; the others wait in its queue."""
+_QUANTILES: Final = 199
+_P95_DEVIATIONS: Final = NormalDist().inv_cdf(0.95)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,9 @@ class Samples:
     provenance: dict[str, Any]
 
     @property
-    def mean(self) -> float:
-        """Mean service time."""
-        return sum(self.service) / len(self.service)
-
-    @property
     def capacity(self) -> float:
         """Most answers a second of one replica."""
-        return SERVERS / self.mean
+        return SERVERS * len(self.service) / sum(self.service)
 
 
 def read(file: Path = SAMPLES) -> Samples:
@@ -53,3 +52,23 @@ def read(file: Path = SAMPLES) -> Samples:
 def write(samples: Samples, file: Path = SAMPLES) -> None:
     """Write samples so that a difference of two files is readable."""
     file.write_text(json.dumps(asdict(samples), indent=1) + "\n")
+
+
+def published_service() -> tuple[float, ...]:
+    """Return service times, in seconds, of the published runs on a quiet machine.
+
+    They kept percentiles, not single times: the median of one caller (`compare.json`), and how
+    far its 95th percentile lies above it (`beside_a_job.json`). The times are equally likely
+    quantiles of the log-normal distribution with both.
+    """
+    compared = json.loads((RESULTS / "compare.json").read_text())
+    alone = json.loads((RESULTS / "beside_a_job.json").read_text())["1 caller"]
+    median = compared["results"]["one.jpg"]["latency_aurum"]["median"]
+    return log_normal(median, alone["idle_p95"][0] / alone["idle_p50"][0])
+
+
+def log_normal(median: float, p95_over_median: float) -> tuple[float, ...]:
+    """Return equally likely quantiles of a log-normal distribution."""
+    usual = NormalDist()
+    quantiles = (usual.inv_cdf((each + 0.5) / _QUANTILES) for each in range(_QUANTILES))
+    return tuple(median * p95_over_median ** (each / _P95_DEVIATIONS) for each in quantiles)
