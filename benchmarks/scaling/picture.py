@@ -19,6 +19,8 @@ _COLOURS: Final = {
     "answer time": "#4a7fb5",
     "answer time + forecast": "#2e8b57",
 }
+NOT_DRAWN: Final = "answer time, not cut off"
+"""A policy whose hundred replicas would leave no room for the others."""
 
 
 def draw(
@@ -50,6 +52,8 @@ def _over_time(panel: Any, load: str, by_policy: Mapping[str, Outcome]) -> None:
     panel.set_zorder(beside.get_zorder() + 1)
     panel.patch.set_visible(False)
     for policy, outcome in by_policy.items():
+        if policy == NOT_DRAWN:
+            continue
         panel.step(
             [at / 60 for at, *_ in outcome.rows],
             [ready for *_, ready, _ in outcome.rows],

@@ -22,6 +22,8 @@ CPU_TARGET: Final = 0.6
 """Share of the processor time that each replica should use."""
 ANSWER_TARGET_SECONDS: Final = 0.045
 """Mean time of an answer in the gateway, waiting included, that should not be exceeded."""
+ANSWER_MOST_TIMES: Final = 4.0
+"""A full queue takes 55 times the target, but not 55 times as many replicas."""
 _TREND_SECONDS: Final = 120.0
 
 
@@ -78,9 +80,13 @@ class AnswerTime:
     KEDA gives it to the autoscaler as a `Value`: wanted is the number now times metric over target.
     """
 
+    def __init__(self, most_times: float = ANSWER_MOST_TIMES) -> None:
+        """most_times: what the metric is cut off at, in targets (`clamp_max` in Prometheus)."""
+        self._most_times = most_times
+
     def wants(self, seen: Seen) -> int:
         """See `Policy`; the autoscaler multiplies the number of ready replicas."""
-        ratio = seen.answer / ANSWER_TARGET_SECONDS
+        ratio = min(seen.answer / ANSWER_TARGET_SECONDS, self._most_times)
         if abs(ratio - 1) <= TOLERANCE:
             return seen.ready + seen.starting
         return math.ceil(seen.ready * ratio)

@@ -19,7 +19,7 @@ from benchmarks.scaling.loads import Load
 from benchmarks.scaling.policies import LEAST, SYNC_SECONDS, Autoscaler, Seen
 from benchmarks.scaling.samples import SERVERS, Samples
 
-_CALLERS: Final = 8
+CALLERS: Final = 64
 """Callers of each replica in a run that asks for the most answers."""
 _DRAIN_SECONDS: Final = 30.0
 """How long a run goes on after the last arrival, until its answers are there."""
@@ -183,7 +183,7 @@ def most(
     samples: Samples,
     shared: Shared,
     *,
-    callers: int = _CALLERS,
+    callers: int = CALLERS,
     seconds: float = 10.0,
     seed: int = 1,
 ) -> float:

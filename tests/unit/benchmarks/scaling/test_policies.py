@@ -34,7 +34,7 @@ def test_processor_time_as_kubernetes_counts_it(cpu, starting, wanted):
     assert Cpu().wants(seen(cpu=cpu, starting=starting)) == wanted
 
 
-@pytest.mark.parametrize(("answer", "wanted"), [(0.048, 10), (0.09, 20), (0.03, 7)])
+@pytest.mark.parametrize(("answer", "wanted"), [(0.048, 10), (0.09, 20), (0.03, 7), (2.5, 40)])
 def test_time_of_an_answer(answer, wanted):
     assert AnswerTime().wants(seen(answer=answer)) == wanted
 
