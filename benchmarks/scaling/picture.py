@@ -64,7 +64,9 @@ def _over_time(panel: Any, load: str, by_policy: Mapping[str, Outcome]) -> None:
     panel.set_title(load)
     panel.set_xlabel("minutes")
     panel.set_ylabel("replicas that are ready")
-    panel.set_ylim(bottom=0)
+    # room for the names above the lines
+    panel.set_ylim(bottom=0, top=1.35 * panel.get_ylim()[1])
+    beside.set_ylim(top=1.35 * beside.get_ylim()[1])
     panel.legend(loc="upper right", fontsize=8)
 
 

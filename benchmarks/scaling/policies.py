@@ -24,6 +24,8 @@ ANSWER_TARGET_SECONDS: Final = 0.045
 """Mean time of an answer in the gateway, waiting included, that should not be exceeded."""
 ANSWER_MOST_TIMES: Final = 4.0
 """A full queue takes 55 times the target, but not 55 times as many replicas."""
+FORECAST_MOST_TIMES: Final = 1.5
+"""Beside a forecast: it only corrects a capacity that is lower than was measured."""
 _TREND_SECONDS: Final = 120.0
 
 
@@ -93,15 +95,16 @@ class AnswerTime:
 
 
 class Forecast:
-    """`AnswerTime`, and enough replicas for the rate that a linear trend of two minutes predicts.
+    """Enough replicas for the rate that a linear trend of two minutes predicts, and `AnswerTime`.
 
-    In Prometheus: `predict_linear` over the rate, a second trigger of the same KEDA object (the
-    largest wish counts).
+    In Prometheus: `predict_linear` over the rate, refused requests included, and the time of an
+    answer cut off low, as the rate already says how many are needed. Both are triggers of one KEDA
+    object, of which the largest wish counts.
     """
 
     def __init__(self, *, capacity: float, ahead_seconds: float) -> None:
         """capacity: answers a second of one replica. ahead_seconds: how far to look ahead."""
-        self._now = AnswerTime()
+        self._now = AnswerTime(most_times=FORECAST_MOST_TIMES)
         self._capacity = capacity
         self._ahead_seconds = ahead_seconds
         self._rates: deque[tuple[float, float]] = deque()
