@@ -1,6 +1,6 @@
-"""What Aurum costs a month in four clouds: `python -m benchmarks.cloud_costs` writes docs/clouds.md.
+"""What Aurum costs a month in four clouds: `python -m benchmarks.cloud_costs`.
 
-Sizes follow from measured capacity, prices from `benchmarks/cloud_prices.json`, which says when
+It writes docs/clouds.md. Sizes follow from measured capacity, prices from `benchmarks/cloud_prices.json`, which says when
 and by whom they were stated. Nothing is fetched.
 """
 
@@ -19,7 +19,6 @@ from benchmarks.served import CHECKOUT
 PRICES: Final = CHECKOUT / "benchmarks" / "cloud_prices.json"
 DOCUMENT: Final = CHECKOUT / "docs" / "clouds.md"
 _MEASURED: Final = CHECKOUT / "benchmarks" / "results" / "compare.json"
-_MARK: Final = "<!-- Written by `python -m benchmarks.cloud_costs`; do not edit. -->"
 _SHARED_NODES: Final = 1
 """Nodes for nginx, Prometheus and the like."""
 _ANSWER_KB: Final = 4.0
@@ -30,6 +29,40 @@ _CROP_KB: Final = 10.0
 """Assumed: a kept crop of a face."""
 _POSTGRESQL_GB: Final = 50
 _MONTH_SECONDS: Final = 730 * 3600
+_SIZE_COLUMNS: Final = ("size", "photos a minute", "enrolled faces", "replicas", "vector nodes")
+_PAGE: Final = """# What it costs in a cloud
+
+<!-- Written by `python -m benchmarks.cloud_costs`; do not edit. -->
+
+Monthly cost in {currency}, {hours_per_month} hours, of installations that nobody has started yet.
+
+**Prices: {source}** (stated on {stated_on}). They are in `benchmarks/cloud_prices.json`: change them
+there and run the command above.
+
+## Sizes
+
+{sizes}
+
+- A replica answers {capacity} one-face photos a second on two cores
+  ([measured](capacity.md#throughput-and-latency)) and is used to {use} %, as autoscaling
+  [aims at](scaling.md). Nothing is deducted for answers from the cache.
+- A node has four hyperthreads, which count as two cores, and holds one replica. One node more is
+  for whatever else the cluster runs.
+- The load is that of the busiest minute. Half of it is the mean of the month (assumed), for which
+  traffic is counted, 4 kB an answer. Photos come in, which costs nothing.
+- A face takes 3.5 kB of the vector store ([measured](capacity.md#collections)) and its crop 10 kB of
+  the object store (assumed). Each vector node holds all faces, and twice the space for rebuilding.
+- The large size searches less than a thousand times a second: PostgreSQL
+  [bounds](scaling.md#what-bounds-it) the lines of the audit log.
+
+## Monthly cost
+
+{costs}
+
+## Services and prices
+
+{services}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +96,9 @@ def measured_capacity() -> float:
     return float(found)
 
 
-def monthly(cloud: Mapping[str, Any], size: Size, capacity: float, hours: float) -> dict[str, float]:
+def monthly(
+    cloud: Mapping[str, Any], size: Size, capacity: float, hours: float
+) -> dict[str, float]:
     """Return the price of each part for a month, in the currency of the prices."""
     nodes = size.replicas(capacity) + _SHARED_NODES
     crops_gb = size.faces * _CROP_KB / 1e6
@@ -71,13 +106,13 @@ def monthly(cloud: Mapping[str, Any], size: Size, capacity: float, hours: float)
     # snapshots of the vectors are kept once in the object store
     objects_gb = crops_gb + faces_gb
     out_gb = size.per_minute / 60 / 2 * _MONTH_SECONDS * _ANSWER_KB / 1e6
-    traffic = cloud["traffic_out"]
+    traffic = cloud["traffic"]
     return {
         "cluster": cloud["cluster"]["per_hour"] * hours,
-        "nodes": cloud["node"]["per_hour"] * hours * nodes,
-        "PostgreSQL": cloud["postgresql"]["per_hour"] * hours
+        "nodes": cloud["nodes"]["per_hour"] * hours * nodes,
+        "PostgreSQL": cloud["PostgreSQL"]["per_hour"] * hours
         + cloud["disk"]["per_gb"] * _POSTGRESQL_GB,
-        "Redis": cloud["redis"]["per_hour"] * hours,
+        "Redis": cloud["Redis"]["per_hour"] * hours,
         "vectors": (cloud["vectors"]["per_hour"] * hours + cloud["disk"]["per_gb"] * 2 * faces_gb)
         * size.vectors,
         "objects": cloud["objects"]["per_gb"] * objects_gb,
@@ -89,55 +124,33 @@ def monthly(cloud: Mapping[str, Any], size: Size, capacity: float, hours: float)
 def page(prices: Mapping[str, Any], capacity: float) -> str:
     """Return docs/clouds.md."""
     clouds, hours = prices["clouds"], prices["hours_per_month"]
-    sizes = [
-        [
-            size.name,
-            f"{size.per_minute:,}",
-            f"{size.faces:,}",
-            str(size.replicas(capacity)),
-            str(size.vectors),
-        ]
-        for size in SIZES
-    ]
     costs = []
     for size in SIZES:
         for name, cloud in clouds.items():
             parts = monthly(cloud, size, capacity, hours)
-            total = sum(parts.values())
-            costs.append([size.name, name, *(f"{each:,.0f}" for each in [*parts.values(), total])])
-    kinds = [kind for kind in next(iter(clouds.values())) if kind != "region"]
-    services = [
-        [name, cloud["region"], *(f"{_priced(cloud[kind])}" for kind in kinds)]
-        for name, cloud in clouds.items()
-    ]
-    parts = list(monthly(next(iter(clouds.values())), SIZES[0], capacity, hours))
-    return "\n\n".join(
-        [
-            "# What it costs in a cloud",
-            _MARK,
-            f"Monthly cost in {prices['currency']}, {hours} hours. **Prices: {prices['source']}** "
-            f"(stated on {prices['stated_on']}). They are in `benchmarks/cloud_prices.json`; "
-            "change them there and run the command above.",
-            "None of these installations was started.",
-            "## Sizes",
-            _table(
-                ["size", "photos a minute", "enrolled faces", "replicas", "vector nodes"], sizes
-            ),
-            f"A replica answers {capacity:.0f} one-face photos a second on two cores "
-            f"([measured](capacity.md#throughput-and-latency)) and is used to {CPU_TARGET:.0%}, as "
-            "autoscaling [aims at](scaling.md). A node has four hyperthreads, which count as two "
-            "cores, and holds one replica; one node more is for what else the cluster runs. The "
-            "load is the busiest minute; half of it is the mean of the month, for which traffic "
-            "is counted, with answers of 4 kB. Photos come in, which costs nothing. A face takes "
-            "3.5 kB of the vector store ([measured](capacity.md#collections)) and its crop 10 kB "
-            "of the object store (assumed). All faces are on every vector node, twice the space "
-            "for rebuilding. Nothing is deducted for answers from the cache.",
-            "## Monthly cost",
-            _table(["size", "cloud", *parts, "total"], costs),
-            "## Services and prices",
-            _table(["cloud", "region", *kinds], services),
-        ]
-    ) + "\n"
+            figures = [*parts.values(), sum(parts.values())]
+            costs.append([size.name, name, *(f"{each:,.0f}" for each in figures)])
+    columns = list(monthly(next(iter(clouds.values())), SIZES[0], capacity, hours))
+    return _PAGE.format(
+        **{name: prices[name] for name in ("currency", "hours_per_month", "source", "stated_on")},
+        sizes=_table(_SIZE_COLUMNS, [_row(size, capacity) for size in SIZES]),
+        capacity=f"{capacity:.0f}",
+        use=f"{100 * CPU_TARGET:.0f}",
+        costs=_table(["size", "cloud", *columns, "total"], costs),
+        services=_table(["part", *clouds], _services(clouds)),
+    )
+
+
+def _row(size: Size, capacity: float) -> list[str]:
+    asked = [size.name, f"{size.per_minute:,}", f"{size.faces:,}"]
+    return [*asked, str(size.replicas(capacity)), str(size.vectors)]
+
+
+def _services(clouds: Mapping[str, Mapping[str, Any]]) -> Iterable[list[str]]:
+    yield ["region", *(cloud["region"] for cloud in clouds.values())]
+    for part in next(iter(clouds.values())):
+        if part != "region":
+            yield [part, *(_priced(cloud[part]) for cloud in clouds.values())]
 
 
 def _priced(service: Mapping[str, Any]) -> str:

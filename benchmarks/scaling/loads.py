@@ -40,7 +40,7 @@ def daily(most: float, seconds: float = DAY_SECONDS) -> Load:
 
     def rate(at: float) -> float:
         hump = (1 - math.cos(2 * math.pi * at / seconds)) / 2
-        return most * (0.2 + 0.8 * hump**1.5)
+        return most * (0.2 + 0.8 * math.pow(hump, 1.5))
 
     return Load("day", rate, most, seconds)
 
@@ -58,6 +58,6 @@ def flash_crowd(low: float, high: float) -> Load:
             return low
         if at < 660:
             return low + (high - low) * (at - 600) / 60
-        return low + (high - low) * 0.5 ** ((at - 660) / 300)
+        return low + (high - low) * math.pow(0.5, (at - 660) / 300)
 
     return Load("flash crowd", rate, high, 2400.0)

@@ -70,9 +70,7 @@ def _over_time(panel: Any, load: str, by_policy: Mapping[str, Outcome]) -> None:
     panel.legend(loc="upper right", fontsize=8)
 
 
-def _by_replicas(
-    panel: Any, laws: Mapping[str, tuple[Law, Sequence[tuple[int, float]]]]
-) -> None:
+def _by_replicas(panel: Any, laws: Mapping[str, tuple[Law, Sequence[tuple[int, float]]]]) -> None:
     counts = range(1, 101)
     for (name, (law, points)), colour in zip(laws.items(), _COLOURS.values(), strict=False):
         panel.plot(counts, [law.at(each) for each in counts], color=colour, label=f"{name}: law")

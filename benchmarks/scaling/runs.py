@@ -220,8 +220,8 @@ def most(
 
     for _ in range(replicas):
         replica = Replica(clock, draw, max_wait_seconds=float("inf"))
-        lines = {"transaction": samples.audit_transaction + samples.flush}
-        audit = AuditLog(clock, chain, line=samples.audit_line, **lines)
+        transaction = samples.audit_transaction + samples.flush
+        audit = AuditLog(clock, chain, transaction=transaction, line=samples.audit_line)
         for _ in range(callers):
             caller(replica, audit)
     clock.run(seconds)

@@ -146,7 +146,11 @@ def shape(connection: Connection) -> dict[str, Any]:
 
 
 def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
-    tables = {"collections": "id, name", "faces": "id, subject, state", "audit": "id, action, counts"}
+    tables = {
+        "collections": "id, name",
+        "faces": "id, subject, state",
+        "audit": "id, action, counts",
+    }
     return {
         table: [tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {table}"))]
         for table, names in tables.items()

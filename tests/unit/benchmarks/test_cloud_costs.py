@@ -17,18 +17,20 @@ from benchmarks.cloud_costs import (
 
 CLOUD = {
     "cluster": {"per_hour": 1.0},
-    "node": {"per_hour": 2.0},
-    "postgresql": {"per_hour": 3.0},
-    "redis": {"per_hour": 4.0},
+    "nodes": {"per_hour": 2.0},
+    "PostgreSQL": {"per_hour": 3.0},
+    "Redis": {"per_hour": 4.0},
     "vectors": {"per_hour": 5.0},
     "disk": {"per_gb": 0.1},
     "objects": {"per_gb": 0.01},
     "balancer": {"per_hour": 6.0},
-    "traffic_out": {"per_gb": 0.5, "free_gb": 100},
+    "traffic": {"per_gb": 0.5, "free_gb": 100},
 }
 
 
-@pytest.mark.parametrize(("per_minute", "replicas"), [(60, 2), (3_600, 2), (3_601, 3), (36_000, 20)])
+@pytest.mark.parametrize(
+    ("per_minute", "replicas"), [(60, 2), (3_600, 2), (3_601, 3), (36_000, 20)]
+)
 def test_replicas_are_used_to_sixty_per_cent(per_minute, replicas):
     assert Size("any", per_minute, 0, 1).replicas(50.0) == replicas
 

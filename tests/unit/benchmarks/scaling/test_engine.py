@@ -16,9 +16,7 @@ from benchmarks.scaling.samples import RESULTS, Samples, published_service
 def mean_wait(rate: float, draw, *, servers: int, count: int) -> float:
     """Simulate arrivals of independent callers; mean seconds between arrival and begin of work."""
     clock, random = Clock(), Random(11)
-    replica = Replica(
-        clock, draw, servers=servers, max_in_flight=10**9, max_wait_seconds=math.inf
-    )
+    replica = Replica(clock, draw, servers=servers, max_in_flight=10**9, max_wait_seconds=math.inf)
     spent: list[float] = []
     arrivals = steady(rate, count / rate).arrivals(random)
 
