@@ -1,7 +1,7 @@
 """What Aurum costs a month in four clouds: `python -m benchmarks.cloud_costs`.
 
-It writes docs/clouds.md. Sizes follow from measured capacity, prices from `benchmarks/cloud_prices.json`, which says when
-and by whom they were stated. Nothing is fetched.
+It writes docs/clouds.md. Sizes follow from measured capacity, prices from
+`benchmarks/cloud_prices.json`, which says when and by whom they were stated. Nothing is fetched.
 """
 
 import json
@@ -36,8 +36,8 @@ _PAGE: Final = """# What it costs in a cloud
 
 Monthly cost in {currency}, {hours_per_month} hours, of installations that nobody has started yet.
 
-**Prices: {source}** (stated on {stated_on}). They are in `benchmarks/cloud_prices.json`: change them
-there and run the command above.
+**Prices: {source}** (stated on {stated_on}). They are in `benchmarks/cloud_prices.json`: change
+them there and run the command above.
 
 ## Sizes
 
@@ -50,10 +50,10 @@ there and run the command above.
   for whatever else the cluster runs.
 - The load is that of the busiest minute. Half of it is the mean of the month (assumed), for which
   traffic is counted, 4 kB an answer. Photos come in, which costs nothing.
-- A face takes 3.5 kB of the vector store ([measured](capacity.md#collections)) and its crop 10 kB of
-  the object store (assumed). Each vector node holds all faces, and twice the space for rebuilding.
-- The large size searches less than a thousand times a second: PostgreSQL
-  [bounds](scaling.md#what-bounds-it) the lines of the audit log.
+- A face takes 3.5 kB of the vector store ([measured](capacity.md#collections)) and its crop 10 kB
+  of the object store (assumed). Each vector node holds all faces, with twice the space.
+- Of the large load, only a part may be searches: all gateways together write a
+  [bounded](scaling.md#what-bounds-it) number of audit lines a second.
 
 ## Monthly cost
 

@@ -49,7 +49,6 @@ class _Fleet:
         self._clock = clock
         self._draw = draw
         self._leaving: list[Replica] = []
-        self._last_busy = 0.0
         self.balancer = Balancer(balancing, random)
         self.starting = 0
         self._unwanted = 0
