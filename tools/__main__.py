@@ -70,6 +70,7 @@ COMMANDS = {
         "Show the head of the audit log, verify it, export it.",
         "serve",
     ),
+    "records": Entry("tools.commands.records", "app", "Take the tables back.", "serve"),
     "subjects": Entry(
         "tools.commands.subjects",
         "app",

@@ -32,6 +32,8 @@ _MIGRATION_SECONDS: Final = 30.0
 _RETRY_SECONDS = 2
 _MIGRATION_LOCK: Final = 0x6175_7275_6D01
 """Key of the PostgreSQL advisory lock under which migrations run."""
+_OLDEST_BACK: Final = "0006"
+"""The first tables of which migrations lead back."""
 log = logging.getLogger(__name__)
 Observer = Callable[[str, float, bool], None]
 """Called with an operation, its seconds and whether it succeeded."""
@@ -97,7 +99,7 @@ class Database:
         parsed, encryption = _with_driver(url), None
         if parsed.get_backend_name() != "sqlite":
             parsed, encryption = read_encryption(parsed, files)
-        await _migrate(parsed, encryption)
+        await _migrate(parsed, encryption, _upgrade)
         if parsed.get_backend_name() == "sqlite":
             engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
             _prepare_sqlite(engine, busy_seconds=timeout_seconds)
@@ -253,8 +255,32 @@ def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-async def _migrate(url: URL, encryption: Encryption | None) -> None:
-    """Bring the tables up to date; raises as `Database.open`."""
+async def downgrade(url: str, revision: str, *, files: TlsFiles = NO_FILES) -> None:
+    """Take the tables back to those of a migration, while no gateway or worker runs.
+
+    Raises ConfigurationError for a revision that is not among those before, and if rows would be
+    lost; otherwise as `Database.open`.
+    """
+    parsed, encryption = _with_driver(url), None
+    if parsed.get_backend_name() != "sqlite":
+        parsed, encryption = read_encryption(parsed, files)
+
+    def change(connection: Connection) -> None:
+        present = _revision(connection)
+        if present is None or not _OLDEST_BACK <= revision <= present:
+            message = f"the tables are {present}: choose one of {_OLDEST_BACK} to {present}"
+            raise ConfigurationError(message)
+        from gateway.records import migrate
+
+        migrate.downgrade(connection, revision)
+
+    await _migrate(parsed, encryption, change)
+
+
+async def _migrate(
+    url: URL, encryption: Encryption | None, change: Callable[[Connection], None]
+) -> None:
+    """Change the tables in one transaction, alone; raises as `Database.open`."""
     # no limits: another process may migrate first, and a migration may take long
     engine = create_async_engine(url, poolclass=NullPool)
     encrypt(engine, encryption)
@@ -265,7 +291,7 @@ async def _migrate(url: URL, encryption: Encryption | None) -> None:
             if engine.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 await connection.execute(lock, {"key": _MIGRATION_LOCK})
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(change)
     except DBAPIError as error:
         if _code(error).startswith(_WRONG):
             raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
@@ -277,12 +303,29 @@ async def _migrate(url: URL, encryption: Encryption | None) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    if _revision(connection) == _newest_revision():
+    revision, newest = _revision(connection), _newest_revision()
+    if revision == newest:
+        return
+    if revision is not None and revision > newest:
+        _check_understood(connection, revision, newest)
         return
     # Alembic takes 11 MB and a fifth of a second, which most starts do not need
     from gateway.records.migrate import upgrade
 
     upgrade(connection)
+
+
+def _check_understood(connection: Connection, revision: str, newest: str) -> None:
+    """Raise ConfigurationError unless tables of a later release can be used by this one."""
+    there = inspect(connection).has_table("schema_support")
+    oldest = connection.scalar(text("SELECT oldest_code FROM schema_support")) if there else None
+    if oldest is None or oldest > newest:
+        message = (
+            f"AURUM_DATABASE_URL: the tables are those of a later release ({revision}), which"
+            f" this one ({newest}) cannot use; `aurum records downgrade` of that release takes"
+            " them back"
+        )
+        raise ConfigurationError(message)
 
 
 def _revision(connection: Connection) -> str | None:

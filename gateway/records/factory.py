@@ -1,7 +1,7 @@
 """Opens the records that the settings name."""
 
 from gateway.records.audit_keys import load_audit_keys
-from gateway.records.database import sqlite_url
+from gateway.records.database import downgrade, sqlite_url
 from gateway.records.encryption import load_cipher
 from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
@@ -20,16 +20,24 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
     keys = load_audit_keys(settings)
     seal = MetadataSeal(load_cipher(settings), is_on=settings.seal_metadata == "on")
     is_own = settings.database_url is None
-    url = (
-        sqlite_url(settings.home.resolve() / "records.sqlite3")
-        if settings.database_url is None
-        else settings.database_url.get_secret_value()
-    )
     return await RecordStore.open(
-        url,
+        _url(settings),
         timeout_seconds=settings.database_timeout_seconds,
         observer=(lambda _: None) if is_own or metrics is None else metrics.circuit("records"),
         files=NO_FILES if is_own else files_for_database(settings),
         audit_keys=keys,
         metadata_seal=seal,
     )
+
+
+async def take_back(settings: Settings, revision: str) -> None:
+    """Take the tables back to those of a migration; see `database.downgrade`."""
+    is_own = settings.database_url is None
+    files = NO_FILES if is_own else files_for_database(settings)
+    await downgrade(_url(settings), revision, files=files)
+
+
+def _url(settings: Settings) -> str:
+    if settings.database_url is None:
+        return sqlite_url(settings.home.resolve() / "records.sqlite3")
+    return settings.database_url.get_secret_value()

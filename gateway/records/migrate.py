@@ -1,19 +1,49 @@
-"""Brings the tables up to date, with Alembic; imported where that is needed."""
+"""Brings the tables up to date or back, with Alembic; imported where that is needed."""
 
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, delete, insert, inspect
+
+from gateway.records.tables import SCHEMA_SUPPORT
 
 _MIGRATIONS: Final = Path(__file__).resolve().parent / "migrations"
 
 
 def upgrade(connection: Connection) -> None:
     """Run all migrations that the database lacks, in the connection's transaction."""
+    config = _config(connection)
+    command.upgrade(config, "head")
+    _note_oldest(connection, config, "head")
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Undo all migrations after `revision`, in the connection's transaction.
+
+    Raises ConfigurationError if there are rows that would be lost, and alembic's CommandError for
+    a revision that does not exist, is newer than the tables, or is older than 0006.
+    """
+    config = _config(connection)
+    command.downgrade(config, revision)
+    _note_oldest(connection, config, revision)
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config
+
+
+def _note_oldest(connection: Connection, config: Config, revision: str) -> None:
+    """Write down which code can use the tables: what the strictest of their migrations says."""
+    if not inspect(connection).has_table(SCHEMA_SUPPORT.name):
+        return
+    scripts = ScriptDirectory.from_config(config).walk_revisions("base", revision)
+    oldest = max(getattr(script.module, "oldest_code", "") for script in scripts)
+    connection.execute(delete(SCHEMA_SUPPORT))
+    connection.execute(insert(SCHEMA_SUPPORT).values(oldest_code=oldest))

@@ -223,3 +223,10 @@ CLUSTER_MEMBERS: Final = Table(
     Index(None, "collection_id", "cluster_id"),
 )
 """The cluster of each face in the latest finished run."""
+
+SCHEMA_SUPPORT: Final = Table(
+    "schema_support",
+    METADATA,
+    Column("oldest_code", String(4), primary_key=True),
+)
+"""One row: the newest migration that a release must know in order to use these tables."""

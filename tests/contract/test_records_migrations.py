@@ -1,17 +1,23 @@
 """Migrations of the records that change rows, on both databases."""
 
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from gateway.errors import ConfigurationError
 from gateway.records import migrate as migrate_module
-from gateway.records.database import Database, _with_driver
+from gateway.records.audit_check import verify
+from gateway.records.database import Database, _with_driver, downgrade
 from gateway.records.store import RecordStore
-from tests.support.faces import a_collection
+from gateway.records.types import AuditLine
+from tests.support.faces import a_collection, enrolled
 
 
 def upgrade(connection: Connection, revision: str) -> None:
@@ -107,3 +113,176 @@ async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
         assert replayed.body == "{}"
     finally:
         await database.close()
+
+
+async def changed(url: str, change, *args: Any) -> Any:
+    """Call `change` with a connection in a transaction, without the code's own migrations."""
+    engine = create_async_engine(_with_driver(url))
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(change, *args)
+    finally:
+        await engine.dispose()
+
+
+def shape(connection: Connection) -> dict[str, Any]:
+    """Tables with their columns and indexes, and triggers."""
+    found = inspect(connection)
+    triggers = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if connection.dialect.name == "sqlite"
+        else "SELECT DISTINCT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    return {
+        "triggers": sorted(connection.scalars(text(triggers))),
+        **{
+            table: (
+                sorted((str(c["name"]), str(c["type"])) for c in found.get_columns(table)),
+                sorted(str(index["name"]) for index in found.get_indexes(table)),
+            )
+            for table in found.get_table_names()
+        },
+    }
+
+
+def rows(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    tables = {
+        "collections": "id, name",
+        "faces": "id, subject, state",
+        "audit": "id, action, counts",
+    }
+    return {
+        table: [tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {table}"))]
+        for table, names in tables.items()
+    }
+
+
+def a_line() -> AuditLine:
+    return AuditLine(
+        at=time.time(),
+        tenant="default",
+        actor="tests",
+        action="enrol",
+        collection="people",
+        receipt="r",
+        counts={"faces": 3},
+        request_id=None,
+    )
+
+
+async def test_tables_go_back_to_the_release_before_and_forth_with_their_rows(
+    database_url: str,
+) -> None:
+    await changed(database_url, upgrade, "0006")
+    before = await changed(database_url, shape)
+    records = await RecordStore.open(database_url)
+    newest = await changed(database_url, shape)
+    collection, faces = await enrolled(records, 3)
+    for _ in range(2):
+        await records.audit.add(a_line())
+    await records.close()
+    kept = await changed(database_url, rows)
+    assert [len(each) for each in kept.values()] == [1, 3, 2]
+
+    await downgrade(database_url, "0006")
+    assert await changed(database_url, shape) == before
+    assert await changed(database_url, rows) == kept
+
+    records = await RecordStore.open(database_url)
+    try:
+        assert await changed(database_url, shape) == newest
+        assert await changed(database_url, rows) == kept
+        assert await records.collections.get(collection.id) is not None
+        assert len(await records.faces.page(collection.id, limit=9)) == len(faces)
+        await records.audit.add(a_line())
+        assert (await verify(records.audit.rows(), keys={}, anchors=[])).lines == 3
+    finally:
+        await records.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE subjects SET consent_given_at = 1", "consents"),
+        ("UPDATE subjects SET purpose = 'door'", "purposes"),
+        ("INSERT INTO erasures SELECT id, 'd', 1 FROM collections", "erased people"),
+        ("UPDATE faces SET metadata_key_id = 'k'", "sealed metadata"),
+    ],
+)
+async def test_no_way_back_for_what_would_be_lost(
+    database_url: str, statement: str, words: str
+) -> None:
+    records = await RecordStore.open(database_url)
+    await enrolled(records, 1)
+    await records.close()
+    await changed(database_url, lambda connection: connection.execute(text(statement)))
+    before = await changed(database_url, shape)
+    with pytest.raises(ConfigurationError, match=words):
+        await downgrade(database_url, "0006")
+    assert await changed(database_url, shape) == before
+    await (await RecordStore.open(database_url)).close()
+
+
+@pytest.mark.parametrize("revision", ["0005", "0099", "head"])
+async def test_only_known_tables_are_a_way_back(database_url: str, revision: str) -> None:
+    await (await RecordStore.open(database_url)).close()
+    with pytest.raises(ConfigurationError, match="choose one of 0006"):
+        await downgrade(database_url, revision)
+
+
+LATER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0099"
+down_revision = "{before}"
+oldest_code = "{oldest}"
+
+
+def upgrade():
+    op.add_column("faces", sa.Column("later", sa.String(9), nullable=True))
+    op.create_table("later", sa.Column("id", sa.Integer(), primary_key=True))
+"""
+
+
+async def migrate_as_the_next_release(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, oldest: str
+) -> None:
+    """Run a migration that this code does not have."""
+    source = Path(migrate_module._MIGRATIONS)
+    shutil.copytree(source, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    newest = max(path.name[1:5] for path in source.glob("versions/r0*.py"))
+    later = folder / "migrations" / "versions" / "r0099_later.py"
+    later.write_text(LATER.format(before=newest, oldest=oldest))
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate_module, "_MIGRATIONS", folder / "migrations")
+        await changed(url, migrate_module.upgrade)
+
+
+async def test_this_release_works_beside_the_next_one(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await RecordStore.open(database_url)
+    try:
+        await migrate_as_the_next_release(database_url, tmp_path, monkeypatch, oldest="0010")
+        started = await RecordStore.open(database_url)
+        try:
+            assert (await started.health()).endswith("tables 0099")
+            for number, records in enumerate((running, started), 1):
+                collection = a_collection(name=f"people-{number}")
+                await records.collections.add(collection)
+                await records.audit.add(a_line())
+                assert await records.audit.count() == number
+                assert await started.collections.get(collection.id) == collection
+        finally:
+            await started.close()
+    finally:
+        await running.close()
+
+
+async def test_tables_that_this_release_cannot_use_stop_its_start(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate_as_the_next_release(database_url, tmp_path, monkeypatch, oldest="0099")
+    with pytest.raises(ConfigurationError, match=r"later release \(0099\)"):
+        await RecordStore.open(database_url)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from gateway.records.audit_chain import FIRST, hash_of
+from gateway.records.migrations.losses import refuse_if
 
 revision = "0007"
 down_revision = "0006"
@@ -62,6 +63,26 @@ def upgrade() -> None:
     for statement in _SQLITE if is_sqlite else _POSTGRESQL:
         op.execute(statement)
     _add_key_ids()
+
+
+def downgrade() -> None:
+    """Open the table again and keep its lines, without hashes and outcomes.
+
+    Raises ConfigurationError if metadata is sealed: nobody could read it.
+    """
+    is_sqlite = op.get_context().dialect.name == "sqlite"
+    for table in ("faces", "subjects"):
+        refuse_if(f"{table} WHERE metadata_key_id IS NOT NULL", "sealed metadata")
+    for statement in _OPEN_SQLITE if is_sqlite else _OPEN_POSTGRESQL:
+        op.execute(statement)
+    for table in ("faces", "subjects"):
+        op.drop_index(op.f(f"ix_{table}_metadata_key_id"), table)
+        op.drop_column(table, "metadata_key_id")
+    op.drop_index(op.f("ix_audit_expired_through"), "audit")
+    for name in ("outcome", "expired_through", "expired_hash", "key_id", "prev", "hash"):
+        op.drop_column("audit", name)
+    if not is_sqlite:
+        op.alter_column("audit", "id", type_=sa.Integer(), existing_nullable=False)
 
 
 def _chain() -> None:
@@ -133,4 +154,14 @@ _POSTGRESQL = (
     FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()""",
     """CREATE TRIGGER audit_in_order BEFORE INSERT ON audit
     FOR EACH ROW EXECUTE FUNCTION audit_in_order()""",
+)
+_OPEN_SQLITE = tuple(
+    f"DROP TRIGGER {name}" for name in ("audit_no_update", "audit_no_delete", "audit_in_order")
+)
+_OPEN_POSTGRESQL = (
+    "DROP TRIGGER audit_append_only ON audit",
+    "DROP TRIGGER audit_no_truncate ON audit",
+    "DROP TRIGGER audit_in_order ON audit",
+    "DROP FUNCTION audit_append_only()",
+    "DROP FUNCTION audit_in_order()",
 )

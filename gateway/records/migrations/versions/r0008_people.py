@@ -6,6 +6,8 @@ Revision: 0008
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.records.migrations.losses import refuse_if
+
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
@@ -77,3 +79,26 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("refusal_id", name=op.f("pk_refused_crops")),
     )
+
+
+def downgrade() -> None:
+    """Drop the tables and columns.
+
+    Raises ConfigurationError if there are consents, purposes, erasures or refused faces: who was
+    erased or refused could be enrolled again.
+    """
+    refuse_if("erasures", "erased people")
+    refuse_if("refused_faces", "faces that are not to be enrolled")
+    refuse_if("subjects WHERE consent_given_at IS NOT NULL", "consents")
+    refuse_if("subjects WHERE purpose IS NOT NULL", "purposes")
+    for table in ("refused_crops", "refused_faces", "erasures"):
+        op.drop_table(table)
+    op.drop_index(op.f("ix_jobs_collection_id"), "jobs")
+    op.drop_index(op.f("ix_job_items_sha256"), "job_items")
+    op.drop_column("collections", "refusals")
+    op.drop_column("faces", "kept_until")
+    op.drop_index(op.f("ix_subjects_consent_ends_at"), "subjects")
+    for name in ("given", "expires", "withdrawn", "ends"):
+        op.drop_column("subjects", f"consent_{name}_at")
+    for name in ("purpose", "consent_reference"):
+        op.drop_column("subjects", name)

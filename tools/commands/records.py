@@ -1,0 +1,39 @@
+"""`aurum records`: take the tables back, for a release from before."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.errors import AurumError, ConfigurationError
+from gateway.records.factory import take_back
+from gateway.settings import load_settings
+from tools.serving.home import resolve
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Take the tables back.")
+
+
+@app.callback()
+def _group() -> None:
+    """Take the tables back."""
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[
+        str, typer.Argument(metavar="NNNN", help="The tables wanted: 0006 or a later one.")
+    ],
+) -> None:
+    """Take the tables back to those of an earlier release, all in one transaction.
+
+    Stop gateways and workers and make a backup first. It is refused if the earlier tables have no
+    place for what is stored (consents, erasures, sealed metadata, limits of keys).
+    """
+    try:
+        asyncio.run(take_back(resolve(load_settings()), revision))
+    except (AurumError, ConfigurationError, OSError) as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", markup=False)
+        raise typer.Exit(1) from error
+    typer.echo(f"The tables are those of {revision}.")
