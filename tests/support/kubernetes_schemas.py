@@ -13,13 +13,14 @@ VERSIONS: Final = ("1.33", "1.37")
 CUSTOM: Final = frozenset({"ServiceMonitor", "PrometheusRule", "ScaledObject"})
 """Kinds that operators bring."""
 
+_READ: Final = functools.cache(utils.schema_contents)
+"""Its own function reads a megabyte of definitions for each object."""
+
 
 def faults(manifests: Iterable[dict[str, Any]], version: str) -> list[str]:
     """Return what is wrong with objects of the kinds that Kubernetes itself has."""
     found = []
-    # it reads a megabyte of definitions for each object otherwise
-    read = functools.cache(utils.schema_contents)
-    with mock.patch.object(utils, "schema_contents", read):
+    with mock.patch.object(utils, "schema_contents", _READ):
         for each in manifests:
             if each["kind"] in CUSTOM:
                 continue
