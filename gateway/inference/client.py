@@ -58,8 +58,8 @@ CHANNEL: Final[list[tuple[str, int | str]]] = [
     ("grpc.keepalive_timeout_ms", 5_000),
     # channels of one process to one address share a connection (and its backoff) without this
     ("grpc.use_local_subchannel_pool", 1),
-    # a name with several addresses is several Tritons, which take turns; the name is looked up again
-    # when one of them closes its connection
+    # a name with several addresses is several Tritons, which take turns; the name is looked up
+    # again when one of them closes its connection
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.dns_min_time_between_resolutions_ms", 2000),
 ]
