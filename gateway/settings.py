@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     """Address of Triton's gRPC and metrics. Triton asks nobody for a key: whoever reaches another
     address than loopback may do everything with the models."""
     triton_grpc_url: str | None = None
-    """`host:port` of an external Triton; unset uses the Triton that `aurum serve` starts."""
+    """`host:port` of an external Triton, or of several that take turns behind one name; unset uses
+    the Triton that `aurum serve` starts."""
     triton_http_url: str | None = None
     """`http://host:port` or `https://…` of KServe v2 on an external Triton, for `/v2` of the
     gateway."""

@@ -48,6 +48,11 @@ _SHARED_STACKS = {
         "tests/e2e/test_killed_triton.py",
         "tests/e2e/test_lighter_networks.py",
     ),
+    "helm": (
+        "tests/contract/test_helm_chart.py",
+        "tests/contract/test_helm_network.py",
+        "tests/contract/test_helm_values.py",
+    ),
     "changed_cached_stack": ("tests/e2e/test_swapping.py", "tests/e2e/test_swapping_guide.py"),
 }
 """Fixtures for a whole session, and the modules that use them: one worker runs all of these."""

@@ -47,7 +47,7 @@ _LEFT_ALONE_SECONDS: Final = 60.0
 """How long past its deadline an abandoned call goes on before it is cancelled."""
 _CLOSING_SECONDS: Final = 5.0
 
-CHANNEL: Final[list[tuple[str, int]]] = [
+CHANNEL: Final[list[tuple[str, int | str]]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # find a restarted Triton at once; gRPC would wait up to two minutes
@@ -58,6 +58,10 @@ CHANNEL: Final[list[tuple[str, int]]] = [
     ("grpc.keepalive_timeout_ms", 5_000),
     # channels of one process to one address share a connection (and its backoff) without this
     ("grpc.use_local_subchannel_pool", 1),
+    # a name with several addresses is several Tritons, which take turns; the name is looked up
+    # again when one of them closes its connection
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.dns_min_time_between_resolutions_ms", 2000),
 ]
 _TOO_LATE: Final = "StatusCode.DEADLINE_EXCEEDED"
 _ABSENT: Final = frozenset(

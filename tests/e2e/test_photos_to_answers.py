@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from gateway.settings import CHECKOUT
 from tests.support import photos
 
 
@@ -86,6 +87,16 @@ def embedding_counts(stack) -> tuple[float, float]:
         pattern = rf'^{metric}{{model="face_embedding",version="\d+"}} (\S+)$'
         counts.append(sum(map(float, re.findall(pattern, text, re.MULTILINE))))
     return counts[0], counts[1]
+
+
+def test_triton_exports_what_the_chart_scales_by(stack):
+    template = CHECKOUT / "deploy" / "helm" / "aurum" / "templates" / "autoscaling.yaml"
+    names = set(re.findall(r"\bnv_\w+", template.read_text()))
+    assert len(names) == 2
+    text = requests.get(f"http://{stack.metrics_address}/metrics", timeout=10).text
+    for name in names:
+        pattern = rf'^{name}{{model="face_preprocess",version="\d+"}} \d'
+        assert re.search(pattern, text, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("route", ["score", "detect", "embed"])

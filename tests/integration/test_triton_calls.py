@@ -253,3 +253,38 @@ async def test_stages_carry_ids_and_foreign_models_are_left_out(engine):
     ids = {stage.name: stage.versions[0].id for stage in stages}
     assert ids["face_embedding"] == contract.format_id(21)
     assert ids["face_alignment"] is None
+
+
+async def test_servers_behind_one_name_take_turns():
+    scripts = Script(), Script()
+    async with running(scripts[0]) as first, running(scripts[1]) as second:
+        engine = TritonInference(f"ipv4:{first},{second}")
+        try:
+            # until both are connected, one may answer alone
+            async with asyncio.timeout(10):
+                while not all(script.asked(PIPELINE) for script in scripts):
+                    await analyse(engine)
+            before = [len(script.asked(PIPELINE)) for script in scripts]
+            for _ in range(6):
+                await analyse(engine)
+        finally:
+            await engine.close()
+    now = [len(script.asked(PIPELINE)) for script in scripts]
+    assert [after - each for after, each in zip(now, before, strict=True)] == [3, 3]
+
+
+async def test_a_server_that_ends_leaves_its_calls_to_the_others():
+    scripts = Script(), Script()
+    async with running(scripts[0]) as first:
+        async with running(scripts[1]) as second:
+            engine = TritonInference(f"ipv4:{first},{second}")
+            async with asyncio.timeout(10):
+                while not all(script.asked(PIPELINE) for script in scripts):
+                    await analyse(engine)
+        try:
+            before = len(scripts[0].asked(PIPELINE))
+            for _ in range(4):
+                await analyse(engine)
+        finally:
+            await engine.close()
+    assert len(scripts[0].asked(PIPELINE)) == before + 4
