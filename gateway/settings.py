@@ -346,8 +346,9 @@ class Settings(BaseSettings):
     cache: Literal["on", "off"] = "on"
     """`off` computes every answer, even for identical images that arrive at the same time."""
     redis_url: SecretStr | None = None
-    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset
-    uses the one that `aurum serve` starts, if any."""
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share, or
+    `redis+sentinel://host:26379,host2:26379/name` of the master that Sentinels name; unset uses
+    the one that `aurum serve` starts, if any."""
     cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
     """Time for which an answer is kept."""
     cache_memory_megabytes: int = Field(default=64, ge=1)
