@@ -1,4 +1,4 @@
-"""A Redis primary, its replica and three Sentinels, started by the script of the production stack."""
+"""A Redis primary, a replica and three Sentinels, started as in the production stack."""
 
 import os
 import signal
