@@ -17,6 +17,8 @@ printf '*:*:*:replicator:%s\n' "$(cat "$PASSWORD_FILE")" >"$passwords"
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # what an interrupted copy left
     find "$PGDATA" -mindepth 1 -delete
+    # a new volume can be entered by all, which PostgreSQL refuses
+    chmod 700 "$PGDATA"
     PGPASSFILE=$passwords pg_basebackup --no-password --host "$PRIMARY" --port "${PRIMARY_PORT:-5432}" \
         --username replicator --pgdata "$PGDATA" --wal-method stream --slot replica \
         --write-recovery-conf --checkpoint fast

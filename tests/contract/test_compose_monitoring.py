@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager, Grafana, the collector and log shipping fit the stack and the metrics."""
+"""Prometheus, Alertmanager, Grafana, traces and logs fit the stack and the metrics."""
 
 import json
 import re

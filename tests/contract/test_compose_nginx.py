@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ DEFAULTS = Settings.model_construct()
 
 def block(start: str) -> str:
     """Return a location of locations.conf."""
-    head, _, rest = LOCATIONS.partition(f"location {start} {{\n")
+    _, _, rest = LOCATIONS.partition(f"location {start} {{\n")
     assert rest, start
     return rest.partition("\n}")[0]
 
@@ -126,10 +127,10 @@ def test_the_container_has_each_file_that_is_included_and_the_right_ports(servic
     included = {
         folder + name
         for path in inside.values()
-        for name in re.findall(r"^ *include (\S+);", open(path).read(), re.MULTILINE)
+        for name in re.findall(r"^ *include (\S+);", Path(path).read_text(), re.MULTILINE)
     }
     assert included == set(inside) - {folder + "nginx.conf"}
-    text = "".join(open(path).read() for path in inside.values())
+    text = "".join(Path(path).read_text() for path in inside.values())
     listened = set(re.findall(r"listen (\d+)", text))
     assert {str(port["target"]) for port in service["ports"]} == listened
     url = service["healthcheck"]["test"][-1]

@@ -132,7 +132,7 @@ def test_a_replica_copies_the_primary_follows_it_and_takes_its_place(pair):
             pair.ask(pair.primary, "SELECT pg_reload_conf()")
             pair.ask(pair.primary, "CREATE TABLE faces AS SELECT 1 AS id")
             # what an interrupted copy left does not disturb
-            pair.run("sh", "-c", f"mkdir -m 700 {copy} && touch {copy}/half")
+            pair.run("sh", "-c", f"mkdir -m 777 {copy} && touch {copy}/half")
             second.enter_context(
                 pair.start(
                     ["sh", SCRIPTS / "start-replica.sh"],

@@ -1,4 +1,4 @@
-"""nginx with the configuration that we ship, in front of gateways: what it adds and leaves alone."""
+"""nginx with the configuration that we ship, in front of gateways."""
 
 import asyncio
 import json

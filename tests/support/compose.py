@@ -32,7 +32,8 @@ def resolved(file: Path, *profiles: str) -> dict[str, Any]:
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    return yaml.safe_load(result.stdout)
+    stack: dict[str, Any] = yaml.safe_load(result.stdout)
+    return stack
 
 
 def sources() -> list[Path]:

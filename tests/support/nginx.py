@@ -99,9 +99,8 @@ def balancing(folder: Path, port: int, gateways: Sequence[int], **more: object) 
     """Balance between the gateways on these ports; yields the URL. See `write`."""
     main = write(folder, port, gateways, **more)  # type: ignore[arg-type]
     process = subprocess.Popen(
-        [find_nginx(), "-p", str(folder), "-c", str(main), "-g"]
         # without a master, so that it keeps the user and ends with the process
-        + ["daemon off; master_process off;"]
+        [find_nginx(), "-p", str(folder), "-c", str(main), "-g", "daemon off; master_process off;"]
     )
     try:
         deadline = time.monotonic() + _START_SECONDS

@@ -76,7 +76,7 @@ def test_files_of_a_folder_set_what_no_variable_sets(monkeypatch, tmp_path):
 
 def test_a_misspelt_file_and_a_missing_folder_stop_the_start(monkeypatch, tmp_path):
     monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path / "none"))
-    with pytest.raises(ConfigurationError, match="AURUM_SECRETS_FOLDER.*No such file"):
+    with pytest.raises(ConfigurationError, match=r"AURUM_SECRETS_FOLDER.*No such file"):
         load_settings()
     monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path))
     (tmp_path / "AURUM_DATABSE_URL").write_text("secret")
