@@ -65,6 +65,11 @@ def test_bodies_may_be_as_large_as_the_gateway_takes_and_no_larger_than_needed()
     assert "client_max_body_size 0;" in GRPC
 
 
+def test_events_do_not_pile_up_for_slow_readers():
+    # nginx passes chunks on at once either way, but would store what a slow reader does not take
+    assert "proxy_buffering off;" in block("~ ^/api/ml/jobs/[^/]+/events$")
+
+
 def test_waits_are_longer_than_those_of_the_gateway():
     reading = seconds("proxy_read_timeout", LOCATIONS)
     assert reading > DEFAULTS.request_timeout_seconds
