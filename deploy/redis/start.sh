@@ -62,4 +62,4 @@ sentinel parallel-syncs aurum 1
 END
     mv "$file.new" "$file"
 fi
-exec redis-sentinel "$file"
+exec redis-server "$file" --sentinel
