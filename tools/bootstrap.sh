@@ -103,6 +103,11 @@ if [ "$kind" = dev ]; then
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] ||
         wants nginx "no rolling restart behind a balancer is tested"
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
+    command -v amtool >/dev/null ||
+        wants prometheus-alertmanager "Alertmanager's configuration is not checked"
+    for each in curl openssl; do
+        command -v "$each" >/dev/null || wants "$each" "the stack of containers is not tested"
+    done
     if ! has_postgres; then
         wants postgresql "the tests of records run on SQLite only"
         # tests start a server of their own: the package is to make no database and run no service

@@ -47,6 +47,14 @@ SERIES = {
     'aurum_certificate_expiry_timestamp_seconds{setting="AURUM_TLS_CERTIFICATE_FILE"}': (
         "1211400x90"
     ),
+    'up{instance="a",job="g"}': "1x10 0x80",
+    'aurum_http_requests_total{instance="a",job="g"}': "0+100x90",
+    'aurum_errors_total{instance="a",job="g",code="timeout"}': "0x50 0+3x40",
+    # callers' own errors do not count
+    'aurum_errors_total{instance="a",job="g",code="no_face"}': "0+50x90",
+    'aurum_inference_seconds_bucket{instance="a",job="g",le="1"}': "0+10x50 500x40",
+    'aurum_inference_seconds_bucket{instance="a",job="g",le="4"}': "0+10x90",
+    'aurum_inference_seconds_bucket{instance="a",job="g",le="+Inf"}': "0+10x90",
 }
 """One value per minute."""
 CASES = (
@@ -75,6 +83,9 @@ CASES = (
         "",
     ),
     ("AurumCertificateEndsSoon", 30, 40, {"setting": "AURUM_TLS_CERTIFICATE_FILE"}, ""),
+    ("AurumTargetDown", 12, 14, {"instance": "a", "job": "g"}, ""),
+    ("AurumErrors", 50, 65, {"job": "g"}, ""),
+    ("AurumSlow", 50, 70, {"job": "g"}, ""),
 )
 """Alert, a minute without it, a minute with it (None: it ends), its labels, its value."""
 
@@ -85,14 +96,14 @@ def exported() -> set[str]:
     return {
         name
         for family in metrics.registry.collect()
-        for name in (family.name, f"{family.name}_total")
+        for name in (family.name, f"{family.name}_total", f"{family.name}_bucket")
     }
 
 
 def test_every_metric_of_a_rule_is_exported():
     for rule in ALERTS.values():
         named = set(re.findall(r"aurum_\w+", rule["expr"]))
-        assert named
+        assert named or rule["expr"].startswith("up "), rule["alert"]
         assert named <= exported(), rule["alert"]
 
 
