@@ -19,7 +19,6 @@ from sqlalchemy import (
     TextClause,
     bindparam,
     cast,
-    delete,
     func,
     insert,
     inspect,
@@ -59,6 +58,7 @@ class RecordReload:
     def __init__(self, connection: AsyncConnection, tables: Sequence[Table]) -> None:
         self._connection = connection
         self._tables = {table.name: table for table in tables}
+        self._left_out: list[tuple[str, str]] = []
 
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Write rows as `RecordSnapshot.rows` reads them.
@@ -84,23 +84,25 @@ class RecordReload:
         is_sqlite = self._connection.dialect.name == "sqlite"
         return type_coerce(as_text, Text) if is_sqlite else cast(as_text, JSON)
 
-    async def leave_out(self, face_ids: Sequence[str], *, space: str) -> None:
-        """Remove faces whose vectors in a space are gone; copies only lose their mark."""
-        table = self._tables[FACES.name]
-        for face_id in face_ids:
-            await self._connection.execute(
-                delete(table).where(table.c.id == face_id, table.c.space == space)
-            )
-            await self._connection.execute(
-                update(table)
-                .where(table.c.id == face_id, table.c.copied_to == space)
-                .values(copied_to=None)
-            )
+    def leave_out(self, face_ids: Sequence[str], *, space: str) -> None:
+        """Mark faces without a vector in a space as forgotten; copies only lose their mark.
 
-    async def count(self, table: str) -> int:
-        """Return the number of rows of a table."""
-        query = select(func.count()).select_from(self._tables[table])
-        return (await self._connection.execute(query)).scalar_one()
+        The repair that each start does removes them, with all that belongs to them.
+        """
+        self._left_out += [(face_id, space) for face_id in face_ids]
+
+    async def apply_left_out(self) -> None:
+        """Mark them, in tables that are up to date."""
+        for face_id, space in self._left_out:
+            of_face = FACES.c.id == face_id
+            await self._connection.execute(
+                update(FACES)
+                .where(of_face, FACES.c.space == space)
+                .values(state="deleting", claim=None)
+            )
+            await self._connection.execute(
+                update(FACES).where(of_face, FACES.c.copied_to == space).values(copied_to=None)
+            )
 
 
 @asynccontextmanager
@@ -122,6 +124,7 @@ async def record_reload(
             yield reload
             await connection.run_sync(_set_sequences)
             await connection.run_sync(upgrade)
+            await reload.apply_left_out()
     except IntegrityError as error:
         raise ConfigurationError(f"the rows contradict each other: {error.orig}") from None
     finally:
