@@ -69,7 +69,8 @@ class RecordSnapshot:
 
     def __init__(self, connection: AsyncConnection, revision: str, tables: Sequence[Table]) -> None:
         self._connection = connection
-        self._tables = {table.name: table for table in tables}
+        # names of the library are a kind of text of their own
+        self._tables = {str(table.name): table for table in tables}
         self.revision = revision
         """Of the tables: the number of the last migration."""
 
@@ -80,7 +81,7 @@ class RecordSnapshot:
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Return the names of a table's columns."""
-        return tuple(self._tables[table].columns.keys())
+        return tuple(str(column.name) for column in self._tables[table].columns)
 
     async def count(self, table: str) -> int:
         """Return the number of rows."""
