@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConfigurationError
+from gateway.jobs.objects.base import object_key
+from gateway.jobs.objects.factory import open_objects
 from gateway.records import snapshot
 from gateway.records.audit_check import verify as verify_audit
 from gateway.records.audit_keys import load_audit_keys
@@ -34,8 +37,9 @@ from gateway.security.key_service import KeyRequest
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
 from gateway.settings import Settings
+from gateway.vectors.qdrant import IN_MEMORY, QdrantVectorStore
 from tests.support.collection_world import ACTOR
-from tests.support.collections import CALLER, OLD, FakeEmbedder, in_time
+from tests.support.collections import CALLER, OLD, TUNING, FakeEmbedder, in_time
 from tests.support.command_line import PYTHONPATH, run_in_process
 from tests.support.object_server import BUCKET, ObjectServer, object_server
 from tests.support.records import _create_database, _of_database, _run_apart
@@ -49,6 +53,7 @@ from tools.backup.verify import verify
 
 SECRET = BackupSecret("key", bytes(range(32)))
 FACES = 400
+JOB = "00000000-0000-4000-8000-00000000000a"
 DIMENSION = 32
 
 
@@ -167,8 +172,10 @@ async def test_all_that_was_destroyed_comes_back(
         created = await keys.create(request_, by="tester")
         before = await found(made)
         crop = await made.kept_crop(collection, before[0][0][0])
+        async with open_objects(settings) as objects:
+            await objects.put(object_key(JOB, 3), b"an image")
         # while it is running
-        manifest = await back_up(settings, place, weights=True)
+        manifest = await back_up(settings, place, weights=True, job_images=True)
     assert manifest["vectors"] == {f"aurum~default~people~{OLD}": FACES - 2}
     assert manifest["rows"]["faces"] == manifest["rows"]["crops"] == FACES - 2
     assert manifest["left_out"] == {"forgotten": 0, "lost": 0}
@@ -183,6 +190,8 @@ async def test_all_that_was_destroyed_comes_back(
     assert restored["searched"] == 50
     assert restored["notes"] == ["1 versions of models were written"]
     assert (tmp_path / "home/models/face_embedding/3/model.onnx").read_bytes() == b"weights"
+    async with open_objects(settings) as objects:
+        assert await objects.get(object_key(JOB, 3)) == b"an image"
     async with service(settings) as (stores, made):
         assert await found(made) == before
         assert (await made.kept_crop(collection, before[0][0][0]) == crop).all()
@@ -236,6 +245,61 @@ async def test_writes_that_go_on_meanwhile_lose_no_acknowledged_face(
         assert len(back) == 98
         assert await made.repair.find_drift() == ()
         assert len(await stores.records.faces.crops(sorted(acknowledged))) == 98
+
+
+async def test_vectors_come_back_into_another_kind_of_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Qdrant Edge to a server, and from there to Edge."""
+    edge = settings_of(tmp_path / "edge")
+    place = FolderPlace(tmp_path / "backups")
+    async with service(edge) as (_, made):
+        await fill(made, 50)
+        before = await found(made, 5)
+    await back_up(edge, place)
+    url = os.environ.get("AURUM_TEST_QDRANT_URL", IN_MEMORY)
+    store = await QdrantVectorStore.open(url, TUNING, api_key=None, timeout_seconds=10)
+    closing = store.close
+
+    async def stays() -> None:
+        return
+
+    monkeypatch.setattr(store, "close", stays)
+
+    async def open_server(*_: object) -> QdrantVectorStore:
+        return store
+
+    monkeypatch.setattr("tools.backup.create.open_server", open_server)
+    monkeypatch.setattr("tools.backup.restore.open_server", open_server)
+    on_server = settings_of(tmp_path / "server", qdrant_url="http://qdrant:6333")
+    try:
+        assert (await bring_back(on_server, place))["searched"] == 50
+        await back_up(on_server, place)
+    finally:
+        await closing()
+    again = settings_of(tmp_path / "again")
+    await bring_back(again, place)
+    async with service(again) as (_, made):
+        assert await found(made, 5) == before
+
+
+async def test_a_backup_without_keys_says_so_and_takes_those_that_are_there(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path / "home")
+    place = FolderPlace(tmp_path / "backups")
+    async with service(settings) as (stores, made):
+        collection = await fill(made, 4)
+        (face, *_) = await stores.records.faces.ids(collection.id)
+    await back_up(settings, place, keys=False)
+    kept = (settings.home / "keys/crops.key").read_bytes()
+    shutil.rmtree(settings.home)
+    (settings.home / "keys").mkdir(parents=True)
+    (settings.home / "keys/crops.key").write_bytes(kept)
+    (note,) = (await bring_back(settings, place))["notes"]
+    assert "the backup has no keys" in note
+    async with service(settings) as (_, made):
+        assert (await made.kept_crop(collection, face)).shape == (112, 112, 3)
 
 
 async def test_a_filled_home_is_replaced_only_on_request(tmp_path: Path) -> None:

@@ -87,11 +87,6 @@ def best_of(before: KeyFiles, after: KeyFiles, used: UsedKeys) -> KeyFiles:
     return before if used.missing(after) and not used.missing(before) else after
 
 
-def conflicts(settings: Settings) -> list[Path]:
-    """Return the files of keys that exist."""
-    return [file for file in _files(settings).values() if file.exists()]
-
-
 def write_key_files(settings: Settings, files: KeyFiles) -> list[str]:
     """Write the keys of an archive where the settings expect them; returns what to know about it.
 

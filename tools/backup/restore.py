@@ -7,7 +7,6 @@ is under way: until it has ended, no gateway starts there, and a repeat of the c
 
 import json
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -30,7 +29,7 @@ from tools.backup import models, names
 from tools.backup.check import Restored, check
 from tools.backup.create import Report
 from tools.backup.errors import BackupError
-from tools.backup.keys import conflicts, read_key_files, write_key_files
+from tools.backup.keys import write_key_files
 from tools.backup.members import Begin, End, Frame, Items, read_members
 from tools.backup.places import Place
 from tools.backup.sealed_stream import read_head, read_sealed
@@ -160,10 +159,14 @@ class _Restoration:
             (anchor_file(self._settings), self._files.get("audit-anchor")),
             (models.journal_file(self._settings), self._files.get("models-journal")),
         ):
-            if content is not None:
-                _put_aside(file)
+            if content is None:
+                continue
+            if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
+            elif file.read_bytes() != content:
+                # what it says about the time since the backup is nowhere else
+                notes.append(f"{file} is not that of the backup and stays as it is")
         versions = self._weights.finish()
         if versions:
             notes.append(f"{versions} versions of models were written")
@@ -257,8 +260,6 @@ async def _refuse_filled(settings: Settings, vectors: VectorStore) -> None:
     collections = await vectors.collections()
     if collections:
         filled.append(f"{len(collections)} collections of vectors")
-    if settings.storage_keys is None and read_key_files(settings):
-        filled += [f"keys in {file}" for file in conflicts(settings)]
     if filled:
         message = f"the home is not empty ({', '.join(filled)}); --replace replaces all of it"
         raise BackupError(message)
@@ -270,8 +271,3 @@ def _mark(marker: Path, name: str) -> None:
         json.dump({"archive": name, "since": time.time()}, file)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _put_aside(file: Path) -> None:
-    if file.exists():
-        shutil.move(file, file.with_name(f"{file.name}.before-restore-{time.time_ns()}"))

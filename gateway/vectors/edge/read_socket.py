@@ -24,7 +24,7 @@ from gateway.errors import StorageUnavailableError
 from gateway.vectors.base import FacePoint, VectorCollection, VectorInfo
 
 SOCKET: Final = "engine.sock"
-_METHODS: Final = frozenset({"collections", "info", "retrieve"})
+_METHODS: Final = frozenset({"info", "retrieve"})
 _PEER: Final = struct.Struct("3i")
 """Process, user and group at the other end."""
 _SECONDS: Final = 60.0
@@ -112,10 +112,6 @@ class EdgeReader:
             except OSError as error:
                 message = f"the vector engine refuses connections: {error.strerror}"
                 raise StorageUnavailableError(message) from error
-
-    async def collections(self) -> tuple[VectorCollection, ...]:
-        """See `VectorStore.collections`."""
-        return cast("tuple[VectorCollection, ...]", await self._ask("collections"))
 
     async def info(self, collection: VectorCollection) -> VectorInfo:
         """See `VectorStore.info`."""
