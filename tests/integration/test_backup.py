@@ -25,6 +25,7 @@ from gateway.errors import ConfigurationError
 from gateway.jobs.objects.base import object_key
 from gateway.jobs.objects.factory import open_objects
 from gateway.records import snapshot
+from gateway.records.audit_anchor import anchor_file, read_anchor_file, write_anchor
 from gateway.records.audit_check import verify as verify_audit
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.database import engine_without_limits, sqlite_url, writing_alone
@@ -219,16 +220,24 @@ async def test_writes_that_go_on_meanwhile_lose_no_acknowledged_face(
     read_vectors = creating._Creation.vectors
     async with service(settings) as (stores, made):
         collection = await fill(made, 100)
+        await made.forgetting.subject(collection, "p9", ACTOR)
         acknowledged = {
             face.id for face in await stores.records.faces.page(collection.id, limit=999)
         }
         during: list[str] = []
+
+        def add_anchor(line: bytes) -> None:
+            with anchor_file(settings).open("ab") as file:
+                file.write(line)
+
+        add_anchor(write_anchor(await stores.records.audit.head()))
 
         async def change_first(creation: Any) -> None:
             # between the records and the vectors, where it matters
             await made.forgetting.subject(collection, "p3", ACTOR)
             new = await made.enrolment.enrol(collection, faces(range(100, 120)), deadline=in_time())
             during.extend(each.face.id for each in new)
+            add_anchor(write_anchor(await stores.records.audit.head()))
             await read_vectors(creation)
 
         monkeypatch.setattr(creating._Creation, "vectors", change_first)
@@ -242,9 +251,15 @@ async def test_writes_that_go_on_meanwhile_lose_no_acknowledged_face(
     async with service(settings) as (stores, made):
         back = await stores.records.faces.ids(collection.id)
         assert back == acknowledged & alive
-        assert len(back) == 98
+        assert len(back) == 96
         assert await made.repair.find_drift() == ()
-        assert len(await stores.records.faces.crops(sorted(acknowledged))) == 98
+        assert len(await stores.records.faces.crops(sorted(acknowledged))) == 96
+        verdict = await verify_audit(
+            stores.records.audit.rows(),
+            keys=load_audit_keys(settings).by_id,
+            anchors=read_anchor_file(anchor_file(settings)),
+        )
+        assert (verdict.problem, verdict.anchors) == (None, 1)
 
 
 async def test_vectors_come_back_into_another_kind_of_store(

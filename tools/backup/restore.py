@@ -36,6 +36,7 @@ from tools.backup.sealed_stream import read_head, read_sealed
 from tools.backup.secret import BackupSecret
 from tools.backup.verify import verify
 
+_POINTS_AT_ONCE: Final = 500
 _SAMPLES: Final = 50
 """Faces of each vector collection that must find themselves afterwards."""
 
@@ -128,6 +129,7 @@ class _Restoration:
         self._weights = models.WeightsRestore(settings)
         self._objects = open_store_as_is(settings)
         self._object = bytearray()
+        self._points: list[FacePoint] = []
         self._jobs: set[str] = set()
 
     async def read(self, frames: AsyncIterator[Frame], records: RecordReload) -> None:
@@ -193,7 +195,7 @@ class _Restoration:
             case names.RECORDS:
                 await records.insert(rest, member.about["columns"], items)
             case names.VECTORS:
-                await self._write_points(_collection(member), items)
+                await self._take_points(_collection(member), items)
             case names.LEFT_OUT:
                 for _, space, face_id, _ in items:
                     records.leave_out([face_id], space=space)
@@ -211,16 +213,22 @@ class _Restoration:
             case _:
                 raise BackupError(f"the archive has a part {member.name[:60]!r}, unknown here")
 
-    async def _write_points(self, where: VectorCollection, items: Sequence[Any]) -> None:
+    async def _take_points(self, where: VectorCollection, items: Sequence[Any]) -> None:
         points = [_point(*item) for item in items]
-        if not points:
-            return
-        await self._vectors.upsert(where, points)
         samples = self.samples.setdefault(where, [])
         samples += [point.vector for point in points[: _SAMPLES - len(samples)]]
+        self._points += points
+        if len(self._points) >= _POINTS_AT_ONCE:
+            await self._write_points(where)
+
+    async def _write_points(self, where: VectorCollection) -> None:
+        if self._points:
+            await self._vectors.upsert(where, self._points)
+            self._points = []
 
     async def _end(self, member: Begin) -> None:
         if member.name.startswith(names.VECTORS) and member.about["dimension"]:
+            await self._write_points(_collection(member))
             await self._vectors.flush(_collection(member))
         if member.name.startswith(names.OBJECTS):
             key = member.name.removeprefix(names.OBJECTS)
