@@ -12,11 +12,9 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     Connection,
-    Integer,
     MetaData,
     Table,
     Text,
-    TextClause,
     bindparam,
     cast,
     func,
@@ -122,7 +120,6 @@ async def record_reload(
             await connection.run_sync(upgrade, revision)
             reload = RecordReload(connection, await connection.run_sync(reflect_tables))
             yield reload
-            await connection.run_sync(_set_sequences)
             await connection.run_sync(upgrade)
             await reload.apply_left_out()
     except IntegrityError as error:
@@ -164,22 +161,3 @@ def _drop(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         for function in _FUNCTIONS:
             connection.execute(text(f"DROP FUNCTION IF EXISTS {function}()"))
-
-
-def _set_sequences(connection: Connection) -> None:
-    """Let PostgreSQL number new rows after those that were written with their numbers."""
-    if connection.dialect.name != "postgresql":
-        return
-    for table in reflect_tables(connection):
-        for column in table.primary_key.columns:
-            if isinstance(column.type, Integer) and column.autoincrement:
-                connection.execute(_next_after(table.name, column.name))
-
-
-def _next_after(table: str, column: str) -> TextClause:
-    # the names are those of the database, not of a caller
-    return text(
-        f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), "
-        f'(SELECT COALESCE(MAX("{column}"), 0) + 1 FROM "{table}"), false) '
-        f"WHERE pg_get_serial_sequence('{table}', '{column}') IS NOT NULL"
-    )
