@@ -42,10 +42,11 @@ bench: ## compare the service with insightface and measure it alone; MODELS=fold
 	@tools/bootstrap.sh golden
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(or $(MODELS),../shared/models) $(ARGS)
 
-lint: ## check style, format, types, layers, dead code, dependencies
+lint: ## check style, format, types, layers, dead code, dependencies, unsafe calls
 	@tools/bootstrap.sh dev
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m bandit --quiet --configfile pyproject.toml --recursive gateway tools triton_python_backend model_repository benchmarks clients
 	$(PYTHON_IN_VENV) -m mypy
 	$(PYTHON_IN_VENV) clients/python/generate_sync.py --check
 	cd clients/python && $(CURDIR)/$(PYTHON_IN_VENV) -m vulture

@@ -14,6 +14,7 @@ from typing import Any, Final, Self, TypeVar
 from gateway.deadline import Deadline, forget_current
 from gateway.errors import InferenceUnavailableError, RequestTimeoutError
 
+R = TypeVar("R")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -284,6 +285,17 @@ class BackgroundTasks:
 def _failure(task: asyncio.Task[Any]) -> BaseException | None:
     """Fetch the failure of a task that ended, so that asyncio does not report it as lost."""
     return None if task.cancelled() else task.exception()
+
+
+def composed(then: Callable[[T], R] | None, make: Callable[..., T]) -> Callable[..., R] | None:
+    """Return a function that hands what `make` makes to `then`; None where `then` is None."""
+    if then is None:
+        return None
+
+    def both(*arguments: Any) -> R:
+        return then(make(*arguments))
+
+    return both
 
 
 async def run_together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

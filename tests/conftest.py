@@ -27,6 +27,7 @@ _TESTS = Path(__file__).parent
 _SHARED_STACKS = {
     "stack": (
         "tests/contract/test_kserve.py",
+        "tests/e2e/hostile/test_hostile.py",
         "tests/e2e/test_batch_commands.py",
         "tests/e2e/test_client_examples.py",
         "tests/e2e/test_jobs.py",

@@ -123,7 +123,7 @@ class OnnxSession:
         if len(calls) > 1:
             try:
                 return list(self._run_joined(calls))
-            except Exception:  # noqa: BLE001 - each call runs alone and reports its own error
+            except Exception:  # noqa: BLE001, S110 - each call runs alone and reports its own error
                 pass
         return [self._run_alone(call) for call in calls]
 

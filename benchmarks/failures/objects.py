@@ -17,7 +17,7 @@ from benchmarks.failures.programs import Program
 
 BUCKET: Final = "jobs"
 KEY_ID: Final = "aurum-failures"
-SECRET: Final = "aurum-failures-secret"
+SECRET: Final = "aurum-failures-secret"  # noqa: S105 - of a store that lives for one run
 _PARTS: Final = ("master", "volume", "filer", "s3")
 PORTS: Final = 2 * len(_PARTS) - 1
 _FIRST: Final = "first"

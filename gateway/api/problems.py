@@ -12,6 +12,8 @@ from gateway.errors import AurumError, RateLimitedError, UnauthorizedError
 PROBLEM_TYPE: Final = "application/problem+json"
 CODE: Final = web.ResponseKey("code", str)
 """The code of a problem, on its response."""
+_MAX_DETAIL: Final = 1000
+"""Most characters of a detail: it may quote what was sent, which may have megabytes."""
 _CHALLENGE: Final = 'Bearer realm="aurum"'
 _REFUSED: Final = f'{_CHALLENGE}, error="invalid_token"'
 
@@ -35,7 +37,7 @@ def write_problem(error: AurumError, *, request_id: str, for_kserve: bool = Fals
     """
     policy = policy_of(error)
     # the detail may quote a header that is not valid text
-    detail = error.detail.encode("utf-8", "replace").decode()
+    detail = error.detail[:_MAX_DETAIL].encode("utf-8", "replace").decode()
     body: dict[str, object] = {
         "type": f"urn:aurum:problem:{error.code}",
         "title": policy.title,

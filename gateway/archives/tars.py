@@ -1,6 +1,7 @@
 """Reads tar and tar.gz files member by member."""
 
 import gzip
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, Final
@@ -28,8 +29,13 @@ from gateway.archives.types import (
 GZIP_MARK: Final = b"\x1f\x8b"
 TAR_MARK: Final = b"ustar"
 TAR_MARK_AT: Final = 257
-_MAX_HEADER_BYTES: Final = 1 << 20
-"""Largest name or extended header; tarfile reads each of them into memory."""
+_MAX_HEADER_BYTES: Final = 256 << 10
+"""Largest name or extended header; tarfile reads each of them into memory, and as many as follow
+each other at once."""
+_MAX_RECORDS: Final = 256
+"""Most records of an extended header; tarfile makes texts of each."""
+_LONG_NUMBER: Final = re.compile(rb"\d{100}")
+"""What no time, size or name needs; tarfile searches such headers in quadratic time."""
 _LONG_HEADERS: Final = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -52,8 +58,9 @@ def read_tar(file: IO[bytes], limits: Limits, most: int) -> Iterator[Member]:
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Info) as archive:
         count = 0
         while (info := archive.next()) is not None:
-            # tarfile keeps all headers otherwise
+            # tarfile keeps all headers otherwise, also those meant for all members
             archive.members = []
+            archive.pax_headers.clear()
             count += 1
             if count > limits.members:
                 raise BombError(f"it has more than {limits.members:,} members")
@@ -108,8 +115,50 @@ class _Info(tarfile.TarInfo):
             _refuse_map()
         return super()._proc_member(archive)  # type: ignore[misc]
 
+    def _proc_pax(self, archive: Any) -> Any:
+        stream = archive.fileobj
+        data = stream.read(self._block(self.size))  # type: ignore[attr-defined]
+        _check_records(data[: self.size])
+        archive.fileobj = _Again(data, archive, stream)
+        return super()._proc_pax(archive)  # type: ignore[misc]
+
     def _proc_gnusparse_10(self, *_: Any) -> None:
         _refuse_map()
+
+
+class _Again:
+    """Gives bytes that were read already once more, then puts the stream back in its place."""
+
+    def __init__(self, data: bytes, archive: Any, stream: Any) -> None:
+        self._data = data
+        self._archive = archive
+        self._stream = stream
+
+    def read(self, _: int) -> bytes:
+        """Return the bytes."""
+        self._archive.fileobj = self._stream
+        return self._data
+
+
+def _check_records(header: bytes) -> None:
+    r"""Check the records of an extended header, each `<bytes of all of it> <key>=<value>\n`.
+
+    tarfile looks for numbers and keys beyond the end of a record: in a header that was made for it
+    for hours, or with gigabytes of memory. Raises BombError, and ReadError for a damaged header.
+    """
+    if _LONG_NUMBER.search(header):
+        raise BombError("it has an extended header with a number of a hundred digits")
+    # some writers end a header with zeros
+    header, at = header.rstrip(b"\0"), 0
+    for _ in range(_MAX_RECORDS):
+        if at == len(header):
+            return
+        size = header[at : at + 8].partition(b" ")[0]
+        end = at + int(size) if size.isdigit() else at
+        if end > len(header) or not header.endswith(b"\n", at, end) or b"=" not in header[at:end]:
+            raise tarfile.ReadError("an extended header cannot be read")
+        at = end
+    raise BombError(f"it has an extended header of more than {_MAX_RECORDS} records")
 
 
 def _refuse_map() -> None:

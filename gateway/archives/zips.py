@@ -30,9 +30,14 @@ from gateway.archives.types import (
 ZIP_MARKS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _ENTRY: Final = b"PK\x01\x02"
 _ENTRY_BYTES: Final = 46
-"""Bytes of an entry of the directory, before its name, its extra fields and its comment, whose
-lengths are at `_LENGTHS`."""
+"""Bytes of an entry of the directory, before its name, its extra fields and its comment, in this
+order, whose lengths are at `_LENGTHS`."""
 _LENGTHS: Final = (28, 30, 32)
+_MAX_EXTRA_BYTES: Final = 8192
+"""Most bytes of an entry's extra fields, which `zipfile` copies once for each field in them."""
+_READ: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compressions whose unpacking `zipfile` can stop; of bzip2 and LZMA it unpacks all that 4 KB
+hold, which may be gigabytes."""
 _MEAN_ENTRY_BYTES: Final = 1024
 _FREE_DIRECTORY_BYTES: Final = 1 << 20
 
@@ -77,6 +82,8 @@ def _refuse(info: zipfile.ZipInfo, limits: Limits) -> Refusal | None:
         return SPECIAL
     if info.flag_bits & 0x1:
         return ENCRYPTED
+    if info.compress_type not in _READ:
+        return Fault.DAMAGED, "is compressed in another way than by deflate"
     return refuse_size(info.file_size, limits)
 
 
@@ -107,9 +114,15 @@ class _Directory:
 
 
 def _count_entries(directory: bytes) -> int:
+    """Count the entries; raises BombError for one that is costly to read."""
     at, count = 0, 0
     while directory[at : at + len(_ENTRY)] == _ENTRY:
         count += 1
-        lengths = (directory[at + offset : at + offset + 2] for offset in _LENGTHS)
-        at += _ENTRY_BYTES + sum(int.from_bytes(length, "little") for length in lengths)
+        sizes = [
+            int.from_bytes(directory[at + offset : at + offset + 2], "little")
+            for offset in _LENGTHS
+        ]
+        if sizes[1] > _MAX_EXTRA_BYTES:
+            raise BombError(f"it has an entry with {sizes[1]:,} bytes of extra fields")
+        at += _ENTRY_BYTES + sum(sizes)
     return count

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.collections.base import Enrolled, FaceCandidate, Stores
 from gateway.collections.enrol import Enrolment, ListChangedError
 from gateway.collections.refusals import Refusals
+from gateway.concurrency import composed
 from gateway.deadline import Deadline
 from gateway.errors import NotFoundError
 from gateway.records.types import CollectionRecord, KeptAnswer, Terms
@@ -69,20 +71,13 @@ class Admission:
                 return Admitted((), out)
             required = collection.settings.requires_consent
             agreed = replace(terms, refusals=changes, requires_consent=required)
-
-            def keep(
-                enrolled: tuple[Enrolled, ...], out: tuple[FaceCandidate, ...] = out
-            ) -> KeptAnswer:
-                assert kept is not None
-                return kept(Admitted(enrolled, out))
-
             try:
                 enrolled = await self._enrolment.enrol(
                     collection,
                     left,
                     deadline=deadline,
                     terms=agreed,
-                    kept=None if kept is None else keep,
+                    kept=composed(kept, partial(Admitted, refused=out)),
                 )
             except ListChangedError:
                 deadline.remaining_seconds()

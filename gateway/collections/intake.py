@@ -14,7 +14,7 @@ from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.refusals import NewRefusal
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
-from gateway.concurrency import run_together
+from gateway.concurrency import composed, run_together
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
@@ -121,6 +121,10 @@ class Searched:
     rotation: int | None = None
 
 
+Outcome = tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]
+"""What a request with images enrolled, and did not."""
+
+
 @dataclass(slots=True)
 class _Sorted:
     """Results of the images so far."""
@@ -146,8 +150,8 @@ class Intake:
         options: EnrolOptions,
         *,
         deadline: Deadline,
-        kept: Callable[[Sequence[Enrolled], Sequence[Rejected]], KeptAnswer] | None = None,
-    ) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
+        kept: Callable[[Outcome], KeptAnswer] | None = None,
+    ) -> Outcome:
         """Enrol the images that can be; raises the error of the first image if none can.
 
         kept: makes the answer that is kept in the transaction that enrols. Raises
@@ -187,22 +191,18 @@ class Intake:
         found = [each.faces_found if isinstance(each, Result) else None for each in results]
         names = [image.name for image in images]
 
-        def outcome(admitted: Admitted) -> tuple[tuple[Enrolled, ...], tuple[Rejected, ...]]:
+        def outcome(admitted: Admitted) -> Outcome:
             return (
                 _everything(sorted_, admitted.enrolled, found),
                 _all_rejected(sorted_, admitted.refused, names),
             )
-
-        def keep(admitted: Admitted) -> KeptAnswer:
-            assert kept is not None
-            return kept(*outcome(admitted))
 
         admitted = await self._collections.admission.enrol(
             collection,
             sorted_.candidates,
             terms,
             deadline=deadline,
-            kept=None if kept is None else keep,
+            kept=composed(kept, outcome),
         )
         if admitted.refused and not admitted.enrolled and not sorted_.enrolled:
             raise EnrolmentRefusedError(REFUSED)
@@ -228,17 +228,13 @@ class Intake:
             for index, each in enumerate(embeddings)
         ]
 
-        def keep(admitted: Admitted) -> KeptAnswer:
-            assert kept is not None
-            return kept(admitted.enrolled)
-
         admitted = await self._collections.admission.enrol(
             collection,
             candidates,
             _begun(terms),
             deadline=deadline,
             all_or_none=True,
-            kept=None if kept is None else keep,
+            kept=composed(kept, lambda admitted: admitted.enrolled),
         )
         if admitted.refused:
             raise EnrolmentRefusedError(f"embedding {admitted.refused[0].index}: {REFUSED}")

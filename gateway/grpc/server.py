@@ -96,7 +96,7 @@ async def serve_grpc(
 
 
 def _address(settings: Settings) -> str:
-    host = settings.host or "0.0.0.0"
+    host = settings.host or "0.0.0.0"  # noqa: S104 - as AURUM_HOST= says
     return f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}"
 
 

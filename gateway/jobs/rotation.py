@@ -3,12 +3,12 @@
 A run may be killed at any time: what was sealed anew stays so, and the next run does the rest.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.concurrency import run_together
 from gateway.errors import ConfigurationError
 from gateway.jobs.objects.base import ObjectMissingError, job_of
 from gateway.jobs.objects.sealed import SealedObjects
@@ -87,7 +87,7 @@ class Rotation:
                 continue
             for start in range(0, len(keys), _AT_ONCE):
                 part = keys[start : start + _AT_ONCE]
-                done = await asyncio.gather(*(self._object(key, rotated) for key in part))
+                done = await run_together(self._object(key, rotated) for key in part)
                 observer(OBJECTS, sum(done))
                 rotated.changed[OBJECTS] += sum(done)
                 changed += sum(done)

@@ -138,7 +138,8 @@ def read_key_set(document: bytes, algorithms: frozenset[str]) -> tuple[VerifyKey
 def _read_key(entry: object, algorithms: frozenset[str]) -> VerifyKey | None:
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return None
-    algorithm = _KINDS.get((str(entry.get("kty")), entry.get("crv")))
+    curve = entry.get("crv")
+    algorithm = _KINDS.get((str(entry.get("kty")), None if curve is None else str(curve)))
     if algorithm not in algorithms or entry.get("alg", algorithm) != algorithm:
         return None
     key_id = entry.get("kid")

@@ -11,7 +11,7 @@ from gateway.security.hosts import is_loopback
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@*\s]+", re.ASCII)
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/?#@*\s]+)(:[0-9]{1,5})?", re.ASCII)
-_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
 def parse_origins(text: str) -> frozenset[str]:

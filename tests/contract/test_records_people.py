@@ -19,6 +19,7 @@ from gateway.records.types import (
     IDEMPOTENCY_SECONDS,
     Consent,
     FaceRecord,
+    KeptAnswer,
     SealedBytes,
     Terms,
 )
@@ -197,9 +198,7 @@ async def test_an_erasure_waits_for_an_enrolment_that_has_read_the_notes(
 async def test_kept_answers_go_after_a_day(records: RecordStore, set_clock: SetClock) -> None:
     for key in ("old", "new"):
         await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
-        await records.idempotency.finish(
-            tenant="default", key=key, status=201, body="{}", face_ids=["a"]
-        )
+        await records.idempotency.finish(KeptAnswer("default", key, "f", 201, "{}", ("a",)))
         set_clock.move(IDEMPOTENCY_SECONDS / 2 + 1)
     assert await records.idempotency.naming("default", ["a", "b"]) != ()
     assert await records.idempotency.forget_old() == 1

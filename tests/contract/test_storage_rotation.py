@@ -27,6 +27,7 @@ from gateway.records.encryption import load_cipher, storage_key_file
 from gateway.records.factory import open_records
 from gateway.records.job_types import ItemOutcome
 from gateway.records.key_ring import KeyRing
+from gateway.records.refusals import RefusedFace
 from gateway.records.sealed_rows import KINDS
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
@@ -94,6 +95,16 @@ class Filled:
         await self.records.subjects.change(
             self.collection.id, "anna", {"metadata": SUBJECT_METADATA}, at=200.0
         )
+        refused = RefusedFace(
+            id="refused",
+            space="a" * 16,
+            reason="asked",
+            created_at=200.0,
+            created_by="tester",
+            vector=self.cipher.seal("refusal/refused", b"vector"),
+            crop=self.cipher.seal("refusal-crop/refused", b"crop"),
+        )
+        await self.records.refusals.add(self.collection.id, [refused])
         await self.records.jobs.create(self.job)
         items = [an_item(self.job.id, index) for index in range(IMAGES)]
         for item in items:
@@ -119,6 +130,10 @@ class Filled:
         found = await self.records.subjects.get(self.collection.id, "anna", at=300.0)
         assert found is not None
         assert found.metadata == SUBJECT_METADATA
+        _, (refused,) = await self.records.refusals.all(self.collection.id)
+        assert refused.crop is not None
+        assert self.cipher.open("refusal/refused", refused.vector) == b"vector"
+        assert self.cipher.open("refusal-crop/refused", refused.crop) == b"crop"
         for index in range(2, IMAGES):
             key = object_key(self.job.id, index)
             assert await self.objects.get(key) == b"image %d" % index
@@ -142,6 +157,8 @@ class Filled:
             "job results": {key_id: 2},
             "metadata of faces": {key_id: FACES},
             "metadata of subjects": {key_id: 1},
+            "refused faces": {key_id: 1},
+            "crops of refused faces": {key_id: 1},
             OBJECTS: {key_id: IMAGES - 2},
         }
 
@@ -210,7 +227,9 @@ async def test_a_key_that_is_in_use_is_not_retired(filled: Filled, capsys, monke
     monkeypatch.setattr(Rotation, "run", nothing)
     assert await _rotate(filled.settings, retire=True)
     assert old in KeyRing.load(file).by_id
-    assert f"key {old} stays: {2 * FACES + 1 + 2 + IMAGES - 2} things" in capsys.readouterr().err
+    assert (
+        f"key {old} stays: {2 * FACES + 1 + 2 + 2 + IMAGES - 2} things" in capsys.readouterr().err
+    )
 
 
 async def test_a_missing_key_loses_nothing(filled: Filled, capsys) -> None:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from gateway.records.job_erasure import ErasedItems, JobErasure
 from tests.integration.test_enrol_jobs import enrol_all
 from tests.support.access import bearer, guarded, managing, new_key
 from tests.support.collection_client import Embedder, call, enrol, found, make
@@ -289,9 +290,16 @@ async def test_an_erasure_can_keep_the_person_away(client: aiohttp.ClientSession
     assert problem["code"] == "enrolment_refused"
 
 
+@pytest.mark.parametrize("noted_only", [False, True])
 async def test_a_running_job_does_not_bring_back_who_was_erased(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted_only: bool
 ) -> None:
+    async def nothing(*_: Any, **__: Any) -> ErasedItems:
+        return ErasedItems()
+
+    if noted_only:
+        # as for a job that is not there yet: its images do not end, but are refused
+        monkeypatch.setattr(JobErasure, "erase", nothing)
     engine = JobEngine()
     engine.seconds = 1.0
     async with (

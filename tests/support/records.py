@@ -37,6 +37,7 @@ BEGIN
         WHERE schemaname = 'public' AND tablename <> 'alembic_version'
     LOOP
         EXECUTE format('DELETE FROM %I', each.name);
+        EXECUTE format('ALTER TABLE %I ENABLE TRIGGER USER', each.name);
     END LOOP;
     FOR each IN SELECT sequencename AS name FROM pg_sequences WHERE schemaname = 'public'
     LOOP

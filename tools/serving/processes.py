@@ -13,7 +13,7 @@ from tools.serving.errors import ServingError
 from tools.serving.home import Home
 from tools.serving.state import ProcessRecord, RunState
 
-SHARED_MEMORY: Final = Path("/dev/shm")
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - looked at, not written
 _SAME_START_SECONDS: Final = 0.05
 
 

@@ -64,7 +64,7 @@ class Stack:
         try:
             command = self.prepare(lock, report=report)
             sys.stdout.flush()
-            os.execve(command[0], command, self.environment())
+            os.execve(command[0], command, self.environment())  # noqa: S606 - no shell is wanted
         except BaseException:
             clear_state(self.home)
             raise

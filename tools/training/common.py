@@ -139,7 +139,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     import torch
 
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    # a checkpoint that this training wrote
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)  # nosec B614
     return state
 
 

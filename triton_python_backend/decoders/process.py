@@ -69,7 +69,8 @@ class Decoder:
     def _decode(mapped: mmap.mmap, layout: Layout, reduction: int | None) -> bytes:
         data = mapped[: layout.image]
         # written by the owner, which is trusted
-        header = cast("Header", pickle.loads(mapped[layout.image : layout.image + layout.header]))
+        written = mapped[layout.image : layout.image + layout.header]
+        header = cast("Header", pickle.loads(written))  # noqa: S301
         picture = decoding.decode_with(header, data, reduction=reduction)
         pixels = picture.pixels
         target = np.frombuffer(mapped, np.uint8, pixels.size, layout.pixels_at)

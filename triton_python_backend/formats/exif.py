@@ -10,6 +10,8 @@ _HEADER_BYTES: Final = 6
 _MAX_HEADERS: Final = 4
 _MAX_BLOCKS: Final = 32
 """Largest number of blocks to read: a photo has one or two, and more would cost too much."""
+_MAX_ENTRIES: Final = 4096
+"""Most entries to read of a block: cameras write some dozens, sorted, the orientation early."""
 _ORIENTATION: Final = 0x0112
 _ENTRY_BYTES: Final = 12
 # type of a TIFF entry -> how its value is read: BYTE, SHORT, LONG; some writers use the wrong one
@@ -40,6 +42,7 @@ def read_orientation(block: bytes) -> int | None:
     if magic != 42 or offset + 2 > len(block):
         return None
     (count,) = struct.unpack_from(f"{order}H", block, offset)
+    count = min(count, _MAX_ENTRIES)
     for at in range(offset + 2, offset + 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
         entry = block[at : at + _ENTRY_BYTES]
         if len(entry) < _ENTRY_BYTES:

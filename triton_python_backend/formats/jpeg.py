@@ -33,6 +33,8 @@ _SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Frames that libjpeg decodes: baseline, extended, progressive; with arithmetic coding."""
 _OTHER_SOF: Final = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
+_MAX_COMPONENTS: Final = 4
+"""In a frame, as no colour space has more, and in a scan (T.81, B.2.3)."""
 _SOI, _SOS, _EOI, _APP1 = 0xD8, 0xDA, 0xD9, 0xE1
 _METADATA: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 """Application segments and comments; JFIF's and Adobe's, with the colour space, are kept."""
@@ -91,7 +93,7 @@ def read_jpeg(data: bytes) -> Header:
     """
     frame: _Frame | None = None
     exif: list[bytes] = []
-    kept, ended = [(0, 2)], False
+    kept, kept_heads, ended = [(0, 2)], 2, False
     for part in _segments(data):
         payload = data[part.payload : part.after]
         if part.marker in _OTHER_SOF or (part.marker in _SOF and frame is not None):
@@ -107,10 +109,13 @@ def read_jpeg(data: bytes) -> Header:
         ended = part.marker == _EOI
         if part.marker not in _METADATA:
             kept.append((part.start, part.end))
+            kept_heads = part.after
     if frame is None or frame.scan_blocks == 0 or not (ended or frame.is_covered):
         raise InvalidImageError("the JPEG ends before its image does")
     if not ended:
-        kept[-1] = (kept[-1][0], _end_of_pixels(data, kept[-1][1]))
+        start, end = kept[-1]
+        # zeros and 0xFF that belong to a segment are not the rest of a copy
+        kept[-1] = start, max(_end_of_pixels(data, end), kept_heads)
     cost = frame.scan_blocks * _NANOSECONDS_PER_BLOCK + frame.width * frame.height * 3
     return Header(
         "JPEG",
@@ -126,15 +131,11 @@ def read_jpeg(data: bytes) -> Header:
 
 def _end_of_pixels(data: bytes, end: int) -> int:
     """Find where the stream of a file without an end marker ends."""
-    whole = end
     # trailing zeros, as left by copies, and half a marker, which would join the end marker
-    while end > 0 and data[end - 1] == 0:
-        end -= 1
-    if end < whole and data[end - 1] == 0xFF:
-        return end + 1
-    while end > 0 and data[end - 1] == 0xFF:
-        end -= 1
-    return end
+    without_zeros = len(data[:end].rstrip(b"\0"))
+    if without_zeros < end and data[without_zeros - 1] == 0xFF:
+        return without_zeros + 1
+    return len(data[:without_zeros].rstrip(b"\xff"))
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
@@ -173,6 +174,8 @@ def _read_frame(payload: bytes, *, progressive: bool) -> _Frame:
     height, width = int.from_bytes(payload[1:3], "big"), int.from_bytes(payload[3:5], "big")
     if not width or not height:
         raise InvalidImageError("the image has no pixels")
+    if payload[5] > _MAX_COMPONENTS:
+        raise InvalidImageError("the JPEG has more components than are decoded")
     rows = [payload[6 + 3 * k : 9 + 3 * k] for k in range(payload[5])]
     factors = {row[0]: (row[1] >> 4, row[1] & 15) for row in rows}
     if not factors or not all(0 < h <= 4 and 0 < v <= 4 for h, v in factors.values()):
@@ -200,6 +203,8 @@ def _count_scan(frame: _Frame, payload: bytes) -> None:
     if len(payload) < 4 + 2 * number:
         raise InvalidImageError("a scan header of the JPEG cannot be read")
     names = [payload[1 + 2 * k] for k in range(number)]
+    if number > _MAX_COMPONENTS:
+        raise InvalidImageError("a scan of the JPEG has more components than there may be")
     if not names or any(name not in frame.components for name in names):
         raise InvalidImageError("a scan of the JPEG names a component that the frame has not")
     if number == 1:

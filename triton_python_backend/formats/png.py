@@ -87,7 +87,7 @@ def _exif_blocks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[
             yield data[start:end]
     for kind, start, end in chunks:
         if kind in _TEXTS and data[start : start + 32].startswith(_RAW_EXIF):
-            yield _raw_profile(kind, data[start:end])
+            yield _raw_profile(kind, data[start : min(end, start + _MAX_RAW_EXIF_BYTES)])
 
 
 def _raw_profile(kind: bytes, text: bytes) -> bytes:

@@ -9,6 +9,7 @@ from triton_python_backend.formats.header import MAX_PIECES, Header, InvalidImag
 _FRAME_HEAD: Final = 16
 """Bytes of an animation's frame before its picture: position, size and duration."""
 _PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
+_TOO_MANY: Final = f"the WEBP has more than {MAX_PIECES} chunks"
 _NANOSECONDS_PER_PIXEL: Final = 12
 
 
@@ -27,6 +28,7 @@ def read_webp(data: bytes) -> Header:
 
     """
     picture: tuple[int, int] | None = None
+    inner_chunks = 0
     exif: list[bytes] = []
     # the header's total length is not needed, and often wrong in files with added metadata
     for kind, start, end in _chunks(data, 12, len(data)):
@@ -35,12 +37,17 @@ def read_webp(data: bytes) -> Header:
         elif kind in _PICTURES and picture is None:
             picture = start, end
         elif kind == b"ANMF" and picture is None:
-            inner = _chunks(data, start + _FRAME_HEAD, end)
-            picture = next(((s, e) for k, s, e in inner if k in _PICTURES), None)
+            for inner_kind, inner_start, inner_end in _chunks(data, start + _FRAME_HEAD, end):
+                inner_chunks += 1
+                if inner_kind in _PICTURES:
+                    picture = inner_start, inner_end
+                    break
+            if inner_chunks > MAX_PIECES:
+                raise InvalidImageError(_TOO_MANY)
     if picture is None:
         raise InvalidImageError("the WEBP holds no picture")
     start, end = picture
-    width, height = _picture_size(data[start - 8 : start - 4], data[start : start + 10])
+    width, height = _picture_size(data[start - 8 : start - 4], data[start : min(end, start + 10)])
     whole = data[start - 8 : start - 4] + (end - start).to_bytes(4, "little")
     padding = b"\0" * ((end - start) % 2)
     size = 4 + 8 + (end - start) + len(padding)
@@ -68,8 +75,7 @@ def _chunks(data: bytes, at: int, limit: int) -> Iterator[tuple[bytes, int, int]
         end = start + int.from_bytes(data[at + 4 : start], "little")
         yield kind, start, min(end, limit)
         at = end + (end - start) % 2
-    message = f"the WEBP has more than {MAX_PIECES} chunks"
-    raise InvalidImageError(message)
+    raise InvalidImageError(_TOO_MANY)
 
 
 def _picture_size(kind: bytes, head: bytes) -> tuple[int, int]:

@@ -26,9 +26,10 @@ from gateway.api.shapes import NoOptions
 from gateway.collections.base import Enrolled, check_metadata
 from gateway.collections.intake import EnrolOptions, RawEmbedding, Rejected
 from gateway.collections.search import SearchOptions
+from gateway.concurrency import composed
 from gateway.errors import InvalidRequestError
 from gateway.pipeline import Selection
-from gateway.records.types import CollectionRecord, KeptAnswer, Terms
+from gateway.records.types import CollectionRecord, Terms
 
 ENROL_BODY: Final = BodySpec(EnrolIn, "many")
 SEARCH_BODY: Final = BodySpec(SearchIn, "one")
@@ -127,11 +128,6 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> An
         shape = enrol_out(enrolled, rejected, request_id=call.request_id)
         return Answer(shape, status=201 if is_new else 200)
 
-    def keep(enrolled: Sequence[Enrolled], rejected: Sequence[Rejected] = ()) -> KeptAnswer:
-        assert call.keep is not None
-        return call.keep(answer(enrolled, rejected))
-
-    kept = None if call.keep is None else keep
     embeddings = _embeddings(fields, max_entries=entries, most=limits.max_enrol_images)
     if embeddings:
         if images:
@@ -142,7 +138,7 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> An
             space=_space(fields.space),
             deadline=call.deadline,
             terms=terms,
-            kept=kept,
+            kept=composed(call.keep, answer),
         )
         return answer(enrolled)
     if not images:
@@ -155,6 +151,7 @@ async def _enrol(call: Call[NoOptions, EnrolIn], record: CollectionRecord) -> An
         selection=_selection(fields),
         terms=terms,
     )
+    kept = composed(call.keep, lambda outcome: answer(*outcome))
     enrolled, rejected = await intake.enrol_images(
         record, images, options, deadline=call.deadline, kept=kept
     )

@@ -15,11 +15,12 @@ from gateway.api.jobs.upload_schemas import ENROL_OPTIONS, FACE_OPTIONS, BatchOp
 from gateway.api.shapes import NoOptions
 from gateway.api.streams import STREAMS, StoppingError
 from gateway.collections.base import check_metadata
+from gateway.concurrency import composed
 from gateway.errors import InvalidRequestError, RateLimitedError
 from gateway.jobs.views import JobView
 from gateway.records import clock
 from gateway.records.job_types import JobRecord
-from gateway.records.types import CollectionRecord, KeptAnswer
+from gateway.records.types import CollectionRecord
 
 # a job that was submitted goes on, whatever becomes of the request
 _IDEMPOTENCY: Final = Idempotency(lambda _: (), failure_undoes=False)
@@ -46,11 +47,7 @@ async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.Stream
             def answer(new: JobRecord) -> Answer:
                 return _answer(call, view(new))
 
-            def kept(new: JobRecord) -> KeptAnswer:
-                assert keep is not None
-                return keep(answer(new))
-
-            return answer(await upload.submit(None if keep is None else kept))
+            return answer(await upload.submit(composed(keep, answer)))
 
         outcome = await uploads.carry_through(
             submit() if key is None else answer_under_key(call, key, digest, _IDEMPOTENCY, submit)

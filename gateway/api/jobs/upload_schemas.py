@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Final, Literal
 
-import orjson
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.api.collections.consent import SentConsent, Text
 from gateway.api.collections.schemas import Gate, Metadata, Name, Subject
 from gateway.api.faces.schemas import FaceOptions
+from gateway.api.fields import parse_json
 from gateway.api.jobs.schemas import MAX_WAIT_SECONDS
 from gateway.api.shapes import Shape
 from gateway.outbound.urls import MAX_URL_CHARACTERS
@@ -17,13 +17,8 @@ SubjectFrom = Literal["folder", "name"]
 
 
 def _parse(value: object) -> object:
-    """Read JSON from a query."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
+    """Read JSON from a query; raises InvalidRequestError as everywhere else."""
+    return parse_json(value, "query parameter 'metadata'") if isinstance(value, str) else value
 
 
 class BatchOptions(FaceOptions):

@@ -64,7 +64,7 @@ def test_moments(text):
         {
             "name": "a", "description": "", "keep": "none", "quality": "off",
             "retention_days": None, "match_threshold": None, "faces": 0, "subjects": 0,
-            "space": None, "dimension": None, "migration": None,
+            "space": None, "dimension": None, "migration": None, "requires_consent": False,
             "created_at": text, "updated_at": text,
         },
     )  # fmt: skip

@@ -10,6 +10,8 @@ TABLES = {
     *("api/kserve/table.py", "api/models/table.py"),
     *("api/examples.py", "api/collections/examples.py", "api/kserve/examples.py"),
     *("api/health/routes.py", "api/docs.py", "api/lifecycle.py"),
+    "grpc/status.py",
+    "kserve/grpc_upstream.py",
 }
 """The table of errors, the tables of routes, and modules that answer without a problem."""
 

@@ -156,6 +156,7 @@ def test_only_public_keys_for_signatures_are_taken():
         {"kty": "RSA", "kid": "empty"},
         {**json.loads(jwt.algorithms.ECAlgorithm.to_jwk(curve.public_key())), "kid": "curve"},
         public(kid=7),
+        {"kty": "EC", "crv": {"P-256": 1}, "kid": "no text"},
         "text",
         None,
     ]
