@@ -59,14 +59,11 @@ def write_to(process: "Process", message: object) -> None:
 
 async def read_from(process: "Process") -> object | None:
     """Read a message of a child; None when it has ended."""
-    return None if process.stdout is None else await read_packed(process.stdout)
-
-
-async def read_packed(source: asyncio.StreamReader) -> object | None:
-    """Read a message of `pack`; None at the end."""
+    if process.stdout is None:
+        return None
     try:
-        head = await source.readexactly(_LENGTH.size)
-        body = await source.readexactly(_LENGTH.unpack(head)[0])
+        head = await process.stdout.readexactly(_LENGTH.size)
+        body = await process.stdout.readexactly(_LENGTH.unpack(head)[0])
     except asyncio.IncompleteReadError:
         return None
     return cast("object", pickle.loads(body))  # noqa: S301 - both ends are this program

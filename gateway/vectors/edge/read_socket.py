@@ -1,8 +1,8 @@
 """A socket in the folder of the vectors, at which other processes read from the running engine.
 
 A shard is open in one process only, so a backup of a running service has to ask the engine. Only
-the user that runs it may, and only for methods that change nothing; the messages are those of
-`gateway/child_process.py`. Requests wait in line with those of the gateway.
+the user that runs it may. Frames in both directions: 8 bytes of length, big-endian, then
+MessagePack: neither end runs what the other sends. Requests wait in line with the gateway's.
 """
 
 import asyncio
@@ -15,21 +15,49 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Final, Self, TypeAlias, cast
+from typing import IO, Any, Final, Literal, Self, TypeAlias, cast
 
-from gateway.child_process import Reply, Request, pack, read_frame, read_packed
+import msgspec
+import numpy as np
+
+from gateway.child_process import Reply, Request
 from gateway.errors import StorageUnavailableError
-from gateway.vectors.base import FacePoint, VectorCollection, VectorInfo
+from gateway.vectors.base import (
+    FacePoint,
+    UnknownVectorCollectionError,
+    VectorCollection,
+    VectorInfo,
+)
+from gateway.vectors.payload import read_point, write_payload
 
 SOCKET: Final = "engine.sock"
-_METHODS: Final = frozenset({"info", "retrieve"})
 _PEER: Final = struct.Struct("3i")
 """Process, user and group at the other end."""
+_LENGTH: Final = struct.Struct(">Q")
+_MOST_QUESTION_BYTES: Final = 1 << 20
+_MOST_ANSWER_BYTES: Final = 256 << 20
 _SECONDS: Final = 60.0
 """Longest wait for an answer: a busy engine answers others first."""
 log = logging.getLogger("aurum.vectors")
+
+
+class _Question(msgspec.Struct, frozen=True, array_like=True):
+    """What is read; ids: of `retrieve`."""
+
+    method: Literal["info", "retrieve"]
+    collection: str
+    ids: tuple[str, ...] = ()
+
+
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers of `VectorInfo`, or points: id, vector as float32, payload. error: None, or why."""
+
+    error: str | None = None
+    is_unknown: bool = False
+    info: tuple[int, int, int, int] = (0, 0, 0, 0)
+    points: tuple[tuple[str, bytes, dict[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +111,41 @@ def _answer(connection: socket.socket, waiting: Waiting) -> None:
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         if _PEER.unpack(peer)[1] not in (0, os.geteuid()):
             return
-        while isinstance(request := read_frame(source), Request):
-            if request.method not in _METHODS:
-                log.warning("a reader asked for %s", request.method)
-                return
+        while (question := _read_question(source)) is not None:
+            arguments = (question.ids,) if question.method == "retrieve" else ()
+            request = Request(0, question.method, (question.collection, *arguments))
             waiting.put(Asked(request, replies.put))
             # this thread waits for a slow reader, the engine does not
-            connection.sendall(pack(replies.get()))
+            connection.sendall(_pack(_to_answer(replies.get())))
+
+
+def _read_question(source: IO[bytes]) -> _Question | None:
+    """Read a request; None at the end, and for anything else."""
+    head = source.read(_LENGTH.size)
+    if len(head) < _LENGTH.size or _LENGTH.unpack(head)[0] > _MOST_QUESTION_BYTES:
+        return None
+    try:
+        return msgspec.msgpack.decode(source.read(_LENGTH.unpack(head)[0]), type=_Question)
+    except msgspec.DecodeError:
+        log.warning("a reader asked for something that is not offered")
+        return None
+
+
+def _to_answer(reply: Reply) -> _Answer:
+    if reply.error is not None:
+        unknown = isinstance(reply.error, UnknownVectorCollectionError)
+        return _Answer(error=str(reply.error), is_unknown=unknown)
+    if isinstance(reply.value, VectorInfo):
+        return _Answer(info=astuple(reply.value))
+    points = cast("tuple[FacePoint, ...]", reply.value)
+    return _Answer(
+        points=tuple((each.face_id, each.vector.tobytes(), write_payload(each)) for each in points)
+    )
+
+
+def _pack(message: _Question | _Answer) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return _LENGTH.pack(len(body)) + body
 
 
 class EdgeReader:
@@ -115,32 +171,40 @@ class EdgeReader:
 
     async def info(self, collection: VectorCollection) -> VectorInfo:
         """See `VectorStore.info`."""
-        return cast("VectorInfo", await self._ask("info", collection.name))
+        return VectorInfo(*(await self._ask(_Question("info", collection.name))).info)
 
     async def retrieve(
         self, collection: VectorCollection, face_ids: Sequence[str]
     ) -> tuple[FacePoint, ...]:
         """See `VectorStore.retrieve`."""
-        points = await self._ask("retrieve", collection.name, tuple(face_ids))
-        return cast("tuple[FacePoint, ...]", points)
+        answer = await self._ask(_Question("retrieve", collection.name, tuple(face_ids)))
+        return tuple(
+            read_point(face_id, np.frombuffer(vector, dtype=np.float32), payload)
+            for face_id, vector, payload in answer.points
+        )
 
     async def close(self) -> None:
         """Close the connection."""
         self._writer.close()
 
-    async def _ask(self, method: str, *arguments: object) -> object:
+    async def _ask(self, question: _Question) -> _Answer:
         try:
             async with asyncio.timeout(_SECONDS):
-                self._writer.write(pack(Request(0, method, arguments)))
+                self._writer.write(_pack(question))
                 await self._writer.drain()
-                reply = await read_packed(self._reader)
+                head = await self._reader.readexactly(_LENGTH.size)
+                size = min(_LENGTH.unpack(head)[0], _MOST_ANSWER_BYTES)
+                body = await self._reader.readexactly(size)
+            answer = msgspec.msgpack.decode(body, type=_Answer)
+        except (asyncio.IncompleteReadError, msgspec.DecodeError) as error:
+            raise StorageUnavailableError("the vector engine ended") from error
         except OSError as error:
             raise StorageUnavailableError("the vector engine does not answer") from error
-        if not isinstance(reply, Reply):
-            raise StorageUnavailableError("the vector engine ended")
-        if reply.error is not None:
-            raise reply.error
-        return reply.value
+        if answer.is_unknown:
+            raise UnknownVectorCollectionError(question.collection)
+        if answer.error is not None:
+            raise StorageUnavailableError(answer.error)
+        return answer
 
 
 @contextmanager

@@ -2,15 +2,17 @@
 
 import io
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
 from gateway.settings import Settings
 from tools.backup import secret as secrets
 from tools.backup.errors import BackupError
-from tools.backup.members import ArchiveWriter, Begin, Finished, Items, read_members
+from tools.backup.members import ArchiveWriter, Begin, End, Finished, Items, read_members
 from tools.backup.sealed_stream import CHUNK_BYTES, SealedWriter, read_head, read_sealed
 from tools.backup.secret import BackupSecret, load_secret
 
@@ -134,3 +136,23 @@ def test_exactly_one_secret_is_taken(tmp_path: Path) -> None:
     key.write_text("ab")
     with pytest.raises(BackupError, match="64 hexadecimal digits"):
         load_secret(Settings(backup_key_file=key))
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([Begin("a", {}), Items([1]), End(2, "00")], "a in the archive is not as it was written"),
+        ([Finished({}, {"a": (1, "00")})], "lacks parts that its manifest names"),
+        ([Begin("a", {})], "no manifest"),
+        ([b"\xc1"], "cannot be read"),
+    ],
+)
+async def test_parts_that_do_not_fit_are_refused(frames: list[object], why: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for frame in frames:
+            body = frame if isinstance(frame, bytes) else msgspec.msgpack.encode(frame)
+            yield len(body).to_bytes(4, "big") + body
+
+    with pytest.raises(BackupError, match=why):
+        async for _ in read_members(chunks()):
+            pass
