@@ -14,6 +14,7 @@ SECRETS: Final = frozenset(
     PREFIX + name
     for name in (
         "API_KEY",
+        "BACKUP_PASSPHRASE",
         "DATABASE_URL",
         "OBJECT_STORE_SECRET",
         "QDRANT_API_KEY",

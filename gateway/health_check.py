@@ -19,7 +19,10 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
     """Return 0 if it is ready; otherwise write why not."""
     port = environment.get("AURUM_PORT", "8080")
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{_READY}", timeout=_TIMEOUT_SECONDS):
+        tls = _tls(environment)
+        scheme = "http" if tls is None else "https"
+        url = f"{scheme}://127.0.0.1:{port}{_READY}"
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=tls):  # noqa: S310
             return 0
     except (urllib.error.URLError, OSError) as error:
         print(f"not ready: {error}", file=sys.stderr)

@@ -366,6 +366,14 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest time for one delivery of a webhook."""
 
+    # Backups
+    backup_passphrase: SecretStr | None = Field(default=None, min_length=12)
+    """Passphrase that encrypts backups, 12 characters or more."""
+    backup_passphrase_file: Path | None = None
+    """File with that passphrase in its first line, instead of `AURUM_BACKUP_PASSPHRASE`."""
+    backup_key_file: Path | None = None
+    """File with a key of 64 hexadecimal digits that encrypts backups, instead of a passphrase."""
+
     # Cache
     cache: Literal["on", "off"] = "on"
     """`off` computes every answer, even for identical images that arrive at the same time."""

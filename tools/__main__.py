@@ -77,6 +77,12 @@ COMMANDS = {
         "Find a person in all collections, export or erase what is stored, refuse enrolment.",
         "serve",
     ),
+    "backup": Entry(
+        "tools.commands.backup",
+        "app",
+        "Back up everything that must survive, verify backups, restore them.",
+        "serve",
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

@@ -99,7 +99,7 @@ class Database:
         parsed, encryption = _with_driver(url), None
         if parsed.get_backend_name() != "sqlite":
             parsed, encryption = read_encryption(parsed, files)
-        await _migrate(parsed, encryption, _upgrade)
+        await _migrate(parsed, encryption)
         if parsed.get_backend_name() == "sqlite":
             engine = create_async_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0)
             _prepare_sqlite(engine, busy_seconds=timeout_seconds)
@@ -183,7 +183,7 @@ class Database:
                 self._note(is_away=is_away)
             if scope.expired():
                 raise _unavailable(f"no answer within {allowed:.1f} s") from error
-            raise _translated(error) from error
+            raise translated(error) from error
         self._note(is_away=False)
 
     def _note(self, *, is_away: bool) -> None:
@@ -255,18 +255,51 @@ def _prepare_sqlite(engine: AsyncEngine, *, busy_seconds: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def engine_without_limits(url: str, files: TlsFiles = NO_FILES) -> AsyncEngine:
+    """Make an engine for work that takes as long as it takes; it keeps no connection.
+
+    Raises ConfigurationError as `Database.open`.
+    """
+    parsed, encryption = _with_driver(url), None
+    if parsed.get_backend_name() != "sqlite":
+        parsed, encryption = read_encryption(parsed, files)
+    return _without_limits(parsed, encryption)
+
+
+def _without_limits(url: URL, encryption: Encryption | None) -> AsyncEngine:
+    engine = create_async_engine(url, poolclass=NullPool)
+    encrypt(engine, encryption)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine, busy_seconds=_MIGRATION_SECONDS)
+    return engine
+
+
+@asynccontextmanager
+async def writing_alone(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction beside which no other one migrates; raises as `Database.open`."""
+    try:
+        async with engine.execution_options(**{_WRITES: True}).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                await connection.execute(lock, {"key": _MIGRATION_LOCK})
+            yield connection
+    except DBAPIError as error:
+        if _code(error).startswith(_WRONG):
+            raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
+        raise explain(error) or translated(error) from error
+    except OSError as error:
+        raise explain(error) or translated(error) from error
+
+
 async def downgrade(url: str, revision: str, *, files: TlsFiles = NO_FILES) -> None:
     """Take the tables back to those of a migration, while no gateway or worker runs.
 
     Raises ConfigurationError for a revision that is not among those before, and if rows would be
     lost; otherwise as `Database.open`.
     """
-    parsed, encryption = _with_driver(url), None
-    if parsed.get_backend_name() != "sqlite":
-        parsed, encryption = read_encryption(parsed, files)
 
     def change(connection: Connection) -> None:
-        present = _revision(connection)
+        present = revision_of(connection)
         if present is None or not _OLDEST_BACK <= revision <= present:
             message = f"the tables are {present}: choose one of {_OLDEST_BACK} to {present}"
             raise ConfigurationError(message)
@@ -274,36 +307,25 @@ async def downgrade(url: str, revision: str, *, files: TlsFiles = NO_FILES) -> N
 
         migrate.downgrade(connection, revision)
 
-    await _migrate(parsed, encryption, change)
+    await _change_tables(engine_without_limits(url, files), change)
 
 
-async def _migrate(
-    url: URL, encryption: Encryption | None, change: Callable[[Connection], None]
-) -> None:
-    """Change the tables in one transaction, alone; raises as `Database.open`."""
+async def _migrate(url: URL, encryption: Encryption | None) -> None:
+    """Bring the tables up to date; raises as `Database.open`."""
     # no limits: another process may migrate first, and a migration may take long
-    engine = create_async_engine(url, poolclass=NullPool)
-    encrypt(engine, encryption)
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine, busy_seconds=_MIGRATION_SECONDS)
+    await _change_tables(_without_limits(url, encryption), _upgrade)
+
+
+async def _change_tables(engine: AsyncEngine, change: Callable[[Connection], None]) -> None:
     try:
-        async with engine.execution_options(**{_WRITES: True}).begin() as connection:
-            if engine.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                await connection.execute(lock, {"key": _MIGRATION_LOCK})
+        async with writing_alone(engine) as connection:
             await connection.run_sync(change)
-    except DBAPIError as error:
-        if _code(error).startswith(_WRONG):
-            raise ConfigurationError(f"AURUM_DATABASE_URL: {error.orig}") from error
-        raise explain(error) or _translated(error) from error
-    except OSError as error:
-        raise explain(error) or _translated(error) from error
     finally:
         await engine.dispose()
 
 
 def _upgrade(connection: Connection) -> None:
-    revision, newest = _revision(connection), _newest_revision()
+    revision, newest = revision_of(connection), newest_revision()
     if revision == newest:
         return
     if revision is not None and revision > newest:
@@ -328,7 +350,7 @@ def _check_understood(connection: Connection, revision: str, newest: str) -> Non
         raise ConfigurationError(message)
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """Read the revision of the tables; None if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
@@ -336,12 +358,13 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _newest_revision() -> str:
+def newest_revision() -> str:
     """Find the last migration by the names of their files: `r0004_subjects.py` is 0004."""
     return max(path.name[1:5] for path in _MIGRATIONS.glob("r[0-9][0-9][0-9][0-9]_*.py"))
 
 
-def _translated(error: Exception) -> InsufficientStorageError | StorageUnavailableError:
+def translated(error: Exception) -> InsufficientStorageError | StorageUnavailableError:
+    """Return the error of ours that an error of a driver means."""
     detail = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
     if any(words in detail for words in _DISK_FULL):
         return InsufficientStorageError("the disk of the records is full")

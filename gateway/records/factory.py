@@ -1,5 +1,8 @@
 """Opens the records that the settings name."""
 
+from pathlib import Path
+
+from gateway.errors import ConfigurationError
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.database import downgrade, sqlite_url
 from gateway.records.encryption import load_cipher
@@ -7,8 +10,25 @@ from gateway.records.metadata_seal import MetadataSeal
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics
-from gateway.tls import NO_FILES
+from gateway.tls import NO_FILES, TlsFiles
 from gateway.tls_files import files_for_database
+
+
+def records_url(settings: Settings) -> str:
+    """Return the URL of the records; it may have a password."""
+    if settings.database_url is None:
+        return sqlite_url(settings.home.resolve() / "records.sqlite3")
+    return settings.database_url.get_secret_value()
+
+
+def records_files(settings: Settings) -> TlsFiles:
+    """Return the certificates of connections to the records."""
+    return NO_FILES if settings.database_url is None else files_for_database(settings)
+
+
+def restoring_file(settings: Settings) -> Path:
+    """Return the file that exists while a backup is being restored."""
+    return settings.home / "restoring.json"
 
 
 async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
@@ -17,14 +37,18 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
     Raises ConfigurationError also for keys of the audit log, and storage keys, that cannot be used.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
+    if restoring_file(settings).exists():
+        raise ConfigurationError(
+            "restoring a backup into this home was interrupted: run `aurum backup restore` again"
+        )
     keys = load_audit_keys(settings)
     seal = MetadataSeal(load_cipher(settings), is_on=settings.seal_metadata == "on")
     is_own = settings.database_url is None
     return await RecordStore.open(
-        _url(settings),
+        records_url(settings),
         timeout_seconds=settings.database_timeout_seconds,
         observer=(lambda _: None) if is_own or metrics is None else metrics.circuit("records"),
-        files=NO_FILES if is_own else files_for_database(settings),
+        files=records_files(settings),
         audit_keys=keys,
         metadata_seal=seal,
     )
@@ -32,12 +56,4 @@ async def open_records(settings: Settings, metrics: PartMetrics | None = None) -
 
 async def take_back(settings: Settings, revision: str) -> None:
     """Take the tables back to those of a migration; see `database.downgrade`."""
-    is_own = settings.database_url is None
-    files = NO_FILES if is_own else files_for_database(settings)
-    await downgrade(_url(settings), revision, files=files)
-
-
-def _url(settings: Settings) -> str:
-    if settings.database_url is None:
-        return sqlite_url(settings.home.resolve() / "records.sqlite3")
-    return settings.database_url.get_secret_value()
+    await downgrade(records_url(settings), revision, files=records_files(settings))

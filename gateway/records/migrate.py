@@ -13,11 +13,11 @@ from gateway.records.tables import SCHEMA_SUPPORT
 _MIGRATIONS: Final = Path(__file__).resolve().parent / "migrations"
 
 
-def upgrade(connection: Connection) -> None:
-    """Run all migrations that the database lacks, in the connection's transaction."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations that the database lacks up to one, in the connection's transaction."""
     config = _config(connection)
-    command.upgrade(config, "head")
-    _note_oldest(connection, config, "head")
+    command.upgrade(config, revision)
+    _note_oldest(connection, config, revision)
 
 
 def downgrade(connection: Connection, revision: str) -> None:

@@ -17,14 +17,15 @@ async def open_objects(settings: Settings) -> AsyncIterator[SealedObjects]:
     It connects to nothing yet: a bucket that is away makes uploads fail, not the start. Raises
     ConfigurationError for settings that cannot be used.
     """
-    store = SealedObjects(_open_store(settings), load_cipher(settings))
+    store = SealedObjects(open_store_as_is(settings), load_cipher(settings))
     try:
         yield store
     finally:
         await store.close()
 
 
-def _open_store(settings: Settings) -> ObjectStore:
+def open_store_as_is(settings: Settings) -> ObjectStore:
+    """Open the store without opening what is sealed in it; raises as `open_objects`."""
     if settings.object_store_url is not None:
         # loaded where a bucket is used
         from gateway.jobs.objects.s3 import open_bucket

@@ -39,6 +39,7 @@ from gateway.vectors.base import (
 )
 from gateway.vectors.edge.gallery import Gallery
 from gateway.vectors.edge.protocol import MANIFEST
+from gateway.vectors.edge.read_socket import Asked, Waiting, listening
 from gateway.vectors.edge.shard import warm
 
 _IDLE_SECONDS = 0.05
@@ -226,24 +227,30 @@ def answer(engine: Engine, request: Request) -> Reply:
     return Reply(request.number, value, None)
 
 
-def serve(engine: Engine, source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer requests in order until `source` ends, with maintenance in between."""
-    waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read, args=(source, waiting), daemon=True)
+def serve(engine: Engine, source: IO[bytes], sink: IO[bytes], waiting: Waiting) -> None:
+    """Answer requests in order until `source` ends, with maintenance in between.
+
+    waiting: further requests, of processes that read.
+    """
+
+    def write(reply: Reply) -> None:
+        sink.write(pack(reply))
+        sink.flush()
+
+    reader = threading.Thread(target=_read, args=(source, write, waiting), daemon=True)
     reader.start()
     turns = 0
     more = True
     asked_at = 0.0
     while True:
-        request = _next(waiting, block=not more)
-        if isinstance(request, Request):
-            sink.write(pack(answer(engine, request)))
-            sink.flush()
+        asked = _next(waiting, block=not more)
+        if isinstance(asked, Asked):
+            asked.deliver(answer(engine, asked.request))
             turns += 1
             asked_at = time.monotonic()
             if turns % _BUSY_TURNS:
                 continue
-        elif request is None:
+        elif asked is None:
             return
         more = engine.maintain(idle=time.monotonic() - asked_at > _IDLE_SECONDS)
 
@@ -252,18 +259,16 @@ class _Nothing:
     """No request has arrived."""
 
 
-def _next(
-    waiting: "queue.SimpleQueue[Request | None]", *, block: bool
-) -> "Request | _Nothing | None":
+def _next(waiting: Waiting, *, block: bool) -> Asked | _Nothing | None:
     try:
         return waiting.get(timeout=_IDLE_SECONDS) if block else waiting.get_nowait()
     except queue.Empty:
         return _Nothing()
 
 
-def _read(source: IO[bytes], waiting: "queue.SimpleQueue[Request | None]") -> None:
+def _read(source: IO[bytes], write: Callable[[Reply], None], waiting: Waiting) -> None:
     while (request := read_frame(source)) is not None:
-        waiting.put(cast("Request", request))
+        waiting.put(Asked(cast("Request", request), write))
     waiting.put(None)
 
 
@@ -292,9 +297,10 @@ def main(folder: Path) -> None:
     sink.flush()
     # reading releases the interpreter lock, so searches are answered meanwhile
     threading.Thread(target=_warm_all, args=(engine.folders(),), daemon=True).start()
+    waiting: Waiting = queue.SimpleQueue()
     try:
-        with contextlib.suppress(BrokenPipeError):
-            serve(engine, source, sink)
+        with contextlib.suppress(BrokenPipeError), listening(folder, waiting):
+            serve(engine, source, sink, waiting)
     finally:
         engine.close()
 

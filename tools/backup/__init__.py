@@ -1,0 +1,1 @@
+"""Backups: everything that must survive in one encrypted archive, and back from it."""

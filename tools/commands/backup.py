@@ -1,0 +1,234 @@
+"""`aurum backup`: create, list, verify and restore encrypted backups."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from gateway.errors import AurumError, ConfigurationError
+from gateway.records.factory import open_records
+from gateway.settings import Settings, load_settings
+from tools.backup.check import backup_line
+from tools.backup.create import FORGOTTEN, LOST, Parts, Report
+from tools.backup.create import create as create_archive
+from tools.backup.errors import BackupError
+from tools.backup.places import Place, Stored, choose, open_place
+from tools.backup.restore import restore as restore_archive
+from tools.backup.retention import prune
+from tools.backup.sealed_stream import read_head
+from tools.backup.secret import load_secret
+from tools.backup.verify import verify as verify_archive
+from tools.serving.home import resolve
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Back up everything that must survive, verify backups, restore them.",
+)
+T = TypeVar("T")
+PlaceArgument = Annotated[
+    str, typer.Argument(metavar="PLACE", help="A folder, or `s3://bucket/prefix`.")
+]
+Name = Annotated[str | None, typer.Option(help="Name of the backup; the latest by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Back up everything that must survive, verify backups, restore them."""
+
+
+@app.command()
+def create(
+    place: PlaceArgument,
+    *,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Then delete all backups but the newest so many.")
+    ] = None,
+    keys: Annotated[bool, typer.Option(help="With storage keys, pepper and audit keys.")] = True,
+    jobs: Annotated[bool, typer.Option("--jobs", help="With the images of jobs.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--models", help="With the weights of all models.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an encrypted backup; the service may run meanwhile.
+
+    AURUM_BACKUP_PASSPHRASE_FILE or AURUM_BACKUP_KEY_FILE encrypts it. Without the keys, stored
+    crops, sealed metadata and API keys are useless after a restore.
+    """
+    settings = _settings()
+    parts = Parts(keys=keys, job_images=jobs, weights=weights)
+
+    async def work(report: Report) -> dict[str, Any]:
+        opened, secret = open_place(settings, place), load_secret(settings)
+        manifest = await create_archive(settings, opened, secret, parts, report)
+        records = await open_records(settings)
+        try:
+            await records.audit.add(backup_line("create_backup", manifest))
+        finally:
+            await records.close()
+        deleted = [] if keep is None else await prune(opened, keep=keep)
+        return {**manifest, "deleted": list(deleted)}
+
+    done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    _show(f"{done['name']}, {decimal(done['bytes'])}, {done['seconds']:.1f} s", done)
+    for name in done["deleted"]:
+        _note(f"deleted {name}")
+
+
+@app.command("list")
+def list_backups(place: PlaceArgument, *, as_json: AsJson = False) -> None:
+    """List the backups of a place, oldest first; needs no passphrase."""
+    settings = _settings()
+
+    async def work(_: Report) -> list[dict[str, Any]]:
+        opened = open_place(settings, place)
+        return [await _describe(opened, each) for each in await opened.archives()]
+
+    found = _run(work)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("name", "size", "made", "release")
+    for each in found:
+        table.add_row(each["name"], decimal(each["bytes"]), each["created"], each["release"])
+    Console().print(table)
+
+
+@app.command()
+def verify(place: PlaceArgument, *, name: Name = None, as_json: AsJson = False) -> None:
+    """Read a whole backup: every byte, count and key. Restores nothing."""
+    settings = _settings()
+
+    async def work(report: Report) -> dict[str, Any]:
+        opened, secret = open_place(settings, place), load_secret(settings)
+        chosen = await choose(opened, name)
+        manifest = await verify_archive(opened, chosen, secret, lambda each: report(each, 1, 1))
+        return {"name": chosen, **manifest}
+
+    done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    _show(f"{done['name']} is whole, {done['verified_seconds']:.1f} s", done)
+
+
+@app.command()
+def restore(
+    place: PlaceArgument,
+    *,
+    name: Name = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace all that the home has now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the stores that the settings name into the state of a backup.
+
+    Stop all gateways and workers first. The backup is verified before anything is touched; counts,
+    vectors and searches are checked afterwards. The stores may be of another kind than before.
+    """
+    settings = _settings()
+
+    async def work(report: Report) -> dict[str, Any]:
+        opened, secret = open_place(settings, place), load_secret(settings)
+        chosen = await choose(opened, name)
+        return await restore_archive(
+            settings, opened, chosen, secret, replace=replace, report=report
+        )
+
+    done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    _show(f"{done['name']} of {_moment(done['created_at'])}, {done['seconds']:.1f} s", done)
+    _note(f"{done['searched']} faces were searched for, and each found itself")
+    for note in done["notes"]:
+        _note(note)
+
+
+async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
+    try:
+        head, _ = await read_head(await place.reader(stored.name))
+    except BackupError:
+        head = {}
+    made = head.get("created_at")
+    return {
+        "name": stored.name,
+        "bytes": stored.size,
+        "created": "damaged" if made is None else _moment(made),
+        "release": str(head.get("release", "")),
+    }
+
+
+def _show(title: str, done: Mapping[str, Any]) -> None:
+    """Write a table of counts, and what is missing."""
+    table = Table("kind", "number", title=title)
+    for kind in ("collections", "faces", "subjects", "crops", "api_keys", "jobs", "audit"):
+        table.add_row(kind, f"{done['rows'].get(kind, 0):,}")
+    for vectors, number in done["vectors"].items():
+        table.add_row(vectors.partition("~")[2].replace("~", "/"), f"{number:,} vectors")
+    Console().print(table)
+    left_out = done["left_out"]
+    if left_out[FORGOTTEN]:
+        _note(f"{left_out[FORGOTTEN]} faces that were deleted meanwhile are left out")
+    if left_out[LOST]:
+        _note(f"warning: {left_out[LOST]} faces have no vector; see `aurum vectors check`")
+    if not done.get("has_keys", True):
+        _note("warning: without keys; crops, sealed metadata and API keys need them")
+    for kind, ids in done.get("missing_keys", {}).items():
+        _note(f"warning: {kind} keys are missing in the home, too: {', '.join(ids)}")
+
+
+def _run(work: Callable[[Report], Coroutine[Any, Any, T]]) -> T:
+    try:
+        with _bars() as report:
+            return asyncio.run(work(report))
+    except (AurumError, ConfigurationError, BackupError, OSError) as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _settings() -> Settings:
+    try:
+        return resolve(load_settings())
+    except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _note(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def _fail(reason: str) -> NoReturn:
+    _note(f"error: {reason}")
+    raise typer.Exit(1)
