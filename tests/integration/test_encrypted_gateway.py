@@ -12,6 +12,7 @@ from aiohttp import ClientConnectionError, ClientSession, web
 from aurum_client import AsyncAurumClient, RetryPolicy, ServiceUnreachableError
 from tritonclient.grpc.aio import InferenceServerClient
 
+from gateway import health_check
 from gateway.app import create_app
 from gateway.errors import ConfigurationError
 from gateway.kserve.grpc_upstream import SERVICE
@@ -65,6 +66,11 @@ async def test_http_and_grpc_speak_tls_and_nothing_else(authority, tmp_path):
         async with ClientSession(base.replace("https", "http")) as plain:
             with pytest.raises(ClientConnectionError):
                 await plain.get(LIVE)
+        where = {"AURUM_PORT": str(http._base_url.port)}
+        mine = where | {"AURUM_TLS_CERTIFICATE_FILE": str(own.certificate)}
+        wrong = where | {"AURUM_TLS_CERTIFICATE_FILE": str(other.file)}
+        checks = [await asyncio.to_thread(health_check.main, each) for each in (mine, wrong, where)]
+        assert checks == [0, 1, 1]
         options = {"ssl": True, "root_certificates": str(authority.file)}
         async with InferenceServerClient(address, **options) as client:
             assert await client.is_server_live()
