@@ -6,7 +6,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Timer
+from threading import Event, Timer
 from typing import Final
 
 from tools.deploying.errors import EngineError
@@ -68,9 +68,15 @@ def carry_out(command: Sequence[str], *, log: Log, limit_seconds: float) -> None
         )
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be run: {error.strerror}") from error
-    late = Timer(limit_seconds, _end, (process,))
-    late.daemon = True
-    late.start()
+    was_late = Event()
+
+    def end_late() -> None:
+        was_late.set()
+        _end(process)
+
+    timer = Timer(limit_seconds, end_late)
+    timer.daemon = True
+    timer.start()
     last: deque[str] = deque(maxlen=_LAST_LINES)
     try:
         for line in process.stdout or ():
@@ -83,9 +89,8 @@ def carry_out(command: Sequence[str], *, log: Log, limit_seconds: float) -> None
         _end(process)
         raise
     finally:
-        was_late = late.finished.is_set()
-        late.cancel()
-    if was_late:
+        timer.cancel()
+    if was_late.is_set():
         raise EngineError(f"`{' '.join(command)}` did not end within {limit_seconds:g} s")
     if status != 0:
         raise EngineError(_refusal(command, status, list(last)))

@@ -131,10 +131,15 @@ class Configuration:
         for service in ("gateway", "nginx"):
             of_it = [port for port in published if port.service == service]
             for port in sorted(of_it, key=lambda each: each.target not in _HTTPS_PORTS):
-                scheme = "https" if port.target in _HTTPS_PORTS else "http"
+                encrypted = port.target in _HTTPS_PORTS or self._has_certificate(service)
+                scheme = "https" if encrypted else "http"
                 host = port.host if port.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
                 return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port.number}"
         return None
+
+    def _has_certificate(self, service: str) -> bool:
+        given = self.services[service].get("environment") or {}
+        return bool(given.get(f"{PREFIX}TLS_CERTIFICATE_FILE"))
 
 
 def _plain(environment: Mapping[str, Any]) -> dict[str, str]:
