@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import Event, Timer
 from typing import Final
@@ -46,8 +46,14 @@ def ask(command: Sequence[str], *, log: Log, limit_seconds: float = 60.0) -> str
     return done.stdout
 
 
-def carry_out(command: Sequence[str], *, log: Log, limit_seconds: float) -> None:
-    """Run a program to its end and log what it says.
+def carry_out(
+    command: Sequence[str],
+    *,
+    log: Log,
+    limit_seconds: float,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end and log what it says; `environment`: instead of this process's.
 
     It has a session of its own, so that Ctrl-C reaches this process only, which then ends it.
 
@@ -62,6 +68,7 @@ def carry_out(command: Sequence[str], *, log: Log, limit_seconds: float) -> None
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=environment,
             text=True,
             errors="replace",
             start_new_session=True,

@@ -26,8 +26,8 @@ class Event(StrEnum):
     """What happened to a deployment."""
 
     BEGUN = "begun"
-    CHANGING = "changing"
-    """From here on, what runs or the models are changed."""
+    STARTING = "starting"
+    """From here on, containers are changed."""
     PROVEN = "proven"
     """The photo was answered; only the end is missing."""
     DEPLOYED = "deployed"

@@ -1,5 +1,6 @@
 """The models of a release: which versions lie in the repository, and going back to them."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,9 +29,7 @@ class ServedVersion:
     sha256: str | None
 
 
-def verify(
-    repository: Path, home: Path, environment: Mapping[str, str], *, log: Log
-) -> Mapping[str, ServedVersion]:
+def verify(repository: Path, home: Path, *, log: Log) -> Mapping[str, ServedVersion]:
     """Import missing weights, check the digests of all, run each once; return what serves.
 
     It is a process of its own because the checks load onnxruntime and run the networks.
@@ -40,10 +39,10 @@ def verify(
 
     """
     given = {f"{PREFIX}HOME": str(home), f"{PREFIX}MODEL_REPOSITORY": str(repository)}
-    command = ["env", *(f"{name}={value}" for name, value in given.items())]
-    command += [sys.executable, "-m", "tools.serving.weights"]
+    command = [sys.executable, "-m", "tools.serving.weights"]
+    environment = {**os.environ, **given}
     try:
-        carry_out(command, log=log, limit_seconds=_VERIFY_SECONDS)
+        carry_out(command, log=log, limit_seconds=_VERIFY_SECONDS, environment=environment)
     except EngineError as error:
         raise DeployError(f"the models in {repository}: {_reason(error)}") from error
     return in_service(repository, home)
