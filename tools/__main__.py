@@ -76,6 +76,12 @@ COMMANDS = {
         "Find a person in all collections, export or erase what is stored, refuse enrolment.",
         "serve",
     ),
+    "deploy": Entry(
+        "tools.commands.deploy",
+        "app",
+        "Deploy with containers: check, build, start, prove; back if anything fails.",
+        "serve",
+    ),
     "vectors": Entry(
         "tools.commands.vectors",
         "app",

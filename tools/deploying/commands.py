@@ -1,5 +1,6 @@
 """Programs of the engine as processes: their output goes to a log, and Ctrl-C ends them."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from tools.deploying.errors import EngineError
 Log = Callable[[str], None]
 _GRACE_SECONDS: Final = 10.0
 _LAST_LINES: Final = 3
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def ask(command: Sequence[str], *, log: Log, limit_seconds: float = 60.0) -> str:
@@ -55,7 +57,8 @@ def carry_out(
 ) -> None:
     """Run a program to its end and log what it says; `environment`: instead of this process's.
 
-    It has a session of its own, so that Ctrl-C reaches this process only, which then ends it.
+    It has a session of its own, so that Ctrl-C reaches this process only, which then ends it. It
+    ends also if this process is killed: the next deployment shall find nothing at work.
 
     Raises:
         EngineError: it is missing, fails, or takes too long.
@@ -72,6 +75,7 @@ def carry_out(
             text=True,
             errors="replace",
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be run: {error.strerror}") from error
@@ -101,6 +105,10 @@ def carry_out(
         raise EngineError(f"`{' '.join(command)}` did not end within {limit_seconds:g} s")
     if status != 0:
         raise EngineError(_refusal(command, status, list(last)))
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

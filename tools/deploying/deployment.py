@@ -199,8 +199,7 @@ class Deployer:
                 f"deployment {number} failed: {reason}; going back to {target} failed, too: {error}"
                 f"; log: {self._journal.log_of(number)}"
             ) from error
-        if before != number:
-            forget(self._journal.folder_of(number), self._engine)
+        forget(self._journal.folder_of(number), self._engine)
         self._journal.append(number, Event.ROLLED_BACK, release=before, reason=reason)
         self._output.say(f"{target} runs" if started else f"{target} was not touched")
         return f"{target} runs"
