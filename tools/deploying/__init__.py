@@ -1,1 +1,1 @@
-"""Deploying with containers: check, build, start, prove with a photo; back to the release before."""
+"""Deploying with containers: check, build, start, prove with a photo; back where a step fails."""

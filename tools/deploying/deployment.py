@@ -70,7 +70,7 @@ class Deployer:
         self._output.say("check the environment")
         configuration = preparation.check(self._engine, order, settings, self._output)
         self._output.say("verify the models")
-        say(models.describe_verification(preparation.repository_of(configuration, settings)))
+        say(models.describe_verification(configuration.model_repository()))
         self._output.say("fetch images, create folders, start")
         if order.pull:
             self._engine.pull(order.project)
@@ -135,7 +135,6 @@ class Deployer:
                 configuration,
                 images,
                 served,
-                settings=settings,
                 folder=folder,
                 output=output,
             )

@@ -82,7 +82,9 @@ def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
     if "GPU " not in listed:
         yield f"{', '.join(services)} needs a GPU, and nvidia-smi lists none"
     # Podman, and Docker from 25 on, read this description instead
-    described = any(Path(folder, "nvidia.yaml").is_file() for folder in ("/etc/cdi", "/var/run/cdi"))
+    described = any(
+        Path(folder, "nvidia.yaml").is_file() for folder in ("/etc/cdi", "/var/run/cdi")
+    )
     if "nvidia" not in facts.runtimes and not described:
         yield "the engine has no runtime for GPUs: install NVIDIA's container toolkit"
 

@@ -99,9 +99,7 @@ class Journal:
 
     def before_current(self) -> int | None:
         """Return the release that ran before the current one; None if there was no other."""
-        releases = [
-            entry.release for entry in self.entries() if entry.event is Event.DEPLOYED
-        ]
+        releases = [entry.release for entry in self.entries() if entry.event is Event.DEPLOYED]
         others = [release for release in releases if release != releases[-1]]
         return others[-1] if others else None
 

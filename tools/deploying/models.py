@@ -48,8 +48,10 @@ def verify(repository: Path, home: Path, *, log: Log) -> Mapping[str, ServedVers
     return in_service(repository, home)
 
 
-def describe_verification(repository: Path) -> str:
-    """Say what `verify` would do."""
+def describe_verification(repository: Path | None) -> str:
+    """Say what `verify` would do; None: no service mounts a folder of models."""
+    if repository is None:
+        return "no service mounts a folder of models: they would not be checked"
     if not repository.is_dir():
         return f"would fail: {repository} is not a folder"
     missing = missing_weights(repository)
@@ -106,6 +108,8 @@ def restore(
         DeployError: a version is gone, or its file is not the one that the release had.
 
     """
+    if not wanted:
+        return False
     version_store = VersionStore(repository, home)
     changed = differences(repository, home, wanted)
     try:

@@ -21,7 +21,7 @@ class Order:
     """What is deployed, and how.
 
     url: of the gateway; None takes it from the configuration. headers: with a key for the gateway.
-    start_seconds: until all containers are well. photo_seconds: until the photo is answered rightly.
+    start_seconds: until all containers are well. photo_seconds: until the photo is answered.
     """
 
     project: Project
@@ -66,16 +66,14 @@ def verify_models(
     configuration: Configuration, settings: Settings, output: Output
 ) -> Mapping[str, ServedVersion]:
     """Import missing weights and check all; returns what serves."""
-    repository = repository_of(configuration, settings)
+    repository = configuration.model_repository()
+    if repository is None:
+        output.note("no service mounts a folder of models: they are not checked")
+        return {}
     found = models.verify(repository, settings.home, log=output.log)
     listed = ", ".join(f"{stage} {served.version}" for stage, served in found.items())
     output.note(f"{listed} in {repository}")
     return found
-
-
-def repository_of(configuration: Configuration, settings: Settings) -> Path:
-    """Return the folder of the models: as services mount it, or as this process's settings say."""
-    return configuration.model_repository() or settings.model_repository
 
 
 def fetch_images(
@@ -120,7 +118,6 @@ def make_release(
     images: Mapping[str, Image],
     served: Mapping[str, ServedVersion],
     *,
-    settings: Settings,
     folder: Path,
     output: Output,
 ) -> Release:
@@ -140,7 +137,7 @@ def make_release(
             for service, image in images.items()
         },
         models=served,
-        repository=str(repository_of(configuration, settings)),
+        repository=str(configuration.model_repository() or ""),
         scores=configuration.scores(),
         url=url_of(order, configuration) or "",
     )
