@@ -26,8 +26,10 @@ from tools.deploying.preparation import Order
 from tools.serving.home import resolve
 
 _ENV_FILE: Final = ".env"
-_EXIT_STATUSES: Final = "Exit status: 0 the release runs; 1 it failed, and the one before runs; 2 going back failed, "
-    "too."
+_EXIT_STATUSES: Final = (
+    "Exit status: 0 the release runs; 1 it failed, and the one before runs; "
+    "2 going back failed, too."
+)
 
 
 class Program(StrEnum):

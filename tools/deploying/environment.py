@@ -25,6 +25,7 @@ _GIB: Final = 1024**3
 _OTHERS_ACCESS: Final = 0o007
 _GROUP_WRITES: Final = 0o020
 _SECONDS: Final = 60.0
+_CDI_FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _VARIABLE: Final = re.compile(rf"^\s*(?:export\s+)?({PREFIX}\w+)\s*=", re.MULTILINE)
 
 
@@ -82,9 +83,7 @@ def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
     if "GPU " not in listed:
         yield f"{', '.join(services)} needs a GPU, and nvidia-smi lists none"
     # Podman, and Docker from 25 on, read this description instead
-    described = any(
-        Path(folder, "nvidia.yaml").is_file() for folder in ("/etc/cdi", "/var/run/cdi")
-    )
+    described = any((folder / "nvidia.yaml").is_file() for folder in _CDI_FOLDERS)
     if "nvidia" not in facts.runtimes and not described:
         yield "the engine has no runtime for GPUs: install NVIDIA's container toolkit"
 

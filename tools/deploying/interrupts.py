@@ -1,6 +1,7 @@
 """Ctrl-C and termination: they roll a deployment back, and nothing but a kill stops that."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,7 +28,10 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals within the block."""
+        """Catch the signals within the block; only the main thread gets any."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield
