@@ -1,6 +1,7 @@
 """`aurum deploy` with a recorded engine and a gateway: forward, back, killed, stopped, refused."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -67,7 +68,7 @@ class Place:
     def arguments(self, *more: str) -> list[str]:
         file = str(self.project / "docker-compose.yml")
         limits = ["--free-disk-gib", "0", "--free-memory-gib", "0"]
-        waits = ["--start-seconds", "1", "--photo-seconds", "1"]
+        waits = ["--start-seconds", "1", "--photo-seconds", "20"]
         return ["deploy", "--file", file, "--url", self.url, *limits, *waits, *more]
 
     async def aurum(self, *arguments: str) -> Finished:
@@ -174,7 +175,8 @@ async def test_what_fails_goes_back_to_images_and_configuration_of_before(
 
     if fault == "photo":
         # the release of before would not answer either
-        failed, _ = await asyncio.gather(place.deploy(), _mend_after_rollback_begins(place))
+        failing = place.deploy("--photo-seconds", "3")
+        failed, _ = await asyncio.gather(failing, _mend_after_rollback_begins(place))
     else:
         failed = await place.deploy()
 
@@ -196,7 +198,7 @@ async def test_what_fails_goes_back_to_images_and_configuration_of_before(
 
 async def test_the_first_release_that_fails_is_stopped(place: Place) -> None:
     place.inference.error = InferenceUnavailableError("no engine")
-    failed = await place.deploy()
+    failed = await place.deploy("--photo-seconds", "1")
     assert failed.returncode == 1
     assert "nothing runs" in failed.stderr
     assert place.engine.state["running"] == {}
@@ -207,7 +209,7 @@ async def test_the_first_release_that_fails_is_stopped(place: Place) -> None:
 async def test_a_way_back_that_fails_is_another_exit_status(place: Place) -> None:
     await deployed(place)
     place.inference.error = InferenceUnavailableError("no engine")
-    failed = await place.deploy()
+    failed = await place.deploy("--photo-seconds", "1")
     assert failed.returncode == 2
     assert "going back to release 1 failed, too" in failed.stderr
     assert place.events(2)[-1] is Event.FAILED
@@ -351,8 +353,6 @@ async def test_everything_that_is_wrong_is_said_at_once(place: Place) -> None:
 
 
 def _identity(text: str) -> str:
-    import hashlib
-
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

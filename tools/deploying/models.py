@@ -76,7 +76,7 @@ def in_service(repository: Path, home: Path) -> Mapping[str, ServedVersion]:
             metadata = check_digest(version_store.placed(stage, version))
         except LifecycleError as error:
             raise DeployError(str(error)) from error
-        found[stage] = ServedVersion(version, metadata and metadata.sha256)
+        found[stage] = ServedVersion(version, None if metadata is None else metadata.sha256)
     return found
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aurum_client import AurumClient, AurumError, FacesResult
+import httpx
+from aurum_client import AurumClient, AurumError, FacesResult, RetryPolicy, TimeLimits
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
@@ -14,11 +15,14 @@ from gateway.types import TRITON_ENGINE
 from tools.deploying.errors import DeployError
 from tools.deploying.models import ServedVersion
 from tools.errors import BatchError
-from tools.service_client import open_client
+from tools.service_client import gateway_context
 from triton_python_backend.contract import ONNX_STAGES, SCORING
 from triton_python_backend.self_test import PORTRAIT
 
 _PAUSE_SECONDS: Final = 1.0
+_LIMITS: Final = TimeLimits(connect=5.0, read=30.0, total=30.0)
+_ONCE: Final = RetryPolicy(attempts=1)
+"""The attempts are counted here: each needs a photo of its own."""
 _NOT_ALLOWED: Final = (401, 403)
 _COMMENT_BYTES: Final = 16
 
@@ -52,7 +56,10 @@ def prove(
     """
     deadline = time.monotonic() + limit_seconds
     try:
-        with open_client(url, settings, headers=headers) as client:
+        transport = httpx.HTTPTransport(verify=gateway_context(url, settings))
+        with AurumClient(
+            url, headers=headers, limits=_LIMITS, retry=_ONCE, transport=transport
+        ) as client:
             while reason := _try(client, models, scores=scores, report=report):
                 if time.monotonic() > deadline:
                     raise DeployError(f"the photo was not answered rightly by {url}: {reason}")
