@@ -6,7 +6,6 @@ tests/contract/test_container_engines.py asks for real.
 """
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,8 @@ class RecordedEngine:
         compose = Path(sys.executable).parent / "docker-compose"
         program = engine.bin / "docker"
         text = _PROGRAM.format(place=str(folder), compose=str(compose))
-        program.write_text(f"#!{shutil.which('python3') or sys.executable} -IS\n{text}")
+        # the interpreter itself, which starts faster than what a PATH may lead to
+        program.write_text(f"#!{Path(sys.executable).resolve()} -IS\n{text}")
         program.chmod(0o755)
         return engine
 

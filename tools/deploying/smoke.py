@@ -90,7 +90,7 @@ def _try(
         face = answer.faces[0]
         score = "no score wanted" if face.score is None else f"score {face.score:.2f}"
         report(
-            f"{len(answer.faces)} face, confidence {face.confidence:.2f}, {score}, by "
+            f"faces: {len(answer.faces)}, confidence {face.confidence:.2f}, {score}, by "
             f"{answer.engine} in {answer.took_ms.total:.0f} ms"
         )
     return wrong
