@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import run_in_process
+from tests.support.prerequisites import is_missing
 from tests.support.recorded_engine import RecordedEngine
 from tests.support.serving import wait_until
 from tools.deploying.compose_engine import ComposeEngine
@@ -36,6 +38,8 @@ services:
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Serve Podman's API from a storage with one tiny image; yields variables for clients."""
+    if not shutil.which("podman"):
+        is_missing("podman is not installed")
     folder = tmp_path_factory.mktemp("podman")
     (folder / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
@@ -87,7 +91,7 @@ def engine(
         monkeypatch.setenv("PATH", f"{recorded.bin}{os.pathsep}{os.environ['PATH']}")
         return ComposeEngine("docker", log=lambda _: None)
     if request.param == "docker" and not shutil.which("docker"):
-        pytest.skip("Docker's client is not installed")
+        pytest.skip("Docker's client is not installed; Debian has Podman only")
     for name, value in request.getfixturevalue("podman").items():
         monkeypatch.setenv(name, value)
     return ComposeEngine(request.param, log=lambda _: None)
@@ -131,17 +135,17 @@ def test_a_project_is_resolved_started_listed_and_removed(
     assert content["name"] == "contract"
     assert content["services"]["tiny"]["command"] == ["/nothing", "$$HOME"]
     assert engine.containers(project) == []
+    refusal = ""
     try:
         engine.up(project)
-        started = True
     except EngineError as error:
-        # the engine's own last line
-        assert "ended with status" in str(error)
-        started = False
+        refusal = str(error)
+    # the engine's own last line
+    assert not refusal or "ended with status" in refusal
     [container] = engine.containers(project)
     assert (container.service, container.image) == ("tiny", _IMAGE)
     assert container.state in ("created", "running", "exited", "restarting")
-    assert started or not container.is_well
+    assert not refusal or not container.is_well
     engine.logs(project, lines=5)
     engine.down(project)
     assert engine.containers(project) == []
@@ -160,3 +164,28 @@ def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineError, match="docker cannot be run"):
         ComposeEngine("docker", log=lambda _: None).facts()
+
+
+def test_a_release_that_a_real_engine_cannot_start_leaves_nothing(
+    podman: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "docker" if shutil.which("docker") else "podman"
+    file = tmp_path / "docker-compose.yml"
+    file.write_text(_COMPOSE.replace("contract", "refused"))
+    clean = {name: value for name, value in podman.items() if not name.startswith("AURUM_")}
+    order = ["deploy", "--engine", program, "--file", str(file), "--no-pull"]
+    order += ["--url", "http://127.0.0.1:9", "--free-disk-gib", "0", "--free-memory-gib", "0"]
+    failed = run_in_process(
+        order, environment={**clean, "AURUM_HOME": str(tmp_path / "home")}, folder=tmp_path
+    )
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "[6/8] start" in failed.stdout
+    assert "up --detach" in failed.stderr
+    assert "nothing runs" in failed.stderr
+
+    for name, value in podman.items():
+        monkeypatch.setenv(name, value)
+    engine = ComposeEngine(program, log=lambda _: None)
+    assert engine.containers(Project(tmp_path, (file,))) == []
+    assert engine.image("localhost/refused-release/tiny:1") is None
+    print((tmp_path / "home/deployments/1/deployment.log").read_text())
