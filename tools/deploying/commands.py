@@ -1,7 +1,7 @@
 """Programs of the engine as processes: their output goes to a log, and Ctrl-C ends them."""
 
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
 from collections import deque
@@ -15,7 +15,6 @@ from tools.deploying.errors import EngineError
 Log = Callable[[str], None]
 _GRACE_SECONDS: Final = 10.0
 _LAST_LINES: Final = 3
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def ask(command: Sequence[str], *, log: Log, limit_seconds: float = 60.0) -> str:
@@ -67,7 +66,7 @@ def carry_out(
     log(f"$ {' '.join(command)}")
     try:
         process = subprocess.Popen(
-            command,
+            _ended_with_parent(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,7 +74,6 @@ def carry_out(
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
     except OSError as error:
         raise EngineError(f"{command[0]} cannot be run: {error.strerror}") from error
@@ -107,8 +105,10 @@ def carry_out(
         raise EngineError(_refusal(command, status, list(last)))
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _ended_with_parent(command: Sequence[str]) -> list[str]:
+    """Let the kernel end a program when this process is gone; without util-linux it goes on."""
+    setpriv = shutil.which("setpriv")
+    return [*((setpriv, "--pdeathsig", "TERM") if setpriv else ()), *command]
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
