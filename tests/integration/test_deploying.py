@@ -33,6 +33,7 @@ services:
     secrets: [password]
   redis:
     image: redis:7.4.2-alpine
+    profiles: [cache]
 secrets:
   password:
     file: ./password
@@ -69,7 +70,18 @@ class Place:
         file = str(self.project / "docker-compose.yml")
         limits = ["--free-disk-gib", "0", "--free-memory-gib", "0"]
         waits = ["--start-seconds", "1", "--photo-seconds", "20"]
-        return ["deploy", "--file", file, "--url", self.url, *limits, *waits, *more]
+        return [
+            "deploy",
+            "--file",
+            file,
+            "--profile",
+            "cache",
+            "--url",
+            self.url,
+            *limits,
+            *waits,
+            *more,
+        ]
 
     async def aurum(self, *arguments: str) -> Finished:
         return await asyncio.to_thread(
@@ -335,7 +347,7 @@ async def test_a_dry_run_changes_nothing(place: Place) -> None:
 
 
 async def test_everything_that_is_wrong_is_said_at_once(place: Place) -> None:
-    (place.project / "password").chmod(0o644)
+    place.write("password", "")
     (place.project / "nginx.conf").unlink()
     place.write(".env", "AURUM_LOG_LEVEL=loud\nAURUM_PROT=8080\n")
     failed = await place.deploy("--free-disk-gib", "1000000")
@@ -343,7 +355,7 @@ async def test_everything_that_is_wrong_is_said_at_once(place: Place) -> None:
     said = [line for line in failed.stdout.splitlines() if "problem: " in line]
     for words in (
         "are free on the disk of",
-        "has mode 0644; others must not reach it",
+        "password is empty",
         "nginx.conf, which gateway reads, is missing",
         "settings of gateway: AURUM_LOG_LEVEL",
         "AURUM_PROT is neither a setting nor used by a file",

@@ -23,7 +23,9 @@ from tools.serving.ports import check_free
 
 _GIB: Final = 1024**3
 _OTHERS_ACCESS: Final = 0o007
+_OTHERS_ENTER: Final = 0o001
 _GROUP_WRITES: Final = 0o020
+_GROUP_ENTERS: Final = 0o010
 _SECONDS: Final = 60.0
 _CDI_FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _VARIABLE: Final = re.compile(rf"^\s*(?:export\s+)?({PREFIX}\w+)\s*=", re.MULTILINE)
@@ -99,9 +101,17 @@ def secret_problems(configuration: Configuration) -> Iterator[str]:
             continue
         if not is_file or status.st_size == 0:
             yield f"secret {name}: {path} is {'empty' if is_file else 'no file'}"
-        if status.st_mode & (_OTHERS_ACCESS | _GROUP_WRITES):
+        if _is_open(path, status.st_mode):
             mode = status.st_mode & 0o777
             yield f"secret {name}: {path} has mode {mode:04o}; others must not reach it: chmod 0640"
+
+
+def _is_open(path: Path, mode: int) -> bool:
+    """Whether others reach a file, or its group may change it; a closed folder protects it."""
+    folders = [folder.stat().st_mode for folder in path.resolve().parents]
+    others = mode & _OTHERS_ACCESS and all(folder & _OTHERS_ENTER for folder in folders)
+    group = mode & _GROUP_WRITES and all(folder & _GROUP_ENTERS for folder in folders)
+    return bool(others or group)
 
 
 def mount_problems(configuration: Configuration) -> Iterator[str]:

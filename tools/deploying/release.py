@@ -99,6 +99,8 @@ def freeze(
     left_out = []
     for name, service in content["services"].items():
         service.pop("build", None)
+        # only what is in use is in the configuration; the copy is started without profiles
+        service.pop("profiles", None)
         service["image"] = images[name].tag
         service["pull_policy"] = "never"
         for volume in service.get("volumes") or ():
