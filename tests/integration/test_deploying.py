@@ -173,9 +173,7 @@ async def test_what_fails_goes_back_to_images_and_configuration_of_before(
     place.write("code", "two")
     place.write("nginx.conf", "second")
     if fault == "health":
-        # known before it is built: the fake derives ids from names and code
-        trial = await place.deploy("--dry-run")
-        assert trial.returncode == 0
+        # known before it is built: the recorded engine derives ids from names and code
         place.engine.change(broken=[_identity("trial-gatewaytwo")])
         reason = "not healthy after 1 s: gateway is running, unhealthy"
     elif fault == "photo":
@@ -202,7 +200,6 @@ async def test_what_fails_goes_back_to_images_and_configuration_of_before(
     assert place.journal.current() == 1
     assert place.events(2)[-2:] == [Event.ROLLING_BACK, Event.ROLLED_BACK]
     assert not [name for name in after["images"] if name.endswith(":2")]
-    assert "went wrong" not in failed.stdout
     log = (await place.aurum("deploy", "logs", "2")).stdout
     assert reason in log
     assert ("a line of the container" in log) is (fault != "build")
@@ -270,8 +267,7 @@ async def test_a_name_that_an_image_lost_is_given_back(place: Place) -> None:
     assert place.engine.state["ids"] == first
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_rolls_back_and_ends_the_engines_call(place: Place, number: int) -> None:
+async def test_a_signal_rolls_back_and_ends_the_engines_call(place: Place) -> None:
     await deployed(place)
     before = place.engine.state["ids"]
     place.write("code", "two")
@@ -279,15 +275,15 @@ async def test_a_signal_rolls_back_and_ends_the_engines_call(place: Place, numbe
     (place.engine.folder / "hang").rename(place.engine.folder / "was-hanging")
     (place.engine.folder / "hang").touch()
     (place.engine.folder / "hanging").rename(place.engine.folder / "pid")
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     # the way back calls `up` as well, and may not be stopped by a second signal
     hanging = place.engine.folder / "hanging"
     assert await asyncio.to_thread(wait_until, lambda: hanging.exists())
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     (place.engine.folder / "hang").unlink()
     said, errors = await process.communicate()
     assert process.returncode == 1, errors
-    assert f"stopped by {signal.Signals(number).name}" in errors.decode()
+    assert "stopped by SIGINT" in errors.decode()
     assert "wait until that is done" in said.decode()
     assert place.engine.state["ids"] == before
     assert place.events(2)[-1] is Event.ROLLED_BACK
