@@ -45,6 +45,7 @@ _SHARED_STACKS = {
     "changed_stack": (
         "tests/e2e/test_canary.py",
         "tests/e2e/test_client_fallback.py",
+        "tests/e2e/test_deployed_models.py",
         "tests/e2e/test_killed_triton.py",
         "tests/e2e/test_lighter_networks.py",
     ),

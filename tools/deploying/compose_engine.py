@@ -1,0 +1,172 @@
+"""Docker or Podman with Compose, called as programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tools.deploying.commands import Log, ask, carry_out
+from tools.deploying.engine import Container, Facts, Image, Project
+from tools.deploying.errors import EngineError
+
+_BUILD_SECONDS: Final = 3600.0
+_START_SECONDS: Final = 600.0
+_MISSING: Final = ("no such image", "image not known", "no such object", "failed to find image")
+_OLDEST_COMPOSE: Final = 2
+
+
+class ComposeEngine:
+    """An engine by its program, `docker` or `podman`.
+
+    Compose is the engine's own (`docker compose`), or the program `docker-compose` from version 2
+    on. dry_run: calls that change something are only logged.
+    """
+
+    def __init__(self, program: str, *, log: Log, dry_run: bool = False) -> None:
+        """Find nothing yet; the first call asks for Compose."""
+        self.program = program
+        self._log = log
+        self._dry_run = dry_run
+        self._found: tuple[tuple[str, ...], str] | None = None
+
+    def facts(self) -> Facts:
+        """Ask for versions, the folder of images, and runtimes."""
+        if self.program == "podman":
+            about = json.loads(self._ask("info", "--format", "json"))
+            version, root = about["version"]["Version"], about["store"]["graphRoot"]
+            runtimes = [about["host"]["ociRuntime"]["name"]]
+        else:
+            about = json.loads(self._ask("info", "--format", "{{json .}}"))
+            if errors := about.get("ServerErrors"):
+                raise EngineError(f"{self.program} does not run: {errors[0]}")
+            version, root = about.get("ServerVersion", ""), about.get("DockerRootDir")
+            runtimes = list(about.get("Runtimes") or {})
+        return Facts(version, self._compose()[1], root and Path(root), tuple(runtimes))
+
+    def configuration(self, project: Project) -> Mapping[str, Any]:
+        """Resolve the files of a project: variables filled in, paths absolute, `$` as `$$`."""
+        text = self._ask_compose(project, "config", "--format", "json")
+        try:
+            found: Mapping[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise EngineError(f"`config` of Compose answered no JSON: {error}") from None
+        return found
+
+    def pull(self, project: Project) -> None:
+        """Fetch the images that are not built here."""
+        self._change_compose(project, "pull", "--ignore-buildable", limit_seconds=_BUILD_SECONDS)
+
+    def build(self, project: Project) -> None:
+        """Build the images that have a `build` section."""
+        self._change_compose(project, "build", limit_seconds=_BUILD_SECONDS)
+
+    def image(self, name: str) -> Image | None:
+        """Find an image on this machine by name or id; None if there is none."""
+        try:
+            text = self._ask("image", "inspect", name)
+        except EngineError as error:
+            if any(words in str(error).lower() for words in _MISSING):
+                return None
+            raise
+        found = json.loads(text)[0]
+        # Podman leaves the prefix out
+        digest = found["Id"].removeprefix("sha256:")
+        user = (found.get("Config") or {}).get("User") or ""
+        return Image(f"sha256:{digest}", tuple(found.get("RepoDigests") or ()), user)
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image a further name."""
+        self._change("tag", image, name)
+
+    def untag(self, name: str) -> None:
+        """Remove a name, and the image with its last one."""
+        self._change("rmi", name)
+
+    def up(self, project: Project) -> None:
+        """Start a project, replace containers that changed, remove those that are not in it."""
+        self._change_compose(
+            project,
+            *("up", "--detach", "--no-build", "--remove-orphans"),
+            limit_seconds=_START_SECONDS,
+        )
+
+    def containers(self, project: Project) -> list[Container]:
+        """List the containers of a project, also those that ended."""
+        text = self._ask_compose(project, "ps", "--all", "--format", "json").strip()
+        # an object a line; versions before 2.21 write an array
+        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+        return [_container(row) for row in rows]
+
+    def logs(self, project: Project, *, lines: int) -> str:
+        """Read the last lines of each container."""
+        return self._ask_compose(project, "logs", "--no-color", "--tail", str(lines))
+
+    def down(self, project: Project) -> None:
+        """Stop and remove the containers of a project; volumes stay."""
+        self._change_compose(project, "down", "--remove-orphans", limit_seconds=_START_SECONDS)
+
+    def _compose(self) -> tuple[tuple[str, ...], str]:
+        if self._found is None:
+            reasons = []
+            for command in ((self.program, "compose"), ("docker-compose",)):
+                try:
+                    version = ask([*command, "version", "--short"], log=self._log).strip()
+                except EngineError as error:
+                    reasons.append(str(error))
+                    continue
+                version = version.splitlines()[-1].strip().removeprefix("v") if version else ""
+                if version.split(".")[0].isdecimal() and (
+                    int(version.split(".")[0]) >= _OLDEST_COMPOSE
+                ):
+                    self._found = command, version
+                    break
+                reasons.append(f"{' '.join(command)} is version {version or 'unknown'}")
+            else:
+                raise EngineError(
+                    f"Compose from version {_OLDEST_COMPOSE} on is needed, as a plugin of "
+                    f"{self.program} or as docker-compose: {'; '.join(reasons)}"
+                )
+        return self._found
+
+    def _ask(self, *arguments: str) -> str:
+        return ask([self.program, *arguments], log=self._log)
+
+    def _ask_compose(self, project: Project, *arguments: str) -> str:
+        return ask(self._of(project, arguments), log=self._log)
+
+    def _change(self, *arguments: str) -> None:
+        self._carry_out([self.program, *arguments], 60.0)
+
+    def _change_compose(self, project: Project, *arguments: str, limit_seconds: float) -> None:
+        self._carry_out(self._of(project, arguments), limit_seconds)
+
+    def _carry_out(self, command: Sequence[str], limit_seconds: float) -> None:
+        if self._dry_run:
+            self._log(f"would run: {' '.join(command)}")
+            return
+        carry_out(command, log=self._log, limit_seconds=limit_seconds)
+
+    def _of(self, project: Project, arguments: Sequence[str]) -> list[str]:
+        command = [*self._compose()[0], "--project-directory", str(project.folder)]
+        for file in project.files:
+            command += ["--file", str(file)]
+        if project.env_file is not None:
+            command += ["--env-file", str(project.env_file)]
+        for profile in project.profiles:
+            command += ["--profile", profile]
+        if project.name is not None:
+            command += ["--project-name", project.name]
+        return [*command, *arguments]
+
+
+def _container(row: Mapping[str, Any]) -> Container:
+    published = {each.get("PublishedPort", 0) for each in row.get("Publishers") or ()} - {0}
+    return Container(
+        name=row["Name"],
+        service=row["Service"],
+        image=row["Image"],
+        state=row["State"],
+        health=row.get("Health") or "",
+        exit_code=int(row.get("ExitCode") or 0),
+        ports=tuple(sorted(published)),
+    )

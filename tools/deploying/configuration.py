@@ -1,0 +1,159 @@
+"""A resolved Compose configuration, asked by what a deployment needs to know of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.settings import PREFIX
+
+_HTTPS_PORTS: Final = (443, 8443)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A published port. host: the address it is bound to; empty: all."""
+
+    service: str
+    host: str
+    number: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of this machine in a container. user: what the service says, or empty."""
+
+    service: str
+    source: Path
+    target: str
+    read_only: bool
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What `config --format json` of Compose answered."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the project."""
+        return str(self.content["name"])
+
+    @property
+    def services(self) -> Mapping[str, Mapping[str, Any]]:
+        """Services in use, by name."""
+        found: Mapping[str, Mapping[str, Any]] = self.content.get("services") or {}
+        return found
+
+    def image_of(self, service: str) -> str:
+        """Name of the image of a service; Compose names those that it builds by the project."""
+        return str(self.services[service].get("image") or f"{self.name}-{service}")
+
+    def builds(self) -> list[str]:
+        """Services whose image is built here."""
+        return [name for name, service in self.services.items() if service.get("build")]
+
+    def ports(self) -> list[Port]:
+        """All published ports; the first of a range."""
+        return [
+            Port(
+                name,
+                port.get("host_ip") or "",
+                int(str(port["published"]).split("-")[0]),
+                int(port["target"]),
+            )
+            for name, service in self.services.items()
+            for port in service.get("ports") or ()
+            if port.get("published") and port.get("protocol", "tcp") == "tcp"
+        ]
+
+    def mounts(self) -> list[Mount]:
+        """All folders and files of this machine in containers, without secrets."""
+        return [
+            Mount(
+                name,
+                Path(volume["source"]),
+                volume["target"],
+                bool(volume.get("read_only")),
+                str(service.get("user") or ""),
+            )
+            for name, service in self.services.items()
+            for volume in service.get("volumes") or ()
+            if volume["type"] == "bind"
+        ]
+
+    def secret_files(self) -> dict[str, Path]:
+        """Files of secrets that services use, by the name of the secret."""
+        used = {
+            secret["source"]
+            for service in self.services.values()
+            for secret in service.get("secrets") or ()
+        }
+        declared = self.content.get("secrets") or {}
+        return {
+            name: Path(secret["file"])
+            for name, secret in declared.items()
+            if name in used and secret.get("file")
+        }
+
+    def settings_of_services(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Services that read Aurum's settings, and their variables as they get them."""
+        for name, service in self.services.items():
+            given = _plain(service.get("environment") or {})
+            if any(variable.startswith(PREFIX) for variable in given):
+                yield name, given
+
+    def model_repository(self) -> Path | None:
+        """Folder of this machine that services see as `AURUM_MODEL_REPOSITORY`."""
+        for name, given in self.settings_of_services():
+            inside = given.get(f"{PREFIX}MODEL_REPOSITORY")
+            for mount in self.mounts():
+                if mount.service == name and mount.target == inside:
+                    return mount.source
+        return None
+
+    def scores(self) -> bool:
+        """Whether the gateways compute scores."""
+        return all(
+            given.get(f"{PREFIX}SCORING", "on") != "off" for _, given in self.settings_of_services()
+        )
+
+    def wants_gpu(self) -> list[str]:
+        """Services that reserve a GPU."""
+        return [name for name, service in self.services.items() if _reserves_gpu(service)]
+
+    def url(self) -> str | None:
+        """Address of a published gateway on this machine, or else of nginx; None without both."""
+        published = self.ports()
+        for service in ("gateway", "nginx"):
+            of_it = [port for port in published if port.service == service]
+            for port in sorted(of_it, key=lambda each: each.target not in _HTTPS_PORTS):
+                encrypted = port.target in _HTTPS_PORTS or self._has_certificate(service)
+                scheme = "https" if encrypted else "http"
+                host = port.host if port.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+                return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port.number}"
+        return None
+
+    def _has_certificate(self, service: str) -> bool:
+        given = self.services[service].get("environment") or {}
+        return bool(given.get(f"{PREFIX}TLS_CERTIFICATE_FILE"))
+
+
+def _plain(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Undo what Compose did so that its answer can be its input again."""
+    return {
+        name: str(value).replace("$$", "$")
+        for name, value in environment.items()
+        if value is not None
+    }
+
+
+def _reserves_gpu(service: Mapping[str, Any]) -> bool:
+    resources = (service.get("deploy") or {}).get("resources") or {}
+    devices = (resources.get("reservations") or {}).get("devices") or ()
+    return bool(service.get("gpus")) or any(
+        "gpu" in (device.get("capabilities") or ()) for device in devices
+    )
