@@ -77,17 +77,16 @@ COMMANDS = {
         "Find a person in all collections, export or erase what is stored, refuse enrolment.",
         "serve",
     ),
-<<<<<<< HEAD
     "backup": Entry(
         "tools.commands.backup",
         "app",
         "Back up everything that must survive, verify backups, restore them.",
-=======
+        "serve",
+    ),
     "deploy": Entry(
         "tools.commands.deploy",
         "app",
         "Deploy with containers: check, build, start, prove; back if anything fails.",
->>>>>>> refs/heads/deploy
         "serve",
     ),
     "vectors": Entry(
