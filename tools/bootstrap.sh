@@ -105,6 +105,9 @@ if [ "$kind" = dev ]; then
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
     command -v amtool >/dev/null ||
         wants prometheus-alertmanager "Alertmanager's configuration is not checked"
+    for each in buildah debootstrap podman; do
+        command -v "$each" >/dev/null || wants "$each" "images of containers are not built"
+    done
     for each in curl openssl; do
         command -v "$each" >/dev/null || wants "$each" "the stack of containers is not tested"
     done

@@ -133,7 +133,7 @@ class Configuration:
             for port in sorted(of_it, key=lambda each: each.target not in _HTTPS_PORTS):
                 encrypted = port.target in _HTTPS_PORTS or self._has_certificate(service)
                 scheme = "https" if encrypted else "http"
-                host = port.host if port.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+                host = port.host if port.host not in ("", "0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared
                 return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port.number}"
         return None
 

@@ -74,7 +74,7 @@ def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
         return
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "--list-gpus"],
+            ["nvidia-smi", "--list-gpus"],  # noqa: S607 - found on PATH
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -164,7 +164,8 @@ def _unknown_in_file(project: Project) -> Iterator[str]:
 
 
 def _listener(port: Port) -> Listener:
-    return Listener(f"the service {port.service}", "port", port.host or "0.0.0.0", port.number)
+    host = port.host or "0.0.0.0"  # noqa: S104 - as Compose does
+    return Listener(f"the service {port.service}", "port", host, port.number)
 
 
 def create_folders(
