@@ -74,6 +74,9 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
     """List what is left; `docs/privacy.md` explains each of them."""
     on_server = settings.qdrant_url is not None
     purged = erasure.at + settings.vector_purge_seconds
+    url = settings.database_url
+    on_postgresql = url is not None and url.get_secret_value().startswith("postgres")
+    erased_from_file = erasure.at + settings.retention_interval_seconds
     remains = [
         RemainOut(
             what="bytes of the vectors in the files of the vector engine",
@@ -81,6 +84,13 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
             why="the Qdrant server rewrites its files when its optimizer decides to"
             if on_server
             else "the files are rewritten from this time on; nothing finds the vectors until then",
+        ),
+        RemainOut(
+            what="bytes of the deleted records in the files of the database",
+            until=None if on_postgresql else moment(erased_from_file),
+            why="PostgreSQL overwrites them after a VACUUM"
+            if on_postgresql
+            else "the database empties its log by then; nothing finds the records until then",
         ),
         RemainOut(
             what="lines of the audit log",
