@@ -110,9 +110,7 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
                 # before the message is read, so that a refusal costs as little as possible
                 self._services.triton.check()
                 await self._services.quotas.check_images(call.caller.tenant)
-            message = await self._reception.only_message(
-                context, call.caller.tenant, call.deadline
-            )
+            message = await self._reception.only_message(context, call.caller.tenant, call.deadline)
             call.start_work(message)
             if rpc.handler is None:
                 answer = await handlers.infer(call, message, admission)

@@ -10,8 +10,9 @@ from typing import Final
 _SECRETS: Final = (
     # an API key, whole or cut off; its id is no secret
     (re.compile(r"(aur_[0-9a-z]{12}_)[0-9A-Za-z]+(?:_[0-9A-Za-z]*)?"), r"\1…"),
-    # a JSON Web Token: all begin with `{"` in base64
-    (re.compile(r"eyJ[\w-]*\.[\w-]+(?:\.[\w-]*)?"), "eyJ…"),
+    # a JSON Web Token: all begin with `{"` in base64. Not within a word, which would be searched
+    # anew from each of its letters, but behind the escapes of JSON
+    (re.compile(r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w-]*\.[\w-]+(?:\.[\w-]*)?"), "eyJ…"),
     # the secret that signs webhooks
     (re.compile(r"(whs_)[\w-]{16,}"), r"\1…"),
     (re.compile(r"(://)[^\s/@\"?#]+@"), r"\1…@"),

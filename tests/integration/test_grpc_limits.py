@@ -36,9 +36,10 @@ async def test_calls_of_a_tenant_that_send_nothing_leave_places_for_others(tmp_p
     settings = {"max_receiving_megabytes": 80, "request_timeout_seconds": 5}
     async with (
         running(Script()) as triton,
-        serving_grpc(
-            triton_grpc_url=triton, authentication="on", home=tmp_path, **settings
-        ) as (address, _),
+        serving_grpc(triton_grpc_url=triton, authentication="on", home=tmp_path, **settings) as (
+            address,
+            _,
+        ),
         grpc.aio.insecure_channel(address) as channel,
     ):
         for name in ("ModelInfer", "ModelStreamInfer"):

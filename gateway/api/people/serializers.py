@@ -104,6 +104,11 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
             "kept longer while such a job has not expired",
         ),
         RemainOut(
+            what="images of jobs that were being uploaded just then, which do not enrol",
+            until=None,
+            why="they are known when their upload ends; they go with their job",
+        ),
+        RemainOut(
             what="backups, logs of proxies, and what callers have stored themselves",
             until=None,
             why="the service does not reach them",
