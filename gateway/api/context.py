@@ -1,5 +1,6 @@
 """The services of the app and the context of a request; reading queries, writing JSON."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from gateway.security.factory import Access
 from gateway.security.limits.base import Standing
 from gateway.security.limits.service import Admission, Limits
 from gateway.settings import Settings
+from gateway.telemetry.masking import has_secret
 from gateway.telemetry.metrics import Metrics
 from gateway.thresholds import Thresholds
 from gateway.types import Caller
@@ -39,6 +41,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Options = TypeVar("Options", bound=BaseModel)
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def is_request_id(text: str) -> bool:
+    """Whether the id that a caller gives its request is taken.
+
+    One with a secret is not: ids are logged, and stored in the audit log.
+    """
+    return _REQUEST_ID.fullmatch(text) is not None and not has_secret(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from gateway.api.context import (
     Handler,
     RequestContext,
     context_of,
+    is_request_id,
     services_of,
 )
 from gateway.api.lifecycle import LIFECYCLE
@@ -45,7 +46,7 @@ access_log = logging.getLogger("gateway.access")
 
 COLLECTION_PATH: Final = "/api/collections/{name}"
 _NO_ROUTE: Final = "there is no such route"
-_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_PEOPLE: Final = re.compile(r"(/subjects/).+", re.DOTALL)
 _CLIENT_GONE: Final = 499
 """Status of a request whose client hung up, in logs and metrics only (nginx's number for it)."""
 DECLARED_ROUTES: Final = web.AppKey("routes", dict[web.AbstractRoute, Route])
@@ -57,7 +58,7 @@ async def give_context(request: web.Request, handler: Handler) -> web.StreamResp
     """Attach id and deadline to the request, and its id to the answer."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[CONTEXT] = RequestContext.begin(
-        given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+        given if is_request_id(given) else uuid.uuid4().hex,
         timeout_seconds=services_of(request).settings.request_timeout_seconds,
     )
     response = await handler(request)
@@ -210,8 +211,7 @@ def _record(request: web.Request, *, status: int, code: str, size: int) -> None:
             "request_id": context.request_id,
             "method": request.method,
             "route": route,
-            # the name of a person is not for the log
-            "path": route if "subject" in request.match_info else request.path[:200],
+            "path": route if "subject" in request.match_info else _shown_path(request.path),
             "status": status,
             "code": code,
             "ms": round((now - context.started) * 1000, 2),
@@ -222,6 +222,11 @@ def _record(request: web.Request, *, status: int, code: str, size: int) -> None:
             "caller": context.caller.name,
         },
     )
+
+
+def _shown_path(path: str) -> str:
+    """Return a path as it may stand in the log, which the name of a person may not."""
+    return _PEOPLE.sub(r"\1…", path)[:200]
 
 
 def _size(response: web.StreamResponse) -> int:

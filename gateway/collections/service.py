@@ -243,6 +243,7 @@ class Collections:
                 await self.quotas.forget_old()
                 await self.sealing.run()
                 await self.stores.records.idempotency.forget_old()
+                await self.stores.records.empty_log()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again
                 log.warning("retention waits", extra={"reason": error.detail})

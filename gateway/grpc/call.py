@@ -1,6 +1,5 @@
 """A call as its handler sees it, and the services that handlers use."""
 
-import re
 import time
 import uuid
 from collections import Counter
@@ -10,6 +9,7 @@ from typing import Final
 import grpc
 
 from gateway.api.auth import UNRESOLVED_CALLER, Authorizer
+from gateway.api.context import is_request_id
 from gateway.api.lifecycle import Lifecycle
 from gateway.concurrency import CpuPool
 from gateway.deadline import Deadline
@@ -22,7 +22,6 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.types import Caller
 
-_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CREDENTIALS: Final = ("authorization", "x-api-key")
 
 
@@ -75,7 +74,7 @@ class GrpcCall:
         ]
         headers = dict(given)
         request_id = headers.get(REQUEST_ID_KEY, "")
-        if not _REQUEST_ID.fullmatch(request_id):
+        if not is_request_id(request_id):
             request_id = uuid.uuid4().hex
         client = Deadline(now + left) if left is not None else Deadline(float("inf"))
         deadline = Deadline(min(now + services.settings.request_timeout_seconds, client.at))

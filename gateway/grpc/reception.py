@@ -5,14 +5,16 @@ received has a place for the largest one, and a time in which that arrives at 1 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import grpc
 
 from gateway.deadline import Deadline
 from gateway.errors import InferenceUnavailableError, InvalidRequestError, RequestTimeoutError
+from gateway.outbound.slots import FairSlots
 from gateway.settings import Settings
 
 _BYTES_PER_SECOND: Final = 125_000
@@ -27,7 +29,11 @@ def most_message_bytes(settings: Settings) -> int:
 
 
 class Reception:
-    """The places for messages that are being received; half of them are for streams."""
+    """The places for messages that are being received; half of them are for streams.
+
+    A tenant gets three quarters of each half, so that calls which send nothing do not shut out the
+    others.
+    """
 
     def __init__(self, settings: Settings) -> None:
         most = most_message_bytes(settings)
@@ -35,18 +41,24 @@ class Reception:
         seconds = settings.body_idle_seconds + most / _BYTES_PER_SECOND
         self._seconds = min(seconds, settings.body_timeout_seconds)
         self._idle_seconds = settings.body_timeout_seconds
-        self._places = asyncio.Semaphore(places - places // 2)
-        self._streams_left = places // 2
+        streams = places // 2
+        self._places = FairSlots(total=places - streams, each=_share(places - streams))
+        self._streams_left = streams
+        self._streams_each = _share(streams)
+        self._streams_of: Counter[str] = Counter()
         self._stopping = Interruption()
 
     def stop(self) -> None:
         """Refuse messages that have not arrived: a server that stops does not read on."""
         self._stopping.begin()
 
-    async def only_message(self, context: grpc.aio.ServicerContext, wait: Deadline) -> bytes:
+    async def only_message(
+        self, context: grpc.aio.ServicerContext, tenant: str, wait: Deadline
+    ) -> bytes:
         """Receive the message of a call that has one.
 
-        wait: until when a place must be free; until then the client is held back.
+        tenant: of the caller. wait: until when a place must be free; until then the client is
+        held back.
 
         Raises:
             InferenceUnavailableError: no place became free.
@@ -54,30 +66,32 @@ class Reception:
             InvalidRequestError: the call has none.
 
         """
-        try:
-            async with asyncio.timeout(wait.remaining_seconds()):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise _busy() from error
-        try:
+        async with AsyncExitStack() as place:
+            try:
+                async with asyncio.timeout(wait.remaining_seconds()):
+                    await place.enter_async_context(self._places.take(tenant))
+            except TimeoutError as error:
+                raise _busy() from error
             message = await self._stopping.read(context, self._seconds)
-        finally:
-            self._places.release()
         if message is None:
             # gRPC itself answers one that is too large, and here it looks as if there were none
             raise InvalidRequestError("the call has no message that may be received")
         return message
 
     @asynccontextmanager
-    async def stream(self) -> AsyncIterator["Stream"]:
+    async def stream(self, tenant: str) -> AsyncIterator["Stream"]:
         """Hold a place for the messages of a stream; raises InferenceUnavailableError."""
-        if not self._streams_left:
+        if not self._streams_left or self._streams_of[tenant] >= self._streams_each:
             raise _busy()
         self._streams_left -= 1
+        self._streams_of[tenant] += 1
         try:
             yield Stream(self._idle_seconds, self._stopping)
         finally:
             self._streams_left += 1
+            self._streams_of[tenant] -= 1
+            if not self._streams_of[tenant]:
+                del self._streams_of[tenant]
 
 
 class Stream:
@@ -128,3 +142,8 @@ def _busy() -> InferenceUnavailableError:
     return InferenceUnavailableError(
         "too many messages are being received", retry_after_seconds=_RETRY_AFTER_SECONDS
     )
+
+
+def _share(places: int) -> int:
+    """Return how many of these one tenant gets."""
+    return max(1, places * 3 // 4)

@@ -110,7 +110,7 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
                 # before the message is read, so that a refusal costs as little as possible
                 self._services.triton.check()
                 await self._services.quotas.check_images(call.caller.tenant)
-            message = await self._reception.only_message(context, call.deadline)
+            message = await self._reception.only_message(context, call.caller.tenant, call.deadline)
             call.start_work(message)
             if rpc.handler is None:
                 answer = await handlers.infer(call, message, admission)
@@ -120,7 +120,7 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _stream(self, rpc: Rpc, call: GrpcCall, context: grpc.aio.ServicerContext) -> None:
         """Answer one message after the other; most errors do not end the stream."""
-        async with self._reception.stream() as stream:
+        async with self._reception.stream(call.caller.tenant) as stream:
             while (message := await stream.next_message(context)) is not None:
                 call.start_work(message)
                 # the key may have been revoked since the stream began

@@ -15,7 +15,7 @@ from gateway.images import ImageLimits, check_image
 from gateway.kserve.document import InputIn, Parameters, check_parameters
 from gateway.kserve.public_models import PublicModel, find_model
 from gateway.kserve.request import check_names, refuse_unknown
-from gateway.kserve.tensors import check_binary, check_shape, split_elements
+from gateway.kserve.tensors import check_binary, check_shape, pixels_of_tensor, split_elements
 from triton_python_backend import contract
 
 _TEXT: Final = "BYTES"
@@ -35,7 +35,7 @@ _LONGEST_VERSION: Final = 18
 class CheckedMessage:
     """A request for Triton.
 
-    is_slow: as `Packed.is_slow`. pixels: of its images, by their headers.
+    is_slow: as `Packed.is_slow`. pixels: as `Packed.pixels`.
     """
 
     model: str
@@ -80,7 +80,8 @@ def check_message(data: bytes, *, scored: bool, limits: ImageLimits) -> CheckedM
     parameters = _parameters(request.parameters)
     check_parameters(parameters)
     is_slow, pixels = parameters.get("detail") == "high", 0
-    for given, elements, is_image in _inputs(request, model):
+    for given, elements, is_image, tensor_pixels in _inputs(request, model):
+        pixels += tensor_pixels
         if not is_image:
             continue
         if elements is None:
@@ -100,8 +101,13 @@ def check_message(data: bytes, *, scored: bool, limits: ImageLimits) -> CheckedM
     return CheckedMessage(model.name, data + more.SerializeToString(), is_slow, pixels, request.id)
 
 
-def _inputs(request: Any, model: PublicModel) -> list[tuple[InputIn, Sequence[bytes] | None, bool]]:
-    """Check all inputs; returns each, the elements of BYTES, and whether it holds images."""
+def _inputs(
+    request: Any, model: PublicModel
+) -> list[tuple[InputIn, Sequence[bytes] | None, bool, int]]:
+    """Check all inputs; returns each, the elements of BYTES, whether it holds images, its pixels.
+
+    The pixels are those of a tensor with colours; images are not looked at here.
+    """
     known = {tensor.name: tensor for tensor in model.inputs}
     names = check_names("input", [each.name for each in request.inputs], known, model)
     missing = sorted(set(known) - set(names))
@@ -111,7 +117,7 @@ def _inputs(request: Any, model: PublicModel) -> list[tuple[InputIn, Sequence[by
     if raw and len(raw) != len(request.inputs):
         message = f"raw_input_contents has {len(raw)} tensors, inputs has {len(request.inputs)}"
         raise InvalidRequestError(message)
-    found: list[tuple[InputIn, Sequence[bytes] | None, bool]] = []
+    found: list[tuple[InputIn, Sequence[bytes] | None, bool, int]] = []
     for index, each in enumerate(request.inputs):
         tensor = known[each.name]
         refuse_unknown(f"input {each.name!r}", set(each.parameters))
@@ -121,7 +127,8 @@ def _inputs(request: Any, model: PublicModel) -> list[tuple[InputIn, Sequence[by
             message = f"input {each.name!r} has contents beside raw_input_contents"
             raise InvalidRequestError(message)
         elements = _raw(given, raw[index], count) if raw else _typed(given, each.contents, count)
-        found.append((given, elements, tensor.name == contract.IMAGE))
+        pixels = pixels_of_tensor(tensor, count=count)
+        found.append((given, elements, tensor.name == contract.IMAGE, pixels))
     return found
 
 

@@ -22,6 +22,7 @@ from gateway.kserve.tensors import (
     check_binary,
     check_shape,
     pack_json,
+    pixels_of_tensor,
     split_elements,
 )
 from triton_python_backend import contract
@@ -42,7 +43,7 @@ class Packed:
     is_slow: bool = False
     """Whether it takes as long as many others: an image that is slow to decode, or high detail."""
     pixels: int = 0
-    """Of its images, by their headers."""
+    """Of its images, by their headers, and of tensors with the colours of pixels."""
 
 
 def unpack(body: bytes, encoding: str, *, most: int) -> bytes:
@@ -98,6 +99,7 @@ def pack_request(
     for given, blob, tensor in zip(document.inputs, blobs, tensors, strict=True):
         count = check_shape(given, tensor, max_batch_size=model.max_batch_size)
         data = _pack_input(given, blob, count)
+        pixels += pixels_of_tensor(tensor, count=count)
         if tensor.name == contract.IMAGE:
             images = split_elements(given.name, data, count=count)
             checked = [check_image(image, limits) for image in images]

@@ -20,6 +20,7 @@ _NUMBERS: Final[dict[str, np.dtype[Any]]] = {
 }
 """The numeric types of the contract, little-endian as on the wire."""
 _TEXT: Final = "BYTES"
+_COLOURS: Final = 3
 _PIECE_BYTES: Final = 128 * 1024
 """Bytes of JSON numbers that are decoded in about a millisecond."""
 _LENGTH: Final = struct.Struct("<I")
@@ -46,6 +47,14 @@ def check_shape(given: InputIn, tensor: Tensor, *, max_batch_size: int) -> int:
         message = f"input {name!r}: a batch has {max_batch_size} rows at most, not {shape[0]}"
         raise InvalidRequestError(message)
     return math.prod(shape)
+
+
+def pixels_of_tensor(tensor: Tensor, *, count: int) -> int:
+    """Return the pixels of a tensor of colours; 0 for any other.
+
+    count: its elements, three for each pixel.
+    """
+    return count // _COLOURS if tensor.dtype == "UINT8" and tensor.dims[-1] == _COLOURS else 0
 
 
 def pack_json(given: InputIn, data: bytes, *, count: int) -> bytes:

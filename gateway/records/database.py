@@ -27,6 +27,7 @@ _WRITES = "aurum_writes"
 _POOL_SIZE = 8
 TIMEOUT_SECONDS: Final = 5.0
 """Longest time for connecting, and for a transaction of a request, unless chosen otherwise."""
+_LOG_BUSY_MILLISECONDS: Final = 200
 _MIGRATION_SECONDS: Final = 30.0
 """How long a process that starts waits for another one that migrates a SQLite file."""
 _RETRY_SECONDS = 2
@@ -150,6 +151,26 @@ class Database:
                 connection.begin(),
             ):
                 yield connection
+
+    async def empty_log(self) -> None:
+        """Move what SQLite has logged into its file, and empty the log.
+
+        Rows that were deleted since the last time leave the disk by this: until then their bytes
+        lie in the file, and in the log from when they were written. What another process reads
+        just now may stay until the next time. PostgreSQL cleans up by itself.
+        """
+        if self._file is None:
+            return
+        async with self._asking(), self._turn, self._connections.lend(self._reads) as connection:
+            # not within a transaction, which would read the log itself
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            busy = round(self._timeout_seconds * 1000)
+            # writers wait meanwhile, so it does not wait long for readers of other processes
+            await driver.execute(f"PRAGMA busy_timeout={_LOG_BUSY_MILLISECONDS}")
+            try:
+                await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await driver.execute(f"PRAGMA busy_timeout={busy}")
 
     async def close(self) -> None:
         """Close all connections."""

@@ -74,6 +74,10 @@ class RecordStore:
         """Read a row and name the database; raises StorageUnavailableError where that fails."""
         return await self._database.health()
 
+    async def empty_log(self) -> None:
+        """Let the bytes of deleted rows leave the disk; see `Database.empty_log`."""
+        await self._database.empty_log()
+
     def observe(self, observer: Observer) -> None:
         """Report each transaction to `observer`: its seconds and whether it worked."""
         self._database.observer = observer

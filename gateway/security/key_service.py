@@ -19,6 +19,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of tenants and collections."""
 _LABEL: Final = re.compile(r"[ -~]{1,100}")
 MAX_COLLECTIONS: Final = 100
+MAX_DAYS: Final = 36_500
 MAX_OVERLAP_SECONDS: Final = 90 * 86_400
 DAY_SECONDS: Final = 86_400
 MOST_LIMITS: Final[Mapping[str, int]] = {
@@ -57,8 +58,10 @@ class KeyRequest:
             what = f"unknown role {unknown[0][:40]!r}" if unknown else "a key needs a role"
             raise InvalidRequestError(f"{what}; known: {known}")
         self._check_collections()
-        if self.expires_in_seconds is not None and self.expires_in_seconds <= 0:
-            raise InvalidRequestError("a key must expire in the future")
+        seconds = self.expires_in_seconds
+        # NaN is within no bounds: with it, a key would never expire, and no list could be shown
+        if seconds is not None and not 0 < seconds <= MAX_DAYS * DAY_SECONDS:
+            raise InvalidRequestError(f"a key must expire in the future, within {MAX_DAYS:,} days")
         self._check_limits()
 
     def _check_limits(self) -> None:

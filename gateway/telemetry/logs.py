@@ -7,6 +7,8 @@ from typing import Final
 
 import orjson
 
+from gateway.telemetry.masking import mask
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -14,7 +16,7 @@ class JsonFormatter(logging.Formatter):
     """Writes time, level, logger, message and whatever came in `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one record as one line."""
+        """Write one record as one line, without secrets."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -24,7 +26,7 @@ class JsonFormatter(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return mask(orjson.dumps(line, default=str).decode())
 
 
 def configure_logging(level: str) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, StorageUnavailableError
-from gateway.records.database import Database
+from gateway.records.database import Database, sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
 from tests.support.faces import a_collection, a_face
@@ -102,3 +102,26 @@ async def test_the_error_names_an_unknown_kind_of_database() -> None:
 async def test_a_missing_database_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError):
         await RecordStore.open(f"postgresql://postgres@/x?host={tmp_path}")
+
+
+async def test_what_was_deleted_leaves_the_files_of_sqlite(tmp_path: Path) -> None:
+    file = tmp_path / "records.sqlite3"
+    records = await RecordStore.open(sqlite_url(file))
+    name = "somebody-who-is-deleted"
+
+    def is_on_disk() -> bool:
+        return any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+    try:
+        collection = a_collection()
+        await records.collections.add(collection)
+        face = replace(a_face(collection), subject=name)
+        await records.faces.begin([face])
+        await records.empty_log()
+        assert name.encode() in file.read_bytes()
+        await records.faces.remove([face.id])
+        assert is_on_disk()
+        await records.empty_log()
+        assert not is_on_disk()
+    finally:
+        await records.close()

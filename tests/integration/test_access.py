@@ -235,6 +235,9 @@ async def test_no_secret_is_in_logs_and_answers(tmp_path, caplog):
                 async with client.get("/api/collections", headers={name: value}) as response:
                     assert response.status in (401, 403)
                     assert secret not in await response.text()
+        # ids of requests are logged, and stored in the audit log
+        async with client.get("/api/health/live", headers={"X-Request-ID": key}) as response:
+            assert response.headers["X-Request-ID"] != key
     assert caplog.records
     assert secret not in caplog.text
     assert secret not in str([record.__dict__ for record in caplog.records])

@@ -26,3 +26,30 @@ async def test_limits_of_keys_hold_over_grpc(tmp_path):
         stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(metadata=metadata)
         await stream.write(MESSAGE)
         assert b"[rate_limited]" in await stream.read()
+
+
+async def test_calls_of_a_tenant_that_send_nothing_leave_places_for_others(tmp_path):
+    async with managing(tmp_path) as manager:
+        silent = await new_key(manager, "infer")
+        other = await new_key(manager, "infer", tenant="other")
+    # four places: two for calls, two for streams, of which one tenant gets one
+    settings = {"max_receiving_megabytes": 80, "request_timeout_seconds": 5}
+    async with (
+        running(Script()) as triton,
+        serving_grpc(triton_grpc_url=triton, authentication="on", home=tmp_path, **settings) as (
+            address,
+            _,
+        ),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        for name in ("ModelInfer", "ModelStreamInfer"):
+            method = channel.stream_stream(f"/{SERVICE}/{name}")
+            waiting = [method(metadata=(("x-api-key", silent),), timeout=20) for _ in range(2)]
+            for each in waiting:
+                await each.wait_for_connection()
+            call = method(metadata=(("x-api-key", other),), timeout=10)
+            await call.write(MESSAGE)
+            await call.done_writing()
+            assert await call.read()
+            for each in waiting:
+                each.cancel()

@@ -131,6 +131,9 @@ async def test_the_log_names_nobody(
         body = {"people": [{"collection": "people", "subject": "ada-lovelace"}]}
         await call(client, "POST", "/api/subjects/erase", status=200, json=body)
         await call(client, "DELETE", f"{people}/subjects/ada-lovelace", status=404)
+        # no route
+        await call(client, "POST", f"{people}/subjects/ada-lovelace", status=405)
+        await call(client, "GET", f"{people}/subjects/ada-lovelace/faces", status=404)
     requests = [record.__dict__ for record in caplog.records if record.message == "request"]
     assert len(requests) >= 4
     assert "/api/collections/{name}/subjects/{subject}" in {each["path"] for each in requests}

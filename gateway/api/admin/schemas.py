@@ -5,10 +5,14 @@ from pydantic import Field
 from gateway.api.collections.schemas import Name
 from gateway.api.pagination import PageOut
 from gateway.api.shapes import Shape
-from gateway.security.key_service import MAX_COLLECTIONS, MAX_OVERLAP_SECONDS, MOST_LIMITS
+from gateway.security.key_service import (
+    MAX_COLLECTIONS,
+    MAX_DAYS,
+    MAX_OVERLAP_SECONDS,
+    MOST_LIMITS,
+)
 from gateway.security.roles import Role, RoleName
 
-_MOST_DAYS = 36500
 _HOUR_SECONDS = 3600
 
 
@@ -37,7 +41,7 @@ class KeyIn(Shape):
     roles: list[RoleName] = Field(min_length=1, max_length=len(Role))
     collections: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_COLLECTIONS)
     """Names that the key is limited to, whether they exist or not; null for all of the tenant."""
-    expires_in_days: float | None = Field(default=None, gt=0, le=_MOST_DAYS, allow_inf_nan=False)
+    expires_in_days: float | None = Field(default=None, gt=0, le=MAX_DAYS, allow_inf_nan=False)
     """Days for which the key is valid; null for good."""
     limits: KeyLimits | None = None
     """Its own limits, instead of the defaults of the gateway."""

@@ -74,6 +74,9 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
     """List what is left; `docs/privacy.md` explains each of them."""
     on_server = settings.qdrant_url is not None
     purged = erasure.at + settings.vector_purge_seconds
+    url = settings.database_url
+    on_postgresql = url is not None and url.get_secret_value().startswith("postgres")
+    erased_from_file = erasure.at + settings.retention_interval_seconds
     remains = [
         RemainOut(
             what="bytes of the vectors in the files of the vector engine",
@@ -81,6 +84,13 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
             why="the Qdrant server rewrites its files when its optimizer decides to"
             if on_server
             else "the files are rewritten from this time on; nothing finds the vectors until then",
+        ),
+        RemainOut(
+            what="bytes of the deleted records in the files of the database",
+            until=None if on_postgresql else moment(erased_from_file),
+            why="PostgreSQL overwrites them after a VACUUM"
+            if on_postgresql
+            else "the database empties its log by then; nothing finds the records until then",
         ),
         RemainOut(
             what="lines of the audit log",
@@ -92,6 +102,11 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
             until=moment(erasure.at + KEPT_SECONDS),
             why="jobs that were made before must not enrol the person again; "
             "kept longer while such a job has not expired",
+        ),
+        RemainOut(
+            what="images of jobs that were being uploaded just then, which do not enrol",
+            until=None,
+            why="they are known when their upload ends; they go with their job",
         ),
         RemainOut(
             what="backups, logs of proxies, and what callers have stored themselves",

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2
 
 from gateway.errors import (
     ImageTooLargeError,
@@ -15,6 +16,7 @@ from gateway.errors import (
     NotFoundError,
     UnsupportedMediaTypeError,
 )
+from gateway.kserve.message import check_message
 from gateway.kserve.public_models import find_model
 from gateway.kserve.request import pack_request, unpack
 from tests.support.fake_inference import photo
@@ -298,3 +300,17 @@ def test_slow_requests_are_recognised_before_they_are_passed_on(monkeypatch):
     assert is_slow({"inputs": [image()], "parameters": {"detail": "high"}})
     monkeypatch.setattr("triton_python_backend.formats.header.SLOW_NANOSECONDS", 0)
     assert is_slow({"inputs": [image()]})
+
+
+def test_tensors_of_colours_are_counted_as_pixels():
+    """A caller must not evade its megapixels by sending crops, or a canvas, instead of a photo."""
+    given = {"name": "CROPS", "datatype": "UINT8", "shape": [2, 112, 112, 3]}
+    data = bytes(2 * 112 * 112 * 3)
+    document = {"inputs": [{**given, "parameters": {"binary_data_size": len(data)}}]}
+    text = json.dumps(document).encode()
+    packed = pack_request(text + data, head_bytes=len(text), model=EMBEDDING, limits=LIMITS)
+    message = service_pb2.ModelInferRequest(model_name=EMBEDDING.name)
+    message.inputs.add(**given)
+    message.raw_input_contents.append(data)
+    checked = check_message(message.SerializeToString(), scored=True, limits=LIMITS)
+    assert packed.pixels == checked.pixels == 2 * 112 * 112
