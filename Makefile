@@ -67,7 +67,7 @@ format: ## fix what ruff can fix and format the code
 	$(PYTHON_IN_VENV) -m ruff format .
 	.venv/bin/clang-format -i $(CPP_SOURCES)
 
-docs: ## regenerate docs/reference/, docs/errors.md and a table of docs/security.md
+docs: ## regenerate .env.example, docs/reference/, docs/errors.md and a table of docs/security.md
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 

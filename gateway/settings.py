@@ -29,8 +29,12 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
+    # Service
     home: Path = Path(".aurum")
     """Folder of all state: Triton's environment, logs, records, caches."""
+    secrets_folder: Path | None = None
+    """Folder with files named as variables (`AURUM_DATABASE_URL`), whose contents are their values,
+    such as `/run/secrets` of a container; a variable that is set counts more than its file."""
     host: str = "127.0.0.1"
     """Address on which the gateway listens; Triton stays on loopback, see `AURUM_TRITON_HOST`."""
     port: int = Field(default=8080, ge=1, le=65535)
@@ -38,6 +42,7 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(default=None, ge=1, le=65535)
     """Port of KServe v2 over gRPC at the gateway, which asks for keys; unset does not offer it."""
 
+    # Triton
     triton_http_port: int = Field(default=8000, ge=1, le=65535)
     """Port of Triton's KServe v2 HTTP on loopback; clients use `/v2` of the gateway."""
     triton_grpc_port: int = Field(default=8001, ge=1, le=65535)
@@ -61,6 +66,7 @@ class Settings(BaseSettings):
     """Take a version out of service (or abort its trial) when Triton refuses it for this long and
     nobody has written to it for half of that."""
 
+    # Models
     model_repository: Path = CHECKOUT / "model_repository"
     """Folder of the models that Triton serves."""
     model_mirror: str | None = None
@@ -74,6 +80,7 @@ class Settings(BaseSettings):
     scoring: Literal["on", "off"] = "on"
     """`off` computes and shows no scores; everything else works."""
 
+    # Requests
     max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
     """Largest encoded image, in bytes."""
     max_image_megapixels: float = Field(default=40.0, gt=0)
@@ -362,8 +369,9 @@ class Settings(BaseSettings):
     cache: Literal["on", "off"] = "on"
     """`off` computes every answer, even for identical images that arrive at the same time."""
     redis_url: SecretStr | None = None
-    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share; unset
-    uses the one that `aurum serve` starts, if any."""
+    """`redis://`, `rediss://` or `unix://` of a Redis 7 or newer that all gateways share, or
+    `redis+sentinel://host:26379,host2:26379/name` of the master that Sentinels name; unset uses
+    the one that `aurum serve` starts, if any."""
     cache_ttl_seconds: float = Field(default=86_400.0, gt=0)
     """Time for which an answer is kept."""
     cache_memory_megabytes: int = Field(default=64, ge=1)
@@ -401,16 +409,18 @@ class Settings(BaseSettings):
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Build the settings from the environment.
 
-    Raises ConfigurationError that names an unknown or malformed variable.
+    Raises ConfigurationError that names an unknown or malformed variable, or a folder of secrets
+    that cannot be read.
     """
     environment = os.environ if environment is None else environment
+    folder = environment.get(PREFIX + "SECRETS_FOLDER") or None
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in sorted(environment):
+    for name in (*sorted(environment), *_files(folder)):
         upper = name.upper()
         if upper.startswith(PREFIX) and not upper.startswith(_FREE_PREFIX) and upper not in known:
             raise ConfigurationError(_unknown(name, known))
     try:
-        return Settings()
+        return Settings(_secrets_dir=folder)  # type: ignore[call-arg]
     except ValidationError as error:
         first = error.errors()[0]
         variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
@@ -418,6 +428,17 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             # not chained: its text quotes the value
             raise ConfigurationError(f"{variable}: {first['msg']}") from None
         message = f"{variable}: {first['msg']} (got {first['input']!r})"
+        raise ConfigurationError(message) from error
+
+
+def _files(folder: str | None) -> list[str]:
+    """List the names in the folder of secrets; raises ConfigurationError if they cannot be read."""
+    if folder is None:
+        return []
+    try:
+        return sorted(file.name for file in Path(folder).iterdir())
+    except OSError as error:
+        message = f"{PREFIX}SECRETS_FOLDER: {folder}: {error.strerror}"
         raise ConfigurationError(message) from error
 
 

@@ -15,6 +15,8 @@ from typer.cli import get_docs_for_click
 from gateway.error_policy import KIND_MEANINGS, POLICIES, Policy
 from gateway.settings import CHECKOUT, PREFIX, Settings
 from tools import access_matrix
+from tools.dashboards import dashboard_files
+from tools.env_example import env_example
 
 FOLDER: Final = CHECKOUT / "docs"
 _MADE: Final = "<!-- Written by `make docs`; do not edit. -->\n\n"
@@ -48,8 +50,12 @@ _ERRORS_TABLE: Final = """
 
 
 def pages() -> Mapping[str, str]:
-    """Return the text of each page by its path below `docs/`."""
+    """Return the text of each page by its path, seen from `docs/`."""
     return {
+        "../.env.example": env_example(),
+        **{
+            f"../deploy/grafana/dashboards/{name}": text for name, text in dashboard_files().items()
+        },
         "errors.md": errors_page(),
         "reference/settings.md": settings_page(),
         "reference/commands.md": commands_page(),

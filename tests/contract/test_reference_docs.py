@@ -26,3 +26,20 @@ def test_every_setting_has_a_row_with_a_meaning():
 @pytest.mark.parametrize("command", ["up", "models import", "models rollback", "vectors check"])
 def test_every_command_has_help(command):
     assert f"## `aurum {command}`" in PAGES["reference/commands.md"]
+
+
+def test_the_example_of_variables_holds_each_setting_once_with_its_default():
+    lines = PAGES["../.env.example"].splitlines()
+    shown = [line[1:] for line in lines if line.startswith(f"#{PREFIX}")]
+    values = dict(line.split("=", 1) for line in shown)
+    assert len(shown) == len(values)
+    assert set(values) == {PREFIX + name.upper() for name in Settings.model_fields}
+    assert values["AURUM_MATCH_THRESHOLD"] == "0.32"
+    assert values["AURUM_DATABASE_URL"] == ""
+
+
+def test_the_example_of_variables_can_be_used_as_it_is():
+    set_lines = [
+        line for line in PAGES["../.env.example"].splitlines() if line[:1] not in ("#", "")
+    ]
+    assert set_lines == ["COMPOSE_PROFILES=cpu"]

@@ -69,7 +69,7 @@ async def test_a_rolling_restart_fails_no_request(tmp_path, postgres):
             AURUM_TRITON_GRPC_URL=triton,
             AURUM_DATABASE_URL=postgres,
             AURUM_REDIS_URL=redis_url,
-            AURUM_DRAIN_SECONDS=1,
+            AURUM_DRAIN_SECONDS=2,
             AURUM_CACHE="off",
             AURUM_LOG_LEVEL="error",
         )

@@ -14,13 +14,18 @@ from tests.support.prerequisites import is_missing
 from tests.support.serving import free_ports
 
 
-@contextmanager
-def running(path: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server that listens on the socket, if nothing `more` is said; it is gone at the end."""
+def find_server() -> str:
+    """The program; skips the test where there is none."""
     program = shutil.which("redis-server")
     if program is None:
         is_missing("redis-server is not installed: as root, `make test` installs it")
-    command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
+    return program
+
+
+@contextmanager
+def running(path: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that listens on the socket, if nothing `more` is said; it is gone at the end."""
+    command = [find_server(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir"]
     process = subprocess.Popen(
         [*command, str(path.parent), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -59,3 +59,35 @@ def test_settings_are_immutable():
         Settings().port = 1
     with pytest.raises(ValidationError):
         Settings(colour="red")
+
+
+def test_files_of_a_folder_set_what_no_variable_sets(monkeypatch, tmp_path):
+    (tmp_path / "AURUM_DATABASE_URL").write_text("postgresql://a:secret@b/c\n")
+    (tmp_path / "AURUM_PORT").write_text("9000")
+    # for others
+    (tmp_path / "tls.pem").write_text("x")
+    monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("AURUM_PORT", "9001")
+    settings = load_settings()
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "postgresql://a:secret@b/c"
+    assert settings.port == 9001
+
+
+def test_a_misspelt_file_and_a_missing_folder_stop_the_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="AURUM_SECRETS_FOLDER.*No such file"):
+        load_settings()
+    monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path))
+    (tmp_path / "AURUM_DATABSE_URL").write_text("secret")
+    with pytest.raises(ConfigurationError, match="did you mean AURUM_DATABASE_URL") as refusal:
+        load_settings()
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_malformed_value_in_a_file_names_the_variable(monkeypatch, tmp_path):
+    (tmp_path / "AURUM_WEBHOOK_SECRET").write_text("too-short")
+    monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="AURUM_WEBHOOK_SECRET") as refusal:
+        load_settings()
+    assert "too-short" not in str(refusal.value)

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Starts a replica: copies the primary into an empty folder, then follows it.
+#
+#   PGDATA          the folder, as the image sets it
+#   PRIMARY         host of the primary; PRIMARY_PORT is 5432 by default
+#   PASSWORD_FILE   file with the password of its user `replicator`
+#   CONFIG          postgresql.conf of both
+#   OPTIONS         more options for postgres, separated by blanks
+#
+# To make it the primary: psql -c 'SELECT pg_promote()', see docs/compose.md.
+set -eu
+
+passwords=${PASSWORDS:-/tmp/replication.pgpass}
+umask 077
+printf '*:*:*:replicator:%s\n' "$(cat "$PASSWORD_FILE")" >"$passwords"
+
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    # what an interrupted copy left
+    find "$PGDATA" -mindepth 1 -delete
+    PGPASSFILE=$passwords pg_basebackup --no-password --host "$PRIMARY" --port "${PRIMARY_PORT:-5432}" \
+        --username replicator --pgdata "$PGDATA" --wal-method stream --slot replica \
+        --write-recovery-conf --checkpoint fast
+fi
+# shellcheck disable=SC2086  # a list of options
+exec postgres -D "$PGDATA" -c "config_file=$CONFIG" ${OPTIONS:-}
