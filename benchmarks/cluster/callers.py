@@ -47,10 +47,10 @@ class Caller:
             "job": self._job,
         }
 
-    async def go_on(self, operation: str) -> None:
-        """Ask until cancelled."""
+    async def go_on(self, operation: str, stopped: asyncio.Event) -> None:
+        """Ask until it is told to stop; a request under way is still waited for."""
         pause = _JOB_PAUSE_SECONDS if operation == "job" else _PAUSE_SECONDS
-        while True:
+        while not stopped.is_set():
             await self._ask(operation)
             await asyncio.sleep(pause)
 
@@ -112,21 +112,12 @@ async def call(url: str, key: str, file: Path, seed: str) -> None:
         async with AsyncAurumClient(url, api_key=key) as client:
             patient = Caller(client, f"{seed}r", retries=True, out=out)
             hasty = Caller(client.with_options(retry=_ONCE), f"{seed}n", retries=False, out=out)
-            tasks = [
-                asyncio.create_task(caller.go_on(operation))
-                for caller in (patient, hasty)
-                for operation in caller.operations
-            ]
-            loop = asyncio.get_running_loop()
-            for task in tasks:
-                # an error that is no refusal must be seen
-                task.add_done_callback(lambda done: done.cancelled() or loop.stop())
             stopped = asyncio.Event()
-            loop.add_signal_handler(signal.SIGTERM, stopped.set)
-            await stopped.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+            async with asyncio.TaskGroup() as group:
+                for caller in (patient, hasty):
+                    for operation in caller.operations:
+                        group.create_task(caller.go_on(operation, stopped))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ ALL: Final[Sequence[Fault]] = (
         _promoted,
         is_short=True,
     ),
-    _cut("gateway-2", is_short=True),
+    _cut("gateway-2", seconds=20.0),
     _cut("triton-1"),
     _cut("worker"),
     _cut("redis-1"),

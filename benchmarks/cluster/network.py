@@ -25,16 +25,18 @@ _OFF: Final = {"checksums": 0x17, "tso": 0x1F, "gso": 0x24}
 
 
 def isolate(arguments: Sequence[str]) -> None:
-    """Replace this process by itself in a network and mount namespace of its own.
+    """Replace this process by itself in network, mount and process namespaces of its own.
 
-    Nothing that it makes there is seen outside or outlives it. Raises PermissionError without
-    root.
+    Nothing that it makes there is seen outside, and its processes end with it, however it ends.
+    Raises PermissionError without root.
     """
     if os.geteuid() != 0:
         raise PermissionError("network namespaces need root")
     here = [sys.executable, "-m", "benchmarks.cluster", "--isolated", *arguments]
-    script = 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && exec "$@"'
-    command = ["unshare", "--net", "--mount", "--", "sh", "-c", script, "sh", *here]
+    # the shell stays, as the parent of processes whose own parents were killed
+    script = 'mkdir -p /run/netns && mount -t tmpfs none /run/netns && "$@"; exit $?'
+    spaces = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    command = ["unshare", *spaces, "--", "sh", "-c", script, "sh", *here]
     os.execvp(command[0], command)  # noqa: S606 - a fixed program
 
 
