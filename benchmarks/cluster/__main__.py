@@ -9,7 +9,6 @@ and the table of `docs/reliability.md`.
 import asyncio
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from aurum_client import AsyncAurumClient
 
 from benchmarks.cluster import network, report
 from benchmarks.cluster.callers import COLLECTION
+from benchmarks.cluster.databases import until
 from benchmarks.cluster.faults import ALL, Fault
 from benchmarks.cluster.hosts import Cluster, running
 from benchmarks.cluster.look import look
@@ -35,7 +35,9 @@ LONGEST_CALL_SECONDS = 75.0
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Faults with one of these texts, split by commas.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Faults with one of these texts, split by commas.")
+    ] = "",
     short: Annotated[bool, typer.Option(help="Only the faults of the test.")] = False,
     again: Annotated[bool, typer.Option(help="Forget the results of earlier runs.")] = False,
     results: Annotated[Path, typer.Option(help="File of the results.")] = report.RESULTS,
@@ -76,12 +78,14 @@ async def _run(folder: Path, faults: Sequence[Fault]) -> tuple[list[report.Row],
         seen = folder / "seen.jsonl"
         module = (sys.executable, "-m", "benchmarks.cluster.callers")
         command = cluster.hosts["client"].command(*module, cluster.url, cluster.key, str(seen), "a")
-        callers = subprocess.Popen(command, cwd=CHECKOUT)
+        callers = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT)
         try:
-            spans = [await _happen(cluster, fault, seen, callers) for fault in faults]
+            # each kind of request has had an answer
+            await until(lambda: any(x["kind"] == "job" for x in _lines(seen)), "a first job")
+            spans = [await _happen(cluster, fault, callers) for fault in faults]
         finally:
             callers.send_signal(signal.SIGTERM)
-            callers.wait(LONGEST_CALL_SECONDS)
+            await asyncio.wait_for(callers.wait(), LONGEST_CALL_SECONDS)
         lines = _lines(seen)
         rows = [_row(fault, begin, end, lines) for fault, begin, end in spans]
         for row in rows:
@@ -90,20 +94,19 @@ async def _run(folder: Path, faults: Sequence[Fault]) -> tuple[list[report.Row],
 
 
 async def _happen(
-    cluster: Cluster, fault: Fault, seen: Path, callers: "subprocess.Popen[bytes]"
+    cluster: Cluster, fault: Fault, callers: asyncio.subprocess.Process
 ) -> tuple[Fault, float, float]:
-    while not seen.exists() or not any(line["kind"] == "job" for line in _lines(seen)):
-        # each kind of request has had an answer
-        await asyncio.sleep(0.2)
     begin = time.monotonic()
     await fault.happen(cluster)
     await asyncio.sleep(AFTER_SECONDS)
-    if callers.poll() is not None:
+    if callers.returncode is not None:
         raise RuntimeError("the callers ended")
     return fault, begin, time.monotonic()
 
 
 def _lines(seen: Path) -> list[dict[str, Any]]:
+    if not seen.exists():
+        return []
     # the last one may not be complete yet
     return [json.loads(line) for line in seen.read_text().split("\n")[:-1]]
 

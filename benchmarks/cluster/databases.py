@@ -1,10 +1,11 @@
-"""Redis with a replica and Sentinels, PostgreSQL with a replica, as the production stack has them."""
+"""Redis with a replica and Sentinels, PostgreSQL with a replica, as in the production stack."""
 
 import asyncio
 import os
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -166,10 +167,9 @@ class Postgres:
 
 async def until(is_so: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
     """Wait until something is so; raises TimeoutError."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await asyncio.to_thread(is_so):
-                await asyncio.sleep(0.1)
-    except TimeoutError as error:
-        message = f"{what} did not come about within {seconds:.0f} s"
-        raise TimeoutError(message) from error
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(is_so):
+        if time.monotonic() > deadline:
+            message = f"{what} did not come about within {seconds:.0f} s"
+            raise TimeoutError(message)
+        await asyncio.sleep(0.1)

@@ -62,12 +62,12 @@ async def _promoted(cluster: Cluster) -> None:
     await until(second.has_replica, "replication")
 
 
-def _cut(name: str, *, seconds: float = AWAY_SECONDS, is_short: bool = False) -> Fault:
+def _cut(name: str, *, seconds: float = AWAY_SECONDS) -> Fault:
     async def happen(cluster: Cluster) -> None:
         async with cluster.hosts[name].cut():
             await asyncio.sleep(seconds)
 
-    return Fault(f"link of {name} cut", f"{seconds:.0f} s", happen, is_short)
+    return Fault(f"link of {name} cut", f"{seconds:.0f} s", happen)
 
 
 def _spoiled(name: str, *, delay: float = 0.0, loss: float = 0.0, seconds: float = 8.0) -> Fault:
@@ -89,10 +89,10 @@ ALL: Final[Sequence[Fault]] = (
     _killed("nginx", seconds=ALONE_SECONDS),
     _killed("gateway-1", seconds=ALONE_SECONDS),
     _killed("gateway-2", is_short=True),
-    _killed("triton-1", is_short=True),
+    _killed("triton-1"),
     _killed("triton-2"),
     _killed("worker"),
-    Fault("Redis primary killed", "until failover", _redis_primary_killed, is_short=True),
+    Fault("Redis primary killed", "until failover", _redis_primary_killed),
     _killed("sentinel-1"),
     _killed("objects", seconds=ALONE_SECONDS),
     _killed("postgres-1", seconds=ALONE_SECONDS),
@@ -104,7 +104,7 @@ ALL: Final[Sequence[Fault]] = (
         is_short=True,
     ),
     _cut("gateway-2", seconds=20.0),
-    _cut("triton-1"),
+    _cut("triton-1", seconds=20.0),
     _cut("worker"),
     _cut("redis-1"),
     _cut("postgres-1"),

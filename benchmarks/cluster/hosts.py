@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.cluster.databases import Postgres, database_url, redis, redis_url, until
+import yaml
+
+from benchmarks.cluster.databases import (
+    PASSWORD,
+    SENTINEL_PORT,
+    Postgres,
+    database_url,
+    redis,
+    redis_url,
+    until,
+)
 from benchmarks.cluster.network import Host, make_bridge
 from benchmarks.failures.objects import PORTS as OBJECT_PORTS
 from benchmarks.failures.objects import object_server
@@ -38,6 +48,7 @@ NUMBERS: Final[Mapping[str, int]] = {
 }
 """Last part of the address of each host."""
 LEASE_SECONDS: Final = 6
+_REDIS_CLI: Final = shutil.which("redis-cli") or "redis-cli"
 _NGINX_PORT: Final = 8088
 _GATEWAY_PORT: Final = 8080
 _TRITON_PORT: Final = 8001
@@ -76,11 +87,11 @@ class Cluster:
         for sentinel in ("sentinel-1", "sentinel-2", "sentinel-3"):
             words = ("sentinel", "get-master-addr-by-name", "aurum")
             done = subprocess.run(
-                ["redis-cli", "-h", self.hosts[sentinel].address, "-p", "26379", *words],
+                [_REDIS_CLI, "-h", self.hosts[sentinel].address, "-p", str(SENTINEL_PORT), *words],
                 capture_output=True,
                 text=True,
                 check=False,
-                env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": "of-one-run"},
+                env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": PASSWORD},
             )
             address = (done.stdout.splitlines() or [""])[0]
             for name, host in self.hosts.items():
@@ -239,6 +250,9 @@ def _nginx(folder: Path, hosts: Mapping[str, Host]) -> Program:
             text += f"upstream aurum_collections {{\n    server {first}:8080 max_fails=0;\n"
             text += "    keepalive 64;\n}\n"
         file.write_text(text)
+    for name, value in _shipped_sysctls().items():
+        words = ("sysctl", "-q", "-w", f"{name}={value}")
+        subprocess.run(host.command(*words), check=True, capture_output=True)
     main = home / "nginx.conf"
     shutil.move(home / "aurum" / "nginx.conf", main)
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -256,6 +270,13 @@ def _nginx(folder: Path, hosts: Mapping[str, Host]) -> Program:
     options = ("-p", str(home), "-c", str(main), "-g", "daemon off; master_process off;")
     log = folder / "nginx.log"
     return Program("nginx", host.command(program, *options), dict(os.environ), log, ready)
+
+
+def _shipped_sysctls() -> Mapping[str, str]:
+    """Return the limits of nginx's kernel in the production stack."""
+    stack = yaml.safe_load((CHECKOUT / "deploy" / "compose" / "app.yml").read_text())
+    found: Mapping[str, str] = stack["services"]["nginx"]["sysctls"]
+    return found
 
 
 def _environment(home: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -19,6 +20,7 @@ BRIDGE: Final = "aurum0"
 SUBNET: Final = "10.77.0"
 OUTSIDE: Final = f"{SUBNET}.254"
 """Address of the run itself, which looks whether programs answer."""
+_IP: Final = shutil.which("ip") or "/usr/sbin/ip"
 _SIOCETHTOOL: Final = 0x8946
 _OFF: Final = {"checksums": 0x17, "tso": 0x1F, "gso": 0x24}
 """Orders of `ethtool` that set an offload."""
@@ -42,7 +44,7 @@ def isolate(arguments: Sequence[str]) -> None:
 
 def ip(*words: str) -> None:
     """Run `ip`; raises RuntimeError with what it says."""
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([_IP, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         message = f"ip {' '.join(words)}: {done.stderr.strip()}"
         raise RuntimeError(message)
@@ -86,7 +88,7 @@ class Host:
     def kill(self) -> None:
         """End every process of the host with SIGKILL, as a power cut would."""
         found = subprocess.run(
-            ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True
+            [_IP, "netns", "pids", self.name], capture_output=True, text=True, check=True
         )
         for pid in found.stdout.split():
             with contextlib.suppress(ProcessLookupError):

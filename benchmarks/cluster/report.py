@@ -19,11 +19,16 @@ _FEW: Final = 2
 
 @dataclass(slots=True)
 class Seen:
-    """What the callers of one kind saw. problems: by request and reason."""
+    """What the callers of one kind saw.
+
+    problems: by request and reason.
+    longest_seconds: of any answer, good or not.
+    """
 
     asked: int = 0
     failed: int = 0
     p95_seconds: float = 0.0
+    longest_seconds: float = 0.0
     problems: dict[str, int] = field(default_factory=dict)
 
 
@@ -67,7 +72,8 @@ def summarise(answers: Iterable[dict[str, Any]], *, retries: bool) -> Seen:
     good = [each["seconds"] for each in these if not each["problem"]]
     problems = Counter(f"{x['operation']}: {x['problem']}" for x in these if x["problem"])
     p95 = statistics.quantiles(good, n=20)[-1] if len(good) >= _FEW else 0.0
-    return Seen(len(these), len(these) - len(good), p95, dict(problems))
+    longest = max((each["seconds"] for each in these), default=0.0)
+    return Seen(len(these), len(these) - len(good), p95, longest, dict(problems))
 
 
 def availability(rows: Sequence[Row], *, retries: bool) -> float:
@@ -82,7 +88,8 @@ def say(row: Row) -> None:
     for words, seen in (("with retries", row.retrying), ("without", row.hasty)):
         print(
             f"{row.fault}: {words} {seen.asked - seen.failed} of {seen.asked}, "
-            f"p95 {seen.p95_seconds:.2f} s {seen.problems or ''}",
+            f"p95 {seen.p95_seconds:.2f} s, longest {seen.longest_seconds:.1f} s "
+            f"{seen.problems or ''}",
             flush=True,
         )
 
@@ -115,9 +122,9 @@ def document(rows: Sequence[Row], kept: Kept, file: Path = DOCUMENT) -> None:
 def table(rows: Sequence[Row], kept: Kept) -> str:
     """Write rows and sums in Markdown."""
     lines = [
-        "| fault | away | requests answered, with retries | without | p95 with retries "
+        "| fault | away | requests answered, with retries | without | p95 with retries | longest "
         "| failed in spite of retries |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = (
@@ -126,13 +133,14 @@ def table(rows: Sequence[Row], kept: Kept) -> str:
             _share(row.retrying),
             _share(row.hasty),
             f"{row.retrying.p95_seconds:.2f} s",
+            f"{max(row.retrying.longest_seconds, row.hasty.longest_seconds):.1f} s",
             ", ".join(f"{count} x {what}" for what, count in row.retrying.problems.items()),
         )
         lines.append(f"| {' | '.join(cells)} |")
     sums = [
         "",
-        f"**Over the run: {availability(rows, retries=True):.2%} of valid requests answered with the "
-        f"client's retries, {availability(rows, retries=False):.2%} without.** "
+        f"**Over the run: {availability(rows, retries=True):.2%} of valid requests answered with "
+        f"the client's retries, {availability(rows, retries=False):.2%} without.** "
         f"Faces: {kept.faces} acknowledged, {kept.lost_faces} lost, {kept.doubled_faces} doubled. "
         f"Images of jobs: {kept.images} accepted, {kept.done_images} done, "
         f"{kept.failed_images} failed, {kept.lost_images} lost, {kept.doubled_images} doubled.",
