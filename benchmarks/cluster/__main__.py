@@ -8,6 +8,7 @@ and the table of `docs/reliability.md`.
 
 import asyncio
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -87,7 +88,11 @@ async def _run(folder: Path, faults: Sequence[Fault]) -> tuple[list[report.Row],
             callers.send_signal(signal.SIGTERM)
             await asyncio.wait_for(callers.wait(), LONGEST_CALL_SECONDS)
         lines = _lines(seen)
-        rows = [_row(fault, begin, end, lines) for fault, begin, end in spans]
+        bounds = [begin for _, begin, _ in spans[1:]] + [math.inf]
+        rows = [
+            _row(fault, end - begin, begin, bound, lines)
+            for (fault, begin, end), bound in zip(spans, bounds, strict=True)
+        ]
         for row in rows:
             report.say(row)
         return rows, await look(cluster.url, cluster.key, lines)
@@ -111,13 +116,17 @@ def _lines(seen: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in seen.read_text().split("\n")[:-1]]
 
 
-def _row(fault: Fault, begin: float, end: float, lines: list[dict[str, Any]]) -> report.Row:
-    """Take the answers to requests that began in the time of the fault."""
-    answers = [x for x in lines if x["kind"] == "answer" and begin <= x["at"] < end]
+def _row(
+    fault: Fault, seconds: float, begin: float, bound: float, lines: list[dict[str, Any]]
+) -> report.Row:
+    """Take the requests that ended from the begin of the fault until the next one began."""
+    answers = [
+        x for x in lines if x["kind"] == "answer" and begin <= x["at"] + x["seconds"] < bound
+    ]
     return report.Row(
         fault.name,
         fault.away,
-        round(end - begin, 1),
+        round(seconds, 1),
         report.summarise(answers, retries=True),
         report.summarise(answers, retries=False),
     )
