@@ -141,7 +141,8 @@ def table(rows: Sequence[Row], kept: Kept) -> str:
         "",
         f"**Over the run: {availability(rows, retries=True):.2%} of valid requests answered with "
         f"the client's retries, {availability(rows, retries=False):.2%} without.** "
-        f"Faces: {kept.faces} acknowledged, {kept.lost_faces} lost, {kept.doubled_faces} doubled. "
+        f"Faces: {kept.faces} acknowledged, {kept.lost_faces} lost, {kept.doubled_faces} doubled; "
+        f"{kept.missed_searches} searches did not find a face that was enrolled. "
         f"Images of jobs: {kept.images} accepted, {kept.done_images} done, "
         f"{kept.failed_images} failed, {kept.lost_images} lost, {kept.doubled_images} doubled.",
     ]
