@@ -253,3 +253,15 @@ async def test_stages_carry_ids_and_foreign_models_are_left_out(engine):
     ids = {stage.name: stage.versions[0].id for stage in stages}
     assert ids["face_embedding"] == contract.format_id(21)
     assert ids["face_alignment"] is None
+
+
+async def test_of_several_tritons_the_next_one_answers_when_the_first_is_gone():
+    second = Script()
+    async with running(second) as other:
+        async with running(Script()) as first:
+            engine = TritonInference(f"ipv4:{first},{other}")
+            await analyse(engine)
+            assert not second.calls
+        await analyse(engine)
+        assert second.calls
+        await engine.close()
