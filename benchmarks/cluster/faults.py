@@ -70,7 +70,7 @@ def _cut(name: str, *, seconds: float = AWAY_SECONDS) -> Fault:
     return Fault(f"link of {name} cut", f"{seconds:.0f} s", happen)
 
 
-def _spoiled(name: str, *, delay: float = 0.0, loss: float = 0.0, seconds: float = 8.0) -> Fault:
+def _spoiled(name: str, *, delay: float = 0.0, loss: float = 0.0, seconds: float = 6.0) -> Fault:
     # half of the delay in each direction
     async def happen(cluster: Cluster) -> None:
         async with cluster.hosts[name].spoiled(delay_seconds=delay / 2, loss=loss):

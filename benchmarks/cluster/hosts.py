@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -51,7 +52,8 @@ _REDIS_CLI: Final = shutil.which("redis-cli") or "redis-cli"
 _NGINX_PORT: Final = 8088
 _GATEWAY_PORT: Final = 8080
 _TRITON_PORT: Final = 8001
-_S3_PORT: Final = 8333
+_S3_PORT: Final = random.randrange(20_000, 30_000, 20)
+"""Another one in each run: SeaweedFS names sockets in /tmp by its ports."""
 _COLLECTIONS: Final = """
 # Qdrant Edge belongs to one gateway; with a Qdrant server this is not needed
 location ^~ /api/collections {
