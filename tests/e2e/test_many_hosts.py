@@ -48,7 +48,7 @@ def test_hosts_are_lost_and_callers_do_not_notice(tmp_path):
     assert found["rows"]
     for row in found["rows"]:
         assert row["retrying"]["asked"]
-        # docs/reliability.md says why the key of a request may stay taken when its gateway is killed
+        # the key of a request stays taken when its gateway is killed: docs/reliability.md
         assert set(row["retrying"]["problems"]) <= {"job: 409 conflict"}, row
     assert kept["faces"]
     assert kept["images"] == kept["done_images"] > 0
