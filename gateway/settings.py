@@ -54,8 +54,9 @@ class Settings(BaseSettings):
     """Address of Triton's gRPC and metrics. Triton asks nobody for a key: whoever reaches another
     address than loopback may do everything with the models."""
     triton_grpc_url: str | None = None
-    """`host:port` of an external Triton, or of several that take turns behind one name; unset uses
-    the Triton that `aurum serve` starts."""
+    """`host:port` of an external Triton, or of several: a name with several addresses, or
+    `ipv4:address:port,address:port`. Those that can be reached take turns. Unset uses the Triton that
+    `aurum serve` starts."""
     triton_http_url: str | None = None
     """`http://host:port` or `https://…` of KServe v2 on an external Triton, for `/v2` of the
     gateway."""
@@ -297,7 +298,8 @@ class Settings(BaseSettings):
     free."""
     database_url: SecretStr | None = None
     """`postgresql://…` of the records, also with `sslmode`, `sslrootcert`, `sslcert` and `sslkey`;
-    unset uses SQLite in `home`."""
+    `postgresql://user@/name?host=one:5432&host=two:5432&target_session_attrs=primary` uses the one
+    that is the primary; unset uses SQLite in `home`."""
     database_timeout_seconds: float = Field(default=5.0, gt=0)
     """Longest time for connecting to the database, and for one transaction of a request."""
     stores_start_timeout_seconds: float = Field(default=60.0, ge=0)

@@ -23,8 +23,17 @@ PORTS: Final = 2 * len(_PARTS) - 1
 _FIRST: Final = "first"
 
 
-def object_server(folder: Path, port: int, others: Sequence[int]) -> Program:
+def object_server(
+    folder: Path,
+    port: int,
+    others: Sequence[int],
+    *,
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
+) -> Program:
     """Prepare a server below the folder; its S3 listens on `port`, its parts on `PORTS` others.
+
+    host: its address. within: words before its command line, which run it elsewhere.
 
     Raises FileNotFoundError if it is not installed.
     """
@@ -47,11 +56,12 @@ def object_server(folder: Path, port: int, others: Sequence[int]) -> Program:
         for option in (f"-{name}.port={http}", f"-{name}.port.grpc={grpc}")
     ]
     command = [
+        *within,
         program,
         "server",
         f"-dir={home}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={host}",
+        f"-ip.bind={host}",
         *listen,
         "-s3",
         f"-s3.config={home / 's3.json'}",
@@ -62,7 +72,7 @@ def object_server(folder: Path, port: int, others: Sequence[int]) -> Program:
         "-volume.max=8",
         "-master.volumeSizeLimitMB=64",
     ]
-    store = _store(port)
+    store = _store(port, host)
 
     async def ready() -> bool:
         """Whether an object can be written, which creates the bucket."""
@@ -75,11 +85,11 @@ def object_server(folder: Path, port: int, others: Sequence[int]) -> Program:
     return Program("objects", command, dict(os.environ), folder / "objects.log", ready)
 
 
-def _store(port: int) -> S3Store:
+def _store(port: int, host: str) -> S3Store:
     return S3Store(
         BUCKET,
         config={
-            "endpoint": f"http://127.0.0.1:{port}",
+            "endpoint": f"http://{host}:{port}",
             "access_key_id": KEY_ID,
             "secret_access_key": SECRET,
             "region": "us-east-1",
@@ -89,11 +99,11 @@ def _store(port: int) -> S3Store:
     )
 
 
-def variables(port: int) -> dict[str, str]:
+def variables(port: int, *, host: str = "127.0.0.1") -> dict[str, str]:
     """Return the gateway's settings for a server behind this port."""
     return {
         "AURUM_OBJECT_STORE_URL": f"s3://{BUCKET}",
-        "AURUM_OBJECT_STORE_ENDPOINT": f"http://127.0.0.1:{port}",
+        "AURUM_OBJECT_STORE_ENDPOINT": f"http://{host}:{port}",
         "AURUM_OBJECT_STORE_KEY_ID": KEY_ID,
         "AURUM_OBJECT_STORE_SECRET": SECRET,
     }

@@ -130,11 +130,13 @@ class Program:
             await asyncio.to_thread(self._process.wait, _END_SECONDS)
 
 
-async def answers(port: int, *, send_first: bytes = b"", expect: bytes = b"") -> bool:
-    """Whether a port of this machine accepts a connection, and answers as expected."""
+async def answers(
+    port: int, *, send_first: bytes = b"", expect: bytes = b"", host: str = "127.0.0.1"
+) -> bool:
+    """Whether a port, of this machine by default, accepts a connection and answers as expected."""
     try:
         async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(send_first)
                 return not expect or (await reader.read(64)).startswith(expect)

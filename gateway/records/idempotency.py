@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import delete, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, not_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,12 +18,17 @@ _LONGEST_REQUEST_SECONDS: Final = 900.0
 """A request that claimed its key longer ago was interrupted: keys are claimed when the body is
 complete, and the deadline of what follows is much shorter."""
 
+_MOST_OWED: Final = 1000
+"""Keys that are remembered while the database is away; older ones are released by their age."""
+
 
 class IdempotencyRecords:
     """Answers by tenant and key, kept for a day."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._owed: dict[tuple[str, str], tuple[bool, float]] = {}
+        """Keys that could not be given back: whether even if kept, and when that was tried."""
 
     async def begin(self, *, tenant: str, key: str, fingerprint: str) -> Answered | None:
         """Claim a key; returns its answer if it is taken.
@@ -46,7 +51,15 @@ class IdempotencyRecords:
                 await connection.execute(
                     delete(IDEMPOTENCY).where((IDEMPOTENCY.c.created_at < oldest) | interrupted)
                 )
+                owed = dict(self._owed)
+                for (its_tenant, its_key), (even_if_kept, tried_at) in owed.items():
+                    # a claim that came later is another request's
+                    its = _of(its_tenant, its_key, even_if_kept=even_if_kept)
+                    its &= IDEMPOTENCY.c.created_at <= tried_at
+                    await connection.execute(delete(IDEMPOTENCY).where(its))
                 await connection.execute(insert(IDEMPOTENCY).values(row))
+            for each in owed:
+                self._owed.pop(each, None)
         except IntegrityError:
             async with self._database.read() as connection:
                 found = (await connection.execute(select(IDEMPOTENCY).where(mine))).mappings()
@@ -106,12 +119,20 @@ class IdempotencyRecords:
 
         even_if_kept: what the request did is undone, so that a kept answer is wrong. Without it an
         answer stays that was kept before the request learned that its transaction had succeeded.
+
+        Raises StorageUnavailableError if the records are away; the next request with a key, whose
+        ever it is, then gives this one back, too.
         """
-        mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
-        if not even_if_kept:
-            mine &= IDEMPOTENCY.c.status.is_(None)
-        async with self._database.write() as connection:
-            await connection.execute(delete(IDEMPOTENCY).where(mine))
+        mine = _of(tenant, key, even_if_kept=even_if_kept)
+        tried_at = clock.now()
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(delete(IDEMPOTENCY).where(mine))
+        except BaseException:
+            self._owed[tenant, key] = (even_if_kept, tried_at)
+            while len(self._owed) > _MOST_OWED:
+                del self._owed[next(iter(self._owed))]
+            raise
 
     async def give_back_unfinished(self) -> None:
         """At start: release the keys of requests that a crash interrupted.
@@ -125,6 +146,12 @@ class IdempotencyRecords:
             query = query.where(IDEMPOTENCY.c.created_at < started_before)
         async with self._database.write() as connection:
             await connection.execute(query)
+
+
+def _of(tenant: str, key: str, *, even_if_kept: bool) -> ColumnElement[bool]:
+    """Return the condition for a key, or only for one without an answer."""
+    mine = (IDEMPOTENCY.c.tenant == tenant) & (IDEMPOTENCY.c.key == key)
+    return mine if even_if_kept else mine & IDEMPOTENCY.c.status.is_(None)
 
 
 async def keep(connection: AsyncConnection, kept: KeptAnswer) -> None:

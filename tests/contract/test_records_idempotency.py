@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import ConflictError
+from gateway.errors import ConflictError, StorageUnavailableError
+from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.store import RecordStore
 from gateway.records.types import KeptAnswer
 from tests.support.faces import a_collection, a_face, enrolled
@@ -45,6 +46,39 @@ async def test_an_idempotency_key_is_claimed_once(
     monkeypatch.setattr(time, "time", lambda: later)
     await records.idempotency.give_back_unfinished()
     assert await records.idempotency.begin(**claim) is None
+
+
+async def _fail_to_give_back(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away() -> None:
+        raise StorageUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records.idempotency._database, "write", is_away)
+        with pytest.raises(StorageUnavailableError):
+            await records.idempotency.give_back(tenant="default", key="k", even_if_kept=True)
+
+
+async def test_a_key_is_given_back_once_the_database_is_there_again(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await records.idempotency.begin(**CLAIM) is None
+    await _fail_to_give_back(records, monkeypatch)
+    assert await records.idempotency.begin(**CLAIM) is None
+    assert await records.idempotency.begin(**CLAIM) is not None
+
+
+async def test_a_late_return_leaves_the_claim_of_another_gateway(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = IdempotencyRecords(records.idempotency._database)
+    assert await records.idempotency.begin(**CLAIM) is None
+    await _fail_to_give_back(records, monkeypatch)
+    await other.give_back(tenant="default", key="k", even_if_kept=False)
+    later = time.time() + 5
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert await other.begin(**CLAIM) is None
+    assert await records.idempotency.begin(**{**CLAIM, "key": "another"}) is None
+    assert await other.begin(**CLAIM) is not None
 
 
 async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
