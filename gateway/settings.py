@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     address than loopback may do everything with the models."""
     triton_grpc_url: str | None = None
     """`host:port` of an external Triton, or of several: a name with several addresses, or
-    `ipv4:address:port,address:port`. Those that can be reached take turns. Unset uses the Triton that
-    `aurum serve` starts."""
+    `ipv4:address:port,address:port`. Those that can be reached take turns. Unset uses the Triton
+    that `aurum serve` starts."""
     triton_http_url: str | None = None
     """`http://host:port` or `https://…` of KServe v2 on an external Triton, for `/v2` of the
     gateway."""
