@@ -72,22 +72,26 @@ def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
     services = configuration.wants_gpu()
     if not services:
         return
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--list-gpus"],  # noqa: S607 - found on PATH
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        listed = ""
-    if "GPU " not in listed:
+    if "GPU " not in _list_gpus():
         yield f"{', '.join(services)} needs a GPU, and nvidia-smi lists none"
     # Podman, and Docker from 25 on, read this description instead
     described = any((folder / "nvidia.yaml").is_file() for folder in _CDI_FOLDERS)
     if "nvidia" not in facts.runtimes and not described:
         yield "the engine has no runtime for GPUs: install NVIDIA's container toolkit"
+
+
+def _list_gpus() -> str:
+    """What NVIDIA's driver lists; empty without one."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    command = [program, "--list-gpus"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def secret_problems(configuration: Configuration) -> Iterator[str]:
