@@ -58,7 +58,7 @@ lint: ## check style, format, types, layers, dead code, dependencies, unsafe cal
 	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
 	$(PYTHON_IN_VENV) -m vulture
 	$(PYTHON_IN_VENV) -m deptry .
-	shellcheck tools/*.sh tests/*.sh .ci/run
+	shellcheck tools/*.sh tests/*.sh deploy/*/*.sh .ci/run
 	.venv/bin/clang-format --dry-run -Werror $(CPP_SOURCES)
 
 audit: ## look up known vulnerabilities of the pinned packages; needs the network
