@@ -7,7 +7,7 @@ version of an ONNX stage is asked once for its id, with the smallest request tha
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -45,6 +45,8 @@ class VersionIndex:
         self._clock = clock
         self._versions: dict[tuple[str, int], str] = {}
         self._ids: dict[tuple[str, str], int] = {}
+        self._gone: set[tuple[str, int]] = set()
+        """Ids whose version was not ready when the versions were listed last."""
         self._unknown_since: dict[tuple[str, int], float] = {}
         self._dimensions: list[int] = []
         self._learnt_at = -REFRESH_SECONDS
@@ -147,8 +149,22 @@ class VersionIndex:
                     continue
                 self._ids[stage.name, version] = identifier
                 self._versions[stage.name, identifier] = version
+        self._forget_gone(ready)
         self._unknown_since.clear()
         self._learnt_at = self._clock()
+
+    def _forget_gone(self, ready: Mapping[str, Sequence[str]]) -> None:
+        """Forget the number of an id at the second listing without it.
+
+        The same weights may come back under another number; until then, answers that were under way
+        when a version went are still named.
+        """
+        gone = {
+            key for key, version in self._versions.items() if version not in ready.get(key[0], ())
+        }
+        for key in gone & self._gone:
+            del self._versions[key]
+        self._gone = gone & self._versions.keys()
 
     async def _probe(self, stage: str, version: str, deadline: Deadline) -> int:
         """Ask a version for its id.

@@ -16,6 +16,8 @@ from tests.support.serving import Served, aurum, wait_until
 
 CONSENT = {"reference": "form 4711", "given_at": "2026-01-01T12:00:00Z"}
 COLLECTIONS = ("rights-staff", "rights-guests")
+OURS = tuple(word for name in COLLECTIONS for word in ("--collection", name))
+"""The stack is shared: other tests may have enrolled the same person elsewhere."""
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_export_erase_and_stay_away(
 
     probe = tmp_path / "probe.jpg"
     probe.write_bytes(another_photo())
-    found = aurum(stack.settings, "subjects", "find", "--photo", str(probe), "--json")
+    found = aurum(stack.settings, "subjects", "find", "--photo", str(probe), *OURS, "--json")
     assert found.returncode == 0, found.stderr
     candidates = json.loads(found.stdout)
     here = {(each["collection"], each["subject"]) for each in candidates}
@@ -84,7 +86,7 @@ def test_export_erase_and_stay_away(
     assert all(each["similarity"] > 0.5 for each in candidates)
 
     package = tmp_path / "eileen.zip"
-    chosen = ("--photo", str(probe), "--yes")
+    chosen = ("--photo", str(probe), *OURS, "--yes")
     exported = aurum(stack.settings, "subjects", "export", *chosen, "--output", str(package))
     assert exported.returncode == 0, exported.stderr
     with zipfile.ZipFile(package) as archive:
@@ -98,7 +100,7 @@ def test_export_erase_and_stay_away(
     assert (item["job_id"], item["name"]) == (job["job_id"], "eileen_2.jpg")
 
     # without an answer nothing is deleted
-    asked = aurum(stack.settings, "subjects", "erase", "--photo", str(probe))
+    asked = aurum(stack.settings, "subjects", "erase", "--photo", str(probe), *OURS)
     assert asked.returncode == 1
     assert len(matches(stack, staff, another_photo())) == 1
     receipt = tmp_path / "receipt.json"
@@ -117,7 +119,7 @@ def test_export_erase_and_stay_away(
     assert matches(stack, staff, stranger) == ["bert"]
     (result,) = ask(stack, "GET", f"{path}/results", status=200)["results"]
     assert (result["name"], result["error"]["code"]) == ("image-0", "not_found")
-    nobody = aurum(stack.settings, "subjects", "find", "--name", "eileen")
+    nobody = aurum(stack.settings, "subjects", "find", "--name", "eileen", *OURS)
     assert (nobody.returncode, "nobody was found" in nobody.stderr) == (1, True)
     # the person may change their mind
     listed = aurum(stack.settings, "subjects", "refused", "rights-guests", "--json")

@@ -54,7 +54,7 @@ def test_tritonclient_example_prints_a_face(stack):
 
 
 def test_readme_names_every_route():
-    named = set(re.findall(r"(/(?:api/[a-z/{}._]+|v2[a-z/{}]*|metrics))", README))
+    named = set(re.findall(r"(/(?:api/[a-z/{}._-]+|v2[a-z/{}]*|metrics))", README))
     served = {route.path for route in ROUTES} - {"/", "/api/docs/{name}"}
     # a model's routes are named by their ends, once for all versions too
     version = "/v2/models/{model}/versions/{version}"

@@ -41,6 +41,8 @@ def files_with(folder: Path, vector: Vector) -> set[str]:
     found = set()
     for place, _, names in os.walk(folder):
         for name in names:
+            if (Path(place) / name).is_socket():
+                continue
             # the engine removes files meanwhile
             with contextlib.suppress(FileNotFoundError):
                 data = written(Path(place) / name)

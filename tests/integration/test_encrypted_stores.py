@@ -111,7 +111,7 @@ async def test_redis(authority, other, server, mine, folder):
         # plain text to the port for TLS
         with pytest.raises(UNREACHABLE):
             await ping(Settings(), "redis")
-        with pytest.raises(ConfigurationError, match=r"AURUM_REDIS_CA_FILE.*rediss://") as refused:
+        with pytest.raises(ConfigurationError, match=r"AURUM_REDIS_CA_FILE.*rediss") as refused:
             await ping(settings("redis", authority), "redis")
         assert PASSWORD not in str(refused.value)
 

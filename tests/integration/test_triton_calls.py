@@ -247,6 +247,17 @@ async def test_an_old_book_is_read_anew_beside_the_request(engine, script):
     await book.close()
 
 
+async def test_weights_that_come_back_under_another_number_are_named_by_it(engine, script):
+    script.versions["face_detection"] = {"1": 11, "2": 12}
+    assert (await analyse(engine)).detection.version == "2"
+    script.versions["face_detection"] = {"1": 11}
+    assert (await analyse(engine)).detection.version == "1"
+    for _ in range(2):
+        await engine.stages(deadline=Deadline.after(5))
+    script.versions["face_detection"] = {"1": 11, "3": 12}
+    assert (await analyse(engine)).detection.version == "3"
+
+
 async def test_stages_carry_ids_and_foreign_models_are_left_out(engine):
     stages = await engine.stages(deadline=Deadline.after(5))
     assert [stage.name for stage in stages] == [stage.name for stage in contract.STAGES]
