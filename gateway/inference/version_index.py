@@ -154,17 +154,20 @@ class VersionIndex:
         self._learnt_at = self._clock()
 
     def _forget_gone(self, ready: Mapping[str, Sequence[str]]) -> None:
-        """Forget the number of an id at the second listing without it.
+        """Forget the numbers of ids that other weights have now, or that are gone for long.
 
-        The same weights may come back under another number; until then, answers that were under way
-        when a version went are still named.
+        The same weights may come back under another number. Until the second listing without a
+        version, answers that were under way when it went are still named.
         """
-        gone = {
-            key for key, version in self._versions.items() if version not in ready.get(key[0], ())
-        }
+        gone = set()
+        for (stage, identifier), version in list(self._versions.items()):
+            if version not in ready.get(stage, ()):
+                gone.add((stage, identifier))
+            elif self._ids.get((stage, version), identifier) != identifier:
+                del self._versions[stage, identifier]
         for key in gone & self._gone:
             del self._versions[key]
-        self._gone = gone & self._versions.keys()
+        self._gone = gone - self._gone
 
     async def _probe(self, stage: str, version: str, deadline: Deadline) -> int:
         """Ask a version for its id.

@@ -256,6 +256,11 @@ async def test_weights_that_come_back_under_another_number_are_named_by_it(engin
         await engine.stages(deadline=Deadline.after(5))
     script.versions["face_detection"] = {"1": 11, "3": 12}
     assert (await analyse(engine)).detection.version == "3"
+    # and a number may come back with other weights
+    script.versions["face_detection"] = {"3": 13}
+    assert (await analyse(engine)).detection.version == "3"
+    script.versions["face_detection"] = {"3": 13, "4": 12}
+    assert (await analyse(engine)).detection.version == "4"
 
 
 async def test_stages_carry_ids_and_foreign_models_are_left_out(engine):
