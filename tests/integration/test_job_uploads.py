@@ -123,11 +123,13 @@ async def test_an_enrolment_takes_its_options_along(gateway: World) -> None:
     job = await gateway.records.jobs.get(DEFAULT_TENANT, body["job_id"])
     assert job is not None
     assert dict(job.options) == {
+        "consent": None,
         "detail": DEFAULT_LOOK.detail,
         "faces": "single",
         "max_faces": None,
         "metadata": {"team": "red"},
         "min_confidence": MIN_CONFIDENCE,
+        "purpose": None,
         "quality": "strict",
         "rotation": "off",
         "subject": None,

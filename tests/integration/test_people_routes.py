@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from gateway.records.job_erasure import ErasedItems, JobErasure
+from gateway.types import Analysis
 from tests.integration.test_enrol_jobs import enrol_all
 from tests.support.access import bearer, guarded, managing, new_key
 from tests.support.collection_client import Embedder, call, enrol, found, make
@@ -293,6 +294,19 @@ async def test_an_erasure_can_keep_the_person_away(client: aiohttp.ClientSession
     assert problem["code"] == "enrolment_refused"
 
 
+class HeldEngine(JobEngine):
+    """Answers once it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def analyse(self, *arguments: Any, **more: Any) -> Analysis:
+        self.reached.set()
+        await self.let_go.wait()
+        return await super().analyse(*arguments, **more)
+
+
 @pytest.mark.parametrize("noted_only", [False, True])
 async def test_a_running_job_does_not_bring_back_who_was_erased(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted_only: bool
@@ -303,8 +317,7 @@ async def test_a_running_job_does_not_bring_back_who_was_erased(
     if noted_only:
         # as for a job that is not there yet: its images do not end, but are refused
         monkeypatch.setattr(JobErasure, "erase", nothing)
-    engine = JobEngine()
-    engine.seconds = 1.0
+    engine = HeldEngine()
     async with (
         serving(FakeInference(), Embedder(), home=tmp_path, job_engine=engine) as client,
         asyncio.timeout(60),
@@ -317,8 +330,9 @@ async def test_a_running_job_does_not_bring_back_who_was_erased(
             data.add_field("images", image, filename=f"{subject}_{number}.png")
         path = "/api/ml/score/batch?operation=enrol&collection=people&subject_from=name"
         job = await call(client, "POST", path, status=202, data=data)
-        await engine.started.wait()
+        await engine.reached.wait()
         await call(client, "DELETE", f"{people}/subjects/ada", status=200)
+        engine.let_go.set()
         shown = await call(client, "GET", f"/api/ml/jobs/{job['job_id']}?wait=30", status=200)
         assert (shown["state"], shown["done"], shown["failed"]) == ("done", 1, 2)
         # by name, by the image that had been enrolled; the third one is nobody's business
