@@ -146,7 +146,7 @@ async def test_a_stream_takes_no_more_memory_than_a_few_results(world):
             size += len(piece)
             most = max(most, process.memory_info().rss - before)
     assert size > count * len(filling)
-    # client and gateway share this process; the whole would be 100 MB, and twice that beside it sealed
+    # client and gateway share this process; the whole would be 100 MB, and sealed twice that
     assert most < 90 * MEBIBYTE
 
 
