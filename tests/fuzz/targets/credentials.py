@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gateway.security.url_fetch import FetchError
-
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import UnauthorizedError
+from gateway.outbound.documents import FetchError
 from gateway.security.api_keys import PREFIX, ApiKey
 from gateway.security.credentials import read_credentials
 from gateway.security.issuers import load_issuers
