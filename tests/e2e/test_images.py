@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from gateway.settings import CHECKOUT
-from tests.support.images import Images, build
+from tests.support.images import Images, build, in_memory
 from tests.support.serving import free_ports, wait_until
 from triton_python_backend.self_test import PORTRAIT
 
@@ -20,10 +20,11 @@ USER = 10001
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
-    made = build(tmp_path_factory.mktemp("images"))
-    yield made
-    made.buildah("rm", "--all")
-    made.buildah("rmi", "--all", "--force")
+    with in_memory(tmp_path_factory.mktemp("images")) as folder:
+        made = build(folder)
+        yield made
+        made.buildah("rm", "--all")
+        made.buildah("rmi", "--all", "--force")
 
 
 @pytest.mark.timeout(1500)

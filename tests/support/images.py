@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from gateway.settings import CHECKOUT
 from tests.support.prerequisites import is_missing
 
 PREFIX = "localhost/aurum-"
+_MEMORY_BYTES = 12 * 2**30
 _PROGRAMS = ("buildah", "debootstrap")
 _CONFIGURED = re.compile(r"^(?:global|:env:)\.(cert|index-url)='(.*)'$", re.MULTILINE)
 
@@ -93,6 +96,22 @@ class Images:
             # to all of it: buildah does not hand signals on
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)
+
+
+@contextmanager
+def in_memory(folder: Path) -> Iterator[Path]:
+    """Keep a folder in memory where there is enough of it.
+
+    Gigabytes that are written to the disk would let the databases of other tests wait for seconds.
+    """
+    enough = psutil.virtual_memory().available > _MEMORY_BYTES
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8g", "tmpfs", str(folder)]
+    mounted = enough and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        yield folder
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def build(folder: Path) -> Images:
