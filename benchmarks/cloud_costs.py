@@ -1,7 +1,7 @@
 """What Aurum costs a month in four clouds: `python -m benchmarks.cloud_costs`.
 
 It writes docs/clouds.md. Sizes follow from measured capacity, prices from
-`benchmarks/cloud_prices.json`, which says when and by whom they were stated. Nothing is fetched.
+`benchmarks/cloud_prices.json`, with their date and source. Nothing is fetched.
 """
 
 import json

@@ -48,7 +48,7 @@ class Caller:
         }
 
     async def go_on(self, operation: str, stopped: asyncio.Event) -> None:
-        """Ask until it is told to stop; a request under way is still waited for."""
+        """Ask until `stopped` is set, and wait for the last answer."""
         pause = _JOB_PAUSE_SECONDS if operation == "job" else _PAUSE_SECONDS
         while not stopped.is_set():
             await self._ask(operation)

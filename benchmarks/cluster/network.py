@@ -96,7 +96,7 @@ class Host:
 
     @contextlib.asynccontextmanager
     async def cut(self) -> AsyncIterator[None]:
-        """Cut its link until the end of the block; nobody is told."""
+        """Cut its link until the end of the block; connections stay open at both ends."""
         ip("link", "set", self._port, "down")
         try:
             yield

@@ -163,13 +163,11 @@ def _pip(folder: Path) -> Mapping[Path, str]:
     pip = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True).stdout
     found = dict(_CONFIGURED.findall(listed))
-    lines, files = ["[global]"], {}
-    if "index-url" in found:
-        lines.append(f"index-url = {found['index-url']}")
+    files = {}
     if "cert" in found:
-        inside = "/run/certificates.pem"
-        lines.append(f"cert = {inside}")
-        files[Path(found["cert"])] = inside
+        files[Path(found["cert"])] = "/run/certificates.pem"
+        found["cert"] = "/run/certificates.pem"
+    lines = ["[global]", *(f"{name} = {value}" for name, value in found.items())]
     configuration = folder / "pip.conf"
     configuration.write_text("\n".join(lines) + "\n")
     return {**files, configuration: "/etc/pip.conf"}

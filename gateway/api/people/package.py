@@ -21,7 +21,7 @@ _STYLE: Final = (
 _OTHERS: Final = "left out: it is about a picture that may show other people, too"
 _AUDIT: Final = (
     "The audit log records that data was exported, changed or deleted, by whom and when. Its lines "
-    "name no person and no face, so none of them can be told to be about this person."
+    "name no person and no face, so they cannot be matched to this person."
 )
 
 
