@@ -118,6 +118,15 @@ class Postgres:
         """Whether a replica receives everything at this moment."""
         return "streaming" in self.ask("SELECT state FROM pg_stat_replication")
 
+    def wait_for_replica(self) -> None:
+        """Acknowledge from now on only what a replica has on its disk, too; see docs/compose.md."""
+        self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.ask("SELECT pg_reload_conf()")
+
+    def waits_for_replica(self) -> bool:
+        """Whether a replica confirms each transaction before it is acknowledged."""
+        return "sync" in self.ask("SELECT sync_state FROM pg_stat_replication").split()
+
     def ask(self, statement: str) -> str:
         """Run a statement and return what it prints."""
         return self._run(

@@ -45,21 +45,30 @@ async def _redis_primary_killed(cluster: Cluster) -> None:
     await cluster.programs[name].start()
 
 
-async def _promoted(cluster: Cluster) -> None:
+def _primary_lost(*, synchronous: bool, is_short: bool = False) -> Fault:
     """Lose the primary for good; the run is the operator who promotes the replica."""
-    databases = cluster.databases
-    first, second = databases["postgres-1"], databases["postgres-2"]
-    if "t" in second.ask("SELECT NOT pg_is_in_recovery()"):
-        first, second = second, first
-    await until(first.has_replica, "replication")
-    await cluster.lose(first.host.name)
-    # it must not come back as a second primary: its folder goes before it is started again
-    await asyncio.sleep(PROMOTED_AFTER_SECONDS)
-    await asyncio.to_thread(second.promote)
-    await asyncio.to_thread(second.allow_replica)
-    cluster.programs[first.host.name] = first.replica(second)
-    await cluster.programs[first.host.name].start()
-    await until(second.has_replica, "replication")
+
+    async def happen(cluster: Cluster) -> None:
+        databases = cluster.databases
+        first, second = databases["postgres-1"], databases["postgres-2"]
+        if "t" in second.ask("SELECT NOT pg_is_in_recovery()"):
+            first, second = second, first
+        await until(first.has_replica, "replication")
+        if synchronous:
+            await asyncio.to_thread(first.wait_for_replica)
+            await until(first.waits_for_replica, "synchronous replication")
+        await cluster.lose(first.host.name)
+        # it must not come back as a second primary: its folder goes before it is started again
+        await asyncio.sleep(PROMOTED_AFTER_SECONDS)
+        await asyncio.to_thread(second.promote)
+        await asyncio.to_thread(second.allow_replica)
+        cluster.programs[first.host.name] = first.replica(second)
+        await cluster.programs[first.host.name].start()
+        await until(second.has_replica, "replication")
+
+    how = "synchronous" if synchronous else "asynchronous"
+    name = f"PostgreSQL primary lost, {how} replica promoted"
+    return Fault(name, f"{PROMOTED_AFTER_SECONDS:.0f} s", happen, is_short)
 
 
 def _cut(name: str, *, seconds: float = AWAY_SECONDS) -> Fault:
@@ -97,12 +106,8 @@ ALL: Final[Sequence[Fault]] = (
     _killed("objects", seconds=ALONE_SECONDS),
     _killed("postgres-1", seconds=ALONE_SECONDS),
     _killed("postgres-2"),
-    Fault(
-        "PostgreSQL primary lost, replica promoted",
-        f"{PROMOTED_AFTER_SECONDS:.0f} s",
-        _promoted,
-        is_short=True,
-    ),
+    _primary_lost(synchronous=True, is_short=True),
+    _primary_lost(synchronous=False),
     _cut("gateway-2", seconds=20.0),
     _cut("triton-1", seconds=20.0),
     _cut("worker"),

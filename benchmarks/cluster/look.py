@@ -41,7 +41,11 @@ async def look(url: str, key: str, lines: Sequence[dict[str, Any]]) -> Kept:
             return line["face"] in matches & ids
 
         kept.faces = len(faces)
-        kept.lost_faces = (await asyncio.gather(*map(is_found, faces))).count(False)
+        found = await asyncio.gather(*map(is_found, faces))
+        lost = [face["subject"] for face, is_there in zip(faces, found, strict=True) if not is_there]
+        if lost:
+            print("lost:", ", ".join(lost), flush=True)
+        kept.lost_faces = len(lost)
         kept.doubled_faces = sum(count > 1 for count in listed.values())
         for job in jobs:
             await _count(client, job, kept)
