@@ -42,7 +42,9 @@ async def look(url: str, key: str, lines: Sequence[dict[str, Any]]) -> Kept:
 
         kept.faces = len(faces)
         found = await asyncio.gather(*map(is_found, faces))
-        lost = [face["subject"] for face, is_there in zip(faces, found, strict=True) if not is_there]
+        lost = [
+            face["subject"] for face, is_there in zip(faces, found, strict=True) if not is_there
+        ]
         if lost:
             print("lost:", ", ".join(lost), flush=True)
         kept.lost_faces = len(lost)
