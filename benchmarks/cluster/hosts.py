@@ -176,13 +176,10 @@ def _python(folder: Path, hosts: Mapping[str, Host], name: str, keys: Path) -> P
     home.mkdir()
     (home / "keys").symlink_to(keys)
     tritons = [hosts["triton-1"].address, hosts["triton-2"].address]
-    if name == "gateway-2":
-        tritons.reverse()
     environment = _environment(home) | {
         "AURUM_HOST": host.address,
         "AURUM_PORT": str(_GATEWAY_PORT),
         "AURUM_AUTHENTICATION": "on",
-        # gRPC goes to the first that it can connect to
         "AURUM_TRITON_GRPC_URL": f"ipv4:{','.join(f'{each}:{_TRITON_PORT}' for each in tritons)}",
         "AURUM_REDIS_URL": redis_url([hosts[f"sentinel-{number}"] for number in (1, 2, 3)]),
         "AURUM_DATABASE_URL": database_url([hosts["postgres-1"], hosts["postgres-2"]]),
