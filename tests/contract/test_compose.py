@@ -17,6 +17,7 @@ from tests.support.compose import DEVELOPMENT, PROFILES, resolved
 from tests.support.serving import shared_installation
 from tools.serving.home import Home
 from tools.serving.triton_part import TritonPart
+from triton_python_backend import liveness
 from triton_python_backend.contract import PIPELINE
 
 SERVICES: dict[str, Any] = resolved(DEVELOPMENT, *PROFILES)["services"]
@@ -124,9 +125,11 @@ def test_triton_has_the_flags_that_the_supervisor_sets(tmp_path: Path) -> None:
 def test_the_gpu_is_reserved_for_nvidias_image():
     [device] = SERVICES["triton-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
-    url = SERVICES["triton-gpu"]["healthcheck"]["test"][-1]
+    check = SERVICES["triton-gpu"]["healthcheck"]["test"]
     port = flags_of_triton()["--http-port"]
-    assert url == f"http://127.0.0.1:{port}/v2/models/{PIPELINE.name}/ready"
+    url = f"http://127.0.0.1:{port}/v2/models/{PIPELINE.name}/ready"
+    assert check == ["CMD", "python3", "-m", liveness.__name__, url, "--end"]
+    assert SERVICES["triton-gpu"]["restart"] == "unless-stopped"
 
 
 def test_our_images_do_not_run_as_root():

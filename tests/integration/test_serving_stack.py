@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.settings import CHECKOUT, Settings
@@ -22,6 +23,7 @@ from tests.support.serving import (
     what_is_left,
 )
 from tests.support.tiny_weights import write_tiny_weights
+from triton_python_backend.liveness import lost_stages
 
 PORTRAIT = CHECKOUT / "tools" / "golden" / "eileen_collins.png"
 
@@ -74,7 +76,7 @@ def test_up_returns_when_ready_and_down_leaves_nothing(settings: Settings) -> No
     assert "was not served" in aurum(settings, "down").stdout
 
 
-def test_both_parts_recover_from_being_killed(settings: Settings) -> None:
+def test_the_parts_and_a_stage_recover_from_being_killed(settings: Settings) -> None:
     image = PORTRAIT.read_bytes()
     with serving(settings) as served:
         served.wait_for("Aurum is ready")
@@ -88,6 +90,16 @@ def test_both_parts_recover_from_being_killed(settings: Settings) -> None:
 
         kill_gateway_and_wait(served)
         assert ask(settings, "/api/ml/detect", image)[0] == 200
+
+        # by the kernel, when memory runs out; Triton itself does not notice
+        triton = psutil.Process(served.pid)
+        stage = next(x for x in triton.children() if x.name().startswith("triton_python_b"))
+        stage.kill()
+        # the stage stays as a zombie: what a container's health check sees, too
+        assert wait_until(lambda: lost_stages(triton.pid) == {stage.pid})
+        assert f"stage ({stage.pid}) was killed" in served.wait_for("triton cannot go on")
+        served.wait_for("triton is ready again")
+        assert wait_until(lambda: ask(settings, "/api/ml/detect", image)[0] == 200)
 
 
 def kill_gateway_and_wait(served: Served) -> None:

@@ -47,6 +47,10 @@ class Script:
     def is_drained(self, log_bytes: int) -> bool:
         return b"drained" in self.log.read_bytes()[log_bytes:]
 
+    def find_fault(self, pid: int) -> str:
+        del pid
+        return "it has lost its mind" if "lost" in self.log.read_text() else ""
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         report(f"preparing {self.name}")
 
@@ -120,6 +124,21 @@ async def test_a_drained_part_is_not_waited_for(tmp_path: Path) -> None:
 
     assert not any(is_alive(record) for record in watch.seen.values())
     assert drained.cleaned == 1
+
+
+async def test_a_part_that_runs_but_cannot_work_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.serving.part._LOOK_EVERY_SECONDS", 0.05)
+    script = "import time; print('ready'); print('lost'); time.sleep(60)"
+    broken = Script("broken", tmp_path, script, grace_seconds=3600.0)
+    last = Script("last", tmp_path, "import time; print('ready'); time.sleep(60)")
+    watch = Watch(broken, last)
+
+    with pytest.raises(ServingError, match=r"giving up after 3 restarts: broken cannot go on: it"):
+        await watch.run()
+
+    assert not any(is_alive(record) for record in watch.seen.values())
 
 
 async def test_part_that_dies_is_started_again_and_given_up_at_last(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ _END_EVERY_SECONDS: Final = 0.02
 _LAST_ANSWER_SECONDS: Final = 0.1
 """Time for the last response to reach its caller before a drained part is killed."""
 _GRACE_BEFORE_READY_SECONDS: Final = 2.0
+_GRACE_OF_BROKEN_SECONDS: Final = 1.0
+"""A broken program may never finish the requests that it has."""
+_LOOK_EVERY_SECONDS: Final = 2.0
 _TAIL_BYTES: Final = 16 * 1024
 
 
@@ -61,6 +64,9 @@ class Part(Protocol):
         drained may always return False.
         """
 
+    def find_fault(self, pid: int) -> str:
+        """Return why a program that runs cannot work any more; empty as long as it can."""
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Repair what would prevent a restart of the program; may take a second."""
 
@@ -76,6 +82,7 @@ class RunningPart:
         self.record: ProcessRecord = record(process.pid)
         self._process = process
         self._grace_seconds = _GRACE_BEFORE_READY_SECONDS
+        self._fault = ""
 
     @classmethod
     async def start(cls, part: Part) -> "RunningPart":
@@ -114,12 +121,28 @@ class RunningPart:
             raise ServingError(message) from None
 
     async def wait_end(self) -> None:
-        """Return when the program has ended."""
-        await self._process.wait()
+        """Return when the program has ended, or runs but cannot work any more."""
+        ended = asyncio.ensure_future(self._process.wait())
+        suspected = ""
+        try:
+            while not ended.done():
+                await asyncio.wait({ended}, timeout=_LOOK_EVERY_SECONDS)
+                if ended.done():
+                    return
+                found = await asyncio.to_thread(self.part.find_fault, self._process.pid)
+                # what is seen once may be about to pass
+                if found and found == suspected:
+                    self._fault, self._grace_seconds = found, _GRACE_OF_BROKEN_SECONDS
+                    return
+                suspected = found
+        finally:
+            ended.cancel()
 
     def describe_end(self) -> str:
         """One line with the program's exit, its last error and its log."""
         code = self._process.returncode
+        if code is None and self._fault:
+            return f"{self.part.name} cannot go on: {self._fault}; log: {self.part.log}"
         how = "still runs" if code is None else f"ended with code {code}"
         if code is not None and code < 0:
             how = f"was ended by {signal.Signals(-code).name}"

@@ -99,6 +99,11 @@ class RedisPart:
         del log_bytes
         return False
 
+    def find_fault(self, pid: int) -> str:
+        """A Redis that runs works; without it answers are computed."""
+        del pid
+        return ""
+
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Nothing to repair: Redis keeps no files and replaces its own socket."""
 

@@ -19,6 +19,7 @@ from tools.serving.processes import remove_shared_memory
 from tools.serving.run_settings import RunSettings
 from tools.serving.triton_install import Installation
 from triton_python_backend.contract import STAGES
+from triton_python_backend.liveness import lost_stages
 
 STAGE_NAMES: Final = tuple(stage.name for stage in STAGES)
 _EXIT_SECONDS: Final = 10
@@ -146,6 +147,11 @@ class TritonPart:
                 return _DRAINED in log.read()
         except FileNotFoundError:
             return False
+
+    def find_fault(self, pid: int) -> str:
+        """Look for stages whose processes were killed, which Triton does not notice."""
+        lost = lost_stages(pid)
+        return f"the process of a Python stage ({min(lost)}) was killed" if lost else ""
 
     def prepare_restart(self, report: Callable[[str], None]) -> None:
         """Withdraw versions that were added while Triton ran and that would prevent its start.
