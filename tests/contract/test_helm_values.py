@@ -40,6 +40,12 @@ def test_the_chart_has_the_version_of_the_project() -> None:
         ({"autoscaling.kind": "keda"}, "autoscaling.prometheusUrl"),
         ({"models.packs": ["buffalo_s"]}, "models.acceptLicences"),
         ({"ingress.enabled": True}, "ingress.host"),
+        ({"ingress.enabled": True, "ingress.host": "h"}, "ingress.tlsSecret"),
+        ({"routes.enabled": True, "routes.host": "h"}, "routes.parents"),
+        (
+            {"monitoring.enabled": True, "monitoring.access": "key"},
+            "monitoring.keySecret.name",
+        ),
         ({"images.gateway.tag": "latest"}, "/images/gateway/tag"),
         (
             {
@@ -102,3 +108,5 @@ def test_an_overlay_renders_and_changes_what_it_names(helm: Helm, tmp_path: Path
     assert {each["metadata"]["namespace"] for each in release.kind("Deployment")} == {"aurum"}
     # nothing random: two renderings are equal
     assert release.kind("Secret") == []
+    # `helm test` is helm's: here it would be a pod like any other
+    assert release.kind("Pod") == []
