@@ -17,6 +17,8 @@ from typing import Any, Final
 
 _READY: Final = "/api/health/ready"
 _TIMEOUT_SECONDS: Final = 4.0
+_NAMED: Final = {"Host": "localhost"}
+"""A name that `AURUM_ALLOWED_HOSTS` always allows, which the name of a service need not be."""
 
 
 def main(environment: Mapping[str, str] = os.environ, arguments: Sequence[str] = ()) -> int:
@@ -26,7 +28,8 @@ def main(environment: Mapping[str, str] = os.environ, arguments: Sequence[str] =
         scheme = "http" if tls is None else "https"
         own = f"{scheme}://127.0.0.1:{environment.get('AURUM_PORT', '8080')}"
         url = f"{arguments[0].rstrip('/') if arguments else own}{_READY}"
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=tls) as answer:  # noqa: S310
+        asked = urllib.request.Request(url, headers=_NAMED)  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=_TIMEOUT_SECONDS, context=tls) as answer:  # noqa: S310
             return _show(json.load(answer)) if arguments else 0
     except (urllib.error.URLError, OSError) as error:
         print(f"not ready: {error}", file=sys.stderr)

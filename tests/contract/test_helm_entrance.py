@@ -137,6 +137,8 @@ def test_routes_pass_on_what_the_ingress_does(releases: dict[str, Release]) -> N
 def answering(status: int, body: Mapping[str, Any]) -> Iterator[str]:
     class Gateway(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            # AURUM_ALLOWED_HOSTS may not list the service
+            assert self.headers["Host"] == "localhost"
             self.send_response(status if self.path == "/api/health/ready" else 404)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
