@@ -17,7 +17,7 @@ from gateway.records.key_ring import KeyRing
 from gateway.security.peppers import Peppers
 from gateway.settings import CHECKOUT
 from tests.support.chart_cases import CASES, OUTSIDE
-from tests.support.helm import OVERLAY, Helm, Release
+from tests.support.helm import OVERLAY, Helm, Manifest, Release
 from tests.support.kubernetes_api import cluster_with
 from tests.support.prerequisites import is_missing
 from tests.support.serving import free_ports
@@ -77,11 +77,18 @@ def test_an_upgrade_keeps_what_the_cluster_has(
     # as an earlier version of the chart made it
     there = {**before.secrets, "aurum-postgres": {"password": b"old"}}
     with cluster_with(there, kinds, tmp_path) as kubeconfig:
-        after = helm.render(kubeconfig=kubeconfig).secrets
+        again = helm.render(kubeconfig=kubeconfig)
+    after = again.secrets
     for name, content in there.items():
         assert content.items() <= after[name].items()
     assert after["aurum-postgres"]["url"] == b"postgresql://aurum:old@aurum-postgres:5432/aurum"
     assert before.secrets.keys() == after.keys() >= {"aurum-keys", "aurum-redis", "aurum-qdrant"}
+
+    def rest(release: Release) -> list[Manifest]:
+        return [each for each in release.manifests if each["kind"] != "Secret"]
+
+    # nothing else is random, so an upgrade without changes replaces no pod
+    assert rest(again) == rest(before)
 
 
 def test_the_guide_makes_the_secrets_that_the_chart_reads(

@@ -66,6 +66,20 @@ def test_values_that_cannot_work_are_refused(
     assert message in result.stderr
 
 
+def test_a_changed_setting_replaces_the_pods_that_read_it(
+    helm: Helm, releases: dict[str, Release]
+) -> None:
+    changed = helm.render(
+        values=CASES["small"].values, changes={"settings.AURUM_LOG_LEVEL": "warning"}
+    )
+    replaced = {
+        pod.component
+        for pod in releases["small"].pods
+        if pod.owner["spec"]["template"] != changed.pod(pod.component).owner["spec"]["template"]
+    }
+    assert replaced == {"gateway", "worker", "tools"}
+
+
 def test_settings_that_have_values_of_their_own_are_refused_as_settings(
     releases: dict[str, Release],
 ) -> None:
