@@ -44,14 +44,16 @@ them there and run the command above.
 {sizes}
 
 - A replica answers {capacity} one-face photos a second on two cores
-  ([measured](capacity.md#throughput-and-latency)) and is used to {use} %, as autoscaling
-  [aims at](scaling.md). Nothing is deducted for answers from the cache.
+  ([measured](capacity.md#throughput-and-latency)) and is used to {use} %, the
+  [aim of autoscaling](scaling.md). Nothing is deducted for answers from the cache.
 - A node has four hyperthreads, which count as two cores, and holds one replica. One node more is
   for whatever else the cluster runs.
 - The load is that of the busiest minute. Half of it is the mean of the month (assumed), for which
   traffic is counted, 4 kB an answer. Photos come in, which costs nothing.
 - A face takes 3.5 kB of the vector store ([measured](capacity.md#collections)) and its crop 10 kB
-  of the object store (assumed). Each vector node holds all faces, with twice the space.
+  of the object store (assumed). Each vector node holds all faces, with twice the space. A million
+  faces use 4 GiB of memory there (measured), mapped files included: ten million are more than a
+  node of 32 GiB has, and searches then read from its disk, which was not measured.
 - Of the large load, only a part may be searches: all gateways together write a
   [bounded](scaling.md#what-bounds-it) number of audit lines a second.
 

@@ -51,7 +51,9 @@ _SHARED_STACKS = {
     ),
     "helm": (
         "tests/contract/test_helm_chart.py",
+        "tests/contract/test_helm_entrance.py",
         "tests/contract/test_helm_network.py",
+        "tests/contract/test_helm_stores.py",
         "tests/contract/test_helm_values.py",
     ),
     "changed_cached_stack": ("tests/e2e/test_swapping.py", "tests/e2e/test_swapping_guide.py"),

@@ -47,7 +47,15 @@ SERIES = {
     'aurum_certificate_expiry_timestamp_seconds{setting="AURUM_TLS_CERTIFICATE_FILE"}': (
         "1211400x90"
     ),
-    'up{instance="a",job="g"}': "1x10 0x80",
+    'up{instance="a",job="g",stack="aurum"}': "1x10 0x80",
+    # of somebody else who shares the Prometheus
+    'up{instance="z",job="another"}': "0x90",
+    'aurum_circuit_open{instance="a",job="g",namespace="n",upstream="qdrant"}': "0x10 1x80",
+    'aurum_circuit_open{instance="b",job="g",namespace="n",upstream="qdrant"}': "0x10 1x80",
+    # another release, and another upstream
+    'aurum_circuit_open{instance="a",job="g",namespace="other",upstream="redis"}': "0x90",
+    # two releases: one looks well, the other one is
+    'aurum_portrait_last_success_timestamp_seconds{namespace="other",job="g"}': "0+60x90",
     'aurum_http_requests_total{instance="a",job="g"}': "0+100x90",
     'aurum_errors_total{instance="a",job="g",code="timeout"}': "0x50 0+3x40",
     # callers' own errors do not count
@@ -83,7 +91,8 @@ CASES = (
         "",
     ),
     ("AurumCertificateEndsSoon", 30, 40, {"setting": "AURUM_TLS_CERTIFICATE_FILE"}, ""),
-    ("AurumTargetDown", 12, 14, {"instance": "a", "job": "g"}, ""),
+    ("AurumTargetDown", 12, 14, {"instance": "a", "job": "g", "stack": "aurum"}, ""),
+    ("AurumCircuitOpen", 11, 14, {"job": "g", "namespace": "n", "upstream": "qdrant"}, "2"),
     ("AurumErrors", 50, 65, {"job": "g"}, ""),
     ("AurumSlow", 50, 70, {"job": "g"}, ""),
 )
@@ -103,7 +112,7 @@ def exported() -> set[str]:
 def test_every_metric_of_a_rule_is_exported():
     for rule in ALERTS.values():
         named = set(re.findall(r"aurum_\w+", rule["expr"]))
-        assert named or rule["expr"].startswith("up "), rule["alert"]
+        assert named or rule["expr"].startswith("up{"), rule["alert"]
         assert named <= exported(), rule["alert"]
 
 

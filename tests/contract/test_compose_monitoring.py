@@ -104,6 +104,8 @@ def test_prometheus_scrapes_what_is_there():
     environment = SERVICES["gateway"]["environment"]
     ports = {"gateway": environment["AURUM_PORT"], "triton": "8002"}
     for job in load("prometheus/prometheus.yml")["scrape_configs"]:
+        # what AurumTargetDown asks for
+        assert job["relabel_configs"] == [{"target_label": "stack", "replacement": "aurum"}]
         for each in job.get("dns_sd_configs", ()):
             assert str(each["port"]) == ports[each["names"][0]]
         for each in job.get("static_configs", ()):

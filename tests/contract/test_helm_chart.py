@@ -5,17 +5,16 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 
+from gateway.api.browsers import Browsers
 from gateway.api.table import ROUTES
-from gateway.records.audit_keys import AuditKeys
-from gateway.records.key_ring import KeyRing
 from gateway.security.exposure import check_exposure
-from gateway.security.peppers import Peppers
 from gateway.settings import CHECKOUT, PREFIX, Settings, load_settings
-from tests.support.chart_cases import CASES, OUTSIDE
+from tests.support.chart_cases import OUTSIDE
 from tests.support.helm import CHART, Pod, Release
 from tests.support.kubernetes_schemas import VERSIONS, faults
 from tests.support.serving import shared_installation
@@ -28,13 +27,18 @@ GRACE_SECONDS = 2.0
 def settings_of(
     release: Release, pod: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Settings, dict[str, str]]:
-    """Load the settings as the process in a container does."""
-    environment = release.environment(pod.container, OUTSIDE)
+    """Load the settings as the process in a container does; return them, and what is set."""
+    environment = release.environment(pod.container)
+    secrets = release.secret_files(pod, OUTSIDE)
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return load_settings(), environment
+    with TemporaryDirectory() as folder:
+        for name, value in secrets.items():
+            (Path(folder) / name).write_text(f"{value}\n")
+        monkeypatch.setenv(f"{PREFIX}SECRETS_FOLDER", folder)
+        return load_settings(), {**environment, **secrets}
 
 
 def of_aurum(release: Release) -> list[Pod]:
@@ -55,6 +59,7 @@ def test_every_variable_is_a_setting_and_every_value_is_understood(
     for pod in of_aurum(release):
         settings, environment = settings_of(release, pod, monkeypatch)
         mounted = {mount["mountPath"]: mount for mount in pod.container["volumeMounts"]}
+        assert mounted[environment[f"{PREFIX}SECRETS_FOLDER"]]["name"] == "secrets"
         assert not mounted[str(settings.home)].get("readOnly")
         assert mounted[str(settings.model_repository)]["readOnly"] is (pod.component != "tools")
         for name in environment:
@@ -83,8 +88,14 @@ def test_the_gateway_listens_where_its_ports_are(
     assert settings.authentication == "on"
     check_exposure(settings)
     scheme = "HTTP" if settings.tls_certificate_file is None else "HTTPS"
+    hosts = Browsers.from_settings(settings).hosts
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert pod.container[probe]["httpGet"]["scheme"] == scheme
+        asked = pod.container[probe]["httpGet"]
+        assert asked["scheme"] == scheme
+        # the kubelet would name the pod's address, which AURUM_ALLOWED_HOSTS need not have
+        [header] = asked["httpHeaders"]
+        assert header["name"] == "Host"
+        assert hosts.allow(header["value"])
 
 
 def test_workers_have_names_of_their_own(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,28 +107,18 @@ def test_workers_have_names_of_their_own(release: Release, monkeypatch: pytest.M
     assert (CHECKOUT / module.replace(".", "/") / "__main__.py").is_file()
 
 
+def test_large_numbers_among_the_settings_stay_numbers(
+    releases: dict[str, Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # helm reads numbers as floats, and would write this one as 2e+07
+    settings, _ = settings_of(releases["rest"], releases["rest"].pod("gateway"), monkeypatch)
+    assert settings.max_image_bytes == 20_000_000
+    assert settings.max_image_megapixels == 60.5
+
+
 def test_services_of_the_cluster_become_no_variables(release: Release) -> None:
     # a service aurum-gateway would be AURUM_GATEWAY_SERVICE_HOST, which is no setting
     assert all(pod.spec["enableServiceLinks"] is False for pod in release.pods)
-
-
-def test_made_keys_can_be_read(releases: dict[str, Release], tmp_path: Path) -> None:
-    content = releases["defaults"].secrets["aurum-keys"]
-    for name, data in content.items():
-        (tmp_path / name).write_bytes(data)
-    assert len(Peppers.load(tmp_path / "api-keys.pepper").by_id) == 1
-    assert len(AuditKeys.load(tmp_path / "audit.key").by_id) == 1
-    ring = KeyRing.parse(content["storage.key"], "storage.key")
-    assert len(ring.by_id) == 1
-    # every rendering outside a cluster makes others
-    assert content != releases["small"].secrets["aurum-keys"]
-
-
-def test_secrets_that_are_read_exist(release: Release, chart_case: str) -> None:
-    named = set(release.secrets_named())
-    made = {(name, key) for name, content in release.secrets.items() for key in content}
-    assert named - made == CASES[chart_case].outside
-    assert made <= named
 
 
 def test_probes_ask_paths_that_exist(release: Release) -> None:
@@ -283,11 +284,11 @@ def test_images_are_pinned_and_those_that_are_built_here(releases: dict[str, Rel
 
 
 def test_pods_are_restricted(release: Release) -> None:
-    for pod in release.pods:
+    for pod in release.pods_and_tests:
         context = pod.spec["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        if pod.component.partition("-")[0] in ("gateway", "worker", "tools", "triton"):
+        if pod.component.partition("-")[0] in ("gateway", "worker", "tools", "triton", "test"):
             assert context["runAsUser"] == context["fsGroup"] == 10001
         assert context["runAsUser"] > 0
         assert pod.spec["automountServiceAccountToken"] is False

@@ -1,14 +1,15 @@
 """What surrounds the pods of the chart: services, policies, budgets, scaling, monitoring."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gateway.api.table import ROUTES
-from gateway.kserve.grpc_upstream import SERVICE
-from gateway.settings import CHECKOUT, Settings
+from gateway.settings import CHECKOUT
 from gateway.telemetry.metrics import Metrics
+from tests.contract.test_alert_rules import promtool
 from tests.support.helm import CHART, Helm, Pod, Release
 from tests.support.kubernetes_schemas import CUSTOM
 
@@ -47,6 +48,8 @@ def test_owners_select_their_own_pods_only(release: Release) -> None:
         for spread in pod.spec["topologySpreadConstraints"]:
             selected = release.selected(spread["labelSelector"]["matchLabels"])
             assert [each.name for each in selected] == [pod.name]
+            # zones whose nodes are for others, such as those with GPUs, would count as empty
+            assert spread["nodeTaintsPolicy"] == "Honor"
 
 
 def _matches(peer: dict[str, Any], pod: Pod | None, namespace: str) -> bool:
@@ -88,7 +91,7 @@ def _allows(
 def _needed(release: Release) -> set[tuple[str, str, str]]:
     """Connections within the release: from, to, port."""
     pods = {pod.component for pod in release.pods}
-    found = set()
+    found = {("test", "gateway", "http")}
     for caller in pods & {"gateway", "worker", "tools"}:
         for pool in (name for name in pods if name.startswith("triton-")):
             found |= {(caller, pool, port) for port in ("http", "grpc")}
@@ -97,15 +100,15 @@ def _needed(release: Release) -> set[tuple[str, str, str]]:
     if "tools" in pods:
         found.add(("tools", "gateway", "http"))
     if "qdrant" in pods:
-        found.add(("qdrant", "qdrant", "peers"))
+        found |= {("qdrant", "qdrant", "peers"), ("qdrant", "qdrant", "http")}
     return found
 
 
 def test_policies_allow_what_is_needed_and_nothing_else(release: Release) -> None:
     allowed = {
         (source.component, target.component, port)
-        for source in release.pods
-        for target in release.pods
+        for source in release.pods_and_tests
+        for target in release.pods_and_tests
         for port in target.ports
         if _allows(release, "Egress", source, target, port)
         and _allows(release, "Ingress", target, source, port)
@@ -128,10 +131,10 @@ def test_others_reach_what_is_theirs(release: Release) -> None:
 
 
 def test_pods_ask_for_names_and_call_nobody_else_outside(release: Release) -> None:
-    for pod in release.pods:
+    for pod in release.pods_and_tests:
         names = _allows(release, "Egress", pod, None, 53, "kube-system")
         pulls = bool(pod.spec.get("initContainers")) and "aurum models pull" in str(pod.spec)
-        assert names is (pod.component in ("gateway", "worker", "tools", "qdrant") or pulls)
+        assert names is (pod.component in ("gateway", "worker", "tools", "qdrant", "test") or pulls)
         for namespace in OUTSIDE:
             assert not _allows(release, "Egress", pod, None, 443, namespace)
 
@@ -220,6 +223,22 @@ def test_queue_times_are_asked_of_prometheus_for_this_release(
         }
 
 
+def test_prometheus_understands_the_queries(releases: dict[str, Release], tmp_path: Path) -> None:
+    rules = [
+        {
+            "record": scaler["metadata"]["name"].replace("-", ":"),
+            "expr": trigger["metadata"]["query"],
+        }
+        for scaler in releases["large"].kind("ScaledObject")
+        for trigger in scaler["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    assert len(rules) == 3
+    path = tmp_path / "queries.rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    promtool("check", "rules", path)
+
+
 def test_metrics_of_queries_exist() -> None:
     text = (CHART / "templates" / "autoscaling.yaml").read_text()
     exported = {family.name for family in Metrics().registry.collect()}
@@ -237,6 +256,8 @@ def test_monitors_find_services_and_rules_are_those_of_the_repository(
         ("ServiceMonitor", "monitoring.coreos.com/v1"),
         ("PrometheusRule", "monitoring.coreos.com/v1"),
         ("ScaledObject", "keda.sh/v1alpha1"),
+        ("HTTPRoute", "gateway.networking.k8s.io/v1"),
+        ("GRPCRoute", "gateway.networking.k8s.io/v1"),
     }
     paths = {route.path for route in ROUTES}
     for monitor in release.kind("ServiceMonitor"):
@@ -247,6 +268,8 @@ def test_monitors_find_services_and_rules_are_those_of_the_repository(
         assert services
         [endpoint] = monitor["spec"]["endpoints"]
         assert endpoint["path"] in paths
+        # what AurumTargetDown asks for
+        assert endpoint["relabelings"] == [{"targetLabel": "stack", "replacement": "aurum"}]
         for service in services:
             assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
     [endpoint] = releases["rest"].named("ServiceMonitor", "aurum-gateway")["spec"]["endpoints"]
@@ -259,33 +282,9 @@ def test_monitors_find_services_and_rules_are_those_of_the_repository(
     assert len(groups) > 2
 
 
-def test_a_package_of_the_chart_holds_the_rules(helm: Helm, tmp_path: Any) -> None:
+def test_a_package_of_the_chart_holds_the_rules(helm: Helm, tmp_path: Path) -> None:
     result = helm.run("package", str(CHART), f"--destination={tmp_path}")
     assert result.returncode == 0, result.stderr
     [package] = tmp_path.glob("*.tgz")
     result = helm.run("template", "aurum", str(package), changes={"monitoring.enabled": True})
     assert "AurumJobsWithoutWorker" in result.stdout
-
-
-def test_the_ingress_passes_on_every_route_but_metrics(releases: dict[str, Release]) -> None:
-    release = releases["medium"]
-    http, grpc = (release.named("Ingress", f"aurum-{kind}") for kind in ("http", "grpc"))
-    prefixes = [entry["path"] for entry in http["spec"]["rules"][0]["http"]["paths"]]
-    left_out = {
-        route.path
-        for route in ROUTES
-        if not any(route.path.startswith(f"{prefix}/") for prefix in prefixes)
-    }
-    # a prefix is passed on itself, too; / only leads to the documentation
-    assert left_out - {*prefixes} == {"/", "/metrics"}
-    [entry] = grpc["spec"]["rules"][0]["http"]["paths"]
-    assert entry["path"] == f"/{SERVICE}"
-    assert http["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
-    assert http["spec"]["tls"] == grpc["spec"]["tls"]
-    size = http["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
-    assert size == f"{Settings.model_fields['job_max_megabytes'].default}m"
-    for ingress in (http, grpc):
-        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
-            backend = path["backend"]["service"]
-            ports = release.named("Service", backend["name"])["spec"]["ports"]
-            assert backend["port"]["name"] in [port["name"] for port in ports]

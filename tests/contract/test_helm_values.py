@@ -40,6 +40,12 @@ def test_the_chart_has_the_version_of_the_project() -> None:
         ({"autoscaling.kind": "keda"}, "autoscaling.prometheusUrl"),
         ({"models.packs": ["buffalo_s"]}, "models.acceptLicences"),
         ({"ingress.enabled": True}, "ingress.host"),
+        ({"ingress.enabled": True, "ingress.host": "h"}, "ingress.tlsSecret"),
+        ({"routes.enabled": True, "routes.host": "h"}, "routes.parents"),
+        (
+            {"monitoring.enabled": True, "monitoring.access": "key"},
+            "monitoring.keySecret.name",
+        ),
         ({"images.gateway.tag": "latest"}, "/images/gateway/tag"),
         (
             {
@@ -58,6 +64,20 @@ def test_values_that_cannot_work_are_refused(
     result = helm.run("template", "aurum", str(CHART), changes=changes)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+def test_a_changed_setting_replaces_the_pods_that_read_it(
+    helm: Helm, releases: dict[str, Release]
+) -> None:
+    changed = helm.render(
+        values=CASES["small"].values, changes={"settings.AURUM_LOG_LEVEL": "warning"}
+    )
+    replaced = {
+        pod.component
+        for pod in releases["small"].pods
+        if pod.owner["spec"]["template"] != changed.pod(pod.component).owner["spec"]["template"]
+    }
+    assert replaced == {"gateway", "worker", "tools"}
 
 
 def test_settings_that_have_values_of_their_own_are_refused_as_settings(
@@ -102,3 +122,5 @@ def test_an_overlay_renders_and_changes_what_it_names(helm: Helm, tmp_path: Path
     assert {each["metadata"]["namespace"] for each in release.kind("Deployment")} == {"aurum"}
     # nothing random: two renderings are equal
     assert release.kind("Secret") == []
+    # `helm test` is helm's: here it would be a pod like any other
+    assert release.kind("Pod") == []

@@ -57,7 +57,18 @@ CASES: Final = {
             "webhooks.hosts": ["hooks.example.com", "other.example.com:8443"],
             "webhooks.secret.name": "aurum-webhooks",
             "redis.enabled": False,
-            "settings": {"AURUM_REQUEST_TIMEOUT_SECONDS": 20, "AURUM_MAX_IMAGE_MEGAPIXELS": 60.5},
+            "settings": {
+                "AURUM_REQUEST_TIMEOUT_SECONDS": 20,
+                "AURUM_MAX_IMAGE_MEGAPIXELS": 60.5,
+                "AURUM_MAX_IMAGE_BYTES": 20_000_000,
+                "AURUM_ALLOWED_HOSTS": "faces.example.com",
+            },
+            "ingress.enabled": True,
+            "ingress.host": "faces.example.com",
+            "ingress.tlsSecret": "aurum-edge",
+            "routes.enabled": True,
+            "routes.host": "faces.example.com",
+            "routes.parents": [{"name": "public", "namespace": "gateways"}],
         },
         outside=frozenset(
             {
@@ -76,7 +87,7 @@ OUTSIDE: Final = {
     "AURUM_OBJECT_STORE_SECRET": "secret",
     "AURUM_WEBHOOK_SECRET": "sixteen characters or more",
 }
-"""Variables whose Secrets are outside the release."""
+"""Files whose Secrets are outside the release."""
 
 
 @pytest.fixture(scope="session")

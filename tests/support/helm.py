@@ -4,7 +4,6 @@ import base64
 import functools
 import importlib.util
 import json
-import re
 import subprocess
 import tarfile
 import zipfile
@@ -49,7 +48,7 @@ def unpack_programs(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Pod:
-    """The pods of one Deployment or StatefulSet."""
+    """The pods of one Deployment or StatefulSet, or a single pod."""
 
     owner: Manifest
 
@@ -59,9 +58,13 @@ class Pod:
         return str(self.owner["metadata"]["name"])
 
     @property
+    def _template(self) -> Manifest:
+        return self.owner if self.owner["kind"] == "Pod" else dict(self.owner["spec"]["template"])
+
+    @property
     def labels(self) -> dict[str, str]:
         """Labels of the pods."""
-        return dict(self.owner["spec"]["template"]["metadata"]["labels"])
+        return dict(self._template["metadata"]["labels"])
 
     @property
     def component(self) -> str:
@@ -73,7 +76,7 @@ class Pod:
     @property
     def spec(self) -> dict[str, Any]:
         """Their specification."""
-        return dict(self.owner["spec"]["template"]["spec"])
+        return dict(self._template["spec"])
 
     @property
     def container(self) -> dict[str, Any]:
@@ -109,8 +112,13 @@ class Release:
 
     @functools.cached_property
     def pods(self) -> list[Pod]:
-        """All pods."""
+        """All pods that stay."""
         return [Pod(each) for each in self.kind("Deployment", "StatefulSet")]
+
+    @functools.cached_property
+    def pods_and_tests(self) -> list[Pod]:
+        """All pods, those of `helm test` included."""
+        return [*self.pods, *(Pod(each) for each in self.kind("Pod"))]
 
     def pod(self, component: str) -> Pod:
         """Return the pods of a component, such as `gateway` or `triton-cpu`."""
@@ -136,33 +144,32 @@ class Release:
         for manifest in self.manifests:
             yield from _secrets_in(manifest)
 
-    def environment(
-        self, container: Mapping[str, Any], outside: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Return the variables that a container gets.
-
-        outside: values of variables that come from Secrets outside the release.
-        """
+    def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
+        """Return the variables that a container gets. None is a secret."""
         found: dict[str, str] = {}
         for source in container.get("envFrom", []):
             found |= self.named("ConfigMap", source["configMapRef"]["name"])["data"]
         for entry in container.get("env", []):
-            found[entry["name"]] = self._value(entry, found, outside)
+            if "value" in entry:
+                found[entry["name"]] = entry["value"]
+                continue
+            assert entry["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+            found[entry["name"]] = "aurum-worker-7c9f8d5b6-x2x9z"
         return found
 
-    def _value(
-        self, entry: Mapping[str, Any], before: Mapping[str, str], outside: Mapping[str, str]
-    ) -> str:
-        if "value" in entry:
-            return re.sub(r"\$\((\w+)\)", lambda match: before[match[1]], entry["value"])
-        source = entry["valueFrom"]
-        if "fieldRef" in source:
-            assert source["fieldRef"]["fieldPath"] == "metadata.name"
-            return "aurum-worker-7c9f8d5b6-x2x9z"
-        reference = source["secretKeyRef"]
-        if reference["name"] in self.secrets:
-            return self.secrets[reference["name"]][reference["key"]].decode()
-        return outside[entry["name"]]
+    def secret_files(self, pod: Pod, outside: Mapping[str, str]) -> dict[str, str]:
+        """Return name and content of the files in the folder of secrets of a pod.
+
+        outside: content of files that come from Secrets outside the release.
+        """
+        [volume] = [each for each in pod.spec["volumes"] if each["name"] == "secrets"]
+        found = {}
+        for source in (each["secret"] for each in volume["projected"]["sources"]):
+            made = self.secrets.get(source["name"], {})
+            for item in source["items"]:
+                name = item["path"]
+                found[name] = made[item["key"]].decode() if made else outside[name]
+        return found
 
 
 def _secrets_in(value: object) -> Iterator[tuple[str, str]]:
@@ -174,9 +181,9 @@ def _secrets_in(value: object) -> Iterator[tuple[str, str]]:
     for name, inner in value.items():
         if name in ("secretKeyRef", "credentials"):
             yield inner["name"], inner["key"]
-        elif name == "secret" and "secretName" in inner:
+        elif name == "secret" and ("secretName" in inner or "items" in inner):
             for item in inner.get("items", [{"key": "tls.crt"}]):
-                yield inner["secretName"], item["key"]
+                yield inner.get("secretName") or inner["name"], item["key"]
         elif name == "secret" and "key" in inner:
             yield inner["name"], inner["key"]
         else:
@@ -214,10 +221,20 @@ class Helm:
         name: str = "aurum",
         values: tuple[str, ...] = (),
         changes: Mapping[str, object] | None = None,
+        kubeconfig: Path | None = None,
     ) -> Release:
-        """Render the chart."""
+        """Render the chart; with a kubeconfig, as an upgrade in that cluster does."""
+        cluster = (
+            []
+            if kubeconfig is None
+            else [
+                "--dry-run=server",
+                "--disable-openapi-validation",
+                f"--kubeconfig={kubeconfig}",
+            ]
+        )
         result = self.run(
-            *("template", name, str(CHART), f"--namespace={NAMESPACE}"),
+            *("template", name, str(CHART), f"--namespace={NAMESPACE}", *cluster),
             values=values,
             changes=changes,
         )

@@ -8,9 +8,11 @@ from unittest import mock
 import kubernetes_validate
 from kubernetes_validate import utils
 
-VERSIONS: Final = ("1.33", "1.37")
-"""The oldest one that the chart is held against, and the newest one that has schemas here."""
-CUSTOM: Final = frozenset({"ServiceMonitor", "PrometheusRule", "ScaledObject"})
+VERSIONS: Final = ("1.30", "1.37")
+"""The oldest one that the chart takes, and the newest one that has schemas here."""
+CUSTOM: Final = frozenset(
+    {"ServiceMonitor", "PrometheusRule", "ScaledObject", "HTTPRoute", "GRPCRoute"}
+)
 """Kinds that operators bring."""
 
 _READ: Final = functools.cache(utils.schema_contents)

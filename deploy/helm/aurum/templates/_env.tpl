@@ -1,68 +1,71 @@
 {{/* Variables of gateway, workers and tools: (dict "root" $ "pool" "cpu"). Others are in the
-     ConfigMap; a variable here wins over one there. */}}
+     ConfigMap; a variable here wins over one there. Secrets are files: aurum.secrets. */}}
 {{- define "aurum.env" -}}
 {{- $values := .root.Values -}}
-{{- $name := include "aurum.name" .root -}}
 - name: AURUM_TRITON_GRPC_URL
   value: {{ include "aurum.tritonService" . }}:8001
 - name: AURUM_TRITON_HTTP_URL
   value: http://{{ include "aurum.tritonService" . }}:8000
-{{- if $values.postgres.enabled }}
-- name: DATABASE_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ $values.postgres.existingSecret | default (printf "%s-postgres" $name) }}
-      key: password
-- name: AURUM_DATABASE_URL
-  value: postgresql://aurum:$(DATABASE_PASSWORD)@{{ $name }}-postgres:5432/aurum
-{{- else }}
-- name: AURUM_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      {{- toYaml $values.postgres.urlSecret | nindent 6 }}
-{{- end }}
-{{- if $values.redis.enabled }}
-- name: REDIS_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ $values.redis.existingSecret | default (printf "%s-redis" $name) }}
-      key: password
-- name: AURUM_REDIS_URL
-  value: redis://:$(REDIS_PASSWORD)@{{ $name }}-redis:6379/0
-{{- else if $values.redis.urlSecret.name }}
-- name: AURUM_REDIS_URL
-  valueFrom:
-    secretKeyRef:
-      {{- toYaml $values.redis.urlSecret | nindent 6 }}
-{{- end }}
+- name: AURUM_QDRANT_URL
 {{- if $values.qdrant.enabled }}
-- name: AURUM_QDRANT_URL
-  value: http://{{ $name }}-qdrant:6333
-- name: AURUM_QDRANT_API_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ $values.qdrant.existingSecret | default (printf "%s-qdrant" $name) }}
-      key: api-key
+  value: http://{{ include "aurum.name" .root }}-qdrant:6333
 {{- else }}
-- name: AURUM_QDRANT_URL
   value: {{ $values.qdrant.url | quote }}
-{{- if $values.qdrant.apiKeySecret.name }}
-- name: AURUM_QDRANT_API_KEY
-  valueFrom:
-    secretKeyRef:
-      {{- toYaml $values.qdrant.apiKeySecret | nindent 6 }}
 {{- end }}
 {{- end }}
-{{- if and $values.objectStore.url $values.objectStore.secret.name }}
-- name: AURUM_OBJECT_STORE_SECRET
-  valueFrom:
-    secretKeyRef:
-      {{- toYaml $values.objectStore.secret | nindent 6 }}
+
+{{/* Files of AURUM_SECRETS_FOLDER, named as variables, as sources of a projected volume. They are no
+     variables, which `kubectl exec … env`, crash reports and child processes would show. */}}
+{{- define "aurum.secrets" -}}
+{{- $values := .Values -}}
+{{- $name := include "aurum.name" . -}}
+{{- $files := list -}}
+{{- $made := printf "%s-postgres" $name -}}
+{{- if $values.postgres.enabled -}}
+{{- $files = append $files (list "AURUM_DATABASE_URL" ($values.postgres.existingSecret | default $made) "url") -}}
+{{- else -}}
+{{- $files = append $files (list "AURUM_DATABASE_URL" $values.postgres.urlSecret.name $values.postgres.urlSecret.key) -}}
+{{- end -}}
+{{- $made = printf "%s-redis" $name -}}
+{{- if $values.redis.enabled -}}
+{{- $files = append $files (list "AURUM_REDIS_URL" ($values.redis.existingSecret | default $made) "url") -}}
+{{- else if $values.redis.urlSecret.name -}}
+{{- $files = append $files (list "AURUM_REDIS_URL" $values.redis.urlSecret.name $values.redis.urlSecret.key) -}}
+{{- end -}}
+{{- $made = printf "%s-qdrant" $name -}}
+{{- if $values.qdrant.enabled -}}
+{{- $files = append $files (list "AURUM_QDRANT_API_KEY" ($values.qdrant.existingSecret | default $made) "api-key") -}}
+{{- else if $values.qdrant.apiKeySecret.name -}}
+{{- $files = append $files (list "AURUM_QDRANT_API_KEY" $values.qdrant.apiKeySecret.name $values.qdrant.apiKeySecret.key) -}}
+{{- end -}}
+{{- if and $values.objectStore.url $values.objectStore.secret.name -}}
+{{- $files = append $files (list "AURUM_OBJECT_STORE_SECRET" $values.objectStore.secret.name $values.objectStore.secret.key) -}}
+{{- end -}}
+{{- if $values.webhooks.secret.name -}}
+{{- $files = append $files (list "AURUM_WEBHOOK_SECRET" $values.webhooks.secret.name $values.webhooks.secret.key) -}}
+{{- end -}}
+{{- range $files }}
+- secret:
+    name: {{ index . 1 }}
+    items:
+      - {key: {{ index . 2 | quote }}, path: {{ index . 0 }}}
 {{- end }}
-{{- if $values.webhooks.secret.name }}
-- name: AURUM_WEBHOOK_SECRET
-  valueFrom:
-    secretKeyRef:
-      {{- toYaml $values.webhooks.secret | nindent 6 }}
 {{- end }}
+
+{{/* The Secret of a store in the release, as a volume: (dict "secret" "name" "key" "password"). */}}
+{{- define "aurum.storeSecret" -}}
+- name: secrets
+  secret:
+    secretName: {{ .secret }}
+    # the pods' group reads it
+    defaultMode: 0440
+    items:
+      - {key: {{ .key }}, path: {{ .key }}}
+{{- end }}
+
+{{- define "aurum.secretsMount" -}}
+# not below /run/secrets: there clouds mount the tokens of service accounts
+- name: secrets
+  mountPath: /run/aurum/secrets
+  readOnly: true
 {{- end }}

@@ -36,6 +36,8 @@ topologySpreadConstraints:
   - topologyKey: {{ .topologyKey }}
     maxSkew: {{ .maxSkew }}
     whenUnsatisfiable: {{ .whenUnsatisfiable }}
+    # zones whose nodes these pods do not tolerate, such as those of GPUs, count for nothing
+    nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "aurum.selector" $ | nindent 8 }}
@@ -148,6 +150,11 @@ cp -r /tmp/gpu/. /models/
       {{- end }}
       - {key: storage.key, path: storage.key}
       - {key: audit.key, path: audit.key}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- include "aurum.secrets" .root | nindent 6 }}
 {{- with .values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -165,6 +172,7 @@ cp -r /tmp/gpu/. /models/
 - name: keys
   mountPath: /run/aurum/keys
   readOnly: true
+{{ include "aurum.secretsMount" . }}
 {{- with .values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
