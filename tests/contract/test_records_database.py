@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, StorageUnavailableError
-from gateway.records.database import Database, sqlite_url
+from gateway.records.database import Database
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
 from tests.support.faces import a_collection, a_face

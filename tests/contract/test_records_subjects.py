@@ -15,7 +15,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.records import admission as admission_module
-from gateway.records.database import sqlite_url
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer

@@ -22,8 +22,8 @@ from gateway.jobs.objects.factory import open_objects
 from gateway.jobs.objects.sealed import SealedObjects
 from gateway.jobs.results import open_result, seal_result
 from gateway.jobs.rotation import OBJECTS, Rotation
-from gateway.records.database import sqlite_url
 from gateway.records.encryption import load_cipher, storage_key_file
+from gateway.records.engines import sqlite_url
 from gateway.records.factory import open_records
 from gateway.records.job_types import ItemOutcome
 from gateway.records.key_ring import KeyRing

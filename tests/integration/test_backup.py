@@ -28,7 +28,7 @@ from gateway.records import snapshot
 from gateway.records.audit_anchor import anchor_file, read_anchor_file, write_anchor
 from gateway.records.audit_check import verify as verify_audit
 from gateway.records.audit_keys import load_audit_keys
-from gateway.records.database import engine_without_limits, sqlite_url, writing_alone
+from gateway.records.engines import engine_without_limits, sqlite_url, writing_alone
 from gateway.records.factory import open_records, restoring_file
 from gateway.records.migrate import upgrade
 from gateway.records.types import CollectionRecord, CollectionSettings

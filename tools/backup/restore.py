@@ -18,9 +18,9 @@ import numpy as np
 from gateway.collections.factory import open_edge, open_server
 from gateway.jobs.objects.factory import open_store_as_is
 from gateway.records.audit_anchor import anchor_file
-from gateway.records.database import newest_revision
 from gateway.records.factory import records_files, records_url, restoring_file
-from gateway.records.reload import RecordReload, count_rows, knows_revision, record_reload
+from gateway.records.reload import RecordReload, count_rows, record_reload
+from gateway.records.revisions import knows_revision, newest_revision
 from gateway.settings import Settings
 from gateway.vectors.base import FacePoint, Vector, VectorCollection, VectorStore
 from gateway.vectors.edge.read_socket import EdgeReader
