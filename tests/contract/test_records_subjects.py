@@ -158,7 +158,7 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     assert await records.faces.of_subject(collection.id, "anna") == ()
     assert await records.faces.of_image(collection.id, over.image_sha256 or "") == ()
     assert await records.faces.ids(collection.id) == {stays.id}
-    assert len(await records.faces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
+    assert len(await records.face_spaces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
     assert await records.faces.over_ids(collection.id, at=set_clock.now()) == (over.id,)
     assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
     kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
