@@ -83,9 +83,7 @@ async def test_writes_that_go_on_meanwhile_lose_no_acknowledged_face(
         assert (verdict.problem, verdict.anchors) == (None, 1)
 
 
-async def test_a_backup_without_keys_says_so_and_takes_those_that_are_there(
-    tmp_path: Path,
-) -> None:
+async def test_a_backup_without_keys_says_so_and_takes_those_that_are_there(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "home")
     place = FolderPlace(tmp_path / "backups")
     async with service(settings) as (stores, made):
