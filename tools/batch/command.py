@@ -15,7 +15,6 @@ from rich.console import Console
 from gateway.archives.types import DEFAULT_LIMITS
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings, load_settings
-from tools.api_key import key_headers
 from tools.batch.inputs import STDIN, Sources, find_sources, read_sources
 from tools.batch.journal import Journal
 from tools.batch.options import Format, Options
@@ -26,8 +25,9 @@ from tools.batch.run import Batch, Summary, Targets
 from tools.batch.service import Service
 from tools.batch.sheet import ContactSheet
 from tools.batch.types import Outcome, printable
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
 from tools.errors import BatchError
-from tools.listeners import gateway_url
 from tools.serving.home import resolve
 
 _LISTED: Final = 100

@@ -18,10 +18,10 @@ from gateway.collections.reconcile import Drift, Repair, Repaired
 from gateway.errors import AurumError, ConfigurationError
 from gateway.settings import Settings
 from gateway.vectors.base import VectorCollection
-from tools.api_key import key_headers
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
+from tools.clients.service_client import gateway_context
 from tools.commands.common import fail, read_settings
-from tools.listeners import gateway_url
-from tools.service_client import gateway_context
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
 app = typer.Typer(
