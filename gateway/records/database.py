@@ -23,8 +23,8 @@ from gateway.records.driver_errors import (
     translated,
     unavailable,
 )
-from gateway.records.encrypted import encrypt
 from gateway.records.engines import WRITES, parse_url, prepare_sqlite
+from gateway.records.postgres_tls import encrypt
 from gateway.records.revisions import bring_up_to_date
 from gateway.tls import NO_FILES, TlsFiles
 

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import ConfigurationError
 from gateway.records.driver_errors import code_of, translated
-from gateway.records.encrypted import Encryption, encrypt, explain, read_encryption
+from gateway.records.postgres_tls import Encryption, encrypt, explain, read_encryption
 from gateway.tls import NO_FILES, TlsFiles
 
 WRITES: Final = "aurum_writes"
