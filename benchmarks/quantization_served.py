@@ -33,7 +33,7 @@ def main(
     calibration_photos: Annotated[Path, typer.Option(exists=True)],
     rounds: Annotated[int, typer.Option(help="Rounds of each photo.")] = 7,
     seconds: Annotated[float, typer.Option(help="Duration of each stack in each round.")] = 6.0,
-    out: Path = CHECKOUT / "benchmarks" / "results" / "lighter-served.json",
+    out: Path = CHECKOUT / "benchmarks" / "results" / "quantization-served.json",
 ) -> None:
     """Measure, write the JSON and print a table."""
     photos_of = ("--calibration-photos", calibration_photos.resolve())
