@@ -15,7 +15,7 @@ from gateway.records import clock
 from gateway.records.engines import sqlite_url, with_driver
 from gateway.records.store import RecordStore
 from tests.contract.test_records_migrations import upgrade
-from tests.support.jobs import badly, claim, found, submitted, well
+from tests.support.job_records import badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
 

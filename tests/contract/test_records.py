@@ -17,7 +17,7 @@ from gateway.records.types import (
     Migration,
     SealedCrop,
 )
-from tests.support.faces import LATER, OTHER, SPACE, a_collection, a_face, enrolled
+from tests.support.face_records import LATER, OTHER, SPACE, a_collection, a_face, enrolled
 
 
 def newest_revision() -> str:

@@ -19,7 +19,7 @@ from gateway.records.engines import with_driver
 from gateway.records.revisions import downgrade
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
-from tests.support.faces import a_collection, enrolled
+from tests.support.face_records import a_collection, enrolled
 
 
 def upgrade(connection: Connection, revision: str) -> None:

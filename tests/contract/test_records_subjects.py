@@ -19,7 +19,7 @@ from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer
-from tests.support.faces import a_collection, a_face, enrolled
+from tests.support.face_records import a_collection, a_face, enrolled
 from tests.support.records import SetClock
 
 

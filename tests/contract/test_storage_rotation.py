@@ -34,8 +34,8 @@ from gateway.records.tables import METADATA
 from gateway.records.types import CollectionRecord, SealedCrop
 from gateway.settings import Settings
 from tests.support.command_line import PYTHONPATH
-from tests.support.faces import a_collection, a_face
-from tests.support.jobs import a_job, an_item
+from tests.support.face_records import a_collection, a_face
+from tests.support.job_records import a_job, an_item
 from tests.support.object_server import ObjectServer, object_server
 from tools.commands import storage_keys
 from tools.commands.keys import app
