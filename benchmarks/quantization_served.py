@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.load import closed, run, saturated
 from benchmarks.quantization import machine
-from benchmarks.served import CHECKOUT, EMBEDDER, served
+from benchmarks.support.load import closed, run, saturated
+from benchmarks.support.served import CHECKOUT, EMBEDDER, served
 
 _CALLERS: Final = 8
 _QUIET: Final = {"AURUM_CACHE": "off", "AURUM_LOG_LEVEL": "warning"}
