@@ -63,7 +63,7 @@ lint: ## check style, format, types, layers, dead code, dependencies, unsafe cal
 
 audit: ## look up known vulnerabilities of the pinned packages; needs the network
 	@tools/bootstrap.sh dev
-	@tools/audit.sh
+	@tools/pip_audit.sh
 
 format: ## fix what ruff can fix and format the code
 	@tools/bootstrap.sh dev

@@ -15,12 +15,13 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import behaviour, picture
+from benchmarks import behaviour
 from benchmarks.compare import Plan, Reference, compare, report
 from benchmarks.peers import run as peers
 from benchmarks.peers.measure import Plan as PeersPlan
-from benchmarks.photos import small_photos, usual_photos
-from benchmarks.served import CHECKOUT, DETECTOR, EMBEDDER, served
+from benchmarks.support import picture
+from benchmarks.support.photos import small_photos, usual_photos
+from benchmarks.support.served import CHECKOUT, DETECTOR, EMBEDDER, served
 
 RESULTS = CHECKOUT / "benchmarks" / "results"
 

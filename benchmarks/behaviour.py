@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import cv2
 import numpy as np
 import psutil
 import typer
@@ -23,22 +22,15 @@ from rich.progress import track
 from rich.table import Table
 from tritonclient import grpc as triton
 
-from benchmarks.load import Answered, closed, open_loop, run, saturated
-from benchmarks.served import CHECKOUT, Served, served
+from benchmarks.support.load import Answered, closed, open_loop, run, saturated
+from benchmarks.support.photos import one_face
+from benchmarks.support.served import CHECKOUT, Served, served
 from triton_python_backend import alignment, contract, decoding, preprocess
 from triton_python_backend.detection import Detections
 from triton_python_backend.onnx_session import Call, OnnxSession
 
-PORTRAIT: Final = CHECKOUT / "tools" / "golden" / "eileen_collins.png"
 CALLERS: Final = 8
 CACHED_RATE: Final = 500
-
-
-def photo() -> bytes:
-    """Return a JPEG of one face, 800 x 600 pixels: the shipped portrait, enlarged."""
-    portrait = cv2.imread(str(PORTRAIT))
-    large = cv2.resize(portrait, (800, 800), interpolation=cv2.INTER_CUBIC)[:600]
-    return bytes(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
 
 
 def cached(stack: Served, image: bytes, *, seconds: float) -> dict[str, Any]:
@@ -194,7 +186,7 @@ def main(
     out: Path = CHECKOUT / "benchmarks" / "results" / "behaviour.json",
 ) -> None:
     """Measure, write the JSON and print a table."""
-    image, report = photo(), {}
+    image, report = one_face(), {}
     with served(models, AURUM_CACHE="on", AURUM_LOG_LEVEL="warning") as stack:
         report["cached"] = cached(stack, image, seconds=min(seconds, 10))
     with served(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:

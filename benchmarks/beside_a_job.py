@@ -23,9 +23,9 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import track
 
-from benchmarks.checkouts import CHECKOUT, StackOf, stack_of
-from benchmarks.load import Answered, closed, open_loop, run, timed
-from benchmarks.portraits import one_face, with_comment
+from benchmarks.support.checkouts import CHECKOUT, StackOf, stack_of
+from benchmarks.support.load import Answered, closed, open_loop, run, timed
+from benchmarks.support.photos import one_face, with_comment
 
 RESULTS: Final = CHECKOUT / "benchmarks" / "results" / "beside_a_job.json"
 _SETTLE_SECONDS: Final = 5.0

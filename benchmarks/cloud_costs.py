@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 
 from benchmarks.scaling.policies import CPU_TARGET, LEAST
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 PRICES: Final = CHECKOUT / "benchmarks" / "cloud_prices.json"
 DOCUMENT: Final = CHECKOUT / "docs" / "clouds.md"

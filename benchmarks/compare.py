@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.load import closed, run, saturated
+from benchmarks.support.load import closed, run, saturated
 
 Process = subprocess.Popen[str]
 

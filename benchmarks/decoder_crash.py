@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 from benchmarks.without_triton import (
     PORTRAIT,
     World,

@@ -25,11 +25,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import resident, side_by_side
-from benchmarks.checkouts import CHECKOUT, StackOf, stack_of
-from benchmarks.load import closed, run
-from benchmarks.portraits import one_face, six_faces, with_comment
-from benchmarks.resident import Snapshot
+from benchmarks.support import resident, side_by_side
+from benchmarks.support.checkouts import CHECKOUT, StackOf, stack_of
+from benchmarks.support.load import closed, run
+from benchmarks.support.photos import one_face, six_faces, with_comment
+from benchmarks.support.resident import Snapshot
 
 RESULTS: Final = CHECKOUT / "benchmarks" / "results"
 MODELS: Final = CHECKOUT.parent / "shared" / "models"

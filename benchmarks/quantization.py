@@ -53,7 +53,7 @@ def main(
     graphs: Annotated[list[Path], typer.Argument(help="FLOAT LIGHT, FLOAT LIGHT …")],
     rounds: Annotated[int, typer.Option(help="Runs of each input through each network.")] = 31,
     out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path(
-        "benchmarks/results/lighter.json"
+        "benchmarks/results/quantization.json"
     ),
 ) -> None:
     """Measure pairs of networks, write the JSON and print a table."""

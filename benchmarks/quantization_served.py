@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.load import closed, run, saturated
 from benchmarks.quantization import machine
-from benchmarks.served import CHECKOUT, EMBEDDER, served
+from benchmarks.support.load import closed, run, saturated
+from benchmarks.support.served import CHECKOUT, EMBEDDER, served
 
 _CALLERS: Final = 8
 _QUIET: Final = {"AURUM_CACHE": "off", "AURUM_LOG_LEVEL": "warning"}
@@ -33,7 +33,7 @@ def main(
     calibration_photos: Annotated[Path, typer.Option(exists=True)],
     rounds: Annotated[int, typer.Option(help="Rounds of each photo.")] = 7,
     seconds: Annotated[float, typer.Option(help="Duration of each stack in each round.")] = 6.0,
-    out: Path = CHECKOUT / "benchmarks" / "results" / "lighter-served.json",
+    out: Path = CHECKOUT / "benchmarks" / "results" / "quantization-served.json",
 ) -> None:
     """Measure, write the JSON and print a table."""
     photos_of = ("--calibration-photos", calibration_photos.resolve())

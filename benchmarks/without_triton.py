@@ -29,7 +29,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.served import CHECKOUT, free_ports
+from benchmarks.support.served import CHECKOUT, free_ports
 from triton_python_backend import contract
 
 PORTRAIT: Final = Path(contract.__file__).with_name("portrait.jpg")

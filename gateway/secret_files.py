@@ -1,10 +1,14 @@
 """Files with secrets: made once with mode 0600, or named by an operator."""
 
 import os
+import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 from gateway.errors import ConfigurationError
+
+_KEY_LINE: Final = re.compile(r"([0-9a-z]{1,16}) ([0-9a-f]{64})")
 
 
 def make_secret_file(file: Path, content: bytes) -> None:
@@ -34,6 +38,34 @@ def read_secret_file(file: Path, variable: str) -> str:
     except UnicodeDecodeError:
         # not chained: its text quotes the bytes
         raise ConfigurationError(f"{variable}: {file} is not a text file") from None
+
+
+def new_key_line() -> str:
+    """Make a line of a file of keys: an id, and 64 hexadecimal digits."""
+    return f"{secrets.token_hex(4)} {secrets.token_hex(32)}\n"
+
+
+def read_keys(file: Path, variable: str) -> dict[str, bytes]:
+    """Read a file of keys by their ids, in its order; one that is missing is made with one key.
+
+    Raises ConfigurationError as `read_secret_file`, and for lines that `new_key_line` does not
+    write.
+    """
+    if not file.exists():
+        make_secret_file(file, new_key_line().encode())
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(read_secret_file(file, variable).splitlines(), 1):
+        found = _KEY_LINE.fullmatch(line.strip())
+        if found is None or found[1] in keys:
+            message = (
+                f"{variable}: line {number} of {file} is not `<id> <64 hexadecimal digits>` "
+                "with an id of its own"
+            )
+            raise ConfigurationError(message)
+        keys[found[1]] = bytes.fromhex(found[2])
+    if not keys:
+        raise ConfigurationError(f"{variable}: {file} is empty")
+    return keys
 
 
 def _write_beside(file: Path, content: bytes) -> Path:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gateway.durable_files import write_synced
 from gateway.vectors.base import FacePoint, VectorCollection, VectorStore
 from gateway.vectors.payload import write_payload
 
@@ -55,10 +55,8 @@ class Progress:
         self._cursors[collection.name] = cursor
         self._file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._file.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({"route": self._route, "cursors": self._cursors}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        saved = {"route": self._route, "cursors": self._cursors}
+        write_synced(temporary, json.dumps(saved).encode())
         temporary.replace(self._file)
 
     def done(self) -> None:

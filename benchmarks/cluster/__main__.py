@@ -26,7 +26,7 @@ from benchmarks.cluster.databases import until
 from benchmarks.cluster.faults import ALL, Fault
 from benchmarks.cluster.hosts import Cluster, running
 from benchmarks.cluster.look import look
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 AFTER_SECONDS = 5.0
 """How long callers go on after a fault, before the next one."""

@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.cluster.network import Host
 from benchmarks.failures.postgres import find_binaries
 from benchmarks.failures.programs import Program, answers
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 PASSWORD: Final = "of-one-run"  # noqa: S105 - of stores that live for one run
 SENTINEL_PORT: Final = 26379

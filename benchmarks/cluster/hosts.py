@@ -27,7 +27,7 @@ from benchmarks.failures.objects import PORTS as OBJECT_PORTS
 from benchmarks.failures.objects import object_server
 from benchmarks.failures.objects import variables as object_variables
 from benchmarks.failures.programs import Program, answers
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 NUMBERS: Final[Mapping[str, int]] = {
     "nginx": 10,

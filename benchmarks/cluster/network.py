@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 BRIDGE: Final = "aurum0"
 SUBNET: Final = "10.77.0"

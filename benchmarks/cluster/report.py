@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 RESULTS: Final = CHECKOUT / "benchmarks" / "results" / "cluster.json"
 DOCUMENT: Final = CHECKOUT / "docs" / "reliability.md"

@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 
 from benchmarks.failures.jobs import BATCH, new_job
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 PORTRAIT: Final = CHECKOUT / "triton_python_backend" / "portrait.jpg"
 PEOPLE: Final = "/api/collections/people"

@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.failures.jobs import Ended
 from benchmarks.failures.judge import Case, Outcome
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 RESULTS: Final = CHECKOUT / "benchmarks" / "results" / "failures.json"
 DOCUMENT: Final = CHECKOUT / "docs" / "reliability.md"

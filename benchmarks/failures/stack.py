@@ -16,7 +16,7 @@ from benchmarks.failures.objects import variables as object_variables
 from benchmarks.failures.postgres import postgres
 from benchmarks.failures.programs import Program, answers, children_with
 from benchmarks.failures.proxy import Proxy
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 DEADLINE_SECONDS: Final = 5.0
 """Deadline of a request in a run; the gateway's own default is longer, and so would a run be."""

@@ -24,8 +24,8 @@ import typer
 
 from benchmarks.peers.measure import Plan
 from benchmarks.peers.run import measure
-from benchmarks.photos import small_photos
-from benchmarks.served import CHECKOUT
+from benchmarks.support.photos import small_photos
+from benchmarks.support.served import CHECKOUT
 
 
 def main(

@@ -7,8 +7,8 @@ from typing import IO, ClassVar
 
 from benchmarks.peers.peer import project_version
 from benchmarks.peers.service import Request, Service
-from benchmarks.processes import tree, with_environment
-from benchmarks.served import CHECKOUT, Prepared
+from benchmarks.support.processes import tree, with_environment
+from benchmarks.support.served import CHECKOUT, Prepared
 
 
 class Aurum(Service):

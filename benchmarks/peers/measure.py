@@ -12,11 +12,11 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks.load import Answered, run, timed
 from benchmarks.peers.install import reason_in
 from benchmarks.peers.service import NotRunError, Request, Service
-from benchmarks.processes import cpu_seconds_of, pss_of, rss_of
-from benchmarks.served import free_ports
+from benchmarks.support.load import Answered, run, timed
+from benchmarks.support.processes import cpu_seconds_of, pss_of, rss_of
+from benchmarks.support.served import free_ports
 
 CALLERS: Final = 8
 _START_SECONDS: Final = 300.0

@@ -16,7 +16,7 @@ from typing import IO, ClassVar, Final
 import psutil
 
 from benchmarks.peers.service import Networks, Service
-from benchmarks.processes import tree
+from benchmarks.support.processes import tree
 
 _GRACE_SECONDS: Final = 15.0
 

@@ -15,7 +15,7 @@ from benchmarks.peers.measure import Outcome, Plan, compare
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.report import content, markdown, write
 from benchmarks.peers.service import Networks, NotRunError, Service
-from benchmarks.served import DETECTOR, EMBEDDER, prepared
+from benchmarks.support.served import DETECTOR, EMBEDDER, prepared
 from gateway.settings import Settings
 
 PEERS: Final[tuple[type[Peer], ...]] = (InsightFaceServer, Immich, InsightFaceRest)

@@ -28,7 +28,7 @@ from benchmarks.scaling.policies import (
 )
 from benchmarks.scaling.runs import Outcome, Shared, most, offered
 from benchmarks.scaling.samples import Samples, published_service, read
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 GOAL: Final = 10_000 / 60
 """Requests a second that have to be answered within 200 ms."""

@@ -22,11 +22,12 @@ from typing import Annotated, Final
 
 import typer
 
-from benchmarks import behaviour, load
 from benchmarks.failures.postgres import postgres
 from benchmarks.failures.programs import Program, answers
 from benchmarks.scaling.samples import Samples, write
-from benchmarks.served import DETECTOR, EMBEDDER, free_ports, prepared
+from benchmarks.support import load
+from benchmarks.support.photos import one_face
+from benchmarks.support.served import DETECTOR, EMBEDDER, free_ports, prepared
 from gateway.cache.redis import RedisCache
 from gateway.records.audit import AuditRecords
 from gateway.records.database import Database
@@ -73,7 +74,7 @@ def collect(models: Path, photos: int) -> Samples:
 
 def _answers(models: Path, photos: int) -> tuple[tuple[float, ...], float]:
     """Time single photos, and the start of the stack up to its first answer; in seconds."""
-    photo = behaviour.photo()
+    photo = one_face()
     with prepared(models, AURUM_CACHE="off", AURUM_LOG_LEVEL="warning") as stack:
         url = f"{stack.served.url}/api/ml/embed"
         started = time.perf_counter()

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
 
-from benchmarks.served import CHECKOUT
+from benchmarks.support.served import CHECKOUT
 
 RESULTS: Final = CHECKOUT / "benchmarks" / "results"
 SAMPLES: Final = RESULTS / "scaling_samples.json"

@@ -5,7 +5,7 @@
 #
 # It asks nobody for a key unless AURUM_AUTHENTICATION=on: publish its port on this machine only.
 # State lies in /var/lib/aurum, which may be a volume or a tmpfs; nothing else is written but /tmp
-# and /dev/shm. `make images` builds it; tests/e2e/test_images.py builds and starts it.
+# and /dev/shm. `deploy/docker/build.sh` builds it; tests/e2e/test_container_images.py starts it.
 #
 # It grows from the gateway's image, so build that first.
 ARG GATEWAY=aurum-gateway

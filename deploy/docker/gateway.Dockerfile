@@ -1,5 +1,6 @@
 # The gateway, the worker of jobs and the commands of `aurum`, with the versions of
-# requirements/run.txt. `make images` builds it; tests/e2e/test_images.py builds and starts it.
+# requirements/run.txt. `deploy/docker/build.sh` builds it; tests/e2e/test_container_images.py
+# starts it.
 #
 # BASE is Debian 12. Pin it by digest where you build for others:
 #     --build-arg BASE=debian:12-slim@sha256:…

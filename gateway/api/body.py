@@ -14,7 +14,7 @@ from gateway.api.context import context_of, services_of, unknown_name
 from gateway.api.fields import decode_image, parse_json, read_fields
 from gateway.api.forms import FormParser, Part, PartEnd, decode_text, parse_header
 from gateway.api.receiving import IncomingBody
-from gateway.collections.intake import NamedImage
+from gateway.collections.image_analysis import NamedImage
 from gateway.errors import (
     ImageTooLargeError,
     InvalidRequestError,

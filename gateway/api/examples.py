@@ -3,26 +3,16 @@
 from typing import Any, Final
 
 from gateway.api.admin.examples import ADMIN_EXAMPLES
-from gateway.api.collections.examples import COLLECTION_EXAMPLES
+from gateway.api.collections.examples import COLLECTION_EXAMPLES, QUALITY
 from gateway.api.jobs.examples import JOB_EXAMPLES
 from gateway.api.kserve.examples import KSERVE_EXAMPLES
 from gateway.api.people.examples import PEOPLE_EXAMPLES
 
-_QUALITY: Final = {
-    "size": 104.2,
-    "sharpness": 0.71,
-    "brightness": 0.5,
-    "yaw": -3.1,
-    "pitch": 4.0,
-    "roll": 1.2,
-    "acceptable": True,
-    "reasons": [],
-}
 _FACE: Final = {
     "box": [312.4, 96.8, 416.6, 231.5],
     "landmarks": [[341.2, 148.9], [388.7, 149.6], [364.5, 176.2], [345.8, 199.4], [384.1, 200.3]],
     "confidence": 0.91,
-    "quality": _QUALITY,
+    "quality": QUALITY,
 }
 _ID: Final = "0f8fad5bd9cb469fa16570867728950e"
 _SPACE: Final = "9f3c0a7be41d5826"

@@ -11,7 +11,7 @@ from gateway.api.body import BodySpec
 from gateway.api.call import Call
 from gateway.api.context import context_of, services_of
 from gateway.api.route import Bodies, Route
-from gateway.collections.intake import NamedImage
+from gateway.collections.image_analysis import NamedImage
 from gateway.images import pixels_of
 from gateway.security.limits.base import OverLimitError
 from gateway.security.limits.fields import rate_limit_fields

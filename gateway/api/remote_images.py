@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.api.body import BodySpec, RemoteImage, most_bytes
 from gateway.api.call import Call
-from gateway.collections.intake import NamedImage
+from gateway.collections.image_analysis import NamedImage
 from gateway.concurrency import run_together
 from gateway.errors import (
     ImageTooLargeError,

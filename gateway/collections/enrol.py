@@ -259,7 +259,7 @@ class Enrolment:
                 replace(point, vector=vector) for point, vector in zip(points, vectors, strict=True)
             ]
             await self._put(collection, space, copied)
-            await self._stores.records.faces.mark_copied([face.id for face in faces], space)
+            await self._stores.records.face_spaces.mark_copied([face.id for face in faces], space)
 
     async def _put(
         self, collection: CollectionRecord, space: str, points: Sequence[FacePoint]

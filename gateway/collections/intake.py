@@ -1,33 +1,33 @@
 """Takes images and raw embeddings to enrol or search for their faces."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from gateway.collections.admission import REFUSED, Admitted
 from gateway.collections.base import Enrolled, FaceCandidate
 from gateway.collections.enrol import KeepEnrolled
+from gateway.collections.image_analysis import (
+    OF_ONE_IMAGE,
+    ImageAnalysis,
+    NamedImage,
+    chosen_faces,
+    embedding_of,
+    space_of,
+)
 from gateway.collections.quality import Gate, why_rejected
 from gateway.collections.refusals import NewRefusal
 from gateway.collections.search import Probe, SearchOptions
 from gateway.collections.service import Collections
-from gateway.concurrency import composed, run_together
+from gateway.concurrency import composed
 from gateway.deadline import Deadline
 from gateway.errors import (
     AurumError,
     EnrolmentRefusedError,
-    ImageTooLargeError,
-    ImageUrlFailedError,
-    ImageUrlRefusedError,
-    InvalidImageError,
     InvalidRequestError,
     LowQualityError,
-    NoFaceError,
-    SeveralFacesError,
-    UnsupportedMediaTypeError,
 )
 from gateway.pipeline import Pipeline, Result, Selection
 from gateway.records import clock
@@ -38,33 +38,8 @@ from gateway.records.types import (
     MetadataValue,
     Terms,
 )
-from gateway.types import Face, Need, Quality
+from gateway.types import Face, Quality
 from gateway.vectors.base import Match, Vector
-
-_IMAGES_AT_ONCE = 4
-_OF_ONE_IMAGE: Final = (
-    ImageTooLargeError,
-    ImageUrlFailedError,
-    ImageUrlRefusedError,
-    InvalidImageError,
-    LowQualityError,
-    NoFaceError,
-    SeveralFacesError,
-    UnsupportedMediaTypeError,
-)
-"""Errors that concern one image and do not stop the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedImage:
-    """An encoded image and the name of its file, if it had one.
-
-    failure: why there is no image, for one of many that could not be fetched.
-    """
-
-    data: bytes
-    name: str | None
-    failure: AurumError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +112,10 @@ class _Sorted:
 
 
 class Intake:
-    """Has images analysed, selects faces and passes them on to enrolment or search."""
+    """Passes the faces of images on to enrolment or search."""
 
     def __init__(self, pipeline: Pipeline, collections: Collections) -> None:
-        self._pipeline = pipeline
+        self._analysis = ImageAnalysis(pipeline)
         self._collections = collections
 
     async def enrol_images(
@@ -158,23 +133,9 @@ class Intake:
         ConsentRequiredError where a consent is missing.
         """
         terms = _begun(options.terms)
-        slots = asyncio.Semaphore(_IMAGES_AT_ONCE)
-
-        async def analyse(image: NamedImage) -> Result | AurumError:
-            if image.failure is not None:
-                return image.failure
-            async with slots:
-                try:
-                    return await self._analyse(
-                        image.data,
-                        options.selection,
-                        tenant=collection.tenant,
-                        deadline=deadline,
-                    )
-                except _OF_ONE_IMAGE as error:
-                    return error
-
-        results = await run_together(analyse(image) for image in images)
+        results = await self._analysis.run_each(
+            images, options.selection, tenant=collection.tenant, deadline=deadline
+        )
         sorted_ = _Sorted()
         errors: list[AurumError] = []
         for index, (image, result) in enumerate(zip(images, results, strict=True)):
@@ -182,7 +143,7 @@ class Intake:
                 if isinstance(result, AurumError):
                     raise result
                 await self._sort(collection, index, image, result, options, sorted_)
-            except _OF_ONE_IMAGE as error:
+            except OF_ONE_IMAGE as error:
                 errors.append(error)
                 rejected = Rejected(index, image.name, error.code, error.detail)
                 sorted_.rejected.append(rejected)
@@ -247,11 +208,9 @@ class Intake:
 
         Raises NoFaceError if there is none.
         """
-        result = await self._analyse(data, selection, tenant=tenant, deadline=deadline)
-        if not result.analysis.faces:
-            raise NoFaceError("the image shows no face")
-        face = result.analysis.faces[0]
-        return NewRefusal(_embedding(face), _space(result), face.crop if keep_crop else None)
+        result = await self._analysis.run(data, selection, tenant=tenant, deadline=deadline)
+        (face,) = chosen_faces(result, "largest")
+        return NewRefusal(embedding_of(face), space_of(result), face.crop if keep_crop else None)
 
     async def probe(
         self, data: bytes, selection: Selection, *, tenant: str, deadline: Deadline
@@ -273,12 +232,12 @@ class Intake:
         deadline: Deadline,
     ) -> Searched:
         """Search for the faces of an image; raises NoFaceError if there are none."""
-        result = await self._analyse(data, selection, tenant=collection.tenant, deadline=deadline)
-        faces = result.analysis.faces if all_faces else result.analysis.faces[:1]
-        if not faces:
-            raise NoFaceError("the image shows no face")
-        space = _space(result)
-        probes = [Probe(_embedding(face), space, face.crop) for face in faces]
+        result = await self._analysis.run(
+            data, selection, tenant=collection.tenant, deadline=deadline
+        )
+        faces = chosen_faces(result, "all" if all_faces else "largest")
+        space = space_of(result)
+        probes = [Probe(embedding_of(face), space, face.crop) for face in faces]
         matches = await self._collections.search.find(
             collection, probes, options, deadline=deadline
         )
@@ -303,17 +262,6 @@ class Intake:
         )
         return Searched((Found(None, None, matches),))
 
-    async def _analyse(
-        self, data: bytes, selection: Selection, *, tenant: str, deadline: Deadline
-    ) -> Result:
-        return await self._pipeline.run(
-            data,
-            need=Need.EMBEDDING | Need.CROPS,
-            selection=selection,
-            deadline=deadline,
-            tenant=tenant,
-        )
-
     async def _sort(
         self,
         collection: CollectionRecord,
@@ -332,7 +280,7 @@ class Intake:
             into.enrolled += [Enrolled(index, face, True, result.faces_found) for face in known]
             return
         gate = options.gate or collection.settings.quality
-        for face in _chosen(result, options.faces):
+        for face in chosen_faces(result, options.faces):
             reasons = why_rejected(face.quality, gate)
             if reasons:
                 detail = f"the face does not pass the {gate} gate: {', '.join(reasons)}"
@@ -389,20 +337,11 @@ def unit(vector: Vector) -> Vector:
     return scaled
 
 
-def _chosen(result: Result, which: Literal["largest", "all", "single"]) -> tuple[Face, ...]:
-    faces = result.analysis.faces
-    if not faces:
-        raise NoFaceError("the image shows no face")
-    if which == "single" and result.faces_found > 1:
-        raise SeveralFacesError(f"the image shows {result.faces_found} faces instead of one")
-    return faces if which == "all" else faces[:1]
-
-
 def _candidate(index: int, face: Face, result: Result, options: EnrolOptions) -> FaceCandidate:
     return FaceCandidate(
         index=index,
-        vector=_embedding(face),
-        space=_space(result),
+        vector=embedding_of(face),
+        space=space_of(result),
         subject=options.subject,
         metadata=options.metadata,
         crop=face.crop,
@@ -411,18 +350,6 @@ def _candidate(index: int, face: Face, result: Result, options: EnrolOptions) ->
         image_sha256=result.image.sha256,
         detector=result.analysis.detection.id,
     )
-
-
-def _embedding(face: Face) -> Vector:
-    if face.embedding is None:
-        raise AurumError("inference answered without an embedding")
-    return face.embedding
-
-
-def _space(result: Result) -> str:
-    if result.analysis.embedding is None:
-        raise AurumError("inference answered without its space")
-    return result.analysis.embedding.id
 
 
 def _low_quality(rejected: Sequence[Rejected]) -> LowQualityError:

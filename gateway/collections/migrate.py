@@ -104,12 +104,12 @@ class Migrations:
         """
         migration = self._need(collection)
         await self._stop(collection.id)
-        faces = self._stores.records.faces
+        spaces = self._stores.records.face_spaces
         if migration.state == "switched":
-            alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
+            alone = await spaces.not_in_space(collection.id, migration.source, limit=_BATCH)
             while alone:
                 await self._copy(collection, alone, space=migration.source)
-                alone = await faces.not_in_space(collection.id, migration.source, limit=_BATCH)
+                alone = await spaces.not_in_space(collection.id, migration.source, limit=_BATCH)
             info = await self._stores.vectors.info(index_of(collection, migration.source))
             await self._stores.records.collections.switch_space(
                 collection.id,
@@ -117,7 +117,7 @@ class Migrations:
                 dimension=info.dimension,
                 migration=replace(migration, state="failed", detail="rolled back"),
             )
-            await faces.move_space(collection.id, source=migration.target, target=migration.source)
+            await spaces.move_space(collection.id, source=migration.target, target=migration.source)
         else:
             failed = replace(migration, state="failed", detail="rolled back")
             await self._stores.records.collections.set_migration(collection.id, failed)
@@ -145,7 +145,7 @@ class Migrations:
 
     async def _drop(self, collection: CollectionRecord, space: str) -> None:
         await self._stores.vectors.drop(index_of(collection, space))
-        await self._stores.records.faces.forget_copies(collection.id, space)
+        await self._stores.records.face_spaces.forget_copies(collection.id, space)
         await self._stores.records.collections.set_migration(collection.id, None)
 
     async def _stop(self, collection_id: str) -> None:
@@ -199,26 +199,26 @@ class Migrations:
             dimension=dimension,
             migration=replace(migration, state="switched", total=faces, done=faces),
         )
-        await self._stores.records.faces.move_space(
+        await self._stores.records.face_spaces.move_space(
             collection.id, source=migration.source, target=migration.target
         )
 
     async def _sweep(self, collection: CollectionRecord, migration: Migration) -> None:
         """Copy faces that were enrolled during the switch, in the source only."""
         await self._backfill(collection, replace(migration, state="switched"))
-        await self._stores.records.faces.move_space(
+        await self._stores.records.face_spaces.move_space(
             collection.id, source=migration.source, target=migration.target
         )
 
     async def _backfill(self, collection: CollectionRecord, migration: Migration) -> None:
         records = self._stores.records
-        while faces := await records.faces.not_in_space(
+        while faces := await records.face_spaces.not_in_space(
             collection.id, migration.target, limit=_BATCH
         ):
             await self._copy(collection, faces, space=migration.target)
             if migration.state == "backfill":
                 total, _ = await records.faces.count(collection.id)
-                done = await records.faces.count_copied(collection.id, migration.target)
+                done = await records.face_spaces.count_copied(collection.id, migration.target)
                 step = replace(migration, total=total, done=done)
                 await records.collections.set_migration(collection.id, step)
 
@@ -242,7 +242,7 @@ class Migrations:
         left = {face.id for face in await self._stores.records.faces.get(collection.id, ids)}
         if forgotten := [face for face in ids if face not in left]:
             await remove_vectors(self._stores, index, forgotten)
-        await self._stores.records.faces.mark_copied(ids, space)
+        await self._stores.records.face_spaces.mark_copied(ids, space)
 
     async def _with_crops(
         self, collection: CollectionRecord, faces: Sequence[FaceRecord]

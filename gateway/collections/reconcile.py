@@ -146,7 +146,7 @@ class Repair:
     async def _mend_missing(self, collection: CollectionRecord, drift: Drift) -> None:
         faces = await self._stores.records.faces.get(collection.id, drift.missing, over=True)
         copies = [f for f in faces if f.space != drift.index.space]
-        await self._stores.records.faces.mark_copied([f.id for f in copies], None)
+        await self._stores.records.face_spaces.mark_copied([f.id for f in copies], None)
         lost = [f for f in faces if f.space == drift.index.space]
         if lost:
             spaces = spaces_of(collection, lost)

@@ -5,19 +5,15 @@ Nobody who can write to the database only can forge or repair a chain. The file 
 are kept to verify older lines.
 """
 
-import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.errors import ConfigurationError
-from gateway.secret_files import make_secret_file, read_secret_file
+from gateway.secret_files import read_keys
 from gateway.settings import Settings
 
 VARIABLE: Final = "AURUM_AUDIT_KEY_FILE"
-_LINE: Final = re.compile(r"([0-9a-z]{1,16}) ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +31,7 @@ class AuditKeys:
     @classmethod
     def load(cls, file: Path) -> Self:
         """Read the file, or make it with one key; raises ConfigurationError."""
-        if not file.exists():
-            line = f"{secrets.token_hex(4)} {secrets.token_hex(32)}\n"
-            make_secret_file(file, line.encode())
-        by_id: dict[str, bytes] = {}
-        for number, line in enumerate(read_secret_file(file, VARIABLE).splitlines(), 1):
-            found = _LINE.fullmatch(line.strip())
-            if found is None or found[1] in by_id:
-                message = (
-                    f"{VARIABLE}: line {number} of {file} is not `<id> <64 hexadecimal digits>` "
-                    "with an id of its own"
-                )
-                raise ConfigurationError(message)
-            by_id[found[1]] = bytes.fromhex(found[2])
-        if not by_id:
-            raise ConfigurationError(f"{VARIABLE}: {file} is empty")
+        by_id = read_keys(file, VARIABLE)
         return cls(by_id, list(by_id)[-1])
 
 

@@ -3,28 +3,21 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, and_, delete, func, insert, or_, select, tuple_, update
-from sqlalchemy.engine import RowMapping
+from sqlalchemy import and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.records import clock
 from gateway.records.admission import admit, is_outdated
 from gateway.records.database import Database
+from gateway.records.face_rows import COLUMNS, FaceRows, committed, parts
 from gateway.records.idempotency import keep
-from gateway.records.metadata_seal import (
-    MetadataSeal,
-    StoredMetadata,
-    face_name,
-    otherwise_sealed,
-)
+from gateway.records.metadata_seal import MetadataSeal, face_name, otherwise_sealed
 from gateway.records.subjects import drop_records, faceless, living, lock_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
 from gateway.records.types import Begun, FaceRecord, KeptAnswer, SealedCrop, Terms
 
-_IDS_AT_ONCE = 500
 _NO_TERMS = Terms()
 _ALL_CROPS_SECONDS = 60.0
-_COLUMNS = [column for column in FACES.c if column.name not in ("claim", "kept_until")]
 
 
 class _NotPendingError(Exception):
@@ -42,6 +35,7 @@ class FaceRecords:
         """Keep faces in a database. seal: of their metadata."""
         self._database = database
         self._seal = seal or MetadataSeal()
+        self._rows = FaceRows(database, self._seal)
 
     @property
     def seals(self) -> bool:
@@ -50,21 +44,22 @@ class FaceRecords:
 
     async def otherwise_sealed(self, *, limit: int) -> tuple[FaceRecord, ...]:
         """Return faces with metadata that is sealed though it should not be, or the reverse."""
-        query = select(*_COLUMNS).where(
+        query = select(*COLUMNS).where(
             FACES.c.state == "committed", otherwise_sealed(FACES, is_on=self._seal.is_on)
         )
-        return await self._all(query.limit(limit))
+        return await self._rows.all(query.limit(limit))
 
     async def seal_again(self, face_ids: Sequence[str]) -> None:
         """Write the metadata of faces as it should be, sealed or not."""
         async with self._database.write() as connection:
-            for part in _parts(face_ids):
-                query = select(*_COLUMNS).where(FACES.c.id.in_(part)).order_by(FACES.c.id)
+            for part in parts(face_ids):
+                query = select(*COLUMNS).where(FACES.c.id.in_(part)).order_by(FACES.c.id)
                 rows = (await connection.execute(query.with_for_update())).mappings().all()
                 for row in rows:
-                    stored = self._seal.write(face_name(row["id"]), self._record(row).metadata)
+                    face = self._rows.record(row)
+                    stored = self._seal.write(face_name(face.id), face.metadata)
                     values = {"metadata": stored.value, "metadata_key_id": stored.key_id}
-                    query_again = update(FACES).where(FACES.c.id == row["id"])
+                    query_again = update(FACES).where(FACES.c.id == face.id)
                     await connection.execute(query_again.values(values))
 
     async def begin(
@@ -92,7 +87,7 @@ class FaceRecords:
             if new:
                 kept = {face.id: {"kept_until": face.expires_at} for face in new}
                 new = await admit(connection, new, terms)
-                rows = [row | kept[row["id"]] for row in self._rows(new)]
+                rows = [row | kept[row["id"]] for row in self._new_rows(new)]
                 await connection.execute(insert(FACES), rows)
             written = {face.id for face in new}
             sealed = [_crop_row(crop) for crop in crops if crop.face_id in written]
@@ -117,7 +112,7 @@ class FaceRecords:
 
     async def begin_forgetting(self, face_ids: Sequence[str]) -> None:
         """Mark faces as deleted; from now on they do not exist, even if a crash follows."""
-        await self._update(face_ids, {"state": "deleting", "claim": None})
+        await self._rows.change(face_ids, {"state": "deleting", "claim": None})
 
     async def remove(self, face_ids: Sequence[str]) -> int:
         """Remove faces, crops and kept answers that name them; returns the number of crops.
@@ -127,7 +122,7 @@ class FaceRecords:
         crops, at = 0, clock.now()
         columns = (FACES.c.collection_id, FACES.c.subject, FACES.c.expires_at)
         async with self._database.write() as connection:
-            for part in _parts(face_ids):
+            for part in parts(face_ids):
                 gone = select(*columns).where(FACES.c.id.in_(part))
                 rows = (await connection.execute(gone)).all()
                 subjects = {(row.collection_id, row.subject) for row in rows}
@@ -160,26 +155,26 @@ class FaceRecords:
     ) -> tuple[FaceRecord, ...]:
         """Return the faces with these ids."""
         found: list[FaceRecord] = []
-        query = _committed(collection_id, over=over)
-        for part in _parts(face_ids):
-            found += await self._all(query.where(FACES.c.id.in_(part)))
+        query = committed(collection_id, over=over)
+        for part in parts(face_ids):
+            found += await self._rows.all(query.where(FACES.c.id.in_(part)))
         return tuple(found)
 
     async def of_subject(self, collection_id: str, subject: str) -> tuple[FaceRecord, ...]:
         """Return all faces of a subject."""
-        return await self._all(_committed(collection_id).where(FACES.c.subject == subject))
+        return await self._rows.all(committed(collection_id).where(FACES.c.subject == subject))
 
     async def of_image(self, collection_id: str, image_sha256: str) -> tuple[FaceRecord, ...]:
         """Return all faces of an image."""
-        return await self._all(
-            _committed(collection_id).where(FACES.c.image_sha256 == image_sha256)
+        return await self._rows.all(
+            committed(collection_id).where(FACES.c.image_sha256 == image_sha256)
         )
 
     async def in_state(self, state: Literal["pending", "deleting"]) -> tuple[FaceRecord, ...]:
         """Return all faces in a state, for the repair at start."""
         # the second condition makes the query use the partial index
-        query = select(*_COLUMNS).where(FACES.c.state == state, FACES.c.state != "committed")
-        return await self._all(query)
+        query = select(*COLUMNS).where(FACES.c.state == state, FACES.c.state != "committed")
+        return await self._rows.all(query)
 
     async def expired(
         self,
@@ -190,12 +185,12 @@ class FaceRecords:
         subject: str | None = None,
     ) -> tuple[FaceRecord, ...]:
         """Return expired faces that are not deleted yet, of all collections or of one."""
-        query = select(*_COLUMNS).where(FACES.c.state == "committed", FACES.c.expires_at <= at)
+        query = select(*COLUMNS).where(FACES.c.state == "committed", FACES.c.expires_at <= at)
         if collection_id is not None:
             query = query.where(FACES.c.collection_id == collection_id)
         if subject is not None:
             query = query.where(FACES.c.subject == subject)
-        return await self._all(query.limit(limit))
+        return await self._rows.all(query.limit(limit))
 
     async def over_ids(self, collection_id: str, *, at: float) -> tuple[str, ...]:
         """Return ids of expired faces, whose vectors may still exist."""
@@ -215,7 +210,7 @@ class FaceRecords:
         over: bool = False,
     ) -> tuple[FaceRecord, ...]:
         """Return faces, oldest first, behind (time, id)."""
-        query = _committed(collection_id, over=over)
+        query = committed(collection_id, over=over)
         query = query.order_by(FACES.c.created_at, FACES.c.id).limit(limit)
         if after is not None:
             at, face_id = after
@@ -223,7 +218,7 @@ class FaceRecords:
             query = query.where(or_(FACES.c.created_at > at, later))
         if subject is not None:
             query = query.where(FACES.c.subject == subject)
-        return await self._all(query)
+        return await self._rows.all(query)
 
     async def ids(self, collection_id: str) -> frozenset[str]:
         """Return the ids of all faces of a collection."""
@@ -244,62 +239,11 @@ class FaceRecords:
             faces, subjects = (await connection.execute(query)).one()
             return faces, subjects + (await connection.execute(others)).scalar_one()
 
-    async def count_copied(self, collection_id: str, space: str) -> int:
-        """Return the number of faces with a vector in `space`, enrolled there or copied."""
-        query = select(func.count()).where(
-            FACES.c.collection_id == collection_id,
-            living(clock.now()),
-            or_(FACES.c.space == space, FACES.c.copied_to == space),
-        )
-        async with self._database.read() as connection:
-            return (await connection.execute(query)).scalar_one()
-
-    async def not_in_space(
-        self, collection_id: str, space: str, *, limit: int, after: str = ""
-    ) -> tuple[FaceRecord, ...]:
-        """Return faces without a vector in `space`, by id."""
-        return await self._all(
-            _committed(collection_id)
-            .where(
-                FACES.c.space != space,
-                or_(FACES.c.copied_to.is_(None), FACES.c.copied_to != space),
-                FACES.c.id > after,
-            )
-            .order_by(FACES.c.id)
-            .limit(limit)
-        )
-
-    async def mark_copied(self, face_ids: Sequence[str], space: str | None) -> None:
-        """Mark faces that have a vector in a second space; None removes the mark."""
-        await self._update(face_ids, {"copied_to": space})
-
-    async def move_space(self, collection_id: str, *, source: str, target: str) -> None:
-        """Swap space and copy of the faces in both: `target` becomes the space, after a switch."""
-        both = and_(
-            FACES.c.collection_id == collection_id,
-            FACES.c.space == source,
-            FACES.c.copied_to == target,
-        )
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(FACES).where(both).values(space=target, copied_to=source)
-            )
-
-    async def forget_copies(self, collection_id: str, space: str) -> None:
-        """Remove the marks of copies in `space`."""
-        query = (
-            update(FACES)
-            .where(FACES.c.collection_id == collection_id, FACES.c.copied_to == space)
-            .values(copied_to=None)
-        )
-        async with self._database.write() as connection:
-            await connection.execute(query)
-
     async def crops(self, face_ids: Sequence[str]) -> tuple[SealedCrop, ...]:
         """Return the encrypted crops of these faces."""
         found: list[SealedCrop] = []
         async with self._database.read() as connection:
-            for part in _parts(face_ids):
+            for part in parts(face_ids):
                 query = select(CROPS).where(CROPS.c.face_id.in_(part))
                 rows = (await connection.execute(query)).mappings().all()
                 found += [SealedCrop(**row) for row in rows]
@@ -322,43 +266,6 @@ class FaceRecords:
             removed = await connection.execute(delete(CROPS).where(CROPS.c.face_id.in_(own)))
         return removed.rowcount
 
-    async def _update(self, face_ids: Sequence[str], values: dict[str, Any]) -> None:
-        async with self._database.write() as connection:
-            for part in _parts(face_ids):
-                await connection.execute(update(FACES).where(FACES.c.id.in_(part)).values(values))
-
-    async def _all(self, query: Select[Any]) -> tuple[FaceRecord, ...]:
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return tuple(self._record(row) for row in rows)
-
-    def _row(self, face: FaceRecord) -> dict[str, Any]:
-        stored = self._seal.write(face_name(face.id), face.metadata)
-        return {
-            "id": face.id,
-            "collection_id": face.collection_id,
-            "subject": face.subject,
-            "space": face.space,
-            "copied_to": face.copied_to,
-            "state": face.state,
-            "image_sha256": face.image_sha256,
-            "box": None if face.box is None else list(face.box),
-            "quality": dict(face.quality),
-            "metadata": stored.value,
-            "metadata_key_id": stored.key_id,
-            "detector": face.detector,
-            "created_at": face.created_at,
-            "expires_at": face.expires_at,
-        }
-
-    def _record(self, row: RowMapping) -> FaceRecord:
-        values = dict(row)
-        stored = StoredMetadata(values["metadata"], values.pop("metadata_key_id"))
-        values["metadata"] = self._seal.read(face_name(values["id"]), stored)
-        if values["box"] is not None:
-            values["box"] = tuple(values["box"])
-        return FaceRecord(**values)
-
     async def _known(
         self, connection: AsyncConnection, faces: Sequence[FaceRecord]
     ) -> dict[str, tuple[FaceRecord, ...]]:
@@ -369,14 +276,14 @@ class FaceRecords:
         at = clock.now()
         digests = sorted({face.image_sha256 for face in faces if face.image_sha256 is not None})
         of_image: dict[str, list[FaceRecord]] = {}
-        for part in _parts(digests):
-            query = select(*_COLUMNS).where(
+        for part in parts(digests):
+            query = select(*COLUMNS).where(
                 FACES.c.collection_id == faces[0].collection_id,
                 FACES.c.image_sha256.in_(part),
                 or_(living(at), FACES.c.state == "pending"),
             )
             for row in (await connection.execute(query.order_by(FACES.c.id))).mappings():
-                of_image.setdefault(row["image_sha256"], []).append(self._record(row))
+                of_image.setdefault(row["image_sha256"], []).append(self._rows.record(row))
         known: dict[str, tuple[FaceRecord, ...]] = {}
         for face in faces:
             if face.claim is not None and face.claim not in known:
@@ -387,7 +294,7 @@ class FaceRecords:
                     known[face.claim] = same
         return known
 
-    def _rows(self, faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
+    def _new_rows(self, faces: Sequence[FaceRecord]) -> list[dict[str, Any]]:
         """Make the rows of new faces; the first of each image and subject claims the image.
 
         Sorted by claim, so that of two transactions one waits instead of both deadlocking.
@@ -396,7 +303,7 @@ class FaceRecords:
         for face in faces:
             if face.claim is not None:
                 first.setdefault(face.claim, face.id)
-        rows = [self._row(face) | {"claim": None} for face in faces]
+        rows = [self._rows.row(face) | {"claim": None} for face in faces]
         for row, face in zip(rows, faces, strict=True):
             if face.claim is not None and first[face.claim] == face.id:
                 row["claim"] = face.claim
@@ -406,21 +313,12 @@ class FaceRecords:
 async def _commit(connection: AsyncConnection, face_ids: Sequence[str]) -> None:
     """Mark pending faces as committed; raises _NotPendingError if one of them is not pending."""
     marked = 0
-    for part in _parts(face_ids):
+    for part in parts(face_ids):
         mine = and_(FACES.c.id.in_(part), FACES.c.state == "pending")
         query = update(FACES).where(mine).values(state="committed")
         marked += (await connection.execute(query)).rowcount
     if marked != len(face_ids):
         raise _NotPendingError
-
-
-def _committed(collection_id: str, *, over: bool = False) -> Select[Any]:
-    alive = FACES.c.state == "committed" if over else living(clock.now())
-    return select(*_COLUMNS).where(FACES.c.collection_id == collection_id, alive)
-
-
-def _parts(face_ids: Sequence[str]) -> list[Sequence[str]]:
-    return [face_ids[i : i + _IDS_AT_ONCE] for i in range(0, len(face_ids), _IDS_AT_ONCE)]
 
 
 def _crop_row(crop: SealedCrop) -> dict[str, Any]:

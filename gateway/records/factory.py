@@ -4,9 +4,10 @@ from pathlib import Path
 
 from gateway.errors import ConfigurationError
 from gateway.records.audit_keys import load_audit_keys
-from gateway.records.database import downgrade, sqlite_url
 from gateway.records.encryption import load_cipher
+from gateway.records.engines import sqlite_url
 from gateway.records.metadata_seal import MetadataSeal
+from gateway.records.revisions import downgrade
 from gateway.records.store import RecordStore
 from gateway.settings import Settings
 from gateway.telemetry.metrics import PartMetrics

@@ -9,7 +9,8 @@ from sqlalchemy.engine import RowMapping
 
 from gateway.concurrency import BackgroundTasks
 from gateway.records import clock, job_claims
-from gateway.records.database import Database, is_refused
+from gateway.records.database import Database
+from gateway.records.driver_errors import is_refused
 from gateway.records.job_rows import (
     JOB_COLUMNS,
     LEASED,

@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    LargeBinary,
     String,
     Table,
     Text,
@@ -22,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.records.tables import METADATA
+from gateway.records.tables import METADATA, sealed_columns
 
 _DUE: Final = text("webhook_state = 'due'")
 _OPEN: Final = text("state <> 'ended'")
@@ -97,9 +96,7 @@ JOB_RESULTS: Final = Table(
     Column("status", String(8), nullable=False),
     Column("code", String(64)),
     Column("detail", Text),
-    Column("key_id", String(32)),
-    Column("nonce", LargeBinary),
-    Column("sealed", LargeBinary),
+    *sealed_columns(nullable=True),
     Column("sequence", Integer, nullable=False),
     Column("finished_at", Double, nullable=False),
     ForeignKeyConstraint(

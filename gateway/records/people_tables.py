@@ -2,19 +2,14 @@
 
 from typing import Final
 
-from sqlalchemy import Column, Double, ForeignKey, Index, LargeBinary, String, Table
+from sqlalchemy import Column, Double, ForeignKey, Index, String, Table
 
-from gateway.records.tables import METADATA
+from gateway.records.tables import METADATA, collection_column, sealed_columns
 
 ERASURES: Final = Table(
     "erasures",
     METADATA,
-    Column(
-        "collection_id",
-        String(36),
-        ForeignKey("collections.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    collection_column(primary_key=True),
     Column("digest", String(64), primary_key=True),
     Column("erased_at", Double, nullable=False),
     Index(None, "erased_at"),
@@ -27,19 +22,12 @@ REFUSED_FACES: Final = Table(
     "refused_faces",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column(
-        "collection_id",
-        String(36),
-        ForeignKey("collections.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    collection_column(),
     Column("space", String(16), nullable=False),
     Column("reason", String(200), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("created_by", String(64), nullable=False),
-    Column("key_id", String(32), nullable=False),
-    Column("nonce", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
+    *sealed_columns(),
     Index(None, "collection_id", "created_at", "id"),
 )
 """Faces that a collection does not enrol. sealed: the embedding, float32, under the name
@@ -54,9 +42,7 @@ REFUSED_CROPS: Final = Table(
         ForeignKey("refused_faces.id", ondelete="CASCADE"),
         primary_key=True,
     ),
-    Column("key_id", String(32), nullable=False),
-    Column("nonce", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
+    *sealed_columns(),
 )
 """Aligned faces of entries that were added with `keep_crop`, under the name `refusal-crop/id`, so
 that a newer model can embed them."""

@@ -6,7 +6,6 @@ anything in between, and whatever fails leaves the database as it was.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -29,25 +28,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import ConfigurationError
-from gateway.records.database import (
-    engine_without_limits,
-    newest_revision,
-    revision_of,
-    writing_alone,
-)
+from gateway.records.engines import engine_without_limits, writing_alone
 from gateway.records.migrate import upgrade
+from gateway.records.revisions import knows_revision, newest_revision, revision_of
 from gateway.records.snapshot import LEFT_OUT, Row, reflect_tables
 from gateway.records.tables import FACES, METADATA
 from gateway.tls import NO_FILES, TlsFiles
 
-_MIGRATIONS: Final = Path(__file__).resolve().parent / "migrations" / "versions"
 _FUNCTIONS: Final = ("audit_append_only", "audit_in_order")
 """Of PostgreSQL's triggers, which stay when their tables are dropped."""
-
-
-def knows_revision(revision: str) -> bool:
-    """Whether this release has the migration that a snapshot ends with."""
-    return revision.isdecimal() and any(_MIGRATIONS.glob(f"r{revision}_*.py"))
 
 
 class RecordReload:

@@ -27,13 +27,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import ConfigurationError
-from gateway.records.database import (
-    engine_without_limits,
-    newest_revision,
-    revision_of,
-    translated,
-)
-from gateway.records.encrypted import explain
+from gateway.records.driver_errors import translated
+from gateway.records.engines import engine_without_limits
+from gateway.records.postgres_tls import explain
+from gateway.records.revisions import newest_revision, revision_of
 from gateway.records.tables import COLLECTIONS, FACES, METADATA
 from gateway.tls import NO_FILES, TlsFiles
 

@@ -6,6 +6,7 @@ from gateway.records.clusters import ClusterRecords
 from gateway.records.collections import CollectionRecords
 from gateway.records.database import TIMEOUT_SECONDS, Database, Observer
 from gateway.records.erasures import ErasureRecords
+from gateway.records.face_spaces import FaceSpaceRecords
 from gateway.records.faces import FaceRecords
 from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.job_erasure import JobErasure
@@ -24,8 +25,6 @@ from gateway.tls import NO_FILES, TlsFiles
 class RecordStore:
     """All records of one database, by what they are about."""
 
-    """Collections, faces, subjects, clusters, idempotency, audit and jobs in one database."""
-
     def __init__(
         self,
         database: Database,
@@ -36,6 +35,7 @@ class RecordStore:
         seal = metadata_seal or MetadataSeal()
         self.collections = CollectionRecords(database)
         self.faces = FaceRecords(database, seal)
+        self.face_spaces = FaceSpaceRecords(database, seal)
         self.subjects = SubjectRecords(database, seal)
         self.erasures = ErasureRecords(database)
         self.refusals = RefusalRecords(database)

@@ -3,7 +3,7 @@
 `migrations/versions/` makes them; `tests/contract/test_records.py` compares the two.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -33,6 +33,22 @@ METADATA: Final = MetaData(
     }
 )
 
+
+def collection_column(*, primary_key: bool = False) -> Column[str]:
+    """Make the column of rows that are removed with their collection."""
+    owner = ForeignKey("collections.id", ondelete="CASCADE")
+    return Column("collection_id", String(36), owner, primary_key=primary_key, nullable=False)
+
+
+def sealed_columns(*, nullable: bool = False) -> tuple[Column[Any], ...]:
+    """Make the columns of something encrypted: with which key, its nonce and its bytes."""
+    return (
+        Column("key_id", String(32), nullable=nullable),
+        Column("nonce", LargeBinary, nullable=nullable),
+        Column("sealed", LargeBinary, nullable=nullable),
+    )
+
+
 COLLECTIONS: Final = Table(
     "collections",
     METADATA,
@@ -60,12 +76,7 @@ FACES: Final = Table(
     "faces",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column(
-        "collection_id",
-        String(36),
-        ForeignKey("collections.id", ondelete="CASCADE"),
-        nullable=False,
-    ),
+    collection_column(),
     # SQLite neither looks at the length of before nor can change it
     Column("subject", String(128).with_variant(String(64), "sqlite"), nullable=False),
     Column("space", String(16), nullable=False),
@@ -101,12 +112,7 @@ where it is not."""
 SUBJECTS: Final = Table(
     "subjects",
     METADATA,
-    Column(
-        "collection_id",
-        String(36),
-        ForeignKey("collections.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    collection_column(primary_key=True),
     Column("name", String(128), primary_key=True),
     Column("display_name", String(200)),
     Column("external_id", String(128)),
@@ -133,9 +139,7 @@ CROPS: Final = Table(
     "crops",
     METADATA,
     Column("face_id", String(36), ForeignKey("faces.id", ondelete="CASCADE"), primary_key=True),
-    Column("key_id", String(32), nullable=False),
-    Column("nonce", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
+    *sealed_columns(),
 )
 """Aligned faces of collections with `keep=crop`, encrypted."""
 
@@ -197,12 +201,7 @@ the database lets only those be deleted, and none be changed."""
 CLUSTER_RUNS: Final = Table(
     "cluster_runs",
     METADATA,
-    Column(
-        "collection_id",
-        String(36),
-        ForeignKey("collections.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    collection_column(primary_key=True),
     Column("run_id", String(36), nullable=False),
     Column("state", String(16), nullable=False),
     Column("threshold", Double, nullable=False),

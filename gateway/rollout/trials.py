@@ -7,9 +7,8 @@ time, and for at most a tenth of the time, as they share the cores.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Final
 
 from gateway.concurrency import BackgroundTasks
@@ -69,15 +68,7 @@ class Trials:
         self, candidate: Candidate, data: bytes, *, asked: Asked, deadline: Deadline
     ) -> Analysis:
         """Have the candidate answer; raises as `CandidateInference.analyse`."""
-        work = partial(
-            self._engine.analyse,
-            candidate,
-            data,
-            need=asked.need,
-            deadline=deadline,
-            look=asked.look,
-        )
-        analysis = await self._measured("candidate", candidate, work)
+        analysis = await self._measured(candidate, data, asked, deadline)
         self._run_beside(candidate, data, asked, analysis)
         return analysis
 
@@ -157,17 +148,20 @@ class Trials:
             self._metrics.running.labels(*labels).set(share)
 
     async def _measured(
-        self, role: Role, candidate: Candidate, work: Callable[[], Awaitable[Analysis]]
+        self, candidate: Candidate, data: bytes, asked: Asked, deadline: Deadline
     ) -> Analysis:
+        """Have the candidate answer, and note how long it took or why it failed."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            analysis = await work()
+            analysis = await self._engine.analyse(
+                candidate, data, need=asked.need, deadline=deadline, look=asked.look
+            )
         except AurumError as error:
             if self.report is not None and self._is_on(candidate):
-                self.report.failed(role, error.code)
+                self.report.failed("candidate", error.code)
             raise
-        self._note(role, candidate, analysis, loop.time() - started)
+        self._note("candidate", candidate, analysis, loop.time() - started)
         return analysis
 
     def _note(self, role: Role, candidate: Candidate, analysis: Analysis, seconds: float) -> None:
@@ -203,15 +197,7 @@ class Trials:
         shadow = candidate.plan.mode == "shadow"
         try:
             if shadow:
-                work = partial(
-                    self._engine.analyse,
-                    candidate,
-                    data,
-                    need=asked.need,
-                    deadline=deadline,
-                    look=asked.look,
-                )
-                other = await self._measured("candidate", candidate, work)
+                other = await self._measured(candidate, data, asked, deadline)
             else:
                 other = await self._inference.analyse(
                     data, need=asked.need, deadline=deadline, look=asked.look

@@ -38,6 +38,7 @@ from gateway.vectors.payload import (
     read_point,
     write_payload,
 )
+from gateway.vectors.qdrant_filters import filter_of, optional_filter
 from gateway.vectors.qdrant_tls import encryption_arguments
 
 IN_MEMORY: Final = ":memory:"
@@ -184,7 +185,7 @@ class QdrantVectorStore:
         """See `VectorStore.delete_subject`."""
         where = FaceFilter(subject)
         held = await self.count(collection, where)
-        selector = models.FilterSelector(filter=_must(where))
+        selector = models.FilterSelector(filter=filter_of(where))
         await self._reach(self._client.delete(collection.name, points_selector=selector, wait=True))
         return held
 
@@ -206,7 +207,7 @@ class QdrantVectorStore:
                     collection.name,
                     group_by=SUBJECT,
                     query=vector.tolist(),
-                    query_filter=_filter(where),
+                    query_filter=optional_filter(where),
                     search_params=self._params,
                     limit=limit,
                     group_size=1,
@@ -220,7 +221,7 @@ class QdrantVectorStore:
                 self._client.query_points(
                     collection.name,
                     query=vector.tolist(),
-                    query_filter=_filter(where),
+                    query_filter=optional_filter(where),
                     search_params=self._params,
                     limit=limit,
                     with_payload=True,
@@ -244,7 +245,7 @@ class QdrantVectorStore:
         records, following = await self._reach(
             self._client.scroll(
                 collection.name,
-                scroll_filter=_filter(where),
+                scroll_filter=optional_filter(where),
                 limit=limit,
                 offset=cursor,
                 with_payload=True,
@@ -270,7 +271,7 @@ class QdrantVectorStore:
         """See `VectorStore.count`."""
         await self._dimension(collection)
         answer = await self._reach(
-            self._client.count(collection.name, count_filter=_filter(where), exact=True)
+            self._client.count(collection.name, count_filter=optional_filter(where), exact=True)
         )
         return answer.count
 
@@ -370,29 +371,6 @@ def _check(vector: Vector, dimension: int) -> None:
     if vector.shape != (dimension,):
         message = f"a vector of {vector.shape} for a collection of {dimension}"
         raise DimensionMismatchError(message)
-
-
-def _must(where: FaceFilter) -> models.Filter:
-    must: list[models.Condition] = []
-    if where.subject is not None:
-        must.append(
-            models.FieldCondition(key=SUBJECT, match=models.MatchValue(value=where.subject))
-        )
-    for key, value in where.metadata.items():
-        path = metadata_field(key)
-        if isinstance(value, bool | str):
-            must.append(models.FieldCondition(key=path, match=models.MatchValue(value=value)))
-        else:
-            # a match finds integers only; metadata has no integer that a double cannot represent
-            must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
-    without: list[models.Condition] = []
-    if where.without:
-        without.append(models.HasIdCondition(has_id=list(where.without)))
-    return models.Filter(must=must, must_not=without)
-
-
-def _filter(where: FaceFilter) -> models.Filter | None:
-    return _must(where) if where != NO_FILTER else None
 
 
 def _unavailable(detail: str) -> InsufficientStorageError | StorageUnavailableError:

@@ -8,7 +8,8 @@ from gateway.api.collections.schemas import EnrolIn
 from gateway.api.collections.serializers import enrol_out
 from gateway.api.shapes import dump_json
 from gateway.collections.base import check_metadata
-from gateway.collections.intake import EnrolOptions, Intake, NamedImage
+from gateway.collections.image_analysis import NamedImage
+from gateway.collections.intake import EnrolOptions, Intake
 from gateway.collections.names import subject_of_file, subject_of_folder
 from gateway.collections.service import Collections
 from gateway.deadline import Deadline

@@ -19,7 +19,8 @@ from gateway.monitoring.audit_watch import watch_audit
 from gateway.records.audit_anchor import Anchor, append_anchor, read_anchor_file
 from gateway.records.audit_check import Verdict, verify
 from gateway.records.audit_keys import AuditKeys
-from gateway.records.database import Database, _with_driver
+from gateway.records.database import Database
+from gateway.records.engines import with_driver
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
 from gateway.settings import Settings
@@ -59,7 +60,7 @@ async def store(migrated_url: str, keys: AuditKeys) -> AsyncIterator[RecordStore
 @pytest.fixture
 async def engine(migrated_url: str) -> AsyncIterator[AsyncEngine]:
     """The database as somebody sees it who has its password."""
-    made = create_async_engine(_with_driver(migrated_url))
+    made = create_async_engine(with_driver(migrated_url))
     try:
         yield made
     finally:
@@ -315,7 +316,7 @@ async def test_all_lines_may_expire_again_and_again(store, keys) -> None:
 
 
 async def test_old_lines_are_chained_by_the_migration(database_url: str, keys) -> None:
-    engine = create_async_engine(_with_driver(database_url))
+    engine = create_async_engine(with_driver(database_url))
     async with engine.begin() as connection:
         await connection.run_sync(upgrade, "0006")
         for number in (1, 2, 5):

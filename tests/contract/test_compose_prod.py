@@ -15,7 +15,7 @@ from gateway.redis import connect
 from gateway.settings import CHECKOUT, PREFIX, Settings, load_settings
 from tests.contract.test_compose import SERVICES as DEVELOPMENT_SERVICES
 from tests.support.compose import DEVELOPMENT, PRODUCTION, PROFILES, mounts, resolved, sources
-from tools.env_example import COMPOSE_VARIABLES
+from tools.reference_docs.env_example import COMPOSE_VARIABLES
 
 STACK: dict[str, Any] = resolved(PRODUCTION, *PROFILES)
 SERVICES: dict[str, Any] = STACK["services"]

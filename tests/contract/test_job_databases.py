@@ -12,15 +12,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.errors import StorageUnavailableError
 from gateway.records import clock
-from gateway.records.database import _with_driver, sqlite_url
+from gateway.records.engines import sqlite_url, with_driver
 from gateway.records.store import RecordStore
 from tests.contract.test_records_migrations import upgrade
-from tests.support.jobs import badly, claim, found, submitted, well
+from tests.support.job_records import badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
 
 async def test_tables_of_the_release_before_are_kept(database_url: str) -> None:
-    engine = create_async_engine(_with_driver(database_url))
+    engine = create_async_engine(with_driver(database_url))
     async with engine.begin() as connection:
         await connection.run_sync(upgrade, "0004")
         await connection.execute(

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from gateway.records.job_tables import JOB_ITEMS
 from gateway.records.store import RecordStore
-from tests.support.jobs import a_job, found, submitted
+from tests.support.job_records import a_job, found, submitted
 
 IMAGES = 600
 LEASE_SECONDS = 5.0

@@ -12,7 +12,7 @@ from gateway.records import job_queue
 from gateway.records.job_queue import ResultRefusedError
 from gateway.records.job_types import JobRecord, LeasedItem
 from gateway.records.store import RecordStore
-from tests.support.jobs import (
+from tests.support.job_records import (
     LEASE_SECONDS,
     a_worker,
     badly,

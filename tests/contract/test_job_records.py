@@ -12,7 +12,16 @@ from gateway.errors import ConflictError, NotFoundError
 from gateway.records.job_tables import JOB_ITEMS, JOB_RESULTS, JOBS
 from gateway.records.job_types import IDLE_SECONDS, JobDepth, JobRecord, SealedResult
 from gateway.records.store import RecordStore
-from tests.support.jobs import a_job, a_refusal, an_item, badly, claim, found, submitted, well
+from tests.support.job_records import (
+    a_job,
+    a_refusal,
+    an_item,
+    badly,
+    claim,
+    found,
+    submitted,
+    well,
+)
 from tests.support.records import SetClock
 
 DAY = 86_400.0

@@ -18,7 +18,7 @@ from gateway.errors import ConflictError
 from gateway.records.job_tables import JOB_TENANTS, JOBS
 from gateway.records.job_types import ItemOutcome, JobRecord, LeasedItem
 from gateway.records.store import RecordStore
-from tests.support.jobs import LEASE_SECONDS, badly, claim, found, submitted, well
+from tests.support.job_records import LEASE_SECONDS, badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
 WORKERS = ("u", "v", "w")

@@ -17,7 +17,7 @@ from gateway.records.types import (
     Migration,
     SealedCrop,
 )
-from tests.support.faces import LATER, OTHER, SPACE, a_collection, a_face, enrolled
+from tests.support.face_records import LATER, OTHER, SPACE, a_collection, a_face, enrolled
 
 
 def newest_revision() -> str:
@@ -148,17 +148,17 @@ async def test_removing_a_collection_removes_its_contents(
 async def test_spaces_of_faces_follow_a_migration(records: RecordStore) -> None:
     collection, faces = await enrolled(records, 6)
     ids = [face.id for face in faces]
-    assert len(await records.faces.not_in_space(collection.id, OTHER, limit=4)) == 4
-    await records.faces.mark_copied(ids[:5], OTHER)
-    (left,) = await records.faces.not_in_space(collection.id, OTHER, limit=4)
+    assert len(await records.face_spaces.not_in_space(collection.id, OTHER, limit=4)) == 4
+    await records.face_spaces.mark_copied(ids[:5], OTHER)
+    (left,) = await records.face_spaces.not_in_space(collection.id, OTHER, limit=4)
     assert left.id == ids[5]
-    assert await records.faces.count_copied(collection.id, OTHER) == 5
-    await records.faces.move_space(collection.id, source=SPACE, target=OTHER)
+    assert await records.face_spaces.count_copied(collection.id, OTHER) == 5
+    await records.face_spaces.move_space(collection.id, source=SPACE, target=OTHER)
     moved = await records.faces.get(collection.id, ids)
     assert {(f.space, f.copied_to) for f in moved if f.id != ids[5]} == {(OTHER, SPACE)}
     assert {(f.space, f.copied_to) for f in moved if f.id == ids[5]} == {(SPACE, None)}
-    await records.faces.forget_copies(collection.id, SPACE)
-    assert await records.faces.count_copied(collection.id, SPACE) == 1
+    await records.face_spaces.forget_copies(collection.id, SPACE)
+    assert await records.face_spaces.count_copied(collection.id, SPACE) == 1
 
 
 async def test_audit_lines_are_listed_newest_first(records: RecordStore) -> None:

@@ -8,7 +8,7 @@ from gateway.errors import ConfigurationError
 from gateway.records.encryption import FileKeyCipher
 from gateway.records.store import RecordStore
 from gateway.records.types import SealedCrop
-from tests.support.faces import a_collection, a_face
+from tests.support.face_records import a_collection, a_face
 
 
 def a_crop(cipher: FileKeyCipher, face_id: str, crop: bytes) -> SealedCrop:

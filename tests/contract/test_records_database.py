@@ -13,10 +13,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from gateway.errors import ConfigurationError, StorageUnavailableError
-from gateway.records.database import Database, sqlite_url
+from gateway.records.database import Database
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import METADATA
-from tests.support.faces import a_collection, a_face
+from tests.support.face_records import a_collection, a_face
 
 
 async def test_migrations_produce_the_tables_of_the_code(database_url: str) -> None:
@@ -58,7 +59,7 @@ async def test_an_aborted_transaction_changes_nothing(records: RecordStore) -> N
 _WRITER = """
 import asyncio, sys
 from gateway.records.store import RecordStore
-from tests.support.faces import a_collection
+from tests.support.face_records import a_collection
 async def main():
     records = await RecordStore.open(sys.argv[1])
     number = 0

@@ -11,8 +11,8 @@ from gateway.errors import ConflictError, StorageUnavailableError
 from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.store import RecordStore
 from gateway.records.types import KeptAnswer
-from tests.support.faces import a_collection, a_face, enrolled
-from tests.support.jobs import a_job, an_item, found
+from tests.support.face_records import a_collection, a_face, enrolled
+from tests.support.job_records import a_job, an_item, found
 
 CLAIM = {"tenant": "default", "key": "k", "fingerprint": "f"}
 

@@ -12,7 +12,7 @@ from gateway.records.types import AuditLine
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService
 from gateway.security.peppers import Peppers
 from gateway.types import NO_RATE_LIMITS, RateLimits
-from tests.support.faces import a_collection, enrolled
+from tests.support.face_records import a_collection, enrolled
 
 INFER = KeyRequest("acme", "shop", ["infer"])
 

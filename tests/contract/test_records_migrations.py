@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway.errors import ConfigurationError
 from gateway.records import migrate as migrate_module
 from gateway.records.audit_check import verify
-from gateway.records.database import Database, _with_driver, downgrade
+from gateway.records.database import Database
+from gateway.records.engines import with_driver
+from gateway.records.revisions import downgrade
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
-from tests.support.faces import a_collection, enrolled
+from tests.support.face_records import a_collection, enrolled
 
 
 def upgrade(connection: Connection, revision: str) -> None:
@@ -49,7 +51,7 @@ async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
         ("e1", "cleo", None, None, "committed", 4.0),
         ("e2", "cleo", None, None, "committed", 4.0),
     ]
-    engine = create_async_engine(_with_driver(database_url))
+    engine = create_async_engine(with_driver(database_url))
     async with engine.begin() as connection:
         await connection.run_sync(upgrade, "0002")
         made = "INSERT INTO collections (id, tenant, name, state, settings, created_at, updated_at)"
@@ -117,7 +119,7 @@ async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
 
 async def changed(url: str, change, *args: Any) -> Any:
     """Call `change` with a connection in a transaction, without the code's own migrations."""
-    engine = create_async_engine(_with_driver(url))
+    engine = create_async_engine(with_driver(url))
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(change, *args)

@@ -23,8 +23,8 @@ from gateway.records.types import (
     SealedBytes,
     Terms,
 )
-from tests.support.faces import a_collection, a_face
-from tests.support.jobs import a_job, an_item, badly, claim, found, submitted, well
+from tests.support.face_records import a_collection, a_face
+from tests.support.job_records import a_job, an_item, badly, claim, found, submitted, well
 from tests.support.records import SetClock
 
 DAY = 86_400.0

@@ -15,11 +15,11 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.records import admission as admission_module
-from gateway.records.database import sqlite_url
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
 from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer
-from tests.support.faces import a_collection, a_face, enrolled
+from tests.support.face_records import a_collection, a_face, enrolled
 from tests.support.records import SetClock
 
 
@@ -158,7 +158,7 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     assert await records.faces.of_subject(collection.id, "anna") == ()
     assert await records.faces.of_image(collection.id, over.image_sha256 or "") == ()
     assert await records.faces.ids(collection.id) == {stays.id}
-    assert len(await records.faces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
+    assert len(await records.face_spaces.not_in_space(collection.id, "0" * 16, limit=9)) == 1
     assert await records.faces.over_ids(collection.id, at=set_clock.now()) == (over.id,)
     assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
     kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")

@@ -3,14 +3,14 @@
 import pytest
 
 from gateway.settings import PREFIX, Settings
-from tools import reference_docs
+from tools.reference_docs.pages import FOLDER, pages
 
-PAGES = reference_docs.pages()
+PAGES = pages()
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_up_to_date(name):
-    assert (reference_docs.FOLDER / name).read_text() == PAGES[name], "run `make docs`"
+    assert (FOLDER / name).read_text() == PAGES[name], "run `make docs`"
 
 
 def test_every_setting_has_a_row_with_a_meaning():

@@ -22,8 +22,8 @@ from gateway.jobs.objects.factory import open_objects
 from gateway.jobs.objects.sealed import SealedObjects
 from gateway.jobs.results import open_result, seal_result
 from gateway.jobs.rotation import OBJECTS, Rotation
-from gateway.records.database import sqlite_url
 from gateway.records.encryption import load_cipher, storage_key_file
+from gateway.records.engines import sqlite_url
 from gateway.records.factory import open_records
 from gateway.records.job_types import ItemOutcome
 from gateway.records.key_ring import KeyRing
@@ -34,8 +34,8 @@ from gateway.records.tables import METADATA
 from gateway.records.types import CollectionRecord, SealedCrop
 from gateway.settings import Settings
 from tests.support.command_line import PYTHONPATH
-from tests.support.faces import a_collection, a_face
-from tests.support.jobs import a_job, an_item
+from tests.support.face_records import a_collection, a_face
+from tests.support.job_records import a_job, an_item
 from tests.support.object_server import ObjectServer, object_server
 from tools.commands import storage_keys
 from tools.commands.keys import app

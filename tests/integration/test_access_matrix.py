@@ -16,7 +16,15 @@ from tests.support.collection_client import call
 from tests.support.fake_inference import photo
 from tests.support.gateway_server import form
 from tests.support.http_triton import Script, running
-from tools.access_matrix import FORBIDDEN, HEAD, HIDDEN, OWN, UNAUTHORIZED, YES, cells
+from tools.reference_docs.access_matrix import (
+    FORBIDDEN,
+    HEAD,
+    HIDDEN,
+    OWN,
+    UNAUTHORIZED,
+    YES,
+    cells,
+)
 
 TRITON = {
     **{"name": "m", "version": "1", "extensions": [], "versions": ["1"], "platform": ""},

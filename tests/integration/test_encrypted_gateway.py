@@ -25,8 +25,8 @@ from tests.support.gateway_server import form
 from tests.support.grpc_gateway import serving_grpc
 from tests.support.grpc_triton import Script, running
 from tests.support.serving import free_ports
-from tools.gateway_tls import own_gateway_context
-from tools.http import fetch
+from tools.clients.gateway_tls import own_gateway_context
+from tools.clients.http import fetch
 
 LIVE = "/api/health/live"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cache.factory import open_cache
-from gateway.collections.intake import EnrolOptions, Intake, NamedImage
+from gateway.collections.image_analysis import NamedImage
+from gateway.collections.intake import EnrolOptions, Intake
 from gateway.collections.search import SearchOptions
 from gateway.collections.service import Collections
 from gateway.concurrency import AdmissionControl, BackgroundTasks, CpuPool

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse, ClientSession
 
 from gateway.errors import StorageUnavailableError
-from gateway.records.database import sqlite_url
+from gateway.records.engines import sqlite_url
 from gateway.records.jobs import JobRecords
 from tests.support.job_world import JobWorld, answer, job_world
 from tests.support.records import add_migrated_sqlite

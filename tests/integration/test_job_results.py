@@ -9,7 +9,7 @@ import socket
 import psutil
 import pytest
 
-from gateway.records.database import sqlite_url
+from gateway.records.engines import sqlite_url
 from tests.support.job_world import answer, job_world
 from tests.support.records import add_migrated_sqlite
 

@@ -117,7 +117,7 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     # as a gateway leaves it that is killed between record and vector
     await world.vectors.delete(index_of(collection, OLD), [cut_off])
-    await world.records.faces._update([cut_off], {"state": "pending"})
+    await world.records.faces._rows.change([cut_off], {"state": "pending"})
     assert (await world.records.faces.count(collection.id)) == (0, 0)
     soon = type(in_time()).after(0.3)
     with pytest.raises(ConflictError) as refused:
@@ -136,7 +136,9 @@ async def test_what_a_dead_gateway_left_is_removed_by_the_next_request(world: Wo
     await make_world(world)
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     an_hour_ago = time.time() - 3600
-    await world.records.faces._update([cut_off], {"state": "pending", "created_at": an_hour_ago})
+    await world.records.faces._rows.change(
+        [cut_off], {"state": "pending", "created_at": an_hour_ago}
+    )
     (again,) = await enrolled(world, 1)
     assert not again.duplicate
     assert again.face.id != cut_off
@@ -204,7 +206,7 @@ async def test_eight_requests_at_once(client: aiohttp.ClientSession) -> None:
 
 async def over(world: World, *face_ids: str) -> None:
     """Let the time of these faces be over a moment ago."""
-    await world.records.faces._update(face_ids, {"expires_at": time.time() - 0.01})
+    await world.records.faces._rows.change(face_ids, {"expires_at": time.time() - 0.01})
 
 
 async def test_a_face_whose_time_is_over_is_not_found(world: World) -> None:

@@ -12,8 +12,8 @@ from gateway.collections.service import Collections, Limits
 from gateway.concurrency import BackgroundTasks
 from gateway.deadline import Deadline
 from gateway.errors import ConflictError
-from gateway.records.database import sqlite_url
 from gateway.records.encryption import FileKeyCipher
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.registry.calibration import Calibrations
 from gateway.thresholds import Thresholds

@@ -9,7 +9,7 @@ import sys
 
 from gateway.records.job_types import LeasedItem
 from gateway.records.store import RecordStore
-from tests.support.jobs import well
+from tests.support.job_records import well
 
 SLICE = 8
 

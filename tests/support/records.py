@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from gateway.records import clock
-from gateway.records.database import sqlite_url
+from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from tests.support.postgres import find_binaries, private_postgres
 from tests.support.prerequisites import is_missing

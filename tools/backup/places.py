@@ -14,6 +14,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from gateway.durable_files import sync_path
 from gateway.errors import ConfigurationError
 from gateway.jobs.objects.s3 import open_store
 from gateway.settings import Settings
@@ -83,7 +84,7 @@ class FolderPlace:
                     file.flush()
                     os.fsync(file.fileno())
                     temporary.replace(self._folder / name)
-                    _sync(self._folder)
+                    sync_path(self._folder)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -232,14 +233,6 @@ def _remove_abandoned(rest: Path) -> None:
         except BlockingIOError:
             return
         rest.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ is under way: until it has ended, no gateway starts there, and a repeat of the c
 """
 
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -16,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 
 from gateway.collections.factory import open_edge, open_server
+from gateway.durable_files import write_synced
 from gateway.jobs.objects.factory import open_store_as_is
 from gateway.records.audit_anchor import anchor_file
-from gateway.records.database import newest_revision
 from gateway.records.factory import records_files, records_url, restoring_file
-from gateway.records.reload import RecordReload, count_rows, knows_revision, record_reload
+from gateway.records.reload import RecordReload, count_rows, record_reload
+from gateway.records.revisions import knows_revision, newest_revision
 from gateway.settings import Settings
 from gateway.vectors.base import FacePoint, Vector, VectorCollection, VectorStore
 from gateway.vectors.edge.read_socket import EdgeReader
@@ -275,7 +275,4 @@ async def _refuse_filled(settings: Settings, vectors: VectorStore) -> None:
 
 def _mark(marker: Path, name: str) -> None:
     """Say on the disk that the home is not complete until the end."""
-    with marker.open("w") as file:
-        json.dump({"archive": name, "since": time.time()}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(marker, json.dumps({"archive": name, "since": time.time()}).encode())

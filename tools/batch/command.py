@@ -22,10 +22,12 @@ from tools.batch.orders import Order
 from tools.batch.output import open_sink
 from tools.batch.progress import ProgressBar
 from tools.batch.run import Batch, Summary, Targets
+from tools.batch.service import Service
 from tools.batch.sheet import ContactSheet
 from tools.batch.types import Outcome, printable
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
 from tools.errors import BatchError
-from tools.listeners import gateway_url
 from tools.serving.home import resolve
 
 _LISTED: Final = 100
@@ -61,9 +63,11 @@ def carry_out(options: Options, prepare: Prepare, *, parallel: int) -> NoReturn:
     raise typer.Exit(status)
 
 
-def url_of(options: Options, settings: Settings) -> str:
-    """Return the address of the gateway: `--url`, or where the settings let it listen."""
-    return options.url or gateway_url(settings)
+def open_service(options: Options, settings: Settings, api_key_file: Path | None) -> Service:
+    """Make the client of a gateway: of `--url`, or where the settings let it listen."""
+    address = options.url or gateway_url(settings)
+    headers = key_headers(settings, api_key_file)
+    return Service(address, parallel=options.parallel, headers=headers, settings=settings)
 
 
 def _sources(options: Options) -> tuple[Sources, IO[bytes]]:

@@ -29,8 +29,8 @@ from aurum_client.request import Request as ClientRequest
 from aurum_client.request import form_body
 
 from gateway.settings import Settings, load_settings
+from tools.clients.service_client import open_async_client
 from tools.errors import BatchError, ServiceError
-from tools.service_client import open_async_client
 
 _BUSY: Final = frozenset({429, 502, 503})
 """Statuses of a service that answers later; the request itself is fine."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,8 +18,8 @@ from gateway.records.audit_anchor import Anchor, anchor_file, read_anchor_file, 
 from gateway.records.audit_check import Verdict, verify
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.factory import open_records
-from gateway.settings import Settings, load_settings
-from tools.serving.home import resolve
+from gateway.settings import Settings
+from tools.commands.common import fail, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ def head() -> None:
 
     It is a line of the file that AURUM_AUDIT_ANCHOR_FILE names.
     """
-    found = _run(_settings(), lambda audit: audit.head())
+    found = _run(read_settings(), lambda audit: audit.head())
     typer.echo(write_anchor(found).decode(), nl=False)
 
 
@@ -52,7 +52,7 @@ def verify_log(
 
     Reads the whole log and all anchors. Exit status 1 names the first such line.
     """
-    settings = _settings()
+    settings = read_settings()
     verdict = _run(settings, lambda audit: _verify(settings, audit))
     if as_json:
         typer.echo(json.dumps({name: getattr(verdict, name) for name in verdict.__slots__}))
@@ -77,7 +77,7 @@ def export(
             document = {**row, "at": _moment(row["at"]), "at_seconds": row["at"]}
             typer.echo(json.dumps(document))
 
-    _run(_settings(), write)
+    _run(read_settings(), write)
 
 
 async def _verify(settings: Settings, audit: AuditRecords) -> Verdict:
@@ -102,7 +102,7 @@ async def _anchors(settings: Settings) -> Sequence[Anchor]:
 
 def _describe(verdict: Verdict) -> None:
     if verdict.problem is not None:
-        _fail(f"line {verdict.bad_line} of the audit log: {verdict.problem}")
+        fail(f"line {verdict.bad_line} of the audit log: {verdict.problem}")
     span = f", {verdict.first} to {verdict.last}" if verdict.lines else ""
     parts = [f"{verdict.lines} lines{span}, are as they were written"]
     if verdict.expired_through:
@@ -121,7 +121,7 @@ def _run(settings: Settings, work: Callable[[AuditRecords], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (AurumError, ConfigurationError, OSError) as error:
-        _fail(str(error))
+        fail(error)
 
 
 @asynccontextmanager
@@ -137,22 +137,9 @@ def _seconds(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        _fail(f"not a time: {text[:40]!r} (use 2026-11-30 or 2026-11-30T12:00:00Z)")
+        fail(f"not a time: {text[:40]!r} (use 2026-11-30 or 2026-11-30T12:00:00Z)")
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _settings() -> Settings:
-    try:
-        return resolve(load_settings())
-    except ConfigurationError as error:
-        _fail(str(error))
-
-
-def _fail(reason: str) -> NoReturn:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"error: {reason}", markup=False)
-    raise typer.Exit(1)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,7 +15,6 @@ from rich.table import Table
 
 from gateway.errors import AurumError, ConfigurationError
 from gateway.records.factory import open_records
-from gateway.settings import Settings, load_settings
 from tools.backup.check import backup_line
 from tools.backup.create import FORGOTTEN, LOST, Parts, Report
 from tools.backup.create import create as create_archive
@@ -26,7 +25,7 @@ from tools.backup.retention import prune
 from tools.backup.sealed_stream import read_head
 from tools.backup.secret import load_secret
 from tools.backup.verify import verify as verify_archive
-from tools.serving.home import resolve
+from tools.commands.common import fail, note, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,7 +64,7 @@ def create(
     AURUM_BACKUP_PASSPHRASE_FILE or AURUM_BACKUP_KEY_FILE encrypts it. Without the keys, stored
     crops, sealed metadata and API keys are useless after a restore.
     """
-    settings = _settings()
+    settings = read_settings()
     parts = Parts(keys=keys, job_images=jobs, weights=weights)
 
     async def work(report: Report) -> dict[str, Any]:
@@ -85,13 +84,13 @@ def create(
         return
     _show(f"{done['name']}, {decimal(done['bytes'])}, {done['seconds']:.1f} s", done)
     for name in done["deleted"]:
-        _note(f"deleted {name}")
+        note(f"deleted {name}")
 
 
 @app.command("list")
 def list_backups(place: PlaceArgument, *, as_json: AsJson = False) -> None:
     """List the backups of a place, oldest first; needs no passphrase."""
-    settings = _settings()
+    settings = read_settings()
 
     async def work(_: Report) -> list[dict[str, Any]]:
         opened = open_place(settings, place)
@@ -110,7 +109,7 @@ def list_backups(place: PlaceArgument, *, as_json: AsJson = False) -> None:
 @app.command()
 def verify(place: PlaceArgument, *, name: Name = None, as_json: AsJson = False) -> None:
     """Read a whole backup: every byte, count and key. Restores nothing."""
-    settings = _settings()
+    settings = read_settings()
 
     async def work(report: Report) -> dict[str, Any]:
         opened, secret = open_place(settings, place), load_secret(settings)
@@ -140,7 +139,7 @@ def restore(
     Stop all gateways and workers first. The backup is verified before anything is touched; counts,
     vectors and searches are checked afterwards. The stores may be of another kind than before.
     """
-    settings = _settings()
+    settings = read_settings()
 
     async def work(report: Report) -> dict[str, Any]:
         opened, secret = open_place(settings, place), load_secret(settings)
@@ -154,9 +153,9 @@ def restore(
         typer.echo(json.dumps(done))
         return
     _show(f"{done['name']} of {_moment(done['created_at'])}, {done['seconds']:.1f} s", done)
-    _note(f"{done['searched']} faces were searched for, and each found itself")
-    for note in done["notes"]:
-        _note(note)
+    note(f"{done['searched']} faces were searched for, and each found itself")
+    for line in done["notes"]:
+        note(line)
 
 
 async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
@@ -183,13 +182,13 @@ def _show(title: str, done: Mapping[str, Any]) -> None:
     Console().print(table)
     left_out = done["left_out"]
     if left_out[FORGOTTEN]:
-        _note(f"{left_out[FORGOTTEN]} faces that were deleted meanwhile are left out")
+        note(f"{left_out[FORGOTTEN]} faces that were deleted meanwhile are left out")
     if left_out[LOST]:
-        _note(f"warning: {left_out[LOST]} faces have no vector; see `aurum vectors check`")
+        note(f"warning: {left_out[LOST]} faces have no vector; see `aurum vectors check`")
     if not done.get("has_keys", True):
-        _note("warning: without keys; crops, sealed metadata and API keys need them")
+        note("warning: without keys; crops, sealed metadata and API keys need them")
     for kind, ids in done.get("missing_keys", {}).items():
-        _note(f"warning: {kind} keys are missing in the home, too: {', '.join(ids)}")
+        note(f"warning: {kind} keys are missing in the home, too: {', '.join(ids)}")
 
 
 def _run(work: Callable[[Report], Coroutine[Any, Any, T]]) -> T:
@@ -197,7 +196,7 @@ def _run(work: Callable[[Report], Coroutine[Any, Any, T]]) -> T:
         with _bars() as report:
             return asyncio.run(work(report))
     except (AurumError, ConfigurationError, BackupError, OSError) as error:
-        _fail(str(error))
+        fail(error)
 
 
 @contextmanager
@@ -216,19 +215,3 @@ def _bars() -> Iterator[Report]:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _settings() -> Settings:
-    try:
-        return resolve(load_settings())
-    except ConfigurationError as error:
-        _fail(str(error))
-
-
-def _note(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
-
-
-def _fail(reason: str) -> NoReturn:
-    _note(f"error: {reason}")
-    raise typer.Exit(1)

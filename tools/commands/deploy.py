@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import CHECKOUT, Settings, load_settings
-from tools.api_key import key_headers
+from tools.clients.api_key import key_headers
 from tools.deploying import display
 from tools.deploying.compose_engine import ComposeEngine
 from tools.deploying.deployment import Deployer

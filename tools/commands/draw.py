@@ -14,12 +14,12 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import load_settings
-from tools.api_key import key_headers
 from tools.batch.options import ApiKeyFile
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
+from tools.clients.service_client import gateway_context
 from tools.drawing import draw_faces
 from tools.errors import BatchError
-from tools.listeners import gateway_url
-from tools.service_client import gateway_context
 from triton_python_backend.decoding import decode
 
 

@@ -9,11 +9,9 @@ from typing import Annotated
 import typer
 
 from gateway.settings import Settings
-from tools.api_key import key_headers
 from tools.batch import options as given
-from tools.batch.command import carry_out, url_of
+from tools.batch.command import carry_out, open_service
 from tools.batch.orders import EnrolOrder, Order, need_collection
-from tools.batch.service import Service
 from tools.batch.subjects import SubjectFrom, open_subjects
 
 app = typer.Typer(add_completion=False)
@@ -94,11 +92,7 @@ def enrol(
     @asynccontextmanager
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
         subjects = open_subjects(subject_from, csv)
-        headers = key_headers(settings, api_key_file)
-        address = url_of(options, settings)
-        async with Service(
-            address, parallel=parallel, headers=headers, settings=settings
-        ) as service:
+        async with open_service(options, settings, api_key_file) as service:
             await need_collection(service, collection, create=create)
             yield EnrolOrder(service, collection, subjects, fields)
 

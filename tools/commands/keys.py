@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,10 +20,10 @@ from gateway.security.factory import key_service, pepper_file
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService, NewKey
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from gateway.types import DEFAULT_TENANT, RateLimits
+from tools.commands.common import fail, note, read_settings
 from tools.commands.storage_keys import rotate_storage
-from tools.serving.home import resolve
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +83,7 @@ def create(
         expires_in_seconds=None if expires_in_days is None else expires_in_days * DAY_SECONDS,
         limits=RateLimits(requests_per_minute, burst, megapixels_per_minute, concurrent),
     )
-    settings = _settings()
+    settings = read_settings()
     made = _run(settings, lambda keys: keys.create(request, by=_ACTOR))
     _show_new(made, settings, as_json=as_json)
 
@@ -104,7 +104,7 @@ def list_keys(
             after = (page[-1].created_at, page[-1].id)
         return found
 
-    records = _run(_settings(), all_pages)
+    records = _run(read_settings(), all_pages)
     if as_json:
         _write_json([_document(record) for record in records])
         return
@@ -132,24 +132,24 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a key like another one, which expires after the overlap."""
-    settings = _settings()
+    settings = read_settings()
     overlap_seconds = overlap_hours * _HOUR_SECONDS
     rotated = _run(
         settings,
         lambda keys: keys.rotate(key_id, overlap_seconds=overlap_seconds, tenant=None, by=_ACTOR),
     )
-    _note(f"key {rotated.old.id} is valid until {_moment(rotated.old.expires_at)}")
+    note(f"key {rotated.old.id} is valid until {_moment(rotated.old.expires_at)}")
     _show_new(rotated.new, settings, as_json=as_json)
 
 
 @app.command()
 def revoke(key_id: KeyId, *, as_json: AsJson = False) -> None:
     """End a key; running gateways refuse it within two seconds."""
-    record = _run(_settings(), lambda keys: keys.revoke(key_id, tenant=None, by=_ACTOR))
+    record = _run(read_settings(), lambda keys: keys.revoke(key_id, tenant=None, by=_ACTOR))
     if as_json:
         _write_json(_document(record))
     else:
-        _note(f"key {record.id} ({record.name}) was revoked at {_moment(record.revoked_at)}")
+        note(f"key {record.id} ({record.name}) was revoked at {_moment(record.revoked_at)}")
 
 
 @app.command("new-pepper")
@@ -158,13 +158,13 @@ def new_pepper() -> None:
 
     Keys of older peppers stay valid as long as those are in the file.
     """
-    settings = _settings()
+    settings = read_settings()
     file = pepper_file(settings)
     try:
         peppers = Peppers.add(file)
     except (ConfigurationError, OSError) as error:
-        _fail(str(error))
-    _note(f"{file} has {len(peppers.by_id)} peppers; new keys use {peppers.active_id}")
+        fail(error)
+    note(f"{file} has {len(peppers.by_id)} peppers; new keys use {peppers.active_id}")
 
 
 app.command("rotate-storage")(rotate_storage)
@@ -178,7 +178,7 @@ def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (AurumError, ConfigurationError, OSError) as error:
-        _fail(str(error))
+        fail(error)
 
 
 @asynccontextmanager
@@ -196,9 +196,9 @@ def _show_new(made: NewKey, settings: Settings, *, as_json: bool) -> None:
     else:
         typer.echo(made.key.text)
     roles = ", ".join(made.record.roles)
-    _note(f"key {made.record.id} of tenant {made.record.tenant} may {roles}; it is shown this once")
+    note(f"key {made.record.id} of tenant {made.record.tenant} may {roles}; it is shown this once")
     if settings.authentication != "on":
-        _note(
+        note(
             "AURUM_AUTHENTICATION is not on: a gateway with these settings asks nobody for a key",
             style="bold yellow",
         )
@@ -239,19 +239,3 @@ def _moment(seconds: float | None) -> str | None:
 
 def _write_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2))
-
-
-def _settings() -> Settings:
-    try:
-        return resolve(load_settings())
-    except ConfigurationError as error:
-        _fail(str(error))
-
-
-def _note(text: str, style: str | None = None) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
-
-
-def _fail(reason: str) -> NoReturn:
-    _note(f"error: {reason}")
-    raise typer.Exit(1)

@@ -4,12 +4,10 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gateway.errors import AurumError, ConfigurationError
 from gateway.records.factory import take_back
-from gateway.settings import load_settings
-from tools.serving.home import resolve
+from tools.commands.common import fail, read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Take the tables back.")
 
@@ -31,9 +29,7 @@ def downgrade(
     place for what is stored (consents, erasures, sealed metadata, limits of keys).
     """
     try:
-        asyncio.run(take_back(resolve(load_settings()), revision))
+        asyncio.run(take_back(read_settings(), revision))
     except (AurumError, ConfigurationError, OSError) as error:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"error: {error}", markup=False)
-        raise typer.Exit(1) from error
+        fail(error)
     typer.echo(f"The tables are those of {revision}.")

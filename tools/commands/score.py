@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from gateway.settings import Settings
-from tools.api_key import key_headers
 from tools.batch import options as given
-from tools.batch.command import carry_out, url_of
+from tools.batch.command import carry_out, open_service
 from tools.batch.orders import Order, ScoreOrder, score_path
-from tools.batch.service import Request, Service
+from tools.batch.service import Request
 from tools.errors import BatchError
 from triton_python_backend import contract
 
@@ -54,11 +53,7 @@ def score(
     async def prepare(settings: Settings) -> AsyncIterator[Order]:
         if not local:
             path = score_path(selection)
-            headers = key_headers(settings, api_key_file)
-            address = url_of(options, settings)
-            async with Service(
-                address, parallel=parallel, headers=headers, settings=settings
-            ) as service:
+            async with open_service(options, settings, api_key_file) as service:
                 yield ScoreOrder(lambda image: service.ask(Request(path, image=image)))
             return
         if url is not None:

@@ -1,16 +1,15 @@
 """`aurum serve`, `up`, `down`, `status`: run the stack in the foreground or behind."""
 
 from enum import StrEnum
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from gateway.errors import ConfigurationError
-from gateway.settings import Settings, load_settings
+from tools.commands.common import fail, read_settings
 from tools.serving import background
 from tools.serving.errors import ServingError
-from tools.serving.home import Home, resolve
+from tools.serving.home import Home
 from tools.serving.stack import Stack
 
 
@@ -32,13 +31,13 @@ def serve(
     if what is What.WORKER:
         _serve_workers(number)
         return
-    stack = Stack(_settings(), "triton" if what is What.TRITON else "all")
+    stack = Stack(read_settings(), "triton" if what is What.TRITON else "all")
     try:
         stack.serve(report=_say)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ServingError as error:
-        _fail(error)
+        fail(error)
 
 
 def _serve_workers(number: int) -> None:
@@ -47,11 +46,11 @@ def _serve_workers(number: int) -> None:
     from tools.serving.workers import serve_workers
 
     try:
-        serve_workers(_settings(), number, report=_say)
+        serve_workers(read_settings(), number, report=_say)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ServingError as error:
-        _fail(error)
+        fail(error)
 
 
 def up() -> None:
@@ -60,41 +59,29 @@ def up() -> None:
     If it runs already, this succeeds with a note.
     """
     try:
-        background.start(Stack(_settings(), "all"), report=_say)
+        background.start(Stack(read_settings(), "all"), report=_say)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except ServingError as error:
-        _fail(error)
+        fail(error)
 
 
 def down() -> None:
     """Stop everything and verify that no process is left."""
-    home = Home(_settings().home)
+    home = Home(read_settings().home)
     try:
         _say("Stopped" if background.stop(home) else f"{home.root} was not served")
     except ServingError as error:
-        _fail(error)
+        fail(error)
 
 
 def status() -> None:
     """Show what runs; the exit status is 0 only if it is ready."""
-    ready, lines = background.describe(Home(_settings().home))
+    ready, lines = background.describe(Home(read_settings().home))
     for line in lines:
         _say(line)
     raise typer.Exit(0 if ready else 1)
 
 
-def _settings() -> Settings:
-    try:
-        return resolve(load_settings())
-    except ConfigurationError as error:
-        _fail(error)
-
-
 def _say(line: str) -> None:
     Console(soft_wrap=True, highlight=False, markup=False).print(line)
-
-
-def _fail(error: Exception) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-    raise typer.Exit(1)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -20,8 +20,8 @@ from gateway.records.factory import open_records
 from gateway.records.key_ring import VARIABLE, KeyRing
 from gateway.records.store import RecordStore
 from gateway.records.types import AuditLine
-from gateway.settings import Settings, load_settings
-from tools.serving.home import resolve
+from gateway.settings import Settings
+from tools.commands.common import fail, note, read_settings
 
 _ACTOR: Final = "aurum keys"
 _SETTLED_SECONDS: Final = 60.0
@@ -45,10 +45,10 @@ def rotate_storage(
     by the next one, which makes no further key. Old keys stay in the file until `--retire`.
     """
     try:
-        settings = resolve(load_settings())
+        settings = read_settings()
         is_clean = asyncio.run(_rotate(settings, retire=retire))
     except (AurumError, ConfigurationError, OSError) as error:
-        _fail(str(error))
+        fail(error)
     if not is_clean:
         raise typer.Exit(1)
 
@@ -79,10 +79,10 @@ async def _rotate(settings: Settings, *, retire: bool) -> bool:
 def _may_add_key(settings: Settings, ring: KeyRing, counts: Counts) -> bool:
     """Whether there is no rotation to finish first."""
     if settings.storage_keys is not None:
-        _note(f"{VARIABLE} is set: its last key is the current one; add a new one there")
+        note(f"{VARIABLE} is set: its last key is the current one; add a new one there")
         return False
     if any(_used(counts)[each] for each in ring.by_id if each != ring.current_id):
-        _note(f"finishing the rotation to key {ring.current_id}; no further key is made")
+        note(f"finishing the rotation to key {ring.current_id}; no further key is made")
         return False
     return True
 
@@ -91,7 +91,7 @@ async def _add_key(settings: Settings, records: RecordStore, ring: KeyRing) -> N
     new = ring.with_new_key()
     file = storage_key_file(settings)
     new.save(file)
-    _note(f"{file} has the new key {new.current_id}; keep a copy of it elsewhere")
+    note(f"{file} has the new key {new.current_id}; keep a copy of it elsewhere")
     await _write_line(records, "new_storage_key", new.current_id, {"keys": len(new.by_id)})
 
 
@@ -111,19 +111,19 @@ async def _retire(settings: Settings, records: RecordStore, ring: KeyRing, count
     unused = [each for each in old if not used[each]]
     for each in old:
         if used[each]:
-            _note(f"key {each} stays: {used[each]} things are sealed with it")
+            note(f"key {each} stays: {used[each]} things are sealed with it")
     if not unused:
-        _note("no key was removed")
+        note("no key was removed")
         return
     if settings.storage_keys is not None:
-        _note(f"nothing uses {', '.join(unused)}: remove them from {VARIABLE}")
+        note(f"nothing uses {', '.join(unused)}: remove them from {VARIABLE}")
         return
     file = storage_key_file(settings)
     left = _SETTLED_SECONDS - (time.time() - file.stat().st_mtime)
     if left > 0:
-        _fail(f"{file} changed less than a minute ago; try again in {left:.0f} s")
+        fail(f"{file} changed less than a minute ago; try again in {left:.0f} s")
     ring.without(*unused).save(file)
-    _note(f"removed from {file}: {', '.join(unused)}")
+    note(f"removed from {file}: {', '.join(unused)}")
     await _write_line(records, "retire_storage_key", ring.current_id, {"keys": len(unused)})
 
 
@@ -159,14 +159,5 @@ def _show(rotated: Rotated, counts: Counts, ring: KeyRing) -> None:
 def _tell(rotated: Rotated) -> None:
     for kind, reasons in rotated.unreadable.items():
         if reasons:
-            _note(f"{len(reasons)} {kind} could not be opened and stay as they are: {reasons[0]}")
-    _note("no key was removed; put the missing key back into the file and run this again")
-
-
-def _note(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
-
-
-def _fail(reason: str) -> NoReturn:
-    _note(f"error: {reason}")
-    raise typer.Exit(1)
+            note(f"{len(reasons)} {kind} could not be opened and stay as they are: {reasons[0]}")
+    note("no key was removed; put the missing key back into the file and run this again")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import aiohttp
 import typer
@@ -16,12 +16,12 @@ from gateway.collections.erase import Forgetting
 from gateway.collections.factory import open_edge, open_server, open_stores
 from gateway.collections.reconcile import Drift, Repair, Repaired
 from gateway.errors import AurumError, ConfigurationError
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from gateway.vectors.base import VectorCollection
-from tools.api_key import key_headers
-from tools.listeners import gateway_url
-from tools.service_client import gateway_context
-from tools.serving.home import resolve
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
+from tools.clients.service_client import gateway_context
+from tools.commands.common import fail, read_settings
 from tools.vector_copy import Moved, MoveError, Progress, move_all
 
 app = typer.Typer(
@@ -62,14 +62,14 @@ def move(
 
     Stop the gateway first: nothing may write meanwhile. The old store keeps its copy.
     """
-    settings = _settings()
+    settings = read_settings()
     url = settings.qdrant_url
     if url is None:
-        _fail("AURUM_QDRANT_URL names the server, and it is not set")
+        fail("AURUM_QDRANT_URL names the server, and it is not set")
     try:
         moved = asyncio.run(_move(settings, url, to))
     except (AurumError, MoveError) as error:
-        _fail(str(error))
+        fail(error)
     table = Table("collection", "space", "faces", "checksum")
     for each in moved:
         where = each.collection
@@ -87,9 +87,9 @@ def check(
     Qdrant Edge serves one process at a time: stop the gateway first.
     """
     try:
-        repaired, drifts = asyncio.run(_check(_settings(), repair=repair))
+        repaired, drifts = asyncio.run(_check(read_settings(), repair=repair))
     except AurumError as error:
-        _fail(str(error))
+        fail(error)
     console = Console()
     if repaired is not None and repaired.anything:
         console.print(
@@ -117,15 +117,15 @@ def migrate(
     action: Annotated[Action, typer.Option(help="Step of the migration.")] = Action.START,
 ) -> None:
     """Move a collection that keeps crops to the newest embedding space in the running gateway."""
-    settings = _settings()
+    settings = read_settings()
     try:
         asyncio.run(_migrate(settings, collection, action))
     except ConfigurationError as error:
-        _fail(str(error))
+        fail(error)
     except (aiohttp.ClientError, TimeoutError) as error:
-        _fail(f"the gateway at {settings.host}:{settings.port} does not answer: {error}")
+        fail(f"the gateway at {settings.host}:{settings.port} does not answer: {error}")
     except MoveError as error:
-        _fail(str(error))
+        fail(error)
 
 
 async def _move(settings: Settings, url: str, to: Engine) -> tuple[Moved, ...]:
@@ -197,15 +197,3 @@ async def _migrate(settings: Settings, collection: str, action: Action) -> None:
         f"{collection} lives in space {answer['space']} now; "
         "`--action rollback` goes back, `--action finish` drops the old space."
     )
-
-
-def _settings() -> Settings:
-    try:
-        return resolve(load_settings())
-    except ConfigurationError as error:
-        _fail(str(error))
-
-
-def _fail(reason: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"error: {reason}", markup=False)
-    raise typer.Exit(1)

@@ -14,10 +14,10 @@ import psutil
 
 from gateway.checkout import CHECKOUT
 from gateway.settings import PREFIX, Settings
+from tools.clients.listeners import Listener
 from tools.deploying.configuration import Configuration, Port
 from tools.deploying.engine import Facts, Project
 from tools.deploying.errors import DeployError
-from tools.listeners import Listener
 from tools.serving.errors import ServingError
 from tools.serving.ports import check_free
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.durable_files import append_line
 from tools.deploying.errors import UnderWayError
 
 
@@ -85,12 +86,7 @@ class Journal:
         """Write one line and wait until it is on the disk."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(number, event, release, reason, at)
-        with self._path.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-            file.write(b"\n" * torn + orjson.dumps(asdict(entry)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, orjson.dumps(asdict(entry)))
 
     def current(self) -> int | None:
         """Return the release that runs, as far as deployments know."""

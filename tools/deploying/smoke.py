@@ -12,10 +12,10 @@ from aurum_client import AurumClient, AurumError, FacesResult, RetryPolicy, Time
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.types import TRITON_ENGINE
+from tools.clients.service_client import gateway_context
 from tools.deploying.errors import DeployError
 from tools.deploying.models import ServedVersion
 from tools.errors import BatchError
-from tools.service_client import gateway_context
 from triton_python_backend.contract import ONNX_STAGES, SCORING
 from triton_python_backend.self_test import PORTRAIT
 

@@ -1,1 +1,1 @@
-"""Error rates from labelled pairs of photos."""
+"""What is measured on photos: error rates of labelled pairs, references, when to look again."""

@@ -23,11 +23,11 @@ from rich.console import Console
 
 from gateway.errors import ConfigurationError
 from gateway.settings import load_settings
-from tools.api_key import key_headers
 from tools.batch.types import printable
+from tools.clients.api_key import key_headers
+from tools.clients.listeners import gateway_url
+from tools.clients.service_client import open_client
 from tools.errors import BatchError, ServiceError
-from tools.listeners import gateway_url
-from tools.service_client import open_client
 from tools.serving.home import resolve
 
 INTERRUPTED = 130

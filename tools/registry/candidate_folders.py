@@ -6,7 +6,6 @@ their configuration the plan of the trial. The stage and the ensembles in servic
 A folder without its `config.pbtxt`, which is written last and removed first, is what a crash left.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from google.protobuf import text_format
 from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
+from gateway.durable_files import sync_path, write_synced
 from gateway.rollout.plan import Plan
 from tools.errors import LifecycleError
 from tools.registry.repository import CONFIG_FILE
@@ -99,13 +99,6 @@ def _read(path: Path) -> model_config_pb2.ModelConfig:
 
 def _place_config(folder: Path, config: model_config_pb2.ModelConfig) -> None:
     new = folder / _NEW_CONFIG
-    with new.open("w") as file:
-        file.write(text_format.MessageToString(config))
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(new, text_format.MessageToString(config).encode())
     new.rename(folder / CONFIG_FILE)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(folder)

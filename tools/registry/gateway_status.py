@@ -6,10 +6,10 @@ from pydantic import ValidationError
 
 from gateway.api.models.schemas import CandidateOut, TrialOut
 from gateway.settings import Settings
-from tools.gateway_tls import own_gateway_context
-from tools.http import fetch
-from tools.listeners import gateway_listener
-from tools.local_key import local_key_headers
+from tools.clients.gateway_tls import own_gateway_context
+from tools.clients.http import fetch
+from tools.clients.listeners import gateway_listener
+from tools.clients.local_key import local_key_headers
 
 _TIMEOUT_SECONDS: Final = 3.0
 _OK: Final = 200

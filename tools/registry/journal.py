@@ -4,7 +4,6 @@ A change is written twice: as begun before the first folder moves, as done after
 opens the journal next closes what a crash left open by looking at what really serves.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import orjson
+
+from gateway.durable_files import append_line
 
 
 class Action(StrEnum):
@@ -70,12 +71,7 @@ class Journal:
         """Write one step and wait until it is on the disk."""
         stamped = replace(entry, at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
-            file.write(b"\n" * torn + orjson.dumps(asdict(stamped)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, orjson.dumps(asdict(stamped)))
 
     def unfinished(self) -> list[Entry]:
         """Steps begun of which the end is not written."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tools.clients.gateway_tls import own_gateway_context
+from tools.clients.http import fetch
+from tools.clients.listeners import Addresses, gateway_listener
+from tools.clients.local_key import local_key_headers
 from tools.errors import LifecycleError
-from tools.gateway_tls import own_gateway_context
-from tools.http import fetch
-from tools.listeners import Addresses, gateway_listener
-from tools.local_key import local_key_headers
 from tools.registry.remedies import put_right
 from tools.registry.running_trial import RunningTrial, read_running_trial
 from tools.registry.triton_status import States, read_states

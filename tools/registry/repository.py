@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.durable_files import sync_path, write_synced
 from tools.errors import WeightsError
 from tools.registry.prepared import Prepared, Quantization
 from triton_python_backend.contract import format_id, parse_id
@@ -189,10 +190,10 @@ def _write(folder: Path, item: Prepared, *, version: int, licence: str | None) -
         lighter=item.lighter,
         second_look=item.second_look,
     )
-    _write_through(folder / MODEL_FILE, item.graph)
+    write_synced(folder / MODEL_FILE, item.graph)
     text = orjson.dumps(asdict(metadata), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    _write_through(folder / METADATA_FILE, text)
-    _sync_folder(folder)
+    write_synced(folder / METADATA_FILE, text)
+    sync_path(folder)
     return metadata
 
 
@@ -204,7 +205,7 @@ def _rename_all(folders: Sequence[Path], targets: Sequence[Path]) -> None:
             folder.rename(target)
             done.append((folder, target))
         for target in targets:
-            _sync_folder(target.parent)
+            sync_path(target.parent)
     except BaseException:
         # also on Ctrl-C: what was placed goes back and is removed with its incoming folder
         for folder, target in done:
@@ -221,21 +222,6 @@ def place_beside(path: Path, text: str) -> None:
     part = path.parent.with_name(f".{path.parent.name}.{path.name}")
     part.write_text(text)
     os.replace(part, path)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def space_of(metadata: VersionMetadata) -> int:

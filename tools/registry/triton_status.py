@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tools.http import fetch
-from tools.listeners import Addresses, triton_listeners
+from tools.clients.http import fetch
+from tools.clients.listeners import Addresses, triton_listeners
 
 _TIMEOUT_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.2

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.durable_files import sync_path
 from tools.errors import LifecycleError
 from tools.registry.journal import Journal
 from triton_python_backend.contract import ONNX_STAGES
@@ -158,7 +159,7 @@ def _move(source: Path, target: Path) -> None:
         _copy(leaving, target)
         shutil.rmtree(leaving)
     for folder in {source.parent, target.parent}:
-        _sync(folder)
+        sync_path(folder)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -167,13 +168,5 @@ def _copy(source: Path, target: Path) -> None:
     shutil.rmtree(arriving, ignore_errors=True)
     shutil.copytree(source, arriving)
     for path in arriving.rglob("*"):
-        _sync(path)
+        sync_path(path)
     arriving.rename(target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from gateway.checkout import CHECKOUT, PREFIX
-from tools.gateway_tls import own_gateway_context
-from tools.http import fetch
-from tools.listeners import gateway_listener, triton_listeners
+from tools.clients.gateway_tls import own_gateway_context
+from tools.clients.http import fetch
+from tools.clients.listeners import gateway_listener, triton_listeners
 from tools.serving.home import Home
 from tools.serving.part import last_line
 from tools.serving.run_settings import RunSettings

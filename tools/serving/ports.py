@@ -7,7 +7,7 @@ from contextlib import suppress
 import psutil
 
 from gateway.checkout import PREFIX
-from tools.listeners import Listener
+from tools.clients.listeners import Listener
 from tools.serving.errors import ServingError
 
 

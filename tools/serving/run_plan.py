@@ -8,7 +8,7 @@ from typing import Literal
 
 from gateway.checkout import name_in_home
 from gateway.security.exposure import warning
-from tools.listeners import gateway_listeners, gateway_url, triton_listeners
+from tools.clients.listeners import gateway_listeners, gateway_url, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
 from tools.serving.part import Part

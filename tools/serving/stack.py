@@ -11,7 +11,7 @@ from gateway.errors import ConfigurationError
 from gateway.security.exposure import check_exposure
 from gateway.settings import Settings
 from gateway.tls_files import check_gateway_files
-from tools.listeners import gateway_listeners, triton_listeners
+from tools.clients.listeners import gateway_listeners, triton_listeners
 from tools.serving import redis_part, triton_install
 from tools.serving.errors import ServingError
 from tools.serving.gateway_part import child_environment

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from gateway.durable_files import write_synced
 from tools.serving.errors import AlreadyRunningError
 from tools.serving.home import Home
 
@@ -120,10 +121,7 @@ def write_state(home: Home, state: RunState) -> None:
     path = _path(home)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
-    with temporary.open("w") as file:
-        json.dump(asdict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(temporary, json.dumps(asdict(state)).encode())
     temporary.replace(path)
 
 

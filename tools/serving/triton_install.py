@@ -5,7 +5,6 @@ wheel's Python code and its dependencies are not installed.
 """
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.durable_files import write_synced
 from tools.serving.errors import ServingError
 
 WHEEL: Final = "nvidia-pytriton"
@@ -141,8 +141,4 @@ def _unpack(wheel: Path, target: Path) -> None:
     installation = Installation(target)
     for program in (installation.binary, installation.stub):
         program.chmod(0o755)
-    marker = target / _COMPLETE
-    with marker.open("w") as file:
-        file.write(WHEEL_SHA256)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(target / _COMPLETE, WHEEL_SHA256.encode())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tools.clients.listeners import triton_listeners
 from tools.errors import LifecycleError
-from tools.listeners import triton_listeners
 from tools.registry.remedies import put_right
 from tools.registry.triton_status import read_index
 from tools.registry.version_store import VersionStore

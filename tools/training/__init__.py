@@ -9,5 +9,5 @@ One command per network, `python -m tools.training --help`:
 - `ship`       makes trained networks the built-in weights
 
 Training needs the extra `train`, with PyTorch.
-Guide: docs/models/training.md
+Guide: docs/training.md
 """

@@ -8,7 +8,7 @@ _FACE_ID: Final = "01932c07-209c-7c52-a9f1-4c1e7bd0a5cc"
 _DIGEST: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _AT: Final = "2026-01-01T12:00:00.000Z"
 _BOX: Final = [312.4, 96.8, 416.6, 231.5]
-_QUALITY: Final = {
+QUALITY: Final = {
     "size": 104.2,
     "sharpness": 0.71,
     "brightness": 0.5,
@@ -52,7 +52,7 @@ _ENROLLED: Final = {
     "duplicate": False,
     "faces_found": 1,
     "box": _BOX,
-    "quality": _QUALITY,
+    "quality": QUALITY,
     "metadata": {"team": "red"},
     "created_at": _AT,
 }
@@ -74,7 +74,7 @@ _RECEIPT: Final = {
     "cached_answers": 1,
     "job_results": 0,
 }
-_SUBJECT: Final = {
+SUBJECT: Final = {
     "subject": "anna",
     "display_name": "Anna Bell",
     "external_id": "E-1042",
@@ -132,7 +132,7 @@ COLLECTION_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
                 "face_id": _FACE_ID,
                 "subject": "anna",
                 "box": _BOX,
-                "quality": _QUALITY,
+                "quality": QUALITY,
                 "metadata": {"team": "red"},
                 "image_sha256": _DIGEST,
                 "space": _SPACE,
@@ -146,18 +146,18 @@ COLLECTION_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
     ("DELETE", f"{_NAMED}/faces/{{face_id}}", 200): _RECEIPT,
     ("GET", f"{_NAMED}/subjects", 200): {
         "request_id": _ID,
-        "subjects": [_SUBJECT],
+        "subjects": [SUBJECT],
         "next_cursor": None,
     },
-    ("GET", f"{_NAMED}/subjects/{{subject}}", 200): _SUBJECT | {"request_id": _ID},
-    ("PATCH", f"{_NAMED}/subjects/{{subject}}", 200): _SUBJECT | {"request_id": _ID},
+    ("GET", f"{_NAMED}/subjects/{{subject}}", 200): SUBJECT | {"request_id": _ID},
+    ("PATCH", f"{_NAMED}/subjects/{{subject}}", 200): SUBJECT | {"request_id": _ID},
     ("DELETE", f"{_NAMED}/subjects/{{subject}}", 200): _RECEIPT,
     ("POST", f"{_NAMED}/search", 200): {
         "request_id": _ID,
         "faces": [
             {
                 "box": _BOX,
-                "quality": _QUALITY,
+                "quality": QUALITY,
                 "matches": [
                     {
                         "subject": "anna",

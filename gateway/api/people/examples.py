@@ -2,24 +2,14 @@
 
 from typing import Any, Final
 
+from gateway.api.collections.examples import SUBJECT
+
 _ID: Final = "0f8fad5bd9cb469fa16570867728950e"
 _ENTRY_ID: Final = "01932c07-209c-7c52-a9f1-4c1e7bd0a5cc"
 _AT: Final = "2026-01-01T12:00:00.000Z"
 _CANDIDATE: Final = {
-    "subject": "anna",
-    "display_name": "Anna Bell",
-    "external_id": "E-1042",
+    **SUBJECT,
     "metadata": {"team": "red"},
-    "consent": {
-        "reference": "form 4711",
-        "given_at": _AT,
-        "expires_at": None,
-        "withdrawn_at": None,
-    },
-    "purpose": "door of building 7",
-    "faces": 3,
-    "created_at": _AT,
-    "updated_at": _AT,
     "collection": "people",
     "similarity": 0.71,
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gateway.durable_files import sync_path
 from gateway.errors import InsufficientStorageError, JobsUnavailableError
 from gateway.jobs.objects.base import ObjectMissingError, check_job_id, is_key, job_of
 
@@ -145,13 +146,8 @@ def check_free_space(folder: Path, min_free_bytes: int, *, more_bytes: int = 0) 
 
 def _sync_folders(*folders: Path) -> None:
     for folder in folders:
-        if not folder.is_dir():
-            continue
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if folder.is_dir():
+            sync_path(folder)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

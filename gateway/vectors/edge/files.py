@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from gateway.durable_files import sync_path
+
 _COPY_BYTES = 1 << 20
 
 
@@ -11,22 +13,13 @@ def copy_folder(source: Path, target: Path) -> None:
     """Copy a folder and sync it to the disk; holes stay holes (a log has 32 MiB of them)."""
     shutil.copytree(source, target, copy_function=_copy_sparse)
     sync_folder(target)
-    sync_file(target.parent)
+    sync_path(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
     """Sync every file below a folder to the disk."""
     for path in [folder, *folder.rglob("*")]:
-        sync_file(path)
-
-
-def sync_file(path: Path) -> None:
-    """Sync one file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(path)
 
 
 def _copy_sparse(source: str, target: str) -> None:

@@ -7,7 +7,6 @@ a thread and opening the copy takes 0.03 s. A thread removes folders, too.
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -15,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gateway.durable_files import sync_path, write_synced
 from gateway.vectors.base import VectorTuning
-from gateway.vectors.edge.files import copy_folder, sync_file, sync_folder
+from gateway.vectors.edge.files import copy_folder, sync_folder
 from gateway.vectors.edge.protocol import MANIFEST
 from gateway.vectors.edge.shard import EdgeShard
 from gateway.vectors.edge.shards import Part
@@ -57,12 +57,9 @@ class ShardFolder:
             ],
         }
         temporary = self.path / f"{MANIFEST}.new"
-        with temporary.open("w") as file:
-            json.dump(manifest, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary, json.dumps(manifest).encode())
         temporary.replace(self.path / MANIFEST)
-        sync_file(self.path)
+        sync_path(self.path)
 
     def new_name(self) -> str:
         """Make a new, unique shard name."""

@@ -1,12 +1,12 @@
 """One Qdrant Edge shard. Every call blocks and holds the interpreter lock."""
 
 import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import qdrant_edge as qe
 
+from gateway.durable_files import sync_path
 from gateway.vectors.base import FaceFilter, FacePoint, Match, Vector, VectorTuning
 from gateway.vectors.payload import (
     FLAGS,
@@ -178,11 +178,11 @@ class EdgeShard:
         for file in sorted(self._log.iterdir()):
             if file.name in self._synced:
                 continue
-            _fsync(file)
+            sync_path(file)
             if not file.name.startswith(_LOG_OPEN):
                 # a full log file does not change any more
                 self._synced.add(file.name)
-        _fsync(self._log)
+        sync_path(self._log)
         self._dirty = False
 
     def flush(self) -> None:
@@ -204,14 +204,6 @@ def warm(folder: Path) -> None:
             with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
                 while file.read(_READ_BYTES):
                     pass
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _filter(where: FaceFilter) -> qe.Filter | None:

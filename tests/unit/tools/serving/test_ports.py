@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.settings import Settings
-from tools.listeners import gateway_listeners, gateway_url, triton_listeners
+from tools.clients.listeners import gateway_listeners, gateway_url, triton_listeners
 from tools.serving.gateway_part import GatewayPart
 from tools.serving.home import Home
 from tools.serving.run_plan import RunPlan

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from benchmarks.processes import cpu_seconds_of, pss_of, rss_of, tree
+from benchmarks.support.processes import cpu_seconds_of, pss_of, rss_of, tree
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""`python -m tools.reference_docs`: write pages and tables of docs/ from the code.
+"""Pages and tables of docs/ that are written from the code.
 
 A test compares the pages in the checkout with what this would write.
 """
@@ -14,9 +14,9 @@ from typer.cli import get_docs_for_click
 
 from gateway.error_policy import KIND_MEANINGS, POLICIES, Policy
 from gateway.settings import CHECKOUT, PREFIX, Settings
-from tools import access_matrix
-from tools.dashboards import dashboard_files
-from tools.env_example import env_example
+from tools.reference_docs import access_matrix
+from tools.reference_docs.dashboards import dashboard_files
+from tools.reference_docs.env_example import env_example
 
 FOLDER: Final = CHECKOUT / "docs"
 _MADE: Final = "<!-- Written by `make docs`; do not edit. -->\n\n"
@@ -147,7 +147,3 @@ def _default(value: object) -> str:
 
 def _sentence(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    write()

@@ -4,8 +4,8 @@ from pydantic import SecretStr
 from gateway.checkout import LOCAL_KEY, SECRETS, without_secrets
 from gateway.errors import ConfigurationError
 from gateway.settings import PREFIX, Settings
-from tools.api_key import key_headers
-from tools.local_key import local_key_headers
+from tools.clients.api_key import key_headers
+from tools.clients.local_key import local_key_headers
 
 
 def test_without_a_key_nothing_is_sent():

@@ -1,4 +1,4 @@
-"""The images of `make images`: built, started, asked about a photo."""
+"""The images that `deploy/docker/build.sh` builds: built, started, asked about a photo."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from gateway.settings import CHECKOUT
-from tests.support.images import Images, build, in_memory
+from tests.support.container_images import Images, build, in_memory
 from tests.support.serving import free_ports, wait_until
 from triton_python_backend.self_test import PORTRAIT
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from rich.progress import track
 
-from benchmarks.checkouts import StackOf, stack_of
-from benchmarks.load import closed, run
-from benchmarks.portraits import one_face, six_faces
-from benchmarks.resident import processor_seconds
+from benchmarks.support.checkouts import StackOf, stack_of
+from benchmarks.support.load import closed, run
+from benchmarks.support.photos import one_face, six_faces
+from benchmarks.support.resident import processor_seconds
 
 _IN_A_ROUND: Final = 80
 """Photos: some seconds."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CHECKOUT: Final = Path(__file__).parents[1]
+CHECKOUT: Final = Path(__file__).parents[2]
 DETECTOR: Final = "det_500m.onnx"
 EMBEDDER: Final = "mobilefacenet_arcface_128.onnx"
 _HEAD: Final = CHECKOUT / "tools" / "importing" / "starter_head.onnx"

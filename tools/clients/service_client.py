@@ -13,10 +13,10 @@ from gateway.errors import ConfigurationError
 from gateway.settings import PREFIX, Settings
 from gateway.tls import ClientTls
 from gateway.tls_files import files_for_gateway
-from tools.aiohttp_transport import AiohttpTransport
+from tools.clients.aiohttp_transport import AiohttpTransport
+from tools.clients.gateway_tls import own_gateway_context
+from tools.clients.listeners import gateway_url
 from tools.errors import BatchError
-from tools.gateway_tls import own_gateway_context
-from tools.listeners import gateway_url
 
 
 def open_client(url: str, settings: Settings, *, headers: Mapping[str, str]) -> AurumClient:

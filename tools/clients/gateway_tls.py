@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from tools.listeners import Addresses
+from tools.clients.listeners import Addresses
 
 _END: Final = "-----END CERTIFICATE-----"
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tools.http import fetch
+from tools.clients.http import fetch
 
 
 @contextmanager

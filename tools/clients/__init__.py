@@ -1,0 +1,1 @@
+"""How tools reach a gateway or Triton: addresses, keys, certificates, clients."""
