@@ -170,13 +170,14 @@ async def test_faces_that_were_committed_unnoticed_stay_with_the_kept_answer(
 ) -> None:
     collection = await make_world(world)
     commit, records = FaceRecords.commit, world.records
+    asked = {"tenant": "default", "key": f"unnoticed-{has_key}", "fingerprint": "f"}
 
     async def lost(self: FaceRecords, *given: Any, **more: Any) -> None:
         await commit(self, *given, **more)
         raise StorageUnavailableError("the connection broke off after the commit")
 
     async with records.presence.lasting():
-        claim = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
+        claim = await records.idempotency.begin(**asked)
         assert isinstance(claim, Claim)
 
         def kept(new: tuple[Enrolled, ...]) -> KeptAnswer:
@@ -189,7 +190,7 @@ async def test_faces_that_were_committed_unnoticed_stay_with_the_kept_answer(
                 collection, [candidate(1, "anna")], deadline=in_time(), kept=keep
             )
         await records.idempotency.give_back(claim)
-        again = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
+        again = await records.idempotency.begin(**asked)
     # who repeats it at another gateway may have that answer by now
     assert isinstance(again, Answered) == has_key
     assert await who(world, 1) == (["anna"] if has_key else [])

@@ -37,8 +37,7 @@ MOMENTS: Final = {
     "faces": Moment(FaceRecords, "commit", "after", signal.SIGKILL),
     "before job": Moment(JobRecords, "submit", "before", signal.SIGKILL),
     "before faces": Moment(FaceRecords, "commit", "before", signal.SIGKILL),
-    "pause job": Moment(JobRecords, "submit", "before", signal.SIGSTOP),
-    "pause faces": Moment(FaceRecords, "commit", "before", signal.SIGSTOP),
+    "pause": Moment(FaceRecords, "commit", "before", signal.SIGSTOP),
 }
 
 
