@@ -105,7 +105,7 @@ class IdempotencyRecords:
             IDEMPOTENCY.c.body,
             IDEMPOTENCY.c.token,
         )
-        is_left = (_UNFINISHED & is_gone(IDEMPOTENCY.c.owner)).label("is_left")
+        is_left = (_UNFINISHED & is_gone(IDEMPOTENCY.c.owner, self._database)).label("is_left")
         async with self._database.read() as connection:
             rows = await connection.execute(select(*columns, is_left).where(_row(claim)))
             row = rows.first()
@@ -125,7 +125,11 @@ class IdempotencyRecords:
             "token": claim.token,
             "created_at": clock.now(),
         }
-        query = update(IDEMPOTENCY).where(same, is_gone(IDEMPOTENCY.c.owner)).values(values)
+        query = (
+            update(IDEMPOTENCY)
+            .where(same, is_gone(IDEMPOTENCY.c.owner, self._database))
+            .values(values)
+        )
         async with self._database.write() as connection:
             return (await connection.execute(query)).rowcount == 1
 

@@ -16,9 +16,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Double, and_, delete, exists, insert, not_, update
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    and_,
+    delete,
+    exists,
+    insert,
+    literal_column,
+    not_,
+    update,
+)
 
 from gateway.errors import AurumError
 from gateway.records.database import Database
@@ -30,7 +39,12 @@ _LOOKS: Final = 6
 """How often the lease is looked at in its time."""
 _FRESH: Final = 2 / 3
 """The share of its time from which on a lease need not be renewed."""
+_ENOUGH: Final = 1 / 3
+"""The share with which work begins while the lease is being renewed."""
 _FORGOTTEN_SECONDS: Final = 86_400.0
+# not `now()`, which is when the transaction began
+_IN_POSTGRESQL: Final = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_IN_SQLITE: Final = "((julianday('now') - 2440587.5) * 86400.0)"
 log = logging.getLogger(__name__)
 
 
@@ -78,18 +92,25 @@ class Presence:
 
     async def forget_gone(self) -> int:
         """Remove rows of processes that were gone a day ago; returns their number."""
-        gone = PROCESSES.c.lease_until < database_time() - _FORGOTTEN_SECONDS
+        gone = PROCESSES.c.lease_until < database_time(self._database) - _FORGOTTEN_SECONDS
         async with self._database.write() as connection:
             return (await connection.execute(delete(PROCESSES).where(gone))).rowcount
 
     async def _freshen(self) -> None:
+        if self._renewing.locked() and self._left(_ENOUGH):
+            # a database that hangs keeps one call waiting
+            return
         async with self._renewing:
-            if self._until - time.monotonic() < self.lease_seconds * _FRESH:
+            if not self._left(_FRESH):
                 await self._renew()
+
+    def _left(self, share: float) -> bool:
+        """Whether so much of the lease is left."""
+        return self._until - time.monotonic() > self.lease_seconds * share
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()
-        row = {"lease_until": database_time() + self.lease_seconds}
+        row = {"lease_until": database_time(self._database) + self.lease_seconds}
         mine = PROCESSES.c.id == self.id
         async with self._database.write() as connection:
             renewed = await connection.execute(update(PROCESSES).where(mine).values(row))
@@ -98,32 +119,17 @@ class Presence:
         self._until = asked_at + self.lease_seconds
 
 
-def is_gone(owner: Column[Any]) -> ColumnElement[bool]:
+def is_gone(owner: Column[Any], database: Database) -> ColumnElement[bool]:
     """Whether the process that a row names has no lease; false for a row that names none.
 
     Releases with tables before 0011 name none.
     """
-    lives = exists().where(PROCESSES.c.id == owner, PROCESSES.c.lease_until > database_time())
-    lives = lives.correlate(owner.table)
+    runs = PROCESSES.c.lease_until > database_time(database)
+    lives = exists().where(PROCESSES.c.id == owner, runs).correlate(owner.table)
     return and_(owner.is_not(None), not_(lives))
 
 
-class _DatabaseTime(FunctionElement[float]):
-    name = "database_time"
-    type = Double()
-    inherit_cache = True
-
-
-def database_time() -> ColumnElement[float]:
+def database_time(database: Database) -> ColumnElement[float]:
     """Seconds since 1970 by the clock of the database, when the statement is carried out."""
-    return _DatabaseTime()
-
-
-@compiles(_DatabaseTime, "postgresql")
-def _in_postgresql(*_: Any, **__: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-
-
-@compiles(_DatabaseTime, "sqlite")
-def _in_sqlite(*_: Any, **__: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
+    now = _IN_SQLITE if database.has_one_writer else _IN_POSTGRESQL
+    return literal_column(now, Double())

@@ -29,7 +29,7 @@ class UnfinishedFaces:
         1970). None is for a process that starts: all faces but those of processes that live, and
         really all in a database of one writer.
         """
-        left = or_(is_gone(FACES.c.owner), self._old(begun_before))
+        left = or_(is_gone(FACES.c.owner, self._database), self._old(begun_before))
         given_up: set[str] = set()
         for part in _parts(faces):
             mine = and_(FACES.c.id.in_(part), FACES.c.state == "pending", left)
@@ -64,7 +64,8 @@ class UnfinishedFaces:
 
 async def _mark(connection: AsyncConnection, which: ColumnElement[bool]) -> Sequence[str]:
     query = update(FACES).where(which).values(state="deleting", claim=None)
-    return (await connection.execute(query.returning(FACES.c.id))).scalars().all()
+    marked: Sequence[str] = (await connection.scalars(query.returning(FACES.c.id))).all()
+    return marked
 
 
 def _parts(faces: Sequence[FaceRecord]) -> list[list[str]]:
