@@ -140,12 +140,24 @@ async def test_of_several_processes_one_takes_a_key_over(records: RecordStore) -
     takers = [another_process(records) for _ in range(6)]
 
     async def take(taker: RecordStore) -> Claim | Answered:
-        # all of them find it left; the leases of some are newer than what others have read
         async with taker.presence.lasting():
             return await taker.idempotency.begin(**ASKED)
 
     taken = await asyncio.gather(*map(take, takers))
     assert sum(isinstance(each, Claim) for each in taken) == 1
+
+
+async def test_a_key_that_was_just_taken_over_is_not_taken_over_again(records: RecordStore) -> None:
+    gone, faster, slower = (another_process(records) for _ in range(3))
+    await claimed(gone)
+    late = Claim("default", "k", "late")
+    found = await slower.idempotency._look(late)
+    assert found is not None
+    assert found[1] is not None
+    # its lease began after the other one looked, and is not seen
+    claim = await claimed(faster)
+    assert not await slower.idempotency._take_over(late, found[1])
+    await faster.idempotency.finish(an_answer(claim))
 
 
 async def test_a_lease_is_renewed_while_it_is_needed(records: RecordStore) -> None:
