@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy.exc import IntegrityError
@@ -65,6 +65,15 @@ class ListChangedError(Exception):
     """The list of faces that are not enrolled has changed: compare the candidates again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An enrolment that failed; has_key: it had an idempotency key."""
+
+    collection: CollectionRecord
+    faces: Sequence[FaceRecord]
+    has_key: bool
+
+
 class Enrolment:
     """Writes faces to vectors and records."""
 
@@ -85,7 +94,7 @@ class Enrolment:
         self._cipher = cipher
         self._longest_seconds = longest_seconds
         self._made: set[VectorCollection] = set()
-        self._unsettled: dict[str, tuple[CollectionRecord, Sequence[FaceRecord]]] = {}
+        self._unsettled: dict[str, _Failed] = {}
 
     async def enrol(
         self,
@@ -106,6 +115,17 @@ class Enrolment:
         """
         if not candidates:
             return ()
+        async with self._stores.records.presence.lasting():
+            return await self._enrol(collection, candidates, deadline, terms, kept)
+
+    async def _enrol(
+        self,
+        collection: CollectionRecord,
+        candidates: Sequence[FaceCandidate],
+        deadline: Deadline,
+        terms: Terms,
+        kept: KeepEnrolled | None,
+    ) -> tuple[Enrolled, ...]:
         collection = await self._bound(collection, candidates[0])
         candidates = await self._in_space(collection, candidates, deadline)
         now = time.time()
@@ -125,7 +145,7 @@ class Enrolment:
                 keep = None if kept is None else kept(enrolled)
                 await self._commit(begun.faces, terms, keep)
             except BaseException:
-                await self._undo(collection, begun.faces)
+                await self._undo(_Failed(collection, begun.faces, has_key=kept is not None))
                 raise
             return enrolled
         return _answer(candidates, faces, begun)
@@ -292,29 +312,37 @@ class Enrolment:
 
     async def settle(self) -> None:
         """Try again to remove what could not be removed when its enrolment failed."""
-        for collection, faces in tuple(self._unsettled.values()):
-            await self._undo(collection, faces)
+        for failed in tuple(self._unsettled.values()):
+            await self._undo(failed)
 
     async def _removed_dead(
         self, collection: CollectionRecord, pending: Sequence[FaceRecord]
     ) -> bool:
-        """Remove what a request began that cannot be running any more; whether there was any.
+        """Give up what a request began that cannot be running any more; whether there was any.
 
         Its gateway was killed, or lost the stores and ended before it could remove them itself.
+        One that was only paused may write vectors after this. It removes them when it finds that
+        it cannot commit.
         """
         before = time.time() - self._longest_seconds
-        dead = [face for face in pending if face.created_at < before]
+        dead = await self._stores.records.unfinished.give_up(pending, begun_before=before)
         if dead:
             log.warning("removing a dead enrolment", extra={"faces": len(dead)})
             await self._remove(collection, dead)
         return bool(dead)
 
-    async def _undo(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
-        """Remove what was written; what cannot be removed now is left to `settle`."""
-        key = faces[0].id
-        self._unsettled[key] = collection, faces
+    async def _undo(self, failed: "_Failed") -> None:
+        """Remove what was written; what cannot be removed now is left to `settle`.
+
+        Faces of a request with a key stay if they exist after all: its answer was kept in the same
+        transaction, and a repetition may have been given it.
+        """
+        key = failed.faces[0].id
+        self._unsettled[key] = failed
         try:
-            await self._remove(collection, faces)
+            unfinished = self._stores.records.unfinished
+            if not failed.has_key or await unfinished.withdraw(failed.faces):
+                await self._remove(failed.collection, failed.faces)
         except AurumError as error:
             log.warning("an enrolment is undone later", extra={"reason": error.detail})
         else:

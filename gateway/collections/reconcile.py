@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.collections.base import Actor, Stores, index_of
@@ -56,33 +56,55 @@ class Repair:
         """Remove what was never acknowledged, and finish deletions.
 
         older_than: leave younger journal lines alone, they may be under way (seconds since 1970).
+        Without it, what other processes that live are enrolling is left alone.
         """
         before = time.time() + 1 if older_than is None else older_than
-        pending = await self._old("pending", before)
-        deleting = await self._old("deleting", before)
+        records = self._stores.records
+        # first: the process of a pending face may only have been paused, and commit it now
+        pending = await records.unfinished.give_up(
+            await records.faces.in_state("pending"), begun_before=older_than
+        )
+        await self._each(pending, self._remove)
+        found = await records.faces.in_state("deleting")
+        deleting = [face for face in found if face.created_at < before]
+        await self._each(deleting, self._forgetting.finish)
         collections = 0
-        for collection in await self._stores.records.collections.all():
+        for collection in await records.collections.all():
             if collection.state == "deleting" and collection.updated_at < before:
                 await self._forgetting.finish_collection(collection)
                 collections += 1
         return Repaired(len(pending), len(deleting), collections)
 
-    async def _old(self, state: str, before: float) -> list[FaceRecord]:
-        if state == "pending":
-            found = await self._stores.records.faces.in_state("pending")
-        else:
-            found = await self._stores.records.faces.in_state("deleting")
-        old = [face for face in found if face.created_at < before]
+    async def settle_gone(self, *, older_than: float) -> None:
+        """Remove what was begun before a time and never acknowledged, if its process is gone.
+
+        A gateway that is started again within the lease of the one before leaves this for later.
+        """
+        records = self._stores.records
+        old = [f for f in await records.faces.in_state("pending") if f.created_at < older_than]
+        await self._each(await records.unfinished.give_up(old, begun_before=0.0), self._remove)
+
+    async def _each(
+        self,
+        faces: Sequence[FaceRecord],
+        work: Callable[[CollectionRecord, Sequence[FaceRecord]], Awaitable[object]],
+    ) -> None:
+        """Do work with the faces of each collection, some at a time."""
         groups: dict[str, list[FaceRecord]] = {}
-        for face in old:
+        for face in faces:
             groups.setdefault(face.collection_id, []).append(face)
-        for collection_id, faces in groups.items():
+        for collection_id, together in groups.items():
             collection = await self._stores.records.collections.get(collection_id)
             if collection is None:
                 continue
-            for start in range(0, len(faces), _FACES_AT_ONCE):
-                await self._forgetting.finish(collection, faces[start : start + _FACES_AT_ONCE])
-        return old
+            for start in range(0, len(together), _FACES_AT_ONCE):
+                await work(collection, together[start : start + _FACES_AT_ONCE])
+
+    async def _remove(self, collection: CollectionRecord, faces: Sequence[FaceRecord]) -> None:
+        ids = [face.id for face in faces]
+        for space in spaces_of(collection, faces):
+            await remove_vectors(self._stores, index_of(collection, space), ids)
+        await self._stores.records.faces.remove(ids)
 
     async def find_drift(self) -> tuple[Drift, ...]:
         """Compare every vector collection with the records, id by id."""

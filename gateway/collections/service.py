@@ -41,6 +41,8 @@ from triton_python_backend import contract
 
 _EXPIRED_AT_ONCE = 500
 _STALE_SECONDS = 600.0
+_GONE_SECONDS = 20.0
+"""Age of what a process has begun that is gone, before it is removed without being in the way."""
 _SETTLE_SECONDS = 5.0
 _UNDO_SECONDS = 2.0
 """Between two attempts to undo what a failed enrolment left."""
@@ -126,11 +128,14 @@ class Collections:
                     restart_seconds=self.limits.retention_interval_seconds,
                 ),
                 self._background.running("enrolments", self._keep_settling),
+                self._background.running("cut-off-enrolments", self._keep_clearing),
+                self._background.running("presence", self.stores.records.presence.keep_up),
             ):
                 yield
         finally:
             await self.clusters.close()
             await self.migrations.close()
+            await self._leave()
 
     async def create(
         self, caller: Caller, name: str, settings: CollectionSettings
@@ -221,6 +226,21 @@ class Collections:
             await asyncio.sleep(_UNDO_SECONDS)
             await self.enrolment.settle()
 
+    async def _keep_clearing(self) -> None:
+        while True:
+            await asyncio.sleep(_GONE_SECONDS)
+            try:
+                await self.repair.settle_gone(older_than=time.time() - _GONE_SECONDS)
+            except AurumError as error:
+                log.warning("what was cut off is removed later", extra={"reason": error.detail})
+
+    async def _leave(self) -> None:
+        try:
+            await self.stores.records.presence.leave()
+        except AurumError as error:
+            # the lease ends in a few seconds
+            log.warning("the lease was not given up", extra={"reason": error.detail})
+
     async def _miss_keys(self) -> None:
         """Log what nobody can open: a storage key is missing, and nothing is lost yet."""
         for kind in KINDS:
@@ -243,6 +263,7 @@ class Collections:
                 await self.quotas.forget_old()
                 await self.sealing.run()
                 await self.stores.records.idempotency.forget_old()
+                await self.stores.records.presence.forget_gone()
                 await self.stores.records.empty_log()
             except AurumError as error:
                 # the stores are unavailable: the next run tries again

@@ -14,7 +14,9 @@ from gateway.records.tables import FACES
 from gateway.records.types import FaceRecord
 
 _IDS_AT_ONCE: Final = 500
-COLUMNS: Final = tuple(column for column in FACES.c if column.name not in ("claim", "kept_until"))
+COLUMNS: Final = tuple(
+    column for column in FACES.c if column.name not in ("claim", "kept_until", "owner")
+)
 """The columns of a record."""
 
 

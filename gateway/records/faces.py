@@ -12,6 +12,7 @@ from gateway.records.database import Database
 from gateway.records.face_rows import COLUMNS, FaceRows, committed, parts
 from gateway.records.idempotency import keep
 from gateway.records.metadata_seal import MetadataSeal, face_name, otherwise_sealed
+from gateway.records.presence import Presence
 from gateway.records.subjects import drop_records, faceless, living, lock_records
 from gateway.records.tables import ANSWERED_FACES, CROPS, FACES, IDEMPOTENCY, SUBJECTS
 from gateway.records.types import Begun, FaceRecord, KeptAnswer, SealedCrop, Terms
@@ -31,9 +32,12 @@ class FaceRecords:
     whose time is over and that are not forgotten yet.
     """
 
-    def __init__(self, database: Database, seal: MetadataSeal | None = None) -> None:
-        """Keep faces in a database. seal: of their metadata."""
+    def __init__(
+        self, database: Database, presence: Presence, seal: MetadataSeal | None = None
+    ) -> None:
+        """Keep faces in a database. presence: of whoever enrols them. seal: of their metadata."""
         self._database = database
+        self._presence = presence
         self._seal = seal or MetadataSeal()
         self._rows = FaceRows(database, self._seal)
 
@@ -70,6 +74,7 @@ class FaceRecords:
     ) -> Begun:
         """Write journal lines and crops of one collection before the vectors are written.
 
+        Holds within `Presence.lasting`: another process gives up what one without a lease began.
         Images that the collection remembers for their subject are left out. Raises IntegrityError
         where another transaction was first with one of the images, or without the collection;
         EnrolmentRefusedError or ConsentRequiredError where the terms do not allow it.
@@ -85,9 +90,10 @@ class FaceRecords:
                 return Begun(busy=True, pending=tuple(pending.values()))
             new = [face for face in faces if face.claim not in known]
             if new:
-                kept = {face.id: {"kept_until": face.expires_at} for face in new}
+                owner = self._presence.id
+                more = {face.id: {"kept_until": face.expires_at, "owner": owner} for face in new}
                 new = await admit(connection, new, terms)
-                rows = [row | kept[row["id"]] for row in self._new_rows(new)]
+                rows = [row | more[row["id"]] for row in self._new_rows(new)]
                 await connection.execute(insert(FACES), rows)
             written = {face.id for face in new}
             sealed = [_crop_row(crop) for crop in crops if crop.face_id in written]
@@ -99,7 +105,7 @@ class FaceRecords:
         """Mark pending faces whose vectors are on the disk; from now on they exist.
 
         kept: the answer that names them; raises as `idempotency.keep`. Returns False, and marks
-        none, if one is pending no longer: another process took this one for dead and removed it.
+        none, if one is pending no longer: another process took this one for dead and gave it up.
         """
         try:
             async with self._database.write() as connection:

@@ -34,7 +34,7 @@ from gateway.records.revisions import newest_revision, revision_of
 from gateway.records.tables import COLLECTIONS, FACES, METADATA
 from gateway.tls import NO_FILES, TlsFiles
 
-LEFT_OUT: Final = frozenset({"alembic_version", "schema_support", "job_workers"})
+LEFT_OUT: Final = frozenset({"alembic_version", "schema_support", "job_workers", "processes"})
 """What migrations write, and what processes say about themselves."""
 _ROWS_AT_ONCE: Final = 500
 _LARGE_ROWS_AT_ONCE: Final = 16

@@ -15,9 +15,11 @@ from gateway.records.job_queue import JobQueue
 from gateway.records.jobs import JobRecords
 from gateway.records.keys import ApiKeyRecords
 from gateway.records.metadata_seal import MetadataSeal
+from gateway.records.presence import Presence
 from gateway.records.refusals import RefusalRecords
 from gateway.records.sealed_rows import SealedRows
 from gateway.records.subjects import SubjectRecords
+from gateway.records.unfinished import UnfinishedFaces
 from gateway.records.usage import UsageRecords
 from gateway.tls import NO_FILES, TlsFiles
 
@@ -34,13 +36,15 @@ class RecordStore:
         self._database = database
         seal = metadata_seal or MetadataSeal()
         self.collections = CollectionRecords(database)
-        self.faces = FaceRecords(database, seal)
+        self.presence = Presence(database)
+        self.faces = FaceRecords(database, self.presence, seal)
         self.face_spaces = FaceSpaceRecords(database, seal)
+        self.unfinished = UnfinishedFaces(database)
         self.subjects = SubjectRecords(database, seal)
         self.erasures = ErasureRecords(database)
         self.refusals = RefusalRecords(database)
         self.clusters = ClusterRecords(database)
-        self.idempotency = IdempotencyRecords(database)
+        self.idempotency = IdempotencyRecords(database, self.presence)
         self.audit = AuditRecords(database, audit_keys)
         self.keys = ApiKeyRecords(database)
         self.usage = UsageRecords(database)

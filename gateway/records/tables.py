@@ -92,6 +92,7 @@ FACES: Final = Table(
     Column("kept_until", Double),
     Column("claim", String(200)),
     Column("metadata_key_id", String(32)),
+    Column("owner", String(32)),
     Index(None, "collection_id", "created_at", "id"),
     Index(None, "collection_id", "subject"),
     Index(None, "collection_id", "image_sha256"),
@@ -107,7 +108,7 @@ expires_at: that, or the end of the subject's consent if it is earlier. copied_t
 migration has embedded it in, too. claim: `image:subject` (`image:` without a subject) on the first
 face that an enrolment took from an image, so that the same image is remembered once; given up when
 the face is forgotten or over. metadata_key_id: the key with which the metadata is sealed, empty
-where it is not."""
+where it is not. owner: the process that enrolled it."""
 
 SUBJECTS: Final = Table(
     "subjects",
@@ -152,10 +153,13 @@ IDEMPOTENCY: Final = Table(
     Column("status", Integer),
     Column("body", Text),
     Column("created_at", Double, nullable=False),
+    Column("owner", String(32)),
+    Column("token", String(32)),
     Index(None, "created_at"),
 )
 """Answers by `Idempotency-Key`; status is empty while the first request is under way, body once
-a face that it names was forgotten."""
+a face that it names was forgotten. owner: the process that carries the request out. token: of the
+request, which alone may write the answer; another one when the key is taken over."""
 
 ANSWERED_FACES: Final = Table(
     "answered_faces",
@@ -229,3 +233,12 @@ SCHEMA_SUPPORT: Final = Table(
     Column("oldest_code", String(4), primary_key=True),
 )
 """One row: the newest migration that a release must know in order to use these tables."""
+
+PROCESSES: Final = Table(
+    "processes",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("lease_until", Double, nullable=False),
+)
+"""Processes that have begun something. lease_until: by the clock of the database; afterwards others
+may take over."""

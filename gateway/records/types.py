@@ -212,15 +212,22 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key that a request has; token: another one once the key is taken over."""
+
+    tenant: str
+    key: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeptAnswer:
     """An answer that is to be kept under its key, in the transaction that does the work.
 
     face_ids: of the faces that it names; it goes with the first of them that is deleted.
     """
 
-    tenant: str
-    key: str
-    fingerprint: str
+    claim: Claim
     status: int
     body: str
     face_ids: tuple[str, ...] = ()

@@ -59,6 +59,9 @@ class ServerEnrolment:
         around = self._around
         vectors = await open_vectors(around.settings, around.metrics.parts)
         self._stack.push_async_callback(vectors.close)
+        await self._stack.enter_async_context(
+            around.background.running("presence", around.records.presence.keep_up)
+        )
         settings = around.settings
         embedder = TritonEmbedder(settings.triton_address, files=files_for_triton(settings))
         self._stack.push_async_callback(embedder.close)

@@ -2,83 +2,201 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
+from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError, StorageUnavailableError
-from gateway.records.idempotency import IdempotencyRecords
 from gateway.records.store import RecordStore
-from gateway.records.types import KeptAnswer
+from gateway.records.tables import IDEMPOTENCY
+from gateway.records.types import Answered, Claim, KeptAnswer
 from tests.support.face_records import a_collection, a_face, enrolled
 from tests.support.job_records import a_job, an_item, found
 
-CLAIM = {"tenant": "default", "key": "k", "fingerprint": "f"}
+ASKED = {"tenant": "default", "key": "k", "fingerprint": "f"}
 
 
-def an_answer(body: str = "{}", **changes: Any) -> KeptAnswer:
-    return replace(KeptAnswer(**CLAIM, status=201, body=body), **changes)
+@pytest.fixture(autouse=True)
+async def lasting(records: RecordStore) -> AsyncIterator[None]:
+    """The process lives, as while it answers a request."""
+    async with records.presence.lasting():
+        yield
+
+
+async def claimed(records: RecordStore, **changes: str) -> Claim:
+    """Take a key that is free."""
+    claim = await records.idempotency.begin(**(ASKED | changes))
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def answered(records: RecordStore, **changes: str) -> Answered:
+    """Ask for a key that is taken."""
+    found = await records.idempotency.begin(**(ASKED | changes))
+    assert isinstance(found, Answered)
+    return found
+
+
+def an_answer(claim: Claim, body: str = "{}", **changes: Any) -> KeptAnswer:
+    return replace(KeptAnswer(claim, status=201, body=body), **changes)
+
+
+def another_process(records: RecordStore, *, lease_seconds: float = 60.0) -> RecordStore:
+    """The records of another gateway on the same database."""
+    other = RecordStore(records._database)
+    other.presence.lease_seconds = lease_seconds
+    return other
 
 
 async def test_an_idempotency_key_is_claimed_once(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = CLAIM
-    claims = await asyncio.gather(*(records.idempotency.begin(**claim) for _ in range(8)))
-    assert sum(claimed is None for claimed in claims) == 1
-    await records.idempotency.finish(an_answer('{"faces": []}'))
-    await records.idempotency.give_back(tenant="default", key="k", even_if_kept=False)
-    again = await records.idempotency.begin(**claim)
-    assert again is not None
+    claims = await asyncio.gather(*(records.idempotency.begin(**ASKED) for _ in range(8)))
+    (claim,) = [each for each in claims if isinstance(each, Claim)]
+    await records.idempotency.finish(an_answer(claim, '{"faces": []}'))
+    await records.idempotency.give_back(claim)
+    again = await answered(records)
     assert (again.status, again.body) == (201, '{"faces": []}')
-    assert await records.idempotency.begin(**{**claim, "tenant": "other"}) is None
+    await claimed(records, tenant="other")
     tomorrow = time.time() + 86_401
     monkeypatch.setattr(time, "time", lambda: tomorrow)
-    assert await records.idempotency.begin(**claim) is None
-    await records.idempotency.give_back(tenant="default", key="k", even_if_kept=False)
-    assert await records.idempotency.begin(**claim) is None
+    await records.idempotency.give_back(await claimed(records))
+    await claimed(records)
     await records.idempotency.give_back_unfinished()
     # another gateway may be answering the request, but for a database of one process
     alone = records.idempotency._database.has_one_writer
-    assert (await records.idempotency.begin(**claim) is None) == alone
+    assert isinstance(await records.idempotency.begin(**ASKED), Claim) == alone
     later = tomorrow + 901
     monkeypatch.setattr(time, "time", lambda: later)
     await records.idempotency.give_back_unfinished()
-    assert await records.idempotency.begin(**claim) is None
+    await claimed(records)
 
 
-async def _fail_to_give_back(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _fail_to_give_back(
+    records: RecordStore, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def is_away() -> None:
         raise StorageUnavailableError("away")
 
     with monkeypatch.context() as patched:
         patched.setattr(records.idempotency._database, "write", is_away)
         with pytest.raises(StorageUnavailableError):
-            await records.idempotency.give_back(tenant="default", key="k", even_if_kept=True)
+            await records.idempotency.give_back(claim)
 
 
 async def test_a_key_is_given_back_once_the_database_is_there_again(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await records.idempotency.begin(**CLAIM) is None
-    await _fail_to_give_back(records, monkeypatch)
-    assert await records.idempotency.begin(**CLAIM) is None
-    assert await records.idempotency.begin(**CLAIM) is not None
+    await _fail_to_give_back(records, await claimed(records), monkeypatch)
+    await claimed(records)
+    await answered(records)
 
 
 async def test_a_late_return_leaves_the_claim_of_another_gateway(
     records: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = IdempotencyRecords(records.idempotency._database)
-    assert await records.idempotency.begin(**CLAIM) is None
-    await _fail_to_give_back(records, monkeypatch)
-    await other.give_back(tenant="default", key="k", even_if_kept=False)
-    later = time.time() + 5
+    claim, other = await claimed(records), another_process(records)
+    await _fail_to_give_back(records, claim, monkeypatch)
+    async with other.presence.lasting():
+        await other.idempotency.give_back(claim)
+        await claimed(other)
+        await claimed(records, key="another")
+        await answered(other)
+
+
+# Processes that are gone ----------------------------------------------------------------------
+
+
+async def test_a_key_is_taken_over_once_its_process_is_gone(records: RecordStore) -> None:
+    gone = another_process(records, lease_seconds=0.3)
+    async with gone.presence.lasting():
+        lost = await claimed(gone)
+    assert (await answered(records)).status is None, "the lease runs"
+    await asyncio.sleep(0.4)
+    assert (await answered(records, fingerprint="other")).fingerprint == "f"
+    claims = await asyncio.gather(*(records.idempotency.begin(**ASKED) for _ in range(4)))
+    (claim,) = [each for each in claims if isinstance(each, Claim)]
+    # the other one was only paused
+    async with gone.presence.lasting():
+        with pytest.raises(ConflictError, match="released") as refused:
+            await gone.idempotency.finish(an_answer(lost, "too late"))
+        assert refused.value.retry_after_seconds == 1
+        await gone.idempotency.give_back(lost)
+        assert (await answered(gone)).status is None
+        await records.idempotency.finish(an_answer(claim, "in time"))
+        await gone.idempotency.give_back(lost)
+        assert (await answered(gone)).body == "in time"
+
+
+async def test_of_several_processes_one_takes_a_key_over(records: RecordStore) -> None:
+    gone = another_process(records)
+    async with gone.presence.lasting():
+        await claimed(gone)
+    await gone.presence.leave()
+    takers = [another_process(records) for _ in range(6)]
+
+    async def take(taker: RecordStore) -> Claim | Answered:
+        async with taker.presence.lasting():
+            return await taker.idempotency.begin(**ASKED)
+
+    taken = await asyncio.gather(*map(take, takers))
+    assert sum(isinstance(each, Claim) for each in taken) == 1
+
+
+async def test_a_key_that_was_just_taken_over_is_not_taken_over_again(records: RecordStore) -> None:
+    gone, faster, slower = (another_process(records) for _ in range(3))
+    await claimed(gone)
+    late = Claim("default", "k", "late")
+    found = await slower.idempotency._look(late)
+    assert found is not None
+    assert found[1] is not None
+    # its lease began after the other one looked, and is not seen
+    claim = await claimed(faster)
+    assert not await slower.idempotency._take_over(late, found[1])
+    await faster.idempotency.finish(an_answer(claim))
+
+
+async def test_a_lease_is_renewed_while_it_is_needed(records: RecordStore) -> None:
+    slow, background = another_process(records, lease_seconds=0.3), BackgroundTasks()
+    async with background, background.running("presence", slow.presence.keep_up):
+        async with slow.presence.lasting():
+            claim = await claimed(slow)
+            await asyncio.sleep(0.7)
+            assert (await answered(records)).status is None
+            await slow.idempotency.finish(an_answer(claim, "slow"))
+            assert (await answered(records)).body == "slow"
+            await claimed(slow, key="left")
+        # nothing that needs the lease is left
+        await asyncio.sleep(0.5)
+        await claimed(records, key="left")
+
+
+async def test_a_key_of_a_release_without_leases_is_not_taken_over(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {**ASKED, "created_at": time.time()}
+    async with records._database.write() as connection:
+        await connection.execute(insert(IDEMPOTENCY).values(row))
+    assert (await answered(records)).status is None
+    later = time.time() + 901
     monkeypatch.setattr(time, "time", lambda: later)
-    assert await other.begin(**CLAIM) is None
-    assert await records.idempotency.begin(**{**CLAIM, "key": "another"}) is None
-    assert await other.begin(**CLAIM) is not None
+    await claimed(records)
+
+
+async def test_processes_that_are_gone_are_forgotten(records: RecordStore) -> None:
+    gone = another_process(records, lease_seconds=-86_500)
+    async with gone.presence.lasting():
+        pass
+    assert await records.presence.forget_gone() == 1
+    await claimed(records)
+    await answered(another_process(records))
+
+
+# With the work ----------------------------------------------------------------------------------
 
 
 async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
@@ -86,75 +204,70 @@ async def test_a_stored_answer_is_removed_with_the_first_face_that_it_names(
 ) -> None:
     _, faces = await enrolled(records, 3)
     for key, named in (("both", faces[:2]), ("other", faces[2:])):
-        await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
         ids = [each.id for each in named]
         named_twice = (*ids, ids[0])
-        await records.idempotency.finish(
-            an_answer(" ".join(ids), key=key, status=201, face_ids=named_twice)
-        )
+        claim = await claimed(records, key=key)
+        await records.idempotency.finish(an_answer(claim, " ".join(ids), face_ids=named_twice))
     await records.faces.remove([faces[1].id])
-    gone = await records.idempotency.begin(tenant="default", key="both", fingerprint="f")
-    assert gone is not None
+    gone = await answered(records, key="both")
     assert (gone.status, gone.body) == (201, None)
-    kept = await records.idempotency.begin(tenant="default", key="other", fingerprint="f")
-    assert kept is not None
-    assert kept.body == faces[2].id
+    assert (await answered(records, key="other")).body == faces[2].id
     # a day later the keys are free, whatever their answers named
     tomorrow = time.time() + 86_401
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     for key in ("both", "other"):
-        assert await records.idempotency.begin(tenant="default", key=key, fingerprint="f") is None
+        await claimed(records, key=key)
 
 
 async def test_an_answer_is_kept_with_the_job_that_it_tells_of(records: RecordStore) -> None:
-    await records.idempotency.begin(**CLAIM)
+    claim = await claimed(records)
     job = a_job()
     await records.jobs.create(job)
     await records.jobs.add_items(job.id, [an_item(job.id, 0)])
-    await records.jobs.submit(job.id, kept=lambda new: an_answer(f"{new.id} {new.state}"))
+    await records.jobs.submit(job.id, kept=lambda new: an_answer(claim, f"{new.id} {new.state}"))
     # the request learned nothing of it
-    await records.idempotency.give_back(tenant="default", key="k", even_if_kept=False)
-    again = await records.idempotency.begin(**CLAIM)
-    assert again is not None
+    await records.idempotency.give_back(claim)
+    again = await answered(records)
     assert (again.status, again.body) == (201, f"{job.id} queued")
 
 
 async def test_an_answer_is_kept_with_the_faces_that_it_names(records: RecordStore) -> None:
-    await records.idempotency.begin(**CLAIM)
+    claim = await claimed(records)
     collection = a_collection()
     await records.collections.add(collection)
     face, gone = a_face(collection, 0), a_face(collection, 1)
     await records.faces.begin([face, gone])
     await records.faces.remove([gone.id])
-    kept = an_answer(face_ids=(face.id,))
+    kept = an_answer(claim, face_ids=(face.id,))
     assert not await records.faces.commit([face.id, gone.id], kept=kept)
-    running = await records.idempotency.begin(**CLAIM)
-    assert running is not None
-    assert running.status is None, "nothing was enrolled: there is no answer"
+    assert (await answered(records)).status is None, "nothing was enrolled: there is no answer"
     assert await records.faces.commit([face.id], kept=kept)
-    again = await records.idempotency.begin(**CLAIM)
-    assert again is not None
+    again = await answered(records)
     assert (again.status, again.body) == (201, "{}")
-    # the enrolment is undone all the same: so is the answer
-    await records.faces.remove([face.id])
-    await records.idempotency.give_back(tenant="default", key="k", even_if_kept=True)
-    assert await records.idempotency.begin(**CLAIM) is None
 
 
 async def test_without_its_key_a_late_request_does_nothing(records: RecordStore) -> None:
-    await records.idempotency.begin(**CLAIM)
-    job = a_job()
+    claim = await claimed(records)
+    job, collection = a_job(), a_collection()
+    face = a_face(collection, 0)
     await records.jobs.create(job)
     await records.jobs.add_items(job.id, [an_item(job.id, 0)])
-    await records.idempotency.give_back(tenant="default", key="k", even_if_kept=True)
-    with pytest.raises(ConflictError, match="released"):
-        await records.jobs.submit(job.id, kept=lambda _: an_answer())
-    assert (await found(records, job)).state == "receiving"
-    # another request has the key meanwhile, and has been answered
-    await records.idempotency.begin(**CLAIM)
-    await records.idempotency.finish(an_answer("of the other"))
-    with pytest.raises(ConflictError, match="released"):
-        await records.jobs.submit(job.id, kept=lambda _: an_answer())
-    other = await records.idempotency.begin(**CLAIM)
-    assert other is not None
-    assert other.body == "of the other"
+    await records.collections.add(collection)
+    await records.faces.begin([face])
+    await records.idempotency.give_back(claim)
+
+    async def nothing_is_done() -> None:
+        with pytest.raises(ConflictError, match="released"):
+            await records.jobs.submit(job.id, kept=lambda _: an_answer(claim))
+        assert (await found(records, job)).state == "receiving"
+        with pytest.raises(ConflictError, match="released"):
+            await records.faces.commit([face.id], kept=an_answer(claim))
+        assert await records.faces.get(collection.id, [face.id]) == ()
+
+    await nothing_is_done()
+    # another request with the same content has the key meanwhile
+    others = await claimed(records)
+    await nothing_is_done()
+    await records.idempotency.finish(an_answer(others, "of the other"))
+    await nothing_is_done()
+    assert (await answered(records)).body == "of the other"

@@ -18,7 +18,7 @@ from gateway.records.database import Database
 from gateway.records.engines import with_driver
 from gateway.records.revisions import downgrade
 from gateway.records.store import RecordStore
-from gateway.records.types import AuditLine
+from gateway.records.types import Answered, AuditLine, Claim
 from tests.support.face_records import a_collection, enrolled
 
 
@@ -109,9 +109,9 @@ async def test_duplicates_are_merged(database_url: str, tmp_path: Path) -> None:
         assert [each.name for each in found] == ["Bert"]
         # a request that was answered with a duplicate is carried out again; the other is replayed
         claim = {"tenant": "default", "fingerprint": "f"}
-        assert await records.idempotency.begin(key="double", **claim) is None
+        assert isinstance(await records.idempotency.begin(key="double", **claim), Claim)
         replayed = await records.idempotency.begin(key="first", **claim)
-        assert replayed is not None
+        assert isinstance(replayed, Answered)
         assert replayed.body == "{}"
     finally:
         await database.close()

@@ -17,6 +17,7 @@ from gateway.records.refusals import RefusedFace
 from gateway.records.store import RecordStore
 from gateway.records.types import (
     IDEMPOTENCY_SECONDS,
+    Claim,
     Consent,
     FaceRecord,
     KeptAnswer,
@@ -197,8 +198,9 @@ async def test_an_erasure_waits_for_an_enrolment_that_has_read_the_notes(
 
 async def test_kept_answers_go_after_a_day(records: RecordStore, set_clock: SetClock) -> None:
     for key in ("old", "new"):
-        await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
-        await records.idempotency.finish(KeptAnswer("default", key, "f", 201, "{}", ("a",)))
+        claim = await records.idempotency.begin(tenant="default", key=key, fingerprint="f")
+        assert isinstance(claim, Claim)
+        await records.idempotency.finish(KeptAnswer(claim, 201, "{}", ("a",)))
         set_clock.move(IDEMPOTENCY_SECONDS / 2 + 1)
     assert await records.idempotency.naming("default", ["a", "b"]) != ()
     assert await records.idempotency.forget_old() == 1

@@ -18,7 +18,7 @@ from gateway.records import admission as admission_module
 from gateway.records.engines import sqlite_url
 from gateway.records.store import RecordStore
 from gateway.records.tables import FACES
-from gateway.records.types import Begun, CollectionRecord, FaceRecord, KeptAnswer
+from gateway.records.types import Answered, Begun, Claim, CollectionRecord, FaceRecord, KeptAnswer
 from tests.support.face_records import a_collection, a_face, enrolled
 from tests.support.records import SetClock
 
@@ -142,11 +142,12 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     over = replace(a_face(collection), expires_at=set_clock.now() + 0.3)
     stays = a_face(collection, 1, "bert")
     await wrote(records, over, stays)
-    await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
-    answer = KeptAnswer("default", "k", "f", 201, "{}", face_ids=(over.id,))
+    claim = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
+    assert isinstance(claim, Claim)
+    answer = KeptAnswer(claim, 201, "{}", face_ids=(over.id,))
     await records.idempotency.finish(answer)
     kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
-    assert kept is not None
+    assert isinstance(kept, Answered)
     assert kept.body == "{}"
     assert await records.faces.count(collection.id) == (2, 2)
     assert await records.faces.over_ids(collection.id, at=set_clock.now()) == ()
@@ -162,7 +163,7 @@ async def test_a_face_expires_on_time_whenever_the_sweep_runs(
     assert await records.faces.over_ids(collection.id, at=set_clock.now()) == (over.id,)
     assert await records.subjects.get(collection.id, "anna", at=set_clock.now()) is None
     kept = await records.idempotency.begin(tenant="default", key="k", fingerprint="f")
-    assert kept is not None
+    assert isinstance(kept, Answered)
     assert (kept.status, kept.body) == (201, None)
     # repair and deletion see it until it is removed
     assert len(await records.faces.page(collection.id, limit=9, over=True)) == 2

@@ -120,7 +120,7 @@ async def test_what_was_cut_off_is_settled_at_the_start(world: World, tmp_path: 
     collection = await make(world, keep="crop")
     kept, half, doomed = await enrol(world, 1, 2, 3)
     # as a crash leaves them: a vector whose face is pending, a face half forgotten
-    await world.records.faces._rows.change([half], {"state": "pending"})
+    await world.records.faces._rows.change([half], {"state": "pending", "owner": "gone"})
     await world.records.faces.begin_forgetting([doomed])
     service, _ = collections_on(world.vectors, world.records, tmp_path, world.embedder)
     async with service.running():

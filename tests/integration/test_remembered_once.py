@@ -12,6 +12,8 @@ import pytest
 
 from gateway.collections.base import Enrolled, index_of
 from gateway.errors import ConflictError, NotFoundError, StorageUnavailableError
+from gateway.records.faces import FaceRecords
+from gateway.records.types import Answered, Claim, KeptAnswer
 from tests.integration.test_collections_service import finished_run
 from tests.support.collection_client import call, client, enrol, found, make
 from tests.support.collection_world import ACTOR, World, current, until_switched, who, world
@@ -117,7 +119,7 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
     # as a gateway leaves it that is killed between record and vector
     await world.vectors.delete(index_of(collection, OLD), [cut_off])
-    await world.records.faces._rows.change([cut_off], {"state": "pending"})
+    await world.records.faces._rows.change([cut_off], {"state": "pending", "owner": None})
     assert (await world.records.faces.count(collection.id)) == (0, 0)
     soon = type(in_time()).after(0.3)
     with pytest.raises(ConflictError) as refused:
@@ -132,19 +134,67 @@ async def test_what_a_crash_left_is_waited_for_then_settled(world: World, tmp_pa
     assert await who(world, 1) == ["anna"]
 
 
-async def test_what_a_dead_gateway_left_is_removed_by_the_next_request(world: World) -> None:
+@pytest.mark.parametrize("how", [{"owner": "gone"}, {"created_at": 1.0}])
+async def test_what_a_dead_gateway_left_is_removed_by_the_next_request(
+    world: World, how: dict[str, Any]
+) -> None:
     await make_world(world)
     (cut_off,) = await enrol_numbers(world, 1, subject="anna")
-    an_hour_ago = time.time() - 3600
-    await world.records.faces._rows.change(
-        [cut_off], {"state": "pending", "created_at": an_hour_ago}
-    )
+    await world.records.faces._rows.change([cut_off], {"state": "pending", **how})
     (again,) = await enrolled(world, 1)
     assert not again.duplicate
     assert again.face.id != cut_off
     assert await who(world, 1) == ["anna"]
     # the gateway was only asleep, and must not acknowledge what is gone
     assert not await world.records.faces.commit([cut_off])
+
+
+async def test_what_a_dead_gateway_left_is_removed_without_being_asked_for(world: World) -> None:
+    collection = await make_world(world)
+    living, gone = await enrol_numbers(world, 1, 2)
+    await world.records.faces._rows.change([living, gone], {"state": "pending"})
+    await world.records.faces._rows.change([gone], {"owner": "gone"})
+    async with world.records.presence.lasting():
+        await world.service.repair.settle_gone(older_than=time.time() - 60)
+        assert len(await world.records.faces.in_state("pending")) == 2
+        await world.service.repair.settle_gone(older_than=time.time() + 1)
+    (left,) = await world.records.faces.in_state("pending")
+    assert left.id == living
+    points = await world.vectors.scroll(index_of(collection, OLD), limit=9)
+    assert [point.face_id for point in points.points] == [living]
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_faces_that_were_committed_unnoticed_stay_with_the_kept_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, has_key: bool
+) -> None:
+    collection = await make_world(world)
+    commit, records = FaceRecords.commit, world.records
+    asked = {"tenant": "default", "key": f"unnoticed-{has_key}", "fingerprint": "f"}
+
+    async def lost(self: FaceRecords, *given: Any, **more: Any) -> None:
+        await commit(self, *given, **more)
+        raise StorageUnavailableError("the connection broke off after the commit")
+
+    async with records.presence.lasting():
+        claim = await records.idempotency.begin(**asked)
+        assert isinstance(claim, Claim)
+
+        def kept(new: tuple[Enrolled, ...]) -> KeptAnswer:
+            return KeptAnswer(claim, 201, "{}", tuple(each.face.id for each in new))
+
+        keep = kept if has_key else None
+        monkeypatch.setattr(FaceRecords, "commit", lost)
+        with pytest.raises(StorageUnavailableError):
+            await world.service.enrolment.enrol(
+                collection, [candidate(1, "anna")], deadline=in_time(), kept=keep
+            )
+        await records.idempotency.give_back(claim)
+        again = await records.idempotency.begin(**asked)
+    # who repeats it at another gateway may have that answer by now
+    assert isinstance(again, Answered) == has_key
+    assert await who(world, 1) == (["anna"] if has_key else [])
+    assert (await records.faces.count(collection.id))[0] == int(has_key)
 
 
 async def test_what_could_not_be_undone_is_undone_later(world: World, tmp_path: Path) -> None:

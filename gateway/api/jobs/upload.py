@@ -22,8 +22,7 @@ from gateway.records import clock
 from gateway.records.job_types import JobRecord
 from gateway.records.types import CollectionRecord
 
-# a job that was submitted goes on, whatever becomes of the request
-_IDEMPOTENCY: Final = Idempotency(lambda _: (), failure_undoes=False)
+_IDEMPOTENCY: Final = Idempotency(lambda _: ())
 
 
 async def create_job(call: Call[BatchOptions, NoOptions]) -> Answer | web.StreamResponse:
