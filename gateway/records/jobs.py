@@ -1,7 +1,7 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from gateway.records.job_types import (
 )
 from gateway.records.types import KeptAnswer
 
+Submitting = Callable[[AsyncConnection, JobRecord], Awaitable[JobRecord]]
 CANCELLED: Final = "the job was cancelled while its images arrived"
 _ITEMS_AT_ONCE = 500
 _IDS_AT_ONCE = 500
@@ -88,10 +89,12 @@ class JobRecords:
         *,
         skipped: int = 0,
         kept: Callable[[JobRecord], KeptAnswer] | None = None,
+        change: Submitting | None = None,
     ) -> JobRecord:
         """Let workers begin; a job without an open image is done at once. Returns the job.
 
-        kept: makes the answer of the upload, which is kept in the same transaction. Raises
+        kept: makes the answer of the upload, which is kept in the same transaction. change: what
+        is done before workers see the job, as `erase_upload`; returns it as it is then. Raises
         NotFoundError without the job, ConflictError if it was submitted before, and as
         `idempotency.keep`.
         """
@@ -101,6 +104,8 @@ class JobRecords:
             if job.open == 0:
                 job = finished(job, "done", at=clock.now())
             await save_job(connection, job)
+            if change is not None:
+                job = await change(connection, job)
             if kept is not None:
                 await keep(connection, kept(job))
         return job

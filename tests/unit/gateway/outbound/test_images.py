@@ -16,8 +16,9 @@ from gateway.errors import (
     ImageUrlRefusedError,
     UnsupportedMediaTypeError,
 )
-from gateway.outbound.connector import CheckedResolver, SystemLookup
+from gateway.outbound.connector import CheckedResolver
 from gateway.outbound.images import ImageRules
+from gateway.outbound.lookup import SystemLookup
 from gateway.settings import Settings
 from tests.support.image_urls import (
     CLOSED,
