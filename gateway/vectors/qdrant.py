@@ -15,7 +15,8 @@ from gateway.errors import (
     InsufficientStorageError,
     StorageUnavailableError,
 )
-from gateway.tls import NO_FILES, TlsFiles
+from gateway.renewed_client import RenewedClient
+from gateway.tls import NO_FILES, Pem, TlsFiles
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
@@ -38,7 +39,8 @@ from gateway.vectors.payload import (
     read_point,
     write_payload,
 )
-from gateway.vectors.qdrant_tls import encryption_arguments
+from gateway.vectors.qdrant_filters import filter_of, must_match
+from gateway.vectors.qdrant_tls import read_encryption
 
 IN_MEMORY: Final = ":memory:"
 """The in-process engine of the client library, for the contract suite without a server."""
@@ -58,7 +60,7 @@ class QdrantVectorStore:
 
     def __init__(
         self,
-        client: AsyncQdrantClient,
+        client: AsyncQdrantClient | RenewedClient[AsyncQdrantClient],
         tuning: VectorTuning,
         *,
         breaker: CircuitBreaker | None = None,
@@ -67,7 +69,7 @@ class QdrantVectorStore:
         self._timeout_seconds = timeout_seconds
         self._breaker = breaker or CircuitBreaker()
         self._last_failure = ""
-        self._client = client
+        self._clients = client
         self._tuning = tuning
         self._params = models.SearchParams(
             hnsw_ef=tuning.hnsw_ef_search,
@@ -90,27 +92,37 @@ class QdrantVectorStore:
         """Connect; raises StorageUnavailableError if no server answers, and ConfigurationError.
 
         The URL names the HTTP port (6333 by default); gRPC is the port after it. `files`: see
-        `encryption_arguments`.
+        `read_encryption`.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)
         port = urlsplit(url).port or _HTTP_PORT
-        client = AsyncQdrantClient(
-            **encryption_arguments(url, files),
-            url=url,
-            port=port,
-            grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,
-            prefer_grpc=True,
-            api_key=api_key,
-            timeout=max(1, round(timeout_seconds)),
-            check_compatibility=False,
-        )
+        watched, encryption = read_encryption(url, files)
+
+        def connect(pem: Pem) -> AsyncQdrantClient:
+            return AsyncQdrantClient(
+                **encryption(pem),
+                url=url,
+                port=port,
+                grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,
+                prefer_grpc=True,
+                api_key=api_key,
+                timeout=max(1, round(timeout_seconds)),
+                check_compatibility=False,
+            )
+
+        clients = RenewedClient(watched, connect, lambda client: client.close())
         breaker = CircuitBreaker(
             failures=_FAILURES, retry_seconds=_RETRY_SECONDS, observer=observer
         )
-        store = cls(client, tuning, breaker=breaker, timeout_seconds=timeout_seconds)
+        store = cls(clients, tuning, breaker=breaker, timeout_seconds=timeout_seconds)
         await store.collections()
         return store
+
+    @property
+    def _client(self) -> AsyncQdrantClient:
+        clients = self._clients
+        return clients.now() if isinstance(clients, RenewedClient) else clients
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:
         """See `VectorStore.create`."""
@@ -184,7 +196,7 @@ class QdrantVectorStore:
         """See `VectorStore.delete_subject`."""
         where = FaceFilter(subject)
         held = await self.count(collection, where)
-        selector = models.FilterSelector(filter=_must(where))
+        selector = models.FilterSelector(filter=must_match(where))
         await self._reach(self._client.delete(collection.name, points_selector=selector, wait=True))
         return held
 
@@ -206,7 +218,7 @@ class QdrantVectorStore:
                     collection.name,
                     group_by=SUBJECT,
                     query=vector.tolist(),
-                    query_filter=_filter(where),
+                    query_filter=filter_of(where),
                     search_params=self._params,
                     limit=limit,
                     group_size=1,
@@ -220,7 +232,7 @@ class QdrantVectorStore:
                 self._client.query_points(
                     collection.name,
                     query=vector.tolist(),
-                    query_filter=_filter(where),
+                    query_filter=filter_of(where),
                     search_params=self._params,
                     limit=limit,
                     with_payload=True,
@@ -244,7 +256,7 @@ class QdrantVectorStore:
         records, following = await self._reach(
             self._client.scroll(
                 collection.name,
-                scroll_filter=_filter(where),
+                scroll_filter=filter_of(where),
                 limit=limit,
                 offset=cursor,
                 with_payload=True,
@@ -270,7 +282,7 @@ class QdrantVectorStore:
         """See `VectorStore.count`."""
         await self._dimension(collection)
         answer = await self._reach(
-            self._client.count(collection.name, count_filter=_filter(where), exact=True)
+            self._client.count(collection.name, count_filter=filter_of(where), exact=True)
         )
         return answer.count
 
@@ -303,7 +315,7 @@ class QdrantVectorStore:
 
     async def close(self) -> None:
         """Close the channel."""
-        await self._client.close()
+        await self._clients.close()
 
     async def _reach(self, call: Coroutine[Any, Any, _T]) -> _T:
         """Await a call to the server, unless its circuit is open; translate its errors.
@@ -370,29 +382,6 @@ def _check(vector: Vector, dimension: int) -> None:
     if vector.shape != (dimension,):
         message = f"a vector of {vector.shape} for a collection of {dimension}"
         raise DimensionMismatchError(message)
-
-
-def _must(where: FaceFilter) -> models.Filter:
-    must: list[models.Condition] = []
-    if where.subject is not None:
-        must.append(
-            models.FieldCondition(key=SUBJECT, match=models.MatchValue(value=where.subject))
-        )
-    for key, value in where.metadata.items():
-        path = metadata_field(key)
-        if isinstance(value, bool | str):
-            must.append(models.FieldCondition(key=path, match=models.MatchValue(value=value)))
-        else:
-            # a match finds integers only; metadata has no integer that a double cannot represent
-            must.append(models.FieldCondition(key=path, range=models.Range(gte=value, lte=value)))
-    without: list[models.Condition] = []
-    if where.without:
-        without.append(models.HasIdCondition(has_id=list(where.without)))
-    return models.Filter(must=must, must_not=without)
-
-
-def _filter(where: FaceFilter) -> models.Filter | None:
-    return _must(where) if where != NO_FILTER else None
 
 
 def _unavailable(detail: str) -> InsufficientStorageError | StorageUnavailableError:
