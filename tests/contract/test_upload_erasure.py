@@ -145,7 +145,8 @@ async def test_an_erasure_waits_for_an_upload_that_has_read_the_notes(
         return await records.job_erasure.erase(trace, subject_in, unfinished="all")
 
     submitting = asyncio.create_task(records.jobs.submit(job.id, change=slow))
-    await has_read.wait()
+    async with asyncio.timeout(10):
+        await has_read.wait()
     erasing = asyncio.create_task(erase())
     # without a lock it ends at once, and misses the image
     done, _ = await asyncio.wait({erasing}, timeout=0.3)
