@@ -25,7 +25,6 @@ LEFT_OUT = {
     "create_key": ADMIN,
     "list_keys": ADMIN,
     "rotate_key": ADMIN,
-    "change_key": ADMIN,
     "revoke_key": ADMIN,
     "show_audit": ADMIN,
     "show_webhook_secret": ADMIN,
