@@ -26,8 +26,8 @@ async def erase_upload(
 ) -> JobRecord:
     """End the images of a job that show or name somebody who was erased since it was made.
 
-    The transaction has locked the job and lets workers begin. Returns the job as it is now; adds to
-    `erased`. All images end if the collection that the job enrols into is gone.
+    The transaction has locked the job, and submits or cancels it. Returns the job as it is now;
+    adds to `erased`. All images end if the collection that the job enrols into is gone.
     """
     notes = await _notes(connection, job)
     is_gone = await _lost_its_collection(connection, job)

@@ -111,6 +111,21 @@ async def test_an_upload_into_a_collection_that_is_gone_ends(
     assert (done.state, done.failed, len(gone)) == ("done", ITEMS, ITEMS)
 
 
+async def test_an_upload_that_is_cancelled_forgets_names(
+    records: RecordStore, collection: CollectionRecord, set_clock: SetClock
+) -> None:
+    enrols = replace(a_job(operation="enrol"), collection_id=collection.id, collection="people")
+    job = replace(enrols, options={"subject_from": "folder", "subject": None})
+    await arriving(records, job, ["anna/1.jpg", "bert/1.jpg", "carl/1.jpg"])
+    set_clock.move(1)
+    await records.erasures.note(collection.id, subjects=["anna"], unfinished="here")
+    change = partial(erase_upload, subject_of=subject_in, erased=ErasedItems())
+    cancelled = await records.jobs.cancel(job.tenant, job.id, change=change)
+    assert (cancelled.state, cancelled.failed) == ("cancelled", 0)
+    results = await records.jobs.results(job.id, limit=9)
+    assert [each.name for each in results] == ["image-0", "bert/1.jpg", "carl/1.jpg"]
+
+
 async def test_notes_stay_while_anything_arrives(
     records: RecordStore, collection: CollectionRecord, set_clock: SetClock
 ) -> None:
