@@ -39,7 +39,7 @@ from gateway.vectors.payload import (
     read_point,
     write_payload,
 )
-from gateway.vectors.qdrant_filters import filter_of, must_match
+from gateway.vectors.qdrant_filters import filter_of, optional_filter
 from gateway.vectors.qdrant_tls import read_encryption
 
 IN_MEMORY: Final = ":memory:"
@@ -196,7 +196,7 @@ class QdrantVectorStore:
         """See `VectorStore.delete_subject`."""
         where = FaceFilter(subject)
         held = await self.count(collection, where)
-        selector = models.FilterSelector(filter=must_match(where))
+        selector = models.FilterSelector(filter=filter_of(where))
         await self._reach(self._client.delete(collection.name, points_selector=selector, wait=True))
         return held
 
@@ -218,7 +218,7 @@ class QdrantVectorStore:
                     collection.name,
                     group_by=SUBJECT,
                     query=vector.tolist(),
-                    query_filter=filter_of(where),
+                    query_filter=optional_filter(where),
                     search_params=self._params,
                     limit=limit,
                     group_size=1,
@@ -232,7 +232,7 @@ class QdrantVectorStore:
                 self._client.query_points(
                     collection.name,
                     query=vector.tolist(),
-                    query_filter=filter_of(where),
+                    query_filter=optional_filter(where),
                     search_params=self._params,
                     limit=limit,
                     with_payload=True,
@@ -256,7 +256,7 @@ class QdrantVectorStore:
         records, following = await self._reach(
             self._client.scroll(
                 collection.name,
-                scroll_filter=filter_of(where),
+                scroll_filter=optional_filter(where),
                 limit=limit,
                 offset=cursor,
                 with_payload=True,
@@ -282,7 +282,7 @@ class QdrantVectorStore:
         """See `VectorStore.count`."""
         await self._dimension(collection)
         answer = await self._reach(
-            self._client.count(collection.name, count_filter=filter_of(where), exact=True)
+            self._client.count(collection.name, count_filter=optional_filter(where), exact=True)
         )
         return answer.count
 

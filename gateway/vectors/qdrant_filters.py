@@ -1,4 +1,4 @@
-"""Filters of a Qdrant server."""
+"""Filters on faces as Qdrant writes them."""
 
 from qdrant_client import models
 
@@ -6,8 +6,8 @@ from gateway.vectors.base import NO_FILTER, FaceFilter
 from gateway.vectors.payload import SUBJECT, metadata_field
 
 
-def must_match(where: FaceFilter) -> models.Filter:
-    """Return the filter of the faces that are asked for."""
+def filter_of(where: FaceFilter) -> models.Filter:
+    """Write a filter, also one that lets every face pass."""
     must: list[models.Condition] = []
     if where.subject is not None:
         must.append(
@@ -26,6 +26,6 @@ def must_match(where: FaceFilter) -> models.Filter:
     return models.Filter(must=must, must_not=without)
 
 
-def filter_of(where: FaceFilter) -> models.Filter | None:
-    """Return the filter of the faces that are asked for; None for all."""
-    return must_match(where) if where != NO_FILTER else None
+def optional_filter(where: FaceFilter) -> models.Filter | None:
+    """Write a filter; None for one that lets every face pass."""
+    return filter_of(where) if where != NO_FILTER else None
