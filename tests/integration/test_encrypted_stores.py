@@ -17,6 +17,7 @@ from gateway.concurrency import AdmissionControl, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import ConfigurationError, InferenceUnavailableError, StorageUnavailableError
 from gateway.inference.triton import TritonInference
+from gateway.kserve.grpc_upstream import TritonGrpc
 from gateway.kserve.upstream import TritonHttp
 from gateway.records.database import Database
 from gateway.redis import UNREACHABLE, connect
@@ -222,29 +223,34 @@ async def test_triton_over_grpc(authority, other, server, mine, caplog):
         TritonInference("x:1", files=files_for_triton(settings("triton", None, mine)))
 
 
-async def test_renewed_certificates_are_shown_to_triton(authority, other, server, mine):
+async def test_renewed_certificates_are_shown_to_triton(authority, other, server):
+    admission = AdmissionControl(1)
     async with running(Script(), "localhost:0", server_credentials(server, authority)) as address:
         own = authority.issue("me", name="renewed")
         files = files_for_triton(settings("triton", authority, own))
         address = address.replace("127.0.0.1", "localhost")
         engine = TritonInference(address, files=files)
+        slow = SlowGate(admission, at_once=1)
+        passed_on = TritonGrpc(address, admission=admission, slow=slow, files=files)
+
+        async def analyse() -> None:
+            await engine.analyse(photo(), need=Need.NOTHING_MORE, deadline=Deadline.after(5))
+
+        async def pass_on() -> None:
+            assert await passed_on.ask("ServerLive", b"", deadline=Deadline.after(5)) == b"\x08\x01"
+
         try:
-
-            async def ask() -> int:
-                found = await engine.analyse(
-                    photo(), need=Need.NOTHING_MORE, deadline=Deadline.after(5)
-                )
-                return len(found.faces)
-
-            assert await ask() == 1
-            # one that Triton does not accept: shown at once, although the connection was open
-            other.issue("me", name="renewed")
-            with pytest.raises(InferenceUnavailableError):
+            for ask in (analyse, pass_on):
                 await ask()
-            authority.issue("me", name="renewed")
-            assert await ask() == 1
+                # one that Triton does not accept is shown, although the connection was open
+                other.issue("me", name="renewed")
+                with pytest.raises(InferenceUnavailableError):
+                    await ask()
+                authority.issue("me", name="renewed")
+                await ask()
         finally:
             await engine.close()
+            await passed_on.close()
 
 
 @contextmanager
