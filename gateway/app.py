@@ -250,7 +250,12 @@ def create_app(
                         limits=limits,
                         jobs=jobs,
                         uploads=Uploads(
-                            settings, jobs.records.jobs, jobs.objects, background, fetcher
+                            settings,
+                            jobs.records.jobs,
+                            jobs.objects,
+                            background,
+                            fetcher,
+                            receiving,
                         ),
                         fetcher=fetcher,
                     )

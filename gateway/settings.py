@@ -103,7 +103,8 @@ class Settings(BaseSettings):
     """Longest time for receiving a whole body, at any rate; the upload of a job has one more second
     for each 125 kB that has arrived."""
     max_receiving_megabytes: int = Field(default=1024, ge=1)
-    """Memory for all bodies that are being received; beyond it requests get 503."""
+    """Memory for all bodies that are being received, and images that are being fetched; beyond it
+    requests get 503."""
     max_in_flight: int = Field(default=256, gt=0)
     """Most requests that wait for Triton at a time; more get 503."""
     max_wait_seconds: float | None = Field(default=None, gt=0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,11 @@ class RateLimits:
 
 
 NO_RATE_LIMITS: Final = RateLimits()
+
+Counted = Literal["all", "place", "work"]
+"""What of a request counts: a stream takes one of the requests at a time (`place`) from its
+beginning to its end; its messages count as requests and megapixels (`work`), one after the other
+in this place. Everything else is `all`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ COMMANDS = {
     "keys": Entry(
         "tools.commands.keys",
         "app",
-        "Create, list, rotate and revoke API keys; rotate storage keys.",
+        "Create, list, limit, rotate and revoke API keys; rotate storage keys.",
         "serve",
     ),
     "audit": Entry(

@@ -72,7 +72,7 @@ class Forgetting:
         """Delete a subject's record and all its faces; raises NotFoundError."""
         extend_current(_LONGEST_SECONDS)
         records = self._stores.records
-        await self._stop(collection, subjects=[subject])
+        await self._stop(collection, subjects=[subject], unfinished=_UNFINISHED.get(action, "none"))
         await self.over(collection, subject=subject)
         found = await records.faces.of_subject(collection.id, subject)
         if await records.subjects.get(collection.id, subject, at=time.time()) is None:
@@ -105,7 +105,8 @@ class Forgetting:
         ids = [face.id for face in faces]
         unfinished = _UNFINISHED.get(action, "none")
         if unfinished != "none":
-            await self._stop(collection, subjects=subjects, images=_digests(faces))
+            images = _digests(faces)
+            await self._stop(collection, subjects=subjects, images=images, unfinished=unfinished)
         await self._stores.records.faces.begin_forgetting(ids)
         counts = await self.finish(collection, faces, subjects=subjects, unfinished=unfinished)
         return await self._receipt(collection, counts, actor, action=action)
@@ -189,13 +190,16 @@ class Forgetting:
         *,
         subjects: Collection[str] = (),
         images: Collection[str] = (),
+        unfinished: Unfinished,
     ) -> None:
         """Note an erasure, and wait until enrolments that it stops have removed what they wrote.
 
         What they cannot remove, as after a crash, the repair removes.
         """
         erasures = self._stores.records.erasures
-        stopped = await erasures.note(collection.id, subjects=subjects, images=images)
+        stopped = await erasures.note(
+            collection.id, subjects=subjects, images=images, unfinished=unfinished
+        )
         for _ in range(_LOOKS):
             if not stopped or not await erasures.left(stopped):
                 return

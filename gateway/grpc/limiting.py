@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from gateway.types import Caller
+from gateway.types import Caller, Counted
 
 
 class Admission(Protocol):
@@ -19,9 +19,9 @@ class Limiter(Protocol):
     """Counts what callers ask for."""
 
     def admit(
-        self, caller: Caller, *, with_images: bool = False
+        self, caller: Caller, *, with_images: bool = False, counted: Counted = "all"
     ) -> AbstractAsyncContextManager[Admission]:
-        """Count a call and hold it until the end of the block.
+        """Count a call, as `Counted` says, and hold it until the end of the block.
 
         Raises RateLimitedError, before the block, if a limit of the caller is exceeded.
         """
@@ -32,9 +32,11 @@ class NoLimits:
     """`Limiter` that admits everything."""
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, *, with_images: bool = False) -> AsyncIterator[Admission]:
+    async def admit(
+        self, caller: Caller, *, with_images: bool = False, counted: Counted = "all"
+    ) -> AsyncIterator[Admission]:
         """See `Limiter.admit`."""
-        del caller, with_images
+        del caller, with_images, counted
         yield _Free()
 
 

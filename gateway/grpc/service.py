@@ -120,7 +120,11 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _stream(self, rpc: Rpc, call: GrpcCall, context: grpc.aio.ServicerContext) -> None:
         """Answer one message after the other; most errors do not end the stream."""
-        async with self._reception.stream(call.caller.tenant) as stream:
+        async with (
+            # an idle stream holds a place for messages, so it counts, too
+            self._services.limiter.admit(call.caller, counted="place"),
+            self._reception.stream(call.caller.tenant) as stream,
+        ):
             while (message := await stream.next_message(context)) is not None:
                 call.start_work(message)
                 # the key may have been revoked since the stream began
@@ -133,7 +137,7 @@ class KServe(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _one_of_many(self, call: GrpcCall, message: bytes) -> bytes:
         limiter = self._services.limiter
         try:
-            async with limiter.admit(call.caller, with_images=True) as admission:
+            async with limiter.admit(call.caller, with_images=True, counted="work") as admission:
                 return handlers.streamed(await handlers.infer(call, message, admission))
         except AurumError as error:
             self._services.metrics.errors.labels(error.code).inc()

@@ -30,7 +30,8 @@ from gateway.errors import (
     RequestTimeoutError,
 )
 from gateway.inference.work_done import WorkDone, sum_up
-from gateway.tls import NO_FILES, TlsFiles, read_pem
+from gateway.renewed_client import RenewedClient
+from gateway.tls import NO_FILES, Pem, TlsFiles
 from gateway.types import StageStatus, StageVersion
 from triton_python_backend import contract
 
@@ -93,10 +94,17 @@ class TritonCalls:
         Raises ConfigurationError for a file that cannot be used.
         """
         self._priority = priority
-        self._client = InferenceServerClient(
-            address, creds=channel_credentials(files), channel_args=CHANNEL
-        )
+
+        def connect(pem: Pem) -> InferenceServerClient:
+            credentials = channel_credentials(files, pem)
+            return InferenceServerClient(address, creds=credentials, channel_args=CHANNEL)
+
+        self._clients = RenewedClient(files, connect, lambda client: client.close())
         self._under_way = BackgroundTasks()
+
+    @property
+    def _client(self) -> InferenceServerClient:
+        return self._clients.now()
 
     async def infer(
         self,
@@ -215,17 +223,14 @@ class TritonCalls:
     async def close(self) -> None:
         """Close the channel; calls under way have a moment, then end with an error."""
         await self._under_way.settle(seconds=_CLOSING_SECONDS)
-        await self._client.close()
+        await self._clients.close()
 
 
-def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials | None:
+def channel_credentials(files: TlsFiles, pem: Pem) -> grpc.ChannelCredentials | None:
     """Return what encrypts a channel to Triton; None without authorities: plain text.
 
-    gRPC reads them once: a renewed client certificate is used after a restart.
-
-    Raises ConfigurationError for a file that cannot be used.
+    pem: what the files contain. Raises ConfigurationError for a certificate without authorities.
     """
-    pem = read_pem(files)
     if pem.ca is None:
         if pem.certificate is not None:
             message = f"{files.certificate_variable} is set: set {files.ca_variable}, too"

@@ -6,8 +6,10 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from gateway.collections.names import subject_in
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, NotFoundError
 from gateway.jobs.objects.base import ObjectStore
@@ -16,6 +18,7 @@ from gateway.jobs.views import BACK, JobView, make_view
 from gateway.jobs.webhook_policy import WebhookPolicy
 from gateway.records import clock
 from gateway.records.encryption import DataCipher
+from gateway.records.job_erasure import ErasedItems
 from gateway.records.job_types import (
     ACTIVE_STATES,
     ItemResult,
@@ -24,6 +27,7 @@ from gateway.records.job_types import (
     JobState,
 )
 from gateway.records.store import RecordStore
+from gateway.records.upload_erasure import erase_upload
 from gateway.types import Caller
 
 WORKER_SECONDS: Final = 30.0
@@ -131,7 +135,9 @@ class Jobs:
 
     async def cancel(self, caller: Caller, job: JobRecord) -> JobRecord:
         """End a job; raises ConflictError if it is done or expired."""
-        cancelled = await self.records.jobs.cancel(caller.tenant, job.id)
+        # of an upload, names of people who were erased meanwhile do not stay either
+        erase = partial(erase_upload, subject_of=subject_in, erased=ErasedItems())
+        cancelled = await self.records.jobs.cancel(caller.tenant, job.id, change=erase)
         # nothing reads its images any more
         self._background.start("job-objects", self._drop_objects(job.id))
         return cancelled

@@ -5,9 +5,8 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -15,23 +14,34 @@ from typing import IO, Any, Final, TypeVar
 import orjson
 
 from gateway.archives.types import ImageMember, OtherMember
+from gateway.collections.names import subject_in
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import (
     AurumError,
     ConflictError,
     ImageTooLargeError,
-    ImageUrlFailedError,
+    InferenceUnavailableError,
     InvalidRequestError,
 )
 from gateway.images import ImageLimits, check_image, too_many_bytes
 from gateway.jobs.objects.base import ObjectStore, object_key
 from gateway.jobs.objects.folder import check_free_space
 from gateway.jobs.unpacking import TooLargeMember, limits_of, unpack
+from gateway.jobs.upload_limits import (
+    MEGABYTE,
+    UploadLimits,
+    clean_name,
+    fetched,
+    too_many_megabytes,
+)
 from gateway.outbound.images import ImageFetcher
+from gateway.outbound.memory import Budget
 from gateway.outbound.urls import name_of_url
+from gateway.records.job_erasure import ErasedItems
 from gateway.records.job_types import JobRecord, NewItem
 from gateway.records.jobs import CANCELLED, JobRecords
 from gateway.records.types import KeptAnswer
+from gateway.records.upload_erasure import erase_upload
 from gateway.settings import Settings
 
 T = TypeVar("T")
@@ -46,17 +56,6 @@ _UNPACKING_AT_ONCE: Final = 4
 _ITEMS_AT_ONCE: Final = 200
 """Images that are written to the records in one transaction."""
 _SETTLE_SECONDS: Final = 60.0
-_MAX_NAME: Final = 1000
-_MEGABYTE: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """What an upload may contain."""
-
-    image: ImageLimits
-    images: int
-    total_bytes: int
 
 
 class Uploads:
@@ -69,14 +68,17 @@ class Uploads:
         objects: ObjectStore,
         background: BackgroundTasks,
         fetcher: ImageFetcher,
+        memory: Budget,
     ) -> None:
+        """memory: bounds the bytes of all requests that are being received."""
         self.fetcher = fetcher
+        self.memory = memory
         self.fetch_seconds = settings.body_timeout_seconds
         """Time for all URLs of an upload."""
         self.limits = UploadLimits(
             ImageLimits(settings.max_image_bytes, settings.max_image_megapixels),
             settings.job_max_images,
-            settings.job_max_megabytes * _MEGABYTE,
+            settings.job_max_megabytes * MEGABYTE,
         )
         self.records = records
         self.objects = objects
@@ -88,7 +90,7 @@ class Uploads:
         self._arriving: dict[str, Upload] = {}
         """By job."""
         self._scratch = settings.home / "scratch"
-        self._min_free_bytes = settings.min_free_disk_megabytes * _MEGABYTE
+        self._min_free_bytes = settings.min_free_disk_megabytes * MEGABYTE
 
     async def check_space(self, more_bytes: int = 0) -> None:
         """Raise InsufficientStorageError unless the disk has room for this much more."""
@@ -192,7 +194,7 @@ class Upload:
         """
         index = self._take(len(data))
         await self._uploads.storing.acquire()
-        task = self._storing.detach("upload", self._store(index, _clean(name, index), data))
+        task = self._storing.detach("upload", self._store(index, clean_name(name, index), data))
         task.add_done_callback(self._stored)
         await self._write_items(_ITEMS_AT_ONCE)
 
@@ -208,7 +210,7 @@ class Upload:
     async def add_refused(self, name: str | None, error: AurumError) -> None:
         """Take note of an image that ends with this error at once."""
         index = self._take(0)
-        self._add(_refused(index, _clean(name, index), "", 0, error))
+        self._add(_refused(index, clean_name(name, index), "", 0, error))
         await self._write_items(_ITEMS_AT_ONCE)
 
     async def add_url(self, name: str | None, url: str) -> None:
@@ -222,7 +224,7 @@ class Upload:
             self._fetch_until = time.monotonic() + self._uploads.fetch_seconds
         index = self._take(0)
         await self._fetching.acquire()
-        name = _clean(name or name_of_url(url), index)
+        name = clean_name(name or name_of_url(url), index)
         task = self._storing.detach("fetch", self._fetch(index, name, url, self._fetch_until))
         task.add_done_callback(self._fetched)
         await self._write_items(_ITEMS_AT_ONCE)
@@ -274,9 +276,25 @@ class Upload:
 
     async def submit(self, kept: Callable[[JobRecord], KeptAnswer] | None = None) -> JobRecord:
         """Let workers begin; call `finish` first. kept: as of `JobRecords.submit`."""
-        job = await self._uploads.records.submit(self.job.id, skipped=self.skipped, kept=kept)
+        erased = ErasedItems()
+        job = await self._uploads.records.submit(
+            self.job.id,
+            skipped=self.skipped,
+            kept=kept,
+            change=partial(erase_upload, subject_of=subject_in, erased=erased),
+        )
         self.is_submitted = True
+        if erased.objects:
+            await self._drop(erased.objects)
         return job
+
+    async def _drop(self, keys: Sequence[str]) -> None:
+        """Delete images that were erased while the others arrived."""
+        try:
+            await self._uploads.objects.delete(keys)
+        except AurumError as error:
+            # they are sealed, nothing names them any more, and they go with their job
+            log.warning("uploaded images stay for now", extra={"reason": error.detail})
 
     async def settle(self) -> None:
         """Wait until nothing is being stored any more.
@@ -305,21 +323,23 @@ class Upload:
         self._add(item)
 
     async def _fetch(self, index: int, name: str, url: str, until: float) -> None:
-        try:
-            seconds = until - time.monotonic()
-            if seconds <= 0:
-                message = "the time for fetching the images of this job is over"
-                raise ImageUrlFailedError(message)
-            fetcher = self._uploads.fetcher
-            data = await fetcher.fetch(url, tenant=self.job.tenant, seconds=seconds)
-        except AurumError as error:
-            self._add(_refused(index, name, hashlib.sha256(url.encode()).hexdigest(), 0, error))
-            return
-        if self._bytes + len(data) > self._uploads.limits.total_bytes:
-            raise ImageTooLargeError(too_many_megabytes(self._uploads.limits.total_bytes))
-        self._bytes += len(data)
-        async with self._uploads.storing:
-            await self._store(index, name, data)
+        uploads = self._uploads
+        fetching = fetched(uploads.fetcher, uploads.memory, url, self.job.tenant, until=until)
+        async with AsyncExitStack() as stack:
+            try:
+                data = await stack.enter_async_context(fetching)
+            except InferenceUnavailableError:
+                # as for a body that finds no room: the whole upload is to be sent again
+                raise
+            except AurumError as error:
+                digest = hashlib.sha256(url.encode()).hexdigest()
+                self._add(_refused(index, name, digest, 0, error))
+                return
+            if self._bytes + len(data) > uploads.limits.total_bytes:
+                raise ImageTooLargeError(too_many_megabytes(uploads.limits.total_bytes))
+            self._bytes += len(data)
+            async with uploads.storing:
+                await self._store(index, name, data)
 
     def _check(self, index: int, name: str, data: bytes) -> NewItem:
         try:
@@ -364,21 +384,8 @@ class Upload:
             await self._uploads.records.add_items(self.job.id, items)
 
 
-def too_many_megabytes(limit: int) -> str:
-    """Describe an upload of more than `limit` bytes."""
-    return f"the upload of a job may have {limit // _MEGABYTE} megabytes at most"
-
-
 def _refused(index: int, name: str, sha256: str, size: int, error: AurumError) -> NewItem:
     return NewItem(index, name, sha256, None, size, code=error.code, detail=error.detail)
-
-
-def _clean(name: str | None, index: int) -> str:
-    """Return a name that every database can store; an image without one is named by its place."""
-    if not name:
-        return f"image-{index}"
-    text = name.encode("utf-8", "replace").decode().replace("\0", "")
-    return text[-_MAX_NAME:]
 
 
 def _open_scratch(folder: Path) -> IO[bytes]:

@@ -21,7 +21,8 @@ from gateway.kserve.upstream import (
     MAX_ANSWER_BYTES,
     explain,
 )
-from gateway.tls import TlsFiles
+from gateway.renewed_client import RenewedClient
+from gateway.tls import Pem, TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,15 @@ class TritonGrpc:
         self._slow = slow
         # an answer has a limit, unlike those of the gateway's own calls
         options = [*dict(CHANNEL, **{"grpc.max_receive_message_length": MAX_ANSWER_BYTES}).items()]
-        credentials = channel_credentials(files)
-        self._channel: grpc.aio.Channel = (
-            grpc.aio.insecure_channel(address, options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options)
+
+        def connect(pem: Pem) -> grpc.aio.Channel:
+            credentials = channel_credentials(files, pem)
+            if credentials is None:
+                return grpc.aio.insecure_channel(address, options)
+            return grpc.aio.secure_channel(address, credentials, options)
+
+        self._channels: RenewedClient[grpc.aio.Channel] = RenewedClient(
+            files, connect, lambda channel: channel.close()
         )
         self._under_way = BackgroundTasks()
 
@@ -74,7 +79,7 @@ class TritonGrpc:
         """Close the channel; running calls have a moment to finish, then they fail."""
         await self._under_way.settle(seconds=CLOSING_SECONDS)
         await self._under_way.close()
-        await self._channel.close()
+        await self._channels.close()
 
     async def _infer(self, request: CheckedMessage, deadline: Deadline) -> bytes:
         if request.is_slow:
@@ -106,7 +111,7 @@ class TritonGrpc:
         self, method: str, request: bytes, deadline: Deadline, *, infers: bool
     ) -> bytes:
         # no (de)serialisers: bytes go in and come out
-        call = self._channel.unary_unary(f"/{SERVICE}/{method}")
+        call = self._channels.now().unary_unary(f"/{SERVICE}/{method}")
         try:
             answer: bytes = await call(
                 request, timeout=deadline.remaining_seconds() + LEFT_ALONE_SECONDS

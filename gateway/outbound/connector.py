@@ -4,11 +4,9 @@ A name is resolved once, by us; every address of the answer is checked, and the 
 one of these addresses. With TLS the name itself stays what the certificate is compared with.
 """
 
-import asyncio
 import socket
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import (
     ClientConnectionError,
@@ -23,12 +21,11 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from gateway.outbound.addresses import read_address
+from gateway.outbound.lookup import Lookup, SystemLookup
 from gateway.outbound.policy import AddressPolicy
 
 _MOST_ADDRESSES: Final = 8
 """Addresses of a name that are tried."""
-_LOOKUPS_AT_ONCE: Final = 16
-"""A name server that does not answer keeps a thread for many seconds."""
 _NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
@@ -38,35 +35,6 @@ class RefusedAddressError(ClientConnectionError):
 
 class LookupFailedError(ClientConnectionError):
     """The name servers do not answer."""
-
-
-class Lookup(Protocol):
-    """Asks the name servers."""
-
-    async def addresses(self, host: str) -> list[str]:
-        """Return the addresses of a name; empty if it has none, OSError if nobody answers."""
-        ...
-
-    def close(self) -> None:
-        """Stop asking."""
-        ...
-
-
-class SystemLookup:
-    """Asks as the system is configured, in threads of its own: others never wait for a name."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="names")
-
-    async def addresses(self, host: str) -> list[str]:
-        """See `Lookup.addresses`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host)
-
-    def close(self) -> None:
-        """See `Lookup.close`."""
-        # a thread that waits for a name server is not waited for
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class CheckedResolver(AbstractResolver):
@@ -168,15 +136,3 @@ def open_session(
         auto_decompress=False,
         timeout=ClientTimeout(total=None),
     )
-
-
-def _look_up(host: str) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_AGAIN:
-            raise
-        return []
-    except UnicodeError:
-        return []
-    return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]

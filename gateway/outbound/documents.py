@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from gateway.outbound.connector import Lookup, RefusedAddressError, open_session
+from gateway.outbound.connector import RefusedAddressError, open_session
 from gateway.outbound.download import DownloadError, download
+from gateway.outbound.lookup import Lookup
 from gateway.outbound.policy import OperatorsHosts, is_this_machine
 
 MAX_BYTES: Final = 256 * 1024

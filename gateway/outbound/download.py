@@ -1,6 +1,7 @@
 """One bounded GET: so many bytes, so long, no redirect, nothing unpacked."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,8 @@ from yarl import URL
 from gateway.outbound.connector import RefusedAddressError
 
 _PIECE_BYTES: Final = 16 * 1024
+OnBytes = Callable[[int], None]
+"""Called with a number of bytes that are in memory from now on."""
 _PLAIN: Final = frozenset({"", "identity"})
 _HEADERS: Final = {
     "User-Agent": "Aurum",
@@ -37,9 +40,18 @@ class Answer:
 
 
 async def download(
-    session: ClientSession, url: URL, *, max_bytes: int, head_seconds: float, accept: str = "*/*"
+    session: ClientSession,
+    url: URL,
+    *,
+    max_bytes: int,
+    head_seconds: float,
+    accept: str = "*/*",
+    on_bytes: OnBytes = lambda _: None,
 ) -> Answer:
     """Get a URL; the caller limits the time of the whole.
+
+    on_bytes: called with the size of each piece before it is kept; what it raises ends the
+    download.
 
     Raises:
         RefusedAddressError: the host may not be connected to.
@@ -53,7 +65,8 @@ async def download(
                 url, allow_redirects=False, headers=_HEADERS | {"Accept": accept}
             )
         async with response:
-            body = await _read(response, max_bytes) if response.status == 200 else b""
+            is_found = response.status == 200
+            body = await _read(response, max_bytes, on_bytes) if is_found else b""
             return Answer(
                 response.status, response.content_type, response.headers.get("Location"), body
             )
@@ -65,14 +78,15 @@ async def download(
         raise DownloadError(f"it cannot be reached ({type(error).__name__})") from error
 
 
-async def _read(response: ClientResponse, max_bytes: int) -> bytes:
+async def _read(response: ClientResponse, max_bytes: int, on_bytes: OnBytes) -> bytes:
     if response.headers.get("Content-Encoding", "").strip().lower() not in _PLAIN:
         raise DownloadError("its answer is compressed")
     if response.content_length is not None and response.content_length > max_bytes:
         raise TooLargeError(f"it sends more than {max_bytes} bytes")
     body = bytearray()
     async for piece in response.content.iter_chunked(_PIECE_BYTES):
-        body += piece
-        if len(body) > max_bytes:
+        if len(body) + len(piece) > max_bytes:
             raise TooLargeError(f"it sends more than {max_bytes} bytes")
+        on_bytes(len(piece))
+        body += piece
     return bytes(body)

@@ -21,9 +21,11 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.images import too_many_bytes
-from gateway.outbound.connector import Lookup, RefusedAddressError, open_session
-from gateway.outbound.download import DownloadError, TooLargeError, download
+from gateway.outbound.connector import RefusedAddressError, open_session
+from gateway.outbound.download import DownloadError, OnBytes, TooLargeError, download
 from gateway.outbound.hosts import HostList, entries, read_networks, read_ports
+from gateway.outbound.lookup import Lookup, looking_up_for
+from gateway.outbound.memory import Held
 from gateway.outbound.policy import AddressPolicy, CallersHosts
 from gateway.outbound.slots import FairSlots
 from gateway.outbound.urls import UrlError, read_url, without_query
@@ -103,33 +105,44 @@ class ImageFetcher:
         """Raise ImageUrlRefusedError if nothing is fetched at all."""
         self._rules.check_mode()
 
-    async def fetch(self, url: str, *, tenant: str, seconds: float) -> bytes:
+    async def fetch(
+        self, url: str, *, tenant: str, seconds: float, memory: Held | None = None
+    ) -> bytes:
         """Return the bytes under a URL, in `seconds` at most; nothing of them was decoded.
+
+        memory: holds the bytes from their arrival until the caller releases them; those of a
+        failed attempt are released here. None: they are not counted.
 
         Raises:
             ImageUrlRefusedError: the URL, or one that it leads to, is not fetched.
             ImageUrlFailedError: no answer in time, or none with an image.
             ImageTooLargeError: more bytes than an image may have.
             UnsupportedMediaTypeError: the answer says that it is no image.
+            InferenceUnavailableError: too many bytes are being received.
 
         """
         started = time.monotonic()
         outcome = "cancelled"
         try:
-            image = await self._in_time(url, tenant, min(seconds, self._rules.seconds))
+            seconds = min(seconds, self._rules.seconds)
+            on_bytes = _uncounted if memory is None else memory.add
+            image = await self._in_time(url, tenant, seconds, on_bytes)
             outcome = "fetched"
         except AurumError as error:
             outcome = error.code
             raise
         finally:
+            if outcome != "fetched" and memory is not None:
+                memory.release()
             self._note(url, tenant, outcome, time.monotonic() - started)
         return image
 
-    async def _in_time(self, text: str, tenant: str, seconds: float) -> bytes:
+    async def _in_time(self, text: str, tenant: str, seconds: float, on_bytes: OnBytes) -> bytes:
         url = self._rules.check(text)
         try:
             async with asyncio.timeout(seconds), self._slots.take(tenant):
-                return await self._follow(url, seconds * _HEAD_SHARE)
+                with looking_up_for(tenant):
+                    return await self._follow(url, seconds * _HEAD_SHARE, on_bytes)
         except TimeoutError as error:
             message = f"the image of the URL did not arrive within {seconds:.3g} s"
             raise ImageUrlFailedError(message) from error
@@ -143,7 +156,7 @@ class ImageFetcher:
                 "the server of the URL does not answer as it should"
             ) from error
 
-    async def _follow(self, url: URL, head_seconds: float) -> bytes:
+    async def _follow(self, url: URL, head_seconds: float, on_bytes: OnBytes) -> bytes:
         for _ in range(1 + MAX_REDIRECTS):
             answer = await download(
                 self._session,
@@ -151,6 +164,7 @@ class ImageFetcher:
                 max_bytes=self._rules.max_bytes,
                 head_seconds=head_seconds,
                 accept="image/*, application/octet-stream",
+                on_bytes=on_bytes,
             )
             if answer.status == 200:
                 if not _may_be_image(answer.media_type):
@@ -207,6 +221,10 @@ async def open_image_fetcher(
         policy or CallersHosts(networks), at_once=_AT_ONCE, lookup=lookup
     ) as session:
         yield ImageFetcher(rules, session, observer=observer)
+
+
+def _uncounted(_: int) -> None:
+    """Count nothing."""
 
 
 def _may_be_image(media_type: str) -> bool:

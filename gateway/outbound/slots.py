@@ -18,13 +18,35 @@ class FairSlots:
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
         """Wait for a slot and hold it until the end of the block."""
+        await self.acquire(key)
+        try:
+            yield
+        finally:
+            self.release(key)
+
+    async def acquire(self, key: str) -> None:
+        """Wait for a slot; whoever gets it calls `release` once."""
         own = self._of_key.setdefault(key, asyncio.Semaphore(self._each))
         self._users[key] += 1
         try:
             # its own first: who waits for others of its own takes no slot of the others
-            async with own, self._total:
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._of_key[key]
+            await own.acquire()
+            try:
+                await self._total.acquire()
+            except BaseException:
+                own.release()
+                raise
+        except BaseException:
+            self._forget_user(key)
+            raise
+
+    def release(self, key: str) -> None:
+        """Give a slot back."""
+        self._total.release()
+        self._of_key[key].release()
+        self._forget_user(key)
+
+    def _forget_user(self, key: str) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key], self._of_key[key]

@@ -4,7 +4,8 @@ An enrolment that is under way, and a job that is running, must not bring back w
 meanwhile. So each erasure is noted before anything is deleted. Whoever writes new faces reads the
 notes in the same transaction and says since when it is under way.
 
-A note has no name and no image: it is a SHA-256 that is salted with the id of the collection.
+A note has no name and no image: it is a SHA-256 that is salted with the id of the collection, or
+with the tenant where it concerns all its uploads.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import EnrolmentRefusedError
 from gateway.records import clock
 from gateway.records.database import Database
+from gateway.records.job_erasure import Unfinished
 from gateway.records.job_tables import JOBS
 from gateway.records.people_tables import ERASURES
 from gateway.records.tables import COLLECTIONS, FACES
@@ -34,23 +36,35 @@ class ErasureRecords:
         self._database = database
 
     async def note(
-        self, collection_id: str, *, subjects: Collection[str] = (), images: Collection[str] = ()
+        self,
+        collection_id: str,
+        *,
+        subjects: Collection[str] = (),
+        images: Collection[str] = (),
+        unfinished: Unfinished = "none",
     ) -> frozenset[str]:
         """Note that subjects and images (SHA-256) of a collection are being erased.
 
         From now on, nothing that was begun before can enrol them. Returns the ids of faces that
         are being enrolled right now: they can no longer be committed, and whoever enrols them
         removes them.
+
+        unfinished: which uploads that were begun before lose these images when they end.
         """
         at = clock.now()
-        digests = sorted(
-            {_digest(collection_id, "subject", name) for name in subjects}
-            | {_digest(collection_id, "image", image) for image in images}
-        )
+        digests = {_digest(collection_id, "subject", name) for name in subjects}
+        digests |= {_digest(collection_id, "image", image) for image in images}
         if not digests:
             return frozenset()
+        if unfinished != "none":
+            digests |= {named_in_upload(collection_id, name) for name in subjects}
+            digests |= {shown_in_upload(collection_id, image) for image in images}
         async with self._database.write() as connection:
             await lock_collection(connection, collection_id)
+            if unfinished == "all":
+                query = select(COLLECTIONS.c.tenant).where(COLLECTIONS.c.id == collection_id)
+                tenant: str = (await connection.execute(query)).scalar_one()
+                digests |= {shown_in_any_upload(tenant, image) for image in images}
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             insert = dialect.insert(ERASURES)
             again = insert.on_conflict_do_update(
@@ -59,7 +73,7 @@ class ErasureRecords:
             )
             rows = [
                 {"collection_id": collection_id, "digest": each, "erased_at": at}
-                for each in digests
+                for each in sorted(digests)
             ]
             await connection.execute(again, rows)
             named = or_(
@@ -86,10 +100,9 @@ class ErasureRecords:
 
     async def forget(self, now: float) -> int:
         """Remove notes that no job needs any more; returns their number."""
+        enrols = and_(JOBS.c.collection_id == ERASURES.c.collection_id, JOBS.c.state != "expired")
         older = and_(
-            JOBS.c.collection_id == ERASURES.c.collection_id,
-            JOBS.c.state != "expired",
-            JOBS.c.created_at <= ERASURES.c.erased_at,
+            or_(enrols, JOBS.c.state == "receiving"), JOBS.c.created_at <= ERASURES.c.erased_at
         )
         needed = exists(select(JOBS.c.id).where(older).correlate(ERASURES))
         old = ERASURES.c.erased_at < now - KEPT_SECONDS
@@ -134,5 +147,20 @@ async def lock_collection(connection: AsyncConnection, collection_id: str) -> bo
     return await connection.scalar(query.with_for_update()) is not None
 
 
-def _digest(collection_id: str, kind: str, name: str) -> str:
-    return hashlib.sha256(f"{collection_id}\0{kind}\0{name}".encode()).hexdigest()
+def named_in_upload(collection_id: str, subject: str) -> str:
+    """Return the note for uploads that enrol into the collection and name this subject."""
+    return _digest(collection_id, "subject of an upload", subject)
+
+
+def shown_in_upload(collection_id: str, image: str) -> str:
+    """Return the note for uploads that enrol into the collection and have this image."""
+    return _digest(collection_id, "image of an upload", image)
+
+
+def shown_in_any_upload(tenant: str, image: str) -> str:
+    """Return the note for all uploads of a tenant that have this image."""
+    return _digest(tenant, "image of any upload", image)
+
+
+def _digest(salt: str, kind: str, name: str) -> str:
+    return hashlib.sha256(f"{salt}\0{kind}\0{name}".encode()).hexdigest()

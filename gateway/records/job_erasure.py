@@ -87,15 +87,19 @@ class JobErasure:
         cannot end it any more.
         """
         erased = ErasedItems()
+        await self._let_uploads_end(trace.tenant)
         for job_id, indexes in sorted((await self._matching(trace, subject_of)).items()):
             for part in _parts(sorted(indexes)):
                 async with self._database.write() as connection:
-                    await _erase(connection, job_id, part, trace, erased, unfinished=unfinished)
+                    await erase_items(
+                        connection, job_id, part, trace, erased, unfinished=unfinished
+                    )
         return erased
 
     async def erase_collection(self, trace: Trace) -> ErasedItems:
         """Remove the results of all jobs that enrol into a collection."""
         erased = ErasedItems()
+        await self._let_uploads_end(trace.tenant)
         query = select(JOBS.c.id).where(
             JOBS.c.collection_id == trace.collection_id, JOBS.c.state.not_in(_GONE_STATES)
         )
@@ -107,8 +111,19 @@ class JobErasure:
                 indexes = sorted((await connection.execute(mine)).scalars())
             for part in _parts(indexes):
                 async with self._database.write() as connection:
-                    await _erase(connection, job_id, part, trace, erased, unfinished="here")
+                    await erase_items(connection, job_id, part, trace, erased, unfinished="here")
         return erased
+
+    async def _let_uploads_end(self, tenant: str) -> None:
+        """Wait for uploads that are being submitted right now: they may have read no note.
+
+        What is submitted later reads it, see `upload_erasure.py`.
+        """
+        if self._database.has_one_writer:
+            return
+        arriving = select(JOBS.c.id).where(JOBS.c.tenant == tenant, JOBS.c.state == "receiving")
+        async with self._database.write() as connection:
+            await connection.execute(arriving.order_by(JOBS.c.id).with_for_update(read=True))
 
     async def _matching(self, trace: Trace, subject_of: SubjectOf) -> dict[str, set[int]]:
         """Return the indexes of matching images by job."""
@@ -145,7 +160,7 @@ class JobErasure:
         return found
 
 
-async def _erase(
+async def erase_items(
     connection: AsyncConnection,
     job_id: str,
     indexes: Sequence[int],

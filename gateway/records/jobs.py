@@ -1,7 +1,7 @@
 """Jobs of many images as clients see them: made, listed, controlled."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from gateway.records.job_types import (
 )
 from gateway.records.types import KeptAnswer
 
+Change = Callable[[AsyncConnection, JobRecord], Awaitable[JobRecord]]
 CANCELLED: Final = "the job was cancelled while its images arrived"
 _ITEMS_AT_ONCE = 500
 _IDS_AT_ONCE = 500
@@ -88,10 +89,12 @@ class JobRecords:
         *,
         skipped: int = 0,
         kept: Callable[[JobRecord], KeptAnswer] | None = None,
+        change: Change | None = None,
     ) -> JobRecord:
         """Let workers begin; a job without an open image is done at once. Returns the job.
 
-        kept: makes the answer of the upload, which is kept in the same transaction. Raises
+        kept: makes the answer of the upload, which is kept in the same transaction. change: what
+        is done before workers see the job, as `erase_upload`; returns it as it is then. Raises
         NotFoundError without the job, ConflictError if it was submitted before, and as
         `idempotency.keep`.
         """
@@ -101,6 +104,8 @@ class JobRecords:
             if job.open == 0:
                 job = finished(job, "done", at=clock.now())
             await save_job(connection, job)
+            if change is not None:
+                job = await change(connection, job)
             if kept is not None:
                 await keep(connection, kept(job))
         return job
@@ -197,10 +202,11 @@ class JobRecords:
             self._database, job_id, limit=limit, after_sequence=after_sequence
         )
 
-    async def cancel(self, tenant: str, job_id: str) -> JobRecord:
+    async def cancel(self, tenant: str, job_id: str, *, change: Change | None = None) -> JobRecord:
         """End a job; images that have not ended never will, whoever holds them.
 
-        One that is being received takes no more images from now on.
+        One that is being received takes no more images from now on. change: as of `submit`, for
+        such a job.
         A job that was cancelled before is returned as it is. Raises NotFoundError without the
         job, ConflictError if it is done or expired.
         """
@@ -210,8 +216,11 @@ class JobRecords:
                 return job
             if job.is_finished:
                 raise ConflictError(f"the job is {job.state}: there is nothing left to cancel")
+            was_arriving = job.state == "receiving"
             job = finished(job, "cancelled", at=clock.now())
             await save_job(connection, job)
+            if was_arriving and change is not None:
+                job = await change(connection, job)
         return job
 
     async def pause(self, tenant: str, job_id: str) -> JobRecord:

@@ -1,8 +1,9 @@
 """Records of API keys."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
@@ -11,6 +12,9 @@ from gateway.errors import ConflictError, NotFoundError
 from gateway.records.access_tables import API_KEYS
 from gateway.records.database import Database
 from gateway.types import NO_RATE_LIMITS, RateLimits
+
+_LAST_MOMENT: Final = 253_402_300_799.0
+"""The end of the year 9999: no calendar shows a later time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,23 @@ class ApiKeyRecord:
     def is_valid(self, *, at: float) -> bool:
         """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+    @property
+    def has_broken_expiry(self) -> bool:
+        """Whether its expiry is no time (NaN, which older releases took): it is never valid."""
+        return self.expires_at is not None and math.isnan(self.expires_at)
+
+    @property
+    def shown_expiry(self) -> float | None:
+        """When it expires, as a calendar can show it; None for never.
+
+        A key whose expiry is no time, or lies before its creation, expired when it was created.
+        """
+        if self.expires_at is None:
+            return None
+        if not self.expires_at > self.created_at:
+            return self.created_at
+        return min(self.expires_at, _LAST_MOMENT)
 
 
 class ApiKeyRecords:
@@ -116,6 +137,30 @@ class ApiKeyRecords:
             mine = API_KEYS.c.id == key_id
             await connection.execute(update(API_KEYS).where(mine).values(revoked_at=at))
         return replace(old, revoked_at=at)
+
+    async def change_limits(
+        self,
+        key_id: str,
+        change: Callable[[RateLimits], RateLimits],
+        *,
+        tenant: str | None,
+        at: float,
+    ) -> ApiKeyRecord:
+        """Give a key the limits that `change` makes of its own ones; returns it as it is now.
+
+        Raises NotFoundError if the tenant has no such key, ConflictError if it is revoked or
+        expired, and what `change` raises.
+        """
+        async with self._database.write() as connection:
+            query = select(API_KEYS).where(API_KEYS.c.id == key_id).with_for_update()
+            row = (await connection.execute(query)).mappings().first()
+            old = _of_tenant(row, tenant, key_id)
+            if not old.is_valid(at=at):
+                raise ConflictError(f"key {old.id} is revoked or expired: create a new one")
+            new = replace(old, limits=change(old.limits))
+            mine = update(API_KEYS).where(API_KEYS.c.id == key_id)
+            await connection.execute(mine.values(limits=_row(new)["limits"]))
+        return new
 
     async def note_used(self, times: Mapping[str, float]) -> None:
         """Note when keys were last used; an older time than the one noted changes nothing."""

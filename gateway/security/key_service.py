@@ -1,8 +1,8 @@
-"""Creates, lists, rotates and revokes API keys, for the command line and the admin routes."""
+"""Makes, lists, changes, rotates and revokes API keys, for the commands and the admin routes."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from gateway.errors import InvalidRequestError
@@ -62,15 +62,7 @@ class KeyRequest:
         # NaN is within no bounds: with it, a key would never expire, and no list could be shown
         if seconds is not None and not 0 < seconds <= MAX_DAYS * DAY_SECONDS:
             raise InvalidRequestError(f"a key must expire in the future, within {MAX_DAYS:,} days")
-        self._check_limits()
-
-    def _check_limits(self) -> None:
-        for name, most in MOST_LIMITS.items():
-            value = getattr(self.limits, name)
-            if value is not None and not 1 <= value <= most:
-                raise InvalidRequestError(f"{name} of a key must be 1 to {most:,}")
-        if self.limits.burst is not None and self.limits.requests_per_minute is None:
-            raise InvalidRequestError("the burst of a key needs its requests_per_minute")
+        check_limits(self.limits)
 
     def _check_collections(self) -> None:
         if self.collections is None:
@@ -84,6 +76,16 @@ class KeyRequest:
         if Role.ADMIN in self.roles:
             message = "a key with the role admin cannot be limited to collections"
             raise InvalidRequestError(message)
+
+
+def check_limits(limits: RateLimits) -> None:
+    """Raise InvalidRequestError that names what is wrong."""
+    for name, most in MOST_LIMITS.items():
+        value = getattr(limits, name)
+        if value is not None and not 1 <= value <= most:
+            raise InvalidRequestError(f"{name} of a key must be 1 to {most:,}")
+    if limits.burst is not None and limits.requests_per_minute is None:
+        raise InvalidRequestError("the burst of a key needs its requests_per_minute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,30 @@ class KeyService:
         await self._note("rotate_key", new.record, by, request_id)
         return Rotation(new, ended)
 
+    async def change_limits(
+        self,
+        key_id: str,
+        changes: Mapping[str, int | None],
+        *,
+        tenant: str | None,
+        by: str,
+        request_id: str | None = None,
+    ) -> ApiKeyRecord:
+        """Change limits of a key by name, None to the gateway's default; others stay.
+
+        Raises NotFoundError, ConflictError if the key is revoked or expired, InvalidRequestError.
+        """
+
+        def changed(limits: RateLimits) -> RateLimits:
+            new = RateLimits(**(asdict(limits) | dict(changes)))
+            check_limits(new)
+            return new
+
+        record = await self._keys.change_limits(key_id, changed, tenant=tenant, at=clock.now())
+        limits = {name: value for name, value in asdict(record.limits).items() if value is not None}
+        await self._note("change_key", record, by, request_id, counts=limits)
+        return record
+
     async def revoke(
         self, key_id: str, *, tenant: str | None, by: str, request_id: str | None = None
     ) -> ApiKeyRecord:
@@ -200,7 +226,13 @@ class KeyService:
         return NewKey(key, replace(record, id=key.id, pepper_id=pepper_id, digest=digest))
 
     async def _note(
-        self, action: str, record: ApiKeyRecord, by: str, request_id: str | None
+        self,
+        action: str,
+        record: ApiKeyRecord,
+        by: str,
+        request_id: str | None,
+        *,
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         line = AuditLine(
             at=clock.now(),
@@ -209,7 +241,7 @@ class KeyService:
             action=action,
             collection=None,
             receipt=record.id,
-            counts={},
+            counts=counts or {},
             request_id=request_id,
         )
         await self._audit.add(line)

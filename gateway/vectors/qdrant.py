@@ -15,7 +15,8 @@ from gateway.errors import (
     InsufficientStorageError,
     StorageUnavailableError,
 )
-from gateway.tls import NO_FILES, TlsFiles
+from gateway.renewed_client import RenewedClient
+from gateway.tls import NO_FILES, Pem, TlsFiles
 from gateway.vectors.base import (
     NO_FILTER,
     DimensionMismatchError,
@@ -39,7 +40,7 @@ from gateway.vectors.payload import (
     write_payload,
 )
 from gateway.vectors.qdrant_filters import filter_of, optional_filter
-from gateway.vectors.qdrant_tls import encryption_arguments
+from gateway.vectors.qdrant_tls import read_encryption
 
 IN_MEMORY: Final = ":memory:"
 """The in-process engine of the client library, for the contract suite without a server."""
@@ -59,7 +60,7 @@ class QdrantVectorStore:
 
     def __init__(
         self,
-        client: AsyncQdrantClient,
+        client: AsyncQdrantClient | RenewedClient[AsyncQdrantClient],
         tuning: VectorTuning,
         *,
         breaker: CircuitBreaker | None = None,
@@ -68,7 +69,7 @@ class QdrantVectorStore:
         self._timeout_seconds = timeout_seconds
         self._breaker = breaker or CircuitBreaker()
         self._last_failure = ""
-        self._client = client
+        self._clients = client
         self._tuning = tuning
         self._params = models.SearchParams(
             hnsw_ef=tuning.hnsw_ef_search,
@@ -91,27 +92,37 @@ class QdrantVectorStore:
         """Connect; raises StorageUnavailableError if no server answers, and ConfigurationError.
 
         The URL names the HTTP port (6333 by default); gRPC is the port after it. `files`: see
-        `encryption_arguments`.
+        `read_encryption`.
         """
         if url == IN_MEMORY:
             return cls(AsyncQdrantClient(location=IN_MEMORY), tuning)
         port = urlsplit(url).port or _HTTP_PORT
-        client = AsyncQdrantClient(
-            **encryption_arguments(url, files),
-            url=url,
-            port=port,
-            grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,
-            prefer_grpc=True,
-            api_key=api_key,
-            timeout=max(1, round(timeout_seconds)),
-            check_compatibility=False,
-        )
+        watched, encryption = read_encryption(url, files)
+
+        def connect(pem: Pem) -> AsyncQdrantClient:
+            return AsyncQdrantClient(
+                **encryption(pem),
+                url=url,
+                port=port,
+                grpc_port=_GRPC_PORT if port == _HTTP_PORT else port + 1,
+                prefer_grpc=True,
+                api_key=api_key,
+                timeout=max(1, round(timeout_seconds)),
+                check_compatibility=False,
+            )
+
+        clients = RenewedClient(watched, connect, lambda client: client.close())
         breaker = CircuitBreaker(
             failures=_FAILURES, retry_seconds=_RETRY_SECONDS, observer=observer
         )
-        store = cls(client, tuning, breaker=breaker, timeout_seconds=timeout_seconds)
+        store = cls(clients, tuning, breaker=breaker, timeout_seconds=timeout_seconds)
         await store.collections()
         return store
+
+    @property
+    def _client(self) -> AsyncQdrantClient:
+        clients = self._clients
+        return clients.now() if isinstance(clients, RenewedClient) else clients
 
     async def create(self, collection: VectorCollection, *, dimension: int) -> None:
         """See `VectorStore.create`."""
@@ -304,7 +315,7 @@ class QdrantVectorStore:
 
     async def close(self) -> None:
         """Close the channel."""
-        await self._client.close()
+        await self._clients.close()
 
     async def _reach(self, call: Coroutine[Any, Any, _T]) -> _T:
         """Await a call to the server, unless its circuit is open; translate its errors.

@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.concurrency import BackgroundTasks
+from gateway.errors import StorageUnavailableError
 from gateway.monitoring.audit_watch import watch_audit
+from gateway.records.audit import AuditRecords
 from gateway.records.factory import open_records
 from gateway.settings import Settings
 from tests.contract.test_audit_chain import a_line
@@ -67,6 +69,9 @@ def tamper(settings: Settings, statement: str) -> None:
 
 
 def test_a_whole_log_is_verified_shown_and_exported(anchored: Settings) -> None:
+    head = json.loads(run("head").stdout)
+    assert (anchored.home / "audit.anchor").read_text().splitlines()[-1] == run("head").stdout[:-1]
+    assert head["line"] == 6
     verified = run("verify")
     assert verified.exit_code == 0, verified.output
     assert "6 lines, 1 to 6, are as they were written" in verified.output
@@ -74,14 +79,48 @@ def test_a_whole_log_is_verified_shown_and_exported(anchored: Settings) -> None:
     assert found["problem"] is None
     # in the file and in the bucket, each time the head had changed
     assert found["anchors"] >= 4
-    head = json.loads(run("head").stdout)
-    assert (anchored.home / "audit.anchor").read_text().splitlines()[-1] == run("head").stdout[:-1]
-    assert head["line"] == 6
+    # a line of each verification
+    assert (found["lines"], json.loads(run("head").stdout)["line"]) == (7, 8)
     lines = [json.loads(line) for line in run("export", "--tenant", "acme").stdout.splitlines()]
-    assert [line["id"] for line in lines] == [1, 3, 5]
+    # the last one is about this export
+    assert [line["id"] for line in lines] == [1, 3, 5, 9]
     assert {line["tenant"] for line in lines} == {"acme"}
     since = run("export", "--since", "1970-01-01T00:16:42Z", "--until", "1970-01-01T00:16:44Z")
     assert [json.loads(line)["id"] for line in since.stdout.splitlines()] == [3, 4]
+
+
+def test_verifications_and_exports_are_recorded(
+    anchored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (("verify",), ("export",), ("export", "--tenant", "acme")):
+        assert run(*command).exit_code == 0
+    monkeypatch.setenv("AURUM_AUDIT_READS", "off")
+    for command in (("verify",), ("export",)):
+        assert run(*command).exit_code == 0
+    found = [json.loads(line) for line in run("export").stdout.splitlines()][6:]
+    assert [(each["action"], each["tenant"], each["outcome"]) for each in found] == [
+        ("verify_audit", "", "ok"),
+        ("export_audit", "", "begun"),
+        ("export_audit", "acme", "begun"),
+    ]
+    assert {each["actor"] for each in found} == {"aurum audit"}
+    assert found[0]["counts"]["lines"] == 6
+
+
+def test_a_log_that_cannot_be_written_is_verified(
+    anchored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StorageUnavailableError("records: read only")
+
+    monkeypatch.setattr(AuditRecords, "add", refuse)
+    verified = run("verify")
+    assert verified.exit_code == 0
+    assert "6 lines" in verified.output
+    assert "no line of this verification: records: read only" in verified.output
+    # what an export shows is not shown without a line
+    exported = run("export")
+    assert (exported.exit_code, exported.stdout) == (1, "")
 
 
 def test_the_first_bad_line_is_named(anchored: Settings) -> None:
@@ -89,6 +128,8 @@ def test_the_first_bad_line_is_named(anchored: Settings) -> None:
     verified = run("verify")
     assert verified.exit_code == 1
     assert "line 4 of the audit log: it was changed" in verified.output
+    # evidence is left as it is
+    assert json.loads(run("head").stdout)["line"] == 6
 
 
 @pytest.mark.parametrize("lost", ["file", "bucket"])

@@ -190,7 +190,7 @@ def compare_fields(schema: Mapping[str, Any], hint: Any, where: str) -> None:
         for name, each in known.items()
         if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
     }
-    assert needed <= set(schema["required"]), f"{where}: may be absent"
+    assert needed <= set(schema.get("required", ())), f"{where}: may be absent"
     assert known.keys() - schema["properties"].keys() <= {EXTRA, "request_id"}, where
 
 

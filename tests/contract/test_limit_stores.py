@@ -102,6 +102,23 @@ async def test_pixels_lead_into_debt_that_only_requests_with_images_see(stores):
     assert (await ask(store, lease="l4")).refused == EVERYTHING
 
 
+async def test_the_place_of_a_stream_and_the_debts_of_its_messages_are_apart(stores):
+    store = stores()
+    place, work = LimitSet(concurrent=1), LimitSet(Bucket(1, 2))
+    assert not (await ask(store, place, lease="s")).refused
+    for _ in range(2):
+        assert not (await ask(store, work)).refused
+    assert (await ask(store, work)).refused == {Policy.REQUESTS}
+    for lease in ("s", "t"):
+        assert (await ask(store, place, lease="u")).refused == {Policy.CONCURRENT}
+        await store.release("key:a", lease)
+        # what is forgotten here owes nothing
+        await store.renew({})
+        if lease == "s":
+            assert not (await ask(store, place, lease="t")).refused
+    assert (await ask(store, work)).refused == {Policy.REQUESTS}
+
+
 async def test_a_lease_is_held_until_it_is_released(stores):
     store = stores()
     limits = LimitSet(concurrent=2)

@@ -45,6 +45,47 @@ async def test_limits_of_a_key_are_kept_when_it_is_rotated(records, service) -> 
     assert (await records.keys.get(other.key.id)).limits == NO_RATE_LIMITS
 
 
+async def test_limits_of_a_key_change_one_by_one(records, service) -> None:
+    made = await service.create(replace(INFER, limits=RateLimits(600, 60, 300)), by="test")
+    key_id = made.key.id
+    given = {"requests_per_minute": 1200, "megapixels_per_minute": None, "concurrent": 8}
+    changed = await service.change_limits(key_id, given, tenant="acme", by="test")
+    assert changed.limits == RateLimits(1200, 60, None, 8)
+    assert await records.keys.get(key_id) == changed
+    (line,) = await records.audit.latest(tenant="acme", limit=1)
+    assert (line.action, line.receipt, line.actor) == ("change_key", key_id, "test")
+    assert line.counts == {"requests_per_minute": 1200, "burst": 60, "concurrent": 8}
+    # a burst without its rate, checked as a whole
+    for wrong in ({"requests_per_minute": None}, {"concurrent": 0}):
+        with pytest.raises(InvalidRequestError):
+            await service.change_limits(key_id, wrong, tenant="acme", by="test")
+    with pytest.raises(NotFoundError):
+        await service.change_limits(key_id, given, tenant="initech", by="test")
+    gone = dict.fromkeys(("requests_per_minute", "burst", "concurrent"))
+    assert (
+        await service.change_limits(key_id, gone, tenant=None, by="test")
+    ).limits == NO_RATE_LIMITS
+    await service.revoke(key_id, tenant=None, by="test")
+    with pytest.raises(ConflictError):
+        await service.change_limits(key_id, given, tenant=None, by="test")
+
+
+async def test_a_key_whose_expiry_is_no_time_is_listed_as_expired(records, service) -> None:
+    made = await service.create(INFER, by="test")
+    # as an older release took it; SQLite has no NaN
+    for number, broken in enumerate((float("nan"), float("inf"), -1e300)):
+        await records.keys.add(replace(made.record, id=f"broken{number}", expires_at=broken))
+    listed = {each.id: each for each in await service.page(tenant=None, limit=9)}
+    never, endless, past = (listed[f"broken{number}"] for number in range(3))
+    if never.expires_at is not None:
+        assert never.has_broken_expiry
+        assert not never.is_valid(at=clock.now())
+        assert never.shown_expiry == never.created_at
+    assert endless.is_valid(at=clock.now())
+    assert endless.shown_expiry == 253_402_300_799.0
+    assert past.shown_expiry == past.created_at
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

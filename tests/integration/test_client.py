@@ -21,8 +21,10 @@ from aurum_client import (
     ServiceUnreachableError,
     UnavailableError,
 )
+from aurum_client.results.keys import KeyLimits
 
 from gateway.errors import InferenceUnavailableError
+from tests.support.access import managing, new_key
 from tests.support.collection_client import Embedder
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import serving
@@ -195,6 +197,18 @@ async def test_the_service_itself(client, inference):
     assert (await client.candidate()).trial is None
     inference.reachable = False
     assert not (await client.ready()).is_ready
+
+
+async def test_limits_of_a_key(client, tmp_path):
+    async with managing(tmp_path) as keys:
+        key_id = (await new_key(keys, "infer", tenant="default")).split("_")[1]
+    limits = {"requests_per_minute": 600, "burst": 60}
+    changed = await client.update_key(key_id, limits=limits)
+    assert (changed.key_id, changed.limits) == (key_id, KeyLimits(600, 60))
+    assert (await client.update_key(key_id, limits={"burst": None})).limits == KeyLimits(600)
+    assert changed.valid
+    with pytest.raises(NotFoundError):
+        await client.update_key("none", limits={})
 
 
 async def test_many_images_at_once_in_their_order(client, inference):

@@ -17,6 +17,7 @@ from gateway.concurrency import AdmissionControl, SlowGate
 from gateway.deadline import Deadline
 from gateway.errors import ConfigurationError, InferenceUnavailableError, StorageUnavailableError
 from gateway.inference.triton import TritonInference
+from gateway.kserve.grpc_upstream import TritonGrpc
 from gateway.kserve.upstream import TritonHttp
 from gateway.records.database import Database
 from gateway.redis import UNREACHABLE, connect
@@ -222,6 +223,36 @@ async def test_triton_over_grpc(authority, other, server, mine, caplog):
         TritonInference("x:1", files=files_for_triton(settings("triton", None, mine)))
 
 
+async def test_renewed_certificates_are_shown_to_triton(authority, other, server):
+    admission = AdmissionControl(1)
+    async with running(Script(), "localhost:0", server_credentials(server, authority)) as address:
+        own = authority.issue("me", name="renewed")
+        files = files_for_triton(settings("triton", authority, own))
+        address = address.replace("127.0.0.1", "localhost")
+        engine = TritonInference(address, files=files)
+        slow = SlowGate(admission, at_once=1)
+        passed_on = TritonGrpc(address, admission=admission, slow=slow, files=files)
+
+        async def analyse() -> None:
+            await engine.analyse(photo(), need=Need.NOTHING_MORE, deadline=Deadline.after(5))
+
+        async def pass_on() -> None:
+            assert await passed_on.ask("ServerLive", b"", deadline=Deadline.after(5)) == b"\x08\x01"
+
+        try:
+            for ask in (analyse, pass_on):
+                await ask()
+                # one that Triton does not accept is shown, although the connection was open
+                other.issue("me", name="renewed")
+                with pytest.raises(InferenceUnavailableError):
+                    await ask()
+                authority.issue("me", name="renewed")
+                await ask()
+        finally:
+            await engine.close()
+            await passed_on.close()
+
+
 @contextmanager
 def tritonserver(folder, server, authority):
     """Run the real server without models, with gRPC over TLS for clients with a certificate."""
@@ -350,6 +381,26 @@ async def test_qdrant(authority, other, server, mine):
         finally:
             await store.close()
 
+    async def renew() -> None:
+        own = authority.issue("me", name="renewed-qdrant")
+        store = await QdrantVectorStore.open(
+            f"https://localhost:{port}",
+            tuning_of(Settings()),
+            api_key=None,
+            timeout_seconds=5,
+            files=files_for_qdrant(settings("qdrant", authority, own)),
+        )
+        try:
+            assert await store.collections() == ()
+            # refused at once, although the connection was open
+            other.issue("me", name="renewed-qdrant")
+            with pytest.raises(StorageUnavailableError):
+                await store.collections()
+            authority.issue("me", name="renewed-qdrant")
+            assert await store.collections() == ()
+        finally:
+            await store.close()
+
     async with https(server, authority, answer) as url:
         port = int(url.rpartition(":")[2])
         # gRPC is the port after the one of HTTP
@@ -361,6 +412,7 @@ async def test_qdrant(authority, other, server, mine):
             for given in (settings("qdrant", other, mine), settings("qdrant", authority)):
                 with pytest.raises(StorageUnavailableError):
                     await ask(given)
+            await renew()
         finally:
             await rpc.stop(None)
         with pytest.raises(ConfigurationError, match=r"AURUM_QDRANT_CA_FILE is set.*https://"):

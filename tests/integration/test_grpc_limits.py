@@ -53,3 +53,27 @@ async def test_calls_of_a_tenant_that_send_nothing_leave_places_for_others(tmp_p
             assert await call.read()
             for each in waiting:
                 each.cancel()
+
+
+async def test_an_open_stream_is_one_of_the_requests_at_a_time(tmp_path):
+    async with managing(tmp_path) as manager:
+        key = await new_key(manager, "infer")
+    metadata = (("authorization", f"Bearer {key}"),)
+    async with (
+        running(Script()) as triton,
+        serving_grpc(
+            triton_grpc_url=triton, authentication="on", home=tmp_path, key_concurrent=1
+        ) as (address, _),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(metadata=metadata)
+        # its messages need no second place
+        for _ in range(2):
+            await stream.write(MESSAGE)
+            assert b"[rate_limited]" not in await stream.read()
+        # idle, and still open
+        error = await refusal(channel, "ModelInfer", MESSAGE, metadata=metadata)
+        assert code_of(error) == ("RESOURCE_EXHAUSTED", "rate_limited")
+        await stream.done_writing()
+        assert await stream.read() is grpc.aio.EOF
+        await channel.unary_unary(f"/{SERVICE}/ModelInfer")(MESSAGE, metadata=metadata)

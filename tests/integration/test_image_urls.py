@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aurum_client import AsyncAurumClient, ImageError, ImageUrl, NamedImage
 
+from gateway.api.receiving import Receiving
 from tests.support.collection_client import Embedder
 from tests.support.fake_inference import FakeInference, photo
 from tests.support.gateway_server import form, post, refused, serving, sha256
@@ -135,6 +136,29 @@ async def test_a_fetched_image_counts_as_a_sent_one():
         assert (await post(world.client, "score", json={"image_url": url}))[0] == 200
         await refused(world.client, "score", "rate_limited", json={"image_url": url})
     assert len(world.server.heads) == 3
+
+
+@pytest.mark.parametrize("route", ["detect", "score/batch"])
+async def test_fetched_bytes_count_as_those_that_are_received(route, monkeypatch):
+    hold, seen = Receiving.hold, []
+
+    def limited(receiving: Receiving, size: int) -> None:
+        if receiving not in seen:
+            seen.append(receiving)
+            # room for the body, and not for an image
+            monkeypatch.setattr(receiving, "_most_bytes", 100)
+        hold(receiving, size)
+
+    monkeypatch.setattr(Receiving, "hold", limited)
+    async with gateway() as world:
+        named = {"image_url": world.server.url("/one.png")}
+        body = named if route == "detect" else {"images": [named]}
+        await refused(world.client, route, "inference_unavailable", json=body)
+        (receiving,) = seen
+        monkeypatch.setattr(receiving, "_most_bytes", 1 << 20)
+        status, _, _ = await post(world.client, route, json=body)
+        assert status in (200, 202)
+        assert receiving.held_bytes == 0
 
 
 async def test_people_are_enrolled_and_found_by_urls(world, caplog):

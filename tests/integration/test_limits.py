@@ -276,3 +276,31 @@ async def test_limits_that_would_never_apply_are_refused(tmp_path, settings, rea
     with pytest.raises(ConfigurationError, match=reason):
         async with serving(FakeInference(), home=tmp_path, **settings):
             pass
+
+
+async def test_limits_of_a_key_change_while_it_is_used(tmp_path, key):
+    async with managing(tmp_path) as keys:
+        shop = await new_key(keys, Role.INFER)
+    path = f"/api/admin/keys/{shop.split('_')[1]}"
+    async with guarded(tmp_path) as client:
+        status, _, headers = await ask(client, bearer(shop))
+        assert (status, "RateLimit" in headers) == (200, False)
+        sent = {"json": {"limits": {"requests_per_minute": 1}}, "headers": key}
+        changed = await call(client, "PATCH", path, status=200, **sent)
+        assert changed["limits"]["requests_per_minute"] == 1
+        # at once, although the key was looked up a moment ago
+        assert [(await ask(client, bearer(shop)))[0] for _ in range(2)] == [200, 429]
+        sent["json"] = {"limits": {"requests_per_minute": 1000}}
+        await call(client, "PATCH", path, status=200, **sent)
+        assert (await ask(client, bearer(shop)))[0] == 200
+        for wrong, status in (
+            ({"limits": {"burst": 0}}, 400),
+            ({"limits": {"requests_per_minute": None, "burst": 1}}, 400),
+            ({"limits": None}, 400),
+            ({"roles": ["admin"]}, 400),
+        ):
+            await call(client, "PATCH", path, status=status, json=wrong, headers=key)
+        lines = (await call(client, "GET", "/api/admin/audit", status=200, headers=key))["lines"]
+        noted = [each for each in lines if each["action"] == "change_key"]
+        assert [each["outcome"] for each in noted] == [*(["invalid_request"] * 4), "ok", "ok"]
+        assert noted[-1]["counts"] == {"requests_per_minute": 1}

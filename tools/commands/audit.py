@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,7 +19,8 @@ from gateway.records.audit_check import Verdict, verify
 from gateway.records.audit_keys import load_audit_keys
 from gateway.records.factory import open_records
 from gateway.settings import Settings
-from tools.commands.common import fail, read_settings
+from tools.audit_line import ALL_TENANTS, BEGUN, note_command
+from tools.commands.common import fail, note, read_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Show the head of the audit log, verify it, export it.",
 )
 T = TypeVar("T")
+_ACTOR: Final = "aurum audit"
 
 
 @app.callback()
@@ -50,7 +52,8 @@ def verify_log(
 ) -> None:
     """Find any line that was changed, removed, inserted, reordered or cut off.
 
-    Reads the whole log and all anchors. Exit status 1 names the first such line.
+    Reads the whole log and all anchors. Exit status 1 names the first such line. A log that is as
+    it was written gets a line about this, if it can be written; another one is left as it is.
     """
     settings = read_settings()
     verdict = _run(settings, lambda audit: _verify(settings, audit))
@@ -71,13 +74,18 @@ def export(
 ) -> None:
     """Write lines as NDJSON to standard output, oldest first, with their hashes."""
     times = [None if text is None else _seconds(text) for text in (since, until)]
+    settings = read_settings()
 
     async def write(audit: AuditRecords) -> None:
+        if settings.audit_reads == "on":
+            # before the first line is shown, as for routes that answer bit by bit
+            asked = tenant or ALL_TENANTS
+            await note_command(audit, "export_audit", actor=_ACTOR, tenant=asked, outcome=BEGUN)
         async for row in audit.rows(since=times[0], until=times[1], tenant=tenant):
             document = {**row, "at": _moment(row["at"]), "at_seconds": row["at"]}
             typer.echo(json.dumps(document))
 
-    _run(read_settings(), write)
+    _run(settings, write)
 
 
 async def _verify(settings: Settings, audit: AuditRecords) -> Verdict:
@@ -85,12 +93,25 @@ async def _verify(settings: Settings, audit: AuditRecords) -> Verdict:
     columns = (TextColumn("lines verified"), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("lines", total=await audit.count())
-        return await verify(
+        verdict = await verify(
             audit.rows(),
             keys=load_audit_keys(settings).by_id,
             anchors=anchors,
             observer=lambda lines: bar.update(task, completed=lines),
         )
+    # nothing is added to a log that is evidence
+    if verdict.problem is None and settings.audit_reads == "on":
+        await _note_verified(audit, verdict)
+    return verdict
+
+
+async def _note_verified(audit: AuditRecords, verdict: Verdict) -> None:
+    counts = {"lines": verdict.lines, "anchors": verdict.anchors}
+    try:
+        await note_command(audit, "verify_audit", actor=_ACTOR, counts=counts)
+    except AurumError as error:
+        # whoever only verifies may be allowed to read only
+        note(f"the log has no line of this verification: {error.detail}")
 
 
 async def _anchors(settings: Settings) -> Sequence[Anchor]:

@@ -1,11 +1,11 @@
-"""`aurum keys`: create, list, rotate and revoke API keys, directly in the records; storage keys."""
+"""`aurum keys`: API keys, directly in the records: made, listed, changed, ended; storage keys."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -16,19 +16,21 @@ from gateway.errors import AurumError, ConfigurationError
 from gateway.records import clock
 from gateway.records.factory import open_records
 from gateway.records.keys import ApiKeyRecord
+from gateway.records.store import RecordStore
 from gateway.security.factory import key_service, pepper_file
 from gateway.security.key_service import DAY_SECONDS, KeyRequest, KeyService, NewKey
 from gateway.security.peppers import Peppers
 from gateway.security.roles import Role
 from gateway.settings import Settings
 from gateway.types import DEFAULT_TENANT, RateLimits
+from tools.audit_line import ALL_TENANTS, note_command
 from tools.commands.common import fail, note, read_settings
 from tools.commands.storage_keys import rotate_storage
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Create, list, rotate and revoke API keys; rotate storage keys.",
+    help="Create, list, limit, rotate and revoke API keys; rotate storage keys.",
 )
 T = TypeVar("T")
 _ACTOR: Final = "aurum keys"
@@ -40,9 +42,18 @@ KeyId = Annotated[
 ]
 
 
+class LimitName(StrEnum):
+    """A limit of a key."""
+
+    REQUESTS_PER_MINUTE = "requests-per-minute"
+    BURST = "burst"
+    MEGAPIXELS_PER_MINUTE = "megapixels-per-minute"
+    CONCURRENT = "concurrent"
+
+
 @app.callback()
 def _group() -> None:
-    """Create, list, rotate and revoke API keys; rotate storage keys."""
+    """Create, list, limit, rotate and revoke API keys; rotate storage keys."""
 
 
 @app.command()
@@ -96,15 +107,22 @@ def list_keys(
 ) -> None:
     """List keys without their secrets, oldest first."""
 
-    async def all_pages(keys: KeyService) -> list[ApiKeyRecord]:
+    async def all_pages(records: RecordStore) -> list[ApiKeyRecord]:
         found: list[ApiKeyRecord] = []
         after = None
-        while page := await keys.page(tenant=tenant, limit=_PAGE, after=after):
+        while page := await records.keys.page(tenant=tenant, limit=_PAGE, after=after):
             found += page
             after = (page[-1].created_at, page[-1].id)
+        if settings.audit_reads == "on":
+            asked = ALL_TENANTS if tenant is None else tenant
+            counts = {"keys": len(found)}
+            await note_command(
+                records.audit, "list_keys", actor=_ACTOR, tenant=asked, counts=counts
+            )
         return found
 
-    records = _run(read_settings(), all_pages)
+    settings = read_settings()
+    records = _on_records(settings, all_pages)
     if as_json:
         _write_json([_document(record) for record in records])
         return
@@ -120,6 +138,46 @@ def list_keys(
             _moment(record.last_used_at) or "never",
         )
     Console().print(table)
+
+
+@app.command()
+def limit(
+    key_id: KeyId,
+    *,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests a minute, instead of the gateway's default.")
+    ] = None,
+    burst: Annotated[int | None, typer.Option(help="Requests at once.")] = None,
+    megapixels_per_minute: Annotated[
+        int | None, typer.Option(help="Megapixels a minute of the images that it sends.")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(help="Requests that are answered at a time.")
+    ] = None,
+    reset: Annotated[
+        list[LimitName] | None,
+        typer.Option(help="Take this limit of its own away: the gateway's default applies."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change limits of a key, others stay; running gateways follow within two seconds."""
+    given = RateLimits(requests_per_minute, burst, megapixels_per_minute, concurrent)
+    changes = {name: value for name, value in asdict(given).items() if value is not None}
+    removed = {each.replace("-", "_") for each in reset or ()}
+    if not changes and not removed:
+        fail("name a limit to change, or one to --reset")
+    if twice := sorted(removed & changes.keys()):
+        fail(f"{twice[0]} is both given and reset")
+    wanted = changes | dict.fromkeys(removed)
+    record = _run(
+        read_settings(),
+        lambda keys: keys.change_limits(key_id, wanted, tenant=None, by=_ACTOR),
+    )
+    if as_json:
+        _write_json(_document(record))
+        return
+    own = [f"{name} {value:,}" for name, value in asdict(record.limits).items() if value]
+    note(f"key {record.id} has {', '.join(own) if own else 'no limits of its own'}")
 
 
 @app.command()
@@ -171,23 +229,21 @@ app.command("rotate-storage")(rotate_storage)
 
 
 def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:
+    return _on_records(settings, lambda records: work(key_service(settings, records)))
+
+
+def _on_records(settings: Settings, work: Callable[[RecordStore], Awaitable[T]]) -> T:
     async def run() -> T:
-        async with _open(settings) as keys:
-            return await work(keys)
+        records = await open_records(settings)
+        try:
+            return await work(records)
+        finally:
+            await records.close()
 
     try:
         return asyncio.run(run())
     except (AurumError, ConfigurationError, OSError) as error:
         fail(error)
-
-
-@asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[KeyService]:
-    records = await open_records(settings)
-    try:
-        yield key_service(settings, records)
-    finally:
-        await records.close()
 
 
 def _show_new(made: NewKey, settings: Settings, *, as_json: bool) -> None:
@@ -213,7 +269,7 @@ def _document(record: ApiKeyRecord) -> dict[str, Any]:
         "collections": record.collections,
         "created_at": _moment(record.created_at),
         "created_by": record.created_by,
-        "expires_at": _moment(record.expires_at),
+        "expires_at": _moment(record.shown_expiry),
         "revoked_at": _moment(record.revoked_at),
         "last_used_at": _moment(record.last_used_at),
         "replaces": record.replaces,
@@ -226,9 +282,11 @@ def _document(record: ApiKeyRecord) -> dict[str, Any]:
 def _state(record: ApiKeyRecord) -> str:
     if record.revoked_at is not None:
         return "revoked"
+    if record.has_broken_expiry:
+        return "expired: what is stored as its expiry is no time"
     if not record.is_valid(at=clock.now()):
         return "expired"
-    return "valid" if record.expires_at is None else f"valid until {_moment(record.expires_at)}"
+    return "valid" if record.expires_at is None else f"valid until {_moment(record.shown_expiry)}"
 
 
 def _moment(seconds: float | None) -> str | None:

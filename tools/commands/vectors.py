@@ -3,6 +3,7 @@
 import asyncio
 import time
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import aiohttp
@@ -16,8 +17,10 @@ from gateway.collections.erase import Forgetting
 from gateway.collections.factory import open_edge, open_server, open_stores
 from gateway.collections.reconcile import Drift, Repair, Repaired
 from gateway.errors import AurumError, ConfigurationError
+from gateway.records.factory import open_records
 from gateway.settings import Settings
 from gateway.vectors.base import VectorCollection
+from tools.audit_line import BEGUN, note_command
 from tools.clients.api_key import key_headers
 from tools.clients.listeners import gateway_url
 from tools.clients.service_client import gateway_context
@@ -60,7 +63,8 @@ def move(
 ) -> None:
     """Copy all vectors to the other store and verify them; an interrupted run resumes.
 
-    Stop the gateway first: nothing may write meanwhile. The old store keeps its copy.
+    Stop the gateway first: nothing may write meanwhile. The old store keeps its copy. The audit log
+    gets a line at the beginning and one at the end.
     """
     settings = read_settings()
     url = settings.qdrant_url
@@ -68,7 +72,7 @@ def move(
         fail("AURUM_QDRANT_URL names the server, and it is not set")
     try:
         moved = asyncio.run(_move(settings, url, to))
-    except (AurumError, MoveError) as error:
+    except (AurumError, ConfigurationError, MoveError) as error:
         fail(error)
     table = Table("collection", "space", "faces", "checksum")
     for each in moved:
@@ -129,6 +133,21 @@ def migrate(
 
 
 async def _move(settings: Settings, url: str, to: Engine) -> tuple[Moved, ...]:
+    records = await open_records(settings)
+    try:
+        note = partial(
+            note_command, records.audit, "move_vectors", actor=f"aurum vectors move --to {to}"
+        )
+        await note(outcome=BEGUN)
+        moved = await _move_all(settings, url, to)
+        faces = sum(each.points for each in moved)
+        await note(counts={"vector_collections": len(moved), "vectors": faces})
+        return moved
+    finally:
+        await records.close()
+
+
+async def _move_all(settings: Settings, url: str, to: Engine) -> tuple[Moved, ...]:
     edge = await open_edge(settings)
     try:
         server = await open_server(settings, url)

@@ -34,6 +34,16 @@ _NEW: Final = {
 ADMIN_EXAMPLES: Final[dict[tuple[str, str, int], dict[str, Any]]] = {
     ("POST", _KEYS, 201): _NEW,
     ("GET", _KEYS, 200): {"request_id": _ID, "next_cursor": None, "keys": [_KEY]},
+    ("PATCH", f"{_KEYS}/{{key_id}}", 200): {
+        **_KEY,
+        "limits": {
+            "requests_per_minute": 1200,
+            "burst": 60,
+            "megapixels_per_minute": None,
+            "concurrent": None,
+        },
+        "request_id": _ID,
+    },
     ("POST", f"{_KEYS}/{{key_id}}/rotate", 201): {**_NEW, "replaces": "a0b1c2d3e4f5"},
     ("DELETE", f"{_KEYS}/{{key_id}}", 200): {
         **_KEY,

@@ -1,4 +1,4 @@
-"""Keys: create, list, rotate, revoke. The audit log."""
+"""Keys: create, list, change, rotate, revoke. The audit log."""
 
 from dataclasses import asdict
 from typing import Any, Final
@@ -7,6 +7,7 @@ from gateway.api.admin.schemas import (
     AuditLineOut,
     AuditOut,
     KeyAnswer,
+    KeyChange,
     KeyIn,
     KeyLimits,
     KeyOut,
@@ -26,6 +27,7 @@ from gateway.security.key_service import DAY_SECONDS, KeyRequest, NewKey
 from gateway.types import RateLimits
 
 KEY_BODY: Final = BodySpec(KeyIn, "none")
+CHANGE_BODY: Final = BodySpec(KeyChange, "none")
 ROTATE_BODY: Final = BodySpec(RotateIn, "none")
 _HOUR_SECONDS: Final = 3600
 _SECRET: Final = {"Cache-Control": "no-store"}
@@ -65,6 +67,20 @@ async def list_keys(call: Call[PageOptions, NoOptions]) -> Answer:
             next_cursor=page.next_cursor,
         )
     )
+
+
+async def change_key(call: Call[NoOptions, KeyChange]) -> Answer:
+    """Change the limits of a key that are sent."""
+    key_id, limits = call.path("key_id"), call.fields.limits
+    record = await call.services.access.keys.change_limits(
+        key_id,
+        {name: getattr(limits, name) for name in limits.model_fields_set},
+        tenant=call.caller.tenant,
+        by=call.caller.name,
+        request_id=call.request_id,
+    )
+    call.services.access.forget_key(key_id)
+    return Answer(KeyAnswer(**_key(record), request_id=call.request_id))
 
 
 async def rotate_key(call: Call[NoOptions, RotateIn]) -> Answer:
@@ -141,7 +157,7 @@ def _key(record: ApiKeyRecord) -> dict[str, Any]:
         "collections": None if collections is None else list(collections),
         "created_at": moment(record.created_at),
         "created_by": record.created_by,
-        "expires_at": _moment(record.expires_at),
+        "expires_at": _moment(record.shown_expiry),
         "revoked_at": _moment(record.revoked_at),
         "last_used_at": _moment(record.last_used_at),
         "replaces": record.replaces,

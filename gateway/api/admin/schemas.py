@@ -33,6 +33,17 @@ class KeyLimits(Shape):
     """Requests that are answered at a time."""
 
 
+class KeyLimitsChange(KeyLimits):
+    """Limits of a key to change; those left out stay, null is the default of the gateway."""
+
+
+class KeyChange(Shape):
+    """What changes about a key."""
+
+    limits: KeyLimitsChange = Field(default_factory=KeyLimitsChange)
+    """Its own limits; those left out do not change, null lets the default of the gateway apply."""
+
+
 class KeyIn(Shape):
     """A new key of the caller's tenant."""
 
@@ -67,6 +78,7 @@ class KeyOut(Shape):
     created_at: str
     created_by: str
     expires_at: str | None
+    """`created_at` if what is stored is no time: such a key counts as expired."""
     revoked_at: str | None
     last_used_at: str | None
     """Accurate to a minute or two."""

@@ -42,6 +42,22 @@ ADMIN_ROUTES: Final = (
         errors=_STORED,
     ),
     Route(
+        method="PATCH",
+        path="/api/admin/keys/{key_id}",
+        handler=routes.change_key,
+        audit=Audit(action="change_key", kind="receipt"),
+        permission=Permission.ADMIN,
+        tag=_TAG,
+        summary="Change the limits of an API key",
+        description="Limits that are left out stay as they are; null lets the default of the "
+        "gateway apply. They hold at once in this gateway, and within two seconds in others that "
+        "share its records; what the key has used is not forgotten. 409 for a key that is revoked "
+        "or expired.",
+        responses={200: KeyAnswer},
+        fields=routes.CHANGE_BODY,
+        errors=(*_WRITES, "not_found", "conflict"),
+    ),
+    Route(
         method="POST",
         path="/api/admin/keys/{key_id}/rotate",
         handler=routes.rotate_key,

@@ -24,7 +24,8 @@ from gateway.errors import (
     InvalidRequestError,
     UnsupportedMediaTypeError,
 )
-from gateway.jobs.uploads import Upload, Uploads, too_many_megabytes
+from gateway.jobs.upload_limits import too_many_megabytes
+from gateway.jobs.uploads import Upload, Uploads
 from gateway.json_limits import JsonBounds
 from gateway.outbound.urls import MAX_URL_CHARACTERS
 

@@ -104,9 +104,14 @@ def _remains(erasure: Erasure, settings: Settings) -> list[RemainOut]:
             "kept longer while such a job has not expired",
         ),
         RemainOut(
-            what="images of jobs that were being uploaded just then, which do not enrol",
+            what="images of jobs that were being uploaded just then",
             until=None,
-            why="they are known when their upload ends; they go with their job",
+            why="those that show or name the person are deleted when their upload ends",
+        ),
+        RemainOut(
+            what="other images of the person in jobs that do not name them",
+            until=None,
+            why="only images with the bytes of an enrolled one are found; they go with their job",
         ),
         RemainOut(
             what="backups, logs of proxies, and what callers have stored themselves",

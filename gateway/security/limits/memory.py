@@ -89,8 +89,10 @@ class MemoryLimits:
         known = self._account(account, limits)
         now = self._clock()
         known.drain(now)
-        known.requests.debt = counts.requests
-        known.pixels.debt = counts.pixels
+        if limits.requests is not None:
+            known.requests.debt = counts.requests
+        if limits.pixels is not None:
+            known.pixels.debt = counts.pixels
         if lease is not None and limits.concurrent is not None:
             known.leases[lease] = now + self._lease_microseconds
 
@@ -113,7 +115,12 @@ class MemoryLimits:
 
     def _account(self, account: str, limits: LimitSet) -> _Account:
         known = self._accounts.setdefault(account, _Account(limits))
-        known.limits = limits
+        # a call to which one of them does not apply pays back the debts of the others, too
+        known.limits = LimitSet(
+            requests=limits.requests or known.limits.requests,
+            pixels=limits.pixels or known.limits.pixels,
+            concurrent=limits.concurrent,
+        )
         return known
 
 

@@ -5,6 +5,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from gateway.concurrency import BackgroundTasks
@@ -21,7 +22,7 @@ from gateway.security.limits.base import (
 )
 from gateway.security.limits.meter import Bucket
 from gateway.telemetry.limit_metrics import LimitMetrics
-from gateway.types import Caller, RateLimits
+from gateway.types import Caller, Counted, RateLimits
 
 _CONCURRENT_RETRY_SECONDS: Final = 1
 """Nobody knows when another request of a caller ends."""
@@ -82,15 +83,21 @@ class Limits:
         return self._held
 
     @asynccontextmanager
-    async def admit(self, caller: Caller, *, with_images: bool = False) -> AsyncIterator[Admission]:
+    async def admit(
+        self, caller: Caller, *, with_images: bool = False, counted: Counted = "all"
+    ) -> AsyncIterator[Admission]:
         """Count a request before its body is read, and hold it until the end of the block.
 
         with_images: whether the request may carry images, which a caller without megapixels must
-        not send.
+        not send. counted: what of it counts.
 
         Raises OverLimitError, before the block, if a limit of the caller is exceeded.
         """
         limits = limit_set(self._defaults, caller.limits) if caller.account else LimitSet()
+        if counted == "place":
+            limits = LimitSet(concurrent=limits.concurrent)
+        elif counted == "work":
+            limits = replace(limits, concurrent=None)
         if not limits:
             yield Admission(self._store, "", limits, {})
             return

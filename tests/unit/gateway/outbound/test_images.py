@@ -15,7 +15,8 @@ from gateway.errors import (
     ImageUrlRefusedError,
     UnsupportedMediaTypeError,
 )
-from gateway.outbound.connector import CheckedResolver, SystemLookup
+from gateway.outbound.connector import CheckedResolver
+from gateway.outbound.lookup import SystemLookup
 from tests.support.image_urls import (
     CLOSED,
     OPEN,

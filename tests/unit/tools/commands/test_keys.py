@@ -7,9 +7,10 @@ from contextlib import closing
 import pytest
 from typer.testing import CliRunner
 
+from gateway.records.keys import ApiKeyRecord
 from gateway.security.api_keys import ApiKey
 from tests.support.records import add_migrated_sqlite
-from tools.commands.keys import app
+from tools.commands.keys import _document, app
 
 
 @pytest.fixture
@@ -64,6 +65,51 @@ def test_limits_of_a_new_key(keys):
     ):
         result = keys("create", "--name", "x", "--role", "infer", *wrong, status=1)
         assert reason in result.stderr
+
+
+def test_limits_of_a_key_are_changed(keys):
+    made = json.loads(
+        keys("create", "--name", "x", "--role", "infer", "--concurrent", "8", "--json").stdout
+    )
+    key_id = made["key_id"]
+    changed = keys("limit", key_id, "--requests-per-minute", "600", "--reset", "concurrent")
+    assert f"key {key_id} has requests_per_minute 600" in changed.stderr
+    assert "no limits of its own" in keys("limit", key_id, "--reset", "requests-per-minute").stderr
+    for wrong, reason in (
+        ((), "name a limit"),
+        (("--burst", "5"), "requests_per_minute"),
+        (("--concurrent", "5", "--reset", "concurrent"), "both given and reset"),
+    ):
+        assert reason in keys("limit", key_id, *wrong, status=1).stderr
+
+
+def test_lists_write_a_line_into_the_audit_log(keys, tmp_path, monkeypatch):
+    keys("create", "--name", "x", "--role", "infer", "--tenant", "acme")
+    keys("list")
+    keys("list", "--tenant", "acme", "--json")
+    monkeypatch.setenv("AURUM_AUDIT_READS", "off")
+    keys("list")
+    with closing(sqlite3.connect(tmp_path / "records.sqlite3")) as connection:
+        lines = connection.execute("SELECT tenant, actor, action, counts FROM audit ORDER BY id")
+        assert list(lines) == [
+            ("acme", "aurum keys", "create_key", "{}"),
+            ("", "aurum keys", "list_keys", '{"keys": 1}'),
+            ("acme", "aurum keys", "list_keys", '{"keys": 1}'),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("expiry", "state"),
+    [
+        (float("nan"), "expired: what is stored as its expiry is no time"),
+        (float("inf"), "valid until 9999-12-31T23:59:59Z"),
+    ],
+)
+def test_a_key_whose_expiry_is_no_time_is_shown(expiry, state):
+    record = ApiKeyRecord("id", "acme", "x", ("infer",), None, "p", "d", 1e9, "test", expiry)
+    shown = _document(record)
+    assert shown["state"] == state
+    assert shown["expires_at"][:4] in ("2001", "9999")
 
 
 def test_rotate_and_revoke(keys):

@@ -175,3 +175,22 @@ async def test_accounts_that_owe_nothing_are_forgotten():
     world.now += SECOND
     await world.store.renew({})
     assert len(world.store) == 0
+
+
+async def test_a_stream_holds_a_place_and_its_messages_are_counted():
+    world = World(RateLimits(requests_per_minute=60, burst=2, concurrent=1))
+    async with world.limits.admit(CALLER, counted="place"):
+        assert len(world.limits.held) == 1
+        assert list((await world.refuse()).policies) == ["concurrent"]
+        for _ in range(2):
+            async with world.limits.admit(CALLER, counted="work"):
+                assert len(world.limits.held) == 1
+        with pytest.raises(OverLimitError) as caught:
+            async with world.limits.admit(CALLER, counted="work"):
+                raise AssertionError
+        assert list(caught.value.policies) == ["requests"]
+    # the end of a stream is not the end of what its messages owe
+    async with world.limits.admit(CALLER, counted="place"):
+        pass
+    await world.store.renew({})
+    assert list((await world.refuse()).policies) == ["requests"]
