@@ -14,8 +14,8 @@ from gateway.records.job_types import JobRecord
 from gateway.records.store import RecordStore
 from gateway.records.types import CollectionRecord
 from gateway.records.upload_erasure import erase_upload
-from tests.support.faces import a_collection
-from tests.support.jobs import a_job, an_item, claim, found
+from tests.support.face_records import a_collection
+from tests.support.job_records import a_job, an_item, claim, found
 from tests.support.records import SetClock
 
 ITEMS = 3
