@@ -1,7 +1,8 @@
 """Deletes vectors, copies of a migration, crops, cached answers, results of jobs, then records.
 
-First the erasure is noted, so that nothing that is under way brings a face back. Then the journal
-says `deleting`, so that a crash in between is finished at the next start.
+First the erasure is noted, so that nothing that is under way brings a face back, and no backup that
+is restored later. Then the journal says `deleting`, so that a crash in between is finished at the
+next start.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from gateway.collections.enrol import remove_vectors
 from gateway.collections.names import subject_in
 from gateway.deadline import extend_current
 from gateway.errors import AurumError, NotFoundError
+from gateway.records.erasure_register import ErasureRegister, Mark, NothingRegistered
 from gateway.records.job_erasure import ErasedItems, Trace, Unfinished
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.types import Caller
@@ -55,10 +57,13 @@ class Forgetting:
         self._cache = cache
         self.drop_objects: DropObjects = _drop_nothing
         """Deletes uploaded images of jobs by key; set where there are jobs."""
+        self.register: ErasureRegister = NothingRegistered()
+        """Outlives the stores; set where they can be backed up."""
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Delete a face; raises NotFoundError."""
         found = await self._stores.face(collection, face_id)
+        await self.register.note([Mark("face", collection.id, face_id)])
         return await self.faces(collection, [found], actor, action="forget_face")
 
     async def subject(
@@ -141,6 +146,7 @@ class Forgetting:
     async def collection(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete a collection and everything in it."""
         extend_current(_LONGEST_SECONDS)
+        await self.register.note([Mark("collection", collection.id)])
         await self.over(collection)
         await self._stores.records.collections.mark_deleting(collection.id)
         counts = await self.finish_collection(collection)
@@ -178,6 +184,7 @@ class Forgetting:
     async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete the stored crops of a collection, but not its faces."""
         extend_current(_LONGEST_SECONDS)
+        await self.register.note([Mark("crops", collection.id)])
         removed = await self._stores.records.faces.remove_crops(collection.id)
         counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
         counts["job_results"] = 0
@@ -194,6 +201,9 @@ class Forgetting:
 
         What they cannot remove, as after a crash, the repair removes.
         """
+        marks = [Mark("subject", collection.id, name) for name in sorted(subjects)]
+        marks += [Mark("image", collection.id, digest) for digest in sorted(images)]
+        await self.register.note(marks)
         erasures = self._stores.records.erasures
         stopped = await erasures.note(collection.id, subjects=subjects, images=images)
         for _ in range(_LOOKS):

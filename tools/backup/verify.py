@@ -40,7 +40,8 @@ async def verify(
     """Check every byte, count and key of an archive; returns its manifest with the seconds it took.
 
     The digests of all parts, the rows and vectors against the manifest, each acknowledged face
-    against its vector, and each key that a row names against the keys. Raises BackupError.
+    against its vector, and each key that a row names against the keys. `needed_keys` of the answer
+    are the ids that rows name. Raises BackupError.
     """
     started = time.monotonic()
     seen = _Seen()
@@ -61,7 +62,9 @@ async def verify(
             case _:
                 pass
     _compare(seen, manifest)
-    return {**manifest, "verified_seconds": round(time.monotonic() - started, 3)}
+    needed = {kind: sorted(ids) for kind, ids in seen.used.ids.items() if ids}
+    seconds = round(time.monotonic() - started, 3)
+    return {**manifest, "needed_keys": needed, "verified_seconds": seconds}
 
 
 def _note(seen: _Seen, member: Begin, items: Sequence[Any]) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -13,14 +14,18 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from gateway.collections.factory import open_vectors
 from gateway.errors import AurumError, ConfigurationError
+from gateway.records.erasure_register import register_file
 from gateway.records.factory import open_records
 from gateway.settings import Settings, load_settings
 from tools.backup.check import backup_line
 from tools.backup.create import FORGOTTEN, LOST, Parts, Report
 from tools.backup.create import create as create_archive
+from tools.backup.erase_again import erase_again
 from tools.backup.errors import BackupError
 from tools.backup.places import Place, Stored, choose, open_place
+from tools.backup.registers import read_registers
 from tools.backup.restore import restore as restore_archive
 from tools.backup.retention import prune
 from tools.backup.sealed_stream import read_head
@@ -38,6 +43,13 @@ PlaceArgument = Annotated[
     str, typer.Argument(metavar="PLACE", help="A folder, or `s3://bucket/prefix`.")
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the backup; the latest by default.")]
+Erasures = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A register of erasures, or a receipt of `aurum subjects erase`, besides the register "
+        "that the settings name; repeat for several."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
@@ -133,12 +145,18 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace all that the home has now.")
     ] = False,
+    erasures: Erasures = None,
+    keys_are_lost: Annotated[
+        bool,
+        typer.Option("--keys-are-lost", help="Restore a backup without keys where none are left."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the stores that the settings name into the state of a backup.
 
     Stop all gateways and workers first. The backup is verified before anything is touched; counts,
-    vectors and searches are checked afterwards. The stores may be of another kind than before.
+    vectors and searches are checked afterwards, and whoever was erased since the backup is erased
+    again. The stores may be of another kind than before.
     """
     settings = _settings()
 
@@ -146,7 +164,14 @@ def restore(
         opened, secret = open_place(settings, place), load_secret(settings)
         chosen = await choose(opened, name)
         return await restore_archive(
-            settings, opened, chosen, secret, replace=replace, report=report
+            settings,
+            opened,
+            chosen,
+            secret,
+            replace=replace,
+            report=report,
+            erasures=erasures or (),
+            keys_are_lost=keys_are_lost,
         )
 
     done = _run(work)
@@ -155,8 +180,42 @@ def restore(
         return
     _show(f"{done['name']} of {_moment(done['created_at'])}, {done['seconds']:.1f} s", done)
     _note(f"{done['searched']} faces were searched for, and each found itself")
+    if done["registers"]:
+        _note(_again(done["erased_again"], done["registers"]))
     for note in done["notes"]:
         _note(note)
+
+
+@app.command("erase-again")
+def erase_again_command(*, erasures: Erasures = None, as_json: AsJson = False) -> None:
+    """Erase again what registers and receipts name, after a restore that did not have them.
+
+    Stop the gateway first. Whoever was enrolled again after the erasure stays.
+    """
+    settings = _settings()
+
+    async def work(_: Report) -> dict[str, Any]:
+        registers = await read_registers(settings, erasures or ())
+        if not registers.sources:
+            raise BackupError(f"there is no register of erasures ({register_file(settings)})")
+        vectors = await open_vectors(settings)
+        try:
+            again, notes = await erase_again(settings, vectors, registers)
+        finally:
+            await vectors.close()
+        return {"erased_again": again, "registers": list(registers.sources), "notes": notes}
+
+    done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    for note in (_again(done["erased_again"], done["registers"]), *done["notes"]):
+        _note(note)
+
+
+def _again(again: Mapping[str, int], registers: Sequence[str]) -> str:
+    counts = ", ".join(f"{number} {kind.replace('_', ' of ')}" for kind, number in again.items())
+    return f"erased again, by {', '.join(registers)}: {counts}"
 
 
 async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
