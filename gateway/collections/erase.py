@@ -63,7 +63,6 @@ class Forgetting:
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Delete a face; raises NotFoundError."""
         found = await self._stores.face(collection, face_id)
-        await self.register.note([Mark("face", collection.id, face_id)])
         return await self.faces(collection, [found], actor, action="forget_face")
 
     async def subject(
@@ -77,6 +76,7 @@ class Forgetting:
         """Delete a subject's record and all its faces; raises NotFoundError."""
         extend_current(_LONGEST_SECONDS)
         records = self._stores.records
+        await self.register.note([Mark("subject", collection.id, subject)])
         await self._stop(collection, subjects=[subject])
         await self.over(collection, subject=subject)
         found = await records.faces.of_subject(collection.id, subject)
@@ -110,6 +110,11 @@ class Forgetting:
         ids = [face.id for face in faces]
         unfinished = _UNFINISHED.get(action, "none")
         if unfinished != "none":
+            marks = [Mark("image", collection.id, digest) for digest in _digests(faces)]
+            if action == "forget_face":
+                # of a subject, its name is noted
+                marks += [Mark("face", collection.id, face_id) for face_id in ids]
+            await self.register.note(marks)
             await self._stop(collection, subjects=subjects, images=_digests(faces))
         await self._stores.records.faces.begin_forgetting(ids)
         counts = await self.finish(collection, faces, subjects=subjects, unfinished=unfinished)
@@ -201,9 +206,6 @@ class Forgetting:
 
         What they cannot remove, as after a crash, the repair removes.
         """
-        marks = [Mark("subject", collection.id, name) for name in sorted(subjects)]
-        marks += [Mark("image", collection.id, digest) for digest in sorted(images)]
-        await self.register.note(marks)
         erasures = self._stores.records.erasures
         stopped = await erasures.note(collection.id, subjects=subjects, images=images)
         for _ in range(_LOOKS):

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 from gateway.errors import StorageUnavailableError
 from gateway.records import clock
@@ -127,7 +127,7 @@ def read_lines(data: bytes) -> tuple[tuple[RegisterLine, ...], int]:
 
 def _read_line(line: bytes) -> RegisterLine | None:
     try:
-        content: Mapping[str, object] = json.loads(line)
+        content: Mapping[str, Any] = json.loads(line)
         at, kind, key_id = content["at"], content["kind"], content["key"]
         digest = content["digest"]
     except (ValueError, KeyError, TypeError):

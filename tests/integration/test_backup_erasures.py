@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,9 +68,7 @@ async def queue_job(made: Collections, collection: CollectionRecord, settings: S
     return job.id
 
 
-async def restore_with(
-    settings: Settings, place: FolderPlace, *erasures: Path
-) -> dict[str, object]:
+async def restore_with(settings: Settings, place: FolderPlace, *erasures: Path) -> dict[str, Any]:
     name = await choose(place, None)
     return await restore(
         settings, place, name, SECRET, replace=False, report=silent, erasures=erasures
@@ -176,8 +175,8 @@ async def test_a_missing_register_and_receipts_are_spoken_of(tmp_path: Path) -> 
     other = tmp_path / "other"
     other.write_text('{"at":1,"kind":"face","key":"f00","digest":"00"}\nhalf')
     answer = await restore_with(settings, place, receipt, other)
-    assert answer["erased_again"]["subjects"] == 1  # type: ignore[index]
-    unknown, unread = answer["notes"]  # type: ignore[misc]
+    assert answer["erased_again"]["subjects"] == 1
+    unknown, unread = answer["notes"]
     assert "1 erasures were noted under an audit key that is not here" in unknown
     assert "1 lines of registers cannot be read" in unread
     async with service(settings) as (stores, _):

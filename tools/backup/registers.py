@@ -75,15 +75,17 @@ async def read_registers(settings: Settings, files: Sequence[Path]) -> Registers
     """
     lines: list[RegisterLine] = []
     receipts: dict[tuple[str, str], float] = {}
-    unread, sources = 0, []
-    contents = [(_content(file), str(file)) for file in files]
+    unread = 0
     own = register_file(settings)
-    if own.exists() and own not in files:
-        contents.append((_content(own), str(own)))
+    read_files = [*files, *([own] if own.exists() and own not in files else ())]
+    contents = [(_content(file), str(file)) for file in read_files]
+    sources = [str(file) for file in read_files]
     if settings.erasure_register_url is not None:
-        contents += await open_bucket_of_erasures(settings, settings.erasure_register_url).read()
+        url = settings.erasure_register_url
+        found = await open_bucket_of_erasures(settings, url).read()
+        sources.append(url)
+        contents += [(content, f"{url}: {name}") for content, name in found]
     for content, name in contents:
-        sources.append(name)
         receipt = _receipt(content)
         if receipt is not None:
             for each, at in receipt.items():

@@ -37,7 +37,7 @@ from tools.backup.places import Place
 from tools.backup.registers import read_registers
 from tools.backup.sealed_stream import read_head, read_sealed
 from tools.backup.secret import BackupSecret
-from tools.backup.verify import verify
+from tools.backup.verify import verify, watch_of
 
 _POINTS_AT_ONCE: Final = 500
 _SAMPLES: Final = 50
@@ -69,7 +69,8 @@ async def restore(
             f"{head.get('revision')}; this release ends with {newest_revision()}: use a newer one"
         )
         raise BackupError(message)
-    manifest = await verify(place, name, secret, lambda member: report(f"check {member}", 1, 1))
+    watch = await watch_of(place, name, report)
+    manifest = await verify(place, name, secret, watch)
     registers = await read_registers(settings, erasures)
     lacking = "" if manifest["has_keys"] else _lacking_keys(settings, manifest["needed_keys"])
     if lacking and not keys_are_lost:

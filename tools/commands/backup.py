@@ -31,6 +31,7 @@ from tools.backup.retention import prune
 from tools.backup.sealed_stream import read_head
 from tools.backup.secret import load_secret
 from tools.backup.verify import verify as verify_archive
+from tools.backup.verify import watch_of
 from tools.serving.home import resolve
 
 app = typer.Typer(
@@ -113,7 +114,14 @@ def list_backups(place: PlaceArgument, *, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("name", "size", "made", "release")
+    if not found:
+        _note("there are no backups here")
+        return
+    table = Table()
+    # whole, to be copied
+    table.add_column("name", no_wrap=True, min_width=max(len(each["name"]) for each in found))
+    for name in ("size", "made", "release"):
+        table.add_column(name)
     for each in found:
         table.add_row(each["name"], decimal(each["bytes"]), each["created"], each["release"])
     Console().print(table)
@@ -127,7 +135,8 @@ def verify(place: PlaceArgument, *, name: Name = None, as_json: AsJson = False) 
     async def work(report: Report) -> dict[str, Any]:
         opened, secret = open_place(settings, place), load_secret(settings)
         chosen = await choose(opened, name)
-        manifest = await verify_archive(opened, chosen, secret, lambda each: report(each, 1, 1))
+        watch = await watch_of(opened, chosen, report)
+        manifest = await verify_archive(opened, chosen, secret, watch)
         return {"name": chosen, **manifest}
 
     done = _run(work)
@@ -214,7 +223,7 @@ def erase_again_command(*, erasures: Erasures = None, as_json: AsJson = False) -
 
 
 def _again(again: Mapping[str, int], registers: Sequence[str]) -> str:
-    counts = ", ".join(f"{number} {kind.replace('_', ' of ')}" for kind, number in again.items())
+    counts = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in again.items())
     return f"erased again, by {', '.join(registers)}: {counts}"
 
 
@@ -234,7 +243,8 @@ async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
 
 def _show(title: str, done: Mapping[str, Any]) -> None:
     """Write a table of counts, and what is missing."""
-    table = Table("kind", "number", title=title)
+    Console(highlight=False, soft_wrap=True).print(title, markup=False)
+    table = Table("kind", "number")
     for kind in ("collections", "faces", "subjects", "crops", "api_keys", "jobs", "audit"):
         table.add_row(kind, f"{done['rows'].get(kind, 0):,}")
     for vectors, number in done["vectors"].items():
