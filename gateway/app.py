@@ -205,7 +205,12 @@ def create_app(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
                     watch_audit(settings, collections.stores.records.audit, background),
-                    open_access(settings, collections.stores.records, background) as access,
+                    open_access(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        open_register(settings),
+                    ) as access,
                     open_limits(settings, metrics, background) as limits,
                     open_fetcher(settings, observer=metrics.outbound.note_image) as fetcher,
                     open_jobs(

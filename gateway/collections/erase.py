@@ -23,7 +23,7 @@ from gateway.collections.enrol import remove_vectors
 from gateway.collections.names import subject_in
 from gateway.deadline import extend_current
 from gateway.errors import AurumError, NotFoundError
-from gateway.records.erasure_register import ErasureRegister, Mark, NothingRegistered
+from gateway.records.erasure_register import NOTHING_REGISTERED, ErasureRegister, Mark
 from gateway.records.job_erasure import ErasedItems, Trace, Unfinished
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.types import Caller
@@ -57,7 +57,7 @@ class Forgetting:
         self._cache = cache
         self.drop_objects: DropObjects = _drop_nothing
         """Deletes uploaded images of jobs by key; set where there are jobs."""
-        self.register: ErasureRegister = NothingRegistered()
+        self.register: ErasureRegister = NOTHING_REGISTERED
         """Outlives the stores; set where they can be backed up."""
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:

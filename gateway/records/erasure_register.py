@@ -22,8 +22,9 @@ from gateway.records.audit import ChainKeys
 from gateway.settings import Settings
 
 VARIABLE: Final = "AURUM_ERASURE_REGISTER_FILE"
-Kind = Literal["subject", "image", "face", "collection", "crops"]
-"""What was erased. image: what jobs had of it; crops: all those of a collection."""
+Kind = Literal["subject", "image", "face", "collection", "crops", "key"]
+"""What was erased. image: what jobs had of it; crops: all those of a collection; key: an API key
+that was revoked."""
 _KINDS: Final = get_args(Kind)
 _CONTEXT: Final = b"aurum erasure\0"
 _RETRY_SECONDS: Final = 5
@@ -33,8 +34,8 @@ _RETRY_SECONDS: Final = 5
 class Mark:
     """Something that is being erased.
 
-    name: of a subject, the SHA-256 of an image or the id of a face; empty for the collection itself
-    and its crops.
+    name: of a subject, the SHA-256 of an image, the id of a face or a key; empty for the collection
+    itself and its crops. collection_id: empty for a key.
     """
 
     kind: Kind
@@ -65,6 +66,9 @@ class NothingRegistered:
 
     async def note(self, marks: Sequence[Mark]) -> None:
         """Write nothing."""
+
+
+NOTHING_REGISTERED: Final = NothingRegistered()
 
 
 class FileRegister:

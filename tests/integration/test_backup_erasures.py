@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.collections.service import Collections
-from gateway.errors import StorageUnavailableError
+from gateway.errors import NotFoundError, StorageUnavailableError
 from gateway.jobs.objects.base import object_key
 from gateway.jobs.objects.erasures import open_register
 from gateway.jobs.objects.factory import open_objects
@@ -19,6 +19,9 @@ from gateway.records.audit_keys import load_audit_keys
 from gateway.records.erasure_register import register_file
 from gateway.records.factory import open_records, restoring_file
 from gateway.records.types import CollectionRecord, CollectionSettings, Consent
+from gateway.security.factory import key_service
+from gateway.security.key_service import KeyRequest
+from gateway.security.roles import Role
 from gateway.settings import Settings
 from tests.support.backups import (
     SECRET,
@@ -84,7 +87,14 @@ async def test_all_that_was_erased_since_is_erased_again(tmp_path: Path) -> None
         gone = await enrol(made, "gone", range(20, 24))
         bare = await enrol(made, "bare", range(24, 28))
         job_id = await queue_job(made, people, settings)
+        keys = key_service(settings, stores.records, open_register(settings))
+        asked = KeyRequest(tenant="default", name="k", roles=(Role.SEARCH,))
+        revoked = await keys.create(asked, by="tester")
+        valid = await keys.create(asked, by="tester")
         await back_up(settings, place, job_images=True)
+        with pytest.raises(NotFoundError):
+            await keys.revoke(valid.record.id, tenant="other", by="tester")
+        await keys.revoke(revoked.record.id, tenant="default", by="tester")
         await made.forgetting.subject(people, "p1", ACTOR)
         found = await made.people.located(CALLER, [("people", "p3")])
         await made.people.erase(found, ACTOR, do_not_enrol=None)
@@ -111,6 +121,7 @@ async def test_all_that_was_erased_since_is_erased_again(tmp_path: Path) -> None
         "faces": 3 * 2 + 1 + 4,
         "crops": 3 * 2 + 1 + 4 + 4,
         "job_images": 2,
+        "keys": 1,
     }
     assert restored["notes"] == []
     async with service(settings) as (stores, made):
@@ -127,15 +138,18 @@ async def test_all_that_was_erased_since_is_erased_again(tmp_path: Path) -> None
             ("image-2", "error"),
         ]
         assert await made.repair.find_drift() == ()
+        left = await stores.records.keys.page(tenant=None, limit=9)
+        assert {key.id for key in left if key.revoked_at is None} == {valid.record.id}
         lines = await stores.records.audit.latest(tenant=people.tenant, limit=99)
         assert {line.action for line in lines if line.actor == "aurum backup"} == {
             "erase_person",
             "forget_collection",
             "forget_crops",
             "forget_face",
+            "revoke_key",
         }
-        keys = load_audit_keys(settings).by_id
-        verdict = await verify_audit(stores.records.audit.rows(), keys=keys, anchors=())
+        by_id = load_audit_keys(settings).by_id
+        verdict = await verify_audit(stores.records.audit.rows(), keys=by_id, anchors=())
         assert verdict.problem is None
 
 
@@ -153,7 +167,7 @@ async def test_who_was_enrolled_again_stays(tmp_path: Path) -> None:
     shutil.rmtree(settings.home)
     restored = await restore_with(settings, place, kept)
     assert restored["erased_again"] == dict.fromkeys(
-        ("collections", "subjects", "faces", "crops", "job_images"), 0
+        ("collections", "subjects", "faces", "crops", "job_images", "keys"), 0
     )
     async with service(settings) as (stores, _):
         assert await stores.records.faces.count(people.id) == (4, 2)

@@ -14,7 +14,7 @@ from gateway.records.erasure_register import Mark
 from gateway.records.factory import open_records, records_files, records_url
 from gateway.records.job_erasure import Trace
 from gateway.records.snapshot import record_snapshot
-from gateway.records.types import CollectionRecord, FaceRecord
+from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.settings import Settings
 from gateway.types import Caller
 from gateway.vectors.base import VectorStore
@@ -34,6 +34,7 @@ class Again:
     faces: int = 0
     crops: int = 0
     job_images: int = 0
+    keys: int = 0
 
     def add(self, receipt: Receipt) -> None:
         """Count what a receipt says."""
@@ -73,6 +74,7 @@ async def erase_again(
         notes = work.doubtful(collections)
         for collection in collections:
             await work.collection(collection, jobs)
+        await work.keys()
     finally:
         await objects.close()
         await records.close()
@@ -132,6 +134,31 @@ class _Erasing:
             await self._subjects(collection)
         if self._book.has("face"):
             await self._faces(collection)
+
+    async def keys(self) -> None:
+        """Revoke API keys again."""
+        if not self._book.has("key"):
+            return
+        records, after = self._stores.records, None
+        while page := await records.keys.page(tenant=None, limit=_AT_ONCE, after=after):
+            for key in page:
+                at = self._book.erased_at(Mark("key", "", key.id))
+                if at is None or key.revoked_at is not None:
+                    continue
+                await records.keys.revoke(key.id, tenant=None, at=at)
+                line = AuditLine(
+                    at=clock.now(),
+                    tenant=key.tenant,
+                    actor=_ACTOR.caller.name,
+                    action="revoke_key",
+                    collection=None,
+                    receipt=key.id,
+                    counts={},
+                    request_id=None,
+                )
+                await records.audit.add(line)
+                self.done.keys += 1
+            after = (page[-1].created_at, page[-1].id)
 
     async def _subjects(self, collection: CollectionRecord) -> None:
         records = self._stores.records

@@ -164,8 +164,8 @@ def restore(
     """Bring the stores that the settings name into the state of a backup.
 
     Stop all gateways and workers first. The backup is verified before anything is touched; counts,
-    vectors and searches are checked afterwards, and whoever was erased since the backup is erased
-    again. The stores may be of another kind than before.
+    vectors and searches are checked afterwards; whoever was erased since the backup is erased
+    again, and keys that were revoked since are revoked. The stores may be of another kind than before.
     """
     settings = _settings()
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.errors import AurumError, ConfigurationError
+from gateway.jobs.objects.erasures import open_register
 from gateway.records import clock
 from gateway.records.factory import open_records
 from gateway.records.keys import ApiKeyRecord
@@ -185,7 +186,7 @@ def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:
 async def _open(settings: Settings) -> AsyncIterator[KeyService]:
     records = await open_records(settings)
     try:
-        yield key_service(settings, records)
+        yield key_service(settings, records, open_register(settings))
     finally:
         await records.close()
 
