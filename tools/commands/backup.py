@@ -165,7 +165,8 @@ def restore(
 
     Stop all gateways and workers first. The backup is verified before anything is touched; counts,
     vectors and searches are checked afterwards; whoever was erased since the backup is erased
-    again, and keys that were revoked since are revoked. The stores may be of another kind than before.
+    again, and keys that were revoked since are revoked. The stores may be of another kind than
+    before.
     """
     settings = _settings()
 

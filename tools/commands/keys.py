@@ -109,7 +109,11 @@ def list_keys(
     if as_json:
         _write_json([_document(record) for record in records])
         return
-    table = Table("id", "tenant", "name", "roles", "collections", "state", "last used")
+    table = Table()
+    # whole, to be copied
+    table.add_column("id", no_wrap=True, min_width=12)
+    for name in ("tenant", "name", "roles", "collections", "state", "last used"):
+        table.add_column(name)
     for record in records:
         table.add_row(
             record.id,
