@@ -35,6 +35,7 @@ from gateway.inference.embedder import TritonEmbedder
 from gateway.inference.factory import make_fallback, open_failover
 from gateway.inference.triton import TritonInference
 from gateway.jobs.factory import open_jobs
+from gateway.jobs.objects.erasures import open_register
 from gateway.jobs.uploads import Uploads
 from gateway.kserve.upstream import TritonHttp
 from gateway.monitoring.audit_watch import watch_audit
@@ -204,7 +205,12 @@ def create_app(
                         settings, triton, references, collections.stores, metrics, background
                     ) as watch,
                     watch_audit(settings, collections.stores.records.audit, background),
-                    open_access(settings, collections.stores.records, background) as access,
+                    open_access(
+                        settings,
+                        collections.stores.records,
+                        background,
+                        open_register(settings),
+                    ) as access,
                     open_limits(settings, metrics, background) as limits,
                     open_fetcher(settings, observer=metrics.outbound.note_image) as fetcher,
                     open_jobs(
@@ -229,6 +235,7 @@ def create_app(
                     ),
                 ):
                     collections.forgetting.drop_objects = jobs.objects.delete
+                    collections.forgetting.register = open_register(settings)
                     calibrations = Calibrations(settings.model_repository)
                     app[SERVICES] = Services(
                         settings=settings,

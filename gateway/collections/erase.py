@@ -1,7 +1,8 @@
 """Deletes vectors, copies of a migration, crops, cached answers, results of jobs, then records.
 
-First the erasure is noted, so that nothing that is under way brings a face back. Then the journal
-says `deleting`, so that a crash in between is finished at the next start.
+First the erasure is noted, so that nothing that is under way brings a face back, and no backup that
+is restored later. Then the journal says `deleting`, so that a crash in between is finished at the
+next start.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from gateway.collections.enrol import remove_vectors
 from gateway.collections.names import subject_in
 from gateway.deadline import extend_current
 from gateway.errors import AurumError, NotFoundError
+from gateway.records.erasure_register import NOTHING_REGISTERED, ErasureRegister, Mark
 from gateway.records.job_erasure import ErasedItems, Trace, Unfinished
 from gateway.records.types import AuditLine, CollectionRecord, FaceRecord
 from gateway.types import Caller
@@ -55,6 +57,8 @@ class Forgetting:
         self._cache = cache
         self.drop_objects: DropObjects = _drop_nothing
         """Deletes uploaded images of jobs by key; set where there are jobs."""
+        self.register: ErasureRegister = NOTHING_REGISTERED
+        """Outlives the stores; set where they can be backed up."""
 
     async def face(self, collection: CollectionRecord, face_id: str, actor: Actor) -> Receipt:
         """Delete a face; raises NotFoundError."""
@@ -72,6 +76,7 @@ class Forgetting:
         """Delete a subject's record and all its faces; raises NotFoundError."""
         extend_current(_LONGEST_SECONDS)
         records = self._stores.records
+        await self.register.note([Mark("subject", collection.id, subject)])
         await self._stop(collection, subjects=[subject], unfinished=_UNFINISHED.get(action, "none"))
         await self.over(collection, subject=subject)
         found = await records.faces.of_subject(collection.id, subject)
@@ -106,6 +111,11 @@ class Forgetting:
         unfinished = _UNFINISHED.get(action, "none")
         if unfinished != "none":
             images = _digests(faces)
+            marks = [Mark("image", collection.id, digest) for digest in images]
+            if action == "forget_face":
+                # of a subject, its name is noted
+                marks += [Mark("face", collection.id, face_id) for face_id in ids]
+            await self.register.note(marks)
             await self._stop(collection, subjects=subjects, images=images, unfinished=unfinished)
         await self._stores.records.faces.begin_forgetting(ids)
         counts = await self.finish(collection, faces, subjects=subjects, unfinished=unfinished)
@@ -142,6 +152,7 @@ class Forgetting:
     async def collection(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete a collection and everything in it."""
         extend_current(_LONGEST_SECONDS)
+        await self.register.note([Mark("collection", collection.id)])
         await self.over(collection)
         await self._stores.records.collections.mark_deleting(collection.id)
         counts = await self.finish_collection(collection)
@@ -179,6 +190,7 @@ class Forgetting:
     async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
         """Delete the stored crops of a collection, but not its faces."""
         extend_current(_LONGEST_SECONDS)
+        await self.register.note([Mark("crops", collection.id)])
         removed = await self._stores.records.faces.remove_crops(collection.id)
         counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
         counts["job_results"] = 0

@@ -24,6 +24,7 @@ from gateway.errors import (
 )
 from gateway.records import clock
 from gateway.records.encryption import DataCipher
+from gateway.records.erasure_register import Mark
 from gateway.records.job_erasure import Trace, TracedItem
 from gateway.records.refusals import RefusedFace
 from gateway.records.types import (
@@ -216,6 +217,7 @@ class People:
             raise InvalidRequestError("consent.withdrawn_at lies in the future")
         if await records.subjects.get(collection.id, name, at=at) is None:
             return None
+        await self._forgetting.register.note([Mark("subject", collection.id, name)])
         await records.erasures.note(collection.id, subjects=[name])
         withdrawn = replace(consent, withdrawn_at=min(consent.withdrawn_at, at))
         changed = await records.subjects.change(

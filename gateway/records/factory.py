@@ -32,13 +32,16 @@ def restoring_file(settings: Settings) -> Path:
     return settings.home / "restoring.json"
 
 
-async def open_records(settings: Settings, metrics: PartMetrics | None = None) -> RecordStore:
+async def open_records(
+    settings: Settings, metrics: PartMetrics | None = None, *, is_restoring: bool = False
+) -> RecordStore:
     """Open the records that the settings name, and migrate them.
 
-    Raises ConfigurationError also for keys of the audit log, and storage keys, that cannot be used.
+    is_restoring: for who restores a backup; nobody else may open them meanwhile. Raises
+    ConfigurationError also for keys of the audit log, and storage keys, that cannot be used.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
-    if restoring_file(settings).exists():
+    if restoring_file(settings).exists() and not is_restoring:
         raise ConfigurationError(
             "restoring a backup into this home was interrupted: run `aurum backup restore` again"
         )

@@ -1,23 +1,32 @@
 """Brings the tables up to date or back, with Alembic; imported where that is needed."""
 
+import logging
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, delete, insert, inspect
 
 from gateway.records.tables import SCHEMA_SUPPORT
 
+log = logging.getLogger(__name__)
 _MIGRATIONS: Final = Path(__file__).resolve().parent / "migrations"
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the migrations that the database lacks up to one, in the connection's transaction."""
     config = _config(connection)
+    before = MigrationContext.configure(connection).get_current_revision()
     command.upgrade(config, revision)
-    _note_oldest(connection, config, revision)
+    oldest = _note_oldest(connection, config, revision)
+    if before is not None and oldest > before:
+        log.warning(
+            "the tables were migrated: gateways and workers of earlier releases must be stopped",
+            extra={"from_tables": before, "oldest_that_works": oldest},
+        )
 
 
 def downgrade(connection: Connection, revision: str) -> None:
@@ -39,11 +48,15 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _note_oldest(connection: Connection, config: Config, revision: str) -> None:
-    """Write down which code can use the tables: what the strictest of their migrations says."""
+def _note_oldest(connection: Connection, config: Config, revision: str) -> str:
+    """Write down which code can use the tables: what the strictest of their migrations says.
+
+    Returns it; empty where the tables are from before that was written down.
+    """
     if not inspect(connection).has_table(SCHEMA_SUPPORT.name):
-        return
+        return ""
     scripts = ScriptDirectory.from_config(config).walk_revisions("base", revision)
     oldest = max(getattr(script.module, "oldest_code", "") for script in scripts)
     connection.execute(delete(SCHEMA_SUPPORT))
     connection.execute(insert(SCHEMA_SUPPORT).values(oldest_code=oldest))
+    return str(oldest)

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.checkout import LOCAL_KEY
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import AurumError, ConfigurationError
+from gateway.records.erasure_register import NOTHING_REGISTERED, ErasureRegister
 from gateway.records.store import RecordStore
 from gateway.security.authorizer import CredentialAuthorizer
 from gateway.security.issuers import VARIABLE as ISSUERS
@@ -42,20 +43,25 @@ def pepper_file(settings: Settings) -> Path:
     return settings.api_key_pepper_file or settings.home / "keys" / "api-keys.pepper"
 
 
-def key_service(settings: Settings, records: RecordStore) -> KeyService:
-    """Make the service that manages keys; raises ConfigurationError."""
-    return KeyService(records.keys, records.audit, Peppers.load(pepper_file(settings)))
+def key_service(
+    settings: Settings, records: RecordStore, register: ErasureRegister = NOTHING_REGISTERED
+) -> KeyService:
+    """Make the service that manages keys; register: of revocations. Raises ConfigurationError."""
+    return KeyService(records.keys, records.audit, Peppers.load(pepper_file(settings)), register)
 
 
 @asynccontextmanager
 async def open_access(
-    settings: Settings, records: RecordStore, background: BackgroundTasks
+    settings: Settings,
+    records: RecordStore,
+    background: BackgroundTasks,
+    register: ErasureRegister = NOTHING_REGISTERED,
 ) -> AsyncIterator[Access]:
     """Open the authorizer, if there is one, and write in the background when keys are used.
 
-    Raises ConfigurationError for a file that cannot be used.
+    register: see `key_service`. Raises ConfigurationError for a file that cannot be used.
     """
-    service = key_service(settings, records)
+    service = key_service(settings, records, register)
     if settings.authentication != "on":
         if settings.token_issuers_file is not None:
             message = f"{ISSUERS}: nobody is asked for a token; set AURUM_AUTHENTICATION=on"

@@ -8,6 +8,7 @@ from typing import Final
 from gateway.errors import InvalidRequestError
 from gateway.records import clock
 from gateway.records.audit import AuditRecords
+from gateway.records.erasure_register import NOTHING_REGISTERED, ErasureRegister, Mark
 from gateway.records.keys import ApiKeyRecord, ApiKeyRecords
 from gateway.records.types import AuditLine
 from gateway.security.api_keys import ApiKey
@@ -107,10 +108,18 @@ class Rotation:
 class KeyService:
     """All that is done with keys. tenant None: of any tenant, for the operator of the machine."""
 
-    def __init__(self, keys: ApiKeyRecords, audit: AuditRecords, peppers: Peppers) -> None:
+    def __init__(
+        self,
+        keys: ApiKeyRecords,
+        audit: AuditRecords,
+        peppers: Peppers,
+        register: ErasureRegister = NOTHING_REGISTERED,
+    ) -> None:
+        """Manage keys. register: of revocations, so that no backup brings a key back."""
         self._keys = keys
         self._audit = audit
         self._peppers = peppers
+        self._register = register
 
     async def create(
         self, request: KeyRequest, *, by: str, request_id: str | None = None
@@ -215,6 +224,9 @@ class KeyService:
         self, key_id: str, *, tenant: str | None, by: str, request_id: str | None = None
     ) -> ApiKeyRecord:
         """End a key at once; raises NotFoundError."""
+        known = await self._keys.get(key_id)
+        if known is not None and tenant in (None, known.tenant):
+            await self._register.note([Mark("key", "", key_id)])
         record = await self._keys.revoke(key_id, tenant=tenant, at=clock.now())
         await self._note("revoke_key", record, by, request_id)
         return record

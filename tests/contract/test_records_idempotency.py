@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from gateway.concurrency import BackgroundTasks
 from gateway.errors import ConflictError, StorageUnavailableError
 from gateway.records.store import RecordStore
-from gateway.records.tables import IDEMPOTENCY
+from gateway.records.tables import IDEMPOTENCY, PROCESSES
 from gateway.records.types import Answered, Claim, KeptAnswer
 from tests.support.face_records import a_collection, a_face, enrolled
 from tests.support.job_records import a_job, an_item, found
@@ -112,11 +112,12 @@ async def test_a_late_return_leaves_the_claim_of_another_gateway(
 
 
 async def test_a_key_is_taken_over_once_its_process_is_gone(records: RecordStore) -> None:
-    gone = another_process(records, lease_seconds=0.3)
+    gone = another_process(records)
     async with gone.presence.lasting():
         lost = await claimed(gone)
     assert (await answered(records)).status is None, "the lease runs"
-    await asyncio.sleep(0.4)
+    async with records._database.write() as connection:
+        await connection.execute(update(PROCESSES).values(lease_until=0.0))
     assert (await answered(records, fingerprint="other")).fingerprint == "f"
     claims = await asyncio.gather(*(records.idempotency.begin(**ASKED) for _ in range(4)))
     (claim,) = [each for each in claims if isinstance(each, Claim)]
@@ -161,17 +162,17 @@ async def test_a_key_that_was_just_taken_over_is_not_taken_over_again(records: R
 
 
 async def test_a_lease_is_renewed_while_it_is_needed(records: RecordStore) -> None:
-    slow, background = another_process(records, lease_seconds=0.3), BackgroundTasks()
+    slow, background = another_process(records, lease_seconds=1.5), BackgroundTasks()
     async with background, background.running("presence", slow.presence.keep_up):
         async with slow.presence.lasting():
             claim = await claimed(slow)
-            await asyncio.sleep(0.7)
+            await asyncio.sleep(2.0)
             assert (await answered(records)).status is None
             await slow.idempotency.finish(an_answer(claim, "slow"))
             assert (await answered(records)).body == "slow"
             await claimed(slow, key="left")
         # nothing that needs the lease is left
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.6)
         await claimed(records, key="left")
 
 

@@ -42,6 +42,8 @@ async def test_the_command(tmp_path: Path) -> None:
     assert (created["rows"]["faces"], len(created["deleted"])) == (20, 1)
     listed = json.loads((await in_thread("list", "backups", "--json")).stdout)
     assert [each["name"] for each in listed] == [created["name"]]
+    # whole, to be copied
+    assert created["name"] in (await in_thread("list", "backups")).stdout
     wrong = await in_thread("verify", "backups", AURUM_BACKUP_PASSPHRASE="another passphrase")
     assert "the passphrase is not that of the archive" in wrong.stderr
     whole = await in_thread("verify", "backups")

@@ -44,7 +44,7 @@ async def check(
             raise BackupError(f"{name}: {found} vectors were restored, the backup has {expected}")
     rows = await _rows(settings, manifest)
     # this migrates nothing: the restore has done it
-    records = await open_records(settings)
+    records = await open_records(settings, is_restoring=True)
     try:
         stores = Stores(vectors, records)
         repair = Repair(stores, Forgetting(stores, NothingCached()))

@@ -20,6 +20,7 @@ from tools.backup.errors import BackupError
 STORAGE: Final = "storage"
 PEPPER: Final = "pepper"
 AUDIT: Final = "audit"
+_ASIDE: Final = ".before-restore-"
 _COLUMNS: Final = {
     ("crops", "key_id"): STORAGE,
     ("refused_faces", "key_id"): STORAGE,
@@ -90,7 +91,9 @@ def best_of(before: KeyFiles, after: KeyFiles, used: UsedKeys) -> KeyFiles:
 def write_key_files(settings: Settings, files: KeyFiles) -> list[str]:
     """Write the keys of an archive where the settings expect them; returns what to know about it.
 
-    A file with other content is renamed, never lost. Raises BackupError.
+    A file that has further keys stays as it is, as they are newer: what was written since needs
+    them, and one that replaced a leaked key must not be replaced by it. A file with other keys is
+    renamed, never lost. Raises BackupError.
     """
     notes: list[str] = []
     places = _files(settings)
@@ -103,14 +106,32 @@ def write_key_files(settings: Settings, files: KeyFiles) -> list[str]:
             continue
         file = places[kind]
         if file.exists():
-            if file.read_bytes() == content:
+            held = file.read_bytes()
+            if held == content:
                 continue
-            aside = file.with_name(f"{file.name}.before-restore-{time.time_ns()}")
+            if _lines(content) <= _lines(held):
+                notes.append(f"{file} has newer keys, too, and stays as it is")
+                continue
+            aside = file.with_name(f"{file.name}{_ASIDE}{time.time_ns()}")
             file.rename(aside)
             notes.append(f"{file} was renamed to {aside.name}")
         make_secret_file(file, content)
     _check(settings)
     return notes
+
+
+def audit_keys_ever(settings: Settings) -> Mapping[str, bytes]:
+    """Return the audit keys of the home, also of files that a restore has renamed, by id."""
+    file = audit_key_file(settings)
+    found: dict[str, bytes] = {}
+    for each in (*sorted(file.parent.glob(f"{file.name}{_ASIDE}*")), file):
+        if each.exists():
+            found |= AuditKeys.load(each).by_id
+    return found
+
+
+def _lines(content: bytes) -> set[bytes]:
+    return {line.strip() for line in content.splitlines() if line.strip()}
 
 
 def _check(settings: Settings) -> None:

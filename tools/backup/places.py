@@ -253,4 +253,8 @@ def _bucket() -> Iterator[None]:
         raise BackupError("the bucket does not exist, or the archive is gone") from None
     except (BaseError, OSError, ValueError) as error:
         # TimeoutError is an OSError
-        raise BackupError(f"the bucket failed: {type(error).__name__}") from None
+        message = (
+            f"the bucket failed ({type(error).__name__}): is there one of this name, and may the "
+            "key of AURUM_OBJECT_STORE_… use it?"
+        )
+        raise BackupError(message) from None

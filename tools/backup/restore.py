@@ -18,6 +18,7 @@ from gateway.collections.factory import open_edge, open_server
 from gateway.durable_files import write_synced
 from gateway.jobs.objects.factory import open_store_as_is
 from gateway.records.audit_anchor import anchor_file
+from gateway.records.erasure_register import register_file
 from gateway.records.factory import records_files, records_url, restoring_file
 from gateway.records.reload import RecordReload, count_rows, record_reload
 from gateway.records.revisions import knows_revision, newest_revision
@@ -28,13 +29,15 @@ from gateway.vectors.payload import read_point
 from tools.backup import models, names
 from tools.backup.check import Restored, check
 from tools.backup.create import Report
+from tools.backup.erase_again import erase_again
 from tools.backup.errors import BackupError
-from tools.backup.keys import write_key_files
+from tools.backup.keys import key_ids, read_key_files, write_key_files
 from tools.backup.members import Begin, End, Frame, Items, read_members
 from tools.backup.places import Place
+from tools.backup.registers import read_registers
 from tools.backup.sealed_stream import read_head, read_sealed
 from tools.backup.secret import BackupSecret
-from tools.backup.verify import verify
+from tools.backup.verify import verify, watch_of
 
 _POINTS_AT_ONCE: Final = 500
 _SAMPLES: Final = 50
@@ -49,10 +52,14 @@ async def restore(
     *,
     replace: bool,
     report: Report,
+    erasures: Sequence[Path] = (),
+    keys_are_lost: bool = False,
 ) -> dict[str, Any]:
     """Restore an archive; returns its manifest with what was done.
 
-    Raises BackupError, ConfigurationError, StorageUnavailableError.
+    erasures: registers and receipts of erasures, besides the register of the settings.
+    keys_are_lost: go on where the backup has no keys, and the home neither. Raises BackupError,
+    ConfigurationError, StorageUnavailableError.
     """
     started = time.monotonic()
     head, _ = await read_head(await place.reader(name))
@@ -62,7 +69,16 @@ async def restore(
             f"{head.get('revision')}; this release ends with {newest_revision()}: use a newer one"
         )
         raise BackupError(message)
-    manifest = await verify(place, name, secret, lambda member: report(f"check {member}", 1, 1))
+    watch = await watch_of(place, name, report)
+    manifest = await verify(place, name, secret, watch)
+    registers = await read_registers(settings, erasures)
+    lacking = "" if manifest["has_keys"] else _lacking_keys(settings, manifest["needed_keys"])
+    if lacking and not keys_are_lost:
+        message = (
+            f"the backup has no keys, and this home lacks those that it needs ({lacking}): put the "
+            "files into it first; --keys-are-lost goes on without"
+        )
+        raise BackupError(message)
     marker = restoring_file(settings)
     running = await EdgeReader.connect(settings.home / "vectors")
     if running is not None:
@@ -83,10 +99,29 @@ async def restore(
         async with record_reload(url, manifest["revision"], files) as records:
             await work.read(frames, records)
         notes = work.finish()
+        restored, problem = None, None
+        try:
+            restored = await check(settings, vectors, manifest, work.samples)
+        except BackupError as error:
+            # who was erased must not be back, whatever else is wrong
+            problem = error
+        report("erase again", 0, 1)
+        again, doubts = await erase_again(settings, vectors, registers, is_restoring=True)
+        report("erase again", 1, 1)
+        # until here no gateway starts
         marker.unlink()
-        restored = await check(settings, vectors, manifest, work.samples)
-    notes += models.differences(settings, manifest["models"])
-    return _answer(name, manifest, restored, notes, time.monotonic() - started)
+        if restored is None:
+            raise problem or BackupError("the restored home was not checked")
+    if not registers.sources:
+        doubts.append(
+            f"warning: there is no register of erasures ({register_file(settings)}): whoever was "
+            "erased after the backup is back"
+        )
+    if lacking:
+        doubts.append(f"warning: what these keys sealed cannot be opened: {lacking}")
+    notes += doubts + models.differences(settings, manifest["models"])
+    answer = _answer(name, manifest, restored, notes, time.monotonic() - started)
+    return answer | {"erased_again": again, "registers": list(registers.sources)}
 
 
 def _answer(
@@ -172,8 +207,6 @@ class _Restoration:
         versions = self._weights.finish()
         if versions:
             notes.append(f"{versions} versions of models were written")
-        if not self._manifest["has_keys"]:
-            notes.append("the backup has no keys: put them back before the gateway starts")
         for kind, ids in self._manifest.get("missing_keys", {}).items():
             notes.append(f"{kind} keys were missing when it was made: {', '.join(ids)}")
         return notes
@@ -271,6 +304,19 @@ async def _refuse_filled(settings: Settings, vectors: VectorStore) -> None:
     if filled:
         message = f"the home is not empty ({', '.join(filled)}); --replace replaces all of it"
         raise BackupError(message)
+
+
+def _lacking_keys(settings: Settings, needed: Mapping[str, Sequence[str]]) -> str:
+    """Name keys that rows need and the home lacks.
+
+    A restore would go on with new ones, and write the next line of the audit log with such a key.
+    """
+    files = read_key_files(settings)
+    missing = {
+        kind: sorted(set(ids) - (key_ids(kind, files[kind]) if kind in files else set()))
+        for kind, ids in needed.items()
+    }
+    return "; ".join(f"{kind}: {', '.join(ids)}" for kind, ids in missing.items() if ids)
 
 
 def _mark(marker: Path, name: str) -> None:

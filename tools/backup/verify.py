@@ -11,12 +11,12 @@ from tools.backup.errors import BackupError
 from tools.backup.keys import UsedKeys
 from tools.backup.members import Begin, Finished, Items, read_members
 from tools.backup.places import Place
-from tools.backup.sealed_stream import read_sealed
+from tools.backup.sealed_stream import Source, read_sealed
 from tools.backup.secret import BackupSecret
 
 _FACES: Final = names.RECORDS + "faces"
-Watch = Callable[[str], None]
-"""Called with each member that begins."""
+Watch = Callable[[int], None]
+"""Called with the number of bytes that were read so far."""
 
 
 @dataclass(slots=True)
@@ -34,24 +34,47 @@ class _Seen:
     used: UsedKeys = field(default_factory=UsedKeys)
 
 
+class _Counted:
+    """A `Source` that tells how much of it was read."""
+
+    def __init__(self, source: Source, watch: Watch) -> None:
+        self._source = source
+        self._watch = watch
+        self._read = 0
+
+    async def read(self, size: int) -> bytes:
+        """See `Source.read`."""
+        data = await self._source.read(size)
+        self._read += len(data)
+        self._watch(self._read)
+        return data
+
+
+async def watch_of(place: Place, name: str, report: Callable[[str, int, int], None]) -> Watch:
+    """Report the kilobytes of an archive that were read, of how many."""
+    sizes = {each.name: each.size for each in await place.archives()}
+    total = -(-sizes.get(name, 0) // 1000)
+    return lambda done: report("kB verified", -(-done // 1000), total)
+
+
 async def verify(
     place: Place, name: str, secret: BackupSecret, watch: Watch = lambda _: None
 ) -> dict[str, Any]:
     """Check every byte, count and key of an archive; returns its manifest with the seconds it took.
 
     The digests of all parts, the rows and vectors against the manifest, each acknowledged face
-    against its vector, and each key that a row names against the keys. Raises BackupError.
+    against its vector, and each key that a row names against the keys. `needed_keys` of the answer
+    are the ids that rows name. Raises BackupError.
     """
     started = time.monotonic()
     seen = _Seen()
     source = await place.reader(name)
     member = Begin("", {})
     manifest: Mapping[str, Any] = {}
-    async for frame in read_members(read_sealed(source, secret)):
+    async for frame in read_members(read_sealed(_Counted(source, watch), secret)):
         match frame:
             case Begin():
                 member = frame
-                watch(frame.name)
                 if frame.name.startswith(names.VECTORS):
                     seen.vectors[frame.name.removeprefix(names.VECTORS)] += 0
             case Items():
@@ -61,7 +84,9 @@ async def verify(
             case _:
                 pass
     _compare(seen, manifest)
-    return {**manifest, "verified_seconds": round(time.monotonic() - started, 3)}
+    needed = {kind: sorted(ids) for kind, ids in seen.used.ids.items() if ids}
+    seconds = round(time.monotonic() - started, 3)
+    return {**manifest, "needed_keys": needed, "verified_seconds": seconds}
 
 
 def _note(seen: _Seen, member: Begin, items: Sequence[Any]) -> None:

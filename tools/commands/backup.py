@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,18 +14,23 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from gateway.collections.factory import open_vectors
 from gateway.errors import AurumError, ConfigurationError
+from gateway.records.erasure_register import register_file
 from gateway.records.factory import open_records
 from tools.backup.check import backup_line
 from tools.backup.create import FORGOTTEN, LOST, Parts, Report
 from tools.backup.create import create as create_archive
+from tools.backup.erase_again import erase_again
 from tools.backup.errors import BackupError
 from tools.backup.places import Place, Stored, choose, open_place
+from tools.backup.registers import read_registers
 from tools.backup.restore import restore as restore_archive
 from tools.backup.retention import prune
 from tools.backup.sealed_stream import read_head
 from tools.backup.secret import load_secret
 from tools.backup.verify import verify as verify_archive
+from tools.backup.verify import watch_of
 from tools.commands.common import fail, note, read_settings
 
 app = typer.Typer(
@@ -37,6 +43,13 @@ PlaceArgument = Annotated[
     str, typer.Argument(metavar="PLACE", help="A folder, or `s3://bucket/prefix`.")
 ]
 Name = Annotated[str | None, typer.Option(help="Name of the backup; the latest by default.")]
+Erasures = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A register of erasures, or a receipt of `aurum subjects erase`, besides the register "
+        "that the settings name; repeat for several."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
@@ -100,7 +113,14 @@ def list_backups(place: PlaceArgument, *, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("name", "size", "made", "release")
+    if not found:
+        note("there are no backups here")
+        return
+    table = Table()
+    # whole, to be copied
+    table.add_column("name", no_wrap=True, min_width=max(len(each["name"]) for each in found))
+    for name in ("size", "made", "release"):
+        table.add_column(name)
     for each in found:
         table.add_row(each["name"], decimal(each["bytes"]), each["created"], each["release"])
     Console().print(table)
@@ -114,7 +134,8 @@ def verify(place: PlaceArgument, *, name: Name = None, as_json: AsJson = False) 
     async def work(report: Report) -> dict[str, Any]:
         opened, secret = open_place(settings, place), load_secret(settings)
         chosen = await choose(opened, name)
-        manifest = await verify_archive(opened, chosen, secret, lambda each: report(each, 1, 1))
+        watch = await watch_of(opened, chosen, report)
+        manifest = await verify_archive(opened, chosen, secret, watch)
         return {"name": chosen, **manifest}
 
     done = _run(work)
@@ -132,12 +153,19 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace all that the home has now.")
     ] = False,
+    erasures: Erasures = None,
+    keys_are_lost: Annotated[
+        bool,
+        typer.Option("--keys-are-lost", help="Restore a backup without keys where none are left."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the stores that the settings name into the state of a backup.
 
     Stop all gateways and workers first. The backup is verified before anything is touched; counts,
-    vectors and searches are checked afterwards. The stores may be of another kind than before.
+    vectors and searches are checked afterwards; whoever was erased since the backup is erased
+    again, and keys that were revoked since are revoked. The stores may be of another kind than
+    before.
     """
     settings = read_settings()
 
@@ -145,7 +173,14 @@ def restore(
         opened, secret = open_place(settings, place), load_secret(settings)
         chosen = await choose(opened, name)
         return await restore_archive(
-            settings, opened, chosen, secret, replace=replace, report=report
+            settings,
+            opened,
+            chosen,
+            secret,
+            replace=replace,
+            report=report,
+            erasures=erasures or (),
+            keys_are_lost=keys_are_lost,
         )
 
     done = _run(work)
@@ -154,8 +189,42 @@ def restore(
         return
     _show(f"{done['name']} of {_moment(done['created_at'])}, {done['seconds']:.1f} s", done)
     note(f"{done['searched']} faces were searched for, and each found itself")
+    if done["registers"]:
+        note(_again(done["erased_again"], done["registers"]))
     for line in done["notes"]:
         note(line)
+
+
+@app.command("erase-again")
+def erase_again_command(*, erasures: Erasures = None, as_json: AsJson = False) -> None:
+    """Erase again what registers and receipts name, after a restore that did not have them.
+
+    Stop the gateway first. Whoever was enrolled again after the erasure stays.
+    """
+    settings = read_settings()
+
+    async def work(_: Report) -> dict[str, Any]:
+        registers = await read_registers(settings, erasures or ())
+        if not registers.sources:
+            raise BackupError(f"there is no register of erasures ({register_file(settings)})")
+        vectors = await open_vectors(settings)
+        try:
+            again, notes = await erase_again(settings, vectors, registers)
+        finally:
+            await vectors.close()
+        return {"erased_again": again, "registers": list(registers.sources), "notes": notes}
+
+    done = _run(work)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    for line in (_again(done["erased_again"], done["registers"]), *done["notes"]):
+        note(line)
+
+
+def _again(again: Mapping[str, int], registers: Sequence[str]) -> str:
+    counts = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in again.items())
+    return f"erased again, by {', '.join(registers)}: {counts}"
 
 
 async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
@@ -174,7 +243,8 @@ async def _describe(place: Place, stored: Stored) -> dict[str, Any]:
 
 def _show(title: str, done: Mapping[str, Any]) -> None:
     """Write a table of counts, and what is missing."""
-    table = Table("kind", "number", title=title)
+    Console(highlight=False, soft_wrap=True).print(title, markup=False)
+    table = Table("kind", "number")
     for kind in ("collections", "faces", "subjects", "crops", "api_keys", "jobs", "audit"):
         table.add_row(kind, f"{done['rows'].get(kind, 0):,}")
     for vectors, number in done["vectors"].items():

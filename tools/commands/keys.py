@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.errors import AurumError, ConfigurationError
+from gateway.jobs.objects.erasures import open_register
 from gateway.records import clock
 from gateway.records.factory import open_records
 from gateway.records.keys import ApiKeyRecord
@@ -126,7 +127,11 @@ def list_keys(
     if as_json:
         _write_json([_document(record) for record in records])
         return
-    table = Table("id", "tenant", "name", "roles", "collections", "state", "last used")
+    table = Table()
+    # whole, to be copied
+    table.add_column("id", no_wrap=True, min_width=12)
+    for name in ("tenant", "name", "roles", "collections", "state", "last used"):
+        table.add_column(name)
     for record in records:
         table.add_row(
             record.id,
@@ -229,7 +234,9 @@ app.command("rotate-storage")(rotate_storage)
 
 
 def _run(settings: Settings, work: Callable[[KeyService], Awaitable[T]]) -> T:
-    return _on_records(settings, lambda records: work(key_service(settings, records)))
+    return _on_records(
+        settings, lambda records: work(key_service(settings, records, open_register(settings)))
+    )
 
 
 def _on_records(settings: Settings, work: Callable[[RecordStore], Awaitable[T]]) -> T:

@@ -37,6 +37,8 @@ def test_the_secret_alone_is_on_standard_output(keys, tmp_path):
     assert key.text.split("_")[2] not in listed.stdout
     (record,) = json.loads(listed.stdout)
     assert (record["key_id"], record["tenant"], record["state"]) == (key.id, "default", "valid")
+    # whole, also on a narrow terminal
+    assert key.id in keys("list").stdout
     assert (tmp_path / "keys" / "api-keys.pepper").stat().st_mode & 0o777 == 0o600
 
 
