@@ -1,8 +1,9 @@
 # The gateway, the worker of jobs and the commands of `aurum`, with the versions of
 # requirements/run.txt. `make images` builds it; tests/e2e/test_images.py builds and starts it.
 #
-# BASE is Debian 12. Pin it by digest where you build for others:
-#     --build-arg BASE=debian:12-slim@sha256:…
+# BASE is Debian 12. Pin it by digest where you build for others; `docker pull debian:12.11-slim`
+# prints the digest of today:
+#     make images BASE=debian:12.11-slim@sha256:…
 ARG BASE=debian:12.11-slim
 
 # what is needed to build stays in this stage
@@ -14,16 +15,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/aurum
 COPY requirements requirements
+# the files list every package: pip need not ask each for what it needs
 RUN python3 -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --no-compile --require-hashes \
-        --requirement requirements/run.txt \
-    # what the image holds, as CycloneDX: /opt/aurum/sbom.json
-    && python3 -m venv /opt/inventory \
-    && /opt/inventory/bin/pip install --no-cache-dir --require-hashes \
-        --requirement requirements/sbom.txt \
-    && /opt/inventory/bin/cyclonedx-py environment /opt/venv --output-file sbom.json \
-    && /opt/venv/bin/pip install --no-cache-dir --no-compile --require-hashes \
-        --requirement requirements/build.txt
+    && /opt/venv/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes \
+        --requirement requirements/run.txt --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE THIRD_PARTY.md ./
 COPY clients/python/src clients/python/src
 COPY gateway gateway
@@ -56,6 +51,8 @@ ENV PATH=/opt/venv/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     AURUM_HOME=/var/lib/aurum
+# what the image holds: docker run --rm aurum-gateway cat /opt/aurum/sbom.json
+RUN python /opt/aurum/tools/sbom.py aurum-gateway "${VERSION}" /opt/aurum/sbom.json
 WORKDIR /var/lib/aurum
 VOLUME /var/lib/aurum
 USER 10001:10001

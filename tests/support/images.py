@@ -1,7 +1,8 @@
 """Images of containers, built and started without an engine: buildah in a changed root.
 
-The base is a Debian of debootstrap. Containers have the network of this machine and no limits; what
-an engine adds (read-only root, dropped capabilities) is not tried here.
+The base is a Debian of debootstrap. Containers have the network of this machine and no limits of
+memory. They start as the Compose files and the chart start them: read-only root, no capabilities,
+no way to new privileges.
 """
 
 import json
@@ -25,6 +26,15 @@ from tests.support.prerequisites import is_missing
 PREFIX = "localhost/aurum-"
 _MEMORY_BYTES = 12 * 2**30
 _PROGRAMS = ("buildah", "debootstrap")
+_SHARED_MEMORY = "64m"
+"""What Docker gives a container that asks for nothing."""
+_CONFINED = """\
+mount -o remount,bind,ro /
+user=$1
+shift
+exec setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups \\
+    --inh-caps=-all --bounding-set=-all --no-new-privs -- "$@"
+"""
 _CONFIGURED = re.compile(r"^(?:global|:env:)\.(cert|index-url)='(.*)'$", re.MULTILINE)
 
 
@@ -79,12 +89,20 @@ class Images:
         variables: Mapping[str, object],
         *options: str,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Start the image's own command as its own user; end it with SIGTERM."""
-        command = self.configuration(name)
-        run = [*(command["Entrypoint"] or []), *command["Cmd"]]
+        """Start the image's own command as its own user, confined; end it with SIGTERM."""
+        image = self.configuration(name)
+        confined = ["sh", "-euc", _CONFINED, "sh", image["User"]]
+        command = [*(image["Entrypoint"] or []), *image["Cmd"]]
         given = [f"--env={variable}={value}" for variable, value in variables.items()]
         process = subprocess.Popen(
-            ["buildah", "run", *options, *given, container, "--", *run],
+            [
+                *("buildah", "run", "--user=0:0", "--cap-add=CAP_SYS_ADMIN"),
+                "--mount=type=tmpfs,destination=/tmp",
+                f"--mount=type=tmpfs,destination=/dev/shm,tmpfs-size={_SHARED_MEMORY}",
+                *options,
+                *given,
+                *(container, "--", *confined, *command),
+            ],
             env=self.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
