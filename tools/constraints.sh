@@ -5,6 +5,7 @@
 #   dev      the extra `dev`, and what PyTorch needs
 #   run      the part of it for the extras `serve` and `client`
 #   build    the part of it that builds this project itself
+#   uv       the part of it that installs packages into images
 #   triton   the part of it that the stages need on NVIDIA's image
 #   golden   the versions stay as they are in the file, only hashes are written anew
 set -eu
@@ -57,6 +58,8 @@ part() {
 }
 part build setuptools
 write build "$folder/build" "What builds this project itself: a part of dev.txt."
+part uv uv
+write uv "$folder/uv" "What installs packages into images: a part of dev.txt."
 # numpy below 2, because Triton's stub cannot read the arrays of newer versions
 part triton numpy opencv-python-headless pillow
 write triton "$folder/triton" "What the stages need on NVIDIA's image: a part of dev.txt."

@@ -20,11 +20,11 @@ SHELL ["/bin/sh", "-eu", "-c"]
 USER 0:0
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ libpython3.11 python3-venv \
+    && apt-get install --yes --no-install-recommends g++ libpython3.11 python3-pip-whl \
     && rm -rf /var/lib/apt/lists/*
-# pip fetches the wheel with Triton. Without a compiled backend there is no image
-RUN python -m ensurepip \
-    && AURUM_TRITON_FOLDER=/opt/triton AURUM_ONNX_BACKEND=compiled python -m tools.serving.unpack
+# Debian's pip fetches the wheel with Triton. Without a compiled backend there is no image
+RUN PYTHONPATH="$(echo /usr/share/python-wheels/pip-*.whl)" \
+    AURUM_TRITON_FOLDER=/opt/triton AURUM_ONNX_BACKEND=compiled python -m tools.serving.unpack
 
 FROM ${GATEWAY}
 SHELL ["/bin/sh", "-eu", "-c"]
