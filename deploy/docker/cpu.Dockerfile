@@ -22,6 +22,8 @@ USER 0:0
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ libpython3.11 python3-pip-whl \
     && rm -rf /var/lib/apt/lists/*
+ARG PIP_INDEX_URL
+ARG PIP_CERT
 # Debian's pip fetches the wheel with Triton. Without a compiled backend there is no image
 RUN PYTHONPATH="$(echo /usr/share/python-wheels/pip-*.whl)" \
     AURUM_TRITON_FOLDER=/opt/triton AURUM_ONNX_BACKEND=compiled python -m tools.serving.unpack

@@ -23,6 +23,9 @@ SHELL ["/bin/sh", "-eu", "-c"]
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-pip-whl \
     && rm -rf /var/lib/apt/lists/*
+# a mirror of PyPI, and a proxy with an authority of its own: docs/compose.md
+ARG PIP_INDEX_URL
+ARG PIP_CERT
 COPY requirements/uv.txt /opt/
 RUN PYTHONPATH="$(echo /usr/share/python-wheels/pip-*.whl)" \
     python3 -m pip install --no-cache-dir --no-compile --no-deps --require-hashes --target /opt/uv \
@@ -30,7 +33,6 @@ RUN PYTHONPATH="$(echo /usr/share/python-wheels/pip-*.whl)" \
 
 FROM python
 SHELL ["/bin/sh", "-eu", "-c"]
-# for a mirror of PyPI, and a proxy with an authority of its own: --build-arg in OPTIONS
 ARG UV_DEFAULT_INDEX
 ARG SSL_CERT_FILE
 WORKDIR /opt/aurum

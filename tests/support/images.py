@@ -153,7 +153,7 @@ def build(folder: Path) -> Images:
         f'[storage]\ndriver = "overlay"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
     )
     _make_base(images)
-    options = " ".join(["--layers=false", *_sources(folder)])
+    options = " ".join(["--layers=false", *_sources()])
     done = subprocess.run(
         [str(CHECKOUT / "deploy/docker/build.sh"), "gateway", "cpu"],
         env=images.environment
@@ -188,7 +188,7 @@ def _make_base(images: Images) -> None:
     images.buildah("commit", "--rm", container, f"{PREFIX}base")
 
 
-def _sources(folder: Path) -> Iterator[str]:
+def _sources() -> Iterator[str]:
     """Options of a build that let pip and uv in it find packages as pip does here."""
     pip = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True).stdout
@@ -196,11 +196,7 @@ def _sources(folder: Path) -> Iterator[str]:
     if "cert" in found:
         inside = "/run/certificates.pem"
         yield f"--volume={found['cert']}:{inside}:ro"
-        yield f"--build-arg=SSL_CERT_FILE={inside}"
-        found["cert"] = inside
+        yield from (f"--build-arg={name}={inside}" for name in ("PIP_CERT", "SSL_CERT_FILE"))
     if "index-url" in found:
-        yield f"--build-arg=UV_DEFAULT_INDEX={found['index-url']}"
-    lines = ["[global]", *(f"{name} = {value}" for name, value in found.items())]
-    configuration = folder / "pip.conf"
-    configuration.write_text("\n".join(lines) + "\n")
-    yield f"--volume={configuration}:/etc/pip.conf:ro"
+        names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+        yield from (f"--build-arg={name}={found['index-url']}" for name in names)
