@@ -145,7 +145,8 @@ def test_an_image_has_a_base_to_pin_labels_a_health_check_and_a_bill_of_material
 ) -> None:
     text = dockerfile.read_text()
     instructions = re.findall(r"^([A-Z]+) ((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    bases = {given.split()[0] for name, given in instructions if name == "FROM"}
+    stages = [given.split(" AS ") for name, given in instructions if name == "FROM"]
+    bases = {base for base, *_ in stages} - {name for _, *names in stages for name in names}
     [argument] = {each.strip("${}") for each in bases}
     assert instructions[0][0] == "ARG"
     assert instructions[0][1].startswith(f"{argument}=")
