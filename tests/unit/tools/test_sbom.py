@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -20,6 +20,9 @@ def listed(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0, stdout=DPKG)
 
     monkeypatch.setattr(sbom.subprocess, "run", run)
+    # few, because the schema is slow; one of them twice, as in two folders of Python's path
+    few = [distribution(name) for name in ("numpy", "aiohttp", "aiohttp")]
+    monkeypatch.setattr(sbom, "distributions", lambda: few)
     monkeypatch.setattr(sbom, "_os_release", lambda: {"ID": "debian", "VERSION_ID": "12"})
     (tmp_path / "0.7.0-cp311" / "nvidia_pytriton-0.7.0.dist-info").mkdir(parents=True)
     monkeypatch.setenv("AURUM_TRITON_FOLDER", str(tmp_path))
