@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from gateway.settings import CHECKOUT
-from tests.support.images import Images, build, in_memory
+from tests.support.images import SHARED_MEMORY_BYTES, Images, build, in_memory
 from tests.support.serving import free_ports, wait_until
 from tools.serving.compiled_backend import LIBRARY
 from triton_python_backend.self_test import PORTRAIT
@@ -86,20 +86,21 @@ def test_the_images_answer_a_photo_with_a_read_only_root_and_no_capabilities(
         "AURUM_TRITON_METRICS_PORT": metrics,
         "AURUM_PORT": cpu_port,
     }
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, USER, USER)
     with (
         (tmp_path / "cpu.log").open("wb") as cpu_log,
         (tmp_path / "gateway.log").open("wb") as gateway_log,
         images.container("cpu") as (cpu, _),
         images.container("gateway") as (gateway, _),
-        images.running("cpu", cpu, cpu_log, ports, f"--volume={home}:/var/lib/aurum") as running,
+        images.running("cpu", cpu, cpu_log, ports) as running,
     ):
         faces = answered(cpu_port, tmp_path / "cpu.log")
-        assert {"tini", "python", "redis-server", "tritonserver"} <= confined(running)
+        processes = confined(running)
+        assert {"tini", "python", "redis-server", "tritonserver"} <= set(processes)
+        inside = Path(f"/proc/{processes['tini']}/root")
+        shared_memory = os.statvfs(inside / "dev/shm")
+        assert shared_memory.f_blocks * shared_memory.f_frsize == SHARED_MEMORY_BYTES
         # Triton's own table of its backends: the compiled one, not a process for each network
-        backends = (home / "logs/triton.log").read_text()
+        backends = (inside / "var/lib/aurum/logs/triton.log").read_text()
         assert re.search(rf"^\| onnxruntime +\| \S+/{LIBRARY} +\|", backends, re.MULTILINE)
         images.buildah(
             *("run", f"--env=AURUM_PORT={cpu_port}", cpu, "--"),
@@ -114,7 +115,7 @@ def test_the_images_answer_a_photo_with_a_read_only_root_and_no_capabilities(
         models = f"--volume={CHECKOUT / 'model_repository'}:/models:ro"
         with images.running("gateway", gateway, gateway_log, triton, models) as running:
             assert answered(gateway_port, tmp_path / "gateway.log") == faces
-            assert {"tini", "python"} <= confined(running)
+            assert {"tini", "python"} <= set(confined(running))
 
 
 def answered(port: int, log: Path) -> list[dict[str, object]]:
@@ -138,9 +139,9 @@ def answered(port: int, log: Path) -> list[dict[str, object]]:
     return faces
 
 
-def confined(running: subprocess.Popen[bytes]) -> set[str]:
-    """Names of the processes in a container; each has what an engine leaves it, and no more."""
-    names = set()
+def confined(running: subprocess.Popen[bytes]) -> dict[str, int]:
+    """Processes in a container by name; each has what an engine leaves it, and no more."""
+    processes = {}
     for process in psutil.Process(running.pid).children(recursive=True):
         status = Path(f"/proc/{process.pid}/status").read_text()
         found = dict(re.findall(r"^(\w+):\t(.+)$", status, re.MULTILINE))
@@ -148,10 +149,10 @@ def confined(running: subprocess.Popen[bytes]) -> set[str]:
             # buildah's own
             continue
         mounts = Path(f"/proc/{process.pid}/mountinfo").read_text()
-        names.add(process.name())
+        processes[process.name()] = process.pid
         assert {found["CapEff"], found["CapPrm"], found["CapBnd"]} == {16 * "0"}
         assert found["NoNewPrivs"] == "1"
         assert set(found["Uid"].split()) == set(found["Gid"].split()) == {str(USER)}
         assert found.get("Groups", "").strip() == ""
         assert re.search(r" / / ro\b", mounts), mounts
-    return names
+    return processes

@@ -26,13 +26,15 @@ from tests.support.prerequisites import is_missing
 PREFIX = "localhost/aurum-"
 _MEMORY_BYTES = 12 * 2**30
 _PROGRAMS = ("buildah", "mmdebstrap")
-_SHARED_MEMORY = "64m"
+SHARED_MEMORY_BYTES = 64 * 2**20
 """What Docker gives a container that asks for nothing."""
-_CONFINED = """\
+_CONFINED = f"""\
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs -o size={SHARED_MEMORY_BYTES} tmpfs /dev/shm
 mount -o remount,bind,ro /
 user=$1
 shift
-exec setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups \\
+exec setpriv --reuid="${{user%:*}}" --regid="${{user#*:}}" --clear-groups \\
     --inh-caps=-all --bounding-set=-all --no-new-privs -- "$@"
 """
 _MIRROR = "deb http://deb.debian.org/debian bookworm main"
@@ -106,8 +108,6 @@ class Images:
         process = subprocess.Popen(
             [
                 *("buildah", "run", "--user=0:0", "--cap-add=CAP_SYS_ADMIN"),
-                "--mount=type=tmpfs,destination=/tmp",
-                f"--mount=type=tmpfs,destination=/dev/shm,tmpfs-size={_SHARED_MEMORY}",
                 *options,
                 *given,
                 *(container, "--", *confined, *command),
