@@ -9,7 +9,7 @@ WORKERS ?= 3
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 WHOLE_SUITE := --numprocesses=$(WORKERS) --dist=loadscope --durations=25 $(if $(CI),$(COVERAGE))
 
-.PHONY: help run up down status deploy-all test bench bench-vectors lint audit format docs constraints clean
+.PHONY: help run up down status images deploy-all test bench bench-vectors lint audit format docs constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ down: ## stop the service that `make up` started
 
 status: ## show what runs
 	@if [ -x $(PYTHON_IN_VENV) ]; then exec $(PYTHON_IN_VENV) -m tools status; else echo "nothing was started here yet"; fi
+
+images: ## build aurum-gateway and aurum-cpu; ARGS=triton for NVIDIA's Triton; BASE=, TAG= and others: deploy/docker/build.sh
+	@deploy/docker/build.sh $(ARGS)
 
 deploy-all: ## deploy with containers; ARGS="--file docker-compose.prod.yml --profile gpu" for other ones
 	@tools/bootstrap.sh run

@@ -105,7 +105,7 @@ if [ "$kind" = dev ]; then
     command -v promtool >/dev/null || wants prometheus "the alert rules are not run"
     command -v amtool >/dev/null ||
         wants prometheus-alertmanager "Alertmanager's configuration is not checked"
-    for each in buildah debootstrap podman; do
+    for each in buildah mmdebstrap podman; do
         command -v "$each" >/dev/null || wants "$each" "images of containers are not built"
     done
     for each in curl openssl; do

@@ -4,8 +4,9 @@
 #
 #   dev      the extra `dev`, and what PyTorch needs
 #   run      the part of it for the extras `serve` and `client`
-#   sbom     the part of it that lists what an image holds
 #   build    the part of it that builds this project itself
+#   uv       the part of it that installs packages into images
+#   triton   the part of it that the stages need on NVIDIA's image
 #   golden   the versions stay as they are in the file, only hashes are written anew
 set -eu
 
@@ -47,13 +48,21 @@ compile "$folder/run.names" --extra serve --extra client --constraint "$folder/d
 subset "$folder/run.names" >"$folder/run"
 write run "$folder/run" "What \`make run\` and images of containers install: a part of dev.txt."
 
-for name in sbom:cyclonedx-bom build:setuptools; do
-    echo "${name#*:}" >"$folder/${name%:*}.in"
-    compile "$folder/${name%:*}.names" --constraint "$folder/dev" "$folder/${name%:*}.in"
-    subset "$folder/${name%:*}.names" >"$folder/${name%:*}"
-done
-write sbom "$folder/sbom" "What lists the packages of an image: a part of dev.txt."
+# part NAME PACKAGE…: the entries of dev for packages and what they need
+part() {
+    name=$1
+    shift
+    printf '%s\n' "$@" >"$folder/$name.in"
+    compile "$folder/$name.names" --constraint "$folder/dev" "$folder/$name.in"
+    subset "$folder/$name.names" >"$folder/$name"
+}
+part build setuptools
 write build "$folder/build" "What builds this project itself: a part of dev.txt."
+part uv uv
+write uv "$folder/uv" "What installs packages into images: a part of dev.txt."
+# numpy below 2, because Triton's stub cannot read the arrays of newer versions
+part triton numpy opencv-python-headless pillow
+write triton "$folder/triton" "What the stages need on NVIDIA's image: a part of dev.txt."
 
 grep -oE '^[A-Za-z0-9_.-]+==[^ ]+' requirements/golden.txt >"$folder/golden.in"
 compile "$folder/golden" --generate-hashes "$folder/golden.in"

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Builds the images: build.sh [gateway] [cpu] [triton]; without names, gateway and cpu.
+# Builds the images: build.sh [gateway] [cpu] [triton]; without names, gateway and cpu. `make images`
+# calls it. cpu grows from gateway.
 #
-#   ENGINE    docker, podman or buildah; unset takes the first of them that is installed
-#   BASE      base of `gateway`, for example debian:12-slim@sha256:…
-#   PREFIX    what the images' names begin with, aurum- by default
-#   TAG       their tag, the project's version by default
-#   OPTIONS   more options for the engine, separated by blanks
+#   ENGINE        docker, podman or buildah; unset takes the first of them that is installed
+#   BASE          base of gateway, for example debian:12.11-slim@sha256:…
+#   TRITON_BASE   base of triton, for example nvcr.io/nvidia/tritonserver:24.10-py3@sha256:…
+#   PREFIX        what the images' names begin with, aurum- by default
+#   TAG           their tag, the project's version by default; they are named latest, too
+#   OPTIONS       more options for the engine, separated by blanks
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -41,7 +43,8 @@ build() {
     # shellcheck disable=SC2086  # a list of options
     "$engine" build ${OPTIONS:-} "$@" \
         --build-arg VERSION="$version" --build-arg REVISION="$revision" \
-        --file "deploy/docker/$name.Dockerfile" --tag "$prefix$name:$tag" .
+        --file "deploy/docker/$name.Dockerfile" \
+        --tag "$prefix$name:$tag" --tag "$prefix$name:latest" .
 }
 
 [ $# -gt 0 ] || set -- gateway cpu
@@ -49,7 +52,7 @@ for each in "$@"; do
     case $each in
     gateway) build gateway ${BASE:+--build-arg BASE="$BASE"} ;;
     cpu) build cpu --build-arg GATEWAY="${prefix}gateway:$tag" ;;
-    triton) build triton ;;
+    triton) build triton ${TRITON_BASE:+--build-arg BASE="$TRITON_BASE"} ;;
     *) fail "gateway, cpu or triton, not $each" ;;
     esac
 done

@@ -1,6 +1,7 @@
 """The development stack in `docker-compose.yml` and the Dockerfiles fit the code."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from triton_python_backend.contract import PIPELINE
 
 SERVICES: dict[str, Any] = resolved(DEVELOPMENT, *PROFILES)["services"]
 DOCKERFILES = sorted((CHECKOUT / "deploy" / "docker").glob("*.Dockerfile"))
+BUILD = (CHECKOUT / "deploy" / "docker" / "build.sh").read_text()
 CONTAINER_PYTHON = (3, 10)
 """Python version of NVIDIA's 24.10 image."""
 
@@ -137,7 +139,39 @@ def test_our_images_do_not_run_as_root():
     assert built == {str(each.relative_to(CHECKOUT)) for each in DOCKERFILES}
     for dockerfile in DOCKERFILES:
         users = re.findall(r"^USER (\d+):\d+$", dockerfile.read_text(), re.MULTILINE)
-        assert not users or int(users[-1]) > 0, dockerfile
+        assert int(users[-1]) > 0, dockerfile
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_has_a_base_to_pin_labels_a_health_check_and_a_bill_of_materials(
+    dockerfile: Path,
+) -> None:
+    text = dockerfile.read_text()
+    instructions = re.findall(r"^([A-Z]+) ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    stages = [given.split(" AS ") for name, given in instructions if name == "FROM"]
+    bases = {base for base, *_ in stages} - {name for _, *names in stages for name in names}
+    [argument] = {each.strip("${}") for each in bases}
+    assert instructions[0][0] == "ARG"
+    assert instructions[0][1].startswith(f"{argument}=")
+    assert f'--build-arg {argument}="' in BUILD
+    assert f'image.title="aurum-{dockerfile.stem}"' in text
+    assert f"sbom.py aurum-{dockerfile.stem} " in text
+    [check] = [given for name, given in instructions if name == "HEALTHCHECK"]
+    [service] = {
+        name
+        for name, each in SERVICES.items()
+        if each.get("build", {}).get("dockerfile") == str(dockerfile.relative_to(CHECKOUT))
+        if name != "worker"
+    }
+    if service != "triton-cpu":  # there without a gateway
+        assert (
+            json.loads(check.partition("CMD ")[2]) == SERVICES[service]["healthcheck"]["test"][1:]
+        )
+
+
+def test_variables_of_the_build_are_explained() -> None:
+    used = set(re.findall(r"\$\{([A-Z_]+):", BUILD))
+    assert used == set(re.findall(r"^#   ([A-Z_]+) ", BUILD, re.MULTILINE))
 
 
 def test_hadolint_accepts_the_dockerfiles():
@@ -161,12 +195,15 @@ def test_dockerfiles_copy_existing_files_of_the_build_context(dockerfile: Path) 
     for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile.read_text(), re.MULTILINE):
         for source in line.split()[:-1]:
             assert (CHECKOUT / source).exists(), source
-            assert source in sent, f"{source} is excluded by .dockerignore"
+            parts = Path(source).parts
+            assert any("/".join(parts[: end + 1]) in sent for end in range(len(parts))), (
+                f"{source} is excluded by .dockerignore"
+            )
 
 
 def test_triton_image_has_the_versions_of_the_project() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    text = (CHECKOUT / "deploy" / "docker" / "triton.Dockerfile").read_text()
+    text = (CHECKOUT / "requirements" / "triton.txt").read_text()
     pins = re.findall(r"[\w-]+==[\w.]+", text)
     assert len(pins) == 3
     extras = project["optional-dependencies"].values()
@@ -177,6 +214,7 @@ def test_stages_run_on_the_python_of_the_container() -> None:
     sources = [
         *CHECKOUT.glob("triton_python_backend/**/*.py"),
         *CHECKOUT.glob("model_repository/*/1/model.py"),
+        CHECKOUT / "tools" / "sbom.py",
     ]
     assert len(sources) > 8
     newer = {"tomllib", "ExceptionGroup", "StrEnum", "Self", "assert_never"}

@@ -42,3 +42,26 @@ def test_the_index_leads_to_every_document():
     }
     documents = {each for each in DOCUMENTS if each.parts[len(CHECKOUT.parts)] == "docs"}
     assert documents - linked - {CHECKOUT / "docs" / "index.md"} == set()
+
+
+def test_targets_of_make_that_people_are_told_exist():
+    makefile = (CHECKOUT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    others = ["*.Dockerfile", "*.example", "*.py", "*.sh", "*.toml", "*.yaml", "*.yml"]
+    listed = subprocess.run(
+        ["git", "grep", "-hE", r"\bmake [a-z]", "--", "*.md", *others],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # within backticks, or a line of commands, which may be a comment
+    told = set(
+        re.findall(
+            r"(?:`|^(?:# +)?)(?:[A-Z]+=\S+ )*make ([a-z-]+)(?=`|$| +#| [A-Z]+=)",
+            listed,
+            re.MULTILINE,
+        )
+    )
+    assert {"images", "run", "test"} <= told
+    assert told - targets == set()

@@ -117,7 +117,8 @@ async def test_a_key_is_taken_over_once_its_process_is_gone(records: RecordStore
         lost = await claimed(gone)
     assert (await answered(records)).status is None, "the lease runs"
     async with records._database.write() as connection:
-        await connection.execute(update(PROCESSES).values(lease_until=0.0))
+        its = PROCESSES.c.id == gone.presence.id
+        await connection.execute(update(PROCESSES).where(its).values(lease_until=0.0))
     assert (await answered(records, fingerprint="other")).fingerprint == "f"
     claims = await asyncio.gather(*(records.idempotency.begin(**ASKED) for _ in range(4)))
     (claim,) = [each for each in claims if isinstance(each, Claim)]

@@ -34,7 +34,8 @@ async def test_faces_of_a_process_that_is_gone_are_given_up(records: RecordStore
     ids = [face.id for face in faces]
     assert await given_up(records, faces, begun_before=0.0) == [], "the lease runs"
     async with records._database.write() as connection:
-        await connection.execute(update(PROCESSES).values(lease_until=0.0))
+        its = PROCESSES.c.id == other.presence.id
+        await connection.execute(update(PROCESSES).where(its).values(lease_until=0.0))
     assert await given_up(records, faces, begun_before=0.0) == ids
     assert await given_up(records, faces, begun_before=0.0) == []
     # the process was only paused

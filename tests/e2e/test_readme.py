@@ -98,9 +98,3 @@ def test_people_are_remembered_and_forgotten_as_the_readme_shows(stack):
         timeout=60,
     )
     assert json.loads(again.stdout)["faces"][0]["matches"] == []
-
-
-def test_make_targets_of_the_readme_exist():
-    makefile = (CHECKOUT / "Makefile").read_text()
-    for target in set(re.findall(r"make ([a-z-]+)", README)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

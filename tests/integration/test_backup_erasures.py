@@ -35,7 +35,7 @@ from tests.support.backups import (
 )
 from tests.support.collection_world import ACTOR
 from tests.support.collections import CALLER, in_time
-from tests.support.jobs import a_job, an_item
+from tests.support.job_records import a_job, an_item
 from tests.support.object_server import BUCKET, object_server
 from tools.backup import restore as restoring
 from tools.backup.errors import BackupError
