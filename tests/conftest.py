@@ -2,7 +2,10 @@
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # a core is what each worker has; read by NumPy, scikit-learn and PyTorch when they are loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+_TESTS = Path(__file__).parent
 _SHARED_STACKS = {
     "stack": (
         "tests/contract/test_kserve.py",
@@ -87,14 +91,27 @@ what is measured in other tests. A measured gateway takes half as long again to 
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Look for no garbage among the modules of all tests: what they make stays until the end."""
     gc.disable()
     try:
+        _compile_share(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _compile_share(config: pytest.Config) -> None:
+    """Load a worker's share of the modules first, which leaves them compiled for the others."""
+    if sys.dont_write_bytecode or not hasattr(config, "workerinput"):
+        return
+    worker, workers = config.workerinput["workerid"], config.workerinput["workercount"]
+    modules = sorted(_TESTS.rglob("test_*.py"))
+    for path in modules[int(worker.removeprefix("gw")) % workers :: workers]:
+        # what is wrong with it is said when it is collected
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(_TESTS.parent).with_suffix("").parts))
 
 
 @pytest.hookimpl(wrapper=True)
