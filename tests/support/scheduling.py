@@ -30,7 +30,9 @@ class ModuleScheduling(LoadScopeScheduling):
     def remove_node(self, node: WorkerController) -> str | None:
         """Leave the rest of a worker's tests to others; returns the test during which it died."""
         units = self.assigned_work.pop(node)
-        left = [test for unit in units.values() for test, done in unit.items() if not done]
+        left: list[str] = [
+            test for unit in units.values() for test, done in unit.items() if not done
+        ]
         if not left:
             return None
         for scope, unit in reversed(units.items()):
