@@ -28,10 +28,10 @@ async def world(tmp_path):
 
 
 @asynccontextmanager
-async def opened(home) -> AsyncIterator[JobWorld]:
+async def opened(home, **settings) -> AsyncIterator[JobWorld]:
     file = home / "records.sqlite3"
     add_migrated_sqlite(file)
-    async with job_world(home, sqlite_url(file)) as made:
+    async with job_world(home, sqlite_url(file), **settings) as made:
         yield made
 
 
@@ -163,7 +163,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(world):
 
 async def test_a_stopping_gateway_ends_streams_at_once(tmp_path):
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(opened(tmp_path))
+        world = await stack.enter_async_context(opened(tmp_path, request_timeout_seconds=60))
         path = f"/api/ml/jobs/{await world.submit(1)}"
         # a client of its own: that of the gateway's fixture goes before the gateway does
         async with ClientSession(world.client._base_url) as client:
@@ -181,8 +181,8 @@ async def test_a_stopping_gateway_ends_streams_at_once(tmp_path):
             assert answer.status == 503
             assert (await answer.json())["code"] == "jobs_unavailable"
             await stopping
-    # the deadline of requests is 10 s, for which those in flight are waited
-    assert time.monotonic() - started < 6
+    # those in flight are waited for until their deadline
+    assert time.monotonic() - started < 30
 
 
 async def test_a_failure_breaks_the_stream_off_so_that_it_is_resumed(world, monkeypatch):
