@@ -35,6 +35,8 @@ deploy-all: ## deploy with containers; ARGS="--file docker-compose.prod.yml --pr
 	@tools/bootstrap.sh run
 	@exec $(PYTHON_IN_VENV) -m tools deploy $(ARGS)
 
+# processes load what others have compiled, also where the environment asks Python not to write it
+test: export PYTHONDONTWRITEBYTECODE :=
 test: ## run the test suite; ARGS="tests/unit -k name" for a part of it
 	@tools/bootstrap.sh dev
 	@tools/bootstrap.sh golden

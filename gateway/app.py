@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
 
 from gateway.api import answer_headers
-from gateway.api.auth import Authorizer, OpenAuthorizer
+from gateway.api.auth import Authorizer, OpenAuthorizer, Permission, public_permissions
 from gateway.api.browsers import BROWSERS, Browsers
 from gateway.api.chunks import READ_BUFFER_BYTES
 from gateway.api.context import DOCUMENT, SERVICES, Services
@@ -97,6 +98,14 @@ async def open_triton_embedder(settings: Settings) -> ClosableEmbedder:
     return TritonEmbedder(settings.triton_address, files=files_for_triton(settings))
 
 
+@cache
+def _document(version: str, public: frozenset[Permission], *, key_is_optional: bool) -> bytes:
+    """Describe the routes, once in a process: of what a start takes, it is the most."""
+    return orjson.dumps(
+        build_document(ROUTES, version=version, public=public, key_is_optional=key_is_optional)
+    )
+
+
 def create_app(
     settings: Settings,
     *,
@@ -135,7 +144,9 @@ def create_app(
     if tls is not None:
         app[SERVER_TLS] = tls
     app.on_shutdown.extend((receiving.stop, streams.stop, lifecycle.end))
-    app[DOCUMENT] = orjson.dumps(build_document(ROUTES, version=release(), settings=settings))
+    app[DOCUMENT] = _document(
+        release(), public_permissions(settings), key_is_optional=settings.authentication != "on"
+    )
 
     async def services(app: web.Application) -> AsyncIterator[None]:
         metrics = Metrics()

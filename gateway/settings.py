@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.checkout import CHECKOUT as CHECKOUT
 from gateway.checkout import PREFIX as PREFIX
@@ -28,6 +28,23 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, variables and files of secrets, in this order.
+
+        Where no variable is ours, none is looked for: that would take most of the time.
+        """
+        ours = any(name.upper().startswith(PREFIX) for name in os.environ)
+        variables = (env_settings,) if ours else ()
+        return (init_settings, *variables, file_secret_settings)
 
     # Service
     home: Path = Path(".aurum")

@@ -1,13 +1,17 @@
 """Fixtures that several folders of tests share, and the order of a run in parallel."""
 
+import gc
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.scheduling import ModuleScheduling
 from tests.support.serving import (
     Served,
     add_real_weights,
@@ -59,8 +63,66 @@ _SHARED_STACKS = {
     "changed_cached_stack": ("tests/e2e/test_swapping.py", "tests/e2e/test_swapping_guide.py"),
 }
 """Fixtures for a whole session, and the modules that use them: one worker runs all of these."""
+_LONGEST = (
+    "tests/contract/test_schemathesis.py",
+    "tests/e2e/test_images.py",
+    "tests/e2e/test_failures.py",
+    "tests/e2e/test_many_hosts.py",
+)
 _ORDER = ("e2e", "integration", "golden", "contract", "unit")
 """Long modules first: at the end of a run in parallel, no worker waits long for the other."""
+
+
+_NOT_MEASURED = (
+    "tests/contract/test_job_processes.py",
+    "tests/contract/test_schemathesis.py",
+    "tests/e2e/test_adding_a_stage.py",
+    "tests/e2e/test_calibrated_stack.py",
+    "tests/e2e/test_client_examples.py",
+    "tests/e2e/test_collections_swapped.py",
+    "tests/e2e/test_decoder_crash.py",
+    "tests/e2e/test_failures.py",
+    "tests/e2e/test_locust.py",
+    "tests/e2e/test_many_hosts.py",
+    "tests/integration/test_gateway_killed.py",
+    "tests/integration/test_peers.py",
+    "tests/integration/test_rolling_restart.py",
+)
+"""Modules whose processes coverage.py does not measure: other people's programs, or our own doing
+what is measured in other tests. A measured gateway takes half as long again to start."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Look for no garbage among the modules of all tests: what they make stays until the end."""
+    gc.disable()
+    try:
+        _compile_share(session.config)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _compile_share(config: pytest.Config) -> None:
+    """Load a worker's share of the modules first, which leaves them compiled for the others."""
+    if sys.dont_write_bytecode or not hasattr(config, "workerinput"):
+        return
+    worker, workers = config.workerinput["workerid"], config.workerinput["workercount"]
+    modules = sorted(_TESTS.rglob("test_*.py"))
+    for path in modules[int(worker.removeprefix("gw")) % workers :: workers]:
+        # what is wrong with it is said when it is collected
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(_TESTS.parent).with_suffix("").parts))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let coverage.py measure the processes that a test starts, or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.nodeid.partition("::")[0] in _NOT_MEASURED:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -72,25 +134,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if module not in _SHARED_STACKS[stack]:
                 raise pytest.UsageError(f"{module} uses {stack}: list it in tests/conftest.py")
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: _ORDER.index(_folder_of(item)))
+        items.sort(key=_place_of)
+
+
+def _place_of(item: pytest.Item) -> tuple[int, int]:
+    module = item.nodeid.partition("::")[0]
+    place = _LONGEST.index(module) if module in _LONGEST else len(_LONGEST)
+    return place, _ORDER.index(_folder_of(item))
 
 
 def _folder_of(item: pytest.Item) -> str:
-    return item.path.relative_to(_TESTS).parts[0]
+    return item.nodeid.split("/", 2)[1]
 
 
-class _ByModule(LoadScopeScheduling):
-    """A worker takes a whole module, or all modules that share a stack."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return next((stack for stack, users in _SHARED_STACKS.items() if module in users), module)
+def _group_of(module: str) -> str:
+    return next((stack for stack, users in _SHARED_STACKS.items() if module in users), module)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByModule:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModuleScheduling:
     """Give the workers of `make test` their work, in the order of the collected tests."""
     config.option.loadscopereorder = False
-    return _ByModule(config, log)
+    return ModuleScheduling(config, log, _group_of)
 
 
 @pytest.fixture(scope="session")

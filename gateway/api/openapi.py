@@ -1,13 +1,13 @@
 """The OpenAPI 3.1 document, generated from the route table and the schemas."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.api.auth import Permission, public_permissions
+from gateway.api.auth import Permission
 from gateway.api.body import BodySpec
 from gateway.api.context import REQUEST_ID_HEADER
 from gateway.api.examples import EXAMPLES
@@ -17,7 +17,6 @@ from gateway.api.shapes import ProblemOut
 from gateway.error_policy import POLICIES
 from gateway.outbound.urls import MAX_URL_CHARACTERS
 from gateway.security.credentials import KEY_HEADER
-from gateway.settings import Settings
 
 Json = dict[str, Any]
 
@@ -70,8 +69,14 @@ _REF: Final = "#/components/schemas/{model}"
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
-def build_document(routes: Sequence[Route], *, version: str, settings: Settings) -> Json:
-    """Describe the routes; the settings decide which of them need a key."""
+def build_document(
+    routes: Sequence[Route], *, version: str, public: Set[Permission], key_is_optional: bool
+) -> Json:
+    """Describe the routes.
+
+    public: permissions that nobody is asked for. key_is_optional: whether all others are there
+    without a key, too.
+    """
     shapes: list[type[BaseModel]] = [ProblemOut]
     for route in routes:
         shapes += [shape for shape in route.responses.values() if shape and shape not in shapes]
@@ -83,9 +88,9 @@ def build_document(routes: Sequence[Route], *, version: str, settings: Settings)
     paths: dict[str, Json] = {}
     for route in routes:
         operation = _operation(route)
-        if route.permission not in public_permissions(settings):
+        if route.permission not in public:
             # an empty requirement: without a key, too
-            optional: list[Json] = [] if settings.authentication == "on" else [{}]
+            optional: list[Json] = [{}] if key_is_optional else []
             operation["security"] = [*optional, *({name: []} for name in _SCHEMES)]
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {

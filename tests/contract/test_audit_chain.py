@@ -357,7 +357,7 @@ async def test_a_gateway_covers_lines_without_a_key(
     try:
         assert "no line has a hash with a key" in str((await judge(store, keys)).problem)
         async with BackgroundTasks() as tasks, watch_audit(settings, store.audit, tasks):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not (tmp_path / "a").exists():
                     await asyncio.sleep(0.01)
         verdict = await judge(store, keys, read_anchor_file(tmp_path / "a"))
@@ -368,7 +368,7 @@ async def test_a_gateway_covers_lines_without_a_key(
             assert row["action"] in ("chain_audit", "expire_audit")
         other = settings.model_copy(update={"audit_key_file": tmp_path / "other"})
         async with BackgroundTasks() as tasks, watch_audit(other, store.audit, tasks):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while "the file does not have" not in caplog.text:
                     await asyncio.sleep(0.01)
     finally:

@@ -115,7 +115,7 @@ async def test_a_dead_server_is_not_called_until_it_is_back():
 
 async def test_entries_that_could_not_be_dropped_are_not_read_and_dropped_later():
     with redis.server() as (url, process):
-        cache = RedisCache(url, ttl_seconds=60, timeout_seconds=0.1)
+        cache = RedisCache(url, ttl_seconds=60, timeout_seconds=1)
         await cache.set(A, "x", b"one")
         process.send_signal(19)  # SIGSTOP
         with pytest.raises(CacheError) as failure:

@@ -265,12 +265,12 @@ async def test_tenants_and_their_jobs_take_turns(records: RecordStore) -> None:
 
 
 async def test_who_was_idle_neither_starves_nor_is_starved(records: RecordStore) -> None:
-    await submitted(records, 1000, "busy")
+    await submitted(records, 200, "busy")
     await submitted(records, 4, "early")
-    # the one has had hundreds of turns, the other is idle after two
-    await served(records, 200, limit=2)
-    await submitted(records, 1000, "early")
-    await submitted(records, 1000, "new")
+    # the one has had dozens of turns, the other is idle after two
+    await served(records, 50, limit=2)
+    await submitted(records, 100, "early")
+    await submitted(records, 100, "new")
     jobs = await served(records, 12, limit=2)
     assert Counter(job.tenant for job in jobs) == {"busy": 4, "early": 4, "new": 4}
     assert {job.tenant for job in jobs[:3]} == {"busy", "early", "new"}

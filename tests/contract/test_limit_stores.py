@@ -78,9 +78,9 @@ async def test_time_pays_back(stores):
     # a request takes 10 ms
     limits = LimitSet(Bucket(6000, 1))
     assert not (await ask(store, limits)).refused
-    refused = await ask(store, limits)
-    if refused.refused:
-        await asyncio.sleep(limits.requests.wait_microseconds(refused.requests, 1) / 1e6)
+    # refused, if the machine does not stall meanwhile: then there is another debt to wait for
+    counts = await ask(store, limits)
+    await asyncio.sleep(limits.requests.wait_microseconds(counts.requests, 1) / 1e6)
     assert not (await ask(store, limits)).refused
 
 
@@ -133,8 +133,8 @@ async def test_a_lease_is_held_until_it_is_released(stores):
 
 
 async def test_a_lease_that_nobody_renews_ends(stores):
-    # of a gateway that was killed
-    store = stores(lease_seconds=0.5)
+    # of a gateway that was killed; long enough for a machine that stalls for a moment
+    store = stores(lease_seconds=1.5)
     limits = LimitSet(concurrent=2)
     # another gateway goes on
     assert not (await ask(store, limits, lease="other")).refused
@@ -142,19 +142,19 @@ async def test_a_lease_that_nobody_renews_ends(stores):
     assert (await ask(store, limits, lease="l2")).refused
     started = time.monotonic()
     while (await ask(store, limits, lease="l2")).refused:
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 60
         await store.renew({"other": "key:a"})
         await asyncio.sleep(0.02)
     assert time.monotonic() - started > 0.3
 
 
 async def test_a_lease_that_is_renewed_stays(stores):
-    store = stores(lease_seconds=1.0)
+    store = stores(lease_seconds=2.0)
     limits = LimitSet(concurrent=2)
     held = {"l1": "key:a", "l2": "key:a"}
     for lease in held:
         await ask(store, limits, lease=lease)
-    ends = time.monotonic() + 1.3
+    ends = time.monotonic() + 2.3
     while time.monotonic() < ends:
         await store.renew({**held, "other": "key:b"})
         assert (await ask(store, limits, lease="l3")).refused

@@ -12,7 +12,7 @@ from tests.support import photos
 from tests.support.serving import wait_until
 from triton_python_backend import contract
 
-RECOVERY_SECONDS = 15
+PATIENCE_SECONDS = 60
 CALLERS = 4
 
 
@@ -93,12 +93,12 @@ def test_kserve_refuses_while_triton_is_away(changed):
 
 
 def wait_until_ready(stack) -> None:
-    """Wait for Triton's own readiness, then at most 15 s for the gateway to serve with it again."""
-    deadline = time.monotonic() + 60
+    """Wait for Triton's own readiness, then for the gateway to serve with it again."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not _says_ready(f"http://{stack.http_address}/v2/models/{contract.PIPELINE.name}/ready"):
         assert time.monotonic() < deadline, "the supervisor did not restart Triton"
         time.sleep(0.2)
-    deadline = time.monotonic() + RECOVERY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(stack.url):
         assert time.monotonic() < deadline, "the gateway did not recover"
         time.sleep(0.2)
@@ -106,10 +106,10 @@ def wait_until_ready(stack) -> None:
 
 def _says_ready(url: str) -> bool:
     try:
-        return requests.get(url, timeout=5).status_code == 200
+        return requests.get(url, timeout=30).status_code == 200
     except requests.ConnectionError:
         return False
 
 
 def _is_ready(url: str) -> bool:
-    return requests.get(f"{url}/api/health/ready", timeout=5).json()["status"] == "ready"
+    return requests.get(f"{url}/api/health/ready", timeout=30).json()["status"] == "ready"

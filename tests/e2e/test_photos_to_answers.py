@@ -81,7 +81,7 @@ def test_200_mixed_requests_at_once_each_get_their_own_answer(stack):
 
 def embedding_counts(stack) -> tuple[float, float]:
     """Faces embedded and runs of the network so far, from Triton's own metrics."""
-    text = requests.get(f"http://{stack.metrics_address}/metrics", timeout=10).text
+    text = requests.get(f"http://{stack.metrics_address}/metrics", timeout=60).text
     counts = []
     for metric in ("nv_inference_count", "nv_inference_exec_count"):
         pattern = rf'^{metric}{{model="face_embedding",version="\d+"}} (\S+)$'
@@ -93,7 +93,7 @@ def test_triton_exports_what_the_chart_scales_by(stack):
     template = CHECKOUT / "deploy" / "helm" / "aurum" / "templates" / "autoscaling.yaml"
     names = set(re.findall(r"\bnv_\w+", template.read_text()))
     assert len(names) == 2
-    text = requests.get(f"http://{stack.metrics_address}/metrics", timeout=10).text
+    text = requests.get(f"http://{stack.metrics_address}/metrics", timeout=60).text
     for name in names:
         pattern = rf'^{name}{{model="face_preprocess",version="\d+"}} \d'
         assert re.search(pattern, text, re.MULTILINE), name

@@ -40,7 +40,7 @@ async def answered_to_the_head(client, method: str, path: str, *lines: str) -> A
     reader, writer = await connect(client)
     try:
         writer.write(head(method, path, "Content-Type: image/png", *lines, length=1000))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             start = await reader.readuntil(b"\r\n\r\n")
             length = parse(start).headers["Content-Length"]
             return parse(start + await reader.readexactly(int(length)))

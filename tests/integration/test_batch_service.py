@@ -154,12 +154,12 @@ async def test_the_first_request_with_a_key_is_waited_for(url, script):
 
 
 async def test_patience_ends(url, script):
-    script.answers = [reply(503, Retry_After="3")]
+    script.answers = [reply(503, Retry_After="60")]
     before = time.monotonic()
     with pytest.raises(ServiceError, match="detail 503"):
-        await ask(url, patience_seconds=2)
+        await ask(url, patience_seconds=30)
     # it does not wait for what it will not use
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 30
     script.answers = [None]
     with pytest.raises(ServiceError, match="not reachable"):
         await ask(url, patience_seconds=0.5)

@@ -32,7 +32,7 @@ def content(body):
 
 
 async def cached(client, route, data, **params):
-    for _ in range(100):
+    for _ in range(600):
         body = await ask(client, route, data, **params)
         if body["cached"]:
             return body
@@ -110,7 +110,7 @@ async def test_through_a_swap_each_answer_is_of_the_weights_that_it_names(tmp_pa
 
             aside.rename(stage / "2")
             new = {**old, "embedding": "2", "space": contract.format_id(77)}
-            for _ in range(300):
+            for _ in range(1200):
                 now = (await ask(client, "embed", data))["models"]
                 assert now in (old, new)
                 if now == new:
@@ -122,7 +122,7 @@ async def test_through_a_swap_each_answer_is_of_the_weights_that_it_names(tmp_pa
             assert (await cached(client, "embed", data))["models"] == new
 
             (stage / "2").rename(tmp_path / "gone")
-            for _ in range(300):
+            for _ in range(1200):
                 now = (await ask(client, "embed", data))["models"]
                 assert now in (old, new)
                 if now == old:

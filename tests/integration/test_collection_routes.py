@@ -168,7 +168,7 @@ async def test_a_move_by_http(client: aiohttp.ClientSession) -> None:
     assert "not being moved" in problem["detail"]
     started = await call(client, "POST", f"{at}/migrate", status=202, json={"action": "start"})
     assert started["migration"]["source"] == SPACE
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             shown = await call(client, "GET", at, status=200)
             if shown["migration"]["state"] == "switched":

@@ -101,7 +101,7 @@ async def test_a_move_goes_on_after_a_restart(world: World, tmp_path: Path) -> N
     world.embedder.spaces = [OLD, NEW]
     world.embedder.pause_seconds = 0.15
     await world.service.migrations.start(await current(world), deadline=in_time())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await world.records.face_spaces.count_copied((await current(world)).id, NEW):
             await asyncio.sleep(0.01)
     await world.service.migrations.close()

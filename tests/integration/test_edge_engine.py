@@ -108,7 +108,7 @@ async def test_shards_are_sealed_indexed_and_merged(tmp_path: Path) -> None:
         assert (info.points, info.indexed) == (430, 400)
         assert await found_by_own_vector(store, points) == 430
         # what they replaced is removed when nothing else is to be done
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(shard_folders(tmp_path)) != 2:
                 await asyncio.sleep(0.05)
 
@@ -120,7 +120,7 @@ async def test_an_empty_shard_lies_ready_before_it_is_needed(tmp_path: Path) -> 
         await store.upsert(PEOPLE, points[:40])
         assert len(shard_folders(tmp_path)) == 1
         await store.upsert(PEOPLE, points[40:90])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(shard_folders(tmp_path)) != 2:
                 await asyncio.sleep(0.02)
         (spare,) = shard_folders(tmp_path) - {"000001"}
@@ -139,7 +139,7 @@ async def test_a_rebuild_that_fails_is_tried_again(tmp_path: Path) -> None:
         points = points_of(100)
         await store.upsert(PEOPLE, points)
         assert store.engine_pid is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (builders := psutil.Process(store.engine_pid).children()):
                 await asyncio.sleep(0.005)
         builders[0].kill()
@@ -199,7 +199,7 @@ async def test_what_is_deleted_during_a_build_stays_deleted(tmp_path: Path) -> N
         await store.create(PEOPLE, dimension=DIMENSION)
         points = points_of(2000)
         await store.upsert(PEOPLE, points)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await store.building():
                 await asyncio.sleep(0.005)
         gone = [point.face_id for point in points[:40:2]]
@@ -296,7 +296,7 @@ async def test_the_engine_ends_when_its_gateway_is_killed(tmp_path: Path) -> Non
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.05)
     # and leaves the folder free for the next

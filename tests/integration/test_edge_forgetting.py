@@ -135,7 +135,7 @@ async def test_what_is_deleted_during_a_build_leaves_the_disk(tmp_path: Path) ->
     slow = dataclasses.replace(SOON, seal_points=2000)
     store = await opened(tmp_path, slow, points)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not list(tmp_path.rglob("*.spool/*.points")):
                 await asyncio.sleep(0.005)
         vectors = await stored(store, points[:5])

@@ -77,7 +77,7 @@ async def test_http_and_grpc_speak_tls_and_nothing_else(authority, tmp_path):
         for given in ({}, {"ssl": True, "root_certificates": str(other.file)}):
             async with InferenceServerClient(address, **given) as client:
                 with pytest.raises(Exception, match=r"(?i)unavailable|failed|closed"):
-                    await client.is_server_live(client_timeout=5)
+                    await client.is_server_live(client_timeout=60)
 
 
 async def test_commands_check_a_gateway_elsewhere_by_the_authority_in_the_settings(
@@ -147,7 +147,7 @@ async def test_clients_need_a_certificate_where_an_authority_for_them_is_set(aut
             pair = () if files is None else (files.key.read_bytes(), files.certificate.read_bytes())
             credentials = grpc.ssl_channel_credentials(root, *pair)
             async with grpc.aio.secure_channel(address, credentials) as channel:
-                call = channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=5)
+                call = channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=60)
                 if works:
                     assert await call == b"\x08\x01"
                     continue
@@ -210,7 +210,7 @@ async def test_a_process_reads_renewed_files_on_sighup_and_tools_follow(authorit
         )
         assert status == 200
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()

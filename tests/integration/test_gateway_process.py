@@ -119,7 +119,7 @@ async def test_a_request_in_flight_is_finished_before_it_ends(tmp_path, unused_t
         status, body = await request
         assert status == HTTPStatus.OK
         assert len(body["faces"]) == 1
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         with pytest.raises(ClientConnectionError):
             await client.get("/api/health/live")
 

@@ -44,10 +44,10 @@ async def test_calls_of_a_tenant_that_send_nothing_leave_places_for_others(tmp_p
     ):
         for name in ("ModelInfer", "ModelStreamInfer"):
             method = channel.stream_stream(f"/{SERVICE}/{name}")
-            waiting = [method(metadata=(("x-api-key", silent),), timeout=20) for _ in range(2)]
+            waiting = [method(metadata=(("x-api-key", silent),), timeout=60) for _ in range(2)]
             for each in waiting:
                 await each.wait_for_connection()
-            call = method(metadata=(("x-api-key", other),), timeout=10)
+            call = method(metadata=(("x-api-key", other),), timeout=60)
             await call.write(MESSAGE)
             await call.done_writing()
             assert await call.read()

@@ -39,7 +39,7 @@ async def test_calls_and_streams_pass_and_a_gateway_that_is_gone_costs_nothing(t
             async with grpc.aio.insecure_channel(f"127.0.0.1:{balanced}") as channel:
                 infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
                 for _ in range(4):
-                    assert await infer(MESSAGE, metadata=metadata, timeout=10)
+                    assert await infer(MESSAGE, metadata=metadata, timeout=60)
                 error = await refusal(channel, "ModelInfer", MESSAGE)
                 assert code_of(error) == ("UNAUTHENTICATED", "unauthorized")
                 error = await refusal(channel, "RepositoryIndex", metadata=metadata)

@@ -43,7 +43,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         open_cache(Settings(), engine, metrics, background, release="t") as answers,
     ):
         assert answers is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not answers.ask("0" * 64, asked=Asked(Need.EMBEDDING), tenant="a").fields:
                 await asyncio.sleep(0.01)
         limits = ImageLimits(10**6, 1)

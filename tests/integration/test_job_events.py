@@ -28,10 +28,10 @@ async def world(tmp_path):
 
 
 @asynccontextmanager
-async def opened(home) -> AsyncIterator[JobWorld]:
+async def opened(home, **settings) -> AsyncIterator[JobWorld]:
     file = home / "records.sqlite3"
     add_migrated_sqlite(file)
-    async with job_world(home, sqlite_url(file)) as made:
+    async with job_world(home, sqlite_url(file), **settings) as made:
         yield made
 
 
@@ -142,7 +142,7 @@ async def test_thousands_of_events_arrive_once_and_in_order(world):
 async def test_heartbeats_show_that_the_stream_lives(world, monkeypatch):
     monkeypatch.setattr("gateway.api.jobs.events.HEARTBEAT_SECONDS", 0.0)
     job_id = await world.submit(1)
-    async with asyncio.timeout(30), following(world, job_id) as response:
+    async with asyncio.timeout(60), following(world, job_id) as response:
         lines = []
         while lines.count(b":\n") < 2:
             lines.append(await response.content.readline())
@@ -156,21 +156,21 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(world):
             await anext(events_of(response))
             assert await world.metric(IN_FLIGHT) == 2
             response.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await world.metric(IN_FLIGHT) > 1:
                 await asyncio.sleep(0.02)
 
 
 async def test_a_stopping_gateway_ends_streams_at_once(tmp_path):
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(opened(tmp_path))
+        world = await stack.enter_async_context(opened(tmp_path, request_timeout_seconds=60))
         path = f"/api/ml/jobs/{await world.submit(1)}"
         # a client of its own: that of the gateway's fixture goes before the gateway does
         async with ClientSession(world.client._base_url) as client:
             response = await client.get(f"{path}/events")
             await anext(events_of(response))
             waiting = asyncio.create_task(client.get(path, params={"wait": "60"}))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while await world.metric(IN_FLIGHT) < 3:
                     await asyncio.sleep(0.01)
             started = time.monotonic()
@@ -181,13 +181,13 @@ async def test_a_stopping_gateway_ends_streams_at_once(tmp_path):
             assert answer.status == 503
             assert (await answer.json())["code"] == "jobs_unavailable"
             await stopping
-    # the deadline of requests is 10 s, for which those in flight are waited
-    assert time.monotonic() - started < 6
+    # those in flight are waited for until their deadline
+    assert time.monotonic() - started < 30
 
 
 async def test_a_failure_breaks_the_stream_off_so_that_it_is_resumed(world, monkeypatch):
     job_id = await world.submit(1)
-    async with asyncio.timeout(30), following(world, job_id) as response:
+    async with asyncio.timeout(60), following(world, job_id) as response:
         await anext(events_of(response))
 
         async def away(*_: Any) -> None:

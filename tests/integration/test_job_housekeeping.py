@@ -128,7 +128,7 @@ async def test_cancelling_deletes_the_images(world, objects):
     job_id = await world.submit(1)
     await objects.put(object_key(job_id, 0), b"sealed")
     await world.call("DELETE", f"/{job_id}")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await objects.jobs():
             await asyncio.sleep(0.02)
 
@@ -138,7 +138,7 @@ async def test_metrics_show_the_queue_and_what_workers_did(tmp_path, migrated_ur
     async with job_world(tmp_path, migrated_url) as world:
 
         async def until(name: str, value: float) -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await world.metric(name) != value:
                     await asyncio.sleep(0.02)
 
@@ -164,7 +164,7 @@ async def test_images_before_the_start_of_a_gateway_are_not_counted(tmp_path, mi
     async with job_world(tmp_path, migrated_url) as world:
         await world.beat("w1", ok=10)
     async with job_world(tmp_path, migrated_url) as world:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await world.metric('aurum_job_workers{operation="score"}') != 1:
                 await asyncio.sleep(0.02)
         assert await world.metric('aurum_job_images_total{outcome="ok"}') == 0

@@ -165,7 +165,7 @@ async def test_a_reader_that_stalls_is_given_up_and_frees_its_place(world, monke
             "Host: localhost\r\n\r\n".encode()
         )
         # beside the one that asks
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await world.metric(IN_FLIGHT) < 2:
                 await asyncio.sleep(0.01)
             while await world.metric(IN_FLIGHT) > 1:

@@ -236,7 +236,7 @@ async def test_an_upload_that_is_cancelled_ends_and_leaves_nothing(gateway: Worl
 
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
     sending = asyncio.create_task(gateway.send(body(), headers=kind, status=409))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (
             jobs := await gateway.records.jobs.page(DEFAULT_TENANT, limit=9, states=["receiving"])
         ):

@@ -74,7 +74,7 @@ async def test_one_port_with_tls_answers_http_1_http_2_and_grpc(tmp_path, author
         credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
             for _ in range(4):
-                await channel.unary_unary(f"/{SERVICE}/ModelInfer")(MESSAGE, timeout=10)
+                await channel.unary_unary(f"/{SERVICE}/ModelInfer")(MESSAGE, timeout=60)
             stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")()
             await stream.write(MESSAGE)
             assert (await stream.read())[:1] == b"\x12"
@@ -140,7 +140,7 @@ def is_problem(answer, body, code: str) -> None:
 async def test_events_pass_at_once_and_uploads_of_jobs_are_not_held_back(tmp_path, behind):
     (port,) = free_ports(1)
     with nginx.balancing(tmp_path / "n", port, [behind.port, behind.port]) as url:
-        async with ClientSession(url) as caller, asyncio.timeout(20):
+        async with ClientSession(url) as caller, asyncio.timeout(60):
             async with caller.get("/api/ml/jobs/1/events") as answer:
                 # each is sent only when the one before has arrived
                 for piece in (b"first\n", b"second\n", b"third\n"):

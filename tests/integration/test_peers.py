@@ -11,6 +11,7 @@ from rich.console import Console
 from benchmarks.peers.measure import Plan, compare
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.service import Request
+from tests.support.serving import wait_until
 
 SERVER = """
 import json, subprocess, sys, time
@@ -123,8 +124,7 @@ def test_nothing_of_a_service_is_left(tmp_path, services):
     small = services[0]
     with (tmp_path / "log").open("wb") as log:
         launched = small.launch(0, log)
-    while b"child" not in (tmp_path / "log").read_bytes():
-        pass
+    assert wait_until(lambda: b"child" in (tmp_path / "log").read_bytes())
     child = int((tmp_path / "log").read_text().split()[1])
     assert set(small.processes(launched)) == {launched.pid, child}
     small.stop(launched)

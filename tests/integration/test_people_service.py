@@ -68,7 +68,7 @@ async def test_an_erasure_stops_an_enrolment_that_is_under_way(
     forgetting = world.service.forgetting
     erasing = asyncio.create_task(forgetting.subject(await current(world), "anna", ACTOR))
     # the journal tells that the enrolment was stopped; then it writes its vector all the same
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await world.records.faces.in_state("pending"):
             await asyncio.sleep(0.01)
     go_on.set()

@@ -6,7 +6,6 @@ import json
 from urllib.parse import quote
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from gateway.app import DOCUMENT, create_app
 from gateway.records import idempotency
@@ -14,6 +13,7 @@ from gateway.settings import Settings
 from tests.support.collection_client import Embedder, make
 from tests.support.fake_inference import SPACE, FakeInference, photo
 from tests.support.gateway_server import serving
+from tests.support.json_schemas import validator
 from tests.support.raw_http import (
     FORM,
     JSON,
@@ -80,7 +80,7 @@ async def test_every_field_of_every_body_refuses_what_its_schema_refuses(people,
         base["name"] = "new"
     refusals = 0
     for name, field in schema["properties"].items():
-        check = Draft202012Validator({**field, "components": DESCRIBED["components"]})
+        check = validator({**field, "components": DESCRIBED["components"]})
         for probe in PROBES:
             if check.is_valid(probe):
                 continue

@@ -66,7 +66,7 @@ def test_all_stages_load_once_and_sigterm_leaves_nothing(settings: Settings) -> 
 
         assert served.end(signal.SIGTERM) == 0
         # killed; init takes a moment to bury it
-        stub.wait(10)
+        stub.wait(60)
     assert what_is_left(settings) == []
     # a second load of a stage means that something wrote into its version folder
     log = (settings.home / "logs" / "triton.log").read_text()
@@ -106,7 +106,7 @@ def test_second_start_is_refused_with_the_address_of_the_first(scripted: Setting
         assert aurum(settings, "status").returncode == 0
         assert aurum(settings, "down").returncode == 0
         assert what_is_left(settings) == []
-        assert served.process.wait(10) == 0
+        assert served.process.wait(60) == 0
     assert aurum(settings, "status").returncode == 1
     assert aurum(settings, "down").returncode == 0
 

@@ -45,7 +45,7 @@ def ask(settings: Settings, path: str, body: bytes | None = None) -> tuple[int, 
         f"http://127.0.0.1:{settings.port}{path}", body, {"Content-Type": "image/png"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, "", ""
     except urllib.error.HTTPError as error:
         problem = json.load(error)

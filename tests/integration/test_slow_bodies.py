@@ -135,7 +135,9 @@ async def test_a_body_that_never_ends_is_refused(fake):
 
 
 async def test_slow_bodies_hold_no_more_memory_than_is_allowed(fake):
-    async with serving(fake, **LIMITS, max_receiving_megabytes=1) as client:
+    # the first one is held until the second has come, also by a machine that stalls for a moment
+    limits = {**PATIENT, "body_idle_seconds": 2.0, "max_receiving_megabytes": 1}
+    async with serving(fake, **limits) as client:
         start = head("POST", "/api/ml/detect", WAYS["raw"][1], length=900_000)
         first = asyncio.ensure_future(exchange(client, [start, bytes(800_000)]))
         await asyncio.sleep(0.1)

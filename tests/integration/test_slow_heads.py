@@ -22,7 +22,7 @@ async def client():
 
 async def closed(reader) -> bool:
     """Wait until the server closes the connection, without an answer."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         try:
             return await reader.read() == b""
         except ConnectionResetError:
@@ -30,7 +30,7 @@ async def closed(reader) -> bool:
 
 
 async def answered(reader) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         start = await reader.readuntil(b"\r\n\r\n")
         assert start.startswith(b"HTTP/1.1 200")
         await reader.readuntil(b"}")

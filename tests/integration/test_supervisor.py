@@ -80,7 +80,7 @@ class Watch:
         )
 
     async def run(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await self.supervisor.run(stop=self.stop, on_ready=self.ready.set)
 
     def _note(self, phase: str, running: dict[str, ProcessRecord]) -> None:
@@ -188,7 +188,7 @@ async def test_an_optional_part_that_cannot_be_kept_is_left_out(tmp_path: Path) 
     watch = Watch(short, broken, steady, optional={"short", "broken"})
     run = asyncio.create_task(watch.run())
     await watch.ready.wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum("going on without" in line for line in watch.lines) < 2:
             await asyncio.sleep(0.05)
     assert not run.done()
@@ -208,7 +208,7 @@ async def test_a_late_part_is_started_once_the_others_are_ready(tmp_path: Path) 
     run = asyncio.create_task(watch.run())
     await watch.ready.wait()
     assert len(watch.seen) == 1
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(watch.seen) < 2:
             await asyncio.sleep(0.01)
     assert watch.phases[-1] == "ready"
@@ -226,7 +226,7 @@ async def test_a_late_part_that_cannot_be_kept_is_left_out(tmp_path: Path) -> No
     watch = Watch(steady, late, late=["late"])
     run = asyncio.create_task(watch.run())
     said = "giving up after 3 restarts: late ended with code 1: no work"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not any(said in line for line in watch.lines):
             await asyncio.sleep(0.01)
     # those who ask whether the stack is ready do not hear of it
@@ -252,7 +252,7 @@ async def test_the_last_part_and_late_ones_are_stopped_before_the_others(tmp_pat
     ]
     watch = Watch(*parts, late=["late"])
     run = asyncio.create_task(watch.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all(part.log.exists() and "ready" in part.log.read_text() for part in parts):
             await asyncio.sleep(0.01)
 

@@ -167,7 +167,7 @@ async def test_the_shadow_answers_nobody_and_is_compared():
         assert found["compared"]["matched"] == 2
         # two spaces: no cosine
         assert found["compared"]["cosine_mean"] is None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             # the shadow rests after each run, nine times as long
             while found["compared"]["images"] < 2:
                 await ask(client, "score", seed=1)

@@ -116,7 +116,7 @@ async def test_the_leases_of_another_worker_are_left_to_it(around, engine):
     job = await submit(around, [photo(seed=n) for n in range(6)])
     await around.records.job_queue.claim("w1", operations=("score",), limit=4, lease_seconds=3600.0)
     async with working(new_worker(around, engine, "w2")):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (now := await around.records.jobs.get("default", job.id)).done < 2:
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
@@ -143,7 +143,7 @@ async def test_images_of_a_cancelled_job_are_not_worked_on(around, engine, monke
     async with working(worker):
         await engine.started.wait()
         await around.records.jobs.cancel("default", job.id)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await engine.idle.wait()
             while worker.lane.is_working:
                 await asyncio.sleep(0.01)
@@ -178,7 +178,7 @@ async def test_no_attempt_is_lost_while_triton_is_away(around, engine):
     job = await submit(around, [photo(seed=n) for n in range(5)])
     worker = new_worker(around, engine)
     async with working(worker):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not worker.state.upstreams.triton.is_away:
                 await asyncio.sleep(0.01)
         asked = len(engine.needs)
@@ -196,7 +196,7 @@ async def test_a_heartbeat_says_what_a_worker_does(around, engine, monkeypatch):
     job = await submit(around, [photo(), photo(faces=0)])
     async with working(new_worker(around, engine)):
         await ended(around, job)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 beats = await around.records.job_queue.workers(60)
                 if beats and beats[0].counters["ok"] and beats[0].counters["failed"]:

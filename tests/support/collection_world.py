@@ -89,7 +89,7 @@ async def who(world: World, number: int, *, space: str = OLD) -> list[str]:
 
 
 async def until_switched(world: World) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             migration = (await current(world)).migration
             assert migration is not None

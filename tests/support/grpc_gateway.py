@@ -45,7 +45,7 @@ async def refusal(
     """Make a call that must be refused; returns the error."""
     call = channel.unary_unary(f"/{SERVICE}/{method}")
     try:
-        answer = await call(message, timeout=10, **more)
+        answer = await call(message, timeout=60, **more)
     except grpc.aio.AioRpcError as error:
         return error
     raise AssertionError(f"{method} was answered: {answer!r}")

@@ -80,7 +80,7 @@ async def working(*workers: Worker) -> AsyncIterator[None]:
     finally:
         for worker in workers:
             worker.lane.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.gather(*tasks)
 
 

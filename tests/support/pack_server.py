@@ -75,7 +75,7 @@ def pack_server() -> Iterator[PackServer]:
     thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
     thread.start()
     try:
-        if not ready.wait(10):
+        if not ready.wait(60):
             raise TimeoutError("the server did not start")
         yield server
     finally:

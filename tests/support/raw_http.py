@@ -64,7 +64,7 @@ async def exchange(client: ClientSession, pieces: Iterable[bytes], *, pause: flo
                 await asyncio.sleep(pause)
             if answer.done():
                 break
-        return parse(await asyncio.wait_for(answer, 20))
+        return parse(await asyncio.wait_for(answer, 60))
     finally:
         answer.cancel()
         writer.close()

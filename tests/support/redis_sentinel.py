@@ -39,7 +39,7 @@ class Watched:
             capture_output=True,
             text=True,
             check=False,
-            timeout=10,
+            timeout=60,
             env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": PASSWORD},
         )
         return answer.stdout.splitlines()

@@ -70,7 +70,7 @@ class ScriptedQueue:
 
     async def until(self, count: int) -> None:
         """Wait until so many images have ended or were given back."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.ended) + len(self.later) + len(self.released) < count:
                 self.changed.clear()
                 await self.changed.wait()

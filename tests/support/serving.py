@@ -31,7 +31,7 @@ from tools.serving.weights import missing_weights
 from triton_python_backend.contract import ONNX_STAGES
 
 _TIMEOUT_SECONDS = 120
-_GONE_SECONDS = 10
+_GONE_SECONDS = 60
 
 
 def free_ports(count: int) -> list[int]:
@@ -220,7 +220,7 @@ def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
         lines.append(line.rstrip("\n"))
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_seconds: float = 30) -> bool:
+def wait_until(condition: Callable[[], bool], *, timeout_seconds: float = 120) -> bool:
     """Whether the condition comes true in time."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():

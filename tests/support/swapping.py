@@ -62,7 +62,7 @@ class Traffic:
         with self._lock:
             self.wrong.append(f"{client}: {text}")
 
-    def wait_for(self, space: str, *, seconds: float = 60) -> float:
+    def wait_for(self, space: str, *, seconds: float = 120) -> float:
         """Wait until both clients are answered by a space; the seconds until the first was."""
         started = time.monotonic()
         before = Counter(self.answers)

@@ -86,7 +86,7 @@ class Seen:
     def wait_for(self, version: str) -> float:
         """Wait until all answers of a second name one version; the seconds that took."""
         started = time.monotonic()
-        while time.monotonic() - started < 60:
+        while time.monotonic() - started < 120:
             versions = {each.version for each in self.since(time.monotonic(), answers=6)}
             if versions == {version}:
                 return time.monotonic() - started

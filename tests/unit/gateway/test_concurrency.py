@@ -72,7 +72,7 @@ async def test_work_that_crashes_or_returns_is_started_again():
             await asyncio.Event().wait()
 
     tasks = BackgroundTasks(on_crash=crashed.append)
-    async with asyncio.timeout(5), tasks.running("trials", work, restart_seconds=0):
+    async with asyncio.timeout(60), tasks.running("trials", work, restart_seconds=0):
         await often.wait()
     assert (runs, crashed, len(tasks)) == (4, ["trials"], 0)
 

@@ -154,7 +154,7 @@ async def test_an_error_on_a_thread_keeps_no_reference_to_its_work():
         with suppress(InferenceUnavailableError):
             await workers.run(work, deadline=Deadline.after(10))
         del work
-        for _ in range(100):
+        for _ in range(6000):
             # the thread releases it a moment later
             await asyncio.sleep(0.01)
             if kept() is None:

@@ -131,7 +131,7 @@ async def test_the_error_names_the_image_without_a_face(pipeline, blank):
 async def test_the_error_names_a_broken_image_without_waiting_for_the_other(pipeline, fake):
     fake.seconds = 3600
     with pytest.raises(InvalidImageError, match="image_b: the image has no bytes"):
-        await asyncio.wait_for(compare(pipeline, photo(), b""), 20)
+        await asyncio.wait_for(compare(pipeline, photo(), b""), 60)
     assert fake.active == 0
 
 

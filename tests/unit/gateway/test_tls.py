@@ -97,7 +97,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> str:
             shown = secured.getpeercert()
             return str(shown["serialNumber"] if shown else "")
     finally:
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_renewed_certificate_is_used_by_the_next_connection(authority, caplog):

@@ -160,7 +160,7 @@ def slow_unless(quick: bytes, finish: threading.Event):
         held = {contract.IMAGE: inputs[contract.IMAGE]}
 
         def work():
-            assert finish.wait(10)
+            assert finish.wait(60)
             return stages.preprocess_image(held)
 
         return stages.Slow(work)
@@ -205,7 +205,7 @@ def test_slow_work_beyond_the_queue_is_refused():
 
 
 def test_threads_answer_requests_side_by_side_each_with_its_own_answer():
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
 
     def answer(inputs):
         def work():

@@ -6,7 +6,7 @@ from triton_python_backend.lanes import Lanes
 
 
 def test_as_much_work_runs_side_by_side_as_there_are_threads():
-    lanes, meeting, met = Lanes(2), threading.Barrier(2, timeout=10), []
+    lanes, meeting, met = Lanes(2), threading.Barrier(2, timeout=60), []
 
     def work() -> None:
         meeting.wait()
@@ -20,13 +20,13 @@ def test_as_much_work_runs_side_by_side_as_there_are_threads():
 
 def test_more_work_waits_with_the_caller():
     lanes, release, begun = Lanes(1), threading.Event(), []
-    lanes.take(lambda: begun.append(release.wait(10)))
+    lanes.take(lambda: begun.append(release.wait(60)))
     taken = threading.Event()
     caller = threading.Thread(target=lambda: (lanes.take(lambda: None), taken.set()))
     caller.start()
     assert not taken.wait(0.1)
     release.set()
-    assert taken.wait(10)
+    assert taken.wait(60)
     caller.join()
     lanes.close()
     assert begun == [True]

@@ -10,7 +10,7 @@ def test_jobs_run_beside_the_caller_one_after_the_other():
     lane, release, done = SlowLane(), threading.Event(), []
 
     def work(number: int) -> None:
-        assert release.wait(10)
+        assert release.wait(60)
         done.append(number)
 
     assert all(lane.take(lambda number=number: work(number)) for number in range(3))
@@ -23,11 +23,11 @@ def test_jobs_run_beside_the_caller_one_after_the_other():
 def test_jobs_beyond_the_queue_are_refused_until_there_is_room():
     lane, release = SlowLane(max_waiting=2), threading.Event()
     held = [threading.Event(), threading.Event()]
-    assert lane.take(lambda: (release.wait(10), held[0].set()))
+    assert lane.take(lambda: (release.wait(60), held[0].set()))
     assert lane.take(held[1].set)
     assert not lane.take(lambda: None)
     release.set()
-    assert held[1].wait(10)
+    assert held[1].wait(60)
     lane.close()
 
 
@@ -40,10 +40,10 @@ def test_a_failing_job_releases_its_place():
         raise RuntimeError("broken")
 
     assert lane.take(fail)
-    assert tried.wait(10)
+    assert tried.wait(60)
     while not lane.take(later.set):
         pass
-    assert later.wait(10)
+    assert later.wait(60)
     lane.close()
 
 

@@ -132,7 +132,7 @@ def test_a_conflict_without_retry_after_is_final(run):
 
 
 def test_nothing_is_repeated_after_the_deadline(run):
-    busy = refusal(503, "inference_unavailable", **{"Retry-After": "30"})
+    busy = refusal(503, "inference_unavailable", **{"Retry-After": "60"})
     started = time.monotonic()
     script = Script(busy)
     with pytest.raises(UnavailableError):
@@ -140,9 +140,9 @@ def test_nothing_is_repeated_after_the_deadline(run):
             script,
             lambda client: client.detect(b"x"),
             retry=SOON,
-            limits=TimeLimits(total=5),
+            limits=TimeLimits(total=30),
         )
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_call_without_time_left_is_not_sent(run):

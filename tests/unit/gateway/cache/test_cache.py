@@ -211,7 +211,7 @@ async def test_an_answer_of_other_weights_invalidates_the_active_ones_until_they
     fake.space = "0" * 16
     active_weights.compare(await analysis_of(fake))
     assert active_weights.now is None
-    await asyncio.wait_for(active_weights.wait(), 30)
+    await asyncio.wait_for(active_weights.wait(), 60)
     await active_weights.refresh()
     assert active_weights.now["face_embedding"].id == "0" * 16
 

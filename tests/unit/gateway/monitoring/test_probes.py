@@ -29,7 +29,7 @@ class Part:
 
 
 async def becomes(parts: ComponentProbes, text: str, name: str = "vectors") -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while text not in parts.states[name].detail:
             await asyncio.sleep(0.01)
 

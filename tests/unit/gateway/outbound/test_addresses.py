@@ -48,14 +48,14 @@ def test_who_is_reached(text, reach):
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(ADDRESSES)
 def test_nothing_is_public_that_python_calls_private(address):
     if not address.is_global or address.is_multicast or address.is_reserved:
         assert reach_of(address) is not Reach.PUBLIC
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([row for row in PREFIXES if row.network.version == 4]), st.data())
 def test_no_notation_of_ipv6_hides_an_ipv4_address(row, data):
     number = data.draw(st.integers(0, row.network.num_addresses - 1))

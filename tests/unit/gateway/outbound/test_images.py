@@ -221,7 +221,7 @@ async def _silent(_, __):
 )
 async def test_a_server_that_is_slow_on_purpose_is_given_up(handler, why):
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         RawServer(handler).running() as server,
         fetching(server, image_url_timeout_seconds=0.4) as fetcher,
     ):
@@ -231,7 +231,7 @@ async def test_a_server_that_is_slow_on_purpose_is_given_up(handler, why):
 
 async def test_the_deadline_of_the_request_counts_if_it_is_earlier():
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         RawServer(_silent).running() as server,
         fetching(server, image_url_timeout_seconds=1000) as fetcher,
     ):
@@ -250,7 +250,7 @@ async def _endless(_, writer):
 
 async def test_a_body_without_end_is_cut_off():
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         RawServer(_endless).running() as server,
         fetching(server, max_image_bytes=100_000) as fetcher,
     ):
@@ -322,7 +322,7 @@ async def test_slow_servers_of_a_tenant_leave_room_for_others():
         writer.write(page(IMAGE))
 
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         RawServer(by_path).running() as server,
         fetching(server, image_url_timeout_seconds=25.0) as fetcher,
     ):

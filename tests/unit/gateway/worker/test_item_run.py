@@ -98,7 +98,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with BackgroundTasks() as background, asyncio.timeout(10):
+    async with BackgroundTasks() as background, asyncio.timeout(60):
         yield World(background)
 
 

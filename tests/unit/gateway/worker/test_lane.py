@@ -71,16 +71,16 @@ class World:
     async def working(self) -> AsyncIterator["World"]:
         task = asyncio.create_task(self.lane.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 yield self
         finally:
             self.lane.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await task
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -72,7 +72,7 @@ class World:
     async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.worker.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 yield
         finally:
             self.lane.stop()
@@ -94,7 +94,7 @@ async def world(monkeypatch) -> AsyncIterator[World]:
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

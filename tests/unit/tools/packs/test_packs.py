@@ -5,12 +5,12 @@ import json
 import shutil
 import zipfile
 
-import jsonschema
 import pytest
 from typer.testing import CliRunner
 
 from gateway.settings import CHECKOUT
 from tests.support import photos
+from tests.support.json_schemas import validator
 from tests.support.pack_server import PackServer, pack_server
 from tests.support.serving import free_ports
 from tools.__main__ import app
@@ -267,7 +267,9 @@ def test_a_simultaneous_second_download_is_refused(server, cache, data):
 def test_the_manifest_is_valid_and_its_schema_up_to_date():
     schema = json.loads(MANIFEST.with_name("models.schema.json").read_text())
     assert schema == Manifest.model_json_schema()
-    jsonschema.validate(json.loads(MANIFEST.read_text()), schema)
+    check = validator(schema)
+    check.check_schema(schema)
+    check.validate(json.loads(MANIFEST.read_text()))
     assert [pack.name for pack in load_manifest().packs] == [
         "lite",
         "buffalo_s",

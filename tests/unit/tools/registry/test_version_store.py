@@ -219,7 +219,7 @@ def test_a_second_change_waits_for_the_first(version_store, monkeypatch):
         second.join(0.3)
         assert second.is_alive()
         assert version_store.newest(STAGE) == 2
-    second.join(10)
+    second.join(60)
     assert version_store.newest(STAGE) == 1
 
 
