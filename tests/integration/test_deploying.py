@@ -55,7 +55,9 @@ class Place:
         self.write("code", "one")
         self.write("nginx.conf", "first")
         self.write("password", "secret")
-        (self.project / "password").chmod(0o600)
+        # containers read it as another user, and others may not enter the folder
+        (self.project / "password").chmod(0o644)
+        self.project.chmod(0o700)
 
     def write(self, name: str, text: str) -> None:
         (self.project / name).write_text(text)

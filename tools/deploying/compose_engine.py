@@ -12,7 +12,8 @@ from tools.deploying.errors import EngineError
 _BUILD_SECONDS: Final = 3600.0
 _START_SECONDS: Final = 600.0
 _MISSING: Final = ("no such image", "image not known", "no such object", "failed to find image")
-_OLDEST_COMPOSE: Final = 2
+_OLDEST_COMPOSE: Final = (2, 34)
+"""Images that grow from the image of another service (`additional_contexts`) need it."""
 
 
 class ComposeEngine:
@@ -101,6 +102,19 @@ class ComposeEngine:
         """Read the last lines of each container."""
         return self._ask_compose(project, "logs", "--no-color", "--tail", str(lines))
 
+    def restarts(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Count how often the engine started containers again that ended, by name."""
+        if not names:
+            return {}
+        form = "{{.RestartCount}}"
+        text = self._ask("inspect", "--type", "container", "--format", form, *names)
+        return dict(zip(names, map(int, text.split()), strict=True))
+
+    def run_in(self, project: Project, service: str, command: Sequence[str]) -> str:
+        """Run a command in a container that runs; returns its output, which nothing logs."""
+        # the engine keeps what containers write, and not what is run in them
+        return self._ask_compose(project, "exec", "-T", service, *command)
+
     def down(self, project: Project) -> None:
         """Stop and remove the containers of a project; volumes stay."""
         self._change_compose(project, "down", "--remove-orphans", limit_seconds=_START_SECONDS)
@@ -115,16 +129,16 @@ class ComposeEngine:
                     reasons.append(str(error))
                     continue
                 version = version.splitlines()[-1].strip().removeprefix("v") if version else ""
-                if version.split(".")[0].isdecimal() and (
-                    int(version.split(".")[0]) >= _OLDEST_COMPOSE
-                ):
+                if _numbers(version) >= _OLDEST_COMPOSE:
                     self._found = command, version
                     break
                 reasons.append(f"{' '.join(command)} is version {version or 'unknown'}")
             else:
+                oldest = ".".join(map(str, _OLDEST_COMPOSE))
                 raise EngineError(
-                    f"Compose from version {_OLDEST_COMPOSE} on is needed, as a plugin of "
-                    f"{self.program} or as docker-compose: {'; '.join(reasons)}"
+                    f"Compose from version {oldest} on is needed, as a plugin of {self.program} or "
+                    f"as docker-compose (https://docs.docker.com/compose/install/): "
+                    f"{'; '.join(reasons)}"
                 )
         return self._found
 
@@ -157,6 +171,12 @@ class ComposeEngine:
         if project.name is not None:
             command += ["--project-name", project.name]
         return [*command, *arguments]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Read `2.34.0-desktop.1` as (2, 34); nothing if it is no version."""
+    parts = version.split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def _container(row: Mapping[str, Any]) -> Container:

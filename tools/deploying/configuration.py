@@ -1,5 +1,6 @@
 """A resolved Compose configuration, asked by what a deployment needs to know of it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, Final
 from gateway.settings import PREFIX
 
 _HTTPS_PORTS: Final = (443, 8443)
+_NAME_AND_PORT: Final = re.compile(r"([a-zA-Z0-9_-]+):\d+")
+"""No address, and no name of the internet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,39 @@ class Configuration:
         return all(
             given.get(f"{PREFIX}SCORING", "on") != "off" for _, given in self.settings_of_services()
         )
+
+    def key_service(self) -> str:
+        """Name the service in which keys can be made; empty if callers are asked for none."""
+        for name, given in self.settings_of_services():
+            if name == "gateway" and given.get(f"{PREFIX}AUTHENTICATION") == "on":
+                return name
+        return ""
+
+    def unknown_tritons(self) -> Iterator[tuple[str, str]]:
+        """Services whose Triton is no other service, and its name: a profile may be missing."""
+        networks = (self.content.get("networks") or {}).values()
+        if any((network or {}).get("external") for network in networks):
+            return
+        names = set(self.services)
+        for service in self.services.values():
+            names |= {str(service.get(key) or "") for key in ("container_name", "hostname")}
+            for network in (service.get("networks") or {}).values():
+                names |= set((network or {}).get("aliases") or ())
+        for service_name, given in self.settings_of_services():
+            host = _NAME_AND_PORT.fullmatch(given.get(f"{PREFIX}TRITON_GRPC_URL", ""))
+            extra = self.services[service_name].get("extra_hosts")
+            if host and host[1] not in {*names, "localhost"} and not extra:
+                yield service_name, host[1]
+
+    def memory_limits_bytes(self) -> int:
+        """Add up what all containers may take."""
+        total = 0
+        for service in self.services.values():
+            deploy = service.get("deploy") or {}
+            limits = (deploy.get("resources") or {}).get("limits") or {}
+            limit = int(limits.get("memory") or service.get("mem_limit") or 0)
+            total += limit * int(deploy.get("replicas") or service.get("scale") or 1)
+        return total
 
     def wants_gpu(self) -> list[str]:
         """Services that reserve a GPU."""

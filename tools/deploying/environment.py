@@ -22,6 +22,7 @@ from tools.serving.errors import ServingError
 from tools.serving.ports import check_free
 
 _GIB: Final = 1024**3
+_FIRST_OPEN_PORT: Final = 1024
 _OTHERS_ACCESS: Final = 0o007
 _OTHERS_ENTER: Final = 0o001
 _GROUP_WRITES: Final = 0o020
@@ -51,9 +52,24 @@ def disk_problems(facts: Facts, home: Path, needs: Needs) -> Iterator[str]:
 
 def memory_problems(needs: Needs) -> Iterator[str]:
     """Find too little memory."""
-    free = psutil.virtual_memory().available / _GIB
+    free = _free_memory_gib()
     if free < needs.memory_gib:
         yield f"{free:.1f} GiB of memory are free; {needs.memory_gib:g} are needed"
+
+
+def describe_memory(configuration: Configuration) -> str:
+    """Compare what all containers together may take with what is free; empty if it is there."""
+    limit, free = configuration.memory_limits_bytes() / _GIB, _free_memory_gib()
+    if limit <= free:
+        return ""
+    return (
+        f"containers may take {limit:.1f} GiB of memory, and {free:.1f} GiB are free: under load "
+        "the kernel may end some of them"
+    )
+
+
+def _free_memory_gib() -> float:
+    return psutil.virtual_memory().available / _GIB
 
 
 def port_problems(configuration: Configuration, ours: Collection[int]) -> Iterator[str]:
@@ -61,10 +77,33 @@ def port_problems(configuration: Configuration, ours: Collection[int]) -> Iterat
     for port in configuration.ports():
         if port.number in ours:
             continue
+        if port.number < _FIRST_OPEN_PORT and os.geteuid() != 0:
+            # the engine may use it, and this user may not even try
+            if _is_listened_to(port.number):
+                yield f"port {port.number} for the service {port.service} is in use"
+            continue
         try:
             check_free([_listener(port)])
         except ServingError as error:
             yield str(error).partition("; set ")[0]
+
+
+def _is_listened_to(number: int) -> bool:
+    """Whether any program of this machine listens on a port, also those of other users."""
+    return any(
+        connection.status == psutil.CONN_LISTEN
+        and getattr(connection.laddr, "port", None) == number
+        for connection in psutil.net_connections("tcp")
+    )
+
+
+def triton_problems(configuration: Configuration) -> Iterator[str]:
+    """Find services whose Triton is not in the project: they would answer slower, without it."""
+    for service, host in configuration.unknown_tritons():
+        yield (
+            f"{service} asks {host} for inference ({PREFIX}TRITON_GRPC_URL), which no service is: "
+            "choose a profile (--profile cpu or gpu, or COMPOSE_PROFILES in .env)"
+        )
 
 
 def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
@@ -107,7 +146,11 @@ def secret_problems(configuration: Configuration) -> Iterator[str]:
             yield f"secret {name}: {path} is {'empty' if is_file else 'no file'}"
         if _is_open(path, status.st_mode):
             mode = status.st_mode & 0o777
-            yield f"secret {name}: {path} has mode {mode:04o}; others must not reach it: chmod 0640"
+            # a narrower mode of the file would keep its container out, too
+            yield (
+                f"secret {name}: {path} has mode {mode:04o}; others must not reach it: "
+                f"chmod 0700 {path.resolve().parent}"
+            )
 
 
 def _is_open(path: Path, mode: int) -> bool:
