@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from gateway.settings import PREFIX
 
+_SECRETS: Final = Path("/run/secrets")
+"""Where Compose mounts secrets, unless they name another place."""
 _HTTPS_PORTS: Final = (443, 8443)
 _NAME_AND_PORT: Final = re.compile(r"([a-zA-Z0-9_-]+):\d+")
 """No address, and no name of the internet."""
@@ -100,6 +102,15 @@ class Configuration:
             name: Path(secret["file"])
             for name, secret in declared.items()
             if name in used and secret.get("file")
+        }
+
+    def secrets_of(self, service: str) -> dict[Path, Path]:
+        """Files of this machine by where a service sees them."""
+        files = self.secret_files()
+        return {
+            _SECRETS / (secret.get("target") or secret["source"]): files[secret["source"]]
+            for secret in self.services[service].get("secrets") or ()
+            if secret["source"] in files
         }
 
     def settings_of_services(self) -> Iterator[tuple[str, dict[str, str]]]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -28,6 +29,7 @@ _OTHERS_ENTER: Final = 0o001
 _GROUP_WRITES: Final = 0o020
 _GROUP_ENTERS: Final = 0o010
 _SECONDS: Final = 60.0
+_SECRETS_FOLDER: Final = f"{PREFIX}SECRETS_FOLDER"
 _CDI_FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _VARIABLE: Final = re.compile(rf"^\s*(?:export\s+)?({PREFIX}\w+)\s*=", re.MULTILINE)
 
@@ -172,31 +174,41 @@ def mount_problems(configuration: Configuration) -> Iterator[str]:
 
 def settings_problems(configuration: Configuration, project: Project) -> Iterator[str]:
     """Load the settings of each service as its container would, and look for unknown names."""
-    checked: dict[tuple[tuple[str, str], ...], str] = {}
+    checked: dict[str, str] = {}
     for service, given in configuration.settings_of_services():
         ours = {name: value for name, value in given.items() if name.startswith(PREFIX)}
-        key = tuple(sorted(ours.items()))
+        secrets = configuration.secrets_of(service)
+        key = repr((sorted(ours.items()), sorted(secrets.items())))
         if key not in checked:
-            checked[key] = _why_not(ours)
+            checked[key] = _why_not(ours, secrets)
         if checked[key]:
             yield f"settings of {service}: {checked[key]}"
     yield from _unknown_in_file(project)
 
 
-def _why_not(given: Mapping[str, str]) -> str:
+def _why_not(given: Mapping[str, str], secrets: Mapping[Path, Path]) -> str:
+    """Load settings as a container would, which sees files of this machine elsewhere."""
     # the checkout's code, whichever is installed
     path = os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.deploying.settings_check"],
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": path, **given},
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    with TemporaryDirectory(prefix="aurum-secrets-") as seen:
+        inside = given.get(_SECRETS_FOLDER)
+        if inside is not None:
+            for target, source in secrets.items():
+                if target.parent == Path(inside):
+                    (Path(seen) / target.name).symlink_to(source)
+            given = {**given, _SECRETS_FOLDER: seen}
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.deploying.settings_check"],
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": path, **given},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
     if done.returncode == 0:
         return ""
-    return (done.stderr.strip().splitlines() or ["they cannot be loaded"])[-1]
+    reason = (done.stderr.strip().splitlines() or ["they cannot be loaded"])[-1]
+    return reason if inside is None else reason.replace(seen, inside)
 
 
 def _unknown_in_file(project: Project) -> Iterator[str]:

@@ -220,5 +220,7 @@ def _unreturnable(
 
 def _users(engine: Engine, configuration: Configuration) -> Mapping[str, str]:
     """Users of the images that are there already, by service."""
-    found = {name: engine.image(configuration.image_of(name)) for name in configuration.services}
-    return {name: image.user for name, image in found.items() if image is not None}
+    names = {service: configuration.image_of(service) for service in configuration.services}
+    images = {name: engine.image(name) for name in set(names.values())}
+    found = {service: images[name] for service, name in names.items()}
+    return {service: image.user for service, image in found.items() if image is not None}
