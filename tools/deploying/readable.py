@@ -63,7 +63,8 @@ def _first_closed(source: Path, user: str) -> Path | None:
 
 def _can_read(status: stat_result, user: str) -> bool:
     """Whether `uid`, `uid:gid` or a name, which is somebody else, can read and enter."""
-    uid, _, gid = (user or "0").partition(":")
+    uid, _, gid = (user or "root").partition(":")
+    uid = "0" if uid == "root" else uid
     if uid.isdecimal() and int(uid) == status.st_uid:
         kind = "owner"
     elif gid.isdecimal() and int(gid) == status.st_gid:
