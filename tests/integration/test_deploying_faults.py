@@ -58,7 +58,7 @@ async def test_a_gateway_that_asks_for_keys_makes_one_for_the_photo(tmp_path: Pa
     log = place.journal.log_of(1).read_text()
     assert key["key_id"] in log
     assert '"key"' not in log
-    assert f"aurum_{key['key_id']}_" not in log
+    assert f"aur_{key['key_id']}_" not in log
 
 
 async def test_what_failed_before_the_start_leaves_the_models_that_serve(

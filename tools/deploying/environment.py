@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -187,28 +187,32 @@ def settings_problems(configuration: Configuration, project: Project) -> Iterato
 
 
 def _why_not(given: Mapping[str, str], secrets: Mapping[Path, Path]) -> str:
-    """Load settings as a container would, which sees files of this machine elsewhere."""
+    """Load settings as a container would, whose folder of secrets this machine does not have."""
     # the checkout's code, whichever is installed
     path = os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)])
-    with TemporaryDirectory(prefix="aurum-secrets-") as seen:
-        inside = given.get(_SECRETS_FOLDER)
-        if inside is not None:
-            for target, source in secrets.items():
-                if target.parent == Path(inside):
-                    (Path(seen) / target.name).symlink_to(source)
-            given = {**given, _SECRETS_FOLDER: seen}
-        done = subprocess.run(
-            [sys.executable, "-m", "tools.deploying.settings_check"],
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": path, **given},
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+    inside = given.get(_SECRETS_FOLDER)
+    read = {}
+    for target, source in secrets.items():
+        if inside is not None and target.parent == Path(inside) and target.name.startswith(PREFIX):
+            # a file that cannot be read is a problem of its own
+            with suppress(OSError, UnicodeDecodeError):
+                read[target.name] = source.read_text().strip()
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.deploying.settings_check"],
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": path,
+            **read,
+            **{name: value for name, value in given.items() if name != _SECRETS_FOLDER},
+        },
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
     if done.returncode == 0:
         return ""
-    reason = (done.stderr.strip().splitlines() or ["they cannot be loaded"])[-1]
-    return reason if inside is None else reason.replace(seen, inside)
+    return (done.stderr.strip().splitlines() or ["they cannot be loaded"])[-1]
 
 
 def _unknown_in_file(project: Project) -> Iterator[str]:

@@ -135,7 +135,7 @@ def test_settings_are_read_with_the_secrets_that_the_container_sees(tmp_path: Pa
     [problem] = settings_problems(found, project)
     assert problem.startswith("settings of gateway: ")
     assert "WEBHOOK_SECRET" in problem
-    assert "aurum-secrets-" not in problem
+    assert "short" not in problem
 
 
 def test_memory_that_all_containers_may_take_is_compared_with_what_is_free() -> None:
