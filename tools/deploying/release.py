@@ -199,11 +199,17 @@ def _size(path: Path) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write at once, for the owner only: the configuration may hold secrets."""
+    """Write at once, for the owner only: the configuration may hold secrets.
+
+    Raises DeployError if the disk refuses.
+    """
     new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise DeployError(f"{path} cannot be written: {error.strerror}") from error
