@@ -45,8 +45,9 @@ printf 'redis+sentinel://:%s@sentinel-1,sentinel-2,sentinel-3/aurum?sentinel_pas
 printf '%s' "${ALERT_WEBHOOK_URL:-http://127.0.0.1:9/alerts-go-nowhere}" | keep alert_webhook_url
 
 if [ -e edge.pem ] || [ -e edge.key ]; then
-    [ -e edge.pem ] && [ -e edge.key ] ||
-        fail "$folder needs both edge.pem and edge.key: put the other one there, or remove this one"
+    for each in edge.pem edge.key; do
+        [ -e "$each" ] || fail "$folder needs both edge.pem and edge.key, and has no $each"
+    done
 else
     case $name in
     *:* | *[0-9].[0-9]*.*[0-9]) kind=IP ;;

@@ -19,7 +19,7 @@ printf '*:*:*:replicator:%s\n' "$(cat "$PASSWORD_FILE")" >"$passwords"
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # what an interrupted copy left
-    find "$PGDATA" -mindepth 1 -delete
+    find "$PGDATA" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
     # a new volume can be entered by all, which PostgreSQL refuses
     chmod 700 "$PGDATA"
     export PGPASSFILE="$passwords"

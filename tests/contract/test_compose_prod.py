@@ -92,6 +92,14 @@ def test_each_service_has_limits_and_keeps_its_logs(name):
     assert service["logging"]["driver"] == ("json-file" if name == "vector" else "fluentd")
 
 
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_logs_on_the_disk_have_an_end(kind, name):
+    logging = service_of(kind, name)["logging"]
+    # beside what goes to Vector, Docker keeps five files of 20 MB
+    assert logging["driver"] == "fluentd" or {"max-size", "max-file"} <= set(logging["options"])
+    assert logging["driver"] == "json-file" or "max-size" not in logging["options"]
+
+
 def test_only_nginx_is_published_beyond_this_machine():
     beyond = {
         (name, port["published"])

@@ -85,7 +85,7 @@ def test_an_empty_secret_and_half_a_certificate_are_named(tmp_path: Path) -> Non
     (tmp_path / "edge.key").unlink()
     half = run(tmp_path)
     assert half.returncode == 1
-    assert "needs both edge.pem and edge.key" in half.stderr
+    assert "needs both edge.pem and edge.key, and has no edge.key" in half.stderr
     (tmp_path / "postgres_password").write_text("")
     (tmp_path / "AURUM_DATABASE_URL").unlink()
     empty = run(tmp_path)
