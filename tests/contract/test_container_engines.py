@@ -193,6 +193,27 @@ def test_a_compose_that_cannot_read_the_files_is_refused_with_its_version(
         engine.facts()
 
 
+@pytest.mark.parametrize("said", ["", "null", "[]", "3", '{"Name": "a"}', "warning: x"])
+def test_an_answer_of_another_form_is_an_error_of_the_engine(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\n[ \"$2\" = version ] && echo 5.6.1 && exit\nprintf '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    engine = ComposeEngine("docker", log=lambda _: None)
+    with pytest.raises(EngineError, match="is not understood"):
+        engine.image("a")
+    with pytest.raises(EngineError, match="is not understood"):
+        engine.restarts(["a", "b"])
+    if said:
+        with pytest.raises(EngineError, match="is not understood"):
+            engine.containers(Project(tmp_path, ()))
+    if not said.startswith("{"):
+        with pytest.raises(EngineError, match="is not understood"):
+            engine.facts()
+
+
 def test_a_release_that_a_real_engine_cannot_start_leaves_nothing(
     podman: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
