@@ -100,14 +100,10 @@ class Postgres:
         return self._program("sh", str(self._shipped("start-replica.sh")))
 
     def allow_replica(self) -> None:
-        """Make the role and the slot of a replica, as the shipped script does, where missing."""
+        """Make the role of a replica, as the shipped script does, where missing."""
         self.ask(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'replicator') THEN "
             "CREATE ROLE replicator LOGIN REPLICATION; END IF; END $$"
-        )
-        self.ask(
-            "SELECT pg_create_physical_replication_slot('replica') WHERE NOT EXISTS "
-            "(SELECT FROM pg_replication_slots WHERE slot_name = 'replica')"
         )
 
     def promote(self) -> None:
