@@ -205,16 +205,17 @@ def _unreturnable(
     settings: Settings,
 ) -> Iterator[str]:
     """Find containers that a deployment would replace and could not bring back."""
+    name = configuration.name
     if before is None and running:
         yield (
-            f"containers of the project {configuration.name} run, and no deployment of "
+            f"containers of the project {name} run, and no deployment of "
             f"{settings.home} made them: a deployment that fails could not bring them back. "
-            "Stop them first (docker compose down; volumes stay)"
+            f"Stop them first: docker compose --project-name {name} down (volumes stay)"
         )
-    elif before is not None and before.project != configuration.name:
+    elif before is not None and before.project != name:
         yield (
             f"the deployments of {settings.home} are of the project {before.project}: give "
-            f"{configuration.name} a home of its own (AURUM_HOME)"
+            f"{name} a home of its own (AURUM_HOME)"
         )
 
 
