@@ -118,6 +118,10 @@ class Postgres:
         """Acknowledge from now on only what a replica has on its disk, too; see docs/compose.md."""
         self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self.ask("SELECT pg_reload_conf()")
+        # commits wait once the checkpointer has read it, which may be later than sync_state says
+        self.ask("CHECKPOINT")
+        # waits itself, and with it all that was acknowledged before
+        self.ask("SELECT pg_logical_emit_message(true, 'aurum', 'synchronous')")
 
     def waits_for_replica(self) -> bool:
         """Whether a replica confirms each transaction before it is acknowledged."""

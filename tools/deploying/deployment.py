@@ -288,7 +288,9 @@ class Deployer:
 
     def _prove(self, release: Release) -> None:
         project = release.project_in(self._journal.folder_of(release.number))
-        with key_for_photo(self._engine, project, release, self._order.headers) as headers:
+        with key_for_photo(
+            self._engine, project, release, self._order.headers, report=self._output.note
+        ) as headers:
             prove(
                 self._order.url or release.url,
                 release.models,

@@ -1,7 +1,7 @@
 """A key for the photo of a deployment, which its gateway makes and which ends with the proof."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,12 +17,18 @@ _DAYS: Final = 0.25
 
 @contextmanager
 def key_for_photo(
-    engine: Engine, project: Project, release: Release, given: Mapping[str, str]
+    engine: Engine,
+    project: Project,
+    release: Release,
+    given: Mapping[str, str],
+    *,
+    report: Callable[[str], None],
 ) -> Iterator[Mapping[str, str]]:
     """Yield headers with a key that may have an image analysed.
 
     given: headers with the operator's key, which are used if there are any. A gateway that asks
-    nobody needs none. Neither key nor answer of the engine is logged.
+    nobody needs none. Neither key nor answer of the engine is logged. report: called if the key
+    cannot be revoked, which is no reason to go back: it may do little, and ends by itself.
 
     Raises:
         DeployError: the gateway could make none.
@@ -46,4 +52,8 @@ def key_for_photo(
     try:
         yield {"Authorization": f"Bearer {key}"}
     finally:
-        engine.run_in(project, release.key_service, ["aurum", "keys", "revoke", key_id, "--json"])
+        revoke = ["aurum", "keys", "revoke", key_id, "--json"]
+        try:
+            engine.run_in(project, release.key_service, revoke)
+        except DeployError as error:
+            report(f"the key {key_id} of the photo is not revoked, and ends in six hours: {error}")
