@@ -2,6 +2,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 CPP_SOURCES := $(wildcard triton_python_backend/onnxruntime/*.cc triton_python_backend/onnxruntime/*.h)
 .DEFAULT_GOAL := help
+NO_ENGINE := docker or podman is needed, and neither is installed: install Docker Engine with its Compose plugin (https://docs.docker.com/engine/install/), or Podman and docker-compose
 
 # the whole suite: three workers for two cores, as many tests wait for servers; the slowest tests;
 # in CI what of the code the tests ran
@@ -32,6 +33,7 @@ images: ## build aurum-gateway and aurum-cpu; ARGS=triton for NVIDIA's Triton; B
 	@deploy/docker/build.sh $(ARGS)
 
 deploy-all: ## deploy with containers; ARGS="--file docker-compose.prod.yml --profile gpu" for other ones
+	@command -v docker >/dev/null || command -v podman >/dev/null || { printf 'error: %s\n' "$(NO_ENGINE)" >&2; exit 1; }
 	@tools/bootstrap.sh run
 	@exec $(PYTHON_IN_VENV) -m tools deploy $(ARGS)
 

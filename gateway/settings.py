@@ -472,7 +472,14 @@ def _files(folder: str | None) -> list[str]:
     if folder is None:
         return []
     try:
-        return sorted(file.name for file in Path(folder).iterdir())
+        files = sorted(Path(folder).iterdir())
+        within = Path(folder).resolve()
+        for file in files:
+            # pydantic passes over it with a warning, and a gateway without its database would start
+            if file.name.startswith(PREFIX) and not file.resolve().is_relative_to(within):
+                message = f"{PREFIX}SECRETS_FOLDER: {file} is a link that leads out of the folder"
+                raise ConfigurationError(message)
+        return [file.name for file in files]
     except OSError as error:
         message = f"{PREFIX}SECRETS_FOLDER: {folder}: {error.strerror}"
         raise ConfigurationError(message) from error

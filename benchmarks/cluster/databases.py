@@ -100,14 +100,10 @@ class Postgres:
         return self._program("sh", str(self._shipped("start-replica.sh")))
 
     def allow_replica(self) -> None:
-        """Make the role and the slot of a replica, as the shipped script does, where missing."""
+        """Make the role of a replica, as the shipped script does, where missing."""
         self.ask(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'replicator') THEN "
             "CREATE ROLE replicator LOGIN REPLICATION; END IF; END $$"
-        )
-        self.ask(
-            "SELECT pg_create_physical_replication_slot('replica') WHERE NOT EXISTS "
-            "(SELECT FROM pg_replication_slots WHERE slot_name = 'replica')"
         )
 
     def promote(self) -> None:
@@ -122,6 +118,10 @@ class Postgres:
         """Acknowledge from now on only what a replica has on its disk, too; see docs/compose.md."""
         self.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self.ask("SELECT pg_reload_conf()")
+        # commits wait once the checkpointer has read it, which may be later than sync_state says
+        self.ask("CHECKPOINT")
+        # waits itself, and with it all that was acknowledged before
+        self.ask("SELECT pg_logical_emit_message(true, 'aurum', 'synchronous')")
 
     def waits_for_replica(self) -> bool:
         """Whether a replica confirms each transaction before it is acknowledged."""

@@ -9,6 +9,5 @@ password=$(cat "${REPLICATION_PASSWORD_FILE:-/run/secrets/replication_password}"
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<END
 \set password '$password'
 CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'password';
-SELECT pg_create_physical_replication_slot('replica');
 END
 echo "host replication replicator all scram-sha-256" >>"$PGDATA/pg_hba.conf"

@@ -7,6 +7,9 @@
 #   CONFIG          postgresql.conf of both
 #   OPTIONS         more options for postgres, separated by blanks
 #
+# The primary keeps what the replica has not got yet in the replication slot `replica`, which is made with each
+# copy: a promoted replica has none, and one that was given up (max_slot_wal_keep_size) cannot be used again.
+#
 # To make it the primary: psql -c 'SELECT pg_promote()', see docs/compose.md.
 set -eu
 
@@ -16,11 +19,15 @@ printf '*:*:*:replicator:%s\n' "$(cat "$PASSWORD_FILE")" >"$passwords"
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # what an interrupted copy left
-    find "$PGDATA" -mindepth 1 -delete
+    find "$PGDATA" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
     # a new volume can be entered by all, which PostgreSQL refuses
     chmod 700 "$PGDATA"
-    PGPASSFILE=$passwords pg_basebackup --no-password --host "$PRIMARY" --port "${PRIMARY_PORT:-5432}" \
-        --username replicator --pgdata "$PGDATA" --wal-method stream --slot replica \
+    export PGPASSFILE="$passwords"
+    # refused if there is none, or if another replica uses it, which the copy then says
+    psql --no-psqlrc --no-password --quiet --command 'DROP_REPLICATION_SLOT replica' \
+        "host=$PRIMARY port=${PRIMARY_PORT:-5432} user=replicator replication=true" 2>/dev/null || true
+    pg_basebackup --no-password --host "$PRIMARY" --port "${PRIMARY_PORT:-5432}" \
+        --username replicator --pgdata "$PGDATA" --wal-method stream --create-slot --slot replica \
         --write-recovery-conf --checkpoint fast
 fi
 # shellcheck disable=SC2086  # a list of options

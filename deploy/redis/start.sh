@@ -9,6 +9,8 @@
 #   FOLDER         /data by default: configuration and data, which must outlive the container,
 #                  because a Sentinel writes there which server is the primary now
 #   CONFIG         redis.conf beside this script by default
+#
+# A changed password or redis.conf is used from the next start on; all of them have to have the same password.
 set -eu
 
 role=$1
@@ -26,10 +28,17 @@ umask 077
 file=$folder/$role.conf
 
 if [ "$role" = server ]; then
-    # redis-server writes the file itself when a Sentinel makes it a primary or a replica
-    if [ ! -e "$file" ]; then
-        cat "${CONFIG:-$(dirname "$0")/redis.conf}" >"$file.new"
-        cat >>"$file.new" <<END
+    # what a Sentinel made of it, primary or replica, stays; all else follows the files it is started with, so
+    # that a changed password or limit needs a restart only
+    if [ -e "$file" ]; then
+        follows=$(sed -n 's/^replicaof //p' "$file")
+    elif [ "$NAME" = "$PRIMARY" ] && [ "${PORT:-6379}" = "$primary_port" ]; then
+        follows=""
+    else
+        follows="$PRIMARY $primary_port"
+    fi
+    cat "${CONFIG:-$(dirname "$0")/redis.conf}" >"$file.new"
+    cat >>"$file.new" <<END
 port ${PORT:-6379}
 dir $folder
 replica-announce-ip $NAME
@@ -37,15 +46,13 @@ replica-announce-port ${PORT:-6379}
 requirepass $password
 masterauth $password
 END
-        [ "$NAME" = "$PRIMARY" ] && [ "${PORT:-6379}" = "$primary_port" ] ||
-            echo "replicaof $PRIMARY $primary_port" >>"$file.new"
-        mv "$file.new" "$file"
-    fi
+    [ -z "$follows" ] || echo "replicaof $follows" >>"$file.new"
+    mv "$file.new" "$file"
     exec redis-server "$file"
 fi
 
-if [ ! -e "$file" ]; then
-    cat >"$file.new" <<END
+own() {
+    cat <<END
 port ${PORT:-26379}
 dir $folder
 requirepass $password
@@ -54,12 +61,24 @@ sentinel announce-hostnames yes
 sentinel announce-ip $NAME
 sentinel announce-port ${PORT:-26379}
 sentinel sentinel-pass $password
+END
+}
+
+if [ -e "$file" ]; then
+    # what it knows of the others stays, and which server is the primary; passwords may have changed
+    own >"$file.new"
+    grep -v -e '^port ' -e '^dir ' -e '^requirepass ' -e '^user ' -e '^sentinel sentinel-pass ' \
+        -e '^sentinel resolve-hostnames ' -e '^sentinel announce-' -e '^sentinel auth-pass ' "$file" >>"$file.new"
+    echo "sentinel auth-pass aurum $password" >>"$file.new"
+else
+    own >"$file.new"
+    cat >>"$file.new" <<END
 sentinel monitor aurum $PRIMARY $primary_port 2
 sentinel auth-pass aurum $password
 sentinel down-after-milliseconds aurum ${DOWN_AFTER_MILLISECONDS:-5000}
 sentinel failover-timeout aurum ${FAILOVER_MILLISECONDS:-30000}
 sentinel parallel-syncs aurum 1
 END
-    mv "$file.new" "$file"
 fi
+mv "$file.new" "$file"
 exec redis-server "$file" --sentinel

@@ -56,6 +56,30 @@ def test_nginx_accepts_the_configurations(tmp_path):
         assert "successful" in nginx.check(main), nginx.check(main)
 
 
+# what Debian's nginx.conf and nginx.org's say for all servers
+_OF_DISTRIBUTIONS = """\
+events {{ worker_connections 768; }}
+pid {folder}/pid;
+error_log {folder}/error.log;
+http {{
+    sendfile on; tcp_nopush on; types_hash_max_size 2048; default_type application/octet-stream;
+    keepalive_timeout 65; gzip on; ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
+    include aurum/aurum.conf;
+    access_log {folder}/access.log aurum;
+    include aurum/upstreams.conf;
+    include aurum/{server}.conf;
+}}
+"""
+
+
+@pytest.mark.parametrize("server", ["plain", "tls"])
+def test_the_nginx_of_a_distribution_includes_it_as_the_docs_say(tmp_path, server):
+    files = Authority(tmp_path).issue("localhost")
+    main = nginx.write(tmp_path / "nginx", 8088, tls=files)
+    main.write_text(_OF_DISTRIBUTIONS.format(folder=main.parent, server=server))
+    assert "successful" in nginx.check(main), nginx.check(main)
+
+
 def test_bodies_may_be_as_large_as_the_gateway_takes_and_no_larger_than_needed():
     # base64, and the fields of the form
     largest = DEFAULTS.max_enrol_megabytes * 4 / 3 + 4

@@ -92,6 +92,14 @@ def test_each_service_has_limits_and_keeps_its_logs(name):
     assert service["logging"]["driver"] == ("json-file" if name == "vector" else "fluentd")
 
 
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_logs_on_the_disk_have_an_end(kind, name):
+    logging = service_of(kind, name)["logging"]
+    # beside what goes to Vector, Docker keeps five files of 20 MB
+    assert logging["driver"] == "fluentd" or {"max-size", "max-file"} <= set(logging["options"])
+    assert logging["driver"] == "json-file" or "max-size" not in logging["options"]
+
+
 def test_only_nginx_is_published_beyond_this_machine():
     beyond = {
         (name, port["published"])
@@ -121,7 +129,7 @@ def test_every_variable_is_a_setting_or_in_the_example():
     assert named
     assert named <= KNOWN
     used = {name for file in sources() for name in re.findall(r"\$\{(\w+)", file.read_text())}
-    extra = {name for name, _, _ in COMPOSE_VARIABLES} - {"COMPOSE_PROFILES", "SERVER_NAME"}
+    extra = {name for name, _, _ in COMPOSE_VARIABLES} - {"COMPOSE_PROFILES"}
     assert {name for name in used if not name.startswith(PREFIX)} == extra
 
 
@@ -230,6 +238,90 @@ def test_tritons_are_those_of_the_development_stack_and_one_traces():
     assert (
         f"--trace-config=opentelemetry,url=http://otel-collector:{port}/v1/traces" in gpu["command"]
     )
+
+
+def test_images_of_ours_are_built_wherever_they_are_used():
+    builds: dict[str, list[Any]] = {}
+    for name, service in SERVICES.items():
+        if service["image"].startswith("aurum-"):
+            # without it, `pull --ignore-buildable` asks Docker Hub for the image, and fails
+            assert "build" in service, name
+            builds.setdefault(service["image"], []).append(service["build"])
+    assert len(builds) == len(PROFILES) + 1
+    for image, all_of_it in builds.items():
+        assert all(build == all_of_it[0] for build in all_of_it), image
+
+
+@pytest.mark.parametrize(("kind", "name"), BOTH)
+def test_open_files_suffice_for_the_connections_of_nginx(kind, name):
+    conf = (CHECKOUT / "deploy" / "nginx" / "nginx.conf").read_text()
+    connections = re.search(r"worker_connections (\d+);", conf)
+    assert connections
+    # a caller's connection, one to a gateway, and a file for a body
+    assert service_of(kind, name)["ulimits"]["nofile"] >= 3 * int(connections[1])
+
+
+def test_a_container_has_the_time_that_its_program_needs_to_end():
+    def seconds(name: str) -> float:
+        return float(re.fullmatch(r"(?:(\d+)m)?(\d+)s", SERVICES[name]["stop_grace_period"])[2]) + (
+            60 * float(re.match(r"(?:(\d+)m)?", SERVICES[name]["stop_grace_period"])[1] or 0)
+        )
+
+    settings = Settings.model_construct()
+    drain = float(SERVICES["gateway"]["environment"]["AURUM_DRAIN_SECONDS"])
+    # requests under way, and what gateway/app.py adds to them
+    assert seconds("gateway") >= drain + settings.request_timeout_seconds + 2 + 5
+    conf = (CHECKOUT / "deploy" / "nginx" / "nginx.conf").read_text()
+    shutdown = re.search(r"worker_shutdown_timeout (\d+)s;", conf)
+    assert shutdown
+    assert seconds("nginx") > float(shutdown[1])
+    [exiting] = [
+        float(flag.partition("=")[2])
+        for flag in SERVICES["triton-gpu"]["command"]
+        if flag.startswith("--exit-timeout-secs")
+    ]
+    assert seconds("triton-gpu") > exiting
+    assert seconds("triton-cpu") > exiting
+    # it ends within two, whatever hangs
+    assert seconds("worker") > 2
+    for store in ("postgres", "postgres-replica", "qdrant-1", "qdrant-2", "qdrant-3"):
+        assert seconds(store) >= 60
+
+
+def test_who_names_another_meets_it_on_a_network(secrets):
+    reached: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        for network, how in service["networks"].items():
+            for each in {name, *((how or {}).get("aliases") or ())}:
+                reached.setdefault(each, set()).add(network)
+    pairs = set()
+    for name, service in SERVICES.items():
+        texts = [str(service.get(key)) for key in ("command", "environment", "depends_on")]
+        for source in mounts(service).values():
+            inside = Path(source)
+            files = [inside] if inside.is_file() else sorted(inside.rglob("*.yml"))
+            if "model_repository" not in source:
+                texts += [re.sub(r"(?m)^\s*#.*", "", file.read_text()) for file in files]
+        texts += [secrets[1][each["source"]] for each in service.get("secrets", ())]
+        text = "\n".join(texts)
+        for other, networks in reached.items():
+            if re.search(rf"(?<![\w.-]){re.escape(other)}(?=[:/,])(?!: )", text):
+                pairs.add((name, other))
+                assert networks & set(service["networks"]), (name, other)
+    # some of those that must be found, so that this looks at something
+    assert pairs >= {
+        ("nginx", "gateway"),
+        ("gateway", "triton"),
+        ("gateway", "qdrant"),
+        ("gateway", "postgres"),
+        ("worker", "sentinel-1"),
+        ("prometheus", "otel-collector"),
+        ("prometheus", "qdrant-3"),
+        ("otel-collector", "jaeger"),
+        ("triton-gpu", "otel-collector"),
+        ("vector", "loki"),
+        ("grafana", "loki"),
+    }
 
 
 def test_redis_sentinels_and_qdrant_know_each_other():

@@ -143,6 +143,7 @@ def test_a_project_is_resolved_started_listed_and_removed(
     # the engine's own last line
     assert not refusal or "ended with status" in refusal
     [container] = engine.containers(project)
+    assert engine.restarts([container.name]) == {container.name: 0}
     assert (container.service, container.image) == ("tiny", _IMAGE)
     assert container.state in ("created", "running", "exited", "restarting")
     assert not refusal or not container.is_well
@@ -164,6 +165,53 @@ def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineError, match="docker cannot be run"):
         ComposeEngine("docker", log=lambda _: None).facts()
+
+
+@pytest.mark.parametrize(
+    ("version", "is_new_enough"),
+    [
+        ("5.6.1", True),
+        ("v2.34.0-desktop.1", True),
+        ("2.33.1", False),
+        ("1.29.2", False),
+        ("dev", 0),
+    ],
+)
+def test_a_compose_that_cannot_read_the_files_is_refused_with_its_version(
+    version: str, is_new_enough: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = RecordedEngine.make(tmp_path / "engine")
+    recorded.change(compose=version)
+    monkeypatch.setenv("PATH", str(recorded.bin))
+    engine = ComposeEngine("docker", log=lambda _: None)
+    if is_new_enough:
+        assert engine.facts().compose_version == version.removeprefix("v")
+        return
+    with pytest.raises(
+        EngineError, match=f"2.34 on is needed.*docker compose is version {version}"
+    ):
+        engine.facts()
+
+
+@pytest.mark.parametrize("said", ["", "null", "[]", "3", '{"Name": "a"}', "warning: x"])
+def test_an_answer_of_another_form_is_an_error_of_the_engine(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\n[ \"$2\" = version ] && echo 5.6.1 && exit\nprintf '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    engine = ComposeEngine("docker", log=lambda _: None)
+    with pytest.raises(EngineError, match="is not understood"):
+        engine.image("a")
+    with pytest.raises(EngineError, match="is not understood"):
+        engine.restarts(["a", "b"])
+    if said:
+        with pytest.raises(EngineError, match="is not understood"):
+            engine.containers(Project(tmp_path, ()))
+    if not said.startswith("{"):
+        with pytest.raises(EngineError, match="is not understood"):
+            engine.facts()
 
 
 def test_a_release_that_a_real_engine_cannot_start_leaves_nothing(

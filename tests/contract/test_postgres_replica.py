@@ -78,7 +78,7 @@ class Pair:
     @contextmanager
     def start(self, command: list[object], port: int, **variables: object) -> Iterator[None]:
         environment = self.environment | {name: str(value) for name, value in variables.items()}
-        with (self.folder / f"log-{port}").open("wb") as log:
+        with (self.folder / f"log-{port}").open("ab") as log:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 env=environment,
@@ -152,6 +152,20 @@ def test_a_replica_copies_the_primary_follows_it_and_takes_its_place(pair):
         assert pair.ask(pair.replica, "SELECT pg_promote()") == "t"
         pair.ask(pair.replica, "INSERT INTO faces VALUES (3)")
         assert pair.ask(pair.replica, "SELECT count(*) FROM faces") == "3"
-    log = (pair.folder / f"log-{pair.primary}").read_text()
-    assert "only-for-tests" not in log
+        # the old primary, emptied, follows the new one, which has made no slot for it yet
+        shutil.rmtree(data)
+        pair.run("mkdir", "-m", "777", data)
+        again = {"PGDATA": data, "PRIMARY_PORT": pair.replica}
+        start = ["sh", SCRIPTS / "start-replica.sh"]
+        with pair.start(start, pair.primary, OPTIONS=f"-p {pair.primary} {options}", **again):
+            pair.wait(lambda: pair.ask(pair.primary, "SELECT count(*) FROM faces") == "3")
+            assert pair.ask(pair.replica, slot) == "replica|t"
+        # one that was given up is made anew with the next copy
+        shutil.rmtree(data)
+        pair.run("mkdir", "-m", "777", data)
+        assert pair.ask(pair.replica, slot) == "replica|f"
+        with pair.start(start, pair.primary, OPTIONS=f"-p {pair.primary} {options}", **again):
+            pair.wait(lambda: pair.ask(pair.replica, slot) == "replica|t")
+    for port in (pair.primary, pair.replica):
+        assert "only-for-tests" not in (pair.folder / f"log-{port}").read_text()
     assert (pair.folder / "pgpass").stat().st_mode & 0o077 == 0

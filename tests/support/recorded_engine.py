@@ -53,13 +53,16 @@ def row(service, image):
     """What a container is in the answer of `ps --format json`."""
     named = state["images"].get(image, "")
     broken = named in state["broken"]
+    health = "unhealthy" if broken else "healthy"
+    if service in state.get("unwatched", ()):
+        health = ""
     published = [{{"URL": p.get("host_ip", ""), "TargetPort": p["target"],
                   "PublishedPort": int(p["published"]), "Protocol": "tcp"}}
                  for p in state["ports"].get(service, ()) if p.get("published")]
     return {{"ID": "35518bc495f3", "Name": "p-" + service + "-1", "Names": "p-" + service + "-1",
             "Service": service, "Image": image, "Project": state["project"], "ExitCode": 0,
             "State": "running", "Status": "Up 3 seconds",
-            "Health": "unhealthy" if broken else "healthy", "Publishers": published}}
+            "Health": health, "Publishers": published}}
 
 
 verb = arguments[0]
@@ -74,6 +77,11 @@ elif verb == "image":
         fail("Error response from daemon: No such image: " + name)
     print(json.dumps([{{"Id": found, "RepoTags": [name], "RepoDigests": [],
                        "Config": {{"User": "10001:10001"}}}}]))
+elif verb == "inspect":
+    state["looks"] = state.get("looks", 0) + 1
+    save()
+    for name in arguments[5:]:
+        print(state["looks"] if name.split("-")[1] in state.get("restarting", ()) else 0)
 elif verb == "tag":
     state["images"][arguments[2]] = state["images"].get(arguments[1], arguments[1])
     save()
@@ -89,7 +97,7 @@ elif verb == "compose":
         rest = rest[2:]
     verb, *flags = rest
     if verb == "version":
-        print("5.6.1")
+        print(state.get("compose", "5.6.1"))
     elif verb == "config":
         print(json.dumps(resolved(options)))
     elif verb in ("pull", "build"):
@@ -101,6 +109,8 @@ elif verb == "compose":
             if built != (verb == "build"):
                 continue
             name = image_of(content, service)
+            if not built and name in state.get("unknown", ()):
+                fail("pull access denied for " + name + ", repository does not exist")
             code = (Path(parts["build"]["context"]) / "code").read_text() if built else ""
             state["images"][name] = identity(name + code)
         save()
@@ -134,6 +144,12 @@ elif verb == "compose":
     elif verb == "down":
         state["running"] = {{}}
         save()
+    elif verb == "exec":
+        if state.get("refused") == "exec":
+            fail("OCI runtime exec failed: exec: aurum: not found")
+        # as the container would run it
+        command, variables = state["within"]
+        os.execve(command[0], [*command, *flags[3:]], variables)
     else:
         fail("unknown docker command: compose " + verb)
 else:
@@ -172,7 +188,12 @@ class RecordedEngine:
         return state
 
     def change(self, **changes: object) -> None:
-        """Change what it knows: `broken` ids of images are unhealthy, `refused` verbs fail."""
+        """Change what it knows.
+
+        `broken` ids of images are unhealthy, a `refused` verb fails, `unknown` images are in no
+        registry, `unwatched` services have no health check, and `restarting` ones are started again
+        and again. `within` is a program and its variables, to which `exec` gives its words.
+        """
         path = self.folder / "state.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps({**known, **changes}))

@@ -20,11 +20,17 @@ from tools.deploying.deployment import Deployer
 from tools.deploying.engine import Project
 from tools.deploying.environment import Needs
 from tools.deploying.errors import DeployError
+from tools.deploying.interrupts import StoppedError
 from tools.deploying.journal import Journal
 from tools.deploying.output import Output
 from tools.deploying.preparation import Order
 from tools.serving.home import resolve
 
+_NO_ENGINE: Final = (
+    "docker or podman is needed, and neither is installed: install Docker Engine with its Compose "
+    "plugin (https://docs.docker.com/engine/install/), or Podman and docker-compose"
+)
+"""The Makefile says the same before it installs anything."""
 _ENV_FILE: Final = ".env"
 _EXIT_STATUSES: Final = (
     "Exit status: 0 the release runs; 1 it failed, and the one before runs; "
@@ -198,7 +204,11 @@ def _told() -> Iterator[Output]:
     except DeployError as error:
         errors.print(f"error: {error}")
         raise typer.Exit(error.exit_status) from None
-    except ConfigurationError as error:
+    except (ConfigurationError, StoppedError) as error:
+        errors.print(f"error: {error}")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        # of this command's own files: those of a deployment are dealt with where they are used
         errors.print(f"error: {error}")
         raise typer.Exit(1) from None
 
@@ -213,7 +223,7 @@ def _program(given: Program | None) -> str:
     for program in Program:
         if shutil.which(program.value):
             return program.value
-    raise DeployError("docker or podman is needed, and neither is installed")
+    raise DeployError(_NO_ENGINE)
 
 
 def _existing(files: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -122,6 +122,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def _refusal(command: Sequence[str], status: int, lines: Sequence[str]) -> str:
-    said = [line.strip() for line in lines if line.strip()]
+    # without the frame that some programs draw around it
+    said = [text for line in lines if any(map(str.isalnum, text := line.strip(" \t│")))]
     reason = said[-1] if said else "it said nothing"
     return f"`{' '.join(command)}` ended with status {status}: {reason}"

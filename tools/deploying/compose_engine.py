@@ -1,7 +1,8 @@
 """Docker or Podman with Compose, called as programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from tools.deploying.errors import EngineError
 _BUILD_SECONDS: Final = 3600.0
 _START_SECONDS: Final = 600.0
 _MISSING: Final = ("no such image", "image not known", "no such object", "failed to find image")
-_OLDEST_COMPOSE: Final = 2
+_OLDEST_COMPOSE: Final = (2, 34)
+"""Images that grow from the image of another service (`additional_contexts`) need it."""
 
 
 class ComposeEngine:
@@ -31,25 +33,25 @@ class ComposeEngine:
 
     def facts(self) -> Facts:
         """Ask for versions, the folder of images, and runtimes."""
-        if self.program == "podman":
-            about = json.loads(self._ask("info", "--format", "json"))
-            version, root = about["version"]["Version"], about["store"]["graphRoot"]
-            runtimes = [about["host"]["ociRuntime"]["name"]]
-        else:
-            about = json.loads(self._ask("info", "--format", "{{json .}}"))
-            if errors := about.get("ServerErrors"):
-                raise EngineError(f"{self.program} does not run: {errors[0]}")
-            version, root = about.get("ServerVersion", ""), about.get("DockerRootDir")
-            runtimes = list(about.get("Runtimes") or {})
+        form = "json" if self.program == "podman" else "{{json .}}"
+        text = self._ask("info", "--format", form)
+        with _understood("info"):
+            about = json.loads(text)
+            if self.program == "podman":
+                version, root = about["version"]["Version"], about["store"]["graphRoot"]
+                runtimes = [about["host"]["ociRuntime"]["name"]]
+            else:
+                if errors := about.get("ServerErrors"):
+                    raise EngineError(f"{self.program} does not run: {errors[0]}")
+                version, root = about.get("ServerVersion", ""), about.get("DockerRootDir")
+                runtimes = list(about.get("Runtimes") or {})
         return Facts(version, self._compose()[1], root and Path(root), tuple(runtimes))
 
     def configuration(self, project: Project) -> Mapping[str, Any]:
         """Resolve the files of a project: variables filled in, paths absolute, `$` as `$$`."""
         text = self._ask_compose(project, "config", "--format", "json")
-        try:
+        with _understood("config"):
             found: Mapping[str, Any] = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise EngineError(f"`config` of Compose answered no JSON: {error}") from None
         return found
 
     def pull(self, project: Project) -> None:
@@ -68,11 +70,12 @@ class ComposeEngine:
             if any(words in str(error).lower() for words in _MISSING):
                 return None
             raise
-        found = json.loads(text)[0]
-        # Podman leaves the prefix out
-        digest = found["Id"].removeprefix("sha256:")
-        user = (found.get("Config") or {}).get("User") or ""
-        return Image(f"sha256:{digest}", tuple(found.get("RepoDigests") or ()), user)
+        with _understood("image inspect"):
+            found = json.loads(text)[0]
+            # Podman leaves the prefix out
+            digest = found["Id"].removeprefix("sha256:")
+            user = (found.get("Config") or {}).get("User") or ""
+            return Image(f"sha256:{digest}", tuple(found.get("RepoDigests") or ()), user)
 
     def tag(self, image: str, name: str) -> None:
         """Give an image a further name."""
@@ -93,13 +96,26 @@ class ComposeEngine:
     def containers(self, project: Project) -> list[Container]:
         """List the containers of a project, also those that ended."""
         text = self._ask_compose(project, "ps", "--all", "--format", "json").strip()
-        # an object a line; versions before 2.21 write an array
-        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
-        return [_container(row) for row in rows]
+        with _understood("ps"):
+            return [_container(json.loads(line)) for line in text.splitlines()]
 
     def logs(self, project: Project, *, lines: int) -> str:
         """Read the last lines of each container."""
         return self._ask_compose(project, "logs", "--no-color", "--tail", str(lines))
+
+    def restarts(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Count how often the engine started containers again that ended, by name."""
+        if not names:
+            return {}
+        form = "{{.RestartCount}}"
+        text = self._ask("inspect", "--type", "container", "--format", form, *names)
+        with _understood("inspect"):
+            return dict(zip(names, map(int, text.split()), strict=True))
+
+    def run_in(self, project: Project, service: str, command: Sequence[str]) -> str:
+        """Run a command in a container that runs; returns its output, which nothing logs."""
+        # the engine keeps what containers write, and not what is run in them
+        return self._ask_compose(project, "exec", "-T", service, *command)
 
     def down(self, project: Project) -> None:
         """Stop and remove the containers of a project; volumes stay."""
@@ -115,16 +131,16 @@ class ComposeEngine:
                     reasons.append(str(error))
                     continue
                 version = version.splitlines()[-1].strip().removeprefix("v") if version else ""
-                if version.split(".")[0].isdecimal() and (
-                    int(version.split(".")[0]) >= _OLDEST_COMPOSE
-                ):
+                if _numbers(version) >= _OLDEST_COMPOSE:
                     self._found = command, version
                     break
                 reasons.append(f"{' '.join(command)} is version {version or 'unknown'}")
             else:
+                oldest = ".".join(map(str, _OLDEST_COMPOSE))
                 raise EngineError(
-                    f"Compose from version {_OLDEST_COMPOSE} on is needed, as a plugin of "
-                    f"{self.program} or as docker-compose: {'; '.join(reasons)}"
+                    f"Compose from version {oldest} on is needed, as a plugin of {self.program} or "
+                    f"as docker-compose (https://docs.docker.com/compose/install/): "
+                    f"{'; '.join(reasons)}"
                 )
         return self._found
 
@@ -157,6 +173,21 @@ class ComposeEngine:
         if project.name is not None:
             command += ["--project-name", project.name]
         return [*command, *arguments]
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Say in one line that an answer has another form, which a way back must not stumble over."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EngineError(f"the answer to `{what}` is not understood: {error!r:.200}") from None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Read `2.34.0-desktop.1` as (2, 34); nothing if it is no version."""
+    parts = version.split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def _container(row: Mapping[str, Any]) -> Container:

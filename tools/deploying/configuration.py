@@ -1,5 +1,6 @@
 """A resolved Compose configuration, asked by what a deployment needs to know of it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,11 @@ from typing import Any, Final
 
 from gateway.settings import PREFIX
 
+_SECRETS: Final = Path("/run/secrets")
+"""Where Compose mounts secrets, unless they name another place."""
 _HTTPS_PORTS: Final = (443, 8443)
+_NAME_AND_PORT: Final = re.compile(r"([a-zA-Z0-9_-]+):\d+")
+"""No address, and no name of the internet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,15 @@ class Configuration:
             if name in used and secret.get("file")
         }
 
+    def secrets_of(self, service: str) -> dict[Path, Path]:
+        """Files of this machine by where a service sees them."""
+        files = self.secret_files()
+        return {
+            _SECRETS / (secret.get("target") or secret["source"]): files[secret["source"]]
+            for secret in self.services[service].get("secrets") or ()
+            if secret["source"] in files
+        }
+
     def settings_of_services(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Services that read Aurum's settings, and their variables as they get them."""
         for name, service in self.services.items():
@@ -120,6 +134,39 @@ class Configuration:
         return all(
             given.get(f"{PREFIX}SCORING", "on") != "off" for _, given in self.settings_of_services()
         )
+
+    def key_service(self) -> str:
+        """Name the service in which keys can be made; empty if callers are asked for none."""
+        for name, given in self.settings_of_services():
+            if name == "gateway" and given.get(f"{PREFIX}AUTHENTICATION") == "on":
+                return name
+        return ""
+
+    def unknown_tritons(self) -> Iterator[tuple[str, str]]:
+        """Services whose Triton is no other service, and its name: a profile may be missing."""
+        networks = (self.content.get("networks") or {}).values()
+        if any((network or {}).get("external") for network in networks):
+            return
+        names = set(self.services)
+        for service in self.services.values():
+            names |= {str(service.get(key) or "") for key in ("container_name", "hostname")}
+            for network in (service.get("networks") or {}).values():
+                names |= set((network or {}).get("aliases") or ())
+        for service_name, given in self.settings_of_services():
+            host = _NAME_AND_PORT.fullmatch(given.get(f"{PREFIX}TRITON_GRPC_URL", ""))
+            extra = self.services[service_name].get("extra_hosts")
+            if host and host[1] not in {*names, "localhost"} and not extra:
+                yield service_name, host[1]
+
+    def memory_limits_bytes(self) -> int:
+        """Add up what all containers may take."""
+        total = 0
+        for service in self.services.values():
+            deploy = service.get("deploy") or {}
+            limits = (deploy.get("resources") or {}).get("limits") or {}
+            limit = int(limits.get("memory") or service.get("mem_limit") or 0)
+            total += limit * int(deploy.get("replicas") or service.get("scale") or 1)
+        return total
 
     def wants_gpu(self) -> list[str]:
         """Services that reserve a GPU."""

@@ -1,6 +1,7 @@
 """Deployments: forward step by step, and back to the release before if any step fails."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,9 @@ from tools.deploying.errors import DeployError, StuckError
 from tools.deploying.interrupts import Interrupts
 from tools.deploying.journal import Event, Journal
 from tools.deploying.output import Output
+from tools.deploying.photo_key import key_for_photo
 from tools.deploying.preparation import Order
-from tools.deploying.release import Release, forget, load, present_images
+from tools.deploying.release import Release, exists, forget, load, present_images
 from tools.deploying.smoke import prove
 from tools.deploying.waiting import wait_until_well
 
@@ -20,6 +22,8 @@ _STEPS: Final = 8
 _STEPS_BACK: Final = 4
 _KEPT_RELEASES: Final = 5
 _LOG_LINES: Final = 50
+_SETTLE_SECONDS: Final = 5.0
+"""A program that cannot start ends sooner, and the engine starts it again within a second."""
 
 
 class Deployer:
@@ -46,29 +50,69 @@ class Deployer:
         return self._attempt(self._forward)
 
     def roll_back(self, wanted: int | None) -> Release:
-        """Put an earlier release into service; None takes the one before the current one.
+        """Put an earlier release into service.
 
-        Raises as `deploy`; if the earlier one does not work, the current one runs again.
+        None takes the one before the current one; after a deployment that was killed, or could not
+        go back, the one that ran before it. Raises as `deploy`; if the earlier one does not work,
+        the current one runs again.
         """
+        self._journal.check()
+        # a request that cannot be met is no deployment
+        release = self._earlier(wanted)
 
         def back(number: int) -> Release:
-            target = self._journal.before_current() if wanted is None else wanted
-            if target is None:
-                raise DeployError("there is no earlier release")
-            if target == self._journal.current():
-                raise DeployError(f"release {target} runs already")
-            return self._back_to(number, load(self._journal.folder_of(target)))
+            return self._back_to(number, release)
 
         return self._attempt(back)
+
+    def _earlier(self, wanted: int | None) -> Release:
+        current, is_settled = self._journal.current(), self._journal.is_settled()
+        target = wanted
+        if wanted is None:
+            target = self._journal.before_current() if is_settled else current
+        if target is None:
+            raise DeployError("there is no earlier release")
+        if target == current and is_settled:
+            raise DeployError(f"release {target} runs already")
+        try:
+            return load(self._journal.folder_of(target))
+        except DeployError as error:
+            kept = ", ".join(map(str, self._kept())) or "none"
+            raise DeployError(f"{error}; releases that are kept: {kept}") from error
+
+    def _kept(self) -> list[int]:
+        """Releases that can be returned to, newest first."""
+        deployed = [e.release for e in self._journal.entries() if e.event is Event.DEPLOYED]
+        found = dict.fromkeys(each for each in reversed(deployed) if each is not None)
+        return [each for each in found if exists(self._journal.folder_of(each))]
+
+    def _before(self) -> Release | None:
+        """The release that runs, which a deployment that fails returns to.
+
+        Raises DeployError if it cannot be read.
+        """
+        current = self._journal.current()
+        if current is None:
+            return None
+        try:
+            return load(self._journal.folder_of(current))
+        except DeployError as error:
+            raise DeployError(
+                f"the release that runs cannot be returned to: {error}; put it back from a "
+                "backup, or go to another one: aurum deploy rollback N"
+            ) from error
 
     def plan(self) -> None:
         """Check, and say what a deployment would do; raises DeployError if the check fails."""
         say, order, settings = self._output.note, self._order, self._settings
+        self._journal.check()
         unfinished = self._journal.unfinished()
         if unfinished:
             say(f"would first roll back deployment {unfinished[0].number}, which was killed")
         self._output.say("check the environment")
-        configuration = preparation.check(self._engine, order, settings, self._output)
+        configuration = preparation.check(
+            self._engine, order, settings, self._output, before=self._before()
+        )
         self._output.say("verify the models")
         say(models.describe_verification(configuration.model_repository()))
         self._output.say("fetch images, create folders, start")
@@ -93,39 +137,44 @@ class Deployer:
 
     def _attempt(self, work: Callable[[int], Release]) -> Release:
         with self._journal.locked(), self._interrupts.caught():
+            self._journal.check()
             number = self._journal.next_number()
             with self._output.logging_to(self._journal.log_of(number)):
-                self._finish_earlier()
+                with self._interrupts.held_back():
+                    self._finish_earlier()
                 before = self._journal.current()
                 self._journal.append(number, Event.BEGUN, release=before)
                 try:
                     release = work(number)
                     self._journal.append(number, Event.PROVEN, release=release.number)
-                    self._forget_old(release.number)
                     self._journal.append(number, Event.DEPLOYED, release=release.number)
                 except BaseException as error:
                     self._interrupts.refuse()
-                    reason = str(error) or type(error).__name__
+                    reason = _reason(error)
                     self._output.say(f"failed: {reason}")
                     outcome = self._return_to(number, before, reason)
-                    if isinstance(error, DeployError | KeyboardInterrupt):
+                    if isinstance(error, DeployError | KeyboardInterrupt | OSError):
                         raise DeployError(
                             f"deployment {number} failed: {reason}; {outcome}; "
                             f"log: {self._journal.log_of(number)}"
                         ) from error
                     raise
+                self._forget_old(release.number)
                 return release
 
     def _forward(self, number: int) -> Release:
         order, engine, output, settings = self._order, self._engine, self._output, self._settings
         with output.step(1, _STEPS, "check the environment"):
-            configuration = preparation.check(engine, order, settings, output)
+            configuration = preparation.check(
+                engine, order, settings, output, before=self._before()
+            )
         with output.step(2, _STEPS, "verify the models"):
             served = preparation.verify_models(configuration, settings, output)
         with output.step(3, _STEPS, "fetch the images"):
             images = preparation.fetch_images(engine, order, configuration, output)
         with output.step(4, _STEPS, "create missing folders"):
             preparation.create_folders(configuration, images, output)
+            preparation.check_readable(configuration, images)
         with output.step(5, _STEPS, f"keep release {number}"):
             folder = self._journal.folder_of(number)
             release = preparation.make_release(
@@ -182,36 +231,41 @@ class Deployer:
         """
         events = {entry.event for entry in self._journal.entries() if entry.number == number}
         started = Event.STARTING in events
-        self._journal.append(number, Event.ROLLING_BACK, release=before, reason=reason)
+        self._record(number, Event.ROLLING_BACK, before, reason)
         target = "nothing" if before is None else f"release {before}"
-        self._output.say(f"rolling back to {target}")
         try:
             if started:
+                self._output.say(f"rolling back to {target}")
                 self._log_containers(number)
-            if before is not None:
-                self._serve_again(load(self._journal.folder_of(before)), started=started)
-            elif started:
-                self._stop(number)
-        except DeployError as error:
-            self._journal.append(number, Event.FAILED, release=before, reason=str(error))
+                if before is None:
+                    self._stop(number)
+                else:
+                    self._serve_again(load(self._journal.folder_of(before)))
+        except (DeployError, OSError) as error:
+            self._record(number, Event.FAILED, before, _reason(error))
             raise StuckError(
-                f"deployment {number} failed: {reason}; going back to {target} failed, too: {error}"
-                f"; log: {self._journal.log_of(number)}"
+                f"deployment {number} failed: {reason}; going back to {target} failed, too: "
+                f"{_reason(error)}; log: {self._journal.log_of(number)}"
             ) from error
-        forget(self._journal.folder_of(number), self._engine)
-        self._journal.append(number, Event.ROLLED_BACK, release=before, reason=reason)
-        self._output.say(f"{target} runs" if started else f"{target} was not touched")
+        with suppress(OSError):
+            forget(self._journal.folder_of(number), self._engine)
+        self._record(number, Event.ROLLED_BACK, before, reason)
+        self._output.say(f"{target} runs" if started else "nothing that runs was touched")
         return f"{target} runs"
 
-    def _serve_again(self, release: Release, *, started: bool) -> None:
-        if started:
-            present_images(release, self._engine)
-        changed = self._restore_models(release)
-        if started:
-            self._engine.up(release.project_in(self._journal.folder_of(release.number)))
-            self._wait(release)
-        if started or changed:
-            self._prove(release)
+    def _record(self, number: int, event: Event, release: int | None, reason: str) -> None:
+        """Write to the journal if it can be written: the way back goes on without it."""
+        try:
+            self._journal.append(number, event, release=release, reason=reason)
+        except DeployError as error:
+            self._output.say(f"{error}; the next deployment will go back once more")
+
+    def _serve_again(self, release: Release) -> None:
+        present_images(release, self._engine)
+        self._restore_models(release)
+        self._engine.up(release.project_in(self._journal.folder_of(release.number)))
+        self._wait(release)
+        self._prove(release)
 
     def _start(self, number: int, release: Release) -> None:
         self._journal.append(number, Event.STARTING, release=release.number)
@@ -228,22 +282,27 @@ class Deployer:
             release.project_in(self._journal.folder_of(release.number)),
             list(release.images),
             limit_seconds=self._order.start_seconds,
+            settle_seconds=_SETTLE_SECONDS,
             report=self._output.note,
         )
 
     def _prove(self, release: Release) -> None:
-        prove(
-            self._order.url or release.url,
-            release.models,
-            scores=release.scores,
-            settings=self._settings,
-            headers=self._order.headers,
-            limit_seconds=self._order.photo_seconds,
-            report=self._output.note,
-        )
+        project = release.project_in(self._journal.folder_of(release.number))
+        with key_for_photo(
+            self._engine, project, release, self._order.headers, report=self._output.note
+        ) as headers:
+            prove(
+                self._order.url or release.url,
+                release.models,
+                scores=release.scores,
+                settings=self._settings,
+                headers=headers,
+                limit_seconds=self._order.photo_seconds,
+                report=self._output.note,
+            )
 
-    def _restore_models(self, release: Release) -> bool:
-        return models.restore(
+    def _restore_models(self, release: Release) -> None:
+        models.restore(
             Path(release.repository),
             self._settings.home,
             release.models,
@@ -263,9 +322,17 @@ class Deployer:
             self._output.log(line)
 
     def _forget_old(self, current: int) -> None:
-        """Remove all but the newest releases; `current` is not in the journal yet."""
-        deployed = [e.release for e in self._journal.entries() if e.event is Event.DEPLOYED]
-        newest_first = dict.fromkeys([current, *reversed(deployed)])
-        for release in list(newest_first)[_KEPT_RELEASES:]:
-            if release is not None:
-                forget(self._journal.folder_of(release), self._engine)
+        """Remove all but the newest releases, and the current one, which may be an old one."""
+        try:
+            for release in self._kept()[_KEPT_RELEASES:]:
+                if release != current:
+                    forget(self._journal.folder_of(release), self._engine)
+        except (DeployError, OSError) as error:
+            self._output.say(f"an old release cannot be removed: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """Say why in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

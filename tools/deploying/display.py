@@ -26,11 +26,12 @@ def summary(release: Release, journal: Journal) -> Iterator[str]:
 def status(journal: Journal, engine: Engine, home: Path) -> tuple[bool, list[str]]:
     """Describe what runs; returns whether all of it is well, and lines."""
     current = journal.current()
+    damage = [f"warning: {journal.damage()}"] if journal.damage() else []
     if current is None:
-        return False, ["nothing was deployed from here", *_last_deployments(journal)]
+        return False, [*damage, "nothing was deployed from here", *_last_deployments(journal)]
     folder = journal.folder_of(current)
     release = load(folder)
-    lines = [f"release {current} of {release.at} at {release.url}"]
+    lines = [*damage, f"release {current} of {release.at} at {release.url}"]
     containers = engine.containers(release.project_in(folder))
     for service, image in release.images.items():
         of_it = [each for each in containers if each.service == service]
@@ -43,7 +44,8 @@ def status(journal: Journal, engine: Engine, home: Path) -> tuple[bool, list[str
         lines.append(f"  {stage}: version {served.version}{note}")
     well = {each.service for each in containers if each.is_well} >= set(release.images)
     well = well and all(each.is_well for each in containers)
-    return well and not journal.unfinished(), [*lines, *_last_deployments(journal)]
+    is_sure = journal.is_settled() and not damage
+    return well and is_sure, [*lines, *_last_deployments(journal)]
 
 
 def log_text(journal: Journal, number: int | None) -> str:

@@ -1,6 +1,6 @@
 """What a deployment asks of a container engine: one small interface, whatever the engine is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,11 @@ class Container:
         return self.state == "dead" or (self.state == "exited" and self.exit_code != 0)
 
     @property
+    def is_unwatched(self) -> bool:
+        """Whether it runs, and nothing says whether it is healthy."""
+        return self.state == "running" and not self.health
+
+    @property
     def is_well(self) -> bool:
         """Whether it runs and is healthy, or did what it had to do once."""
         if self.state == "exited":
@@ -106,6 +111,12 @@ class Engine(Protocol):
 
     def logs(self, project: Project, *, lines: int) -> str:
         """Read the last lines of each container."""
+
+    def restarts(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Count how often the engine started containers again that ended, by name."""
+
+    def run_in(self, project: Project, service: str, command: Sequence[str]) -> str:
+        """Run a command in a container that runs; returns its output, which nothing logs."""
 
     def down(self, project: Project) -> None:
         """Stop and remove the containers of a project; volumes stay."""

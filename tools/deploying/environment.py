@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,11 +23,13 @@ from tools.serving.errors import ServingError
 from tools.serving.ports import check_free
 
 _GIB: Final = 1024**3
+_FIRST_OPEN_PORT: Final = 1024
 _OTHERS_ACCESS: Final = 0o007
 _OTHERS_ENTER: Final = 0o001
 _GROUP_WRITES: Final = 0o020
 _GROUP_ENTERS: Final = 0o010
 _SECONDS: Final = 60.0
+_SECRETS_FOLDER: Final = f"{PREFIX}SECRETS_FOLDER"
 _CDI_FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))
 _VARIABLE: Final = re.compile(rf"^\s*(?:export\s+)?({PREFIX}\w+)\s*=", re.MULTILINE)
 
@@ -51,9 +54,24 @@ def disk_problems(facts: Facts, home: Path, needs: Needs) -> Iterator[str]:
 
 def memory_problems(needs: Needs) -> Iterator[str]:
     """Find too little memory."""
-    free = psutil.virtual_memory().available / _GIB
+    free = _free_memory_gib()
     if free < needs.memory_gib:
         yield f"{free:.1f} GiB of memory are free; {needs.memory_gib:g} are needed"
+
+
+def describe_memory(configuration: Configuration) -> str:
+    """Compare what all containers together may take with what is free; empty if it is there."""
+    limit, free = configuration.memory_limits_bytes() / _GIB, _free_memory_gib()
+    if limit <= free:
+        return ""
+    return (
+        f"containers may take {limit:.1f} GiB of memory, and {free:.1f} GiB are free: under load "
+        "the kernel may end some of them"
+    )
+
+
+def _free_memory_gib() -> float:
+    return psutil.virtual_memory().available / _GIB
 
 
 def port_problems(configuration: Configuration, ours: Collection[int]) -> Iterator[str]:
@@ -61,10 +79,33 @@ def port_problems(configuration: Configuration, ours: Collection[int]) -> Iterat
     for port in configuration.ports():
         if port.number in ours:
             continue
+        if port.number < _FIRST_OPEN_PORT and os.geteuid() != 0:
+            # the engine may use it, and this user may not even try
+            if _is_listened_to(port.number):
+                yield f"port {port.number} for the service {port.service} is in use"
+            continue
         try:
             check_free([_listener(port)])
         except ServingError as error:
             yield str(error).partition("; set ")[0]
+
+
+def _is_listened_to(number: int) -> bool:
+    """Whether any program of this machine listens on a port, also those of other users."""
+    return any(
+        connection.status == psutil.CONN_LISTEN
+        and getattr(connection.laddr, "port", None) == number
+        for connection in psutil.net_connections("tcp")
+    )
+
+
+def triton_problems(configuration: Configuration) -> Iterator[str]:
+    """Find services whose Triton is not in the project: they would answer slower, without it."""
+    for service, host in configuration.unknown_tritons():
+        yield (
+            f"{service} asks {host} for inference ({PREFIX}TRITON_GRPC_URL), which no service is: "
+            "choose a profile (--profile cpu or gpu, or COMPOSE_PROFILES in .env)"
+        )
 
 
 def gpu_problems(configuration: Configuration, facts: Facts) -> Iterator[str]:
@@ -107,7 +148,11 @@ def secret_problems(configuration: Configuration) -> Iterator[str]:
             yield f"secret {name}: {path} is {'empty' if is_file else 'no file'}"
         if _is_open(path, status.st_mode):
             mode = status.st_mode & 0o777
-            yield f"secret {name}: {path} has mode {mode:04o}; others must not reach it: chmod 0640"
+            # a narrower mode of the file would keep its container out, too
+            yield (
+                f"secret {name}: {path} has mode {mode:04o}; others must not reach it: "
+                f"chmod 0700 {path.resolve().parent}"
+            )
 
 
 def _is_open(path: Path, mode: int) -> bool:
@@ -129,23 +174,37 @@ def mount_problems(configuration: Configuration) -> Iterator[str]:
 
 def settings_problems(configuration: Configuration, project: Project) -> Iterator[str]:
     """Load the settings of each service as its container would, and look for unknown names."""
-    checked: dict[tuple[tuple[str, str], ...], str] = {}
+    checked: dict[str, str] = {}
     for service, given in configuration.settings_of_services():
         ours = {name: value for name, value in given.items() if name.startswith(PREFIX)}
-        key = tuple(sorted(ours.items()))
+        secrets = configuration.secrets_of(service)
+        key = repr((sorted(ours.items()), sorted(secrets.items())))
         if key not in checked:
-            checked[key] = _why_not(ours)
+            checked[key] = _why_not(ours, secrets)
         if checked[key]:
             yield f"settings of {service}: {checked[key]}"
     yield from _unknown_in_file(project)
 
 
-def _why_not(given: Mapping[str, str]) -> str:
+def _why_not(given: Mapping[str, str], secrets: Mapping[Path, Path]) -> str:
+    """Load settings as a container would, whose folder of secrets this machine does not have."""
     # the checkout's code, whichever is installed
     path = os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)])
+    inside = given.get(_SECRETS_FOLDER)
+    read = {}
+    for target, source in secrets.items():
+        if inside is not None and target.parent == Path(inside) and target.name.startswith(PREFIX):
+            # a file that cannot be read is a problem of its own
+            with suppress(OSError, UnicodeDecodeError):
+                read[target.name] = source.read_text().strip()
     done = subprocess.run(
         [sys.executable, "-m", "tools.deploying.settings_check"],
-        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": path, **given},
+        env={
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": path,
+            **read,
+            **{name: value for name, value in given.items() if name != _SECRETS_FOLDER},
+        },
         capture_output=True,
         text=True,
         timeout=_SECONDS,

@@ -21,10 +21,21 @@ class Interrupts:
         """Catch nothing yet."""
         self._say = say
         self._refused = False
+        self._meanwhile: signal.Signals | None = None
 
     def refuse(self) -> None:
         """From now on, signals stop nothing: the way back has begun."""
         self._refused = True
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Let signals wait for the end of the block, which raises StoppedError if one came."""
+        self._refused = True
+        yield
+        self._refused = False
+        if self._meanwhile is not None:
+            self._refused = True
+            raise StoppedError(f"it was stopped by {self._meanwhile.name}")
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -41,6 +52,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._refused:
+            self._meanwhile = signal.Signals(number)
             self._say("the deployment is being rolled back; wait until that is done")
             return
         self._refused = True

@@ -11,7 +11,7 @@ A deployment that was killed has no line that ends it; the next one finds that.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,8 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.durable_files import append_line
-from tools.deploying.errors import UnderWayError
+from tools.deploying.errors import DeployError, UnderWayError
 
 
 class Event(StrEnum):
@@ -73,20 +72,51 @@ class Journal:
         return self.folder_of(number) / "deployment.log"
 
     def entries(self) -> list[Entry]:
-        """All lines, oldest first; one that a crash tore is passed over."""
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        return [entry for line in lines if (entry := _parse(line)) is not None]
+        """All lines that can be read, oldest first."""
+        return [entry for line in self._lines() if (entry := _parse(line)) is not None]
+
+    def damage(self) -> str:
+        """Say which lines cannot be read; empty if all can. The last may be torn by a crash."""
+        lines = self._lines()
+        wrong = [number for number, line in enumerate(lines, 1) if _parse(line) is None]
+        if wrong and wrong[-1] == len(lines) and not self._path.read_bytes().endswith(b"\n"):
+            wrong.pop()
+        if not wrong:
+            return ""
+        which = f"line {wrong[0]}" if len(wrong) == 1 else f"lines {', '.join(map(str, wrong))}"
+        return f"{which} of {self._path} cannot be read"
+
+    def check(self) -> None:
+        """Raise DeployError if it is damaged: what runs, and what ran before, would be a guess."""
+        damage = self.damage()
+        if damage:
+            raise DeployError(
+                f"{damage}: put the file back from a backup, or remove what cannot be read and "
+                "compare `aurum deploy status` with what runs"
+            )
 
     def append(
         self, number: int, event: Event, *, release: int | None = None, reason: str = ""
     ) -> None:
-        """Write one line and wait until it is on the disk."""
+        """Write one line and wait until it is on the disk; raises DeployError if it cannot be."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(number, event, release, reason, at)
-        append_line(self._path, orjson.dumps(asdict(entry)))
+        try:
+            with self._path.open("ab+", buffering=0) as file:
+                file.seek(0)
+                before = file.readall()
+                complete = before.rfind(b"\n") + 1
+                line = orjson.dumps(asdict(entry)) + b"\n"
+                if _parse(before[complete:]) is not None:
+                    line = b"\n" + line
+                else:
+                    # what a crash or a full disk tore
+                    file.truncate(complete)
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DeployError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def current(self) -> int | None:
         """Return the release that runs, as far as deployments know."""
@@ -105,6 +135,11 @@ class Journal:
         last = [entry for entry in entries if entry.number == entries[-1].number]
         return [] if any(entry.event in _ENDS for entry in last) else last
 
+    def is_settled(self) -> bool:
+        """Whether the last deployment ended well or went back, so that the current release runs."""
+        entries = self.entries()
+        return not entries or entries[-1].event in (Event.DEPLOYED, Event.ROLLED_BACK)
+
     def next_number(self) -> int:
         """Return a number that no deployment had, also none that was killed very early."""
         folders = [int(each.name) for each in self.folder.glob("[1-9]*") if each.name.isdecimal()]
@@ -113,9 +148,13 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the right to deploy; raises UnderWayError if another process has it."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.folder / "lock"
-        with path.open("a+") as file:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = path.open("a+")
+        except OSError as error:
+            raise DeployError(f"{error.filename} cannot be written: {error.strerror}") from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -126,14 +165,25 @@ class Journal:
                     "began is rolled back"
                 ) from None
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            # for the message to others only; a full disk is found when it matters
+            with suppress(OSError):
+                os.write(file.fileno(), str(os.getpid()).encode())
             yield
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise DeployError(f"{self._path} cannot be read: {error.strerror}") from error
 
 
 def _parse(line: bytes) -> Entry | None:
     try:
         fields = orjson.loads(line)
-        return Entry(**{**fields, "event": Event(fields["event"])})
+        entry = Entry(**{**fields, "event": Event(fields["event"])})
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
+    numbers = isinstance(entry.number, int) and isinstance(entry.release, int | None)
+    return entry if numbers else None

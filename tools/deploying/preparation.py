@@ -1,18 +1,20 @@
 """The steps of a deployment before anything that runs is changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.settings import Settings
 from tools.deploying import environment, models
+from tools.deploying.certificate import certificate_problems
 from tools.deploying.configuration import Configuration
-from tools.deploying.engine import Engine, Facts, Image, Project
+from tools.deploying.engine import Container, Engine, Facts, Image, Project
 from tools.deploying.environment import Needs
 from tools.deploying.errors import DeployError
 from tools.deploying.models import ServedVersion
 from tools.deploying.output import Output
+from tools.deploying.readable import unreadable
 from tools.deploying.release import Release, ReleaseImage, freeze, save, tag_of
 
 
@@ -34,8 +36,15 @@ class Order:
     photo_seconds: float
 
 
-def check(engine: Engine, order: Order, settings: Settings, output: Output) -> Configuration:
-    """Check the machine and the configuration; changes nothing.
+def check(
+    engine: Engine,
+    order: Order,
+    settings: Settings,
+    output: Output,
+    *,
+    before: Release | None,
+) -> Configuration:
+    """Check the machine and the configuration; changes nothing. before: the release that runs.
 
     Raises:
         DeployError: with everything that is wrong.
@@ -46,7 +55,7 @@ def check(engine: Engine, order: Order, settings: Settings, output: Output) -> C
     configuration = Configuration(engine.configuration(order.project))
     names = ", ".join(configuration.services)
     output.note(f"project {configuration.name}: {names}")
-    problems = _problems(engine, order, settings, facts, configuration, output)
+    problems = _problems(engine, order, settings, facts, configuration, before, output)
     if url_of(order, configuration) is None:
         problems.append("neither gateway nor nginx publishes a port: name the gateway with --url")
     for problem in problems:
@@ -110,6 +119,13 @@ def create_folders(
         output.note(line)
 
 
+def check_readable(configuration: Configuration, images: Mapping[str, Image]) -> None:
+    """Raise DeployError for what services cannot read, now that all images are known."""
+    users = {service: image.user for service, image in images.items()}
+    for problem in unreadable(configuration, users):
+        raise DeployError(problem)
+
+
 def make_release(
     engine: Engine,
     number: int,
@@ -140,6 +156,7 @@ def make_release(
         repository=str(configuration.model_repository() or ""),
         scores=configuration.scores(),
         url=url_of(order, configuration) or "",
+        key_service=configuration.key_service(),
     )
     save(release, folder)
     for image in release.images.values():
@@ -155,20 +172,56 @@ def _problems(
     settings: Settings,
     facts: Facts,
     configuration: Configuration,
+    before: Release | None,
     output: Output,
 ) -> list[str]:
     running = [each for each in engine.containers(order.project) if each.state == "running"]
     ours = {port for container in running for port in container.ports}
     problems = [
+        *_unreturnable(configuration, before, running, settings),
         *environment.disk_problems(facts, settings.home, order.needs),
         *environment.port_problems(configuration, ours),
         *environment.gpu_problems(configuration, facts),
+        *environment.triton_problems(configuration),
         *environment.secret_problems(configuration),
         *environment.mount_problems(configuration),
+        *unreadable(configuration, _users(engine, configuration)),
+        *certificate_problems(order.url, configuration, settings, note=output.note),
         *environment.settings_problems(configuration, order.project),
     ]
     if running:
         output.note("memory is not checked: the containers that run now make room")
     else:
         problems += environment.memory_problems(order.needs)
+        if little := environment.describe_memory(configuration):
+            output.note(little)
     return problems
+
+
+def _unreturnable(
+    configuration: Configuration,
+    before: Release | None,
+    running: Sequence[Container],
+    settings: Settings,
+) -> Iterator[str]:
+    """Find containers that a deployment would replace and could not bring back."""
+    name = configuration.name
+    if before is None and running:
+        yield (
+            f"containers of the project {name} run, and no deployment of "
+            f"{settings.home} made them: a deployment that fails could not bring them back. "
+            f"Stop them first: docker compose --project-name {name} down (volumes stay)"
+        )
+    elif before is not None and before.project != name:
+        yield (
+            f"the deployments of {settings.home} are of the project {before.project}: give "
+            f"{name} a home of its own (AURUM_HOME)"
+        )
+
+
+def _users(engine: Engine, configuration: Configuration) -> Mapping[str, str]:
+    """Users of the images that are there already, by service."""
+    names = {service: configuration.image_of(service) for service in configuration.services}
+    images = {name: engine.image(name) for name in set(names.values())}
+    found = {service: images[name] for service, name in names.items()}
+    return {service: image.user for service, image in found.items() if image is not None}

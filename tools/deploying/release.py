@@ -40,6 +40,7 @@ class Release:
 
     project: name of the Compose project. folder: where relative paths in its files start.
     repository: folder of the models. scores: whether photos get scores. url: of the gateway.
+    key_service: service in which keys are made; empty: the gateway asks nobody for one.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Release:
     repository: str
     scores: bool
     url: str
+    key_service: str = ""
 
     def project_in(self, folder: Path) -> Project:
         """Return what Compose is called with; `folder`: of the deployment that made the release."""
@@ -65,6 +67,11 @@ def tag_of(project: str, service: str, number: int) -> str:
 def save(release: Release, folder: Path) -> None:
     """Write a release into the folder of its deployment, readable by its owner only."""
     _write(folder / _RELEASE, orjson.dumps(asdict(release), option=orjson.OPT_INDENT_2))
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a release."""
+    return (folder / _RELEASE).is_file()
 
 
 def load(folder: Path) -> Release:
@@ -192,11 +199,17 @@ def _size(path: Path) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write at once, for the owner only: the configuration may hold secrets."""
+    """Write at once, for the owner only: the configuration may hold secrets.
+
+    Raises DeployError if the disk refuses.
+    """
     new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise DeployError(f"{path} cannot be written: {error.strerror}") from error

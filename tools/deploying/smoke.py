@@ -24,6 +24,8 @@ _LIMITS: Final = TimeLimits(connect=5.0, read=30.0, total=30.0)
 _ONCE: Final = RetryPolicy(attempts=1)
 """The attempts are counted here: each needs a photo of its own."""
 _NOT_ALLOWED: Final = (401, 403)
+_REFUSED_CERTIFICATE: Final = "certificate verify failed"
+"""In the words of OpenSSL; asking again would change nothing."""
 _COMMENT_BYTES: Final = 16
 
 
@@ -83,6 +85,11 @@ def _try(
         if getattr(error, "status", None) in _NOT_ALLOWED:
             raise DeployError(
                 f"the gateway did not accept the key: {error}; name one with --api-key-file"
+            ) from error
+        if _REFUSED_CERTIFICATE in str(error).lower():
+            raise DeployError(
+                f"{error}; give the certificate's name with --url, and one of your own in "
+                "AURUM_GATEWAY_CA_FILE"
             ) from error
         return str(error)
     wrong = _what_is_wrong(answer, models, scores=scores)

@@ -1,7 +1,7 @@
 """Wait until all containers of a project are well."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tools.deploying.engine import Container, Engine, Project
@@ -16,9 +16,12 @@ def wait_until_well(
     services: Sequence[str],
     *,
     limit_seconds: float,
+    settle_seconds: float,
     report: Callable[[str], None],
 ) -> list[Container]:
     """Watch the containers and report each change; returns them when all are well.
+
+    settle_seconds: for which those without a health check have to run without being restarted.
 
     Raises:
         DeployError: one ended with an error, or not all were well in time; names them.
@@ -26,6 +29,8 @@ def wait_until_well(
     """
     deadline = time.monotonic() + limit_seconds
     seen: dict[str, str] = {}
+    restarts: Mapping[str, int] = {}
+    well_since: float | None = None
     while True:
         containers = engine.containers(project)
         for container in containers:
@@ -39,7 +44,14 @@ def wait_until_well(
         missing = set(services) - {each.service for each in containers}
         unwell = [each for each in containers if not each.is_well]
         if not missing and not unwell:
-            return containers
+            names = [each.name for each in containers if each.is_unwatched]
+            before, restarts = restarts, engine.restarts(names)
+            again = [name for name in names if restarts[name] > before.get(name, restarts[name])]
+            if again:
+                raise DeployError(f"{again[0]} ends again and again, and says why in its log")
+            well_since = well_since or time.monotonic()
+            if not names or time.monotonic() - well_since >= settle_seconds:
+                return containers
         if time.monotonic() > deadline:
             reasons = [f"{each.service} is {_describe(each)}" for each in unwell]
             reasons += [f"{service} has no container" for service in sorted(missing)]

@@ -24,7 +24,7 @@ COMPOSE_VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "COMPOSE_PROFILES",
         "cpu",
-        "Triton of the development stack: `cpu` on any machine, or `gpu` (NVIDIA's image).",
+        "Triton: `cpu` on any machine, or `gpu` (NVIDIA's image).",
     ),
     (
         "IMAGE_PREFIX",
@@ -32,7 +32,6 @@ COMPOSE_VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
         "What the names of our images begin with, for example `registry.example.com/aurum-`.",
     ),
     ("IMAGE_TAG", "0.1.0", "Tag of our images."),
-    ("SERVER_NAME", "localhost", "Name under which clients reach the production stack."),
     (
         "SECRETS",
         "./secrets",

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -83,6 +84,22 @@ def test_a_misspelt_file_and_a_missing_folder_stop_the_start(monkeypatch, tmp_pa
     with pytest.raises(ConfigurationError, match="did you mean AURUM_DATABASE_URL") as refusal:
         load_settings()
     assert "secret" not in str(refusal.value)
+
+
+def test_a_link_that_leads_out_of_the_folder_stops_the_start(monkeypatch, tmp_path):
+    # pydantic would pass over it, and the gateway start without its database
+    (tmp_path / "url").write_text("postgresql://a:secret@b/c")
+    folder = tmp_path / "secrets"
+    (folder / "..data").mkdir(parents=True)
+    (folder / "AURUM_DATABASE_URL").symlink_to(tmp_path / "url")
+    monkeypatch.setenv("AURUM_SECRETS_FOLDER", str(folder))
+    with pytest.raises(ConfigurationError, match="AURUM_DATABASE_URL is a link that leads out"):
+        load_settings()
+    # as Kubernetes mounts secrets
+    (folder / "AURUM_DATABASE_URL").unlink()
+    (tmp_path / "url").rename(folder / "..data" / "AURUM_DATABASE_URL")
+    (folder / "AURUM_DATABASE_URL").symlink_to(Path("..data") / "AURUM_DATABASE_URL")
+    assert load_settings().database_url is not None
 
 
 def test_a_malformed_value_in_a_file_names_the_variable(monkeypatch, tmp_path):

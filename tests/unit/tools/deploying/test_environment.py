@@ -5,20 +5,25 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from tools.deploying.configuration import Configuration
-from tools.deploying.engine import Facts
+from tools.deploying.engine import Facts, Project
 from tools.deploying.environment import (
     Needs,
     create_folders,
+    describe_memory,
     disk_problems,
     gpu_problems,
     memory_problems,
     port_problems,
     secret_problems,
+    settings_problems,
+    triton_problems,
 )
 
 FACTS = Facts("28.2.2", "5.6.1", None, ("runc",))
@@ -56,7 +61,10 @@ def test_a_secret_is_closed_by_its_mode_or_its_folder(
     open_folder.chmod(folder_mode)
     used = {"secrets": [{"source": "a"}]}
     found = configuration(used, secrets={"a": {"file": str(path)}, "unused": {"file": "/none"}})
-    assert len(list(secret_problems(found))) == wrong
+    problems = list(secret_problems(found))
+    assert len(problems) == wrong
+    # a file that others cannot read would keep its container out, too
+    assert not wrong or problems[0].endswith(f"chmod 0700 {open_folder}")
 
 
 def test_a_secret_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -75,6 +83,69 @@ def test_a_port_in_use_is_a_problem_unless_our_container_has_it() -> None:
         [problem] = port_problems(found, ())
         assert f"port {number} for the service gateway" in problem
         assert not list(port_problems(found, {number}))
+
+
+def test_a_port_that_only_root_may_use_is_left_to_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = configuration({"ports": [{"published": "443", "target": 8443}]})
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    listening: list[Any] = []
+    monkeypatch.setattr(psutil, "net_connections", lambda _: listening)
+    assert list(port_problems(found, ())) == []
+    address = SimpleNamespace(ip="0.0.0.0", port=443)
+    listening.append(SimpleNamespace(status=psutil.CONN_LISTEN, laddr=address))
+    assert list(port_problems(found, ())) == ["port 443 for the service gateway is in use"]
+    assert list(port_problems(found, {443})) == []
+
+
+def asking(url: str, **more: Any) -> dict[str, Any]:
+    return {"environment": {"AURUM_TRITON_GRPC_URL": url}, **more}
+
+
+def test_a_triton_that_no_profile_chose_is_missed() -> None:
+    [problem] = triton_problems(configuration(asking("triton:8001")))
+    assert problem.startswith("gateway asks triton for inference")
+    assert "COMPOSE_PROFILES" in problem
+    with_one = {"networks": {"app": {"aliases": ["triton"]}}}
+    services = {"gateway": asking("triton:8001"), "triton-cpu": with_one, "other": {}}
+    for stack in (
+        Configuration({"name": "p", "services": services}),
+        configuration(asking("triton.example.com:8001")),
+        configuration(asking("ipv4:10.0.0.1:8001,10.0.0.2:8001")),
+        configuration(asking("localhost:8001", network_mode="host")),
+        configuration(asking("triton:8001", extra_hosts=["triton=10.0.0.1"])),
+        configuration(asking("triton:8001"), networks={"others": {"external": True}}),
+    ):
+        assert list(triton_problems(stack)) == []
+
+
+def test_settings_are_read_with_the_secrets_that_the_container_sees(tmp_path: Path) -> None:
+    secret = tmp_path / "made" / "by-hand"
+    secret.parent.mkdir()
+    secret.write_text("0123456789abcdef0123456789abcdef")
+    service = {
+        "environment": {"AURUM_SECRETS_FOLDER": "/run/secrets"},
+        "secrets": [{"source": "own", "target": "/run/secrets/AURUM_WEBHOOK_SECRET"}],
+    }
+    found = configuration(service, secrets={"own": {"file": str(secret)}})
+    project = Project(tmp_path, ())
+    assert list(settings_problems(found, project)) == []
+    secret.write_text("short")
+    [problem] = settings_problems(found, project)
+    assert problem.startswith("settings of gateway: ")
+    assert "WEBHOOK_SECRET" in problem
+    assert "short" not in problem
+
+
+def test_memory_that_all_containers_may_take_is_compared_with_what_is_free() -> None:
+    def limit(gib: int, **more: Any) -> dict[str, Any]:
+        return {"deploy": {"resources": {"limits": {"memory": str(gib << 30)}}, **more}}
+
+    assert describe_memory(configuration({})) == ""
+    assert describe_memory(configuration({"mem_limit": 1})) == ""
+    much = describe_memory(configuration(limit(100_000, replicas=3)))
+    assert much.startswith("containers may take 300000.0 GiB of memory")
 
 
 def test_a_gpu_is_looked_for_only_where_a_service_reserves_one(
