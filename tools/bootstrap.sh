@@ -108,6 +108,8 @@ if [ "$kind" = dev ]; then
     for each in buildah mmdebstrap podman; do
         command -v "$each" >/dev/null || wants "$each" "images of containers are not built"
     done
+    command -v ip >/dev/null || [ -x /usr/sbin/ip ] ||
+        wants iproute2 "no cluster of many hosts is tested"
     for each in curl openssl; do
         command -v "$each" >/dev/null || wants "$each" "the stack of containers is not tested"
     done
