@@ -35,4 +35,4 @@ USER 1000:1000
 EXPOSE 8000 8001 8002
 # TensorRT may build engines at the first start
 HEALTHCHECK --interval=5s --timeout=5s --start-period=300s --retries=3 \
-    CMD ["curl", "--fail", "--silent", "http://127.0.0.1:8000/v2/models/face_pipeline/ready"]
+    CMD ["python3", "-m", "triton_python_backend.liveness", "http://127.0.0.1:8000/v2/models/face_pipeline/ready", "--end"]
