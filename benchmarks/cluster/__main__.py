@@ -24,9 +24,10 @@ from benchmarks.cluster import network, report
 from benchmarks.cluster.callers import COLLECTION
 from benchmarks.cluster.databases import until
 from benchmarks.cluster.faults import ALL, Fault
-from benchmarks.cluster.hosts import Cluster, running
+from benchmarks.cluster.hosts import TRITON, Cluster, running
 from benchmarks.cluster.look import look
 from benchmarks.support.served import CHECKOUT
+from tools.serving.triton_install import install
 
 AFTER_SECONDS = 5.0
 """How long callers go on after a fault, before the next one."""
@@ -48,6 +49,8 @@ def main(
 ) -> None:
     """Run the faults; add their rows to the results."""
     if not isolated:
+        # from its namespaces nothing can be downloaded
+        install(TRITON, report=print)
         network.isolate(sys.argv[1:])
     words = only.split(",")
     chosen = [

@@ -48,6 +48,8 @@ NUMBERS: Final[Mapping[str, int]] = {
 }
 """Last part of the address of each host."""
 LEASE_SECONDS: Final = 6
+TRITON: Final = CHECKOUT / ".aurum" / "triton"
+"""The server of all runs."""
 _REDIS_CLI: Final = shutil.which("redis-cli") or "redis-cli"
 _NGINX_PORT: Final = 8088
 _GATEWAY_PORT: Final = 8080
@@ -149,9 +151,7 @@ def _triton(folder: Path, host: Host) -> Program:
     environment = _environment(folder / host.name)
     (folder / host.name).mkdir()
     environment["AURUM_TRITON_HOST"] = host.address
-    unpacked = CHECKOUT / ".aurum" / "triton"
-    if unpacked.exists():
-        (folder / host.name / "triton").symlink_to(unpacked.resolve())
+    (folder / host.name / "triton").symlink_to(TRITON.resolve())
     log = folder / f"{host.name}.log"
     begun = [0]
 
