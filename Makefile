@@ -32,7 +32,7 @@ status: ## show what runs
 images: ## build aurum-gateway and aurum-cpu; ARGS=triton for NVIDIA's Triton; BASE=, TAG= and others: deploy/docker/build.sh
 	@deploy/docker/build.sh $(ARGS)
 
-deploy-all: ## deploy with containers; ARGS="--file docker-compose.prod.yml --profile gpu" for other ones
+deploy-all: ## deploy with containers; ARGS="--file docker-compose.prod.yml" for the production stack
 	@command -v docker >/dev/null || command -v podman >/dev/null || { printf 'error: %s\n' "$(NO_ENGINE)" >&2; exit 1; }
 	@tools/bootstrap.sh run
 	@exec $(PYTHON_IN_VENV) -m tools deploy $(ARGS)
@@ -78,7 +78,7 @@ format: ## fix what ruff can fix and format the code
 	$(PYTHON_IN_VENV) -m ruff format .
 	.venv/bin/clang-format -i $(CPP_SOURCES)
 
-docs: ## regenerate .env.example, docs/reference/, docs/errors.md and a table of docs/security.md
+docs: ## regenerate .env.example, docs/reference/, docs/errors.md, a table of docs/security.md, dashboards
 	@tools/bootstrap.sh dev
 	@exec $(PYTHON_IN_VENV) -m tools.reference_docs
 

@@ -54,7 +54,8 @@ them there and run the command above.
   of the object store (assumed). Each vector node holds all faces, with twice the space. A million
   faces use 4 GiB of memory there (measured), mapped files included: ten million are more than a
   node of 32 GiB has, and searches then read from its disk, which was not measured.
-- Of the large load, only a part may be searches: all gateways together write a
+- Whether all of the large load can be searches depends on the disk of PostgreSQL: all gateways
+  together write a
   [bounded](scaling.md#what-bounds-it) number of audit lines a second.
 
 ## Monthly cost

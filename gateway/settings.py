@@ -184,12 +184,12 @@ class Settings(BaseSettings):
     audit_retention_days: float | None = Field(default=None, gt=0)
     """Time after which lines of the audit log are deleted; unset keeps them for good."""
     erasure_register_file: Path | None = None
-    """File to which erasures of people and revocations of API keys are noted, without names, so
+    """File in which erasures of people and revocations of API keys are recorded, without names, so
     that they can be repeated after a backup was restored; best on another machine's disk. Unset
     uses `erasures.register` in `home`."""
     erasure_register_url: str | None = None
-    """`s3://bucket/prefix` to which erasures are noted instead of the file, as one object for each;
-    endpoint and credentials are those of `AURUM_OBJECT_STORE_…`."""
+    """`s3://bucket/prefix` in which erasures are recorded instead of the file, one object
+    each; endpoint and credentials are those of `AURUM_OBJECT_STORE_…`."""
     tenant_max_collections: int | None = Field(default=None, ge=0)
     """Most collections of a tenant; unset sets no limit."""
     tenant_max_faces: int | None = Field(default=None, ge=0)

@@ -53,9 +53,9 @@ class RateLimits:
 NO_RATE_LIMITS: Final = RateLimits()
 
 Counted = Literal["all", "place", "work"]
-"""What of a request counts: a stream takes one of the requests at a time (`place`) from its
-beginning to its end; its messages count as requests and megapixels (`work`), one after the other
-in this place. Everything else is `all`."""
+"""The parts of a request that count: a stream takes one of the requests at a time (`place`) from
+its beginning to its end; its messages count as requests and megapixels (`work`), one after the
+other in this place. Everything else is `all`."""
 
 
 @dataclass(frozen=True, slots=True)

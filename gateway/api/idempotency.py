@@ -20,7 +20,7 @@ REPLAYED_HEADER: Final = "Idempotency-Replayed"
 _MAX_KEY_CHARACTERS: Final = 255
 _RETRY_AFTER_SECONDS: Final = 1
 _WAITING_SHARE: Final = 0.65
-"""Of its deadline that a request waits for another one with its key."""
+"""Share of its deadline that a request waits for another request with the same key."""
 _BEYOND_LEASE_SECONDS: Final = 2.0
 """Longer than a lease: the clocks of gateways do not count, but each look takes its time."""
 _FIRST_LOOK_SECONDS: Final = 0.05

@@ -42,7 +42,7 @@ from triton_python_backend import contract
 _EXPIRED_AT_ONCE = 500
 _STALE_SECONDS = 600.0
 _GONE_SECONDS = 20.0
-"""Age of what a process has begun that is gone, before it is removed without being in the way."""
+"""Age at which unfinished work of a dead process is removed, even if no request needs it."""
 _SETTLE_SECONDS = 5.0
 _UNDO_SECONDS = 2.0
 """Between two attempts to undo what a failed enrolment left."""

@@ -1,4 +1,4 @@
-"""Asks the name servers, so that names which get no answer hold up nobody else.
+"""Lookups of names: those that get no answer hold up no other caller.
 
 A thread that asks cannot be stopped: the system goes on for many seconds after the caller has given
 up. So a place is held until the thread has ended, and each tenant, or each host where there is no
@@ -19,7 +19,7 @@ _AT_ONCE: Final = 32
 _EACH: Final = 8
 """Threads; of a tenant that fetches 16 images at a time, half are looked up at a time."""
 _WAIT_SECONDS: Final = 5.0
-"""For a place; the callers of names that hang do not line up for ever."""
+"""Longest wait for a place, so that lookups that hang do not make callers wait for ever."""
 _asking: ContextVar[str] = ContextVar("asking", default="")
 
 

@@ -1,4 +1,4 @@
-"""Says that this process lives, for what it has begun and another could take over.
+"""The lease of this process: while it lasts, no other process takes over its unfinished work.
 
 While a process carries out something that others have to wait for, it holds a lease: a row with a
 time by the clock of the database, which it renews every second or two. What belongs to a process
@@ -34,9 +34,9 @@ from gateway.records.database import Database
 from gateway.records.tables import PROCESSES
 
 LEASE_SECONDS: Final = 6.0
-"""How long nobody takes over what a process that was killed has begun."""
+"""Duration of a lease; after it, others may take over the work of a killed process."""
 _LOOKS: Final = 6
-"""How often the lease is looked at in its time."""
+"""Number of checks within the duration of a lease."""
 _FRESH: Final = 2 / 3
 """The share of its time from which on a lease need not be renewed."""
 _ENOUGH: Final = 1 / 3

@@ -161,7 +161,7 @@ def limit(
     ] = None,
     reset: Annotated[
         list[LimitName] | None,
-        typer.Option(help="Take this limit of its own away: the gateway's default applies."),
+        typer.Option(help="Remove this limit of the key: the gateway's default then applies."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -103,8 +103,8 @@ def triton_problems(configuration: Configuration) -> Iterator[str]:
     """Find services whose Triton is not in the project: they would answer slower, without it."""
     for service, host in configuration.unknown_tritons():
         yield (
-            f"{service} asks {host} for inference ({PREFIX}TRITON_GRPC_URL), which no service is: "
-            "choose a profile (--profile cpu or gpu, or COMPOSE_PROFILES in .env)"
+            f"{service} asks {host} for inference ({PREFIX}TRITON_GRPC_URL), but no service "
+            "has that name: choose a profile (--profile cpu or gpu, or COMPOSE_PROFILES in .env)"
         )
 
 

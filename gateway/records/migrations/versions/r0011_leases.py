@@ -1,4 +1,4 @@
-"""Processes and their leases: what one has begun that is gone, others may take over.
+"""Processes and their leases: others may take over the unfinished work of a dead process.
 
 Revision: 0011
 """
