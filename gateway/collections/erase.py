@@ -187,10 +187,13 @@ class Forgetting:
         await self._stores.records.collections.remove(collection.id)
         return totals
 
-    async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
-        """Delete the stored crops of a collection, but not its faces."""
-        extend_current(_LONGEST_SECONDS)
+    async def note_crops(self, collection: CollectionRecord) -> None:
+        """Note that the crops of a collection are about to be deleted."""
         await self.register.note([Mark("crops", collection.id)])
+
+    async def crops(self, collection: CollectionRecord, actor: Actor) -> Receipt:
+        """Delete the stored crops of a collection, but not its faces; `note_crops` comes first."""
+        extend_current(_LONGEST_SECONDS)
         removed = await self._stores.records.faces.remove_crops(collection.id)
         counts = {"faces": 0, "vectors": 0, "crops": removed, "cached_answers": 0}
         counts["job_results"] = 0

@@ -169,15 +169,18 @@ class Collections:
     ) -> CollectionRecord:
         """Replace the settings, for faces enrolled from now on.
 
-        Switching `keep` to `none` deletes stored crops. Raises ConflictError while
-        they are needed for a move.
+        Switching `keep` to `none` deletes stored crops, also those that an earlier request left
+        when it failed. Raises ConflictError while they are needed for a move.
         """
-        stops_keeping = collection.settings.keep == "crop" and settings.keep == "none"
+        records, at = self.stores.records, time.time()
+        has_crops = settings.keep == "none" and await records.faces.count_crops(collection.id) > 0
+        stops_keeping = has_crops or (collection.settings.keep, settings.keep) == ("crop", "none")
         if stops_keeping and collection.migration is not None:
             raise ConflictError("crops are needed until the move to another space is finished")
-        await self.stores.records.collections.change_settings(
-            collection.id, settings, at=time.time()
-        )
+        if stops_keeping:
+            # before the change, which would else stay without it
+            await self.forgetting.note_crops(collection)
+        await records.collections.change_settings(collection.id, settings, at=at)
         if stops_keeping:
             await self.forgetting.crops(collection, actor)
         changed = await self.stores.records.collections.get(collection.id)

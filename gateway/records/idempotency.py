@@ -93,6 +93,10 @@ class IdempotencyRecords:
                 await connection.execute(insert(IDEMPOTENCY).values(row))
         except IntegrityError:
             return False
+        except BaseException:
+            # it may have been committed nevertheless
+            self._owe(claim)
+            raise
         for token in owed:
             self._owed.pop(token, None)
         return True
@@ -130,8 +134,12 @@ class IdempotencyRecords:
             .where(same, is_gone(IDEMPOTENCY.c.owner, self._database))
             .values(values)
         )
-        async with self._database.write() as connection:
-            return (await connection.execute(query)).rowcount == 1
+        try:
+            async with self._database.write() as connection:
+                return (await connection.execute(query)).rowcount == 1
+        except BaseException:
+            self._owe(claim)
+            raise
 
     async def _names_the_gone(self, claim: Claim) -> bool:
         """Whether a kept answer names a face that no longer exists."""
@@ -185,10 +193,14 @@ class IdempotencyRecords:
             async with self._database.write() as connection:
                 await connection.execute(delete(IDEMPOTENCY).where(_held(claim)))
         except BaseException:
-            self._owed[claim.token] = claim
-            while len(self._owed) > _MOST_OWED:
-                del self._owed[next(iter(self._owed))]
+            self._owe(claim)
             raise
+
+    def _owe(self, claim: Claim) -> None:
+        """Remember a key that the records may still have, to be given back later."""
+        self._owed[claim.token] = claim
+        while len(self._owed) > _MOST_OWED:
+            del self._owed[next(iter(self._owed))]
 
     async def give_back_unfinished(self) -> None:
         """At start: release the keys of requests that a crash interrupted.

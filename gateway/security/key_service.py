@@ -223,12 +223,15 @@ class KeyService:
     async def revoke(
         self, key_id: str, *, tenant: str | None, by: str, request_id: str | None = None
     ) -> ApiKeyRecord:
-        """End a key at once; raises NotFoundError."""
-        known = await self._keys.get(key_id)
-        if known is not None and tenant in (None, known.tenant):
-            await self._register.note([Mark("key", "", key_id)])
+        """End a key at once.
+
+        Raises NotFoundError; StorageUnavailableError if the register of erasures cannot be written:
+        the key has ended then, and a repetition notes it.
+        """
         record = await self._keys.revoke(key_id, tenant=tenant, at=clock.now())
         await self._note("revoke_key", record, by, request_id)
+        # last, unlike an erasure: a key that leaked must not live on until the register is back
+        await self._register.note([Mark("key", "", key_id)])
         return record
 
     def _make(self, record: ApiKeyRecord) -> NewKey:

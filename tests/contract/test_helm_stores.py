@@ -166,8 +166,12 @@ def test_redis_asks_for_its_password_and_ends_when_told_to(
             with pytest.raises(redis.AuthenticationError):
                 redis.Redis(port=port).ping()
             check = container["readinessProbe"]["exec"]["command"]
-            ask = [*check[:-1], check[-1].replace("redis-cli", f"redis-cli -p {port}")]
+            text = check[-1].replace(FOLDER, str(tmp_path))
+            ask = [*check[:-1], text.replace("redis-cli", f"redis-cli -p {port}")]
             assert subprocess.run(ask, check=False).returncode == 0
+            # a wrong password is no answer of a Redis that works
+            (tmp_path / "password").write_text("wrong")
+            assert subprocess.run(ask, check=False, stderr=subprocess.DEVNULL).returncode == 1
             client.close()
         finally:
             process.send_signal(signal.SIGTERM)

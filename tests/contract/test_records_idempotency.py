@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +95,25 @@ async def test_a_key_is_given_back_once_the_database_is_there_again(
     await _fail_to_give_back(records, await claimed(records), monkeypatch)
     await claimed(records)
     await answered(records)
+
+
+async def test_a_key_whose_insertion_was_not_confirmed_is_free_again(
+    records: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = records.idempotency._database
+    write = database.write
+
+    @asynccontextmanager
+    async def unconfirmed() -> AsyncIterator[Any]:
+        async with write() as connection:
+            yield connection
+        raise StorageUnavailableError("cut off after the commit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "write", unconfirmed)
+        with pytest.raises(StorageUnavailableError):
+            await claimed(records)
+    await claimed(records)
 
 
 async def test_a_late_return_leaves_the_claim_of_another_gateway(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.jobs.objects.factory import open_objects
 from gateway.records import clock
 from gateway.records.audit_check import verify as verify_audit
 from gateway.records.audit_keys import load_audit_keys
-from gateway.records.erasure_register import register_file
+from gateway.records.erasure_register import Mark, register_file
 from gateway.records.factory import open_records, restoring_file
 from gateway.records.types import CollectionRecord, CollectionSettings, Consent
 from gateway.security.factory import key_service
@@ -40,6 +41,7 @@ from tests.support.object_server import BUCKET, object_server
 from tools.backup import restore as restoring
 from tools.backup.errors import BackupError
 from tools.backup.places import FolderPlace, choose
+from tools.backup.registers import read_registers
 from tools.backup.restore import restore
 
 
@@ -198,6 +200,51 @@ async def test_a_missing_register_and_receipts_are_spoken_of(tmp_path: Path) -> 
     receipt.write_text("a letter")
     with pytest.raises(BackupError, match="neither a register of erasures nor a receipt"):
         await restore_with(settings, place, receipt)
+
+
+class Away:
+    """A register whose bucket is away."""
+
+    async def note(self, marks: Sequence[Mark]) -> None:
+        raise StorageUnavailableError(f"{len(marks)} erasures cannot be noted")
+
+
+async def test_without_the_register_crops_stay_and_keys_end(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "home")
+    async with service(settings) as (stores, made):
+        people, records = await fill(made, 4), stores.records
+        none = replace(people.settings, keep="none")
+        made.forgetting.register = Away()
+        with pytest.raises(StorageUnavailableError):
+            await made.change(people, none, ACTOR)
+        assert await records.collections.get(people.id) == people
+        keys = key_service(settings, records, Away())
+        made_key = await keys.create(
+            KeyRequest(tenant="default", name="k", roles=(Role.SEARCH,)), by="tester"
+        )
+        with pytest.raises(StorageUnavailableError):
+            await keys.revoke(made_key.record.id, tenant="default", by="tester")
+        ended = await records.keys.get(made_key.record.id)
+        assert ended is not None
+        assert ended.revoked_at is not None
+
+        # crops that an interrupted change has left
+        made.forgetting.register = open_register(settings)
+        await records.collections.change_settings(people.id, none, at=clock.now())
+        changed = await records.collections.get(people.id)
+        assert changed is not None
+        assert await records.faces.count_crops(people.id) == 4
+        await made.change(changed, none, ACTOR)
+        assert await records.faces.count_crops(people.id) == 0
+
+
+async def test_half_a_line_of_our_own_register_stops_nobody(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "home")
+    register_file(settings).parent.mkdir()
+    register_file(settings).write_text('{"at":1,"ki')
+    assert (await read_registers(settings, ())).unread == 1
+    with pytest.raises(BackupError, match="neither a register"):
+        await read_registers(settings, (register_file(settings),))
 
 
 async def test_no_gateway_starts_before_they_are_erased(

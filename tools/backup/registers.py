@@ -78,21 +78,22 @@ async def read_registers(settings: Settings, files: Sequence[Path]) -> Registers
     unread = 0
     own = register_file(settings)
     read_files = [*files, *([own] if own.exists() and own not in files else ())]
-    contents = [(_content(file), str(file)) for file in read_files]
+    contents = [(_content(file), str(file), file in files) for file in read_files]
     sources = [str(file) for file in read_files]
     if settings.erasure_register_url is not None:
         url = settings.erasure_register_url
         found = await open_bucket_of_erasures(settings, url).read()
         sources.append(url)
-        contents += [(content, f"{url}: {name}") for content, name in found]
-    for content, name in contents:
+        contents += [(content, f"{url}: {name}", False) for content, name in found]
+    for content, name, is_given in contents:
         receipt = _receipt(content)
         if receipt is not None:
             for each, at in receipt.items():
                 receipts[each] = max(at, receipts.get(each, 0.0))
             continue
         read, bad = read_lines(content)
-        if content.strip() and not read:
+        # our own may consist of the half line that a killed process left
+        if is_given and content.strip() and not read:
             raise BackupError(f"{name} is neither a register of erasures nor a receipt")
         lines += read
         unread += bad
