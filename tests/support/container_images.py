@@ -9,11 +9,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -120,9 +119,29 @@ class Images:
         try:
             yield process
         finally:
-            # to all of it: buildah does not hand signals on
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            _end(process)
+
+
+def _end(buildah: subprocess.Popen[bytes]) -> None:
+    """End a container as an engine does, by its first process; nothing of it may be left.
+
+    buildah hands no signal on, and would leave what that process has started.
+    """
+    if buildah.poll() is not None:
+        return
+    inside = psutil.Process(buildah.pid).children(recursive=True)
+    first = [each for each in inside if each.name() == "tini"] or inside
+    for each in first:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    try:
+        buildah.wait(60)
+        left = psutil.wait_procs(inside, timeout=10)[1]
+        assert not left, left
+    finally:
+        for each in inside:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 @contextmanager
