@@ -1,9 +1,9 @@
 """The register of erasures: what a backup from before must not bring back.
 
 It lies outside of the stores, so that it outlives them, and is written before anything is deleted.
-A line has no name, no image and no id: it says when, what kind of thing, and an HMAC-SHA-256 under
-a key of the audit log. Only who has that key and what was erased, as the restored backup has both,
-can tell that a line is about it.
+(A revoked API key is noted after it has ended.) A line has the time, the kind and an HMAC-SHA-256
+under a key of the audit log; it has no name, no image and no id. To match a line, one needs that
+key and what was erased. A restored backup has both.
 """
 
 import asyncio

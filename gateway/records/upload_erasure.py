@@ -75,7 +75,7 @@ async def _page(
 
 
 def _subject(job: JobRecord, name: str, subject_of: SubjectOf) -> str | None:
-    """Return whom an image names; None for a job that enrols nobody."""
+    """Return the subject that an image names; None unless the job enrols."""
     if job.collection_id is None:
         return None
     source = job.options.get("subject_from")

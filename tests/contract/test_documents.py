@@ -44,7 +44,7 @@ def test_the_index_leads_to_every_document():
     assert documents - linked - {CHECKOUT / "docs" / "index.md"} == set()
 
 
-def test_targets_of_make_that_people_are_told_exist():
+def test_targets_of_make_in_documents_exist():
     makefile = (CHECKOUT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     others = ["*.Dockerfile", "*.example", "*.py", "*.sh", "*.toml", "*.yaml", "*.yml"]
@@ -56,12 +56,12 @@ def test_targets_of_make_that_people_are_told_exist():
         check=True,
     ).stdout
     # within backticks, or a line of commands, which may be a comment
-    told = set(
+    named = set(
         re.findall(
             r"(?:`|^(?:# +)?)(?:[A-Z]+=\S+ )*make ([a-z-]+)(?=`|$| +#| [A-Z]+=)",
             listed,
             re.MULTILINE,
         )
     )
-    assert {"images", "run", "test"} <= told
-    assert told - targets == set()
+    assert {"images", "run", "test"} <= named
+    assert named - targets == set()

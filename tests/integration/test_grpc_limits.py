@@ -1,3 +1,8 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
 import grpc
 
 from gateway.kserve.grpc_upstream import SERVICE
@@ -9,17 +14,24 @@ from tests.support.grpc_triton import Script, running
 MESSAGE = infer_request(photo()).SerializeToString()
 
 
-async def test_limits_of_keys_hold_over_grpc(tmp_path):
-    async with managing(tmp_path) as manager:
+@asynccontextmanager
+async def limited(home: Path, **limits: int) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
+    """A connection to a gateway with limits, and the metadata of a key."""
+    async with managing(home) as manager:
         key = await new_key(manager, "infer")
-    metadata = (("authorization", f"Bearer {key}"),)
     async with (
         running(Script()) as triton,
-        serving_grpc(
-            triton_grpc_url=triton, authentication="on", home=tmp_path, key_requests_per_minute=1
-        ) as (address, _),
+        serving_grpc(triton_grpc_url=triton, authentication="on", home=home, **limits) as (
+            address,
+            _,
+        ),
         grpc.aio.insecure_channel(address) as channel,
     ):
+        yield channel, (("authorization", f"Bearer {key}"),)
+
+
+async def test_limits_of_keys_hold_over_grpc(tmp_path):
+    async with limited(tmp_path, key_requests_per_minute=1) as (channel, metadata):
         await channel.unary_unary(f"/{SERVICE}/ModelInfer")(MESSAGE, metadata=metadata)
         error = await refusal(channel, "ModelInfer", MESSAGE, metadata=metadata)
         assert code_of(error) == ("RESOURCE_EXHAUSTED", "rate_limited")
@@ -56,16 +68,7 @@ async def test_calls_of_a_tenant_that_send_nothing_leave_places_for_others(tmp_p
 
 
 async def test_an_open_stream_is_one_of_the_requests_at_a_time(tmp_path):
-    async with managing(tmp_path) as manager:
-        key = await new_key(manager, "infer")
-    metadata = (("authorization", f"Bearer {key}"),)
-    async with (
-        running(Script()) as triton,
-        serving_grpc(
-            triton_grpc_url=triton, authentication="on", home=tmp_path, key_concurrent=1
-        ) as (address, _),
-        grpc.aio.insecure_channel(address) as channel,
-    ):
+    async with limited(tmp_path, key_concurrent=1) as (channel, metadata):
         stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(metadata=metadata)
         # its messages need no second place
         for _ in range(2):
